@@ -1,0 +1,92 @@
+#pragma once
+
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "src/base/error.h"
+#include "src/base/unique_function.h"
+#include "src/sys/identity.h"
+
+namespace berth::fuse {
+
+/// How long the kernel may believe something, in seconds, as libfuse takes it.
+using Seconds = double;
+
+/// What a look-up or a creation tells the kernel.
+struct Entry {
+  std::uint64_t node = 0;  ///< 0: a negative entry
+  std::uint64_t generation = 0;
+  struct stat attributes {};
+  Seconds attributes_valid = 0;
+  Seconds entry_valid = 0;
+};
+
+/// What an open tells the kernel.
+struct Opened {
+  std::uint64_t handle = 0;
+  bool direct_io = false;
+  bool keep_cache = false;
+  bool cache_directory = false;
+  bool no_flush = false;
+  bool nonseekable = false;
+};
+
+/// One request that is owed an answer. Answering consumes it, so it is answered exactly once; one that is dropped
+/// without an answer is answered EIO, and that is logged, for it is a bug.
+///
+/// The functions that give the kernel a reference (entry, created, opened) say whether the kernel took it: false when
+/// the caller was interrupted meanwhile, and then whoever answered must take the reference back.
+///
+/// Publish before reply: what the answer names must be in its table before, and may be gone right after.
+///
+/// Threading: one thread at a time; it may be answered on another thread than the one that read the request.
+class Reply {
+ public:
+  explicit Reply(fuse_req_t request) noexcept : request_(request) {}
+  Reply(Reply&& other) noexcept : request_(std::exchange(other.request_, nullptr)) {}
+  Reply& operator=(Reply&& other) noexcept;
+  Reply(const Reply&) = delete;
+  Reply& operator=(const Reply&) = delete;
+  ~Reply();
+
+  /// Who asks.
+  [[nodiscard]] sys::Identity caller() const noexcept;
+  /// The caller's file mode creation mask (umask(2)).
+  [[nodiscard]] mode_t umask() const noexcept;
+
+  /// Called at most once, on another thread, if the kernel says that the caller wants no answer any more (a signal).
+  /// Must not answer by itself unless it owns what it answers with. Cleared by answering.
+  void on_interrupt(UniqueFunction<void()> function);
+
+  void error(int code) && noexcept;  ///< errno value; 0: success without anything to say
+  void error(const Error& error) && noexcept { std::move(*this).error(error.code()); }
+  [[nodiscard]] bool entry(const Entry& entry) && noexcept;
+  [[nodiscard]] bool created(const Entry& entry, const Opened& opened) && noexcept;
+  [[nodiscard]] bool opened(const Opened& opened) && noexcept;
+  void attributes(const struct stat& attributes, Seconds valid) && noexcept;
+  void link_target(const char* target) && noexcept;
+  void data(std::span<const char> bytes) && noexcept;
+  void written(std::size_t bytes) && noexcept;
+  void statistics(const struct statvfs& statistics) && noexcept;
+  void xattr_size(std::size_t bytes) && noexcept;
+  void poll(unsigned revents) && noexcept;
+  void offset(off_t offset) && noexcept;
+  /// Answered by libfuse already, or by nobody: for FORGET and what else has no answer.
+  void none() && noexcept;
+
+  /// The request itself, for building directory entries (fuse_add_direntry and _plus take it).
+  [[nodiscard]] fuse_req_t request() const noexcept { return request_; }
+
+ private:
+  fuse_req_t take() noexcept { return std::exchange(request_, nullptr); }
+  fuse_req_t request_;
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace berth::manager {
+
+/// Counts the users of one mounted share and decides who may become one.
+///
+/// Every request passes a gate, so it takes no lock: the count and the "closed" flag share one word, and a share can
+/// never be seen idle by the reaper and entered by a request at the same time.
+///
+/// Threading: any thread may call anything. Only the control thread opens and closes. A gate is made closed.
+class Gate {
+ public:
+  /// Enters unless the gate is closed. Each success is owed exactly one leave().
+  [[nodiscard]] bool try_enter() noexcept {
+    std::uint64_t word = word_.load(std::memory_order_relaxed);
+    do {
+      if ((word & kClosed) != 0) return false;
+    } while (!word_.compare_exchange_weak(word, word + 1, std::memory_order_acquire, std::memory_order_relaxed));
+    return true;
+  }
+
+  /// Enters for somebody who is already inside (a second handle of a user), closed or not.
+  void enter_again() noexcept { word_.fetch_add(1, std::memory_order_relaxed); }
+
+  /// True when this was the last user of a closed gate: the caller must tell the control thread.
+  [[nodiscard]] bool leave() noexcept { return word_.fetch_sub(1, std::memory_order_acq_rel) == (kClosed | 1); }
+
+  /// Closes the gate only if nobody is inside, so that an idle share can be unmounted.
+  [[nodiscard]] bool close_if_idle() noexcept {
+    std::uint64_t idle = 0;
+    return word_.compare_exchange_strong(idle, kClosed, std::memory_order_acq_rel, std::memory_order_relaxed);
+  }
+
+  /// Closes the gate; who is inside stays. The number of those.
+  std::uint64_t close() noexcept { return word_.fetch_or(kClosed, std::memory_order_acq_rel) & ~kClosed; }
+
+  /// Lets users in. What was stored before is seen by who enters.
+  void open() noexcept { word_.fetch_and(~kClosed, std::memory_order_release); }
+
+  [[nodiscard]] std::uint64_t users() const noexcept { return word_.load(std::memory_order_acquire) & ~kClosed; }
+  [[nodiscard]] bool closed() const noexcept { return (word_.load(std::memory_order_acquire) & kClosed) != 0; }
+
+ private:
+  static constexpr std::uint64_t kClosed = std::uint64_t{1} << 63;
+  std::atomic<std::uint64_t> word_{kClosed};
+};
+
+}  // namespace berth::manager

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "manager/backend.h"
+#include "manager/catalog.h"
+#include "manager/events.h"
+#include "manager/share.h"
+#include "src/base/clock.h"
+#include "src/base/result.h"
+#include "src/base/unique_function.h"
+
+namespace berth::manager {
+
+/// Names one parked request, so that it can be interrupted. 0 names none.
+using WaiterId = std::uint64_t;
+
+using LeaseCallback = UniqueFunction<void(Result<Lease>)>;
+using DoneCallback = UniqueFunction<void(Result<>)>;
+
+/// What the outside gives to a manager.
+struct ManagerSetup {
+  std::string berth_directory;             ///< where berths are made: absolute, existing, private to this manager
+  std::size_t max_concurrent_mounts = 16;
+  std::size_t max_waiters_per_share = 4096;
+  std::size_t max_attachments_per_share = 16384;
+  /// One for each kind; owned by the manager.
+  std::map<ShareKind, std::unique_ptr<Backend>> backends;
+  /// Told of every event, on the control thread; must not block.
+  std::function<void(const Event&)> on_event;
+  /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
+  /// covered by a lease.
+  std::function<void(Share&)> before_unmount;
+};
+
+/// The mount manager: one life cycle a share, run by one control thread that never blocks; mounts and unmounts run on
+/// pool threads, each under a deadline.
+///
+/// The conversation with users is one call, lease(): the share is mounted when it answers, and stays so while the lease
+/// is held.
+///
+/// Threading: any thread may call anything. Callbacks come on a pool thread, each exactly once, never before the call
+/// returned its WaiterId is visible to the caller's own locks: a callback may run before the call returns.
+class Manager {
+ public:
+  /// Shares by name, sorted bytewise.
+  using Directory = std::map<std::string, std::shared_ptr<Share>, std::less<>>;
+
+  /// Errors: EINVAL when a kind of share in the catalog has no backend.
+  static Result<std::unique_ptr<Manager>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
+  /// As stop() with no patience.
+  ~Manager();
+
+  /// The shares there are; an immutable snapshot.
+  [[nodiscard]] std::shared_ptr<const Directory> directory() const;
+  [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
+
+  /// A lease on `share`: at once when it is mounted, else after the mount that this starts or joins.
+  /// Errors (to `done`): the attempt's own (EHOSTDOWN, EACCES, ENODEV, ...), ETIMEDOUT when `mount_timeout` passed,
+  /// EINTR after interrupt(), EAGAIN when too many wait already, ESHUTDOWN while stopping.
+  WaiterId lease(Share& share, LeaseCallback done);
+  /// Ends the wait of `waiter` with EINTR, if it still waits.
+  void interrupt(Share& share, WaiterId waiter);
+
+  /// Mounts now, and forgets a remembered error first. Errors: as lease().
+  void mount(Share& share, DoneCallback done);
+  /// Unmounts now if nobody uses it. Errors: EBUSY with the number of users; with `force` those are given up.
+  void unmount(Share& share, bool force, DoneCallback done);
+  /// Forgets a remembered error, so that the next access tries again at once. Answers at once.
+  void retry(Share& share);
+  /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
+  void report_lost(Share& share);
+
+  /// Adds an attachment and mounts; answers when mounted. The same pair twice is one attachment. An attachment whose
+  /// mount fails is not kept.
+  /// Errors: as lease(); EINVAL for a bad name, ENOSPC at max_attachments_per_share.
+  void attach(Share& share, Attachment attachment, DoneCallback done);
+  /// Gives an attachment back. Errors: ENOENT when there is no such attachment; nothing is unmounted then.
+  void detach(Share& share, Attachment attachment, DoneCallback done);
+
+  struct StopReport {
+    std::size_t unmounted = 0;
+    std::size_t given_up = 0;  ///< were in use or did not answer, and were detached
+  };
+  /// Refuses new leases with ESHUTDOWN, then unmounts everything; what is still in use at `deadline` is given up.
+  /// Blocks; not to be called from a callback.
+  StopReport stop(TimePoint deadline);
+
+ private:
+  class Core;
+  explicit Manager(std::shared_ptr<Core> core);
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace berth::manager

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "manager/gate.h"
+#include "manager/share_spec.h"
+#include "manager/share_status.h"
+#include "src/base/clock.h"
+#include "src/base/mutex.h"
+#include "src/base/thread_annotations.h"
+
+namespace berth::manager {
+
+class Share;
+
+/// A claim on a mounted share: while one is held, the share is not unmounted because it is idle. Given back by the
+/// destructor.
+///
+/// Ownership: a Lease does not keep the Share object alive; the manager and the namespace do.
+class Lease {
+ public:
+  Lease() noexcept = default;
+  Lease(Lease&& other) noexcept : share_(std::exchange(other.share_, nullptr)), root_(other.root_) {}
+  Lease& operator=(Lease&& other) noexcept {
+    if (this != &other) {
+      give_back();
+      share_ = std::exchange(other.share_, nullptr);
+      root_ = other.root_;
+    }
+    return *this;
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() { give_back(); }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return share_ != nullptr; }
+  [[nodiscard]] Share& share() const noexcept { return *share_; }
+  /// O_PATH descriptor of the real mount's root directory, valid while this lease is held.
+  [[nodiscard]] int root() const noexcept { return root_; }
+  /// A second claim, for something that outlives the request (an open file).
+  [[nodiscard]] Lease again() const noexcept;
+
+ private:
+  friend class Share;
+  Lease(Share* share, int root) noexcept : share_(share), root_(root) {}
+  void give_back() noexcept;
+
+  Share* share_ = nullptr;
+  int root_ = -1;
+};
+
+/// One managed share: its specification, its gate, and what others may read of it.
+///
+/// The life cycle itself belongs to the manager's control thread; this is the part that every thread may touch.
+///
+/// Threading: any thread may call anything, but the functions under "For the control thread".
+class Share {
+ public:
+  explicit Share(ShareSpec spec) : spec_(std::move(spec)) {}
+
+  [[nodiscard]] const ShareSpec& spec() const noexcept { return spec_; }
+  [[nodiscard]] const std::string& name() const noexcept { return spec_.name(); }
+
+  /// A lease, if the share is mounted now. Takes no lock and never waits.
+  [[nodiscard]] std::optional<Lease> try_lease() noexcept {
+    if (!gate_.try_enter()) return std::nullopt;
+    return Lease(this, root_.load(std::memory_order_relaxed));
+  }
+
+  /// Users now inside: leases of requests, handles and attachments.
+  [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
+
+  /// How many times the share has been mounted; changes whenever what root() names may be another file system.
+  [[nodiscard]] std::uint32_t mount_generation() const noexcept {
+    return mount_generation_.load(std::memory_order_acquire);
+  }
+
+  /// The state as the control thread last published it.
+  [[nodiscard]] ShareStatus status() const;
+
+  // For the control thread.
+  Gate& gate() noexcept { return gate_; }
+  /// Before the gate opens: what leases will hand out.
+  void set_root(int root) noexcept;
+  void publish(ShareStatus status);
+  /// When the last user left or, while somebody is inside, when one last left.
+  [[nodiscard]] TimePoint last_left() const noexcept {
+    return TimePoint(Duration(last_left_.load(std::memory_order_relaxed)));
+  }
+  void touch(TimePoint now) noexcept { last_left_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
+
+ private:
+  friend class Lease;
+
+  const ShareSpec spec_;
+  Gate gate_;
+  std::atomic<int> root_{-1};
+  std::atomic<std::uint32_t> mount_generation_{0};
+  std::atomic<Duration::rep> last_left_{0};
+
+  mutable Mutex mutex_;
+  std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);  ///< null: idle since the start
+};
+
+}  // namespace berth::manager

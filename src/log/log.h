@@ -1,0 +1,36 @@
+#pragma once
+
+#include <fmt/core.h>
+
+#include <string_view>
+#include <utility>
+
+namespace berth::log {
+
+enum class Level { kDebug, kInfo, kWarning, kError };
+
+/// Where lines go: standard error, with time and level for people; as "<6>message" (sd-daemon(3)) when standard error is
+/// the journal (JOURNAL_STREAM, systemd.exec(5)). Colours on a terminal only, never with NO_COLOR (https://no-color.org).
+void start(Level threshold);
+
+/// One line; names in it are quoted by the caller (base/text.h quote()).
+void write(Level level, std::string_view message);
+
+template <typename... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kDebug, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kInfo, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void warning(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kWarning, fmt::format(format, std::forward<Args>(args)...));
+}
+template <typename... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kError, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace berth::log

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace berth::sys {
+
+/// openat(2) with O_CLOEXEC added. Source: open(2).
+Result<UniqueFd> open_at(int directory, const char* path, int flags, mode_t mode = 0) noexcept;
+
+/// openat2(2) that cannot leave `directory`: RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, O_CLOEXEC added.
+/// Errors: EXDEV when the path leads outside. Source: openat2(2), Linux 5.6.
+Result<UniqueFd> open_beneath(int directory, const char* path, int flags, mode_t mode = 0) noexcept;
+
+/// Opens again what an O_PATH descriptor names, with other flags, through /proc/self/fd (proc(5)).
+Result<UniqueFd> reopen(int fd, int flags) noexcept;
+
+/// "/proc/self/fd/N", for the system calls that take no descriptor.
+std::string proc_path(int fd);
+
+/// mkdir -p with `mode` for each directory that is made. Existing directories are left as they are.
+Result<> make_directories(const std::string& path, mode_t mode);
+
+/// The whole of a small file. Errors: EFBIG beyond `limit` bytes.
+Result<std::string> read_file(const std::string& path, std::size_t limit);
+
+/// statx(2) of `path` below `directory` (AT_EMPTY_PATH for "" is added), without following a symbolic link.
+Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags = 0) noexcept;
+
+/// A statx as the struct stat that libfuse takes.
+struct stat to_stat(const struct statx& x) noexcept;
+
+/// Raises the soft limit of open files to the hard one and returns it. Source: getrlimit(2).
+Result<std::uint64_t> raise_file_limit() noexcept;
+
+}  // namespace berth::sys

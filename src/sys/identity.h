@@ -1,0 +1,56 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "src/base/result.h"
+
+namespace berth::sys {
+
+/// Who a file-system operation is done for.
+struct Identity {
+  uid_t uid = 0;
+  gid_t gid = 0;
+  pid_t pid = 0;  ///< the calling thread in the host's pid namespace; 0 when it is in one that we cannot see
+};
+
+/// Makes the calling thread act as `identity` towards file systems: effective uid and gid, and supplementary groups, of
+/// this thread alone (raw setresuid(2), setresgid(2), setgroups(2)), and with them the effective capabilities
+/// (capabilities(7), "Effect of user ID changes on capabilities"). Real and saved ids stay the daemon's, so that the
+/// thread can come back and the caller cannot signal it.
+///
+/// The switch is lazy: a thread keeps the last identity until it needs another, and nothing is done when it already has
+/// the right one. Everything that must be done as the daemon says so with become_daemon().
+///
+/// Supplementary groups are those of the caller's thread (/proc/PID/status), or of the user database when `pid` is 0 or
+/// gone; they are remembered for kGroupsRemembered per (pid, uid, gid). Callers with uid 0 get none: they do not need
+/// them.
+///
+/// Errors: EPERM when the daemon itself is not privileged and `identity` is not its own user.
+Result<> become(const Identity& identity) noexcept;
+
+/// Back to the daemon's own identity.
+void become_daemon() noexcept;
+
+inline constexpr std::chrono::milliseconds kGroupsRemembered{1000};
+
+/// Acts as the daemon for a scope, then as before.
+class AsDaemon {
+ public:
+  AsDaemon() noexcept;
+  ~AsDaemon();
+  AsDaemon(const AsDaemon&) = delete;
+  AsDaemon& operator=(const AsDaemon&) = delete;
+
+ private:
+  Identity before_;
+  bool switched_;
+};
+
+/// The supplementary groups of a caller, as become() uses them.
+std::vector<gid_t> groups_of(const Identity& identity);
+
+}  // namespace berth::sys

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/result.h"
+
+namespace berth::sys {
+
+/// One line of /proc/PID/mountinfo (proc(5)), unescaped.
+struct MountEntry {
+  std::uint64_t id = 0;
+  std::uint64_t parent = 0;
+  std::string root;     ///< of the mount within its file system
+  std::string target;   ///< the mountpoint
+  std::string type;     ///< "ext4", "fuse.sshfs"
+  std::string source;   ///< "/dev/sda1", "host:/export"
+  std::string options;  ///< per mount, as mount(8) prints them
+};
+
+/// The mounts of the calling thread's mount namespace, in the kernel's order (a later one covers an earlier one at the
+/// same target). Reads /proc/thread-self/mountinfo through libmount; never touches a mounted file system.
+Result<std::vector<MountEntry>> read_mount_table();
+
+/// The topmost mount at exactly `target` (absolute, no symbolic links), if any.
+Result<std::optional<MountEntry>> find_mount(std::string_view target);
+
+/// Whether the kernel knows a file system of this type (/proc/filesystems). Modules not yet loaded are not seen.
+bool kernel_knows_filesystem(std::string_view type);
+
+}  // namespace berth::sys

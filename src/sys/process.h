@@ -1,0 +1,81 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/clock.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace berth::sys {
+
+/// How a program ended.
+struct ExitStatus {
+  int code = 0;    ///< exit status, when signal is 0
+  int signal = 0;  ///< the signal that ended it, or 0
+  [[nodiscard]] bool success() const noexcept { return code == 0 && signal == 0; }
+};
+/// "exit status 32", "signal 9 (Killed)".
+std::string to_string(ExitStatus status);
+
+/// A running program that this process started.
+///
+/// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
+/// /dev/null, standard output and error go to one pipe of which only the last `kOutputKept` bytes are kept; it gets no
+/// other descriptor, default signal dispositions, an empty signal mask and a session of its own.
+///
+/// Ownership: the destructor kills and collects a program that still runs.
+/// Threading: one thread at a time.
+class Process {
+ public:
+  /// Most bytes of output that are remembered of a program.
+  static constexpr std::size_t kOutputKept = 4096;
+
+  /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
+  /// has no '/'. The program gets this process's environment with LC_ALL=C and PATH as above.
+  /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
+  static Result<Process> start(const std::vector<std::string>& argv);
+
+  Process(Process&&) noexcept;
+  Process& operator=(Process&&) noexcept;
+  ~Process();
+
+  [[nodiscard]] pid_t pid() const noexcept;
+  /// Readable when the program has ended (pidfd_open(2)).
+  [[nodiscard]] int pidfd() const noexcept;
+
+  /// Waits until it has ended, reading its output. Gives up at `deadline` (ETIMEDOUT) or when `cancel_fd` becomes
+  /// readable (ECANCELED; -1: never); the program then still runs.
+  Result<ExitStatus> wait(TimePoint deadline, int cancel_fd = -1);
+
+  /// The last lines of what it wrote so far (reads what is there now, does not block).
+  std::string output();
+
+  /// SIGTERM to its session's process group, then SIGKILL at `grace_deadline`; collects it.
+  ExitStatus end(TimePoint grace_deadline) noexcept;
+
+ private:
+  Process() noexcept;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// What a program that ran to its end left.
+struct Finished {
+  ExitStatus status;
+  std::string output;
+};
+
+/// Runs a program to its end. At the deadline, or when cancelled, it is ended (TERM, then KILL two seconds later).
+/// Errors: as Process::start; ETIMEDOUT, ECANCELED with the program's last output in the story.
+Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd = -1);
+
+/// The absolute path of `program` in the fixed PATH of Process::start, or "".
+std::string find_program(std::string_view program);
+
+}  // namespace berth::sys

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "src/base/unique_function.h"
+
+namespace berth::sys {
+
+/// Runs tasks that may block, each on a thread of the pool. Threads are started when all are busy, up to a limit, and
+/// end after some idle time; tasks beyond the limit wait their turn.
+///
+/// Threading: any thread may submit, tasks too.
+class TaskPool {
+ public:
+  /// `name`: at most 15 bytes, as the threads are shown by ps(1). `max_threads` >= 1.
+  TaskPool(std::string name, std::size_t max_threads);
+  /// Waits for running tasks, after running the queued ones.
+  ~TaskPool();
+
+  /// Errors cannot happen: where no thread can be started the task waits for one that runs, and where none runs it is
+  /// run here.
+  void submit(Task task);
+
+  /// Waits until nothing is queued and nothing runs.
+  void drain();
+
+  /// Leaves threads that do not come back alone (their tasks are stuck in the kernel) instead of waiting for them in the
+  /// destructor. For the last steps of a process.
+  void abandon() noexcept;
+
+  struct Counts {
+    std::size_t threads, running, queued;
+  };
+  [[nodiscard]] Counts counts() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace berth::sys
