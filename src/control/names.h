@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+/// The names of the control tree:
+///
+///   NAMESPACE/.berth/
+///     version  status  status.json  events
+///     shares/<name>/                     '/' in a share's name makes directories here too
+///       state  status  status.json  error  users
+///       control                          written: one of word.h
+///       attachments/<instance>/<volume>/ mkdir = attach, rmdir = detach
+namespace berth::control {
+
+/// The control tree's directory in the root of a namespace.
+inline constexpr std::string_view kTree = ".berth";
+
+// In the tree's root.
+inline constexpr std::string_view kVersion = "version";
+inline constexpr std::string_view kEvents = "events";
+inline constexpr std::string_view kShares = "shares";
+
+// In the root and in each share's directory.
+inline constexpr std::string_view kStatus = "status";
+inline constexpr std::string_view kStatusJson = "status.json";
+
+// In each share's directory.
+inline constexpr std::string_view kState = "state";
+inline constexpr std::string_view kError = "error";
+inline constexpr std::string_view kUsers = "users";
+inline constexpr std::string_view kControl = "control";
+inline constexpr std::string_view kAttachments = "attachments";
+
+/// Type of the namespace's mount in the mount table, by which a berth is found.
+inline constexpr std::string_view kMountType = "fuse.berth";
+
+/// The path of the control tree's root. `namespace_directory` without a trailing '/'.
+std::string tree_path(std::string_view namespace_directory);
+/// The path of a share's directory in the control tree.
+std::string share_path(std::string_view namespace_directory, std::string_view share);
+
+/// Whether `name` is one path component that a directory can be made with: an instance, a volume, a part of a share's
+/// name.
+bool is_component(std::string_view name) noexcept;
+
+}  // namespace berth::control
