@@ -1,16 +1,18 @@
 #pragma once
 
+#include <gtest/gtest.h>
+#include <sys/types.h>
+
 #include <csignal>
 #include <cstddef>
 #include <functional>
-#include <gtest/gtest.h>
 #include <iosfwd>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-#include <sys/types.h>
 #include <utility>
 #include <vector>
+
+#include <nlohmann/json.hpp>
 
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
@@ -129,7 +131,8 @@ class BerthServer {
 
  private:
   Result<> wait_until_ready();
-  Result<> collect();
+  bool collect();
+  void kill_processes() const;
   void expect_nothing_left();
 
   std::string directory_;
@@ -138,7 +141,6 @@ class BerthServer {
   UniqueFd pidfd_;
   UniqueFd notify_;  ///< the socket at path("notify"), for READY=1
   Ending ending_;
-  std::size_t mounts_before_ = 0;
 };
 
 }  // namespace berth::test

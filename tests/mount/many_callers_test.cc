@@ -1,0 +1,80 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "tests/mount/berth_fixture.h"
+
+namespace berth::test {
+namespace {
+
+constexpr int kCallers = 50;
+
+// Runs in a child: waits for the starting shot (the end of the pipe), then reads the file. The exit status is the errno.
+[[noreturn]] void call(int shot, const char* path) {
+  char byte = 0;
+  if (::read(shot, &byte, 1) != 0) ::_exit(255);
+  const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) ::_exit(errno);
+  if (::read(fd, &byte, 1) != 1) ::_exit(EIO);
+  ::_exit(byte == 'h' ? 0 : EBADMSG);
+}
+
+// Starts processes that open `path` at once, and returns how many succeeded.
+int touch_at_once(const std::string& path) {
+  std::array<int, 2> shot{};
+  EXPECT_EQ(::pipe2(shot.data(), O_CLOEXEC), 0);
+  UniqueFd hold(shot[0]), fire(shot[1]);
+  std::vector<pid_t> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    const pid_t pid = ::fork();
+    if (pid == 0) {
+      fire.reset();
+      call(hold.get(), path.c_str());
+    }
+    callers.push_back(pid);
+  }
+  fire.reset();
+  int succeeded = 0;
+  for (const pid_t pid : callers) {
+    int status = 0;
+    EXPECT_EQ(::waitpid(pid, &status, 0), pid);
+    EXPECT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 0) << errno_name(WEXITSTATUS(status));
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) ++succeeded;
+  }
+  return succeeded;
+}
+
+TEST(ManyCallers, FiftyProcessesCauseOneMountAndAllSucceed) {
+  BerthServer server;
+  const std::string source = server.make_directory("source");
+  ASSERT_TRUE(ok(server.write_file("source/hello", "hello")));
+  ASSERT_TRUE(ok(server.start_shares({{"a", source}})));
+  ASSERT_EQ(server.read_json("shares/a/status.json").value("mounts", -1), 0);
+
+  EXPECT_EQ(touch_at_once(server.in_namespace("a/hello")), kCallers);
+  EXPECT_EQ(server.read_json("shares/a/status.json").value("mounts", -1), 1);
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
+// A mount that takes its time keeps all of them waiting together.
+TEST(ManyCallers, FiftyProcessesShareOneSlowMount) {
+  BerthServer server;
+  server.make_directory("source");
+  ASSERT_TRUE(ok(server.write_file("source/hello", "hello")));
+  const std::string script = server.path("slow-mount");
+  ASSERT_TRUE(ok(server.write_file("slow-mount", "#!/bin/sh\nsleep 0.5\nmount --bind " + server.path("source") +
+                                                     " \"$1\" || exit 1\nexec sleep 1000\n")));
+  ASSERT_EQ(::chmod(script.c_str(), 0755), 0);
+  ASSERT_TRUE(ok(server.start("[share.slow]\ntype = \"command\"\nmount = [\"" + script + "\", \"{mountpoint}\"]\n")));
+
+  EXPECT_EQ(touch_at_once(server.in_namespace("slow/hello")), kCallers);
+  EXPECT_EQ(server.read_json("shares/slow/status.json").value("mounts", -1), 1);
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
+}  // namespace
+}  // namespace berth::test
