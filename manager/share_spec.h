@@ -4,9 +4,10 @@
 
 #include <chrono>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "src/base/result.h"
@@ -26,18 +27,20 @@ enum class Access : std::uint8_t { kAuto, kProxy, kNative };
 
 /// The settings that every share has, with the documented defaults.
 struct SharePolicy {
-  std::chrono::milliseconds idle_timeout{std::chrono::minutes(5)};     ///< unmounted after this long without a lease; 0: at once
-  std::chrono::milliseconds mount_timeout{std::chrono::seconds(30)};   ///< a mount that takes longer has failed
+  std::chrono::milliseconds idle_timeout{
+      std::chrono::minutes(5)};  ///< unmounted after this long without a lease; 0: at once
+  std::chrono::milliseconds mount_timeout{std::chrono::seconds(30)};  ///< a mount that takes longer has failed
   std::chrono::milliseconds unmount_timeout{std::chrono::seconds(30)};
   std::chrono::milliseconds stall_timeout{std::chrono::seconds(10)};
-  std::chrono::milliseconds attr_timeout{std::chrono::seconds(1)};     ///< how long the kernel may believe attributes and names
+  std::chrono::milliseconds attr_timeout{
+      std::chrono::seconds(1)};  ///< how long the kernel may believe attributes and names
   Access access = Access::kAuto;
   bool read_only = false;
-  bool allow_suid = false;               ///< false: the real mount is nosuid
-  bool allow_devices = false;            ///< false: the real mount is nodev
-  std::vector<uid_t> allow_users;        ///< with allow_groups: who may go in; both empty: everybody
+  bool allow_suid = false;         ///< false: the real mount is nosuid
+  bool allow_devices = false;      ///< false: the real mount is nodev
+  std::vector<uid_t> allow_users;  ///< with allow_groups: who may go in; both empty: everybody
   std::vector<gid_t> allow_groups;
-  uid_t owner = 0;                       ///< of the share's directory until its real root is known
+  uid_t owner = 0;  ///< of the share's directory until its real root is known
   gid_t group = 0;
   mode_t mode = 0755;
 
@@ -53,40 +56,89 @@ struct ShareFields {
   std::vector<std::string> mount_command;    ///< kCommand: argv; "{mountpoint}" and "{source}" stand for themselves
   std::vector<std::string> unmount_command;  ///< kCommand: argv that asks it to end; empty: SIGTERM
   SharePolicy policy;
-  std::string origin;                        ///< where it was read: "/etc/berth/berth.toml:12", for messages
+  std::string origin_file;        ///< where it was read: "/etc/berth/berth.toml", "--share"
+  std::uint32_t origin_line = 0;  ///< 0: not a line of a file
 
   friend bool operator==(const ShareFields&, const ShareFields&) = default;
 };
 
+/// What is wrong with one field of a share.
+struct FieldFault {
+  const char* key;     ///< as the configuration calls it: "source"; "name" for the share's name
+  std::string reason;  ///< what is wrong and what to do, without the key
+};
+
 /// A share that can be mounted: name, type, sources, options, policy. An invalid one cannot be made, it never changes.
+///
+/// A name that ends in "/*" (or is "*") makes it a template: not a share itself, but what instantiate() makes one from.
+///
+/// Ownership: copies share what they hold, so a copy costs a reference. Threading: immutable.
 class ShareSpec {
  public:
-  /// Errors: EINVAL with a story that names the share, the key and what to do.
-  static Result<ShareSpec> make(ShareFields fields);
+  /// `like`: another share that probably says much the same, with which the equal parts are kept in one copy; of
+  /// thousands of shares only the name and the sources then differ. Null: none.
+  /// Errors: EINVAL with a story that names the share, the keys and what to do.
+  static Result<ShareSpec> make(ShareFields fields, const ShareSpec* like = nullptr);
 
-  [[nodiscard]] const std::string& name() const noexcept { return fields_.name; }
-  [[nodiscard]] const std::string& type() const noexcept { return fields_.type; }
-  [[nodiscard]] ShareKind kind() const noexcept { return kind_; }
-  [[nodiscard]] const std::vector<std::string>& sources() const noexcept { return fields_.sources; }
-  [[nodiscard]] const std::string& options() const noexcept { return fields_.options; }
-  [[nodiscard]] const std::vector<std::string>& mount_command() const noexcept { return fields_.mount_command; }
-  [[nodiscard]] const std::vector<std::string>& unmount_command() const noexcept { return fields_.unmount_command; }
-  [[nodiscard]] const SharePolicy& policy() const noexcept { return fields_.policy; }
-  [[nodiscard]] const std::string& origin() const noexcept { return fields_.origin; }
+  /// Everything that would make() refuse the fields; empty when nothing.
+  static std::vector<FieldFault> faults_in(const ShareFields& fields);
 
-  friend bool operator==(const ShareSpec&, const ShareSpec&) = default;
+  [[nodiscard]] const std::string& name() const noexcept { return own_->name; }
+  [[nodiscard]] const std::string& type() const noexcept { return own_->common->type; }
+  [[nodiscard]] ShareKind kind() const noexcept { return own_->common->kind; }
+  [[nodiscard]] bool is_template() const noexcept { return own_->name.ends_with('*'); }
+  [[nodiscard]] const std::vector<std::string>& sources() const noexcept { return own_->sources; }
+  [[nodiscard]] const std::string& options() const noexcept { return own_->common->options; }
+  [[nodiscard]] const std::vector<std::string>& mount_command() const noexcept { return own_->common->mount_command; }
+  [[nodiscard]] const std::vector<std::string>& unmount_command() const noexcept {
+    return own_->common->unmount_command;
+  }
+  [[nodiscard]] const SharePolicy& policy() const noexcept { return own_->common->policy; }
+  /// Where it was read, for messages: "/etc/berth/berth.toml:12".
+  [[nodiscard]] std::string origin() const;
+
+  /// Whether both say the same, wherever they were read: a share that has only moved in its file is not a new one.
+  friend bool operator==(const ShareSpec& a, const ShareSpec& b);
 
  private:
-  ShareSpec(ShareFields fields, ShareKind kind) : fields_(std::move(fields)), kind_(kind) {}
-  ShareFields fields_;
-  ShareKind kind_;
+  friend Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
+
+  /// What many shares say alike.
+  struct Common {
+    std::string type;
+    std::string options;
+    std::vector<std::string> mount_command;
+    std::vector<std::string> unmount_command;
+    SharePolicy policy;
+    std::string origin_file;
+    ShareKind kind = ShareKind::kDir;
+
+    friend bool operator==(const Common&, const Common&) = default;
+  };
+  struct Own {
+    std::string name;
+    std::vector<std::string> sources;
+    std::shared_ptr<const Common> common;
+    std::uint32_t origin_line = 0;
+  };
+  explicit ShareSpec(std::shared_ptr<const Own> own) noexcept : own_(std::move(own)) {}
+  static ShareSpec make_unchecked(ShareFields fields, const ShareSpec* like);
+
+  std::shared_ptr<const Own> own_;
 };
+
+/// The share that a template becomes for `key`, the name that was looked up: "home/*" and "alice" make "home/alice".
+/// '&' in sources and in the arguments of commands stands for the key, "\&" for itself. A key that could be taken for
+/// more than a name is refused: a leading '-', '/', ',', control characters, "..", '*', braces, more than 255 bytes, no
+/// UTF-8, and in commands also blanks, quotes and what else a shell acts on.
+/// Errors: EINVAL, ENAMETOOLONG with a story.
+Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
 
 /// Longest share name, in bytes; each component is at most 255 (NAME_MAX).
 inline constexpr std::size_t kMaxShareName = 1023;
 
 /// Whether `name` can name a share: relative, components of 1 to 255 bytes that are not "." or "..", no control
-/// characters, not ".berth" first.
+/// characters, valid UTF-8, no '*' (which makes a template, see ShareSpec), not ".berth" first.
 /// Errors: EINVAL, ENAMETOOLONG with a story.
 Result<> check_share_name(std::string_view name);
 

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "manager/catalog.h"
+#include "src/base/result.h"
+
+/// The configuration: TOML files in, a checked catalog and the daemon's settings out, or every mistake in them.
+namespace berth::config {
+
+/// What is read when no file is named.
+inline constexpr const char* kDefaultFile = "/etc/berth/berth.toml";
+
+/// [control]: who may do what in the control tree.
+struct ControlSettings {
+  std::optional<gid_t> group;        ///< may change things, beside root
+  bool readable_by_everyone = true;  ///< false: status is for root and `group` only
+
+  friend bool operator==(const ControlSettings&, const ControlSettings&) = default;
+};
+
+/// [berth]: what concerns the daemon and not one share.
+struct Settings {
+  std::string namespace_directory;  ///< absolute, without a trailing '/'; "" when nobody said where
+  std::string state_dir = "/var/lib/berth";
+  std::chrono::milliseconds takeover_timeout{std::chrono::seconds(10)};
+  std::chrono::milliseconds stop_timeout{
+      std::chrono::seconds(5)};  ///< a clean stop that takes longer becomes a forced one
+  std::size_t max_concurrent_mounts = 16;
+  ControlSettings control;
+
+  friend bool operator==(const Settings&, const Settings&) = default;
+};
+
+/// All that a daemon has to know. It holds no trace of how it was written.
+struct Configuration {
+  Settings settings;
+  manager::Catalog catalog;
+  std::vector<std::string> files;     ///< what was read: the main file, then the drop-ins
+  std::vector<std::string> warnings;  ///< for the log, one line each; nothing that keeps the daemon from serving
+};
+
+/// What the command line says; it stands above the files, also when they are read again.
+struct CommandLine {
+  std::string namespace_directory;  ///< --namespace DIR; "": as the file says. Relative: to the working directory.
+  std::vector<std::string> quick_shares;  ///< --share NAME=DIR, as given: bind mounts. Relative DIRs as above.
+};
+
+/// Reads `file` and the drop-ins, `*.toml` of the directory `shares.d` beside it (sorted bytewise, hidden ones ignored;
+/// a missing directory is an empty one). A configuration with any mistake is refused whole.
+///
+/// Does not touch what the shares are on: neither sources nor the namespace directory are looked at.
+///
+/// Threading: any thread; it reads files and the user database and so may block.
+/// Errors: EINVAL when something is wrong with what was read; the story tells all of it, one line a mistake,
+/// "FILE:LINE: message", and ends without a line break. What open(2) said when the main file cannot be read.
+Result<Configuration> load(const std::string& file, const CommandLine& command_line = {});
+
+/// The configuration without any file: defaults, and what the command line says.
+/// Errors: EINVAL as above, with "--share NAME=DIR: message".
+Result<Configuration> default_configuration(const CommandLine& command_line = {});
+
+/// Most bytes of one file.
+inline constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;
+/// Most drop-ins.
+inline constexpr std::size_t kMaxDropIns = 1024;
+/// Most mistakes that are told one by one; the rest is counted.
+inline constexpr std::size_t kMaxMistakesTold = 100;
+
+}  // namespace berth::config
