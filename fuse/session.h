@@ -1,0 +1,107 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "fuse/operations.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace berth::fuse {
+
+/// Finds the Operations that a node belongs to, by its owner alone (owner_of()). Each outlives the session.
+struct Router {
+  Operations& names;    ///< NodeOwner::kNamespace
+  Operations& control;  ///< NodeOwner::kControl
+  Operations& shares;   ///< NodeOwner::kShare
+
+  /// Null for a node that nobody can have given out.
+  [[nodiscard]] Operations* find(NodeId node) const noexcept {
+    switch (owner_of(node)) {
+      case NodeOwner::kNamespace: return &names;
+      case NodeOwner::kControl: return &control;
+      case NodeOwner::kShare: return &shares;
+    }
+    return nullptr;
+  }
+};
+
+struct SessionOptions {
+  std::size_t max_write = std::size_t{1} << 20;  ///< bytes in one WRITE, and in one READ; a multiple of the page size
+  unsigned max_background = 64;                  ///< asynchronous requests (read-ahead, direct I/O) that the kernel sends at once
+};
+
+/// One FUSE connection: libfuse's parsing and answering over our own transport, each request sent to the Operations that
+/// own its node.
+///
+/// It is the last wall: an operation that throws std::bad_alloc answers ENOMEM, one that throws anything else EIO and an
+/// error log, and the session lives on. A rename or link between owners answers EXDEV, a node of no owner ESTALE.
+///
+/// The INIT answer is changed on its way out, for what the kernel offers and libfuse 3.14 cannot ask for:
+/// FUSE_PARALLEL_DIROPS (else one blocked look-up in a directory holds up every other one there) and FUSE_ABORT_ERROR
+/// (tells an aborted connection from an unmounted one).
+///
+/// Ownership: owns the device descriptor. Every Reply is answered or dropped before the session is destroyed.
+/// Threading: process() and the notifications from any thread, many at once.
+class Session {
+ public:
+  static Result<std::unique_ptr<Session>> make(UniqueFd device, const Router& router, const SessionOptions& options = {});
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Handles one request as it was read from the device. `message` starts at an address aligned for 64-bit words, is
+  /// changed, and is free again when this returns. What is not a request is logged and dropped.
+  void process(std::span<char> message) noexcept;
+
+  /// The device: what requests are read from.
+  [[nodiscard]] int device() const noexcept { return device_; }
+  /// Size of a buffer that any request fits into.
+  [[nodiscard]] std::size_t buffer_size() const noexcept;
+  /// Whether the kernel has said INIT and was answered.
+  [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
+
+  // Notifications write to the device and may wait there for a lock of the kernel's that a request of the same directory
+  // holds: never from within an operation on what is notified, never under a lock. ENOENT (the kernel does not know the
+  // node) and a connection that is gone are no errors.
+
+  /// The kernel forgets what it believes about `name` in `parent`.
+  Result<> invalidate_entry(NodeId parent, std::string_view name) noexcept;
+  /// The kernel forgets a node's attributes and, from `offset` on, `length` bytes of cached contents (0: to the end; a
+  /// negative offset: attributes alone).
+  Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;
+
+ private:
+  Session(const Router& router, const SessionOptions& options) noexcept : router_(router), options_(options) {}
+
+  struct Destroy {
+    void operator()(fuse_session* session) const noexcept;
+  };
+  friend struct Dispatch;
+
+  void on_init(fuse_conn_info& connection) noexcept;
+  ssize_t send(int fd, iovec* parts, int count) noexcept;
+  ssize_t send_init(int fd, iovec* parts, int count) noexcept;
+
+  // Constant after make().
+  const Router router_;
+  const SessionOptions options_;
+  int device_ = -1;  ///< owned by session_
+  std::unique_ptr<fuse_session, Destroy> session_;
+
+  // Of the thread that handles INIT; the kernel sends nothing else before it is answered.
+  std::uint64_t init_request_ = 0;  ///< its unique number
+  std::uint32_t offered_ = 0;       ///< FUSE_* flags (linux/fuse.h) in the kernel's INIT
+
+  // Synchronised by themselves.
+  std::atomic<bool> ready_{false};
+};
+
+}  // namespace berth::fuse
