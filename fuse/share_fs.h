@@ -1,0 +1,90 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fuse/operations.h"
+#include "manager/manager.h"
+
+namespace berth::fuse {
+
+/// The roots of shares and everything below them: requests in, system calls on the real file system out.
+///
+/// A request needs the share to be mounted. When it is, the request takes a lease and runs at once; when it is not, it
+/// is parked with the manager and runs on a pool thread after the mount, or is answered with the mount's error. What is
+/// open holds a lease of its own, so requests on open handles never wait.
+///
+/// The root of a share answers getattr from what was last known of it, so that listing the namespace mounts nothing.
+///
+/// Threading: any thread may call anything.
+class ShareFs final : public Operations {
+ public:
+  struct Setup {
+    /// Must outlive this object, and call no callback of a lease after it is gone (stop it first).
+    manager::Manager& manager;
+    /// Most descriptors that are kept only to save finding directories again.
+    std::size_t max_cached_descriptors = 8192;
+  };
+
+  /// The process's umask must be 0: modes of new files are masked with the caller's.
+  explicit ShareFs(Setup setup);
+  ~ShareFs() override;
+
+  /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
+  /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.
+  [[nodiscard]] Entry root_entry(const std::shared_ptr<manager::Share>& share);
+  /// Takes back what root_entry() counted, when the kernel did not get it.
+  void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
+
+  /// What root_entry() would say the inode number is.
+  [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;
+
+  struct User {
+    pid_t pid = 0;     ///< the thread that opened it; 0 when it is in a pid namespace that we cannot see
+    uid_t uid = 0;
+    std::string what;  ///< path below the share's root, as last known; "." is the root itself
+  };
+  /// Who has something open in `share`, in no order.
+  [[nodiscard]] std::vector<User> users_of(const manager::Share& share) const;
+
+  /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount).
+  void let_go(manager::Share& share);
+
+  void lookup(Reply reply, NodeId parent, const char* name) override;
+  void forget(NodeId node, std::uint64_t count) noexcept override;
+  void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;
+  void setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
+               const fuse_file_info* handle) override;
+  void readlink(Reply reply, NodeId node) override;
+  void mknod(Reply reply, NodeId parent, const char* name, mode_t mode, dev_t device) override;
+  void mkdir(Reply reply, NodeId parent, const char* name, mode_t mode) override;
+  void unlink(Reply reply, NodeId parent, const char* name) override;
+  void rmdir(Reply reply, NodeId parent, const char* name) override;
+  void symlink(Reply reply, const char* target, NodeId parent, const char* name) override;
+  void rename(Reply reply, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
+              unsigned flags) override;
+  void link(Reply reply, NodeId node, NodeId new_parent, const char* new_name) override;
+  void open(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) override;
+  void read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset,
+             const fuse_file_info& handle) override;
+  void flush(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void release(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
+  void opendir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void releasedir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
+  void statfs(Reply reply, NodeId node) override;
+  void access(Reply reply, NodeId node, int mask) override;
+
+ private:
+  class Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace berth::fuse
