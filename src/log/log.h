@@ -11,26 +11,31 @@ enum class Level { kDebug, kInfo, kWarning, kError };
 
 /// Where lines go: standard error, with time and level for people; as "<6>message" (sd-daemon(3)) when standard error is
 /// the journal (JOURNAL_STREAM, systemd.exec(5)). Colours on a terminal only, never with NO_COLOR (https://no-color.org).
+/// Before it, and without it, lines from kInfo up are written. Call it while there is one thread.
 void start(Level threshold);
 
-/// One line; names in it are quoted by the caller (base/text.h quote()).
+/// Whether lines of this level are written at all.
+[[nodiscard]] bool enabled(Level level) noexcept;
+
+/// One line; names in it are quoted by the caller (base/text.h quote()). The lines of a message with line ends stay
+/// recognisable as its continuation. Threading: any thread.
 void write(Level level, std::string_view message);
 
 template <typename... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {
-  write(Level::kDebug, fmt::format(format, std::forward<Args>(args)...));
+  if (enabled(Level::kDebug)) write(Level::kDebug, fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
 void info(fmt::format_string<Args...> format, Args&&... args) {
-  write(Level::kInfo, fmt::format(format, std::forward<Args>(args)...));
+  if (enabled(Level::kInfo)) write(Level::kInfo, fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
 void warning(fmt::format_string<Args...> format, Args&&... args) {
-  write(Level::kWarning, fmt::format(format, std::forward<Args>(args)...));
+  if (enabled(Level::kWarning)) write(Level::kWarning, fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
 void error(fmt::format_string<Args...> format, Args&&... args) {
-  write(Level::kError, fmt::format(format, std::forward<Args>(args)...));
+  if (enabled(Level::kError)) write(Level::kError, fmt::format(format, std::forward<Args>(args)...));
 }
 
 }  // namespace berth::log

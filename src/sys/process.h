@@ -27,7 +27,11 @@ std::string to_string(ExitStatus status);
 ///
 /// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
 /// /dev/null, standard output and error go to one pipe of which only the last `kOutputKept` bytes are kept; it gets no
-/// other descriptor, default signal dispositions, an empty signal mask and a session of its own.
+/// other descriptor, default signal dispositions, an empty signal mask and a session of its own. It is started as the
+/// daemon, whatever identity the calling thread has (identity.h).
+///
+/// Its output is read by wait(), output() and end(). A program that serves for long and writes on meanwhile needs
+/// read_in_background(), or it stands still when the pipe is full.
 ///
 /// Ownership: the destructor kills and collects a program that still runs.
 /// Threading: one thread at a time.
@@ -37,7 +41,8 @@ class Process {
   static constexpr std::size_t kOutputKept = 4096;
 
   /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
-  /// has no '/'. The program gets this process's environment with LC_ALL=C and PATH as above.
+  /// has no '/'. The program gets this process's environment with LC_ALL=C and PATH as above, less what systemd meant
+  /// for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*).
   /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
   static Result<Process> start(const std::vector<std::string>& argv);
 
@@ -56,14 +61,29 @@ class Process {
   /// The last lines of what it wrote so far (reads what is there now, does not block).
   std::string output();
 
-  /// SIGTERM to its session's process group, then SIGKILL at `grace_deadline`; collects it.
+  /// From now on one thread of this library reads the output of all such programs, until they end.
+  Result<> read_in_background();
+
+  /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has
+  /// ended; collects it. A program that even SIGKILL does not end within kKillPatience (it is stuck in the kernel) is
+  /// left to reap_orphans() and counts as ended by signal 9.
   ExitStatus end(TimePoint grace_deadline) noexcept;
+  static constexpr std::chrono::seconds kKillPatience{5};
 
  private:
   Process() noexcept;
   struct State;
   std::unique_ptr<State> state_;
 };
+
+/// Collects children of this process that have ended and that no Process owns, and returns how many: the daemonised
+/// helpers that the kernel gives to the first process of their pid namespace (pid_namespaces(7)). Call it on SIGCHLD.
+///
+/// Never takes the exit status of a program that a Process owns. Where such a one stands in the way, the collection of
+/// that one takes up the work again; nobody needs to call twice.
+///
+/// Threading: any thread.
+std::size_t reap_orphans() noexcept;
 
 /// What a program that ran to its end left.
 struct Finished {

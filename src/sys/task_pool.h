@@ -12,11 +12,18 @@ namespace berth::sys {
 /// Runs tasks that may block, each on a thread of the pool. Threads are started when all are busy, up to a limit, and
 /// end after some idle time; tasks beyond the limit wait their turn.
 ///
+/// Every task begins as the daemon (identity.h) and with all signals blocked.
+///
 /// Threading: any thread may submit, tasks too.
 class TaskPool {
  public:
-  /// `name`: at most 15 bytes, as the threads are shown by ps(1). `max_threads` >= 1.
-  TaskPool(std::string name, std::size_t max_threads);
+  static constexpr std::chrono::seconds kIdleTime{10};
+
+  /// `name`: at most 15 bytes, as the threads are shown by ps(1). `max_threads` >= 1. A thread that had nothing to do
+  /// for `idle_time` ends.
+  TaskPool(std::string name, std::size_t max_threads, std::chrono::milliseconds idle_time = kIdleTime);
+  TaskPool(const TaskPool&) = delete;
+  TaskPool& operator=(const TaskPool&) = delete;
   /// Waits for running tasks, after running the queued ones.
   ~TaskPool();
 
@@ -28,7 +35,7 @@ class TaskPool {
   void drain();
 
   /// Leaves threads that do not come back alone (their tasks are stuck in the kernel) instead of waiting for them in the
-  /// destructor. For the last steps of a process.
+  /// destructor; what is still queued then is dropped. For the last steps of a process.
   void abandon() noexcept;
 
   struct Counts {
