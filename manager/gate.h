@@ -25,8 +25,17 @@ class Gate {
   /// Enters for somebody who is already inside (a second handle of a user), closed or not.
   void enter_again() noexcept { word_.fetch_add(1, std::memory_order_relaxed); }
 
-  /// True when this was the last user of a closed gate: the caller must tell the control thread.
-  [[nodiscard]] bool leave() noexcept { return word_.fetch_sub(1, std::memory_order_acq_rel) == (kClosed | 1); }
+  /// What a leaving user leaves behind.
+  enum class Left : std::uint8_t {
+    kOthers,        ///< other users are inside
+    kIdle,          ///< nobody is inside, the gate is open
+    kClosedEmpty,   ///< this was the last user of a closed gate: the control thread must be told
+  };
+  [[nodiscard]] Left leave() noexcept {
+    const std::uint64_t before = word_.fetch_sub(1, std::memory_order_acq_rel);
+    if (before == 1) return Left::kIdle;
+    return before == (kClosed | 1) ? Left::kClosedEmpty : Left::kOthers;
+  }
 
   /// Closes the gate only if nobody is inside, so that an idle share can be unmounted.
   [[nodiscard]] bool close_if_idle() noexcept {

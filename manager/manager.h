@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "manager/backend.h"
 #include "manager/catalog.h"
@@ -36,6 +37,8 @@ struct ManagerSetup {
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
   /// covered by a lease.
   std::function<void(Share&)> before_unmount;
+  /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
+  bool by_hand = false;
 };
 
 /// The mount manager: one life cycle a share, run by one control thread that never blocks; mounts and unmounts run on
@@ -91,10 +94,14 @@ class Manager {
   /// Blocks; not to be called from a callback.
   StopReport stop(TimePoint deadline);
 
+  /// With ManagerSetup::by_hand: does what is pending and due now, until nothing is. True if it did anything.
+  bool run_pending();
+
  private:
   class Core;
   explicit Manager(std::shared_ptr<Core> core);
   std::shared_ptr<Core> core_;
+  std::thread control_;
 };
 
 }  // namespace berth::manager

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,13 @@
 namespace berth::manager {
 
 class Share;
+
+/// Who is told when a share may have become free to unmount: the manager. Called on any thread, by whoever left last.
+class LeaveListener {
+ public:
+  virtual ~LeaveListener() = default;
+  virtual void on_left(Share& share) noexcept = 0;
+};
 
 /// A claim on a mounted share: while one is held, the share is not unmounted because it is idle. Given back by the
 /// destructor.
@@ -61,7 +69,8 @@ class Lease {
 /// Threading: any thread may call anything, but the functions under "For the control thread".
 class Share {
  public:
-  explicit Share(ShareSpec spec) : spec_(std::move(spec)) {}
+  /// `listener` outlives every lease.
+  Share(ShareSpec spec, LeaveListener& listener) : spec_(std::move(spec)), listener_(listener) {}
 
   [[nodiscard]] const ShareSpec& spec() const noexcept { return spec_; }
   [[nodiscard]] const std::string& name() const noexcept { return spec_.name(); }
@@ -80,15 +89,22 @@ class Share {
     return mount_generation_.load(std::memory_order_acquire);
   }
 
-  /// The state as the control thread last published it.
+  /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
+  /// The state alone.
+  [[nodiscard]] ShareState state() const;
 
   // For the control thread.
   Gate& gate() noexcept { return gate_; }
-  /// Before the gate opens: what leases will hand out.
+  /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
   void publish(ShareStatus status);
-  /// When the last user left or, while somebody is inside, when one last left.
+  /// Records an attachment; false when it was there already.
+  bool add_attachment(const Attachment& attachment);
+  /// False when there was none.
+  bool remove_attachment(const Attachment& attachment);
+  [[nodiscard]] std::size_t attachment_count() const;
+  /// When somebody last left.
   [[nodiscard]] TimePoint last_left() const noexcept {
     return TimePoint(Duration(last_left_.load(std::memory_order_relaxed)));
   }
@@ -96,8 +112,10 @@ class Share {
 
  private:
   friend class Lease;
+  void leave() noexcept;
 
   const ShareSpec spec_;
+  LeaveListener& listener_;
   Gate gate_;
   std::atomic<int> root_{-1};
   std::atomic<std::uint32_t> mount_generation_{0};
@@ -105,6 +123,7 @@ class Share {
 
   mutable Mutex mutex_;
   std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);  ///< null: idle since the start
+  std::set<Attachment> attachments_ BERTH_GUARDED_BY(mutex_);
 };
 
 }  // namespace berth::manager

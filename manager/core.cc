@@ -1,0 +1,296 @@
+#include "manager/core.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "src/sys/file.h"
+
+namespace berth::manager {
+namespace {
+
+/// Threads that may be stuck in the kernel at once, for operations and for the callers' own work. A dead server holds
+/// one for each of its shares; the limit is there so that a thousand of them are not a thousand threads.
+constexpr std::size_t kMaxOperationThreads = 256;
+constexpr std::size_t kMaxCallbackThreads = 256;
+
+/// After a change of the mount table, how long to wait before looking for lost mounts: changes come in bursts.
+constexpr std::chrono::milliseconds kTableDelay{200};
+
+// Tags of what the control thread polls; helpers are polled under their record's address.
+constexpr std::uint64_t kMountTableTag = 1;
+
+}  // namespace
+
+Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, const Catalog& catalog,
+                                                           const Clock& clock) {
+  sys::Poller poller = TRY(sys::Poller::make());
+  std::shared_ptr<Core> core(new Core(std::move(setup), clock, std::move(poller)));
+  auto directory = std::make_shared<Directory>();
+  for (const auto& [name, spec] : catalog.shares()) {
+    if (!core->setup_.backends.contains(spec.kind())) {
+      return fail(EINVAL, spec.origin() + ": shares of type \"" + spec.type() + "\" are not served here");
+    }
+    directory->emplace(name, std::make_shared<Share>(spec, *core));
+  }
+  core->directory_ = std::move(directory);
+  core->cancel_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!core->cancel_) return fail_errno();
+  if (!core->by_hand()) {
+    core->mount_table_ = TRY(sys::open_at(AT_FDCWD, "/proc/thread-self/mountinfo", O_RDONLY));
+    TRY_VOID(core->poller_.add(core->mount_table_.get(), EPOLLPRI | EPOLLERR | EPOLLET, kMountTableTag));
+    core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
+    core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
+  }
+  return core;
+}
+
+Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
+    : setup_(std::move(setup)),
+      clock_(clock),
+      berths_(setup_.berth_directory),
+      poller_(std::move(poller)),
+      random_(std::random_device{}()) {}
+
+void Manager::Core::run() {
+  while (!quit_) {
+    run_commands();
+    run_timers();
+    if (quit_) return;
+    const Result<std::span<const sys::Poller::Ready>> ready = poller_.wait(next_deadline());
+    if (!ready) continue;  // interrupted; epoll on our own descriptors has no other way to fail
+    for (const sys::Poller::Ready& one : *ready) on_ready(one);
+  }
+}
+
+bool Manager::Core::run_pending() {
+  bool any = false;
+  for (bool again = true; again;) {
+    again = run_commands();
+    again = run_timers() || again;
+    while (!by_hand_work_.empty()) {
+      Task work = std::move(by_hand_work_.front());
+      by_hand_work_.pop_front();
+      work();
+      again = true;
+    }
+    any = any || again;
+  }
+  return any;
+}
+
+void Manager::Core::post(Task command) {
+  bool wake = false;
+  {
+    MutexLock lock(mutex_);
+    wake = commands_.empty();
+    commands_.push_back(std::move(command));
+  }
+  if (wake) poller_.wake();
+}
+
+void Manager::Core::on_left(Share& share) noexcept {
+  post([this, &share] {
+    Record& record = record_of(share);
+    collect_retired(record);
+    if (share.spec().policy().idle_timeout.count() == 0 && !share.gate().closed()) {
+      apply(record, life_cycle::step(record.state, life_cycle::BecameIdle{}, share.spec().policy(), clock_.now()));
+    }
+  });
+}
+
+bool Manager::Core::run_commands() {
+  std::vector<Task> commands;
+  {
+    MutexLock lock(mutex_);
+    commands.swap(commands_);
+  }
+  for (Task& command : commands) command();
+  return !commands.empty();
+}
+
+void Manager::Core::happen(Share& share, const life_cycle::Happening& happening) {
+  Record& record = record_of(share);
+  apply(record, life_cycle::step(record.state, happening, share.spec().policy(), clock_.now()));
+}
+
+Manager::Core::Record& Manager::Core::record_of(Share& share) {
+  std::unique_ptr<Record>& record = records_[&share];
+  if (!record) {
+    record = std::make_unique<Record>(share);
+    record->since = clock_.wall_now();
+  }
+  return *record;
+}
+
+void Manager::Core::apply(Record& record, life_cycle::Step step) {
+  if (step.state.index() != record.state.index()) record.since = clock_.wall_now();
+  record.state = std::move(step.state);
+  for (life_cycle::Effect& effect : step.effects) perform(record, effect);
+  publish(record);
+  schedule(record);
+}
+
+void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
+  using namespace life_cycle;
+  struct Perform {
+    Core& core;
+    Record& record;
+    void operator()(StartMount& start) const { core.enqueue_mount(record, start); }
+    void operator()(StartUnmount& start) const { core.start_unmount(record, start); }
+    void operator()(OpenGate&) const { core.open_gate(record); }
+    void operator()(CloseGate&) const { record.share.gate().close(); }
+    void operator()(CloseGateIfIdle&) const { core.close_gate_if_idle(record); }
+    void operator()(AdmitWaiters&) const { core.admit_waiters(record); }
+    void operator()(FailWaiters& fail) const {
+      core.release_mount_slot(record);
+      core.fail_waiters(record, fail.error);
+    }
+    void operator()(AnswerUnmount& answer) const {
+      record.busy = answer.error.code() == 0 ? "" : answer.error.message();
+      for (DoneCallback& done : std::exchange(record.unmount_waiters, {})) {
+        core.answer(std::move(done), answer.error.code() == 0 ? Result<>() : Result<>(fail(answer.error)));
+      }
+    }
+    void operator()(SetTimer& timer) const { record.timer = timer.at; }
+    void operator()(ClearTimer&) const { record.timer.reset(); }
+    void operator()(Tell& tell) const {
+      core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason));
+    }
+  };
+  std::visit(Perform{*this, record}, effect);
+}
+
+void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason) {
+  if (!setup_.on_event) return;
+  setup_.on_event(Event{clock_.wall_now(), kind, record.share.name(), attempt, took, std::move(reason)});
+}
+
+void Manager::Core::publish(Record& record) {
+  ShareStatus status;
+  const TimePoint now = clock_.now();
+  const auto wall = [&](TimePoint at) {
+    return clock_.wall_now() + std::chrono::duration_cast<WallTime::duration>(at - now);
+  };
+  status.state = life_cycle::name_of(record.state);
+  status.since = record.since;
+  status.mount_id = record.mount.id;
+  status.source = record.mount.source;
+  status.mounts = record.mounts;
+  status.failures = record.failures;
+  status.waiting = static_cast<std::uint32_t>(record.waiters.size());
+  status.busy = record.busy;
+  status.last_failure = record.last_failure;
+  status.helper = record.mount.helper ? record.mount.helper->pid() : 0;
+  if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) status.retry_at = wall(failed->retry_at);
+  record.share.publish(std::move(status));
+}
+
+void Manager::Core::schedule(Record& record) {
+  std::optional<TimePoint> next = record.timer;
+  if (!record.waiters.empty()) {
+    const TimePoint deadline = record.waiters.front().deadline;
+    next = next ? std::min(*next, deadline) : deadline;
+  }
+  if (next == record.scheduled) return;
+  if (record.scheduled) {
+    const auto [first, last] = timers_.equal_range(*record.scheduled);
+    const auto mine = std::find_if(first, last, [&](const auto& timer) { return timer.second == &record; });
+    if (mine != last) timers_.erase(mine);
+  }
+  record.scheduled = next;
+  if (next) timers_.emplace(*next, &record);
+}
+
+bool Manager::Core::run_timers() {
+  const TimePoint now = clock_.now();
+  bool any = false;
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    any = true;
+    Record& record = *timers_.begin()->second;
+    timers_.erase(timers_.begin());
+    record.scheduled.reset();
+    while (!record.waiters.empty() && record.waiters.front().deadline <= now) {
+      LeaseCallback done = std::move(record.waiters.front().done);
+      record.waiters.pop_front();
+      answer(std::move(done), fail(ETIMEDOUT));
+    }
+    if (record.timer && *record.timer <= now) {
+      record.timer.reset();
+      happen(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
+    } else {
+      publish(record);
+      schedule(record);
+    }
+  }
+  if (look_at_table_ && *look_at_table_ <= now) {
+    look_at_table_.reset();
+    look_for_lost_mounts();
+  }
+  return any;
+}
+
+std::optional<TimePoint> Manager::Core::next_deadline() const {
+  std::optional<TimePoint> next = look_at_table_;
+  if (!timers_.empty()) next = next ? std::min(*next, timers_.begin()->first) : timers_.begin()->first;
+  return next;
+}
+
+void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
+  if (ready.tag == kMountTableTag) {
+    if (!look_at_table_) look_at_table_ = clock_.now() + kTableDelay;
+    return;
+  }
+  for (const auto& [share, record] : records_) {
+    if (reinterpret_cast<std::uint64_t>(record.get()) != ready.tag || !record->mount.helper) continue;
+    poller_.remove(record->mount.helper->pidfd());
+    happen(*share, life_cycle::Lost{"its helper program has ended"});
+    return;
+  }
+}
+
+std::size_t Manager::Core::active() const noexcept {
+  return static_cast<std::size_t>(std::count_if(records_.begin(), records_.end(), [](const auto& entry) {
+    return !std::holds_alternative<life_cycle::Idle>(entry.second->state) &&
+           !std::holds_alternative<life_cycle::Failed>(entry.second->state);
+  }));
+}
+
+void Manager::Core::begin_stop() {
+  stopping_ = true;
+  const std::uint64_t one = 1;
+  if (::write(cancel_.get(), &one, sizeof one) < 0) {}  // an eventfd that is full is readable, which is all that is wanted
+  for (const auto& [share, record] : records_) {
+    fail_waiters(*record, Error(ESHUTDOWN));
+    record->attachments.clear();
+  }
+  unmount_idle();
+}
+
+void Manager::Core::unmount_idle() {
+  for (const auto& [share, record] : records_) {
+    if (std::holds_alternative<life_cycle::Mounted>(record->state)) happen(*share, life_cycle::UnmountWanted{false});
+  }
+}
+
+void Manager::Core::force_stop() {
+  for (const auto& [share, record] : records_) {
+    if (std::holds_alternative<life_cycle::Mounted>(record->state)) {
+      ++stopped_.given_up;
+      happen(*share, life_cycle::UnmountWanted{true});
+    }
+  }
+}
+
+Manager::StopReport Manager::Core::stop_report() const { return stopped_; }
+
+void Manager::Core::abandon_threads() noexcept {
+  if (operations_) operations_->abandon();
+  if (callbacks_) callbacks_->abandon();
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,151 @@
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "manager/life_cycle.h"
+#include "manager/manager.h"
+#include "manager/mount_operation.h"
+#include "src/base/mutex.h"
+#include "src/sys/poller.h"
+#include "src/sys/task_pool.h"
+
+namespace berth::manager {
+
+/// What the manager's control thread works on.
+///
+/// Everything but the queue of commands belongs to that one thread, which never blocks: other threads post commands,
+/// pool threads do what may block and post the outcome.
+///
+/// Threading: post(), on_left(), directory(), find() from any thread; the rest on the control thread.
+class Manager::Core final : public LeaveListener, public std::enable_shared_from_this<Manager::Core> {
+ public:
+  static Result<std::shared_ptr<Core>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
+
+  void run();             ///< until quit() has been posted
+  bool run_pending();     ///< what is due now; true if anything was
+  void post(Task command);
+  void on_left(Share& share) noexcept override;
+
+  [[nodiscard]] std::shared_ptr<const Directory> directory() const { return directory_; }
+  [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
+  [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
+
+  // Commands; on the control thread.
+  void park(Share& share, WaiterId id, LeaseCallback done);
+  void interrupt(Share& share, WaiterId id);
+  void happen(Share& share, const life_cycle::Happening& happening);
+  void unmount(Share& share, bool force, DoneCallback done);
+  void attach(Share& share, Attachment attachment, DoneCallback done);
+  void detach(Share& share, const Attachment& attachment, DoneCallback done);
+  void begin_stop();
+  void unmount_idle();
+  void force_stop();
+  /// Shares that are not idle.
+  [[nodiscard]] std::size_t active() const noexcept;
+  void quit() noexcept { quit_ = true; }
+
+  /// Gives up on threads that are stuck in the kernel.
+  void abandon_threads() noexcept;
+  [[nodiscard]] StopReport stop_report() const;
+
+ private:
+  struct Waiter {
+    WaiterId id;
+    TimePoint deadline;
+    LeaseCallback done;
+  };
+
+  /// What the control thread knows of a share that has been wanted at least once.
+  struct Record {
+    explicit Record(Share& of) : share(of) {}
+    Share& share;
+    life_cycle::State state;
+    WallTime since{};
+    RealMount mount;
+    UniqueFd root;                         ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
+                                           ///< the number away under a request
+    std::vector<UniqueFd> retired_roots;   ///< of forced unmounts, until their users have left
+    std::deque<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
+    std::vector<DoneCallback> unmount_waiters;
+    std::map<Attachment, Lease> attachments;
+    std::optional<TimePoint> timer;        ///< of the life cycle
+    std::optional<TimePoint> scheduled;    ///< its place in timers_
+    bool counts_as_running = false;        ///< its mount takes one of the max_concurrent_mounts
+    std::uint64_t mounts = 0;
+    std::uint64_t failures = 0;
+    std::optional<FailureReport> last_failure;
+    std::string busy;
+  };
+
+  Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
+
+  Record& record_of(Share& share);
+  void apply(Record& record, life_cycle::Step step);
+  void perform(Record& record, life_cycle::Effect& effect);
+  void publish(Record& record);
+  void tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason);
+
+  void enqueue_mount(Record& record, const life_cycle::StartMount& start);
+  void start_queued_mounts();
+  void release_mount_slot(Record& record);
+  void start_mount(Record& record, TimePoint deadline);
+  void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
+  void start_unmount(Record& record, const life_cycle::StartUnmount& start);
+  void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
+  void open_gate(Record& record);
+  void close_gate_if_idle(Record& record);
+
+  void admit_waiters(Record& record);
+  void fail_waiters(Record& record, const Error& error);
+  void answer(LeaseCallback done, Result<Lease> result);
+  void answer(DoneCallback done, Result<> result);
+  void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);
+
+  void schedule(Record& record);
+  bool run_timers();
+  bool run_commands();
+  std::optional<TimePoint> next_deadline() const;
+  void on_ready(const sys::Poller::Ready& ready);
+  void look_for_lost_mounts();
+  void collect_retired(Record& record);
+
+  // Constant after make().
+  ManagerSetup setup_;
+  const Clock& clock_;
+  const BerthDirectory berths_;
+  std::shared_ptr<const Directory> directory_;
+
+  // Of the control thread.
+  sys::Poller poller_;
+  std::map<Share*, std::unique_ptr<Record>> records_;
+  std::multimap<TimePoint, Record*> timers_;
+  std::deque<std::pair<Record*, TimePoint>> mount_queue_;
+  std::size_t mounts_running_ = 0;
+  std::mt19937 random_;
+  UniqueFd mount_table_;                     ///< readable (EPOLLPRI) when the kernel's mount table changed
+  std::optional<TimePoint> look_at_table_;
+  UniqueFd cancel_;                          ///< readable when every attempt is to be given up
+  bool stopping_ = false;
+  bool quit_ = false;
+  StopReport stopped_;
+
+  // Synchronised by themselves.
+  std::atomic<WaiterId> next_waiter_{0};
+  std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
+  std::unique_ptr<sys::TaskPool> callbacks_;
+
+  mutable Mutex mutex_;
+  std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
+  std::deque<Task> by_hand_work_;  ///< by_hand: instead of the pools
+};
+
+}  // namespace berth::manager

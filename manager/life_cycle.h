@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "manager/backend.h"
+#include "manager/events.h"
+#include "manager/share_status.h"
+#include "src/base/clock.h"
+#include "src/base/error.h"
+
+/// The life of a share as a pure function: step() says what comes next and what is to be done, and does nothing.
+///
+///              Wanted               MountEnded ok
+///     Idle ──────────────▶ Mounting ─────────────▶ Mounted ◀──────────┐
+///      ▲                      │ MountEnded error      │ GateClosed      │ UnmountEnded error
+///      │                      ▼                       ▼                 │ (busy)
+///      │◀── Timer ───────── Failed                 Expiring ────────────┘
+///      │                                              │ UnmountEnded ok
+///      └──────────────────────────────────────────────┘  (straight to Mounting when wanted again)
+///
+/// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
+/// succeeds after all it is undone.
+namespace berth::manager::life_cycle {
+
+/// Nothing is mounted.
+struct Idle {
+  std::uint32_t failed_attempts = 0;  ///< since the last success; the back-off grows with it
+};
+/// A mount operation runs or waits for its turn.
+struct Mounting {
+  std::uint32_t attempt = 1;
+  TimePoint started;
+  bool overdue = false;
+  TimePoint retry_at;  ///< overdue: the remembered failure is answered until then
+};
+/// Mounted, the gate is open.
+struct Mounted {
+  TimePoint since;
+  bool unmount_asked = false;  ///< somebody waits for an answer to an unmount request
+};
+/// An unmount operation runs, the gate is closed.
+struct Expiring {
+  TimePoint started;
+  bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
+  bool undo = false;          ///< of a mount that came too late: it counts as failed
+  std::uint32_t failed_attempts = 0;
+};
+/// The last attempt failed; nothing is mounted.
+struct Failed {
+  std::uint32_t attempts = 1;
+  TimePoint retry_at;
+  Error error{0};
+};
+using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
+
+ShareState name_of(const State& state) noexcept;
+
+// What happens to a share.
+struct Wanted {};                       ///< a request has been parked
+struct MountEnded {
+  bool success = false;
+  Error error{0};       ///< the failure, as callers are told
+  double jitter = 0;    ///< in [0, 1), spreads the next attempt
+};
+struct UnmountEnded {
+  bool success = false;
+  Error error{0};
+};
+struct Timer {                          ///< the time set by SetTimer has come
+  std::uint64_t users = 0;
+  TimePoint last_left;
+};
+struct BecameIdle {};                   ///< the last user left a share that is to be unmounted at once
+struct GateClosed {};                   ///< answer to CloseGateIfIdle: nobody was inside
+struct GateInUse { std::uint64_t users = 0; };  ///< answer to CloseGateIfIdle
+struct UnmountWanted { bool force = false; };
+struct RetryWanted {};
+struct Lost { std::string reason; };    ///< the real mount is dead or gone
+using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted,
+                               RetryWanted, Lost>;
+
+// What is to be done about it, in this order.
+struct StartMount { std::uint32_t attempt; TimePoint deadline; };
+struct StartUnmount { bool force; TimePoint deadline; };
+struct OpenGate {};
+struct CloseGate {};
+struct CloseGateIfIdle {};              ///< and say how it went: GateClosed or GateInUse
+struct AdmitWaiters {};
+struct FailWaiters { Error error; };
+struct AnswerUnmount { Error error; };  ///< code 0: success
+struct SetTimer { TimePoint at; };
+struct ClearTimer {};
+struct Tell {
+  Event::Kind kind;
+  std::uint32_t attempt = 0;
+  Duration took{};
+  std::string reason;
+};
+using Effect = std::variant<StartMount, StartUnmount, OpenGate, CloseGate, CloseGateIfIdle, AdmitWaiters, FailWaiters,
+                            AnswerUnmount, SetTimer, ClearTimer, Tell>;
+
+struct Step {
+  State state;
+  std::vector<Effect> effects;
+};
+
+/// The next state of a share and what is to be done. Pure: the same arguments give the same answer.
+Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now);
+
+/// First wait after a failed attempt; doubled for each further one up to kLongestBackoff, with up to a quarter of it as
+/// jitter so that many hosts do not come back at once.
+inline constexpr std::chrono::milliseconds kFirstBackoff{1000};
+inline constexpr std::chrono::milliseconds kLongestBackoff{std::chrono::minutes(2)};
+Duration backoff(std::uint32_t attempts, double jitter);
+
+/// A share with `idle_timeout = 0` stays this long after its last user, so that the look-up and the open of one program
+/// do not mount twice.
+inline constexpr std::chrono::milliseconds kLinger{10};
+/// How soon an unmount that met EBUSY is tried again, at least.
+inline constexpr std::chrono::milliseconds kBusyRetry{std::chrono::seconds(5)};
+
+}  // namespace berth::manager::life_cycle

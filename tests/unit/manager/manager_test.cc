@@ -1,0 +1,265 @@
+#include "manager/manager.h"
+
+#include "tests/unit/manager/fixture.h"
+
+namespace berth::manager {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST_F(ManagerTest, NothingIsMountedBeforeItIsWanted) {
+  add("media");
+  start();
+  manager_->run_pending();
+  EXPECT_EQ(share("media").status().state, ShareState::kIdle);
+  EXPECT_FALSE(share("media").try_lease());
+  EXPECT_EQ(backend_->counts, (FakeBackend::Counts{}));
+  EXPECT_FALSE(has_berth("media"));
+}
+
+TEST_F(ManagerTest, ManyCallersCauseOneMount) {
+  add("media");
+  start();
+  std::vector<std::shared_ptr<std::optional<Result<Lease>>>> answers;
+  for (int i = 0; i < 50; ++i) answers.push_back(ask("media"));
+  manager_->run_pending();
+  for (const auto& answer : answers) EXPECT_EQ(code_of(answer), 0);
+  EXPECT_EQ(backend_->counts.mounts, 1);
+  EXPECT_EQ(share("media").users(), 50U);
+  EXPECT_EQ(share("media").status().mounts, 1U);
+}
+
+TEST_F(ManagerTest, IdleShareIsUnmountedAfterItsTimeoutAndNotBefore) {
+  add("media", {.idle_timeout = 60s});
+  start();
+  auto lease = ask("media");
+  manager_->run_pending();
+  pass(10min);
+  EXPECT_EQ(backend_->counts.unmounts, 0) << "it has a lease";
+  lease->reset();
+  pass(30s);
+  EXPECT_EQ(share("media").status().state, ShareState::kMounted);
+  pass(61s);
+  pass(61s);
+  EXPECT_EQ(share("media").status().state, ShareState::kIdle);
+  EXPECT_EQ(backend_->counts.unmounts, 1);
+  EXPECT_FALSE(has_berth("media"));
+}
+
+TEST_F(ManagerTest, ZeroIdleTimeoutUnmountsRightAfterTheLastUser) {
+  add("media", {.idle_timeout = 0s});
+  start();
+  auto lease = ask("media");
+  manager_->run_pending();
+  lease->reset();
+  manager_->run_pending();
+  pass(1s);
+  EXPECT_EQ(backend_->counts.unmounts, 1);
+}
+
+TEST_F(ManagerTest, FailureIsRememberedUntilTheBackoffIsOver) {
+  add("media");
+  start();
+  backend_->mount_error = Error(EACCES, "access denied by server");
+  auto first = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(first), EACCES);
+  auto second = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(second), EACCES);
+  EXPECT_EQ(backend_->counts.mounts, 1) << "the second caller gets the remembered error";
+  EXPECT_TRUE(share("media").status().retry_at.has_value());
+
+  backend_->mount_error.reset();
+  pass(2s);
+  auto third = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(third), 0);
+  EXPECT_EQ(backend_->counts.mounts, 2);
+  EXPECT_EQ(share("media").status().failures, 1U);
+  EXPECT_EQ(share("media").status().last_failure->failure.exit, "exit status 32");
+}
+
+TEST_F(ManagerTest, RetryForgetsTheRememberedError) {
+  add("media");
+  start();
+  backend_->mount_error = Error(EHOSTDOWN);
+  auto first = ask("media");
+  manager_->run_pending();
+  backend_->mount_error.reset();
+  manager_->retry(share("media"));
+  auto second = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(second), 0);
+}
+
+TEST_F(ManagerTest, WaiterIsInterrupted) {
+  add("media");
+  start();
+  WaiterId id = 0;
+  std::shared_ptr<std::optional<Result<Lease>>> answer;
+  backend_->during_mount = [&](const ShareSpec&, const Attempt&) { manager_->interrupt(share("media"), id); };
+  answer = ask("media", &id);
+  manager_->run_pending();
+  EXPECT_EQ(code_of(answer), EINTR);
+  EXPECT_EQ(share("media").status().state, ShareState::kMounted) << "the mount itself goes on";
+}
+
+TEST_F(ManagerTest, WaiterGivesUpAtItsDeadlineAndALateMountIsUndone) {
+  add("media", {.mount_timeout = 5s});
+  start();
+  std::shared_ptr<std::optional<Result<Lease>>> late;
+  backend_->during_mount = [&](const ShareSpec&, const Attempt&) {
+    backend_->during_mount = nullptr;
+    clock_.advance(6s);
+  };
+  auto answer = ask("media");
+  manager_->run_pending();
+  manager_->run_pending();
+  EXPECT_EQ(code_of(answer), ETIMEDOUT);
+  EXPECT_EQ(share("media").status().state, ShareState::kFailed);
+  EXPECT_EQ(backend_->counts.unmounts, 1) << "a mount that came too late is taken away";
+  EXPECT_FALSE(has_berth("media"));
+  EXPECT_TRUE(backend_->table.empty());
+}
+
+TEST_F(ManagerTest, WantedWhileUnmountingIsMountedAgain) {
+  add("media", {.idle_timeout = 1s});
+  start();
+  ask("media");
+  manager_->run_pending();
+  std::shared_ptr<std::optional<Result<Lease>>> again;
+  backend_->during_unmount = [&] {
+    if (!again) again = ask("media");
+  };
+  pass(3s);
+  pass(3s);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(code_of(again), 0);
+  EXPECT_EQ(backend_->counts.mounts, 2);
+  EXPECT_EQ(backend_->counts.unmounts, 1);
+}
+
+TEST_F(ManagerTest, BusyUnmountLeavesItMountedSaysSoAndIsTriedAgain) {
+  add("media", {.idle_timeout = 1s});
+  start();
+  ask("media");
+  manager_->run_pending();
+  backend_->unmount_error = Error(EBUSY);
+  pass(3s);
+  EXPECT_EQ(share("media").status().state, ShareState::kMounted);
+  EXPECT_NE(share("media").status().busy, "");
+  EXPECT_EQ(backend_->counts.unmounts, 1);
+  EXPECT_TRUE(has_berth("media"));
+  backend_->unmount_error.reset();
+  pass(10s);
+  EXPECT_EQ(share("media").status().state, ShareState::kIdle);
+  EXPECT_EQ(share("media").status().busy, "");
+  EXPECT_EQ(backend_->counts.unmounts, 2);
+}
+
+TEST_F(ManagerTest, UnmountOnRequestAnswersBusyWithTheNumberOfUsers) {
+  add("media");
+  start();
+  auto lease = ask("media");
+  manager_->run_pending();
+  auto busy = unmount("media");
+  EXPECT_EQ(code_of(busy), EBUSY);
+  EXPECT_NE((*busy)->error().story().find("1 user"), std::string_view::npos);
+  lease->reset();
+  EXPECT_EQ(code_of(unmount("media")), 0);
+  EXPECT_EQ(code_of(unmount("media")), 0) << "of an idle share: nothing to do";
+  EXPECT_EQ(backend_->counts.unmounts, 1);
+}
+
+TEST_F(ManagerTest, ForcedUnmountGivesUpUsersAndTheirDescriptorStaysValid) {
+  add("media");
+  start();
+  auto lease = ask("media");
+  manager_->run_pending();
+  const int root = (**lease)->root();
+  EXPECT_EQ(code_of(unmount("media", true)), 0);
+  EXPECT_EQ(share("media").status().state, ShareState::kIdle);
+  EXPECT_GE(::fcntl(root, F_GETFD), 0) << "a request under way must not find another file under its number";
+  lease->reset();
+  manager_->run_pending();
+  EXPECT_LT(::fcntl(root, F_GETFD), 0);
+}
+
+TEST_F(ManagerTest, MountsAreThrottled) {
+  for (int i = 0; i < 40; ++i) add("s" + std::to_string(i));
+  setup_.max_concurrent_mounts = 4;
+  std::size_t most = 0;
+  start();
+  std::vector<std::shared_ptr<std::optional<Result<Lease>>>> answers;
+  for (int i = 0; i < 40; ++i) answers.push_back(ask("s" + std::to_string(i)));
+  backend_->during_mount = [&](const ShareSpec&, const Attempt&) {
+    std::size_t begun = 0;
+    for (const auto& [name, share] : *manager_->directory()) begun += has_berth(name) && share->state() == ShareState::kMounting;
+    most = std::max(most, begun);
+  };
+  manager_->run_pending();
+  for (const auto& answer : answers) EXPECT_EQ(code_of(answer), 0);
+  EXPECT_LE(most, 4U);
+  EXPECT_EQ(backend_->counts.mounts, 40);
+}
+
+TEST_F(ManagerTest, ParkedRequestsHaveALimit) {
+  add("media");
+  setup_.max_waiters_per_share = 3;
+  start();
+  std::vector<std::shared_ptr<std::optional<Result<Lease>>>> answers;
+  for (int i = 0; i < 5; ++i) answers.push_back(ask("media"));
+  manager_->run_pending();
+  int refused = 0;
+  for (const auto& answer : answers) refused += code_of(answer) == EAGAIN;
+  EXPECT_EQ(refused, 2);
+}
+
+TEST_F(ManagerTest, AttachmentsHaveALimitAndCheckedNames) {
+  add("media");
+  setup_.max_attachments_per_share = 2;
+  start();
+  EXPECT_EQ(code_of(attach("media", "vm1", "a")), 0);
+  EXPECT_EQ(code_of(attach("media", "vm1", "b")), 0);
+  EXPECT_EQ(code_of(attach("media", "vm1", "c")), ENOSPC);
+  EXPECT_EQ(code_of(attach("media", "vm1", "b")), 0) << "one that is there takes no room";
+  EXPECT_EQ(code_of(attach("media", "..", "c")), EINVAL);
+  EXPECT_EQ(code_of(attach("media", "", "c")), EINVAL);
+  EXPECT_EQ(code_of(attach("media", "a/b", "c")), EINVAL);
+  EXPECT_EQ(code_of(attach("media", std::string(256, 'x'), "c")), EINVAL);
+}
+
+TEST_F(ManagerTest, LostMountIsTakenAwayAndMadeAgainOnTheNextAccess) {
+  add("media");
+  start();
+  auto lease = ask("media");
+  manager_->run_pending();
+  backend_->table.clear();
+  manager_->report_lost(share("media"));
+  manager_->run_pending();
+  EXPECT_EQ(share("media").status().state, ShareState::kIdle);
+  EXPECT_EQ(backend_->counts.unmounts, 0) << "what is gone is not unmounted";
+  EXPECT_EQ(told(Event::Kind::kLost), 1);
+  auto again = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(again), 0);
+}
+
+TEST_F(ManagerTest, NestedNamesShareTheirDirectoriesAndLeaveNone) {
+  add("home/alice", {.idle_timeout = 1s});
+  add("home/bob", {.idle_timeout = 1h});
+  start();
+  ask("home/alice");
+  ask("home/bob");
+  manager_->run_pending();
+  pass(3s);
+  EXPECT_FALSE(has_berth("home/alice"));
+  EXPECT_TRUE(has_berth("home/bob"));
+  pass(3h);
+  pass(3h);
+  EXPECT_FALSE(has_berth("home"));
+}
+
+}  // namespace
+}  // namespace berth::manager
