@@ -1,0 +1,88 @@
+#include "manager/backends/attempt_failure.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include "src/base/text.h"
+
+namespace berth::manager {
+namespace {
+
+/// Words by which programs say why, in the C locale, and what callers are told then.
+struct Telling {
+  std::string_view words;
+  int code;
+};
+constexpr std::array kTelling = {
+    Telling{"permission denied", EACCES},       Telling{"access denied", EACCES},  Telling{"mount error(13)", EACCES},
+    Telling{"unknown filesystem type", ENODEV}, Telling{"no such device", ENODEV},
+};
+
+bool contains_ignoring_case(std::string_view text, std::string_view words) {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  return std::search(text.begin(), text.end(), words.begin(), words.end(),
+                     [&](char a, char b) { return lower(a) == b; }) != text.end();
+}
+
+int code_of(const sys::Finished& finished) {
+  for (const Telling& telling : kTelling) {
+    if (contains_ignoring_case(finished.output, telling.words)) return telling.code;
+  }
+  return finished.status.signal == 0 && finished.status.code == EACCES ? EACCES : EHOSTDOWN;
+}
+
+/// The last line that says something: programs say what they do first and why it failed last.
+std::string_view last_line(std::string_view output) {
+  while (!output.empty() && (output.back() == '\n' || output.back() == ' ')) output.remove_suffix(1);
+  const std::size_t start = output.rfind('\n');
+  return start == std::string_view::npos ? output : output.substr(start + 1);
+}
+
+}  // namespace
+
+int caller_code(int code) noexcept {
+  switch (code) {
+    case EACCES:
+    case ENODEV:
+    case ETIMEDOUT:
+    case ECANCELED:
+      return code;
+    default:
+      return EHOSTDOWN;
+  }
+}
+
+AttemptFailure failed_step(const Error& cause, std::vector<std::string> command) {
+  return {Error(caller_code(cause.code()), cause.message()), std::move(command), "", cause.message()};
+}
+
+AttemptFailure failed_program(std::vector<std::string> command, const sys::Finished& finished) {
+  std::string exit = sys::to_string(finished.status);
+  std::string story = command.front() + ": " + exit;
+  if (!finished.output.empty()) story.append(": ").append(escape(last_line(finished.output)));
+  return {Error(code_of(finished), std::move(story)), std::move(command), std::move(exit), finished.output};
+}
+
+AttemptFailure join_failures(std::vector<SourceFailure> failures) {
+  if (failures.size() == 1) return std::move(failures.front().failure);
+  std::string story;
+  std::string output;
+  bool alike = true;
+  for (const SourceFailure& failed : failures) {
+    story.append(story.empty() ? "" : "; ")
+        .append(quote(failed.source))
+        .append(": ")
+        .append(failed.failure.error.story());
+    output.append(quote(failed.source)).append(": ").append(failed.failure.output);
+    if (output.back() != '\n') output.push_back('\n');
+    alike = alike && failed.failure.error.code() == failures.front().failure.error.code();
+  }
+  AttemptFailure& last = failures.back().failure;
+  const int code = alike ? last.error.code() : EHOSTDOWN;
+  return {Error(code, std::move(story)), std::move(last.command), std::move(last.exit), std::move(output)};
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "manager/backend.h"
+#include "src/sys/process.h"
+
+namespace berth::manager {
+
+/// What Backend::mount returns.
+using MountResult = tl::expected<RealMount, AttemptFailure>;
+
+/// What callers are told of an attempt that failed with the errno value `code`: EACCES, ENODEV, ETIMEDOUT and ECANCELED
+/// as they are, EHOSTDOWN for everything else. Never ENOENT: a share that is not available must not look like a name
+/// that is not there.
+int caller_code(int code) noexcept;
+
+/// A step of ours that failed, `cause` being what really happened. `command`: the program that it was about, if any.
+AttemptFailure failed_step(const Error& cause, std::vector<std::string> command = {});
+
+/// A program that ended without success. What it wrote decides what callers are told, where it is telling
+/// ("Permission denied": EACCES; "unknown filesystem type": ENODEV).
+AttemptFailure failed_program(std::vector<std::string> command, const sys::Finished& finished);
+
+/// One failed attempt with one of a share's sources.
+struct SourceFailure {
+  std::string source;
+  AttemptFailure failure;
+};
+/// The failure of all sources, each named with its own. One alone stays as it is. `failures` is not empty.
+AttemptFailure join_failures(std::vector<SourceFailure> failures);
+
+}  // namespace berth::manager

@@ -1,0 +1,157 @@
+#include "manager/backends/berth_backend.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "src/base/text.h"
+#include "src/sys/file.h"
+#include "src/sys/mount.h"
+#include "src/sys/mount_table.h"
+
+namespace berth::manager {
+namespace {
+
+/// More mounts than this on one another at one berth are nobody's work.
+constexpr int kMaxStacked = 16;
+/// How long a helper has for ending by itself after its mount is gone, before it is told to.
+constexpr std::chrono::seconds kHelperGrace{1};
+
+Result<UniqueFd> open_root(const std::string& berth) {
+  return sys::open_at(AT_FDCWD, berth.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW);
+}
+
+/// Lets go of a mount's root and keeps its descriptor number taken, by something that no path leads through: the number
+/// stays right for whoever knows it, should the unmount fail.
+Result<> let_go(const UniqueFd& root) {
+  if (!root) return {};
+  const UniqueFd nothing(::eventfd(0, EFD_CLOEXEC));
+  if (!nothing || ::dup3(nothing.get(), root.get(), O_CLOEXEC) < 0) return fail_errno();
+  return {};
+}
+
+void take_again(UniqueFd& root, const std::string& berth) {
+  Result<UniqueFd> reopened = open_root(berth);
+  if (!reopened) {
+    root.reset();
+  } else if (!root || ::dup3(reopened->get(), root.get(), O_CLOEXEC) < 0) {
+    root = std::move(*reopened);
+  }
+}
+
+/// MNT_FORCE is the file system's to refuse; MNT_DETACH always works.
+Result<> detach(const std::string& berth) {
+  if (sys::unmount(berth, MNT_FORCE | MNT_DETACH)) return {};
+  return sys::unmount(berth, MNT_DETACH);
+}
+
+std::string source_of(const ShareSpec& spec, const std::string& mounted) {
+  const std::vector<std::string>& sources = spec.sources();
+  // A single source is it, by whatever name the mount table knows it (a loop device).
+  return sources.size() == 1 ? sources.front() : mounted;
+}
+
+}  // namespace
+
+TimePoint now() noexcept { return SystemClock().now(); }
+
+MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const TrySource& try_source) {
+  std::vector<std::string> sources = spec.sources();
+  if (sources.empty()) sources.push_back(spec.kind() == ShareKind::kFilesystem ? spec.type() : std::string());
+  std::vector<SourceFailure> failures;
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    const TimePoint start = now();
+    const auto left = static_cast<Duration::rep>(sources.size() - i);
+    Attempt one = attempt;
+    one.deadline = start + (attempt.deadline - start) / left;
+    MountResult result = start < attempt.deadline
+                             ? try_source(sources[i], one)
+                             : tl::unexpected(failed_step(Error(ETIMEDOUT, "no time was left to try it")));
+    if (result) return result;
+    const bool cancelled = result.error().error.code() == ECANCELED;
+    failures.push_back({sources[i], std::move(result).error()});
+    if (cancelled) return tl::unexpected(std::move(failures.back().failure));
+  }
+  return tl::unexpected(join_failures(std::move(failures)));
+}
+
+bool is_mounted(const std::string& berth) {
+  const auto entry = sys::find_mount(berth);
+  return !entry || entry->has_value();
+}
+
+void clear_berth(const std::string& berth) noexcept {
+  for (int i = 0; i < kMaxStacked; ++i) {
+    const auto entry = sys::find_mount(berth);
+    if (!entry || !*entry || !detach(berth)) return;
+  }
+}
+
+bool wait_readable(int fd, TimePoint deadline) noexcept {
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now()).count();
+    pollfd watched{fd, POLLIN, 0};
+    const int ready = ::poll(&watched, 1, static_cast<int>(std::clamp<long>(left, 0, 3'600'000)));
+    if (ready > 0) return true;
+    if (ready < 0 && errno != EINTR) return false;
+    if (now() >= deadline) return false;
+  }
+}
+
+Result<RealMount> attach_at_berth(UniqueFd mount, const std::string& source, const std::string& berth) {
+  RealMount made;
+  made.id = TRY(sys::mount_id(mount.get()));
+  TRY_VOID(sys::attach_mount(mount.get(), berth));
+  made.root = std::move(mount);
+  made.source = source;
+  return made;
+}
+
+Result<std::optional<RealMount>> find_at_berth(const ShareSpec& spec, const std::string& berth) {
+  const std::optional<sys::MountEntry> entry = TRY(sys::find_mount(berth));
+  if (!entry) return std::nullopt;
+  RealMount mount;
+  mount.root = TRY(open_root(berth));
+  mount.id = TRY(sys::mount_id(mount.root.get()));
+  mount.source = source_of(spec, entry->source);
+  return mount;
+}
+
+MountResult BerthBackend::mount(const ShareSpec& spec, const Attempt& attempt) {
+  return try_sources(spec, attempt,
+                     [&](const std::string& source, const Attempt& one) { return mount_source(spec, source, one); });
+}
+
+Result<std::optional<RealMount>> BerthBackend::find(const ShareSpec& spec, const Attempt& attempt) {
+  return find_at_berth(spec, attempt.berth);
+}
+
+Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) {
+  // A mount is busy while a descriptor is in it, an O_PATH one too.
+  TRY_VOID(let_go(mount.root));
+  Result<> gone = force ? detach(attempt.berth) : take_off(spec, mount, attempt);
+  if (!gone && !is_mounted(attempt.berth)) gone = {};
+  if (!gone) {
+    take_again(mount.root, attempt.berth);
+    return gone;
+  }
+  if (mount.helper) {
+    if (!force) wait_readable(mount.helper->pidfd(), std::min(attempt.deadline, now() + kHelperGrace));
+    mount.helper->end(force ? now() : std::max(attempt.deadline, now() + kHelperGrace));
+  }
+  mount = RealMount{};
+  return {};
+}
+
+Result<> BerthBackend::take_off(const ShareSpec&, const RealMount&, const Attempt& attempt) {
+  return sys::unmount(attempt.berth, 0);
+}
+
+}  // namespace berth::manager

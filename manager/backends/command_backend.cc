@@ -1,0 +1,162 @@
+#include "manager/backends/command_backend.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "manager/backends/helper_backend.h"
+#include "manager/backends/mount_helpers.h"
+#include "manager/backends/mount_policy.h"
+#include "manager/backends/mount_watch.h"
+#include "manager/backends/serving_program.h"
+#include "src/base/text.h"
+#include "src/sys/mount_table.h"
+#include "src/sys/process.h"
+
+namespace berth::manager {
+namespace {
+
+/// How long a program that failed its attempt has between SIGTERM and SIGKILL.
+constexpr std::chrono::seconds kTermGrace{2};
+/// How long a program whose mount needs no server has to end, so that its exit status is known with the attempt.
+constexpr std::chrono::seconds kEndGrace{1};
+
+/// What became of a program that was started to mount.
+struct Outcome {
+  std::optional<sys::ExitStatus> ended;
+  bool mounted = false;
+};
+
+/// Runs until the mount is there or the program has ended.
+/// Errors: ETIMEDOUT, ECANCELED; the program then still runs.
+Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Attempt& attempt) {
+  for (;;) {
+    const std::optional<sys::MountEntry> entry = TRY(sys::find_mount(attempt.berth));
+    if (entry && is_served_type(entry->type)) return Outcome{std::nullopt, true};
+    // Without a need to be served, the program has nothing more to do than to end.
+    const TimePoint until = entry ? std::min(attempt.deadline, now() + kEndGrace) : attempt.deadline;
+    const Result<sys::ExitStatus> ended = process.wait(until, entry ? -1 : watch.fd());
+    if (ended) return Outcome{*ended, is_mounted(attempt.berth)};
+    if (entry && ended.error().code() == ETIMEDOUT) return Outcome{std::nullopt, true};
+    if (ended.error().code() != ECANCELED) return fail(ended.error());
+    if (watch.cancelled()) return fail(ECANCELED, "given up");
+  }
+}
+
+/// Ends the program of a failed attempt and takes off what it mounted meanwhile.
+AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process,
+                       const std::string& berth) {
+  const sys::ExitStatus status = process.end(now() + kTermGrace);
+  clear_berth(berth);
+  AttemptFailure failure = failed_step(cause, std::move(argv));
+  failure.exit = sys::to_string(status);
+  failure.output = process.output();
+  return failure;
+}
+
+/// The mount as the share's, with the program as its helper if that still runs.
+Result<RealMount> adopt(const ShareSpec& spec, const std::string& source, const std::string& berth, std::string warning,
+                        std::optional<sys::Process> running) {
+  const sys::MountOptions options = TRY(policed_options(spec));
+  RealMount mount = TRY(adopt_mount(spec, source, berth, options.attributes, std::move(warning)));
+  if (!running) return mount;
+  Result<std::unique_ptr<ServingProgram>> helper = ServingProgram::make(std::move(*running), berth, mount.id);
+  if (!helper) {
+    mount = RealMount{};
+    clear_berth(berth);
+    return fail(helper.error());
+  }
+  mount.helper = std::move(*helper);
+  return mount;
+}
+
+Result<> check(const ShareSpec& spec, const std::string& source) {
+  if (spec.mount_command().empty()) return fail(EINVAL, "the share has no mount command");
+  const sys::MountOptions options = TRY(policed_options(spec));
+  if (!options.parameters.empty()) {
+    return fail(EINVAL, "the option " + quote(options.parameters.front().first) +
+                            " is the command's, not the mount's; it belongs into the argv of `mount`");
+  }
+  return check_source_is_no_option(source);
+}
+
+std::string replaced(std::string_view text, std::string_view source, std::string_view mountpoint) {
+  const std::array<std::pair<std::string_view, std::string_view>, 2> words = {
+      std::pair{std::string_view("{mountpoint}"), mountpoint}, std::pair{std::string_view("{source}"), source}};
+  std::string result;
+  while (!text.empty()) {
+    const auto* const found =
+        std::find_if(words.begin(), words.end(), [&](const auto& word) { return text.starts_with(word.first); });
+    if (found == words.end()) {
+      result.push_back(text.front());
+      text.remove_prefix(1);
+    } else {
+      result.append(found->second);
+      text.remove_prefix(found->first.size());
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+std::vector<std::string> expand_command(const std::vector<std::string>& argv, std::string_view source,
+                                        std::string_view mountpoint) {
+  std::vector<std::string> expanded;
+  expanded.reserve(argv.size());
+  for (const std::string& element : argv) expanded.push_back(replaced(element, source, mountpoint));
+  return expanded;
+}
+
+MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
+  std::vector<std::string> argv = expand_command(spec.mount_command(), source, attempt.berth);
+  if (Result<> usable = check(spec, source); !usable)
+    return tl::unexpected(failed_step(usable.error(), std::move(argv)));
+  Result<MountWatch> watch = MountWatch::make(attempt.cancel_fd);
+  if (!watch) return tl::unexpected(failed_step(watch.error().within("cannot watch the mount table")));
+  Result<sys::Process> started = sys::Process::start(argv);
+  if (!started) return tl::unexpected(failed_step(started.error(), std::move(argv)));
+  sys::Process process = std::move(*started);
+
+  const Result<Outcome> outcome = await_mount(process, *watch, attempt);
+  if (!outcome) return tl::unexpected(give_up(outcome.error(), std::move(argv), process, attempt.berth));
+  if (!outcome->ended) {
+    Result<RealMount> mount = adopt(spec, source, attempt.berth, "", std::move(process));
+    if (!mount) return tl::unexpected(failed_step(mount.error(), std::move(argv)));
+    return std::move(*mount);
+  }
+  AttemptFailure failure = failed_program(std::move(argv), {*outcome->ended, process.output()});
+  if (outcome->mounted) {
+    std::string warning = outcome->ended->success() ? "" : std::string(failure.error.story());
+    Result<RealMount> mount = adopt(spec, source, attempt.berth, std::move(warning), std::nullopt);
+    if (mount) return std::move(*mount);
+    failure.error = failure.error.within(mount.error().message());
+  } else if (outcome->ended->success()) {
+    failure.error =
+        Error(EHOSTDOWN, failure.command.front() + " ended, but nothing is mounted at " + quote(attempt.berth));
+  }
+  return tl::unexpected(std::move(failure));
+}
+
+Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) {
+  if (spec.unmount_command().empty()) return BerthBackend::take_off(spec, mount, attempt);
+  MountWatch watch = TRY(MountWatch::make(attempt.cancel_fd));
+  const std::vector<std::string> argv = expand_command(spec.unmount_command(), mount.source, attempt.berth);
+  const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd));
+  if (!finished.status.success() && is_mounted(attempt.berth)) {
+    const Error told = failed_program(argv, finished).error;
+    const bool busy = finished.output.find("busy") != std::string::npos;
+    return fail(busy ? EBUSY : EIO, std::string(told.story()));
+  }
+  // The command may only have asked the helper to end.
+  while (is_mounted(attempt.berth)) {
+    if (!watch.wait(attempt.deadline)) return fail(ETIMEDOUT, argv.front() + " ended, but the mount is still there");
+    if (watch.cancelled()) return fail(ECANCELED);
+  }
+  return {};
+}
+
+}  // namespace berth::manager

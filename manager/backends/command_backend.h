@@ -1,0 +1,26 @@
+#pragma once
+
+#include "manager/backends/berth_backend.h"
+
+namespace berth::manager {
+
+/// Type "command": a program that is told where to mount, by its argv, and mounts.
+///
+/// It may stay in the foreground (it is the helper process then) or become a daemon and exit 0. The attempt succeeds as
+/// soon as the mount table has a mount at the berth, and fails when the program ends without one.
+///
+/// Unmounted by the share's unmount command if it has one, else by umount2(2); then the program is ended.
+class CommandBackend final : public BerthBackend {
+ public:
+  MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+
+ protected:
+  Result<> take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) override;
+};
+
+/// `argv` with "{mountpoint}" and "{source}" replaced, wherever in an element they stand. What is put in is not looked
+/// at again.
+std::vector<std::string> expand_command(const std::vector<std::string>& argv, std::string_view source,
+                                        std::string_view mountpoint);
+
+}  // namespace berth::manager

@@ -1,0 +1,42 @@
+#include "manager/backends/dir_backend.h"
+
+#include <utility>
+
+#include "manager/backends/berth_backend.h"
+#include "manager/backends/bind_backend.h"
+#include "manager/backends/mount_policy.h"
+#include "src/sys/mount.h"
+
+namespace berth::manager {
+namespace {
+
+Result<RealMount> open_directory(const ShareSpec& spec, const std::string& source) {
+  RealMount made;
+  made.root = TRY(open_source_directory(source));
+  if (spec.policy().read_only) {
+    sys::MountOptions options = TRY(policed_options(spec));
+    options.recursive_bind = true;  // as it is: with what is mounted below it
+    made.root = TRY(sys::make_bind(source, options));
+  }
+  made.source = source;
+  return made;
+}
+
+}  // namespace
+
+tl::expected<RealMount, AttemptFailure> DirBackend::mount(const ShareSpec& spec, const Attempt& attempt) {
+  return try_sources(spec, attempt, [&](const std::string& source, const Attempt&) -> MountResult {
+    Result<RealMount> made = open_directory(spec, source);
+    if (!made) return tl::unexpected(failed_step(made.error()));
+    return std::move(*made);
+  });
+}
+
+Result<std::optional<RealMount>> DirBackend::find(const ShareSpec&, const Attempt&) { return std::nullopt; }
+
+Result<> DirBackend::unmount(const ShareSpec&, RealMount& mount, const Attempt&, bool) {
+  mount = RealMount{};
+  return {};
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <optional>
+
+#include "manager/backend.h"
+
+namespace berth::manager {
+
+/// Type "dir": a local directory as it is. Nothing is mounted; RealMount::id is 0.
+///
+/// A read-only one is a clone of the directory's mount that is attached nowhere, read-only, and gone with its
+/// descriptor: so the kernel says EROFS, and nobody has to remember to.
+class DirBackend final : public Backend {
+ public:
+  tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) override;
+  /// Never anything: nothing is mounted at a berth.
+  Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) override;
+  Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) override;
+  [[nodiscard]] bool needs_berth() const noexcept override { return false; }
+};
+
+}  // namespace berth::manager

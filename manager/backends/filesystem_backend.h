@@ -1,0 +1,19 @@
+#pragma once
+
+#include "manager/backends/helper_backend.h"
+#include "manager/backends/kernel_backend.h"
+
+namespace berth::manager {
+
+/// Every type that mount(8) knows: through mount(8) where a helper exists or is needed, else by system calls. The choice
+/// is made anew for each attempt, so that a helper installed meanwhile is used.
+class FilesystemBackend final : public BerthBackend {
+ public:
+  MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+
+ private:
+  KernelBackend kernel_;
+  HelperBackend helper_;
+};
+
+}  // namespace berth::manager

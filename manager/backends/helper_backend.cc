@@ -1,0 +1,77 @@
+#include "manager/backends/helper_backend.h"
+
+#include <cerrno>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "manager/backends/mount_helpers.h"
+#include "manager/backends/mount_policy.h"
+#include "src/base/text.h"
+#include "src/sys/process.h"
+
+namespace berth::manager {
+namespace {
+
+std::vector<std::string> mount_argv(const ShareSpec& spec, const std::string& source, const std::string& berth) {
+  std::vector<std::string> argv = {"mount", "-n", "-t", spec.type()};
+  if (std::string words = policed_option_words(spec); !words.empty()) {
+    argv.emplace_back("-o");
+    argv.push_back(std::move(words));
+  }
+  argv.emplace_back("--");
+  argv.push_back(source);
+  argv.push_back(berth);
+  return argv;
+}
+
+Result<> check(const ShareSpec& spec, const std::string& source) {
+  TRY_VOID(check_source_is_no_option(source));
+  return check_mount_helper(spec.type(), source);
+}
+
+}  // namespace
+
+Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, const std::string& berth,
+                              std::uint64_t attributes, std::string warning) {
+  Result<std::optional<RealMount>> found = find_at_berth(spec, berth);
+  Result<> obeys;
+  if (found && *found) obeys = enforce_attributes((*found)->root.get(), attributes);
+  if (!found || !obeys) {
+    Error error = found ? obeys.error() : found.error();
+    found = fail(error);  // closes the root, which would keep a forced unmount from ending the file system
+    clear_berth(berth);
+    return fail(std::move(error));
+  }
+  if (!*found) return fail(ENOENT, "nothing is mounted at " + quote(berth));
+  RealMount mount = std::move(**found);
+  mount.source = source;
+  mount.warning = std::move(warning);
+  return mount;
+}
+
+MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
+  std::vector<std::string> argv = mount_argv(spec, source, attempt.berth);
+  if (Result<> usable = check(spec, source); !usable)
+    return tl::unexpected(failed_step(usable.error(), std::move(argv)));
+
+  Result<sys::Finished> finished = sys::run(argv, attempt.deadline, attempt.cancel_fd);
+  if (!finished) {
+    clear_berth(attempt.berth);  // a helper that was killed may have mounted before
+    return tl::unexpected(failed_step(finished.error(), std::move(argv)));
+  }
+  const bool success = finished->status.success();
+  AttemptFailure failure = failed_program(std::move(argv), *finished);
+  Result<RealMount> mount = adopt_mount(spec, source, attempt.berth, policy_attributes(spec.policy()),
+                                        success ? "" : std::string(failure.error.story()));
+  if (mount) return std::move(*mount);
+  if (success) {
+    failure.error =
+        Error(caller_code(mount.error().code()), "mount(8) succeeded, but " + std::string(mount.error().story()));
+  } else if (mount.error().code() != ENOENT) {
+    failure.error = failure.error.within(mount.error().message());
+  }
+  return tl::unexpected(std::move(failure));
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "manager/backends/berth_backend.h"
+
+namespace berth::manager {
+
+/// File systems that have a mount helper (nfs, cifs, fuse.sshfs): `mount -n -t TYPE -o OPTIONS -- SOURCE BERTH`.
+///
+/// Each of those is one element of the argv; nothing of it is seen by a shell of ours or can become an option. What the
+/// mount table says afterwards counts, not the exit status.
+class HelperBackend final : public BerthBackend {
+ public:
+  MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+};
+
+/// Takes the mount that a program left at the berth for the share's, after giving it `attributes` (MOUNT_ATTR_*) as
+/// well. A failure leaves nothing. `warning`: what the program complained about.
+/// Errors: ENOENT when nothing is mounted there.
+Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, const std::string& berth,
+                              std::uint64_t attributes, std::string warning);
+
+}  // namespace berth::manager

@@ -1,0 +1,59 @@
+#include "manager/backends/kernel_backend.h"
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "manager/backends/mount_policy.h"
+#include "src/base/text.h"
+#include "src/sys/mount.h"
+
+namespace berth::manager {
+namespace {
+
+/// Types whose source is a mere name, even where a file of that name exists.
+constexpr std::array<std::string_view, 14> kSourceless = {"9p",        "cgroup", "cgroup2", "debugfs", "devpts",
+                                                          "hugetlbfs", "mqueue", "overlay", "proc",    "ramfs",
+                                                          "sysfs",     "tmpfs",  "tracefs", "virtiofs"};
+
+/// Types that are never written: their loop device need not be writable, nor the image.
+constexpr std::array<std::string_view, 5> kReadOnlyTypes = {"cramfs", "erofs", "iso9660", "romfs", "squashfs"};
+
+template <typename Names>
+bool contains(const Names& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+bool is_image(const std::string& type, const std::string& source) {
+  struct stat status {};
+  return !contains(kSourceless, type) && ::stat(source.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& source, const std::string& berth) {
+  const sys::MountOptions options = TRY(policed_options(spec));
+  std::optional<sys::LoopDevice> loop;
+  if (is_image(spec.type(), source)) {
+    const bool read_only = options.read_only || contains(kReadOnlyTypes, spec.type());
+    loop = TRY(sys::attach_loop(source, read_only, options.loop_offset, options.loop_size_limit));
+  } else if (options.loop) {
+    return fail(EINVAL, "the option \"loop\" wants an image, but " + quote(source) + " is not a regular file");
+  }
+  UniqueFd mount = TRY(sys::make_mount(spec.type(), loop ? loop->path : source, options));
+  return attach_at_berth(std::move(mount), source, berth);
+}
+
+}  // namespace
+
+MountResult KernelBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
+  Result<RealMount> made = mount_by_kernel(spec, source, attempt.berth);
+  if (!made) return tl::unexpected(failed_step(made.error()));
+  return std::move(*made);
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,127 @@
+#include "manager/backends/mount_helpers.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "src/base/text.h"
+#include "src/sys/process.h"
+
+namespace berth::manager {
+namespace {
+
+/// What Debian calls the package with a helper or a FUSE program.
+struct Package {
+  std::string_view name;  ///< of the file system type, or of the program of a FUSE type
+  std::string_view package;
+};
+constexpr std::array kPackages = {
+    // Types that the kernel knows but that want their helper.
+    Package{"nfs", "nfs-common"},
+    Package{"nfs4", "nfs-common"},
+    Package{"cifs", "cifs-utils"},
+    Package{"smb3", "cifs-utils"},
+    Package{"ceph", "ceph-common"},
+    Package{"glusterfs", "glusterfs-client"},
+    Package{"davfs", "davfs2"},
+    Package{"ecryptfs", "ecryptfs-utils"},
+    Package{"ocfs2", "ocfs2-tools"},
+    Package{"zfs", "zfsutils-linux"},
+    Package{"ntfs-3g", "ntfs-3g"},
+    Package{"ntfs", "ntfs-3g"},
+    Package{"fuse", "fuse3"},
+    Package{"fuse3", "fuse3"},
+    // Programs, as in fuse.PROGRAM.
+    Package{"sshfs", "sshfs"},
+    Package{"rclone", "rclone"},
+    Package{"s3fs", "s3fs"},
+    Package{"bindfs", "bindfs"},
+    Package{"mergerfs", "mergerfs"},
+    Package{"gocryptfs", "gocryptfs"},
+    Package{"encfs", "encfs"},
+    Package{"curlftpfs", "curlftpfs"},
+    Package{"squashfuse", "squashfuse"},
+    Package{"fuse-overlayfs", "fuse-overlayfs"},
+    Package{"fuse2fs", "fuse2fs"},
+    Package{"archivemount", "archivemount"},
+    Package{"unionfs", "unionfs-fuse"},
+    Package{"ceph-fuse", "ceph-fuse"},
+};
+
+/// Types that no kernel mounts without the helper, whether or not it is installed.
+constexpr std::array<std::string_view, 11> kWantHelper = {"nfs",   "nfs4",    "cifs",     "smb3", "ceph", "glusterfs",
+                                                          "davfs", "ntfs-3g", "ecryptfs", "zfs",  "ocfs2"};
+constexpr std::array<std::string_view, 4> kTags = {"LABEL=", "UUID=", "PARTLABEL=", "PARTUUID="};
+
+std::string_view package_of(std::string_view name) {
+  const auto* const found =
+      std::find_if(kPackages.begin(), kPackages.end(), [&](const Package& p) { return p.name == name; });
+  return found == kPackages.end() ? std::string_view() : found->package;
+}
+
+/// A type is part of a path in the search for its helper.
+bool is_plain(std::string_view type) { return !type.empty() && type.find('/') == std::string_view::npos; }
+
+bool has_helper(std::string_view type) {
+  if (!is_plain(type)) return false;
+  for (const char* const directory : {"/sbin/mount.", "/usr/sbin/mount."}) {
+    if (::access((directory + std::string(type)).c_str(), X_OK) == 0) return true;
+  }
+  return false;
+}
+
+/// "fuse" of "fuse" and of "fuse.sshfs"; "" when the type is no FUSE type.
+std::string_view fuse_family(std::string_view type) {
+  const std::string_view family = type.substr(0, type.find('.'));
+  return family == "fuse" || family == "fuse3" || family == "fuseblk" ? family : std::string_view();
+}
+
+/// The program that serves a FUSE type: "sshfs" of "fuse.sshfs", or of the type "fuse" with the source "sshfs#host:".
+std::string_view fuse_program(std::string_view type, std::string_view source) {
+  if (const std::size_t dot = type.find('.'); dot != std::string_view::npos) return type.substr(dot + 1);
+  const std::size_t hash = source.find('#');
+  return hash == std::string_view::npos ? std::string_view() : source.substr(0, hash);
+}
+
+Error missing(std::string_view what, std::string_view name) {
+  std::string story(what);
+  story.append(" is not installed");
+  if (const std::string_view package = package_of(name); !package.empty()) {
+    story.append("; on Debian: apt install ").append(package);
+  }
+  return Error(ENODEV, std::move(story));
+}
+
+}  // namespace
+
+bool wants_mount_program(std::string_view type, std::string_view source) {
+  if (type == "auto" || !fuse_family(type).empty() || has_helper(type)) return true;
+  if (std::find(kWantHelper.begin(), kWantHelper.end(), type) != kWantHelper.end()) return true;
+  return std::any_of(kTags.begin(), kTags.end(), [&](std::string_view tag) { return source.starts_with(tag); });
+}
+
+Result<> check_mount_helper(std::string_view type, std::string_view source) {
+  if (has_helper(type)) return {};
+  const std::string_view family = fuse_family(type);
+  if (family.empty()) {
+    if (std::find(kWantHelper.begin(), kWantHelper.end(), type) == kWantHelper.end()) return {};
+    return fail(missing("mount." + std::string(type), type));
+  }
+  const std::string_view program = fuse_program(type, source);
+  if (program.empty() && type == family) {
+    return fail(EINVAL, "the type \"" + std::string(type) +
+                            "\" does not say which program; write fuse.PROGRAM, such as fuse.sshfs");
+  }
+  if (sys::find_program(program).empty()) return fail(missing(program, program));
+  if (!has_helper(family)) return fail(missing("mount." + std::string(family), family));
+  return {};
+}
+
+Result<> check_source_is_no_option(std::string_view source) {
+  if (!source.starts_with('-')) return {};
+  return fail(EINVAL, "the source " + quote(source) + " begins with '-', which a mount helper takes for an option");
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,78 @@
+#include "manager/backends/serving_program.h"
+
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+#include "manager/backends/berth_backend.h"
+#include "src/sys/mount_table.h"
+
+namespace berth::manager {
+namespace {
+
+void signal(const UniqueFd& event) noexcept { ::eventfd_write(event.get(), 1); }
+
+}  // namespace
+
+bool is_served_type(std::string_view type) { return type == "fuse" || type == "fuseblk" || type.starts_with("fuse."); }
+
+Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process process, std::string berth, MountId mount) {
+  UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  UniqueFd lost(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop || !lost) return fail_errno();
+  std::unique_ptr<ServingProgram> program(
+      new ServingProgram(std::move(process), std::move(berth), mount, std::move(stop), std::move(lost)));
+  try {
+    program->thread_ = std::thread([raw = program.get()] { raw->watch(); });
+  } catch (const std::system_error& error) {
+    return fail(error.code().value(), "cannot start a thread that watches the program");
+  }
+  return program;
+}
+
+ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId mount, UniqueFd stop, UniqueFd lost)
+    : berth_(std::move(berth)),
+      mount_(mount),
+      stop_(std::move(stop)),
+      lost_(std::move(lost)),
+      pid_(process.pid()),
+      process_(std::move(process)) {}
+
+ServingProgram::~ServingProgram() { end(now()); }
+
+void ServingProgram::end(TimePoint deadline) noexcept {
+  if (thread_.joinable()) {
+    signal(stop_);
+    thread_.join();
+  }
+  if (!process_) return;
+  process_->end(deadline);
+  process_.reset();
+  pid_.store(0, std::memory_order_relaxed);
+  signal(lost_);
+}
+
+void ServingProgram::watch() noexcept {
+  for (;;) {
+    // Short of "never", which not every wait can count to.
+    const Result<sys::ExitStatus> ended = process_->wait(now() + std::chrono::hours(1), stop_.get());
+    if (!ended && ended.error().code() == ETIMEDOUT) continue;
+    if (!ended) return;
+    process_.reset();
+    pid_.store(0, std::memory_order_relaxed);
+    if (!outlives(*ended)) signal(lost_);
+    return;
+  }
+}
+
+/// Whether the mount is usable without the program.
+bool ServingProgram::outlives(sys::ExitStatus status) const {
+  const auto entry = sys::find_mount(berth_);
+  if (!entry || !*entry || (*entry)->id != mount_) return false;
+  return status.success() || !is_served_type((*entry)->type);
+}
+
+}  // namespace berth::manager
