@@ -106,19 +106,20 @@ Manager::StopReport Manager::stop(TimePoint deadline) {
     core_->post([&] { count.set_value(core_->active()); });
     return count.get_future().get();
   };
-  const auto wait_until_idle = [&](TimePoint until) {
+  const auto wait_until_idle = [&](TimePoint until, bool may_hurry) {
     for (int poll = 1;; ++poll) {
       const std::size_t left = active();
-      if (left == 0 || std::chrono::steady_clock::now() >= until) return left;
+      const bool hurry = may_hurry && hurry_.load(std::memory_order_relaxed);
+      if (left == 0 || hurry || std::chrono::steady_clock::now() >= until) return left;
       std::this_thread::sleep_for(kStopPoll);
       if (poll % kStopPollsPerTry == 0) core_->post([core = core_.get()] { core->unmount_idle(); });
     }
   };
   core_->post([core = core_.get()] { core->begin_stop(); });
-  std::size_t left = wait_until_idle(deadline);
+  std::size_t left = wait_until_idle(deadline, true);
   if (left > 0) {
     core_->post([core = core_.get()] { core->force_stop(); });
-    left = wait_until_idle(std::chrono::steady_clock::now() + kForcedUnmountPatience);
+    left = wait_until_idle(std::chrono::steady_clock::now() + kForcedUnmountPatience, false);
   }
   StopReport report;
   std::promise<void> over;

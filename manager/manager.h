@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -93,6 +94,8 @@ class Manager {
   /// Refuses new leases with ESHUTDOWN, then unmounts everything; what is still in use at `deadline` is given up.
   /// Blocks; not to be called from a callback.
   StopReport stop(TimePoint deadline);
+  /// A stop() that waits on another thread, or comes later, has no patience any more.
+  void hurry() noexcept { hurry_.store(true, std::memory_order_relaxed); }
 
   /// With ManagerSetup::by_hand: does what is pending and due now, until nothing is. True if it did anything.
   bool run_pending();
@@ -102,6 +105,7 @@ class Manager {
   explicit Manager(std::shared_ptr<Core> core);
   std::shared_ptr<Core> core_;
   std::thread control_;
+  std::atomic<bool> hurry_{false};
 };
 
 }  // namespace berth::manager

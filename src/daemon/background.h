@@ -1,0 +1,28 @@
+#pragma once
+
+#include <optional>
+
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace berth::daemon {
+
+/// Serving behind the caller's back: the caller's process returns when the namespace is ready, a child serves on.
+class Background {
+ public:
+  /// In the foreground: nothing to tell anybody.
+  Background() noexcept = default;
+
+  /// Splits the process. In the caller's it blocks until the child is ready or has ended and gives the exit code: 0 when
+  /// ready. In the child, which has a session of its own, it gives nothing. Call it with one thread.
+  Result<std::optional<int>> split();
+
+  /// The namespace is ready: lets the caller's process return, and lets go of its terminal. Standard error stays where it
+  /// is only if it is the journal (systemd.exec(5), JOURNAL_STREAM).
+  void ready() noexcept;
+
+ private:
+  UniqueFd caller_;
+};
+
+}  // namespace berth::daemon

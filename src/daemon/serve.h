@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+
+#include "src/config/config.h"
+#include "src/log/log.h"
+
+namespace berth::daemon {
+
+/// What to serve.
+struct ServeOptions {
+  std::string config;                 ///< file; "": the default configuration
+  config::CommandLine command_line;
+  log::Level log_level = log::Level::kInfo;
+  bool background = false;            ///< return when the namespace is ready; a child goes on
+};
+
+/// Exit codes (sysexits.h) of serve() and check().
+inline constexpr int kExitUsage = 64;
+inline constexpr int kExitUnavailable = 69;
+inline constexpr int kExitOs = 71;
+inline constexpr int kExitNoPermission = 77;
+inline constexpr int kExitConfiguration = 78;
+
+/// `berth serve`: the keeper. Mounts the namespace, starts the server, passes signals on, and takes the namespace down
+/// when the server has ended. Returns the exit code; errors are written to standard error.
+int serve(const ServeOptions& options);
+
+/// `berth check`: reads a configuration and says what is wrong with it, or how many shares it has.
+int check(const std::string& file);
+
+}  // namespace berth::daemon

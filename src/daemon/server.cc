@@ -1,0 +1,273 @@
+#include "src/daemon/server.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <memory>
+#include <thread>
+
+#include "fuse/control_tree.h"
+#include "fuse/namespace.h"
+#include "fuse/session.h"
+#include "fuse/share_fs.h"
+#include "fuse/workers.h"
+#include "manager/backends/make_backends.h"
+#include "manager/manager.h"
+#include "src/base/text.h"
+#include "src/daemon/namespace_mount.h"
+#include "src/log/log.h"
+#include "src/sys/file.h"
+#include "src/sys/namespaces.h"
+#include "src/sys/process.h"
+
+namespace berth::daemon {
+namespace {
+
+/// Mountpoints are a few inodes each; beyond the most shares there can be nothing is made.
+constexpr std::uint64_t kMaxBerthInodes = 4 * manager::kMaxShares;
+
+/// The number by which the host knows this process; /proc is the host's.
+pid_t host_pid() {
+  std::array<char, 16> number{};
+  if (::readlink("/proc/self", number.data(), number.size() - 1) <= 0) return ::getpid();
+  return static_cast<pid_t>(std::atoi(number.data()));
+}
+
+void log_event(const manager::Event& event) {
+  std::string line = "share " + quote(event.share) + ": " + to_string(event.kind);
+  if (event.attempt > 0) line += ", attempt " + std::to_string(event.attempt);
+  if (event.took.count() > 0) line += ", took " + format_duration(event.took);
+  if (!event.reason.empty()) line += ": " + escape(event.reason);
+  switch (event.kind) {
+    case manager::Event::Kind::kMountFailed:
+    case manager::Event::Kind::kUnmountFailed:
+    case manager::Event::Kind::kLost:
+    case manager::Event::Kind::kWarning: return log::write(log::Level::kWarning, line);
+    case manager::Event::Kind::kMounting:
+    case manager::Event::Kind::kUnmounting: return log::write(log::Level::kDebug, line);
+    case manager::Event::Kind::kMounted:
+    case manager::Event::Kind::kUnmounted:
+    case manager::Event::Kind::kAttached:
+    case manager::Event::Kind::kDetached: return log::write(log::Level::kInfo, line);
+  }
+}
+
+/// Everything that serves, in the order in which it is made.
+class Server {
+ public:
+  explicit Server(ServerSetup setup) : setup_(std::move(setup)) {}
+
+  int run() {
+    if (Result<> started = start(); !started) {
+      log::error("cannot serve {}: {}", quote(setup_.directory), started.error().message());
+      return EXIT_FAILURE;
+    }
+    std::thread workers([this] { serve(); });
+    const bool keeper_lives = wait_for_end();
+    stop(keeper_lives);
+    workers.join();
+    return finish();
+  }
+
+ private:
+  Result<> start() {
+    TRY_VOID(enter_own_mount_namespace());
+    TRY_VOID(make_manager());
+    make_file_systems();
+    session_ = TRY(fuse::Session::make(std::move(setup_.device), fuse::Router{*names_, *control_, *shares_}));
+    workers_ = std::make_unique<fuse::Workers>(*session_);
+    served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!served_) return fail_errno();
+    return {};
+  }
+
+  /// From here on nothing that is mounted shows on the host, and nobody but us can reach it.
+  Result<> enter_own_mount_namespace() {
+    host_ = TRY(sys::current_mount_namespace());
+    TRY_VOID(sys::unshare_mount_namespace());
+    // The copy of the namespace itself would keep the connection alive, and let us walk into ourselves.
+    if (::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
+    return sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes);
+  }
+
+  Result<> make_manager() {
+    manager::ManagerSetup setup;
+    setup.berth_directory = kBerthDirectory;
+    setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
+    setup.backends = manager::make_backends();
+    setup.on_event = [this](const manager::Event& event) { on_event(event); };
+    setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
+    manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
+    setup_.configuration.catalog = {};
+    return {};
+  }
+
+  void make_file_systems() {
+    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{.manager = *manager_});
+    fuse::ControlSetup control;
+    control.version = BERTH_VERSION;
+    control.directory = setup_.directory;
+    control.keeper = setup_.keeper;
+    control.server = host_pid();
+    control.group = setup_.configuration.settings.control.group;
+    control.owner = ::geteuid();
+    control.users_of = [this](const manager::Share& share) {
+      std::vector<fuse::HandleUser> users;
+      for (fuse::ShareFs::User& user : shares_->users_of(share)) {
+        users.push_back({.pid = user.pid, .uid = user.uid, .what = std::move(user.what)});
+      }
+      return users;
+    };
+    control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
+    names_ = std::make_unique<fuse::Namespace>(fuse::Namespace::Setup{
+        .manager = *manager_, .shares = *shares_, .control_root = [this] { return control_->root_entry(); }});
+  }
+
+  /// On the control thread.
+  void on_event(const manager::Event& event) {
+    log_event(event);
+    if (control_) control_->append_event(event);
+    if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
+    if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
+    if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();
+  }
+
+  void send_counts() const {
+    setup_.link.send({.kind = Message::Kind::kCounts,
+                      .shares = static_cast<std::uint32_t>(manager_->directory()->size()),
+                      .mounted = mounted_});
+  }
+
+  /// On a thread of its own.
+  void serve() {
+    const Result<fuse::StopReason> reason = workers_->run();
+    if (reason) {
+      log::debug("the channel ended: {}", fuse::to_string(*reason));
+    } else {
+      log::error("cannot read requests: {}", reason.error().message());
+    }
+    const std::uint64_t one = 1;
+    if (::write(served_.get(), &one, sizeof one) < 0) log::error("{}", Error::last().message());
+  }
+
+  /// Until the channel has ended, the keeper says stop, or is gone. False when it is gone.
+  bool wait_for_end() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    sigaddset(&signals, SIGTERM);
+    const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    setup_.link.send({.kind = Message::Kind::kReady,
+                      .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
+    for (;;) {
+      std::array<pollfd, 3> ready{{{served_.get(), POLLIN, 0}, {setup_.link.fd(), POLLIN, 0}, {signal.get(), POLLIN, 0}}};
+      if (::poll(ready.data(), ready.size(), -1) < 0) continue;
+      if (ready[0].revents != 0) return true;
+      if (ready[1].revents != 0) {
+        const Result<std::optional<Message>> message = setup_.link.receive();
+        if (message && !*message) return false;
+        if (message) return true;
+      }
+      if (ready[2].revents != 0 && on_signal(signal.get())) return true;
+    }
+  }
+
+  /// True when it was SIGTERM.
+  static bool on_signal(int signal) {
+    bool stop = false;
+    signalfd_siginfo info{};
+    while (::read(signal, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      stop = stop || info.ssi_signo == static_cast<std::uint32_t>(SIGTERM);
+    }
+    sys::reap_orphans();
+    return stop;
+  }
+
+  void stop(bool keeper_lives) {
+    if (!keeper_lives) {
+      log::warning("the keeper is gone: stopping");
+      take_namespace_off_the_host();
+    }
+    std::atomic<bool> stopped{false};
+    std::thread force([this, &stopped, keeper_lives] { wait_for_force(stopped, keeper_lives); });
+    const TimePoint deadline = clock_.now() + setup_.configuration.settings.stop_timeout;
+    const manager::Manager::StopReport report = manager_->stop(deadline);
+    stopped = true;
+    force.join();
+    log::info("stopped: {} shares unmounted, {} given up", report.unmounted, report.given_up);
+    workers_->stop();
+  }
+
+  /// A second request to stop, the end of the channel or of the keeper: whoever is still inside is given up.
+  void wait_for_force(const std::atomic<bool>& stopped, bool keeper_lives) {
+    constexpr int kPollMilliseconds = 20;
+    while (!stopped) {
+      std::array<pollfd, 2> ready{
+          {{served_.get(), POLLIN, 0}, {keeper_lives ? setup_.link.fd() : -1, POLLIN, 0}}};
+      if (::poll(ready.data(), ready.size(), kPollMilliseconds) <= 0) continue;
+      if (ready[1].revents != 0) {
+        const Result<std::optional<Message>> message = setup_.link.receive();
+        if (message && *message && (*message)->kind != Message::Kind::kForce) continue;
+      }
+      return manager_->hurry();
+    }
+  }
+
+  void take_namespace_off_the_host() {
+    const Result<> done = sys::in_mount_namespace(host_.get(), [this]() -> Result<> {
+      TRY_VOID(unmount_namespace(setup_.directory, setup_.mount_id));
+      return {};
+    });
+    if (!done) log::error("{}", done.error().message());
+  }
+
+  int finish() {
+    control_->stop();
+    session_.reset();
+    names_.reset();
+    control_.reset();
+    shares_.reset();
+    manager_.reset();
+    return EXIT_SUCCESS;
+  }
+
+  ServerSetup setup_;
+  const SystemClock clock_;
+  UniqueFd host_;    ///< the host's mount namespace
+  UniqueFd served_;  ///< readable when the channel has ended
+  std::uint32_t mounted_ = 0;
+  std::unique_ptr<manager::Manager> manager_;
+  std::unique_ptr<fuse::ShareFs> shares_;
+  std::unique_ptr<fuse::ControlTree> control_;
+  std::unique_ptr<fuse::Namespace> names_;
+  std::unique_ptr<fuse::Session> session_;
+  std::unique_ptr<fuse::Workers> workers_;
+};
+
+}  // namespace
+
+int run_server(ServerSetup setup) {
+  // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once.
+  ::setsid();
+  ::umask(0);
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  // Many short-lived threads, each with an arena of its own, would cost far more memory than the lock of a few arenas.
+  ::mallopt(M_ARENA_MAX, 2);
+  if (const Result<std::uint64_t> limit = sys::raise_file_limit(); !limit) {
+    log::warning("cannot raise the limit of open files: {}", limit.error().message());
+  }
+  return Server(std::move(setup)).run();
+}
+
+}  // namespace berth::daemon
