@@ -1,0 +1,161 @@
+"""What the benchmark compares: automount, berth, and libfuse's passthrough example, each started on directories of ours."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+DEADLINE = 60  # seconds; decides only how long something broken is waited for
+MARK = "BERTH_BENCH"
+
+
+def wait_until(what, condition):
+    """Polls until condition() is true."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {DEADLINE} s until {what}")
+        time.sleep(0.002)
+
+
+def mounted_below(directory):
+    """How many mounts of our mount namespace are at or below a directory."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        targets = [line.split()[4] for line in table]
+    return sum(target == str(directory) or target.startswith(f"{directory}/") for target in targets)
+
+
+class Daemon:
+    """A program that serves a directory, in a session of its own.
+
+    The session matters for automount: processes of its own process group see through it.
+    """
+
+    name = ""
+
+    def __init__(self, work):
+        self.work = Path(work) / self.name
+        self.root = self.work / "root"
+        self.root.mkdir(parents=True)
+        self.process = None
+
+    def spawn(self, *argv):
+        with open(self.work / "log", "ab") as log:
+            self.process = subprocess.Popen(
+                [str(word) for word in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, MARK: str(self.work)},
+            )
+        wait_until(f"{self.name} serves", self.is_up)
+
+    def is_up(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended: " + (self.work / "log").read_text(errors="replace"))
+        return mounted_below(self.root) > 0
+
+    def path(self, share):
+        return self.root / share
+
+    def stop(self):
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # automount does not always end when asked to
+            self.process.wait(5)
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(DEADLINE)
+        subprocess.run(["umount", "--recursive", "--lazy", "--quiet", self.root], stderr=subprocess.DEVNULL, check=False)
+
+    def pids(self):
+        """All its processes: they have the mark in their environment."""
+        mark = f"{MARK}={self.work}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if mark in (entry / "environ").read_bytes().split(b"\0"):
+                        found.append(int(entry.name))
+        return found
+
+    def memory(self):
+        """Resident and proportional set size of all its processes, in KiB."""
+        resident = proportional = 0
+        for pid in self.pids():
+            resident += kib(f"/proc/{pid}/status", "VmRSS:")
+            proportional += kib(f"/proc/{pid}/smaps_rollup", "Pss:")
+        return resident, proportional
+
+
+def kib(path, field):
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    return 0
+
+
+class Autofs(Daemon):
+    """automount with one indirect map of bind mounts, browsable, so that all keys are listed."""
+
+    name = "autofs"
+
+    def __init__(self, work, shares):
+        super().__init__(work)
+        (self.work / "master").write_text(f"{self.root} {self.work}/map browse\n")
+        (self.work / "map").write_text("".join(f"{share} -fstype=bind :{source}\n" for share, source in shares.items()))
+        self.spawn("automount", "-f", "-C", "-t", "3600", "-p", self.work / "pid", self.work / "master")
+        wait_until("automount lists its keys", lambda: len(os.listdir(self.root)) == len(shares))
+
+    def make_idle(self, shares):
+        # The signal says "expire what is unused now"; what was in use a moment ago wants another.
+        while mounted_below(self.root) > 1:
+            self.process.send_signal(signal.SIGUSR1)
+            before = mounted_below(self.root)
+            deadline = time.monotonic() + 1
+            while mounted_below(self.root) == before and time.monotonic() < deadline:
+                time.sleep(0.002)
+
+
+class Berth(Daemon):
+    """berth with the same directories as bind shares and otherwise its defaults."""
+
+    name = "berth"
+
+    def __init__(self, work, shares, program):
+        super().__init__(work)
+        config = ['[berth]\nidle_timeout = "1h"\n']
+        config += [f'[share.{share}]\ntype = "bind"\nsource = "{source}"\n' for share, source in shares.items()]
+        (self.work / "berth.toml").write_text("".join(config))
+        self.spawn(program, "serve", "--config", self.work / "berth.toml", "--namespace", self.root)
+
+    def is_up(self):
+        return super().is_up() and (self.root / ".berth/version").exists()
+
+    def make_idle(self, shares):
+        for share in shares:
+            control = self.root / ".berth/shares" / share
+            wait_until(f"{share} is idle", lambda control=control: self.unmount(control))
+
+    @staticmethod
+    def unmount(control):
+        if (control / "state").read_text() == "idle\n":
+            return True
+        with contextlib.suppress(OSError):  # busy: the release of a closed file is still on its way
+            (control / "control").write_text("unmount\n")
+        return (control / "state").read_text() == "idle\n"
+
+
+class Passthrough(Daemon):
+    """libfuse's own example on one directory, with its defaults."""
+
+    name = "passthrough_ll"
+
+    def __init__(self, work, source, program):
+        super().__init__(work)
+        self.spawn(program, "-f", "-o", f"source={source}", self.root)
