@@ -15,6 +15,8 @@ struct Identity {
   uid_t uid = 0;
   gid_t gid = 0;
   pid_t pid = 0;  ///< the calling thread in the host's pid namespace; 0 when it is in one that we cannot see
+
+  friend bool operator==(const Identity&, const Identity&) = default;
 };
 
 /// Makes the calling thread act as `identity` towards file systems: effective uid and gid, and supplementary groups, of

@@ -28,7 +28,7 @@ Result<std::vector<MountEntry>> read_mount_table();
 /// Whether something is mounted at `target`; a few microseconds, without asking what is mounted there (openat2(2) with
 /// RESOLVE_NO_XDEV does not cross). The directories above `target` are walked.
 /// Errors: those of the walk; a target that does not exist is no mountpoint.
-Result<bool> is_mountpoint(const std::string& target) noexcept;
+Result<bool> is_mountpoint(const std::string& target);
 
 /// The topmost mount at exactly `target` (absolute, no symbolic links), if any. Reads the whole table.
 Result<std::optional<MountEntry>> find_mount(std::string_view target);

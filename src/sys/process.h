@@ -61,7 +61,7 @@ class Process {
   /// The last lines of what it wrote so far (reads what is there now, does not block).
   std::string output();
 
-  /// From now on one thread of this library reads the output of all such programs, until they end.
+  /// From now on a thread that all such programs share reads the output, until nobody can write any more.
   Result<> read_in_background();
 
   /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has

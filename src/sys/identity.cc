@@ -1,0 +1,257 @@
+#include "src/sys/identity.h"
+
+#include <grp.h>
+#include <pwd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include "src/base/clock.h"
+#include "src/base/mutex.h"
+#include "src/base/text.h"
+#include "src/sys/file.h"
+
+namespace berth::sys {
+namespace {
+
+constexpr auto kKeep = static_cast<uid_t>(-1);
+/// NGROUPS_MAX of Linux; a caller cannot have more.
+constexpr std::size_t kMostGroups = 65536;
+/// Callers remembered at once; when there are more, all are forgotten.
+constexpr std::size_t kMostRemembered = 1024;
+
+using Groups = std::shared_ptr<const std::vector<gid_t>>;
+
+/// What the process was started as; real and saved ids never change.
+struct Daemon {
+  uid_t uid = ::getuid();
+  uid_t effective_uid = ::geteuid();
+  gid_t gid = ::getgid();
+  std::vector<gid_t> groups = own_groups();
+
+  static std::vector<gid_t> own_groups() {
+    std::vector<gid_t> groups(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
+    const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
+    groups.resize(static_cast<std::size_t>(std::max(count, 0)));
+    return groups;
+  }
+};
+
+/// Made by the first call of anything here, which must come from a thread that acts as the daemon.
+const Daemon& daemon_identity() {
+  static const Daemon the_daemon;
+  return the_daemon;
+}
+
+/// What this thread acts as now. A thread inherits the credentials of the one that started it, so at first it is unknown.
+struct Current {
+  enum class Who { kUnknown, kDaemon, kCaller } who = Who::kUnknown;
+  Identity identity;
+  TimePoint groups_until;
+};
+thread_local Current current;
+
+// The C library's wrappers change all threads of a process (nptl(7)).
+bool set_uid(uid_t uid) noexcept { return ::syscall(SYS_setresuid, kKeep, uid, kKeep) == 0; }
+bool set_gid(gid_t gid) noexcept { return ::syscall(SYS_setresgid, kKeep, gid, kKeep) == 0; }
+bool set_groups(const std::vector<gid_t>& groups) noexcept {
+  return ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0;
+}
+
+/// The groups of callers, so that not every request reads /proc.
+class GroupCache {
+ public:
+  struct Entry {
+    Groups groups;
+    TimePoint until;
+  };
+
+  std::optional<Entry> find(const Identity& caller, TimePoint now) {
+    const MutexLock lock(mutex_);
+    const auto found = entries_.find(caller);
+    if (found == entries_.end() || found->second.until <= now) return std::nullopt;
+    return found->second;
+  }
+
+  void put(const Identity& caller, const Entry& entry) {
+    Entries forgotten;  // before the lock: freed after it
+    const MutexLock lock(mutex_);
+    if (entries_.size() >= kMostRemembered) forgotten.swap(entries_);
+    entries_.insert_or_assign(caller, entry);
+  }
+
+ private:
+  struct Hash {
+    std::size_t operator()(const Identity& caller) const noexcept {
+      const auto ids = (std::uint64_t{caller.uid} << 32U) | caller.gid;
+      return std::hash<std::uint64_t>()(ids * 0x9E3779B97F4A7C15U + static_cast<std::uint64_t>(caller.pid));
+    }
+  };
+  using Entries = std::unordered_map<Identity, Entry, Hash>;
+
+  Mutex mutex_;
+  Entries entries_ BERTH_GUARDED_BY(mutex_);
+};
+
+GroupCache& cache() {
+  static auto* const the_cache = new GroupCache;
+  return *the_cache;
+}
+
+/// What /proc says of a thread (proc(5), /proc/PID/status).
+struct ThreadStatus {
+  std::vector<gid_t> uids;
+  std::vector<gid_t> gids;
+  std::vector<gid_t> groups;
+};
+
+std::vector<gid_t> parse_ids(std::string_view text) {
+  std::vector<gid_t> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  while (at < end) {
+    gid_t id = 0;
+    const auto [rest, code] = std::from_chars(at, end, id);
+    if (code == std::errc()) ids.push_back(id);
+    at = code == std::errc() ? rest : at + 1;
+  }
+  return ids;
+}
+
+std::optional<ThreadStatus> read_status(pid_t pid) {
+  const Result<std::string> text = read_file("/proc/" + std::to_string(pid) + "/status", kMostGroups * 16);
+  if (!text) return std::nullopt;
+  ThreadStatus status;
+  for (const std::string_view line : split(*text, '\n')) {
+    if (line.starts_with("Uid:")) status.uids = parse_ids(line.substr(4));
+    if (line.starts_with("Gid:")) status.gids = parse_ids(line.substr(4));
+    if (line.starts_with("Groups:")) status.groups = parse_ids(line.substr(7));
+  }
+  return status;
+}
+
+/// The groups of the calling thread, if the thread of that number still is the caller: the number may be in use again,
+/// or belong to a kernel thread that acts for somebody. access(2) asks with the real ids, so any of the four counts.
+std::optional<std::vector<gid_t>> groups_from_proc(const Identity& caller) {
+  if (caller.pid <= 0) return std::nullopt;
+  std::optional<ThreadStatus> status = read_status(caller.pid);
+  if (!status) return std::nullopt;
+  const auto has = [](const std::vector<gid_t>& ids, gid_t id) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  if (!has(status->uids, caller.uid) || !has(status->gids, caller.gid)) return std::nullopt;
+  return std::move(status->groups);
+}
+
+std::vector<gid_t> groups_from_database(const Identity& caller) {
+  std::vector<char> buffer(4096);
+  passwd entry{};
+  passwd* found = nullptr;
+  int code = 0;
+  while ((code = ::getpwuid_r(caller.uid, &entry, buffer.data(), buffer.size(), &found)) == ERANGE) {
+    buffer.resize(buffer.size() * 2);
+  }
+  if (code != 0 || found == nullptr) return {};
+  std::vector<gid_t> groups(64);
+  auto count = static_cast<int>(groups.size());
+  while (::getgrouplist(entry.pw_name, caller.gid, groups.data(), &count) < 0) {
+    if (groups.size() >= kMostGroups) return {};
+    // The count that it answers is right on some C libraries only.
+    groups.resize(std::max(static_cast<std::size_t>(count), groups.size() * 2));
+    count = static_cast<int>(groups.size());
+  }
+  groups.resize(static_cast<std::size_t>(count));
+  return groups;
+}
+
+/// Reads /proc or the user database unless remembered; call it with the daemon's user id.
+GroupCache::Entry look_up_groups(const Identity& caller) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (std::optional<GroupCache::Entry> known = cache().find(caller, now)) return *std::move(known);
+  std::optional<std::vector<gid_t>> groups = groups_from_proc(caller);
+  if (!groups) groups = groups_from_database(caller);
+  GroupCache::Entry entry{.groups = std::make_shared<const std::vector<gid_t>>(*std::move(groups)),
+                          .until = now + kGroupsRemembered};
+  cache().put(caller, entry);
+  return entry;
+}
+
+GroupCache::Entry groups_for(const Identity& caller) {
+  static const auto none = std::make_shared<const std::vector<gid_t>>();
+  if (caller.uid == 0) return {.groups = none, .until = TimePoint::max()};
+  return look_up_groups(caller);
+}
+
+/// Whether this thread acts as `identity` already and its groups are fresh enough.
+bool is_current(const Identity& identity) noexcept {
+  return current.who == Current::Who::kCaller && current.identity == identity &&
+         (identity.uid == 0 || std::chrono::steady_clock::now() < current.groups_until);
+}
+
+/// Puts the three kinds of ids in place; the user id is the daemon's when it is called.
+bool take_on(const Identity& identity, const std::vector<gid_t>& groups) noexcept {
+  // A user namespace may forbid setgroups (user_namespaces(7)); for the daemon's own user the groups are right as they
+  // are.
+  if (!set_groups(groups) && (errno != EPERM || identity.uid != daemon_identity().uid)) return false;
+  return set_gid(identity.gid) && set_uid(identity.uid);
+}
+
+}  // namespace
+
+Result<> become(const Identity& identity) noexcept {
+  if (is_current(identity)) return {};
+  const Daemon& daemon = daemon_identity();
+  if (daemon.effective_uid != 0) {
+    if (identity.uid != daemon.effective_uid) return fail(EPERM);
+    return {};
+  }
+  // Only the daemon may change groups. As long as this function is not done the thread is neither.
+  if (current.who != Current::Who::kDaemon && !set_uid(daemon.uid)) return fail_errno();
+  current.who = Current::Who::kUnknown;
+  const GroupCache::Entry entry = groups_for(identity);
+  if (!take_on(identity, *entry.groups)) {
+    const int code = errno;
+    become_daemon();
+    return fail(code);
+  }
+  current = {.who = Current::Who::kCaller, .identity = identity, .groups_until = entry.until};
+  return {};
+}
+
+void become_daemon() noexcept {
+  if (current.who == Current::Who::kDaemon) return;
+  const Daemon& daemon = daemon_identity();
+  if (daemon.effective_uid == 0) {
+    // Cannot fail but for want of memory; the thread then stays unknown and the next call tries again.
+    current.who = Current::Who::kUnknown;
+    if (!set_uid(daemon.uid) || !set_gid(daemon.gid)) return;
+    if (!set_groups(daemon.groups) && errno != EPERM) return;
+  }
+  current = {.who = Current::Who::kDaemon, .identity = {}, .groups_until = {}};
+}
+
+AsDaemon::AsDaemon() noexcept : before_(current.identity), switched_(current.who == Current::Who::kCaller) {
+  become_daemon();
+}
+
+AsDaemon::~AsDaemon() {
+  if (!switched_) return;
+  // What the thread does next is meant for the caller's permissions; going on with the daemon's would be worse than not
+  // to go on.
+  if (!become(before_)) std::abort();
+}
+
+std::vector<gid_t> groups_of(const Identity& identity) {
+  const AsDaemon as_daemon;
+  return *groups_for(identity).groups;
+}
+
+}  // namespace berth::sys

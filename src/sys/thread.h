@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+#include <thread>
+
+#include "src/base/result.h"
+#include "src/base/unique_function.h"
+
+namespace berth::sys {
+
+/// Starts a thread as all of ours should be: named (at most 15 bytes, pthread_setname_np(3)), with all signals blocked,
+/// and as the daemon whatever identity the calling thread has (identity.h). Errors: EAGAIN.
+Result<std::thread> start_thread(std::string name, Task body);
+
+}  // namespace berth::sys
