@@ -1,0 +1,255 @@
+#include "src/config/config.h"
+
+#include <malloc.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <utility>
+
+#include "src/base/text.h"
+#include "src/config/config_file.h"
+#include "src/config/daemon_section.h"
+#include "src/config/document.h"
+#include "src/config/share_section.h"
+
+namespace berth::config {
+namespace {
+
+/// Reads one configuration. All that is wrong is collected, and refused at the end.
+class Loader {
+ public:
+  explicit Loader(const CommandLine& command_line) : command_line_(command_line) {
+    if (command_line.namespace_directory.empty()) return;
+    loaded_.settings.namespace_directory = normal_path(command_line.namespace_directory);
+  }
+
+  Result<Configuration> load(const std::string& file);
+  Result<Configuration> finish();
+
+ private:
+  void read_file(const std::string& path, const ConfigFile& file, bool is_main);
+  void read_document(const toml::table& document, bool is_main);
+  void read_top_level(const toml::table& document, bool is_main);
+  void read_daemon_sections(const toml::table& document);
+  void read_drop_ins(const std::string& file);
+  void read_shares(const toml::table& document);
+  void read_share(std::string_view name, std::uint32_t line, const toml::table& table);
+  void read_quick_share(const std::string& argument);
+  /// Adds a share if nothing is wrong with it. `reject(key, reason)` is told what is.
+  template <typename Reject>
+  void add_share(manager::ShareFields fields, Reject reject);
+  void warn_of_owner(const std::string& path, const struct stat& attributes);
+
+  const CommandLine& command_line_;
+  Configuration loaded_;
+  manager::SharePolicy defaults_;
+  Accounts accounts_;
+  Mistakes mistakes_;
+  std::string main_file_;
+  std::optional<manager::ShareSpec> last_;  ///< most shares are like the one before
+};
+
+Result<Configuration> Loader::load(const std::string& file) {
+  main_file_ = file;
+  {
+    Result<ConfigFile> main = read_config_file(file);
+    if (!main) return fail(main.error().code(), shown_path(file) + ": " + std::string(main.error().story()));
+    read_file(file, *main, true);
+  }
+  read_drop_ins(file);
+  return finish();
+}
+
+Result<Configuration> Loader::finish() {
+  for (const std::string& argument : command_line_.quick_shares) {
+    mistakes_.begin("--share " + shown_path(argument));
+    read_quick_share(argument);
+  }
+  if (!mistakes_.empty()) return fail(mistakes_.error());
+  return std::move(loaded_);
+}
+
+void Loader::read_drop_ins(const std::string& file) {
+  const std::string directory = (std::filesystem::path(file).parent_path() / "shares.d").native();
+  Result<std::vector<std::string>> paths = find_drop_ins(directory);
+  if (!paths) {
+    mistakes_.begin(shown_path(directory));
+    return mistakes_.add(0, std::string(paths.error().story()));
+  }
+  struct stat attributes {};
+  if (::stat(directory.c_str(), &attributes) == 0) warn_of_owner(directory, attributes);
+  for (const std::string& path : *paths) {
+    if (Result<ConfigFile> drop_in = read_config_file(path)) {
+      read_file(path, *drop_in, false);
+    } else {
+      mistakes_.begin(shown_path(path));
+      mistakes_.add(0, std::string(drop_in.error().story()));
+    }
+  }
+}
+
+void Loader::warn_of_owner(const std::string& path, const struct stat& attributes) {
+  if (::geteuid() != 0) return;
+  if (std::string warning = ownership_warning(path, attributes); !warning.empty()) {
+    loaded_.warnings.push_back(std::move(warning));
+  }
+}
+
+void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_main) {
+  mistakes_.begin(shown_path(path));
+  loaded_.files.push_back(path);
+  warn_of_owner(path, file.attributes);
+  if (tl::expected<toml::table, SyntaxFault> document = parse(file.text)) {
+    read_document(*document, is_main);
+  } else {
+    mistakes_.add(document.error().line, document.error().text);
+  }
+}
+
+void Loader::read_document(const toml::table& document, bool is_main) {
+  read_top_level(document, is_main);
+  if (is_main) read_daemon_sections(document);
+  read_shares(document);
+}
+
+void Loader::read_top_level(const toml::table& document, bool is_main) {
+  for (const auto& [key, value] : document) {
+    const std::string_view name = key.str();
+    const std::uint32_t line = key.source().begin.line;
+    const bool is_known = name == "berth" || name == "control" || name == "share";
+    if (is_known && !value.is_table()) {
+      const std::string wanted = name == "share" ? "[share.NAME]" : section_label(name);
+      mistakes_.add(line, quote(name) + " is not a value: a section " + wanted + " is expected");
+    } else if (is_known && name != "share" && !is_main) {
+      mistakes_.add(line, section_label(name) + " belongs in the main file, " + shown_path(main_file_));
+    } else if (!is_known && value.is_table()) {
+      mistakes_.add(line, "unknown section " + section_label(name) + suggestion(name, {"berth", "control", "share"}));
+    } else if (!is_known) {
+      const std::vector<std::string_view>& keys = daemon_keys();
+      const bool is_daemon_key = std::find(keys.begin(), keys.end(), name) != keys.end();
+      mistakes_.add(line, "unknown key " + shown(name) + " outside of a section" +
+                              (is_daemon_key ? "; it belongs in [berth]" : ""));
+    }
+  }
+}
+
+void Loader::read_daemon_sections(const toml::table& document) {
+  const auto line_of = [&](std::string_view name) { return document.find(name)->first.source().begin.line; };
+  if (const toml::table* berth = document["berth"].as_table()) {
+    Section section(*berth, "[berth]", line_of("berth"), mistakes_);
+    Settings& settings = loaded_.settings;
+    read_daemon_section(section, settings, defaults_);
+    // What the command line says stands above the file.
+    if (!command_line_.namespace_directory.empty()) {
+      settings.namespace_directory = normal_path(command_line_.namespace_directory);
+    }
+    if (is_inside(settings.state_dir, settings.namespace_directory)) {
+      section.reject("state_dir",
+                     shown(settings.state_dir) + " lies inside the namespace " + shown(settings.namespace_directory));
+    }
+  }
+  if (const toml::table* control = document["control"].as_table()) {
+    Section section(*control, "[control]", line_of("control"), mistakes_);
+    read_control_section(section, loaded_.settings.control, accounts_);
+  }
+}
+
+void Loader::read_shares(const toml::table& document) {
+  const toml::table* shares = document["share"].as_table();
+  if (shares == nullptr) return;
+  for (const auto& [key, value] : *shares) {
+    const std::uint32_t line = key.source().begin.line;
+    if (const toml::table* table = value.as_table()) {
+      read_share(key.str(), line, *table);
+    } else {
+      mistakes_.add(line, shown(key.str()) + " in [share] is not a section: a share is written as " +
+                              section_label("share", key.str()) + " with its keys below");
+    }
+  }
+}
+
+void Loader::read_share(std::string_view name, std::uint32_t line, const toml::table& table) {
+  const std::string label = section_label("share", name);
+  const auto is_table = [](const auto& entry) { return entry.second.is_table(); };
+  if (!table.empty() && std::all_of(table.begin(), table.end(), is_table)) {
+    // [share.a.b]: a table "b" in a table "a".
+    return mistakes_.add(table.begin()->first.source().begin.line,
+                         "below " + label + " there are only sections; quote a name that holds '.' or '/', such as " +
+                             "[share.\"a/b\"]");
+  }
+  const std::size_t mistakes_before = mistakes_.count();
+  Section section(table, label, line, mistakes_);
+  manager::ShareFields fields;
+  fields.name = name;
+  fields.policy = defaults_;
+  fields.origin_file = mistakes_.file();
+  fields.origin_line = line;
+  read_share_section(section, fields, accounts_);
+  // A value that could not be read would be told once more, as missing.
+  if (mistakes_.count() != mistakes_before) return;
+  add_share(std::move(fields), [&](std::string_view key, const std::string& reason) {
+    if (key.empty() || key == "name") return mistakes_.add(line, reason);
+    section.reject(key, reason);
+  });
+}
+
+template <typename Reject>
+void Loader::add_share(manager::ShareFields fields, Reject reject) {
+  const std::vector<manager::FieldFault> faults = manager::ShareSpec::faults_in(fields);
+  for (const manager::FieldFault& fault : faults) reject(fault.key, fault.reason);
+  const InsideNamespace inside = find_inside(fields, loaded_.settings.namespace_directory);
+  if (!inside.key.empty()) {
+    reject(inside.key, shown(inside.path) + " lies inside the namespace " +
+                           shown(loaded_.settings.namespace_directory) + ": the share would wait for itself");
+  }
+  if (!faults.empty() || !inside.key.empty()) return;
+  Result<manager::ShareSpec> spec = manager::ShareSpec::make(std::move(fields), last_ ? &*last_ : nullptr);
+  if (!spec) return reject("", std::string(spec.error().story()));
+  last_ = *spec;
+  if (Result<> added = loaded_.catalog.add(std::move(*spec)); !added) reject("", std::string(added.error().story()));
+}
+
+void Loader::read_quick_share(const std::string& argument) {
+  const std::size_t equals = argument.find('=');
+  if (equals == std::string::npos || equals + 1 == argument.size()) return mistakes_.add(0, "NAME=DIR is expected");
+  manager::ShareFields fields;
+  fields.name = argument.substr(0, equals);
+  fields.type = "bind";
+  fields.sources = {normal_path(argument.substr(equals + 1))};
+  fields.policy = defaults_;
+  fields.origin_file = "--share";
+  add_share(std::move(fields), [&](std::string_view, const std::string& reason) { mistakes_.add(0, reason); });
+}
+
+/// Our code does not throw, but the library does when memory runs out, and a daemon that reads its configuration again
+/// goes on with the old one.
+template <typename Load>
+Result<Configuration> without_exceptions(Load load) {
+  try {
+    return load();
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM, "out of memory while reading the configuration");
+  } catch (const std::exception& exception) {
+    return fail(EINVAL, std::string("cannot read the configuration: ") + exception.what());
+  }
+}
+
+}  // namespace
+
+Result<Configuration> load(const std::string& file, const CommandLine& command_line) {
+  Result<Configuration> loaded = without_exceptions([&] { return Loader(command_line).load(file); });
+  // The text and its tables are many times as large as what is kept of them.
+  ::malloc_trim(0);
+  return loaded;
+}
+
+Result<Configuration> default_configuration(const CommandLine& command_line) {
+  return without_exceptions([&] { return Loader(command_line).finish(); });
+}
+
+}  // namespace berth::config

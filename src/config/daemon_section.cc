@@ -1,0 +1,94 @@
+#include "src/config/daemon_section.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "src/config/share_section.h"
+
+namespace berth::config {
+namespace {
+
+using std::chrono::milliseconds;
+
+/// A path that must be absolute; what is wrong with it is a mistake and leaves `target` alone.
+void read_directory(Section& section, std::string_view key, std::string& target) {
+  std::string path;
+  section.text(key, path);
+  if (path.empty()) {
+    if (section.has(key)) section.reject(key, "an absolute path is expected, such as \"/volumes\"");
+    return;
+  }
+  const bool plain =
+      std::none_of(path.begin(), path.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+  if (path.front() != '/') return section.reject(key, shown(path) + " is not an absolute path");
+  if (!plain) return section.reject(key, shown(path) + " holds a control character");
+  if (path.size() > 4095) return section.reject(key, shown(path) + " is longer than 4095 bytes");
+  target = normal_path(path);
+}
+
+void require_time(Section& section, std::string_view key, milliseconds& target) {
+  milliseconds time = target;
+  section.duration(key, time);
+  if (time.count() == 0) return section.reject(key, "must be longer than 0");
+  target = time;
+}
+
+}  // namespace
+
+std::string normal_path(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path absolute = path;
+  if (absolute.is_relative()) {
+    absolute = std::filesystem::absolute(path, error);
+    if (error) return path;
+  }
+  std::string normal = absolute.lexically_normal().native();
+  while (normal.size() > 1 && normal.back() == '/') normal.pop_back();
+  return normal;
+}
+
+bool is_inside(std::string_view path, std::string_view directory) {
+  if (directory.empty() || !path.starts_with('/')) return false;
+  const std::string normal = normal_path(std::string(path));
+  return normal.starts_with(directory) && (normal.size() == directory.size() || normal[directory.size()] == '/');
+}
+
+const std::vector<std::string_view>& daemon_keys() {
+  static const std::vector<std::string_view> kKeys{
+      "namespace",    "state_dir",     "takeover_timeout", "stop_timeout",  "max_concurrent_mounts",
+      "idle_timeout", "mount_timeout", "unmount_timeout",  "stall_timeout", "attr_timeout",
+  };
+  return kKeys;
+}
+
+void read_daemon_section(Section& section, Settings& settings, manager::SharePolicy& defaults) {
+  read_directory(section, "namespace", settings.namespace_directory);
+  if (settings.namespace_directory == "/") section.reject("namespace", "\"/\" cannot be covered");
+  read_directory(section, "state_dir", settings.state_dir);
+  require_time(section, "takeover_timeout", settings.takeover_timeout);
+  section.duration("stop_timeout", settings.stop_timeout);
+  section.count("max_concurrent_mounts", settings.max_concurrent_mounts, 1, 1024);
+  section.duration("idle_timeout", defaults.idle_timeout);
+  require_time(section, "mount_timeout", defaults.mount_timeout);
+  require_time(section, "unmount_timeout", defaults.unmount_timeout);
+  require_time(section, "stall_timeout", defaults.stall_timeout);
+  section.duration("attr_timeout", defaults.attr_timeout);
+  section.reject_unknown([](std::string_view key, const toml::node&) -> std::string {
+    const std::vector<std::string_view>& of_shares = share_keys();
+    const bool is_of_share = std::find(of_shares.begin(), of_shares.end(), key) != of_shares.end();
+    return is_of_share ? "; it belongs in [share.NAME]" : "";
+  });
+}
+
+void read_control_section(Section& section, ControlSettings& control, Accounts& accounts) {
+  gid_t group = static_cast<gid_t>(-1);
+  section.group("group", group, accounts);
+  if (group != static_cast<gid_t>(-1)) control.group = group;
+  std::size_t readers = control.readable_by_everyone ? 0 : 1;
+  section.word("readers", readers, {"everyone", "group"});
+  control.readable_by_everyone = readers == 0;
+  section.reject_unknown();
+}
+
+}  // namespace berth::config

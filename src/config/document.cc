@@ -1,0 +1,46 @@
+#define TOML_IMPLEMENTATION
+#include "src/config/document.h"
+
+#include <algorithm>
+
+namespace berth::config {
+namespace {
+
+std::uint32_t line_of(std::string_view text, std::size_t position) {
+  return static_cast<std::uint32_t>(
+      1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(position), '\n'));
+}
+
+/// Dots that can stand in a key: not those of an ornament ("....").
+std::size_t count_dots(std::string_view line) {
+  std::size_t dots = 0;
+  for (std::size_t at = line.find('.'); at != std::string_view::npos; at = line.find('.', at + 1)) {
+    const std::size_t next = line.find_first_not_of(" \t", at + 1);
+    if (next != std::string_view::npos && line[next] != '.') ++dots;
+  }
+  return dots;
+}
+
+}  // namespace
+
+tl::expected<toml::table, SyntaxFault> parse(std::string_view text) {
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
+    return tl::unexpected(SyntaxFault{line_of(text, nul), "not a text file: it holds a NUL byte"});
+  }
+  std::uint32_t line = 1;
+  for (std::size_t start = 0; start < text.size(); ++line) {
+    const std::size_t end = std::min(text.find('\n', start), text.size());
+    if (count_dots(text.substr(start, end - start)) > kMaxDotsInLine) {
+      return tl::unexpected(SyntaxFault{line, "more than " + std::to_string(kMaxDotsInLine) + " dots in one line"});
+    }
+    start = end + 1;
+  }
+  toml::parse_result parsed = toml::parse(text);
+  if (parsed.failed()) {
+    const toml::parse_error& error = parsed.error();
+    return tl::unexpected(SyntaxFault{error.source().begin.line, std::string(error.description())});
+  }
+  return std::move(parsed).table();
+}
+
+}  // namespace berth::config

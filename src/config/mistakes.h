@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/error.h"
+
+namespace berth::config {
+
+/// What is wrong with a configuration: all of it, so that it can be put right in one go.
+class Mistakes {
+ public:
+  /// Those that follow are in `file`. Files are told in the order in which they were begun.
+  void begin(std::string file);
+  /// `line` 0: the file as a whole.
+  void add(std::uint32_t line, std::string message);
+
+  [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+  [[nodiscard]] std::size_t count() const noexcept { return count_; }
+  [[nodiscard]] const std::string& file() const noexcept { return files_.back(); }
+  /// EINVAL with one line a mistake, "FILE:LINE: message", in the order of the files and their lines.
+  [[nodiscard]] Error error() const;
+
+ private:
+  struct Mistake {
+    std::size_t file;
+    std::uint32_t line;
+    std::string message;
+  };
+  std::vector<std::string> files_{""};
+  std::vector<Mistake> mistakes_;  ///< the first kMaxKept
+  std::size_t count_ = 0;
+};
+
+/// A name out of a file for a message: quoted, and cut where it is so long that nobody would read it.
+std::string shown(std::string_view text);
+
+}  // namespace berth::config

@@ -1,0 +1,74 @@
+#include "src/config/share_section.h"
+
+#include <algorithm>
+
+#include "src/base/text.h"
+#include "src/config/daemon_section.h"
+
+namespace berth::config {
+namespace {
+
+void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accounts) {
+  section.duration("idle_timeout", policy.idle_timeout);
+  section.duration("mount_timeout", policy.mount_timeout);
+  section.duration("unmount_timeout", policy.unmount_timeout);
+  section.duration("stall_timeout", policy.stall_timeout);
+  section.duration("attr_timeout", policy.attr_timeout);
+  auto access = static_cast<std::size_t>(policy.access);
+  section.word("access", access, {"auto", "proxy", "native"});
+  policy.access = static_cast<manager::Access>(access);
+  section.flag("read_only", policy.read_only);
+  section.flag("allow_suid", policy.allow_suid);
+  section.flag("allow_devices", policy.allow_devices);
+  section.users("allow_users", policy.allow_users, accounts);
+  section.groups("allow_groups", policy.allow_groups, accounts);
+  section.user("owner", policy.owner, accounts);
+  section.group("group", policy.group, accounts);
+  section.mode("mode", policy.mode);
+}
+
+std::string advice(std::string_view key, const toml::node& value) {
+  if (value.is_table()) return "; quote a name that holds '.' or '/': [share.\"a/b\"]";
+  const std::vector<std::string_view>& of_daemon = daemon_keys();
+  return std::find(of_daemon.begin(), of_daemon.end(), key) == of_daemon.end() ? "" : "; it belongs in [berth]";
+}
+
+}  // namespace
+
+const std::vector<std::string_view>& share_keys() {
+  static const std::vector<std::string_view> kKeys{
+      "type",         "source",        "options",         "mount",         "unmount",
+      "idle_timeout", "mount_timeout", "unmount_timeout", "stall_timeout", "attr_timeout",
+      "access",       "read_only",     "allow_suid",      "allow_devices", "allow_users",
+      "allow_groups", "owner",         "group",           "mode",
+  };
+  return kKeys;
+}
+
+void read_share_section(Section& section, manager::ShareFields& fields, Accounts& accounts) {
+  section.text("type", fields.type);
+  section.texts("source", fields.sources);
+  section.text("options", fields.options);
+  section.command("mount", fields.mount_command);
+  section.command("unmount", fields.unmount_command);
+  read_policy(section, fields.policy, accounts);
+  section.reject_unknown(advice);
+}
+
+InsideNamespace find_inside(const manager::ShareFields& fields, std::string_view namespace_directory) {
+  for (const std::string& source : fields.sources) {
+    if (is_inside(source, namespace_directory)) return {"source", source};
+  }
+  if (fields.options.find('/') == std::string::npos) return {};
+  // The layers of an overlay, a key file, an external journal: "lowerdir=/a:/b,upperdir=/c".
+  for (const std::string_view option : split(fields.options, ',')) {
+    const std::size_t equals = option.find('=');
+    if (equals == std::string_view::npos) continue;
+    for (const std::string_view path : split(option.substr(equals + 1), ':')) {
+      if (is_inside(path, namespace_directory)) return {"options", std::string(path)};
+    }
+  }
+  return {};
+}
+
+}  // namespace berth::config
