@@ -1,1 +1,36 @@
-int main() { return 0; }
+#include <string>
+#include <vector>
+
+#include "src/cli/cli.h"
+#include "src/daemon/serve.h"
+
+namespace {
+
+using berth::log::Level;
+
+Level level_of(const std::string& name) {
+  if (name == "debug") return Level::kDebug;
+  if (name == "warning") return Level::kWarning;
+  if (name == "error") return Level::kError;
+  return Level::kInfo;
+}
+
+int serve(const berth::cli::ServeOptions& asked) {
+  berth::daemon::ServeOptions options;
+  options.config = asked.config;
+  options.command_line.namespace_directory = asked.namespace_directory;
+  for (const berth::cli::QuickShare& share : asked.shares) {
+    options.command_line.quick_shares.push_back(share.name + "=" + share.directory);
+  }
+  options.log_level = level_of(asked.log_level);
+  options.background = asked.background;
+  return berth::daemon::serve(options);
+}
+
+int check(const berth::cli::CheckOptions& asked) { return berth::daemon::check(asked.config); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return berth::cli::run(std::vector<std::string>(argv, argv + argc), berth::cli::real_world(), {serve, check});
+}

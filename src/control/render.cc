@@ -25,12 +25,15 @@ bool is_harmless(std::string_view text) {
   return is_utf8(text);
 }
 
-/// `text` as it is where it is harmless, else escaped; spaces stay.
+}  // namespace
+
 std::string prose(std::string_view text) {
   if (is_harmless(text)) return std::string(text);
-  std::string quoted = quote(text);
+  const std::string quoted = quote(text);
   return quoted.substr(1, quoted.size() - 2);
 }
+
+namespace {
 
 /// A value that may have spaces, as one word.
 std::string word(std::string_view text) { return quote_command({std::string(text)}); }

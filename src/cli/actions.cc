@@ -1,0 +1,155 @@
+#include "src/cli/actions.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "src/base/text.h"
+#include "src/cli/exit_code.h"
+#include "src/cli/progress.h"
+#include "src/control/json.h"
+#include "src/control/names.h"
+#include "src/control/render.h"
+
+namespace berth::cli {
+
+namespace {
+
+/// Whether `code` says that nobody serves the namespace, rather than anything about a share.
+bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
+
+/// A state in its colour (SGR, console_codes(4)).
+std::string paint_state(std::string_view state, std::string_view padded) {
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kColours{{
+      {"mounted", "32"},   // green
+      {"mounting", "33"},  // yellow
+      {"expiring", "33"},
+      {"failed", "31"},  // red
+      {"idle", "2"},     // faint
+  }};
+  for (const auto& [name, colour] : kColours) {
+    if (name == state) return fmt::format("\033[{}m{}\033[0m", colour, padded);
+  }
+  return std::string(padded);
+}
+
+class Action {
+ public:
+  Action(const Command& command, const Tree& tree, const World& world)
+      : command_(command), tree_(tree), world_(world) {}
+
+  int operator()(const StatusCommand& status) const;
+  int operator()(const AttachCommand& attach) const;
+  int operator()(const DetachCommand& detach) const;
+  int operator()(const ControlCommand& control) const;
+  int operator()(const EventsCommand& events) const;
+  // They are not done through the control tree.
+  int operator()(const ServeOptions&) const { return kUsage; }
+  int operator()(const CheckOptions&) const { return kUsage; }
+
+ private:
+  [[nodiscard]] int print(const Result<std::string>& text, const std::string& share = {}) const;
+  [[nodiscard]] int finish(const Result<>& result, const std::string& share) const;
+  [[nodiscard]] int explain(const Error& error, const std::string& share) const;
+  [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
+
+  const Command& command_;
+  const Tree& tree_;
+  const World& world_;
+};
+
+int Action::print(const Result<std::string>& text, const std::string& share) const {
+  if (!text) return explain(text.error(), share);
+  world_.out(*text);
+  return kOk;
+}
+
+int Action::finish(const Result<>& result, const std::string& share) const {
+  return result ? kOk : explain(result.error(), share);
+}
+
+/// What there is to say beyond the errno: the remembered failure of the share, or who may do this, or who uses it.
+std::string Action::hint(const Error& error, const std::string& share) const {
+  const int code = error.code();
+  if ((code == EACCES || code == EPERM) && !tree_.may_change(share)) {
+    return ": only " + tree_.who_may_change(share) + " may change this share";
+  }
+  const auto view = tree_.read(share, control::kStatusJson).and_then(control::parse_share_json);
+  if (!view) return "";
+  const std::string see_status = "; see `berth status " + quote_command({share}) + "`";
+  if (code == EBUSY) {
+    std::string text =
+        view->busy.empty() ? fmt::format(": used by {}", view->users) : ": " + control::prose(view->busy);
+    return text + "; see " + quote_command({control::share_path(tree_.namespace_directory(), share) + "/users"}) +
+           ", or use --force";
+  }
+  if (!view->last_failure || view->last_failure->code != code) return see_status;
+  const std::string text = control::render_error(view->last_failure);
+  return fmt::format(": {}{}", control::last_words(text), see_status);
+}
+
+int Action::explain(const Error& error, const std::string& share) const {
+  std::string text = "berth: " + command_.name + ": ";
+  if (!share.empty()) text.append(quote_command({share})).append(": ");
+  const int code = error.code();
+  if (says_gone(code)) {
+    text.append(fmt::format("nobody serves the namespace {} any more ({}); start berth again, or unmount it\n",
+                            quote(tree_.namespace_directory()), errno_name(code)));
+    world_.err(text);
+    return kUnavailable;
+  }
+  const bool told = !error.story().empty();
+  text.append(told ? std::string(error.story()) : fmt::format("{} ({})", errno_text(code), errno_name(code)));
+  if (!told && !share.empty()) text.append(hint(error, share));
+  world_.err(text + "\n");
+  const bool forbidden = (code == EACCES || code == EPERM) && !(share.empty() || tree_.may_change(share));
+  return forbidden ? kNoPermission : kFailed;
+}
+
+int Action::operator()(const StatusCommand& status) const {
+  const std::string_view file = status.json ? control::kStatusJson : control::kStatus;
+  if (status.share) return print(tree_.read(*status.share, file), *status.share);
+  if (status.json) return print(tree_.read(file));
+  const auto berth = tree_.read(control::kStatusJson).and_then(control::parse_namespace_json);
+  if (!berth) return explain(berth.error(), "");
+  const bool colours = world_.out_is_terminal && !world_.environment("NO_COLOR");
+  world_.out(control::render_status(*berth, colours ? paint_state : control::Paint()));
+  return kOk;
+}
+
+int Action::operator()(const AttachCommand& attach) const {
+  Result<> result;
+  {
+    const Progress progress(world_, "mounting " + quote_command({attach.share}));
+    result = tree_.attach(attach.share, attach.instance, attach.volume);
+  }
+  return finish(result, attach.share);
+}
+
+int Action::operator()(const DetachCommand& detach) const {
+  return finish(tree_.detach(detach.share, detach.instance, detach.volume), detach.share);
+}
+
+int Action::operator()(const ControlCommand& control) const {
+  const char* const verb = control.word == control::Word::kMount ? "mounting " : "unmounting ";
+  Result<> result;
+  {
+    const Progress progress(world_, verb + quote_command({control.share}));
+    result = tree_.write(control.share, control.word);
+  }
+  return finish(result, control.share);
+}
+
+int Action::operator()(const EventsCommand& events) const {
+  return finish(tree_.events(events.follow, world_.out), "");
+}
+
+}  // namespace
+
+int act(const Command& command, const Tree& tree, const World& world) {
+  return std::visit(Action(command, tree, world), command.action);
+}
+
+}  // namespace berth::cli

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "src/cli/command.h"
+#include "src/cli/tree.h"
+#include "src/cli/world.h"
+
+namespace berth::cli {
+
+/// Does what `command` says through the control tree, tells the user, and returns the exit code. Not for serve and check.
+int act(const Command& command, const Tree& tree, const World& world);
+
+}  // namespace berth::cli

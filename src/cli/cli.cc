@@ -1,0 +1,89 @@
+#include "src/cli/cli.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "src/base/text.h"
+#include "src/cli/actions.h"
+#include "src/cli/exit_code.h"
+#include "src/cli/locate.h"
+#include "src/cli/mount_helper.h"
+#include "src/cli/parse.h"
+
+namespace berth::cli {
+
+namespace {
+
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+
+int say(const NoCommand& none, const World& world) {
+  if (none.exit_code == kOk) {
+    world.out(none.text);
+  } else {
+    world.err(none.text);
+  }
+  return none.exit_code;
+}
+
+/// Fills in what was not said. Errors: ENOENT with a story when there is nothing to serve.
+Result<ServeOptions> complete(ServeOptions options, const World& world) {
+  if (options.config.empty() && options.shares.empty()) {
+    if (!exists(world.default_config)) {
+      return fail(ENOENT, "there is no configuration " + quote(world.default_config) +
+                              "; name one with --config FILE, or a directory with --share NAME=DIR");
+    }
+    options.config = world.default_config;
+  }
+  if (options.config.empty() && options.namespace_directory.empty()) {
+    return fail(ENOENT, "nothing says where to show the shares; name an empty directory with --namespace DIR");
+  }
+  return options;
+}
+
+int run_serve(const ServeOptions& asked, const World& world, const Programs& programs) {
+  const Result<ServeOptions> options = complete(asked, world);
+  if (options) return programs.serve(*options);
+  world.err("berth: serve: " + std::string(options.error().story()) + "\n");
+  return kConfiguration;
+}
+
+int run_check(CheckOptions options, const World& world, const Programs& programs) {
+  if (options.config.empty()) options.config = world.default_config;
+  return programs.check(options);
+}
+
+int run_mount_helper(const std::vector<std::string>& arguments, const World& world, const Programs& programs) {
+  const auto request = parse_mount_request(arguments);
+  if (!request) return say(request.error(), world);
+  const Result<ServeOptions> options = complete(request->serve, world);
+  if (!options) {
+    world.err("mount.berth: " + std::string(options.error().story()) + "\n");
+    return kMountFailed;
+  }
+  if (request->fake) return kMountOk;
+  return programs.serve(*options) == kOk ? kMountOk : kMountFailed;
+}
+
+int run_command(const Command& command, const World& world, const Programs& programs) {
+  if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
+  if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
+  const Result<std::string> directory = locate_namespace(command.namespace_directory, world);
+  if (!directory) {
+    world.err("berth: " + command.name + ": " + std::string(directory.error().story()) + "\n");
+    return kUnavailable;
+  }
+  return act(command, Tree(*directory), world);
+}
+
+}  // namespace
+
+int run(const std::vector<std::string>& arguments, const World& world, const Programs& programs) {
+  const std::string program = arguments.empty() ? "berth" : arguments.front().substr(arguments.front().rfind('/') + 1);
+  const std::vector<std::string> rest(arguments.empty() ? arguments.end() : arguments.begin() + 1, arguments.end());
+  if (program == "mount.berth") return run_mount_helper(rest, world, programs);
+  const auto command = parse(rest);
+  return command ? run_command(*command, world, programs) : say(command.error(), world);
+}
+
+}  // namespace berth::cli

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "src/cli/options.h"
+#include "src/control/word.h"
+
+namespace berth::cli {
+
+struct StatusCommand {
+  std::optional<std::string> share;  ///< absent: all
+  bool json = false;
+};
+struct AttachCommand {
+  std::string share, instance, volume;
+};
+struct DetachCommand {
+  std::string share, instance, volume;
+};
+/// mount, unmount, retry: a word for a share's control file.
+struct ControlCommand {
+  std::string share;
+  control::Word word{};
+};
+struct EventsCommand {
+  bool follow = false;
+};
+
+/// A command line that was understood.
+struct Command {
+  std::string name;                 ///< as the user typed it: "attach"
+  std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
+  std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, EventsCommand>
+      action;
+};
+
+/// A command line that says nothing to do: help or version was asked for, or it was not understood.
+struct NoCommand {
+  int exit_code = 0;
+  std::string text;  ///< for standard output when exit_code is 0, else for standard error
+};
+
+}  // namespace berth::cli

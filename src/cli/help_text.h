@@ -1,0 +1,128 @@
+#pragma once
+
+/// The words of the help, apart from the machinery that lays them out. What the options are stands with their definition,
+/// in parse.cc.
+namespace berth::cli {
+
+struct CommandText {
+  const char* name;
+  const char* description;
+  const char* usage;
+  const char* footer;
+};
+
+inline constexpr CommandText kBerthText{
+    "berth", "berth shows every share as a directory: mounted when somebody goes in, gone when nobody is left.",
+    "berth COMMAND [OPTIONS] [ARGUMENTS]",
+    R"(All commands but serve and check only read and write the control tree, NAMESPACE/.berth, and so could a shell.
+
+Environment:
+  BERTH_NAMESPACE         The namespace, where --namespace is not given
+  NO_COLOR                No colours, even on a terminal
+
+Exit status:
+  0   success
+  1   what was asked for failed
+  64  the command line was not understood
+  69  there is no namespace, or nobody serves it
+  77  the caller may not do this
+  78  the configuration is wrong or missing
+
+Examples:
+  berth serve --namespace /volumes --share scratch=/srv/scratch
+  berth status
+  berth attach media vm-17 disk-0
+
+`berth COMMAND --help` says more about a command; see also berth(8) and berth.toml(5).)"};
+
+inline constexpr CommandText kServeText{
+    "serve", "Serve a namespace until SIGTERM or SIGINT; a second signal forces",
+    "berth serve [--config FILE] [--namespace DIR] [--share NAME=DIR]... [--log-level LEVEL]",
+    R"(Nothing is mounted at the start: each share is when somebody first goes in. At the end everything is unmounted.
+
+Examples:
+  berth serve
+  berth serve --config ./berth.toml --log-level debug
+  berth serve --namespace /tmp/volumes --share music=/srv/music --share home/alice=/home/alice)"};
+
+inline constexpr CommandText kCheckText{
+    "check", "Check a configuration and say what is wrong with it", "berth check [FILE]",
+    R"(Reads the configuration as serve does, with its drop-in directory, and starts nothing. Exit status 78: it is wrong.
+
+Examples:
+  berth check
+  berth check ./berth.toml)"};
+
+inline constexpr CommandText kStatusText{
+    "status", "Show the state of all shares, or everything about one", "berth status [OPTIONS] [SHARE]",
+    R"(Never mounts anything and never waits for a share. The same is in NAMESPACE/.berth/status and status.json, and in
+NAMESPACE/.berth/shares/SHARE/.
+
+Examples:
+  berth status
+  berth status home/alice
+  berth status --json | jq -r '.shares[] | select(.state == "failed").name')"};
+
+inline constexpr CommandText kAttachText{
+    "attach", "Mount a share and keep it mounted for an instance and a volume",
+    "berth attach [OPTIONS] SHARE INSTANCE VOLUME",
+    R"(Returns when the share is mounted, or fails with the reason why it cannot be. Attaching the same twice is attaching
+once. The same as: mkdir -p NAMESPACE/.berth/shares/SHARE/attachments/INSTANCE/VOLUME
+
+Example:
+  berth attach media vm-17 disk-0)"};
+
+inline constexpr CommandText kDetachText{
+    "detach", "Give an attachment back", "berth detach [OPTIONS] SHARE INSTANCE VOLUME",
+    R"(The share is unmounted when nobody has used it for its idle_timeout. The same as:
+rmdir NAMESPACE/.berth/shares/SHARE/attachments/INSTANCE/VOLUME
+
+Example:
+  berth detach media vm-17 disk-0)"};
+
+inline constexpr CommandText kMountText{
+    "mount", "Mount a share now", "berth mount [OPTIONS] SHARE",
+    R"(Forgets a remembered failure first. Returns when the share is mounted, or fails with the reason. It does not keep the
+share mounted: attach does. The same as: echo mount > NAMESPACE/.berth/shares/SHARE/control
+
+Example:
+  berth mount media)"};
+
+inline constexpr CommandText kUnmountText{
+    "unmount", "Unmount a share now", "berth unmount [OPTIONS] SHARE",
+    R"(Fails where the share is in use; NAMESPACE/.berth/shares/SHARE/users says by whom. The next access mounts it again.
+The same as: echo unmount > NAMESPACE/.berth/shares/SHARE/control (or force-unmount)
+
+Examples:
+  berth unmount media
+  berth unmount --force media)"};
+
+inline constexpr CommandText kRetryText{
+    "retry", "Forget why a share could not be mounted, so that the next access tries again",
+    "berth retry [OPTIONS] SHARE",
+    R"(After a failure a share refuses for a while, with the remembered error, before it is tried again. The same as:
+echo retry > NAMESPACE/.berth/shares/SHARE/control
+
+Example:
+  berth retry media)"};
+
+inline constexpr CommandText kEventsText{"events", "Show what happened to the shares, one line an event",
+                                         "berth events [OPTIONS]",
+                                         R"(The same as: cat NAMESPACE/.berth/events, or tail -f of it.
+
+Examples:
+  berth events
+  berth events --follow | grep mount-failed)"};
+
+inline constexpr const char* kNamespaceText =
+    "The namespace (default: BERTH_NAMESPACE, else the only mount of type fuse.berth)";
+inline constexpr const char* kCheckFileText = "The configuration (default: /etc/berth/berth.toml)";
+inline constexpr const char* kServeConfigText =
+    "The configuration (default: /etc/berth/berth.toml, unless --share is given)";
+inline constexpr const char* kServeNamespaceText =
+    "Where to show the shares: an empty directory (default: what the configuration says)";
+inline constexpr const char* kServeShareText = "Show the directory DIR as share NAME as well; can be given again";
+inline constexpr const char* kServeLogLevelText = "debug, info, warning or error (default: info)";
+inline constexpr const char* kForceText = "Give up what is in use: its users get errors, unwritten data is lost";
+
+}  // namespace berth::cli

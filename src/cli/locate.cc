@@ -1,0 +1,55 @@
+#include "src/cli/locate.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <vector>
+
+#include "src/base/text.h"
+#include "src/cli/parse_value.h"
+#include "src/control/names.h"
+
+namespace berth::cli {
+
+namespace {
+
+/// `directory`, if there is a control tree in it.
+Result<std::string> checked(const std::string& directory, const char* said_by) {
+  const std::string path = absolute_path(directory);
+  struct stat attributes {};
+  if (::stat(control::tree_path(path).c_str(), &attributes) == 0 && S_ISDIR(attributes.st_mode)) return path;
+  const Error error = errno == ENOENT ? Error(ENOENT, "it has no " + quote(control::kTree)) : Error::last();
+  const std::string reason = error.story().empty() ? error.message() : std::string(error.story());
+  return fail(ENXIO, quote(path) + ", which " + said_by + " says, is not the namespace of a running berth: " + reason);
+}
+
+std::string list(const std::vector<std::string>& paths) {
+  std::string text;
+  for (const std::string& path : paths) text.append(text.empty() ? "" : ", ").append(quote(path));
+  return text;
+}
+
+}  // namespace
+
+Result<std::string> locate_namespace(const std::string& option, const World& world) {
+  if (!option.empty()) return checked(option, "--namespace");
+  if (const auto variable = world.environment("BERTH_NAMESPACE")) return checked(*variable, "BERTH_NAMESPACE");
+  std::vector<std::string> found;
+  for (const sys::MountEntry& mount : TRY(world.mount_table())) {
+    // A bind of something within a namespace has no control tree in it.
+    if (mount.type == control::kMountType && mount.root == "/" &&
+        std::find(found.begin(), found.end(), mount.target) == found.end()) {
+      found.push_back(mount.target);
+    }
+  }
+  if (found.size() == 1) return checked(found.front(), "the mount table");
+  if (found.empty()) {
+    return fail(ENXIO,
+                "no namespace is mounted; start one with `berth serve` or `systemctl start berth`, or name it with "
+                "--namespace DIR");
+  }
+  return fail(ENXIO, "several namespaces are mounted (" + list(found) + "); name one with --namespace DIR");
+}
+
+}  // namespace berth::cli

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+#include "src/base/result.h"
+#include "src/cli/world.h"
+
+namespace berth::cli {
+
+/// The namespace that a command talks to: `option` (--namespace), else BERTH_NAMESPACE, else the only mount of type
+/// fuse.berth. No trailing '/'.
+/// Errors: ENXIO with a story, without touching the namespace's server where there is none.
+Result<std::string> locate_namespace(const std::string& option, const World& world);
+
+}  // namespace berth::cli

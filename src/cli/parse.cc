@@ -1,0 +1,256 @@
+#include "src/cli/parse.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include "src/base/text.h"
+#include "src/cli/exit_code.h"
+#include "src/cli/help_text.h"
+#include "src/cli/parse_value.h"
+
+namespace berth::cli {
+
+namespace {
+
+/// Where CLI11 leaves what it read, before it is checked.
+struct Words {
+  std::string namespace_directory;
+  std::string config;
+  std::string log_level = "info";
+  std::vector<std::string> shares;
+  std::string share, instance, volume;
+  bool json = false;
+  bool force = false;
+  bool follow = false;
+  bool foreground = false;
+};
+
+/// CLI11's layout with a usage line of our own.
+class HelpFormat final : public CLI::Formatter {
+ public:
+  explicit HelpFormat(std::string usage) : usage_(std::move(usage)) {
+    column_width(26);
+    label("Positionals", "Arguments");
+  }
+  std::string make_usage(const CLI::App*, std::string) const override { return "\nUsage: " + usage_ + "\n"; }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_type_size() == 0 || option->get_positional()) return "";
+    return " " + option->get_type_name();
+  }
+
+ private:
+  std::string usage_;
+};
+
+class Parser {
+ public:
+  Parser();
+  tl::expected<Command, NoCommand> parse(std::vector<std::string> arguments);
+
+ private:
+  CLI::App* add_command(const CommandText& text);
+  void add_namespace(CLI::App& app, const char* description);
+  void add_share(CLI::App& app, const char* description);
+  void add_serve();
+  void add_share_commands();
+  [[nodiscard]] NoCommand usage_error(const std::string& command, std::string_view story) const;
+  [[nodiscard]] NoCommand explain(const CLI::ParseError& error) const;
+  [[nodiscard]] std::string explain_unexpected(const CLI::App& app, const std::string& word) const;
+  [[nodiscard]] const CLI::App* chosen() const;
+  [[nodiscard]] tl::expected<Command, NoCommand> command_of(const CLI::App& app) const;
+  [[nodiscard]] Result<ServeOptions> serve_options() const;
+  [[nodiscard]] Result<decltype(Command::action)> action_of(std::string_view name) const;
+
+  CLI::App app_;
+  Words words_;
+};
+
+Parser::Parser() : app_(kBerthText.description, "berth") {
+  app_.formatter(std::make_shared<HelpFormat>(kBerthText.usage));
+  app_.footer(kBerthText.footer);
+  app_.set_help_flag("-h,--help", "Say this and exit");
+  app_.set_version_flag("--version", "berth " BERTH_VERSION, "Say the version and exit");
+  // One command a line: what follows it is its own, whatever it is called.
+  app_.require_subcommand(0, 1);
+  add_namespace(app_, kNamespaceText);
+  add_serve();
+  CLI::App* check = add_command(kCheckText);
+  check->add_option("FILE", words_.config, kCheckFileText);
+  add_share_commands();
+  CLI::App* events = add_command(kEventsText);
+  events->add_flag("-f,--follow", words_.follow, "Go on and show what happens from now on");
+  add_namespace(*events, kNamespaceText);
+}
+
+CLI::App* Parser::add_command(const CommandText& text) {
+  CLI::App* command = app_.add_subcommand(text.name, text.description);
+  command->formatter(std::make_shared<HelpFormat>(text.usage));
+  command->footer(text.footer);
+  command->group("Commands");
+  command->set_help_flag("-h,--help", "Say this and exit");
+  return command;
+}
+
+void Parser::add_namespace(CLI::App& app, const char* description) {
+  app.add_option("-n,--namespace", words_.namespace_directory, description)->type_name("DIR");
+}
+
+void Parser::add_share(CLI::App& app, const char* description) {
+  app.add_option("SHARE", words_.share, description)->required();
+}
+
+void Parser::add_serve() {
+  CLI::App* serve = add_command(kServeText);
+  serve->add_option("-c,--config", words_.config, kServeConfigText)->type_name("FILE");
+  add_namespace(*serve, kServeNamespaceText);
+  serve->add_option("--share", words_.shares, kServeShareText)->type_name("NAME=DIR")->allow_extra_args(false);
+  serve->add_option("--log-level", words_.log_level, kServeLogLevelText)->type_name("LEVEL");
+  serve->add_flag("--foreground", words_.foreground, "Stay in the foreground, which is the default");
+}
+
+void Parser::add_share_commands() {
+  CLI::App* status = add_command(kStatusText);
+  status->add_option("SHARE", words_.share, "The share to tell everything about (default: a table of all)");
+  status->add_flag("--json", words_.json, "Print JSON, for programs");
+  add_namespace(*status, kNamespaceText);
+  for (const CommandText* text : {&kAttachText, &kDetachText}) {
+    CLI::App* command = add_command(*text);
+    add_share(*command, "The share");
+    command->add_option("INSTANCE", words_.instance, "Who holds it: a virtual machine, a job")->required();
+    command->add_option("VOLUME", words_.volume, "What it is held for: a disk of the machine, a file")->required();
+    add_namespace(*command, kNamespaceText);
+  }
+  for (const CommandText* text : {&kMountText, &kUnmountText, &kRetryText}) {
+    CLI::App* command = add_command(*text);
+    add_share(*command, "The share");
+    if (text == &kUnmountText) command->add_flag("-f,--force", words_.force, kForceText);
+    add_namespace(*command, kNamespaceText);
+  }
+}
+
+const CLI::App* Parser::chosen() const {
+  const auto commands = app_.get_subcommands();
+  return commands.empty() ? nullptr : commands.front();
+}
+
+NoCommand Parser::usage_error(const std::string& command, std::string_view story) const {
+  const std::string space = command.empty() ? "" : " ";
+  std::string text = "berth: ";
+  if (!command.empty()) text.append(command).append(": ");
+  text.append(story).append("\nTry `berth").append(space).append(command).append(" --help`.\n");
+  return {kUsage, std::move(text)};
+}
+
+std::string Parser::explain_unexpected(const CLI::App& app, const std::string& word) const {
+  const bool option = word.size() > 1 && word.front() == '-';
+  const bool command = !option && &app == &app_;
+  std::vector<std::string> names;
+  if (option) {
+    for (const CLI::Option* known : app.get_options()) {
+      for (const std::string& name : known->get_lnames()) names.push_back("--" + name);
+    }
+  } else if (command) {
+    for (const CLI::App* known : app.get_subcommands({})) names.push_back(known->get_name());
+  }
+  const std::string typed = word.substr(0, option ? word.find('=') : std::string::npos);
+  const std::string what = option ? "unknown option " : command ? "unknown command " : "too many arguments, from ";
+  const std::string_view meant = nearest(typed, std::vector<std::string_view>(names.begin(), names.end()));
+  std::string story = what + quote(typed);
+  if (command || option) {
+    if (!meant.empty()) story.append("; did you mean ").append(quote(meant)).append("?");
+  }
+  return story;
+}
+
+NoCommand Parser::explain(const CLI::ParseError& error) const {
+  const CLI::App* command = chosen();
+  const CLI::App& app = command != nullptr ? *command : app_;
+  const std::string name = command != nullptr ? command->get_name() : "";
+  // Before what is missing: an option that is misspelt is mostly why something is.
+  const std::vector<std::string> extras = app.remaining(false);
+  const auto option = std::find_if(extras.begin(), extras.end(),
+                                   [](const std::string& word) { return word.size() > 1 && word.front() == '-'; });
+  if (option != extras.end()) return usage_error(name, explain_unexpected(app, *option));
+  if (!extras.empty()) return usage_error(name, explain_unexpected(app, extras.front()));
+  const std::string& missing_suffix = " is required";
+  const std::string what = error.what();
+  if (error.get_name() == "RequiredError" && what.ends_with(missing_suffix)) {
+    return usage_error(name, what.substr(0, what.size() - missing_suffix.size()) + " is missing");
+  }
+  if (error.get_name() == "ArgumentMismatch") {
+    return usage_error(name, what.substr(0, what.find(':')) + " wants a value");
+  }
+  return usage_error(name, what);
+}
+
+Result<ServeOptions> Parser::serve_options() const {
+  ServeOptions options;
+  if (!words_.config.empty()) options.config = absolute_path(words_.config);
+  if (!words_.namespace_directory.empty()) options.namespace_directory = absolute_path(words_.namespace_directory);
+  options.log_level =
+      TRY(parse_log_level(words_.log_level).map_error([](Error error) { return error.within("--log-level"); }));
+  for (const std::string& text : words_.shares) {
+    QuickShare share = TRY(parse_quick_share(text).map_error([](Error error) { return error.within("--share"); }));
+    for (const QuickShare& other : options.shares) {
+      if (other.name == share.name) return fail(EINVAL, "--share: " + quote(share.name) + " is given twice");
+    }
+    options.shares.push_back(std::move(share));
+  }
+  return options;
+}
+
+Result<decltype(Command::action)> Parser::action_of(std::string_view name) const {
+  if (name == kServeText.name) return TRY(serve_options());
+  if (name == kCheckText.name) {
+    return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config)};
+  }
+  if (name == kEventsText.name) return EventsCommand{words_.follow};
+  const bool all = name == kStatusText.name && words_.share.empty();
+  if (!all) TRY_VOID(check_share(words_.share));
+  if (name == kStatusText.name) {
+    return StatusCommand{all ? std::nullopt : std::optional(words_.share), words_.json};
+  }
+  if (name == kAttachText.name || name == kDetachText.name) {
+    TRY_VOID(check_component("an instance", words_.instance));
+    TRY_VOID(check_component("a volume", words_.volume));
+    if (name == kAttachText.name) return AttachCommand{words_.share, words_.instance, words_.volume};
+    return DetachCommand{words_.share, words_.instance, words_.volume};
+  }
+  if (name == kMountText.name) return ControlCommand{words_.share, control::Word::kMount};
+  if (name == kRetryText.name) return ControlCommand{words_.share, control::Word::kRetry};
+  return ControlCommand{words_.share, words_.force ? control::Word::kForceUnmount : control::Word::kUnmount};
+}
+
+tl::expected<Command, NoCommand> Parser::command_of(const CLI::App& app) const {
+  Result<decltype(Command::action)> action = action_of(app.get_name());
+  if (!action) return tl::unexpected(usage_error(app.get_name(), action.error().story()));
+  return Command{app.get_name(), words_.namespace_directory, *std::move(action)};
+}
+
+tl::expected<Command, NoCommand> Parser::parse(std::vector<std::string> arguments) {
+  // CLI11 takes them from the back.
+  std::reverse(arguments.begin(), arguments.end());
+  try {
+    app_.parse(std::move(arguments));
+  } catch (const CLI::CallForHelp&) {
+    return tl::unexpected(NoCommand{kOk, app_.help()});
+  } catch (const CLI::CallForVersion& version) {
+    return tl::unexpected(NoCommand{kOk, std::string(version.what()) + "\n"});
+  } catch (const CLI::ParseError& error) {
+    return tl::unexpected(explain(error));
+  }
+  const CLI::App* command = chosen();
+  if (command == nullptr) return tl::unexpected(usage_error("", "no command is given"));
+  return command_of(*command);
+}
+
+}  // namespace
+
+tl::expected<Command, NoCommand> parse(const std::vector<std::string>& arguments) { return Parser().parse(arguments); }
+
+}  // namespace berth::cli

@@ -1,0 +1,62 @@
+#include "src/cli/parse_value.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "src/base/text.h"
+#include "src/control/names.h"
+
+namespace berth::cli {
+
+Result<QuickShare> parse_quick_share(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  if (equals == std::string_view::npos) return fail(EINVAL, quote(text) + " is not NAME=DIR");
+  const std::string_view name = text.substr(0, equals);
+  const std::string_view directory = text.substr(equals + 1);
+  if (name.empty()) return fail(EINVAL, quote(text) + " has no name before the '='");
+  if (directory.empty()) return fail(EINVAL, quote(text) + " has no directory after the '='");
+  TRY_VOID(check_share(name));
+  return QuickShare{std::string(name), absolute_path(std::string(directory))};
+}
+
+Result<std::string> parse_log_level(std::string_view text) {
+  static const std::vector<std::string_view> kLevels{"debug", "info", "warning", "error"};
+  if (std::find(kLevels.begin(), kLevels.end(), text) != kLevels.end()) return std::string(text);
+  const std::string_view meant = nearest(text, kLevels);
+  std::string story = "unknown log level " + quote(text) + "; ";
+  story.append(meant.empty() ? "it is one of debug, info, warning, error" : "did you mean " + quote(meant) + "?");
+  return fail(EINVAL, std::move(story));
+}
+
+std::string absolute_path(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::absolute(path, error);
+  // Only a working directory that is gone makes this fail; the path then says what it can.
+  if (error) return path;
+  std::string text = whole.lexically_normal().string();
+  while (text.size() > 1 && text.back() == '/') text.pop_back();
+  return text;
+}
+
+Result<> check_share(std::string_view share) {
+  if (share.empty()) return fail(EINVAL, "the name of a share is not empty");
+  for (const std::string_view component : split(share, '/')) {
+    if (!control::is_component(component)) {
+      return fail(EINVAL, quote(share) +
+                              " cannot be the name of a share: its parts between '/' have 1 to 255 bytes and " +
+                              "are not \".\" or \"..\"");
+    }
+  }
+  return {};
+}
+
+Result<> check_component(std::string_view what, std::string_view name) {
+  if (control::is_component(name)) return {};
+  return fail(EINVAL, quote(name) + " cannot be " + std::string(what) +
+                          ": it has 1 to 255 bytes, no '/', and is not \".\" or \"..\"");
+}
+
+}  // namespace berth::cli

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "src/base/result.h"
+#include "src/cli/options.h"
+
+namespace berth::cli {
+
+/// NAME=DIR; DIR is made absolute, and exists or not. Errors: EINVAL with a story.
+Result<QuickShare> parse_quick_share(std::string_view text);
+
+/// "debug", "info", "warning", "error". Errors: EINVAL with a story.
+Result<std::string> parse_log_level(std::string_view text);
+
+/// `path` from the root, "." and ".." and trailing slashes resolved by the text alone.
+std::string absolute_path(const std::string& path);
+
+/// Whether `share` can be the path of a share: components of 1 to 255 bytes that are not "." or "..".
+/// Errors: EINVAL with a story.
+Result<> check_share(std::string_view share);
+
+/// Whether `name` can be an instance or a volume (`what`). Errors: EINVAL with a story.
+Result<> check_component(std::string_view what, std::string_view name);
+
+}  // namespace berth::cli

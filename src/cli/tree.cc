@@ -1,0 +1,152 @@
+#include "src/cli/tree.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "src/base/text.h"
+#include "src/control/json.h"
+#include "src/control/names.h"
+#include "src/sys/file.h"
+
+namespace berth::cli {
+
+namespace {
+
+/// A namespace of the most shares, with room for long names.
+constexpr std::size_t kMostRead = std::size_t{256} << 20;
+
+/// How often a file is looked at that cannot say when it has more.
+constexpr int kPollInterval = 250;
+
+std::string user_name(uid_t uid) {
+  const passwd* const user = ::getpwuid(uid);  // NOLINT(concurrency-mt-unsafe): one thread asks
+  return user != nullptr ? user->pw_name : "the user " + std::to_string(uid);
+}
+
+std::string group_name(gid_t gid) {
+  const group* const found = ::getgrgid(gid);  // NOLINT(concurrency-mt-unsafe): one thread asks
+  return found != nullptr ? found->gr_name : std::to_string(gid);
+}
+
+/// Hands over what can be read now, to the end of the file. False when `take` wants no more.
+Result<bool> drain(int fd, bool& read_any, const std::function<bool(std::string_view)>& take) {
+  std::array<char, 65536> buffer;
+  read_any = false;
+  while (true) {
+    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno();
+    if (got == 0) return true;
+    read_any = true;
+    if (!take(std::string_view(buffer.data(), static_cast<std::size_t>(got)))) return false;
+  }
+}
+
+/// Waits until `fd` may have more. A file that always says so, as plain files do, is asked again after a while.
+Result<> wait_for_more(int fd, bool read_any) {
+  pollfd waited{fd, POLLIN, 0};
+  const int ready = ::poll(&waited, 1, -1);
+  if (ready < 0 && errno != EINTR) return fail_errno();
+  // The namespace is gone; read(2) knows the errno.
+  if (ready > 0 && (waited.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0 && !read_any) return fail(ENOTCONN);
+  if (ready > 0 && !read_any) static_cast<void>(::poll(nullptr, 0, kPollInterval));
+  return {};
+}
+
+}  // namespace
+
+std::string Tree::path(std::string_view share, std::string_view file) const {
+  return control::share_path(directory_, share).append("/").append(file);
+}
+
+Result<std::string> Tree::read(std::string_view file) const {
+  return sys::read_file(control::tree_path(directory_).append("/").append(file), kMostRead);
+}
+
+Result<std::string> Tree::read(std::string_view share, std::string_view file) const {
+  TRY_VOID(check_exists(share));
+  return sys::read_file(path(share, file), kMostRead);
+}
+
+Result<> Tree::check_exists(std::string_view share) const {
+  // A directory above shares ("home" of "home/alice") has no control file.
+  if (::faccessat(AT_FDCWD, path(share, control::kControl).c_str(), F_OK, AT_EACCESS) == 0) return {};
+  if (errno != ENOENT && errno != ENOTDIR) return fail_errno();
+  std::string story = "no such share";
+  // Only to say more, so its own failure says nothing.
+  const Result<control::NamespaceView> known = read(control::kStatusJson).and_then(control::parse_namespace_json);
+  if (known) {
+    std::vector<std::string_view> names;
+    for (const control::ShareSummary& summary : known->shares) names.push_back(summary.name);
+    const std::string_view meant = nearest(share, names);
+    if (!meant.empty()) story.append("; did you mean ").append(quote(meant)).append("?");
+  }
+  return fail(ENOENT, std::move(story));
+}
+
+Result<> Tree::write(std::string_view share, control::Word word) const {
+  TRY_VOID(check_exists(share));
+  const UniqueFd file = TRY(sys::open_at(AT_FDCWD, path(share, control::kControl).c_str(), O_WRONLY));
+  // In one write(2), for each is a word of its own.
+  const std::string line = std::string(control::to_string(word)) + "\n";
+  const ssize_t written = ::write(file.get(), line.data(), line.size());
+  if (written < 0) return fail_errno();
+  return {};
+}
+
+Result<> Tree::attach(std::string_view share, const std::string& instance, const std::string& volume) const {
+  TRY_VOID(check_exists(share));
+  constexpr mode_t kMode = 0755;
+  const std::string parent = path(share, control::kAttachments) + "/" + instance;
+  const bool made = ::mkdir(parent.c_str(), kMode) == 0;
+  if (!made && errno != EEXIST) return fail_errno();
+  if (::mkdir((parent + "/" + volume).c_str(), kMode) == 0 || errno == EEXIST) return {};
+  const Error error = Error::last();
+  if (made) ::rmdir(parent.c_str());
+  return fail(error);
+}
+
+Result<> Tree::detach(std::string_view share, const std::string& instance, const std::string& volume) const {
+  TRY_VOID(check_exists(share));
+  const std::string parent = path(share, control::kAttachments) + "/" + instance;
+  if (::rmdir((parent + "/" + volume).c_str()) < 0) {
+    if (errno == ENOENT) return fail(ENOENT, "no such attachment");
+    return fail_errno();
+  }
+  // The last volume takes the instance with it; one that has others is not empty, and one that is gone is as well.
+  ::rmdir(parent.c_str());
+  return {};
+}
+
+Result<> Tree::events(bool follow, const std::function<bool(std::string_view)>& take) const {
+  const std::string path = control::tree_path(directory_).append("/").append(control::kEvents);
+  const UniqueFd file = TRY(sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY));
+  bool read_any = true;
+  while (TRY(drain(file.get(), read_any, take)) && follow) TRY_VOID(wait_for_more(file.get(), read_any));
+  return {};
+}
+
+bool Tree::may_change(std::string_view share) const {
+  return ::faccessat(AT_FDCWD, path(share, control::kControl).c_str(), W_OK, AT_EACCESS) == 0;
+}
+
+std::string Tree::who_may_change(std::string_view share) const {
+  struct stat attributes {};
+  if (::stat(path(share, control::kControl).c_str(), &attributes) < 0) return "root";
+  std::string text = user_name(attributes.st_uid);
+  if ((attributes.st_mode & S_IWGRP) != 0 && attributes.st_gid != 0) {
+    text.append(" and the group ").append(group_name(attributes.st_gid));
+  }
+  return text;
+}
+
+}  // namespace berth::cli

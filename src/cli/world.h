@@ -1,0 +1,35 @@
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/base/result.h"
+#include "src/sys/mount_table.h"
+
+namespace berth::cli {
+
+/// Everything of the process's surroundings that the command line asks for, so that tests run it whole.
+struct World {
+  /// A variable of the environment; absent when it is not set or empty.
+  std::function<std::optional<std::string>(const char* name)> environment;
+  /// Standard output, unbuffered. False when nobody reads it any more.
+  std::function<bool(std::string_view)> out;
+  /// Standard error. Any thread may call it, one at a time.
+  std::function<void(std::string_view)> err;
+  bool out_is_terminal = false;
+  bool err_is_terminal = false;
+  std::function<Result<std::vector<sys::MountEntry>>()> mount_table;
+  /// What `serve` and `check` read when nothing else is said.
+  std::string default_config = "/etc/berth/berth.toml";
+  /// How long a command may take before its progress is shown, and how often.
+  std::chrono::milliseconds progress_interval{1000};
+};
+
+/// The world of this process.
+World real_world();
+
+}  // namespace berth::cli
