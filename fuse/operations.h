@@ -26,7 +26,8 @@ constexpr NodeId make_node_id(NodeOwner owner, std::uint64_t key) noexcept {
 /// What a part of the namespace does with the kernel's requests; one function an operation of the protocol.
 ///
 /// Each function owns its Reply and answers it now or later. Names, spans and `fuse_file_info` are valid until it
-/// returns. The default of each is ENOSYS: libfuse and the kernel know what to do without it.
+/// returns. The default of each is what a file system says that does not support it. None may answer ENOSYS: the kernel
+/// remembers that for the whole connection, and never asks the other owners again.
 ///
 /// Threading: any worker thread, many at once.
 /// Errors: a function may throw std::bad_alloc; the dispatcher answers ENOMEM.

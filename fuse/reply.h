@@ -50,7 +50,8 @@ struct Opened {
 class Reply {
  public:
   explicit Reply(fuse_req_t request) noexcept : request_(request) {}
-  Reply(Reply&& other) noexcept : request_(std::exchange(other.request_, nullptr)) {}
+  Reply(Reply&& other) noexcept
+      : request_(std::exchange(other.request_, nullptr)), interrupt_(std::exchange(other.interrupt_, nullptr)) {}
   Reply& operator=(Reply&& other) noexcept;
   Reply(const Reply&) = delete;
   Reply& operator=(const Reply&) = delete;
@@ -61,8 +62,10 @@ class Reply {
   /// The caller's file mode creation mask (umask(2)).
   [[nodiscard]] mode_t umask() const noexcept;
 
-  /// Called at most once, on another thread, if the kernel says that the caller wants no answer any more (a signal).
-  /// Must not answer by itself unless it owns what it answers with. Cleared by answering.
+  /// Sets what is called, at most once, if the kernel says that the caller wants no answer any more (a signal): on another
+  /// thread, or before this returns when the kernel has said so already. It may answer, if it can get at this Reply, and
+  /// must not wait: answering waits until it has returned, and then it is not called any more. Set it once at most; what
+  /// is shared with other threads is touched by this only before the function can be called (parked_reply.h).
   void on_interrupt(UniqueFunction<void()> function);
 
   void error(int code) && noexcept;  ///< errno value; 0: success without anything to say
@@ -85,8 +88,14 @@ class Reply {
   [[nodiscard]] fuse_req_t request() const noexcept { return request_; }
 
  private:
-  fuse_req_t take() noexcept { return std::exchange(request_, nullptr); }
+  struct Interrupt;
+  static void run_interrupt(fuse_req_t request, void* interrupt) noexcept;
+  fuse_req_t take() noexcept;
+  template <typename Send>
+  bool answer(Send send) noexcept;
+
   fuse_req_t request_;
+  Interrupt* interrupt_ = nullptr;  ///< owned; null unless on_interrupt() was called
 };
 
 }  // namespace berth::fuse

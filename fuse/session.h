@@ -2,13 +2,12 @@
 
 #include <sys/uio.h>
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
+#include <string_view>
 
 #include "fuse/operations.h"
 #include "src/base/result.h"
@@ -65,6 +64,7 @@ class Session {
   [[nodiscard]] int device() const noexcept { return device_; }
   /// Size of a buffer that any request fits into.
   [[nodiscard]] std::size_t buffer_size() const noexcept;
+  [[nodiscard]] const Router& router() const noexcept { return router_; }
   /// Whether the kernel has said INIT and was answered.
   [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
 
@@ -84,11 +84,11 @@ class Session {
   struct Destroy {
     void operator()(fuse_session* session) const noexcept;
   };
-  friend struct Dispatch;
+  friend struct SessionAccess;
 
   void on_init(fuse_conn_info& connection) noexcept;
   ssize_t send(int fd, iovec* parts, int count) noexcept;
-  ssize_t send_init(int fd, iovec* parts, int count) noexcept;
+  ssize_t send_first(int fd, iovec* parts, int count) noexcept;
 
   // Constant after make().
   const Router router_;

@@ -4,8 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <optional>
-#include <string>
+#include <span>
 #include <thread>
 
 #include "fuse/session.h"
@@ -34,8 +35,8 @@ struct WorkerLimits {
 /// A thread that takes a request and leaves nobody reading starts another one first, so that a request which blocks on a
 /// server holds up no other; a thread that comes back and finds enough others reading ends.
 ///
-/// Threading: run() on one thread, once; stop() on any. Worker threads block all signals but one that run() installs a
-/// handler for (kWakeSignal): it ends a read that waits when stop() was called.
+/// Threading: run() on one thread, once; stop() on any. Worker threads block all signals but wake_signal(), for which
+/// run() installs a handler that does nothing: after stop() it ends reads that wait.
 class Workers {
  public:
   /// `session` outlives this.
@@ -58,15 +59,21 @@ class Workers {
   static int wake_signal() noexcept;
 
  private:
-  using Threads = std::list<std::thread>;
+  struct Worker {
+    std::thread thread;
+    std::atomic<bool> reading{false};  ///< waits for a request, or is about to
+    std::atomic<bool> ended{false};    ///< can be joined without waiting long
+  };
 
-  bool start_thread();
-  void work(Threads::iterator self);
-  std::optional<StopReason> serve(std::span<char> buffer);
-  bool read_ends(int code, StopReason& reason) const noexcept;
+  bool start_worker() noexcept;
+  void work(Worker& self) noexcept;
+  void serve(Worker& self, std::span<char> buffer) noexcept;
+  std::optional<std::size_t> read(Worker& self, std::span<char> buffer) noexcept;
   void finish(StopReason reason) noexcept;
+  void on_ended(Worker& self) noexcept;
+  bool has_ended() noexcept BERTH_REQUIRES(mutex_);
   void join_ended();
-  void wake_readers() noexcept;
+  void wake_readers();
 
   // Constant.
   Session& session_;
@@ -78,10 +85,9 @@ class Workers {
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;
-  ConditionVariable changed_;
-  Threads running_ BERTH_GUARDED_BY(mutex_);
-  Threads ended_ BERTH_GUARDED_BY(mutex_);  ///< to be joined
-  std::optional<StopReason> reason_ BERTH_GUARDED_BY(mutex_);
+  ConditionVariable changed_;  ///< a worker ended, or stop() was called
+  std::list<std::unique_ptr<Worker>> workers_ BERTH_GUARDED_BY(mutex_);
+  std::optional<StopReason> reason_ BERTH_GUARDED_BY(mutex_);  ///< the first one
 };
 
 }  // namespace berth::fuse

@@ -1,0 +1,202 @@
+#include "fuse/dispatch.h"
+
+#include <cerrno>
+#include <utility>
+
+#include "fuse/last_wall.h"
+#include "fuse/session.h"
+
+namespace berth::fuse {
+
+namespace {
+
+const Router& router_of(fuse_req_t request) noexcept {
+  return static_cast<const Session*>(fuse_req_userdata(request))->router();
+}
+
+/// Calls `operation(Operations&, Reply)` with whom `node` belongs to; no owner is ESTALE.
+template <typename Operation>
+void dispatch(fuse_req_t request, NodeId node, Operation operation) noexcept {
+  run_behind_last_wall(request, [&](Reply reply) {
+    Operations* const owner = router_of(request).find(node);
+    if (owner == nullptr) return std::move(reply).error(ESTALE);
+    operation(*owner, std::move(reply));
+  });
+}
+
+void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) { to.lookup(std::move(reply), parent, name); });
+}
+
+void forget_one(const Router& router, NodeId node, std::uint64_t count) noexcept {
+  if (Operations* const owner = router.find(node); owner != nullptr) owner->forget(node, count);
+}
+
+void forget(fuse_req_t request, fuse_ino_t node, std::uint64_t count) {
+  forget_one(router_of(request), node, count);
+  fuse_reply_none(request);
+}
+
+void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* forgets) {
+  for (const fuse_forget_data& one : std::span(forgets, count)) forget_one(router_of(request), one.ino, one.nlookup);
+  fuse_reply_none(request);
+}
+
+void getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.getattr(std::move(reply), node, handle); });
+}
+
+void setattr(fuse_req_t request, fuse_ino_t node, struct stat* attributes, int to_set, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    to.setattr(std::move(reply), node, *attributes, to_set, handle);
+  });
+}
+
+void readlink(fuse_req_t request, fuse_ino_t node) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.readlink(std::move(reply), node); });
+}
+
+void mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) { to.mknod(std::move(reply), parent, name, mode, device); });
+}
+
+void mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) { to.mkdir(std::move(reply), parent, name, mode); });
+}
+
+void unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) { to.unlink(std::move(reply), parent, name); });
+}
+
+void rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) { to.rmdir(std::move(reply), parent, name); });
+}
+
+void symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const char* name) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) { to.symlink(std::move(reply), target, parent, name); });
+}
+
+void rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t new_parent, const char* new_name,
+            unsigned flags) {
+  dispatch(request, parent, [&](Operations& to, Reply reply) {
+    if (owner_of(parent) != owner_of(new_parent)) return std::move(reply).error(EXDEV);
+    to.rename(std::move(reply), parent, name, new_parent, new_name, flags);
+  });
+}
+
+void link(fuse_req_t request, fuse_ino_t node, fuse_ino_t new_parent, const char* new_name) {
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    if (owner_of(node) != owner_of(new_parent)) return std::move(reply).error(EXDEV);
+    to.link(std::move(reply), node, new_parent, new_name);
+  });
+}
+
+void open(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.open(std::move(reply), node, *handle); });
+}
+
+void create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* handle) {
+  dispatch(request, parent,
+           [&](Operations& to, Reply reply) { to.create(std::move(reply), parent, name, mode, *handle); });
+}
+
+void read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.read(std::move(reply), node, size, offset, *handle); });
+}
+
+void write(fuse_req_t request, fuse_ino_t node, const char* bytes, std::size_t size, off_t offset,
+           fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    to.write(std::move(reply), node, std::span(bytes, size), offset, *handle);
+  });
+}
+
+void flush(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.flush(std::move(reply), node, *handle); });
+}
+
+void release(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.release(std::move(reply), node, *handle); });
+}
+
+void fsync(fuse_req_t request, fuse_ino_t node, int data_only, fuse_file_info* handle) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.fsync(std::move(reply), node, data_only != 0, *handle); });
+}
+
+void opendir(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.opendir(std::move(reply), node, *handle); });
+}
+
+void readdir(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* handle) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.readdir(std::move(reply), node, size, offset, *handle); });
+}
+
+void readdirplus(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* handle) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.readdirplus(std::move(reply), node, size, offset, *handle); });
+}
+
+void releasedir(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.releasedir(std::move(reply), node, *handle); });
+}
+
+void fsyncdir(fuse_req_t request, fuse_ino_t node, int data_only, fuse_file_info* handle) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.fsyncdir(std::move(reply), node, data_only != 0, *handle); });
+}
+
+void statfs(fuse_req_t request, fuse_ino_t node) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.statfs(std::move(reply), node); });
+}
+
+void access(fuse_req_t request, fuse_ino_t node, int mask) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.access(std::move(reply), node, mask); });
+}
+
+void poll(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, fuse_pollhandle* waker) {
+  bool owned = false;
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    owned = true;
+    to.poll(std::move(reply), node, *handle, waker);
+  });
+  if (!owned && waker != nullptr) fuse_pollhandle_destroy(waker);
+}
+
+}  // namespace
+
+fuse_lowlevel_ops dispatch_table() noexcept {
+  fuse_lowlevel_ops table{};
+  table.lookup = &lookup;
+  table.forget = &forget;
+  table.forget_multi = &forget_multi;
+  table.getattr = &getattr;
+  table.setattr = &setattr;
+  table.readlink = &readlink;
+  table.mknod = &mknod;
+  table.mkdir = &mkdir;
+  table.unlink = &unlink;
+  table.rmdir = &rmdir;
+  table.symlink = &symlink;
+  table.rename = &rename;
+  table.link = &link;
+  table.open = &open;
+  table.create = &create;
+  table.read = &read;
+  table.write = &write;
+  table.flush = &flush;
+  table.release = &release;
+  table.fsync = &fsync;
+  table.opendir = &opendir;
+  table.readdir = &readdir;
+  table.readdirplus = &readdirplus;
+  table.releasedir = &releasedir;
+  table.fsyncdir = &fsyncdir;
+  table.statfs = &statfs;
+  table.access = &access;
+  table.poll = &poll;
+  return table;
+}
+
+}  // namespace berth::fuse

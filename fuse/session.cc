@@ -1,0 +1,166 @@
+#include "fuse/session.h"
+
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "fuse/dispatch.h"
+#include "fuse/protocol.h"
+#include "src/base/text.h"
+#include "src/log/log.h"
+
+namespace berth::fuse {
+
+namespace {
+
+/// What is asked of the kernel where it offers it.
+constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
+                             FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+                             FUSE_CAP_AUTO_INVAL_DATA;
+/// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), set-id bits (the file
+/// system below clears them only for callers without CAP_FSETID), a cache of writes (others write to shares too).
+constexpr unsigned kUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                               FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_EXPORT_SUPPORT;
+
+/// What is added to the INIT answer where the kernel offered it: libfuse 3.14 has no way to ask.
+constexpr std::uint32_t kPatchedIn = FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR;
+
+/// Errors of a write to a connection that is gone: nobody waits for the answer any more.
+bool is_gone(int code) noexcept {
+  return code == ENODEV || code == ECONNABORTED || code == EPIPE || code == ECONNRESET || code == ENOTCONN;
+}
+
+void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments) {
+  char line[512];
+  const int length = std::vsnprintf(line, sizeof line, format, arguments);
+  if (length <= 0) return;
+  std::string_view text(line, std::min(static_cast<std::size_t>(length), sizeof line - 1));
+  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  const log::Level ours = level <= FUSE_LOG_ERR       ? log::Level::kError
+                          : level <= FUSE_LOG_WARNING ? log::Level::kWarning
+                                                      : log::Level::kDebug;
+  log::write(ours, "libfuse: " + escape(text));
+}
+
+Result<> to_result(int negative_errno) noexcept {
+  if (negative_errno == 0 || negative_errno == -ENOENT) return {};
+  return fail(-negative_errno);
+}
+
+}  // namespace
+
+struct SessionAccess {
+  static ssize_t write(int fd, iovec* parts, int count, void* session) {
+    return static_cast<Session*>(session)->send(fd, parts, count);
+  }
+  // libfuse wants one and is never asked to read: requests come in through process().
+  static ssize_t read(int, void*, std::size_t, void*) {
+    errno = EIO;
+    return -1;
+  }
+  static void init(void* session, fuse_conn_info* connection) { static_cast<Session*>(session)->on_init(*connection); }
+};
+
+void Session::Destroy::operator()(fuse_session* session) const noexcept { fuse_session_destroy(session); }
+
+Result<std::unique_ptr<Session>> Session::make(UniqueFd device, const Router& router, const SessionOptions& options) {
+  fuse_set_log_func(&log_of_libfuse);
+  std::unique_ptr<Session> session(new Session(router, options));
+  fuse_lowlevel_ops table = dispatch_table();
+  table.init = &SessionAccess::init;
+
+  char name[] = "berth";
+  char* arguments[] = {name, nullptr};
+  fuse_args args = FUSE_ARGS_INIT(1, arguments);
+  session->session_.reset(fuse_session_new(&args, &table, sizeof table, session.get()));
+  fuse_opt_free_args(&args);
+  if (session->session_ == nullptr) return fail(ENOMEM, "libfuse could not make a session");
+
+  fuse_custom_io io{};
+  io.writev = &SessionAccess::write;
+  io.read = &SessionAccess::read;
+  const int answer = fuse_session_custom_io(session->session_.get(), &io, device.get());
+  if (answer != 0) return fail(-answer, "libfuse refused the FUSE device");
+  session->device_ = device.release();
+  return session;
+}
+
+Session::~Session() = default;
+
+std::size_t Session::buffer_size() const noexcept {
+  return std::max<std::size_t>(options_.max_write + protocol::kHeaderRoom, FUSE_MIN_READ_BUFFER);
+}
+
+void Session::process(std::span<char> message) noexcept {
+  fuse_in_header header;
+  if (message.size() < sizeof header) return;
+  std::memcpy(&header, message.data(), sizeof header);
+  if (header.len != message.size()) return;
+  if (header.opcode == FUSE_INIT && !ready()) {
+    fuse_init_in init{};
+    std::memcpy(&init, message.data() + sizeof header, std::min(sizeof init, message.size() - sizeof header));
+    init_request_ = header.unique;
+    offered_ = init.flags;
+  }
+  fuse_buf buffer{};
+  buffer.size = message.size();
+  buffer.mem = message.data();
+  fuse_session_process_buf(session_.get(), &buffer);
+}
+
+void Session::on_init(fuse_conn_info& connection) noexcept {
+  connection.want |= connection.capable & kWanted;
+  connection.want &= ~kUnwanted;
+  connection.max_write = static_cast<unsigned>(std::min<std::size_t>(connection.max_write, options_.max_write));
+  connection.max_background = options_.max_background;
+}
+
+ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
+  if (!ready()) [[unlikely]]
+    return send_first(fd, parts, count);
+  for (;;) {
+    const ssize_t sent = ::writev(fd, parts, count);
+    if (sent >= 0) return sent;
+    if (errno == EINTR) continue;
+    // libfuse complains on standard error about all but ENOENT, its word for an answer that nobody waits for.
+    if (is_gone(errno)) errno = ENOENT;
+    return -1;
+  }
+}
+
+ssize_t Session::send_first(int fd, iovec* parts, int count) noexcept {
+  const auto* header = static_cast<const fuse_out_header*>(parts[0].iov_base);
+  if (header->unique != init_request_ || header->error != 0) return ::writev(fd, parts, count);
+  // Before it is sent, for the next request may be handled on another thread right after.
+  ready_.store(true, std::memory_order_release);
+  fuse_init_out answer{};
+  // libfuse sends its own copy of the structure, which is as long as ours or shorter.
+  if (count != 2 || parts[1].iov_len < FUSE_COMPAT_22_INIT_OUT_SIZE || parts[1].iov_len > sizeof answer) {
+    return send(fd, parts, count);
+  }
+  std::memcpy(&answer, parts[1].iov_base, parts[1].iov_len);
+  answer.flags |= offered_ & kPatchedIn;
+  iovec patched[2] = {parts[0], {&answer, parts[1].iov_len}};
+  return send(fd, patched, 2);
+}
+
+Result<> Session::invalidate_entry(NodeId parent, std::string_view name) noexcept {
+  // libfuse sends the byte behind the name too, which the kernel wants to be 0.
+  char terminated[256];
+  if (name.size() >= sizeof terminated) return fail(ENAMETOOLONG);
+  std::memcpy(terminated, name.data(), name.size());
+  terminated[name.size()] = '\0';
+  return to_result(fuse_lowlevel_notify_inval_entry(session_.get(), parent, terminated, name.size()));
+}
+
+Result<> Session::invalidate_node(NodeId node, off_t offset, off_t length) noexcept {
+  return to_result(fuse_lowlevel_notify_inval_inode(session_.get(), node, offset, length));
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,220 @@
+#include "fuse/workers.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "src/base/error.h"
+#include "src/log/log.h"
+
+namespace berth::fuse {
+
+namespace {
+
+/// How often readers are woken after stop(): one that was about to read when the signal came is caught the next time.
+constexpr std::chrono::milliseconds kWakeAgain{5};
+
+/// A read buffer. Pages of its own, so that it takes no memory before a large request comes and gives all back at the end.
+class RequestBuffer {
+ public:
+  explicit RequestBuffer(std::size_t size) noexcept
+      : memory_(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)), size_(size) {}
+  ~RequestBuffer() {
+    if (*this) ::munmap(memory_, size_);
+  }
+  RequestBuffer(const RequestBuffer&) = delete;
+  RequestBuffer& operator=(const RequestBuffer&) = delete;
+
+  [[nodiscard]] explicit operator bool() const noexcept { return memory_ != MAP_FAILED; }
+  [[nodiscard]] std::span<char> bytes() const noexcept { return {static_cast<char*>(memory_), size_}; }
+
+ private:
+  void* const memory_;
+  const std::size_t size_;
+};
+
+void install_wake_handler() noexcept {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  // Without SA_RESTART: a read that waits is to end with EINTR.
+  ::sigaction(Workers::wake_signal(), &action, nullptr);
+}
+
+/// All signals but the one that wakes are for the rest of the program. A thread inherits the mask of who starts it.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() noexcept {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::sigdelset(&all, Workers::wake_signal());
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+const char* to_string(StopReason reason) noexcept {
+  switch (reason) {
+    case StopReason::kUnmounted: return "unmounted";
+    case StopReason::kAborted: return "aborted";
+    case StopReason::kRequested: return "requested";
+    case StopReason::kFailed: return "failed";
+  }
+  return "?";
+}
+
+int Workers::wake_signal() noexcept { return SIGRTMIN + 1; }
+
+Workers::~Workers() = default;
+
+Result<StopReason> Workers::run() {
+  install_wake_handler();
+  if (!start_worker()) return fail(EAGAIN, "cannot start a thread to serve the namespace");
+  while (threads_.load(std::memory_order_acquire) > 0) {
+    {
+      MutexLock lock(mutex_);
+      while (!has_ended() && !stopping_) changed_.wait(mutex_);
+      if (stopping_ && !has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + kWakeAgain);
+    }
+    join_ended();
+    if (stopping_) wake_readers();
+  }
+  join_ended();
+  MutexLock lock(mutex_);
+  return reason_.value_or(stopping_ ? StopReason::kRequested : StopReason::kFailed);
+}
+
+void Workers::stop() noexcept {
+  stopping_ = true;
+  MutexLock lock(mutex_);
+  changed_.notify_all();
+}
+
+bool Workers::start_worker() noexcept {
+  std::size_t before = threads_.load(std::memory_order_relaxed);
+  do {
+    if (before >= limits_.max_threads) return false;
+  } while (!threads_.compare_exchange_weak(before, before + 1));
+  try {
+    std::list<std::unique_ptr<Worker>> started;
+    started.push_back(std::make_unique<Worker>());
+    Worker& self = *started.front();
+    {
+      const SignalsBlocked blocked;
+      self.thread = std::thread([this, &self] { work(self); });
+    }
+    MutexLock lock(mutex_);
+    workers_.splice(workers_.end(), started);
+    changed_.notify_all();
+    return true;
+  } catch (const std::exception&) {
+    threads_.fetch_sub(1);
+    return false;
+  }
+}
+
+void Workers::work(Worker& self) noexcept {
+  ::pthread_setname_np(::pthread_self(), "berth-fuse");
+  const RequestBuffer buffer(session_.buffer_size());
+  if (buffer) serve(self, buffer.bytes());
+  on_ended(self);
+}
+
+void Workers::serve(Worker& self, std::span<char> buffer) noexcept {
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    if (reading_.fetch_add(1) >= limits_.max_spare) {
+      // The others that wait are enough.
+      reading_.fetch_sub(1);
+      return;
+    }
+    const std::optional<std::size_t> size = read(self, buffer);
+    const bool was_last = reading_.fetch_sub(1) == 1;
+    if (!size) return;
+    if (was_last) start_worker();
+    session_.process(buffer.first(*size));
+  }
+}
+
+std::optional<std::size_t> Workers::read(Worker& self, std::span<char> buffer) noexcept {
+  for (;;) {
+    self.reading.store(true);
+    const bool asked_to_stop = stopping_.load();
+    const ssize_t size = asked_to_stop ? 0 : ::read(session_.device(), buffer.data(), buffer.size());
+    const int code = errno;
+    self.reading.store(false);
+    if (asked_to_stop) return std::nullopt;
+    if (size > 0) return static_cast<std::size_t>(size);
+    if (size == 0 || code == ENODEV) {
+      finish(StopReason::kUnmounted);
+      return std::nullopt;
+    }
+    // ENOENT: the request was taken back by an interrupt while it was read (fuse(4)).
+    if (code == EINTR || code == ENOENT) continue;
+    if (code == EAGAIN) {
+      pollfd readable{.fd = session_.device(), .events = POLLIN, .revents = 0};
+      ::poll(&readable, 1, -1);
+      continue;
+    }
+    if (code != ECONNABORTED) log::error("cannot read from the FUSE device: {}", errno_text(code));
+    finish(code == ECONNABORTED ? StopReason::kAborted : StopReason::kFailed);
+    return std::nullopt;
+  }
+}
+
+void Workers::finish(StopReason reason) noexcept {
+  MutexLock lock(mutex_);
+  if (!reason_) reason_ = reason;
+}
+
+void Workers::on_ended(Worker& self) noexcept {
+  MutexLock lock(mutex_);
+  self.ended = true;
+  threads_.fetch_sub(1, std::memory_order_release);
+  changed_.notify_all();
+}
+
+bool Workers::has_ended() noexcept {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->ended.load(); });
+}
+
+void Workers::join_ended() {
+  std::list<std::unique_ptr<Worker>> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto at = workers_.begin(); at != workers_.end();) {
+      const auto next = std::next(at);
+      if ((*at)->ended) ended.splice(ended.end(), workers_, at);
+      at = next;
+    }
+  }
+  for (const auto& worker : ended) worker->thread.join();
+}
+
+void Workers::wake_readers() {
+  std::vector<pthread_t> readers;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& worker : workers_) {
+      // Only readers: the signal would end a system call of a request that is being handled.
+      if (worker->reading) readers.push_back(worker->thread.native_handle());
+    }
+  }
+  // One that has ended meanwhile has not been joined: only this thread does that.
+  for (const pthread_t reader : readers) ::pthread_kill(reader, wake_signal());
+}
+
+}  // namespace berth::fuse
