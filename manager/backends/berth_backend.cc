@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/text.h"
+#include "manager/backends/fuse_server.h"
 #include "src/sys/file.h"
 #include "src/sys/mount.h"
 #include "src/sys/mount_table.h"
@@ -21,8 +21,8 @@ namespace {
 
 /// More mounts than this on one another at one berth are nobody's work.
 constexpr int kMaxStacked = 16;
-/// How long a helper has for ending by itself after its mount is gone, before it is told to.
-constexpr std::chrono::seconds kHelperGrace{1};
+/// The least time between SIGTERM and SIGKILL for a helper whose mount is gone, should the deadline be near.
+constexpr std::chrono::seconds kTermGrace{1};
 
 Result<UniqueFd> open_root(const std::string& berth) {
   return sys::open_at(AT_FDCWD, berth.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW);
@@ -50,6 +50,21 @@ void take_again(UniqueFd& root, const std::string& berth) {
 Result<> detach(const std::string& berth) {
   if (sys::unmount(berth, MNT_FORCE | MNT_DETACH)) return {};
   return sys::unmount(berth, MNT_DETACH);
+}
+
+/// Whether the helper of the mount at `berth` sees by itself that the mount is gone, as FUSE servers do.
+bool ends_by_itself(const RealMount& mount, const std::string& berth) {
+  if (!mount.helper || mount.helper->pid() == 0) return false;
+  const auto entry = sys::find_mount(berth);
+  return entry && *entry && is_served_type((*entry)->type);
+}
+
+/// Ends the helper of a mount that is gone. One that ends by itself may have data to write first, so it has half of the
+/// time for that before it is asked to.
+void end_helper(HelperProcess& helper, bool ends_by_itself, TimePoint deadline) {
+  const TimePoint start = now();
+  if (ends_by_itself) wait_readable(helper.pidfd(), start + (deadline - start) / 2);
+  helper.end(std::max(deadline, now() + kTermGrace));
 }
 
 std::string source_of(const ShareSpec& spec, const std::string& mounted) {
@@ -134,6 +149,7 @@ Result<std::optional<RealMount>> BerthBackend::find(const ShareSpec& spec, const
 }
 
 Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) {
+  const bool patient = !force && ends_by_itself(mount, attempt.berth);
   // A mount is busy while a descriptor is in it, an O_PATH one too.
   TRY_VOID(let_go(mount.root));
   Result<> gone = force ? detach(attempt.berth) : take_off(spec, mount, attempt);
@@ -142,10 +158,8 @@ Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const At
     take_again(mount.root, attempt.berth);
     return gone;
   }
-  if (mount.helper) {
-    if (!force) wait_readable(mount.helper->pidfd(), std::min(attempt.deadline, now() + kHelperGrace));
-    mount.helper->end(force ? now() : std::max(attempt.deadline, now() + kHelperGrace));
-  }
+  if (mount.helper && force) mount.helper->end(now());
+  if (mount.helper && !force) end_helper(*mount.helper, patient, attempt.deadline);
   mount = RealMount{};
   return {};
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "manager/backends/fuse_server.h"
 #include "manager/backends/helper_backend.h"
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
@@ -113,8 +114,9 @@ std::vector<std::string> expand_command(const std::vector<std::string>& argv, st
 
 MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   std::vector<std::string> argv = expand_command(spec.mount_command(), source, attempt.berth);
-  if (Result<> usable = check(spec, source); !usable)
+  if (Result<> usable = check(spec, source); !usable) {
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
+  }
   Result<MountWatch> watch = MountWatch::make(attempt.cancel_fd);
   if (!watch) return tl::unexpected(failed_step(watch.error().within("cannot watch the mount table")));
   Result<sys::Process> started = sys::Process::start(argv);

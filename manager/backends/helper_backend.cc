@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "manager/backends/fuse_server.h"
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "src/base/text.h"
@@ -15,7 +16,10 @@ namespace {
 
 std::vector<std::string> mount_argv(const ShareSpec& spec, const std::string& source, const std::string& berth) {
   std::vector<std::string> argv = {"mount", "-n", "-t", spec.type()};
-  if (std::string words = policed_option_words(spec); !words.empty()) {
+  std::string words = policed_option_words(spec);
+  // Else sshfs throws away what ssh says ("Permission denied").
+  if (spec.type() == "fuse.sshfs") words.append(words.empty() ? "" : ",").append("sshfs_verbose");
+  if (!words.empty()) {
     argv.emplace_back("-o");
     argv.push_back(std::move(words));
   }
@@ -46,14 +50,16 @@ Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, 
   if (!*found) return fail(ENOENT, "nothing is mounted at " + quote(berth));
   RealMount mount = std::move(**found);
   mount.source = source;
+  mount.helper = find_fuse_server(mount.root.get());
   mount.warning = std::move(warning);
   return mount;
 }
 
 MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   std::vector<std::string> argv = mount_argv(spec, source, attempt.berth);
-  if (Result<> usable = check(spec, source); !usable)
+  if (Result<> usable = check(spec, source); !usable) {
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
+  }
 
   Result<sys::Finished> finished = sys::run(argv, attempt.deadline, attempt.cancel_fd);
   if (!finished) {

@@ -22,7 +22,8 @@ constexpr std::array<std::string_view, 14> kSourceless = {"9p",        "cgroup",
                                                           "hugetlbfs", "mqueue", "overlay", "proc",    "ramfs",
                                                           "sysfs",     "tmpfs",  "tracefs", "virtiofs"};
 
-/// Types that are never written: their loop device need not be writable, nor the image.
+/// Types that are never written: neither the image nor its loop device need be writable, but then the kernel wants to
+/// hear "ro" as well (EACCES else).
 constexpr std::array<std::string_view, 5> kReadOnlyTypes = {"cramfs", "erofs", "iso9660", "romfs", "squashfs"};
 
 template <typename Names>
@@ -36,11 +37,11 @@ bool is_image(const std::string& type, const std::string& source) {
 }
 
 Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& source, const std::string& berth) {
-  const sys::MountOptions options = TRY(policed_options(spec));
+  sys::MountOptions options = TRY(policed_options(spec));
+  if (contains(kReadOnlyTypes, spec.type())) options.read_only = true;
   std::optional<sys::LoopDevice> loop;
   if (is_image(spec.type(), source)) {
-    const bool read_only = options.read_only || contains(kReadOnlyTypes, spec.type());
-    loop = TRY(sys::attach_loop(source, read_only, options.loop_offset, options.loop_size_limit));
+    loop = TRY(sys::attach_loop(source, options.read_only, options.loop_offset, options.loop_size_limit));
   } else if (options.loop) {
     return fail(EINVAL, "the option \"loop\" wants an image, but " + quote(source) + " is not a regular file");
   }

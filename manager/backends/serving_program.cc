@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "manager/backends/berth_backend.h"
+#include "manager/backends/fuse_server.h"
 #include "src/sys/mount_table.h"
 
 namespace berth::manager {
@@ -16,8 +17,6 @@ namespace {
 void signal(const UniqueFd& event) noexcept { ::eventfd_write(event.get(), 1); }
 
 }  // namespace
-
-bool is_served_type(std::string_view type) { return type == "fuse" || type == "fuseblk" || type.starts_with("fuse."); }
 
 Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process process, std::string berth, MountId mount) {
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));

@@ -44,7 +44,4 @@ class ServingProgram final : public HelperProcess {
   std::thread thread_;
 };
 
-/// Whether a program has to serve a mount of this type.
-bool is_served_type(std::string_view type);
-
 }  // namespace berth::manager

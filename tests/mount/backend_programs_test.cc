@@ -1,0 +1,464 @@
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <thread>
+
+#include "manager/backends/command_backend.h"
+#include "manager/backends/helper_backend.h"
+#include "manager/backends/mount_helpers.h"
+#include "src/sys/mount_table.h"
+#include "tests/mount/backends_fixture.h"
+#include "tests/mount/local_sshd.h"
+
+// Backends that run programs: mount(8) with its helpers, and commands.
+
+namespace berth::test {
+namespace {
+
+using manager::Attempt;
+using manager::RealMount;
+using manager::ShareFields;
+
+/// Scripts in place of mount helpers: a read-only overlay shows them in /usr/sbin, in the mount namespace of the test.
+class HelperTest : public BackendsTest {
+ protected:
+  void SetUp() override {
+    BackendsTest::SetUp();
+    if (!IsSkipped()) directory("helpers");
+  }
+  void TearDown() override {
+    if (installed_) {
+      EXPECT_EQ(::umount2("/usr/sbin", MNT_DETACH), 0);
+    }
+    BackendsTest::TearDown();
+  }
+  /// Makes `text` the mount helper of `type`. Once a test.
+  void install(const std::string& type, const std::string& text) {
+    script("helpers/mount." + type, text);
+    const std::string layers = "lowerdir=" + path("helpers") + ":/usr/sbin";
+    ASSERT_EQ(::mount("overlay", "/usr/sbin", "overlay", MS_RDONLY, layers.c_str()), 0);
+    installed_ = true;
+  }
+
+ private:
+  bool installed_ = false;
+};
+
+/// Short enough to wait for, long enough to start a program in.
+Attempt soon(Attempt attempt) {
+  attempt.deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  return attempt;
+}
+
+TEST_F(HelperTest, HelperGetsOptionsAsOneArgumentWithThePolicyLast) {
+  directory("source");
+  install("berthtest",
+          "for a in \"$@\"; do echo \"<$a>\"; done > " + path("argv") + "\nexec mount --bind \"$1\" \"$2\"\n");
+  ShareFields described = fields("berthtest", path("source"), "suid,dev,user=a b;$(touch x),rw");
+  described.policy.read_only = true;
+  const auto share = spec(described);
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(mounted->warning, "");
+  EXPECT_EQ(mounted->source, path("source"));
+  std::string argv(512, '\0');
+  {
+    const UniqueFd recorded(::open(path("argv").c_str(), O_RDONLY | O_CLOEXEC));
+    argv.resize(static_cast<std::size_t>(std::max<ssize_t>(::read(recorded.get(), argv.data(), argv.size()), 0)));
+  }
+  EXPECT_TRUE(argv.starts_with("<" + path("source") + ">\n<" + berth_ + ">\n")) << argv;
+  EXPECT_NE(argv.find("user=a b;$(touch x)"), std::string::npos) << argv;
+  EXPECT_NE(argv.find("nosuid"), std::string::npos) << argv;
+  EXPECT_EQ(argv.find(",suid"), std::string::npos) << argv;
+  // The helper paid no heed to the options; the mount obeys all the same.
+  for (const char* word : {"ro", "nosuid", "nodev"}) {
+    EXPECT_TRUE(has_option(mounted_options(), word)) << word << " in " << mounted_options();
+  }
+  EXPECT_EQ(create(*mounted, "new"), EROFS);
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(HelperTest, FailureWithTheMountThereIsAMountWithAWarning) {
+  directory("source");
+  file("source/hello", "hi");
+  install("berthtest", "mount --bind \"$1\" \"$2\"; echo 'it is not so easy' >&2; exit 32\n");
+  const auto share = spec(fields("berthtest", path("source")));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_NE(mounted->warning.find("exit status 32"), std::string::npos) << mounted->warning;
+  EXPECT_NE(mounted->warning.find("it is not so easy"), std::string::npos) << mounted->warning;
+  EXPECT_EQ(read(*mounted, "hello"), "hi");
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(HelperTest, SuccessWithoutAMountIsAFailure) {
+  install("berthtest", "exit 0\n");
+  const auto mounted = mount(spec(fields("berthtest", "source")));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
+  EXPECT_NE(mounted.error().error.story().find("mount(8) succeeded, but nothing is mounted"), std::string::npos)
+      << told(mounted);
+  EXPECT_EQ(mounted.error().exit, "exit status 0");
+}
+
+TEST_F(HelperTest, FailureTellsCommandExitAndOutput) {
+  install("berthtest", "echo 'cannot reach the server' >&2; exit 32\n");
+  const auto mounted = mount(spec(fields("berthtest", "the source")));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
+  EXPECT_EQ(mounted.error().exit, "exit status 32");
+  EXPECT_NE(mounted.error().output.find("cannot reach the server"), std::string::npos);
+  EXPECT_EQ(mounted.error().command, (std::vector<std::string>{"mount", "-n", "-t", "berthtest", "-o", "nosuid,nodev",
+                                                               "--", "the source", berth_}));
+}
+
+TEST_F(HelperTest, WhatIsTellingReachesTheCaller) {
+  install("berthtest", "echo 'mount.x: access denied by server while mounting' >&2; exit 32\n");
+  const auto mounted = mount(spec(fields("berthtest", "source")));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EACCES) << told(mounted);
+}
+
+TEST_F(HelperTest, HelperThatHangsIsEndedAtTheDeadlineAndWhatItMountedIsGone) {
+  directory("source");
+  install("berthtest", "mount --bind \"$1\" \"$2\"; sleep 1000\n");
+  const auto mounted = mount(spec(fields("berthtest", path("source"))), soon(attempt()));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT) << told(mounted);
+  EXPECT_EQ(mounted_options(), "");
+  EXPECT_EQ(processes(), std::vector<pid_t>());
+}
+
+TEST_F(HelperTest, ReplicaThatHangsLeavesTimeForTheNext) {
+  directory("good");
+  install("berthtest", "case $1 in */hangs) sleep 1000 ;; esac; exec mount --bind \"$1\" \"$2\"\n");
+  ShareFields described = fields("berthtest");
+  described.sources = {path("hangs"), path("good")};
+  const auto share = spec(described);
+  Attempt quick = attempt();
+  quick.deadline = std::chrono::steady_clock::now() + std::chrono::seconds(6);
+  auto mounted = mount(share, quick);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(mounted->source, path("good"));
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(HelperTest, SourceThatLooksLikeAnOptionNeverReachesAHelper) {
+  install("berthtest", "touch " + path("ran") + "\n");
+  manager::HelperBackend helper;
+  const auto mounted = helper.mount_source(spec(fields("berthtest", "x")), "-oProxyCommand=x", attempt());
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
+  EXPECT_NE(mounted.error().output.find("begins with '-'"), std::string::npos) << told(mounted);
+  EXPECT_NE(::access(path("ran").c_str(), F_OK), 0);
+}
+
+TEST_F(HelperTest, MissingHelperIsNamedWithItsPackage) {
+  const struct {
+    const char* type;
+    const char* program;
+    const char* words;
+  } cases[] = {
+      {"nfs", "mount.nfs", "mount.nfs is not installed; on Debian: apt install nfs-common"},
+      {"cifs", "mount.cifs", "mount.cifs is not installed; on Debian: apt install cifs-utils"},
+      {"fuse.s3fs", "s3fs", "s3fs is not installed; on Debian: apt install s3fs"},
+      {"fuse.nobody-has-this", "nobody-has-this", "nobody-has-this is not installed"},
+  };
+  for (const auto& missing : cases) {
+    if (has(missing.program)) continue;
+    const auto mounted = mount(spec(fields(missing.type, "server:/export")));
+    ASSERT_FALSE(mounted);
+    EXPECT_EQ(mounted.error().error.code(), ENODEV) << told(mounted);
+    EXPECT_NE(mounted.error().output.find(missing.words), std::string::npos) << told(mounted);
+  }
+}
+
+TEST(MountHelpers, ChooseBetweenTheKernelAndMount8) {
+  using manager::wants_mount_program;
+  for (const char* type : {"nfs", "nfs4", "cifs", "fuse.sshfs", "fuse", "fuse3.anything", "auto"}) {
+    EXPECT_TRUE(wants_mount_program(type, "source")) << type;
+  }
+  for (const char* type : {"ext4", "tmpfs", "overlay", "../../tmp/x"}) {
+    EXPECT_FALSE(wants_mount_program(type, "source")) << type;
+  }
+  EXPECT_TRUE(wants_mount_program("ext4", "LABEL=data"));
+}
+
+class SshfsTest : public BackendsTest {
+ protected:
+  void SetUp() override {
+    BackendsTest::SetUp();
+    if (IsSkipped()) return;
+    if (!has("sshfs")) GTEST_SKIP() << "needs sshfs";
+    if (::access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "needs /dev/fuse";
+    auto started = LocalSshd::start(directory("sshd"));
+    if (!started && started.error().code() == ENOENT) GTEST_SKIP() << started.error().message();
+    ASSERT_TRUE(started) << started.error().message();
+    sshd_ = std::move(*started);
+    directory("source");
+    file("source/hello", "hi");
+  }
+  void TearDown() override {
+    sshd_.reset();
+    BackendsTest::TearDown();
+  }
+  ShareFields sshfs() const { return fields("fuse.sshfs", LocalSshd::source(path("source")), sshd_->options()); }
+
+  std::unique_ptr<LocalSshd> sshd_;
+};
+
+TEST_F(SshfsTest, IsMountedThroughMount8) {
+  const auto share = spec(sshfs());
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(mounted->warning, "");
+  EXPECT_EQ(read(*mounted, "hello"), "hi");
+  EXPECT_EQ(create(*mounted, "new"), 0);
+  EXPECT_EQ(::access(path("source/new").c_str(), F_OK), 0);
+  // sshfs has become a daemon; since Linux 6.16 the kernel says who it is.
+  const pid_t server = mounted->helper ? mounted->helper->pid() : 0;
+  if (server != 0) {
+    const std::vector<pid_t> ours = processes();
+    EXPECT_NE(std::find(ours.begin(), ours.end(), server), ours.end());
+  }
+  EXPECT_TRUE(has_option(mounted_options(), "nosuid"));
+  EXPECT_TRUE(has_option(mounted_options(), "nodev"));
+  EXPECT_TRUE(unmount(share, *mounted));
+  EXPECT_EQ(mounted_options(), "");
+  if (server != 0) {
+    const std::vector<pid_t> left = processes();
+    EXPECT_EQ(std::find(left.begin(), left.end(), server), left.end());
+  }
+}
+
+TEST_F(SshfsTest, KeyThatIsRefusedIsPermissionDenied) {
+  file("sshd/key.pub", "");
+  const auto mounted = mount(spec(sshfs()));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EACCES) << told(mounted);
+  EXPECT_NE(mounted.error().output.find("Permission denied"), std::string::npos) << told(mounted);
+}
+
+TEST_F(SshfsTest, ServerThatIsNotThereIsHostDown) {
+  const auto share = spec(sshfs());
+  sshd_.reset();
+  const auto mounted = mount(share);
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN) << told(mounted);
+  EXPECT_NE(mounted.error().output, "");
+}
+
+TEST_F(SshfsTest, ServerThatDoesNotAnswerIsForcedAway) {
+  const auto share = spec(sshfs());
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  const UniqueFd user(::openat(mounted->root.get(), "hello", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(user);
+  if (mounted->helper) {
+    ASSERT_EQ(::kill(mounted->helper->pid(), SIGSTOP), 0);
+  }
+  EXPECT_TRUE(unmount(share, *mounted, true));
+  EXPECT_EQ(mounted_options(), "");
+}
+
+TEST_F(SshfsTest, DaemonThatDiesIsNoticed) {
+  const auto share = spec(sshfs());
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  if (mounted->helper) {
+    ASSERT_EQ(::kill(mounted->helper->pid(), SIGKILL), 0);
+    EXPECT_TRUE(manager::wait_readable(mounted->helper->pidfd(), attempt().deadline));
+  }
+  EXPECT_TRUE(unmount(share, *mounted, true));
+}
+
+TEST_F(SshfsTest, CommandInTheForegroundIsTheHelperProcess) {
+  const auto share =
+      spec(command({"sshfs", "-f", "-o", sshd_->options(), LocalSshd::source(path("source")), "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  ASSERT_TRUE(mounted->helper);
+  EXPECT_GT(mounted->helper->pid(), 0);
+  EXPECT_FALSE(manager::wait_readable(mounted->helper->pidfd(), manager::now()));
+  EXPECT_EQ(read(*mounted, "hello"), "hi");
+  EXPECT_TRUE(has_option(mounted_options(), "nosuid"));
+  EXPECT_TRUE(unmount(share, *mounted));
+  EXPECT_FALSE(mounted->helper);
+}
+
+TEST_F(SshfsTest, HelperThatDiesIsNoticed) {
+  const auto share =
+      spec(command({"sshfs", "-f", "-o", sshd_->options(), LocalSshd::source(path("source")), "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  ASSERT_TRUE(mounted->helper);
+  ASSERT_EQ(::kill(mounted->helper->pid(), SIGKILL), 0);
+  EXPECT_TRUE(manager::wait_readable(mounted->helper->pidfd(), attempt().deadline));
+  EXPECT_TRUE(unmount(share, *mounted, true));
+}
+
+TEST_F(SshfsTest, CommandThatBecomesADaemonServesOn) {
+  const auto share =
+      spec(command({"sshfs", "-o", sshd_->options(), LocalSshd::source(path("source")), "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(read(*mounted, "hello"), "hi");
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(SshfsTest, UnmountCommandEndsIt) {
+  if (!has("fusermount3")) GTEST_SKIP() << "needs fusermount3";
+  const auto share =
+      spec(command({"sshfs", "-f", "-o", sshd_->options(), LocalSshd::source(path("source")), "{mountpoint}"},
+                   {"fusermount3", "-u", "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  {
+    const UniqueFd user(::openat(mounted->root.get(), "hello", O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(user);
+    const Result<> refused = unmount(share, *mounted);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), EBUSY) << refused.error().message();
+    EXPECT_EQ(read(*mounted, "hello"), "hi");
+  }
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+class CommandTest : public BackendsTest {};
+
+TEST_F(CommandTest, PlaceholdersAreReplacedOnceInsideElements) {
+  EXPECT_EQ(manager::expand_command({"p", "--at={mountpoint}", "{source}:{source}", "{other}", "{source"},
+                                    "a{mountpoint}", "/b"),
+            (std::vector<std::string>{"p", "--at=/b", "a{mountpoint}:a{mountpoint}", "{other}", "{source"}));
+}
+
+TEST_F(CommandTest, ScriptThatMountsAndEndsNeedsNoHelper) {
+  directory("source");
+  file("source/hello", "hi");
+  ShareFields described = command({script("mounts", "exec mount --bind \"$1\" \"$2\"\n"), "{source}", "{mountpoint}"});
+  described.sources = {path("source")};
+  described.options = "noexec";
+  const auto share = spec(described);
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(mounted->helper, nullptr);
+  EXPECT_EQ(mounted->warning, "");
+  EXPECT_EQ(read(*mounted, "hello"), "hi");
+  for (const char* word : {"nosuid", "nodev", "noexec"}) {
+    EXPECT_TRUE(has_option(mounted_options(), word)) << word << " in " << mounted_options();
+  }
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(CommandTest, FailureWithTheMountThereIsAMountWithAWarning) {
+  const auto share =
+      spec(command({script("mounts", "mount -t tmpfs tmpfs \"$1\"; echo 'but wait' >&2; exit 32\n"), "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(mounted->helper, nullptr);
+  EXPECT_NE(mounted->warning.find("exit status 32: \"but wait\""), std::string::npos) << mounted->warning;
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(CommandTest, ProgramThatStaysWithAMountOfTheKernelIsEndedWithIt) {
+  const auto share =
+      spec(command({script("stays", "mount -t tmpfs tmpfs \"$1\"; sleep 1000 & wait\n"), "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  ASSERT_TRUE(mounted->helper);
+  EXPECT_TRUE(unmount(share, *mounted));
+  EXPECT_EQ(processes(), std::vector<pid_t>());
+}
+
+TEST_F(CommandTest, SuccessWithoutAMountIsAFailure) {
+  const auto mounted = mount(spec(command({script("nothing", "exit 0\n"), "{mountpoint}"})));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
+  EXPECT_NE(mounted.error().error.story().find("nothing is mounted"), std::string::npos) << told(mounted);
+}
+
+TEST_F(CommandTest, FailureTellsCommandExitAndOutput) {
+  const auto mounted = mount(spec(command({script("fails", "echo 'no such bucket' >&2; exit 7\n"), "{mountpoint}"})));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
+  EXPECT_EQ(mounted.error().exit, "exit status 7");
+  EXPECT_NE(mounted.error().output.find("no such bucket"), std::string::npos);
+  EXPECT_EQ(mounted.error().command, (std::vector<std::string>{path("fails"), berth_}));
+}
+
+TEST_F(CommandTest, ProgramThatIsNotThereIsNamed) {
+  const auto mounted = mount(spec(command({"no-such-program", "{mountpoint}"})));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
+  EXPECT_NE(mounted.error().output.find("no-such-program"), std::string::npos) << told(mounted);
+}
+
+TEST_F(CommandTest, ProgramThatHangsIsEndedAtTheDeadlineWithAllItStarted) {
+  script("child", "sleep 1000\n");
+  const auto mounted =
+      mount(spec(command({script("hangs", path("child") + " & echo 'still trying'; wait\n"), "{mountpoint}"})),
+            soon(attempt()));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT);
+  EXPECT_NE(mounted.error().output.find("still trying"), std::string::npos) << told(mounted);
+  EXPECT_EQ(processes(), std::vector<pid_t>());
+}
+
+TEST_F(CommandTest, ProgramThatIgnoresTermIsKilled) {
+  const auto mounted =
+      mount(spec(command({script("stubborn", "trap '' TERM; while :; do sleep 1000; done\n"), "{mountpoint}"})),
+            soon(attempt()));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT);
+  EXPECT_EQ(mounted.error().exit, "signal 9 (Killed)");
+  EXPECT_EQ(processes(), std::vector<pid_t>());
+}
+
+TEST_F(CommandTest, AttemptIsGivenUpWhenCancelled) {
+  const UniqueFd cancel(::eventfd(0, EFD_CLOEXEC));
+  Attempt cancelled = attempt();
+  cancelled.cancel_fd = cancel.get();
+  const auto share = spec(command({script("hangs", "sleep 1000 & wait\n"), "{mountpoint}"}));
+  std::thread canceller([&] {
+    while (processes().empty()) std::this_thread::yield();
+    ::eventfd_write(cancel.get(), 1);
+  });
+  const auto mounted = mount(share, cancelled);
+  canceller.join();
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), ECANCELED) << told(mounted);
+  EXPECT_EQ(processes(), std::vector<pid_t>());
+}
+
+TEST_F(CommandTest, ProgramThatTalksALotIsNotBlockedByIt) {
+  // More than a pipe holds, before and after the mount.
+  const auto share = spec(command({script("talks",
+                                          "head -c 300000 /dev/zero | tr '\\0' x; mount -t tmpfs tmpfs \"$1\"; sleep 2;"
+                                          "head -c 300000 /dev/zero | tr '\\0' y; touch \"$2\"; sleep 1000 & wait\n"),
+                                   "{mountpoint}", path("said")}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  ASSERT_TRUE(mounted->helper);
+  const auto deadline = attempt().deadline;
+  while (::access(path("said").c_str(), F_OK) != 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(::access(path("said").c_str(), F_OK), 0);
+  EXPECT_TRUE(unmount(share, *mounted));
+}
+
+TEST_F(CommandTest, OptionsOfTheProgramBelongIntoItsArgv) {
+  ShareFields described = command({script("never", "touch " + path("ran") + "\n"), "{mountpoint}"});
+  described.options = "vers=4.2";
+  const auto mounted = mount(spec(described));
+  ASSERT_FALSE(mounted);
+  EXPECT_NE(mounted.error().output.find("vers"), std::string::npos) << told(mounted);
+  EXPECT_NE(::access(path("ran").c_str(), F_OK), 0);
+}
+
+}  // namespace
+}  // namespace berth::test
