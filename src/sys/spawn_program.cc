@@ -2,9 +2,13 @@
 
 #include <fcntl.h>
 #include <spawn.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+// glibc 2.36 forgot to say so itself.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 #include <array>
 #include <cerrno>
@@ -61,8 +65,8 @@ class SpawnSettings {
 };
 
 bool is_replaced(std::string_view variable) {
-  constexpr std::array<std::string_view, 6> kNames{"LC_ALL=", "LANGUAGE=", "PATH=", "NOTIFY_SOCKET=",
-                                                   "WATCHDOG_", "LISTEN_"};
+  constexpr std::array<std::string_view, 6> kNames{
+      "LC_ALL=", "LANGUAGE=", "PATH=", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"};
   for (const std::string_view name : kNames) {
     if (variable.starts_with(name)) return true;
   }
