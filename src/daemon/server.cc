@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 
@@ -259,6 +260,7 @@ int run_server(ServerSetup setup) {
   // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once.
   ::setsid();
   ::umask(0);
+  ::unsetenv("NOTIFY_SOCKET");  // the keeper speaks for both, and no helper shall
   sigset_t all;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);

@@ -1,0 +1,186 @@
+// The daemon as a whole: start, stop, being killed, and what it refuses.
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+#include "src/sys/mount_table.h"
+#include "tests/mount/berth_fixture.h"
+
+namespace berth::test {
+namespace {
+
+std::size_t mounts_at(const std::string& prefix) {
+  const auto table = sys::read_mount_table();
+  if (!table) return 0;
+  return static_cast<std::size_t>(
+      std::count_if(table->begin(), table->end(), [&](const auto& entry) { return entry.target.starts_with(prefix); }));
+}
+
+pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
+
+class Daemon : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    source_ = server_.make_directory("source");
+    ASSERT_TRUE(ok(server_.write_file("source/hello", "hello")));
+  }
+  void start() { ASSERT_TRUE(ok(server_.start_shares({{"a", source_}}))); }
+  void touch() { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }
+
+  BerthServer server_;
+  std::string source_;
+};
+
+TEST_F(Daemon, ListingAndStatMountNothingGoingInMounts) {
+  start();
+  struct stat attributes {};
+  EXPECT_EQ(::stat(server_.in_namespace("a").c_str(), &attributes), 0);
+  EXPECT_EQ(::access(server_.in_namespace("a").c_str(), R_OK), 0);
+  EXPECT_EQ(::system(("find " + server_.namespace_path() + " -maxdepth 1 >/dev/null && ls -l " + server_.namespace_path() +
+                      " >/dev/null").c_str()), 0);
+  EXPECT_EQ(server_.read_json("shares/a/status.json").value("mounts", -1), 0);
+  EXPECT_EQ(server_.state("a"), "idle");
+  touch();
+  EXPECT_EQ(server_.state("a"), "mounted");
+  EXPECT_EQ(server_.read_json("shares/a/status.json").value("mounts", -1), 1);
+}
+
+TEST_F(Daemon, HostSeesTheNamespaceAndNoRealMount) {
+  const std::size_t before = mounts_at("/");
+  start();
+  touch();
+  EXPECT_EQ(mounts_at("/"), before + 1);
+  EXPECT_EQ(mounts_at(server_.namespace_path()), 1U);
+}
+
+TEST_F(Daemon, CleanStopTakesEverythingDown) {
+  start();
+  touch();
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_EQ(mounts_at(server_.namespace_path()), 0U);
+}
+
+TEST_F(Daemon, InterruptFromTheTerminalStopsAsWell) {
+  start();
+  EXPECT_EQ(server_.stop(SIGINT), Ending{});
+}
+
+TEST_F(Daemon, UnmountOfTheNamespaceEndsIt) {
+  start();
+  touch();
+  ASSERT_EQ(::umount2(server_.namespace_path().c_str(), 0), 0) << errno_name(errno);
+  EXPECT_EQ(server_.stop(0), Ending{});
+}
+
+TEST_F(Daemon, OpenFileHoldsTheStopBackASecondSignalForces) {
+  ASSERT_TRUE(ok(server_.start("[berth]\nstop_timeout = \"1h\"\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+  const UniqueFd held(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(held);
+  ASSERT_EQ(::kill(server_.pid(), SIGTERM), 0);
+  ASSERT_TRUE(eventually([&] { return mounts_at(server_.namespace_path()) == 0; }));
+  char byte = 0;
+  EXPECT_EQ(::pread(held.get(), &byte, 1, 0), 1) << "who is inside goes on until the end";
+  EXPECT_EQ(server_.stop(SIGTERM), Ending{});
+}
+
+TEST_F(Daemon, KilledServerLeavesNothingAndTheKeeperSaysSo) {
+  start();
+  touch();
+  ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+  const Ending ending = server_.stop(0);
+  EXPECT_NE(ending.code, 0);
+  EXPECT_EQ(ending.signal, 0);
+  EXPECT_EQ(mounts_at(server_.namespace_path()), 0U);
+}
+
+TEST_F(Daemon, KilledKeeperTakesTheServerAndTheNamespaceWithIt) {
+  start();
+  touch();
+  EXPECT_EQ(server_.stop(SIGKILL).signal, SIGKILL);
+  EXPECT_TRUE(eventually([&] { return mounts_at(server_.namespace_path()) == 0; }));
+}
+
+TEST_F(Daemon, KillOfAllLeavesNoMountNoHelperAndNoLoopDevice) {
+  const std::string image = server_.path("image");
+  ASSERT_EQ(::system(("truncate -s 16M " + image + " && mkfs.ext4 -q " + image).c_str()), 0);
+  ASSERT_TRUE(ok(server_.start("[share.image]\ntype = \"ext4\"\nsource = \"" + image + "\"\n")));
+  EXPECT_EQ(::access(server_.in_namespace("image/lost+found").c_str(), F_OK), 0);
+  ASSERT_EQ(::system(("losetup -j " + image + " | grep -q .").c_str()), 0) << "the image is on a loop device now";
+  server_.kill_all();
+  EXPECT_TRUE(eventually([&] { return ::system(("losetup -j " + image + " | grep -q .").c_str()) != 0; }));
+}
+
+TEST_F(Daemon, StaleNamespaceIsReplaced) {
+  start();
+  const pid_t server = server_of(server_);
+  ASSERT_EQ(::kill(server_.pid(), SIGSTOP), 0);  // so that it cannot clean up
+  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] {
+    struct stat attributes {};
+    return ::stat(server_.in_namespace("x").c_str(), &attributes) != 0 && errno == ENOTCONN;
+  }));
+  BerthServer next;
+  ASSERT_TRUE(ok(next.start_program({"serve", "--namespace", server_.namespace_path(), "--share", "b=" + source_})));
+  EXPECT_EQ(server_.read_file("namespace/b/hello").value_or(""), "hello");
+  // The old keeper wakes up and finds that the namespace is not its own any more.
+  ASSERT_EQ(::kill(server_.pid(), SIGCONT), 0);
+  EXPECT_NE(server_.stop(0).code, 0);
+  EXPECT_EQ(server_.read_file("namespace/b/hello").value_or(""), "hello");
+  EXPECT_EQ(next.stop(), Ending{});
+}
+
+/// What `berth serve` says when it cannot.
+std::string refusal(const std::string& directory, const std::string& source) {
+  BerthServer other;
+  EXPECT_FALSE(other.start_program({"serve", "--namespace", directory, "--share", "a=" + source}));
+  EXPECT_NE(other.ending().code, 0);
+  return other.log();
+}
+
+TEST_F(Daemon, RefusesADirectoryThatIsServedAlready) {
+  start();
+  EXPECT_NE(refusal(server_.namespace_path(), source_).find("is served by another berth"), std::string::npos);
+  touch();
+}
+
+TEST_F(Daemon, RefusesADirectoryThatIsNotEmptyAFileAndAMissingOne) {
+  EXPECT_NE(refusal(source_, server_.make_directory("other")).find("is not empty (it has \"hello\")"), std::string::npos);
+  EXPECT_NE(refusal(server_.path("source/hello"), source_).find("is not a directory"), std::string::npos);
+  EXPECT_NE(refusal(server_.path("missing"), source_).find("mkdir -p"), std::string::npos);
+}
+
+TEST_F(Daemon, WithoutAFuseDeviceItSaysWhatToDo) {
+  ASSERT_TRUE(ok(server_.write_file("nothing", "")));
+  const std::string empty = server_.make_directory("empty");
+  ASSERT_EQ(::mount("/dev/null", "/dev/fuse", nullptr, MS_BIND, nullptr), 0);
+  const std::string said = refusal(empty, source_);
+  ASSERT_EQ(::umount2("/dev/fuse", 0), 0);
+  EXPECT_NE(said.find("berth: serve: "), std::string::npos) << said;
+}
+
+TEST_F(Daemon, CallersActAsThemselves) {
+  ASSERT_EQ(::chmod(source_.c_str(), 01777), 0);
+  ASSERT_TRUE(ok(server_.write_file("source/secret", "root only")));
+  ASSERT_EQ(::chmod((source_ + "/secret").c_str(), 0600), 0);
+  start();
+  const std::string inside = server_.in_namespace("a");
+  const std::string as_nobody = "setpriv --reuid=65534 --regid=65534 --groups=4242 -- sh -c ";
+  EXPECT_NE(::system((as_nobody + "'cat " + inside + "/secret' 2>/dev/null").c_str()), 0);
+  EXPECT_EQ(::system((as_nobody + "'echo mine > " + inside + "/mine'").c_str()), 0);
+  struct stat attributes {};
+  ASSERT_EQ(::stat((source_ + "/mine").c_str(), &attributes), 0);
+  EXPECT_EQ(attributes.st_uid, 65534U);
+  EXPECT_EQ(attributes.st_gid, 65534U);
+  // By a supplementary group.
+  ASSERT_EQ(::chown((source_ + "/secret").c_str(), 0, 4242), 0);
+  ASSERT_EQ(::chmod((source_ + "/secret").c_str(), 0640), 0);
+  EXPECT_TRUE(eventually([&] { return ::system((as_nobody + "'cat " + inside + "/secret' >/dev/null 2>&1").c_str()) == 0; }));
+}
+
+}  // namespace
+}  // namespace berth::test
