@@ -20,6 +20,21 @@ namespace {
 /// Whether `code` says that nobody serves the namespace, rather than anything about a share.
 bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
+/// What an errno of the control tree means here, where strerror(3) misleads or says little; empty for others.
+std::string_view meaning_of(int code) {
+  constexpr std::array<std::pair<int, std::string_view>, 5> kMeanings{{
+      {ESHUTDOWN, ": berth is stopping"},
+      {ETIMEDOUT, ": it took longer than the share's timeout"},
+      {EAGAIN, ": too many wait for this share already"},
+      {ENOSPC, ": the share has as many attachments as it may have"},
+      {EINTR, ": interrupted"},
+  }};
+  for (const auto& [known, meaning] : kMeanings) {
+    if (known == code) return meaning;
+  }
+  return "";
+}
+
 /// A state in its colour (SGR, console_codes(4)).
 std::string paint_state(std::string_view state, std::string_view padded) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kColours{{
@@ -79,13 +94,14 @@ std::string Action::hint(const Error& error, const std::string& share) const {
   const auto view = tree_.read(share, control::kStatusJson).and_then(control::parse_share_json);
   if (!view) return "";
   const std::string see_status = "; see `berth status " + quote_command({share}) + "`";
-  if (code == EBUSY) {
+  const auto* const control = std::get_if<ControlCommand>(&command_.action);
+  if (code == EBUSY && control != nullptr && control->word == control::Word::kUnmount) {
     std::string text =
         view->busy.empty() ? fmt::format(": used by {}", view->users) : ": " + control::prose(view->busy);
     return text + "; see " + quote_command({control::share_path(tree_.namespace_directory(), share) + "/users"}) +
            ", or use --force";
   }
-  if (!view->last_failure || view->last_failure->code != code) return see_status;
+  if (!view->last_failure || view->last_failure->code != code) return std::string(meaning_of(code)) + see_status;
   const std::string text = control::render_error(view->last_failure);
   return fmt::format(": {}{}", control::last_words(text), see_status);
 }
@@ -112,8 +128,10 @@ int Action::operator()(const StatusCommand& status) const {
   const std::string_view file = status.json ? control::kStatusJson : control::kStatus;
   if (status.share) return print(tree_.read(*status.share, file), *status.share);
   if (status.json) return print(tree_.read(file));
-  const auto berth = tree_.read(control::kStatusJson).and_then(control::parse_namespace_json);
-  if (!berth) return explain(berth.error(), "");
+  const Result<std::string> text = tree_.read(control::kStatusJson);
+  if (!text) return explain(text.error(), "");
+  const auto berth = control::parse_namespace_json(*text);
+  if (!berth) return explain(berth.error().within(control::kStatusJson), "");
   const bool colours = world_.out_is_terminal && !world_.environment("NO_COLOR");
   world_.out(control::render_status(*berth, colours ? paint_state : control::Paint()));
   return kOk;

@@ -26,12 +26,12 @@ int say(const NoCommand& none, const World& world) {
   return none.exit_code;
 }
 
-/// Fills in what was not said. Errors: ENOENT with a story when there is nothing to serve.
-Result<ServeOptions> complete(ServeOptions options, const World& world) {
+/// Fills in what was not said. `advice`: how to say what there is no default for.
+/// Errors: ENOENT with a story when there is nothing to serve.
+Result<ServeOptions> complete(ServeOptions options, const char* advice, const World& world) {
   if (options.config.empty() && options.shares.empty()) {
     if (!exists(world.default_config)) {
-      return fail(ENOENT, "there is no configuration " + quote(world.default_config) +
-                              "; name one with --config FILE, or a directory with --share NAME=DIR");
+      return fail(ENOENT, "there is no configuration " + quote(world.default_config) + "; " + advice);
     }
     options.config = world.default_config;
   }
@@ -42,7 +42,8 @@ Result<ServeOptions> complete(ServeOptions options, const World& world) {
 }
 
 int run_serve(const ServeOptions& asked, const World& world, const Programs& programs) {
-  const Result<ServeOptions> options = complete(asked, world);
+  const Result<ServeOptions> options =
+      complete(asked, "name one with --config FILE, or a directory with --share NAME=DIR", world);
   if (options) return programs.serve(*options);
   world.err("berth: serve: " + std::string(options.error().story()) + "\n");
   return kConfiguration;
@@ -56,7 +57,8 @@ int run_check(CheckOptions options, const World& world, const Programs& programs
 int run_mount_helper(const std::vector<std::string>& arguments, const World& world, const Programs& programs) {
   const auto request = parse_mount_request(arguments);
   if (!request) return say(request.error(), world);
-  const Result<ServeOptions> options = complete(request->serve, world);
+  const Result<ServeOptions> options =
+      complete(request->serve, "name one with -o config=FILE, or a directory with -o share=NAME=DIR", world);
   if (!options) {
     world.err("mount.berth: " + std::string(options.error().story()) + "\n");
     return kMountFailed;

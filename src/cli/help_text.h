@@ -25,6 +25,7 @@ Exit status:
   1   what was asked for failed
   64  the command line was not understood
   69  there is no namespace, or nobody serves it
+  71  the system lacks or refuses something that serve needs
   77  the caller may not do this
   78  the configuration is wrong or missing
 

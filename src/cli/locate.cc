@@ -21,7 +21,7 @@ Result<std::string> checked(const std::string& directory, const char* said_by) {
   if (::stat(control::tree_path(path).c_str(), &attributes) == 0 && S_ISDIR(attributes.st_mode)) return path;
   const Error error = errno == ENOENT ? Error(ENOENT, "it has no " + quote(control::kTree)) : Error::last();
   const std::string reason = error.story().empty() ? error.message() : std::string(error.story());
-  return fail(ENXIO, quote(path) + ", which " + said_by + " says, is not the namespace of a running berth: " + reason);
+  return fail(ENXIO, quote(path) + " (from " + said_by + ") is not the namespace of a running berth: " + reason);
 }
 
 std::string list(const std::vector<std::string>& paths) {

@@ -140,7 +140,7 @@ Result<> read_option(const std::string& option, bool sloppy, ServeOptions& serve
   const auto within = [&name](const Error& error) { return error.within("option " + quote(name)); };
   if (name == "config") serve.config = absolute_path(value);
   if (name == "log-level") serve.log_level = TRY(parse_log_level(value).map_error(within));
-  if (name == "share") serve.shares.push_back(TRY(parse_quick_share(value).map_error(within)));
+  if (name == "share") TRY_VOID(add_quick_share(value, serve.shares).map_error(within));
   return {};
 }
 

@@ -177,13 +177,19 @@ NoCommand Parser::explain(const CLI::ParseError& error) const {
                                    [](const std::string& word) { return word.size() > 1 && word.front() == '-'; });
   if (option != extras.end()) return usage_error(name, explain_unexpected(app, *option));
   if (!extras.empty()) return usage_error(name, explain_unexpected(app, extras.front()));
-  const std::string& missing_suffix = " is required";
+  const std::string_view missing_suffix = " is required";
   const std::string what = error.what();
   if (error.get_name() == "RequiredError" && what.ends_with(missing_suffix)) {
     return usage_error(name, what.substr(0, what.size() - missing_suffix.size()) + " is missing");
   }
   if (error.get_name() == "ArgumentMismatch") {
     return usage_error(name, what.substr(0, what.find(':')) + " wants a value");
+  }
+  if (error.get_name() == "ConversionError") {
+    // "Could not convert: --json = maybe": only flags take no text.
+    const std::size_t begin = what.find("--");
+    if (begin != std::string::npos)
+      return usage_error(name, what.substr(begin, what.find(' ', begin) - begin) + " takes no value");
   }
   return usage_error(name, what);
 }
@@ -195,11 +201,7 @@ Result<ServeOptions> Parser::serve_options() const {
   options.log_level =
       TRY(parse_log_level(words_.log_level).map_error([](Error error) { return error.within("--log-level"); }));
   for (const std::string& text : words_.shares) {
-    QuickShare share = TRY(parse_quick_share(text).map_error([](Error error) { return error.within("--share"); }));
-    for (const QuickShare& other : options.shares) {
-      if (other.name == share.name) return fail(EINVAL, "--share: " + quote(share.name) + " is given twice");
-    }
-    options.shares.push_back(std::move(share));
+    TRY_VOID(add_quick_share(text, options.shares).map_error([](Error error) { return error.within("--share"); }));
   }
   return options;
 }

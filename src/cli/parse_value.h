@@ -2,14 +2,15 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "src/base/result.h"
 #include "src/cli/options.h"
 
 namespace berth::cli {
 
-/// NAME=DIR; DIR is made absolute, and exists or not. Errors: EINVAL with a story.
-Result<QuickShare> parse_quick_share(std::string_view text);
+/// Adds NAME=DIR to `shares`; DIR is made absolute, and exists or not. Errors: EINVAL with a story.
+Result<> add_quick_share(std::string_view text, std::vector<QuickShare>& shares);
 
 /// "debug", "info", "warning", "error". Errors: EINVAL with a story.
 Result<std::string> parse_log_level(std::string_view text);

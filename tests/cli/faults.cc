@@ -1,0 +1,62 @@
+#include "tests/cli/faults.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <string_view>
+
+#include "src/control/word.h"
+
+namespace berth::test {
+
+namespace {
+
+std::atomic<int> fault{0};
+std::atomic<bool> stranger{false};
+
+bool failed() {
+  const int code = fault.load();
+  if (code != 0) errno = code;
+  return code != 0;
+}
+
+}  // namespace
+
+Fault::Fault(int code) noexcept { fault = code; }
+Fault::~Fault() { fault = 0; }
+Stranger::Stranger() noexcept { stranger = true; }
+Stranger::~Stranger() { stranger = false; }
+
+}  // namespace berth::test
+
+// The definitions of the program stand before those of the C library.
+extern "C" {
+
+int mkdir(const char* path, mode_t mode) noexcept {
+  if (berth::test::failed()) return -1;
+  return static_cast<int>(::syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+}
+
+int rmdir(const char* path) noexcept {
+  if (berth::test::failed()) return -1;
+  return static_cast<int>(::syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
+}
+
+ssize_t write(int fd, const void* bytes, size_t size) {
+  const std::string_view text(static_cast<const char*>(bytes), size);
+  if (size <= berth::control::kMaxControlWrite && berth::control::parse_word(text) && berth::test::failed()) return -1;
+  return ::syscall(SYS_write, fd, bytes, size);
+}
+
+int faccessat(int directory, const char* path, int mode, int) noexcept {
+  if (mode == W_OK && berth::test::stranger) {
+    errno = EACCES;
+    return -1;
+  }
+  return static_cast<int>(::syscall(SYS_faccessat, directory, path, mode));
+}
+}
