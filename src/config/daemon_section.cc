@@ -14,11 +14,8 @@ using std::chrono::milliseconds;
 /// A path that must be absolute; what is wrong with it is a mistake and leaves `target` alone.
 void read_directory(Section& section, std::string_view key, std::string& target) {
   std::string path;
-  section.text(key, path);
-  if (path.empty()) {
-    if (section.has(key)) section.reject(key, "an absolute path is expected, such as \"/volumes\"");
-    return;
-  }
+  if (!section.text(key, path)) return;
+  if (path.empty()) return section.reject(key, "an absolute path is expected, such as \"/volumes\"");
   const bool plain =
       std::none_of(path.begin(), path.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; });
   if (path.front() != '/') return section.reject(key, shown(path) + " is not an absolute path");

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "src/base/text.h"
+
 namespace berth::config {
 namespace {
 
@@ -30,7 +32,9 @@ tl::expected<toml::table, SyntaxFault> parse(std::string_view text) {
   std::uint32_t line = 1;
   for (std::size_t start = 0; start < text.size(); ++line) {
     const std::size_t end = std::min(text.find('\n', start), text.size());
-    if (count_dots(text.substr(start, end - start)) > kMaxDotsInLine) {
+    const std::string_view content = text.substr(start, end - start);
+    if (!is_utf8(content)) return tl::unexpected(SyntaxFault{line, "not UTF-8"});
+    if (count_dots(content) > kMaxDotsInLine) {
       return tl::unexpected(SyntaxFault{line, "more than " + std::to_string(kMaxDotsInLine) + " dots in one line"});
     }
     start = end + 1;

@@ -68,14 +68,16 @@ void Section::reject_type(std::string_view key, const toml::node& value, std::st
   reject(key, "expected " + std::string(expected) + ", found " + std::string(kind_of(value)));
 }
 
-void Section::text(std::string_view key, std::string& target) {
+bool Section::text(std::string_view key, std::string& target) {
   const toml::node* value = find(key);
-  if (value == nullptr) return;
-  if (const toml::value<std::string>* text = value->as_string()) {
-    target = text->get();
-  } else {
+  if (value == nullptr) return false;
+  const toml::value<std::string>* text = value->as_string();
+  if (text == nullptr) {
     reject_type(key, *value, "a string such as \"...\"");
+    return false;
   }
+  target = text->get();
+  return true;
 }
 
 std::optional<std::vector<std::string>> Section::strings_of(std::string_view key, const toml::node& value,

@@ -24,8 +24,8 @@ class Section {
   Section(const toml::table& table, std::string label, std::uint32_t line, Mistakes& mistakes)
       : table_(table), label_(std::move(label)), line_(line), mistakes_(mistakes) {}
 
-  [[nodiscard]] bool has(std::string_view key) const { return table_.contains(key); }
-  void text(std::string_view key, std::string& target);
+  /// True when the target was set.
+  bool text(std::string_view key, std::string& target);
   /// A string, or an array of strings.
   void texts(std::string_view key, std::vector<std::string>& target);
   /// An array of strings.
