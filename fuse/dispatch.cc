@@ -47,9 +47,8 @@ void getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
 }
 
 void setattr(fuse_req_t request, fuse_ino_t node, struct stat* attributes, int to_set, fuse_file_info* handle) {
-  dispatch(request, node, [&](Operations& to, Reply reply) {
-    to.setattr(std::move(reply), node, *attributes, to_set, handle);
-  });
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.setattr(std::move(reply), node, *attributes, to_set, handle); });
 }
 
 void readlink(fuse_req_t request, fuse_ino_t node) {
@@ -57,7 +56,8 @@ void readlink(fuse_req_t request, fuse_ino_t node) {
 }
 
 void mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
-  dispatch(request, parent, [&](Operations& to, Reply reply) { to.mknod(std::move(reply), parent, name, mode, device); });
+  dispatch(request, parent,
+           [&](Operations& to, Reply reply) { to.mknod(std::move(reply), parent, name, mode, device); });
 }
 
 void mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) {

@@ -24,9 +24,12 @@ struct Router {
   /// Null for a node that nobody can have given out.
   [[nodiscard]] Operations* find(NodeId node) const noexcept {
     switch (owner_of(node)) {
-      case NodeOwner::kNamespace: return &names;
-      case NodeOwner::kControl: return &control;
-      case NodeOwner::kShare: return &shares;
+      case NodeOwner::kNamespace:
+        return &names;
+      case NodeOwner::kControl:
+        return &control;
+      case NodeOwner::kShare:
+        return &shares;
     }
     return nullptr;
   }
@@ -34,7 +37,7 @@ struct Router {
 
 struct SessionOptions {
   std::size_t max_write = std::size_t{1} << 20;  ///< bytes in one WRITE, and in one READ; a multiple of the page size
-  unsigned max_background = 64;                  ///< asynchronous requests (read-ahead, direct I/O) that the kernel sends at once
+  unsigned max_background = 64;  ///< asynchronous requests (read-ahead, direct I/O) that the kernel sends at once
 };
 
 /// One FUSE connection: libfuse's parsing and answering over our own transport, each request sent to the Operations that
@@ -51,7 +54,8 @@ struct SessionOptions {
 /// Threading: process() and the notifications from any thread, many at once.
 class Session {
  public:
-  static Result<std::unique_ptr<Session>> make(UniqueFd device, const Router& router, const SessionOptions& options = {});
+  static Result<std::unique_ptr<Session>> make(UniqueFd device, const Router& router,
+                                               const SessionOptions& options = {});
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

@@ -69,10 +69,14 @@ class SignalsBlocked {
 
 const char* to_string(StopReason reason) noexcept {
   switch (reason) {
-    case StopReason::kUnmounted: return "unmounted";
-    case StopReason::kAborted: return "aborted";
-    case StopReason::kRequested: return "requested";
-    case StopReason::kFailed: return "failed";
+    case StopReason::kUnmounted:
+      return "unmounted";
+    case StopReason::kAborted:
+      return "aborted";
+    case StopReason::kRequested:
+      return "requested";
+    case StopReason::kFailed:
+      return "failed";
   }
   return "?";
 }
