@@ -336,6 +336,8 @@ Result<WallTime> parse_time(std::string_view text) {
   const std::chrono::year_month_day day{std::chrono::year(parts[0]),
                                         std::chrono::month(static_cast<unsigned>(parts[1])),
                                         std::chrono::day(static_cast<unsigned>(parts[2]))};
+  // Nanoseconds in 64 bits end in 2262.
+  if (parts[0] > 2261 || parts[0] < 1970) return bad();
   if (!day.ok() || parts[3] > 23 || parts[4] > 59 || parts[5] > 60) return bad();
   return WallTime(std::chrono::sys_days(day)) + std::chrono::hours(parts[3]) + std::chrono::minutes(parts[4]) +
          std::chrono::seconds(parts[5]) + std::chrono::milliseconds(parts[6]);
