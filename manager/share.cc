@@ -76,6 +76,18 @@ ShareStatus Share::status() const {
   return status;
 }
 
+bool Share::has_attachment(const Attachment& attachment) const {
+  MutexLock lock(mutex_);
+  return attachments_.contains(attachment);
+}
+
+bool Share::has_attachments_of(const std::string& instance) const {
+  const Attachment first{.instance = instance, .volume = {}};
+  MutexLock lock(mutex_);
+  const auto at = attachments_.lower_bound(first);
+  return at != attachments_.end() && at->instance == instance;
+}
+
 ShareState Share::state() const {
   MutexLock lock(mutex_);
   return status_ ? status_->state : ShareState::kIdle;

@@ -93,6 +93,9 @@ class Share {
   [[nodiscard]] ShareStatus status() const;
   /// The state alone.
   [[nodiscard]] ShareState state() const;
+  /// Whether there is this attachment, and whether an instance has any: as status() would show, without its copy.
+  [[nodiscard]] bool has_attachment(const Attachment& attachment) const;
+  [[nodiscard]] bool has_attachments_of(const std::string& instance) const;
 
   // For the control thread.
   Gate& gate() noexcept { return gate_; }
