@@ -13,8 +13,8 @@ namespace berth::fuse {
 /// The root of the namespace and the plain directories above shares (`home` of the share `home/alice`), made from the
 /// manager's directory alone: nothing here asks a real file system or mounts anything.
 ///
-/// Nobody changes the namespace through the namespace: creating, removing and renaming is EPERM, changing attributes
-/// is EPERM.
+/// Nobody changes the namespace through the namespace: what would is EPERM (as Operations has it); EACCES for who is not
+/// root, which the kernel says by itself.
 ///
 /// Threading: any thread may call anything.
 class Namespace final : public Operations {
@@ -24,6 +24,8 @@ class Namespace final : public Operations {
     ShareFs& shares;                  ///< must outlive this object
     /// The entry of `.berth`, counted as a look-up; empty: there is no control tree.
     std::function<Entry()> control_root;
+    /// The attributes in it, counting nothing.
+    std::function<struct stat()> control_attributes;
     /// How long the kernel may believe that a share or a directory is there.
     Seconds names_valid = 3600;
     /// How long it may believe that a name is not there.
@@ -35,27 +37,16 @@ class Namespace final : public Operations {
   void lookup(Reply reply, NodeId parent, const char* name) override;
   void forget(NodeId node, std::uint64_t count) noexcept override;
   void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;
-  void setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
-               const fuse_file_info* handle) override;
-  void mknod(Reply reply, NodeId parent, const char* name, mode_t mode, dev_t device) override;
-  void mkdir(Reply reply, NodeId parent, const char* name, mode_t mode) override;
-  void unlink(Reply reply, NodeId parent, const char* name) override;
-  void rmdir(Reply reply, NodeId parent, const char* name) override;
-  void symlink(Reply reply, const char* target, NodeId parent, const char* name) override;
-  void rename(Reply reply, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
-              unsigned flags) override;
-  void link(Reply reply, NodeId node, NodeId new_parent, const char* new_name) override;
-  void create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) override;
   void opendir(Reply reply, NodeId node, const fuse_file_info& handle) override;
   void readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
   void readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
   void releasedir(Reply reply, NodeId node, const fuse_file_info& handle) override;
   void fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
-  void statfs(Reply reply, NodeId node) override;
-  void access(Reply reply, NodeId node, int mask) override;
 
  private:
   class Core;
+  void read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus);
+
   std::unique_ptr<Core> core_;
 };
 

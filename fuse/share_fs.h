@@ -42,12 +42,19 @@ class ShareFs final : public Operations {
   [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;
 
   struct User {
-    pid_t pid = 0;     ///< the thread that opened it; 0 when it is in a pid namespace that we cannot see
+    pid_t pid = 0;  ///< the thread that opened it; 0 when it is in a pid namespace that we cannot see
     uid_t uid = 0;
-    std::string what;  ///< path below the share's root, as last known; "." is the root itself
+    bool directory = false;  ///< an open directory, not a file
+    std::string what;        ///< path below the share's root, as last known; "" is the root itself
   };
   /// Who has something open in `share`, in no order.
   [[nodiscard]] std::vector<User> users_of(const manager::Share& share) const;
+
+  /// What is remembered for the kernel; with nothing open and everything forgotten all are 0.
+  struct Counts {
+    std::size_t nodes, handles, cached_descriptors;
+  };
+  [[nodiscard]] Counts counts() const;
 
   /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount).
   void let_go(manager::Share& share);

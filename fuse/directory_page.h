@@ -1,0 +1,39 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <span>
+
+#include "fuse/reply.h"
+
+namespace berth::fuse {
+
+/// The answer to one READDIR or READDIRPLUS, filled entry by entry until it is full.
+///
+/// Threading: one at a time a thread, as scratch() says.
+class DirectoryPage {
+ public:
+  /// `size`: most bytes that the kernel takes.
+  DirectoryPage(const Reply& reply, std::size_t size);
+
+  /// An entry with its type alone (DT_*). `next`: the position after it. False: full, nothing was added.
+  bool add(const char* name, ino_t inode, unsigned char type, off_t next);
+
+  /// Whether an entry with attributes still fits; to be asked before a look-up is counted for it.
+  [[nodiscard]] bool fits_plus(const char* name) const;
+  /// An entry with attributes.
+  void add_plus(const char* name, const Entry& entry, off_t next);
+  /// An entry of READDIRPLUS that says no more than one of READDIR. False: full.
+  bool add_plain(const char* name, ino_t inode, unsigned char type, off_t next);
+
+  [[nodiscard]] std::span<const char> bytes() const noexcept { return buffer_.first(used_); }
+  [[nodiscard]] bool empty() const noexcept { return used_ == 0; }
+
+ private:
+  fuse_req_t request_;
+  std::span<char> buffer_;
+  std::size_t used_ = 0;
+};
+
+}  // namespace berth::fuse

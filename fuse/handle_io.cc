@@ -1,0 +1,91 @@
+#include "fuse/handle_io.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "fuse/scratch.h"
+#include "src/sys/file.h"
+
+#ifndef RWF_NOAPPEND
+#define RWF_NOAPPEND 0x00000020  // Linux 6.9
+#endif
+
+namespace berth::fuse {
+namespace {
+
+/// A descriptor without O_APPEND, for kernels that cannot be told so for a single write.
+Result<std::size_t> write_through_another(int fd, std::span<const char> bytes, off_t offset) {
+  const UniqueFd other = TRY(sys::reopen(fd, O_WRONLY));
+  const ssize_t written = ::pwrite(other.get(), bytes.data(), bytes.size(), offset);
+  if (written < 0) return fail_errno();
+  return static_cast<std::size_t>(written);
+}
+
+Result<std::size_t> write_once(const Handle& handle, std::span<const char> bytes, off_t offset, bool append) {
+  const bool appends = (handle.flags & O_APPEND) != 0;
+  ssize_t written = 0;
+  if (append == appends) {
+    written = ::pwrite(handle.fd(), bytes.data(), bytes.size(), offset);
+  } else {
+    // Not as the descriptor is: pages that were written by mmap(2) reach us through any descriptor of the file.
+    const iovec part{const_cast<char*>(bytes.data()), bytes.size()};  // NOLINT: writev(2) does not write to it
+    written = ::pwritev2(handle.fd(), &part, 1, offset, append ? RWF_APPEND : RWF_NOAPPEND);
+    if (written < 0 && !append && (errno == EOPNOTSUPP || errno == EINVAL)) {
+      return write_through_another(handle.fd(), bytes, offset);
+    }
+  }
+  if (written < 0) return fail_errno();
+  return static_cast<std::size_t>(written);
+}
+
+}  // namespace
+
+Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t offset) {
+  std::size_t done = 0;
+  while (done < buffer.size()) {
+    const ssize_t size =
+        ::pread(handle.fd(), buffer.data() + done, buffer.size() - done, offset + static_cast<off_t>(done));
+    if (size < 0 && errno == EINTR) continue;
+    if (size < 0 && done == 0) return fail_errno();
+    if (size <= 0) break;
+    done += static_cast<std::size_t>(size);
+  }
+  return done;
+}
+
+Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, off_t offset, bool append) {
+  if ((handle.flags & O_DIRECT) != 0) {
+    const std::span<char> aligned = scratch(bytes.size());
+    std::memcpy(aligned.data(), bytes.data(), bytes.size());
+    bytes = aligned;
+  }
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const Result<std::size_t> written =
+        write_once(handle, bytes.subspan(done), offset + static_cast<off_t>(done), append);
+    if (!written && written.error().code() == EINTR) continue;
+    if (!written && done == 0) return written;
+    if (!written || *written == 0) break;
+    done += *written;
+  }
+  return done;
+}
+
+Result<> flush(const Handle& handle) {
+  const int copy = ::fcntl(handle.fd(), F_DUPFD_CLOEXEC, 0);
+  if (copy < 0 || ::close(copy) != 0) return fail_errno();
+  return {};
+}
+
+Result<> synchronise(const Handle& handle, bool data_only) {
+  const int result = data_only ? ::fdatasync(handle.fd()) : ::fsync(handle.fd());
+  if (result != 0) return fail_errno();
+  return {};
+}
+
+}  // namespace berth::fuse

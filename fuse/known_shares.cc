@@ -1,0 +1,133 @@
+#include "fuse/known_shares.h"
+
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
+#include <cerrno>
+#include <chrono>
+#include <ctime>
+#include <utility>
+
+#include "src/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+/// As the kernel keeps it: 12 bits of major and 20 of minor number (linux/kdev_t.h).
+std::uint32_t device_of(const struct statx& x) noexcept { return x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff); }
+
+timespec now() noexcept {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return time;
+}
+
+}  // namespace
+
+KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share, timespec made) noexcept
+    : index_(index), share_(std::move(share)), numbers_(share_->name()), made_(made) {}
+
+Seconds KnownShare::attributes_valid() const noexcept {
+  return std::chrono::duration<Seconds>(policy().attr_timeout).count();
+}
+
+Result<> KnownShare::meet(const manager::Lease& lease) {
+  const std::uint32_t generation = share_->mount_generation();
+  if (met_.load(std::memory_order_acquire) == generation) return {};
+  const struct statx x = TRY(sys::stat_at(lease.root(), "", STATX_BASIC_STATS));
+  UniqueFd directory(::fcntl(lease.root(), F_DUPFD_CLOEXEC, 0));
+  if (!directory) return fail_errno();
+  auto root = std::make_unique<Root>();
+  MutexLock lock(mutex_);
+  if (met_.load(std::memory_order_relaxed) == generation) return {};
+  root_device_.store(device_of(x), std::memory_order_relaxed);
+  root_inode_.store(x.stx_ino, std::memory_order_relaxed);
+  root->attributes = attributes_of(x);
+  root->directory = std::move(directory);
+  root_.swap(root);
+  met_.store(generation, std::memory_order_release);
+  return {};
+}
+
+RealFile KnownShare::file_of(const struct statx& x) const noexcept {
+  const std::uint32_t device = device_of(x);
+  return {index_, device == root_device_.load(std::memory_order_relaxed) ? 0 : device, x.stx_ino};
+}
+
+struct stat KnownShare::attributes_of(const struct statx& x) const noexcept {
+  const RealFile file = file_of(x);
+  struct stat attributes = sys::to_stat(x);
+  attributes.st_ino = number_of(file.device, file.inode);
+  return attributes;
+}
+
+ino_t KnownShare::number_of(std::uint32_t device, std::uint64_t inode) const noexcept {
+  if (device == 0 && inode == root_inode_.load(std::memory_order_relaxed)) return numbers_.root();
+  return numbers_.of(inode, device);
+}
+
+struct stat KnownShare::root_attributes() const noexcept {
+  {
+    MutexLock lock(mutex_);
+    if (root_ != nullptr) return root_->attributes;
+  }
+  struct stat attributes {};
+  attributes.st_ino = numbers_.root();
+  attributes.st_mode = S_IFDIR | (policy().mode & 07777);
+  attributes.st_nlink = 1;  // "unknown" to programs that count subdirectories by it, as find(1) does
+  attributes.st_uid = policy().owner;
+  attributes.st_gid = policy().group;
+  attributes.st_blksize = 4096;
+  attributes.st_atim = attributes.st_mtim = attributes.st_ctim = made_;
+  return attributes;
+}
+
+void KnownShare::remember_root(const struct statx& x) noexcept {
+  const struct stat attributes = attributes_of(x);
+  MutexLock lock(mutex_);
+  if (root_ != nullptr) root_->attributes = attributes;
+}
+
+void KnownShare::let_go() noexcept {
+  UniqueFd directory;
+  {
+    MutexLock lock(mutex_);
+    if (root_ != nullptr) directory = std::move(root_->directory);
+  }
+  if (!directory) return;
+  const Result<struct statx> x = sys::stat_at(directory.get(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
+  if (x) remember_root(*x);
+}
+
+KnownShares::KnownShares() : made_(now()) {}
+
+KnownShares::~KnownShares() {
+  for (std::atomic<Block*>& block : blocks_) delete block.load(std::memory_order_relaxed);
+}
+
+Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& share) {
+  MutexLock lock(mutex_);
+  if (const auto found = indices_.find(share.get()); found != indices_.end()) return find(found->second);
+  const std::uint32_t index = count_.load(std::memory_order_relaxed);
+  if (index / kBlockSize >= kMaxBlocks) return fail(ENOSPC);
+  std::atomic<Block*>& block = blocks_[index / kBlockSize];
+  if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block, std::memory_order_relaxed);
+  auto& known = (*block.load(std::memory_order_relaxed))[index % kBlockSize];
+  known = std::make_unique<KnownShare>(index, share, made_);
+  indices_.emplace(share.get(), index);
+  count_.store(index + 1, std::memory_order_release);
+  return known.get();
+}
+
+KnownShare* KnownShares::find(ShareIndex index) const noexcept {
+  if (index >= count_.load(std::memory_order_acquire)) return nullptr;
+  return (*blocks_[index / kBlockSize].load(std::memory_order_relaxed))[index % kBlockSize].get();
+}
+
+KnownShare* KnownShares::find(const manager::Share& share) const {
+  MutexLock lock(mutex_);
+  const auto found = indices_.find(&share);
+  return found == indices_.end() ? nullptr : find(found->second);
+}
+
+}  // namespace berth::fuse

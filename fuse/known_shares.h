@@ -1,0 +1,106 @@
+#pragma once
+
+#include <linux/stat.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+#include "fuse/inode_number.h"
+#include "fuse/node_table.h"
+#include "fuse/reply.h"
+#include "manager/share.h"
+#include "src/base/mutex.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+
+namespace berth::fuse {
+
+/// A share that the kernel has heard of: what its nodes have in common, and what is known of its root directory.
+///
+/// Threading: any thread may call anything.
+class KnownShare {
+ public:
+  /// `made`: what the root's times are until the real ones are known.
+  KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share, timespec made) noexcept;
+
+  [[nodiscard]] ShareIndex index() const noexcept { return index_; }
+  [[nodiscard]] manager::Share& share() const noexcept { return *share_; }
+  [[nodiscard]] std::shared_ptr<manager::Share> shared() const noexcept { return share_; }
+  [[nodiscard]] const manager::SharePolicy& policy() const noexcept { return share_->spec().policy(); }
+  [[nodiscard]] const InodeNumbers& numbers() const noexcept { return numbers_; }
+  /// How long the kernel may believe names and attributes.
+  [[nodiscard]] Seconds attributes_valid() const noexcept;
+
+  /// Learns of the real root, once a mount; to be called before anything else is done under a lease.
+  Result<> meet(const manager::Lease& lease);
+
+  /// Which file a statx of the current mount is of.
+  [[nodiscard]] RealFile file_of(const struct statx& x) const noexcept;
+  /// The same as the kernel is told: with the inode number of the namespace.
+  [[nodiscard]] struct stat attributes_of(const struct statx& x) const noexcept;
+  /// The inode number of an entry of a directory on `device` (RealFile::device).
+  [[nodiscard]] ino_t number_of(std::uint32_t device, std::uint64_t inode) const noexcept;
+
+  /// The root's attributes as last known; before the first mount what the policy says.
+  [[nodiscard]] struct stat root_attributes() const noexcept;
+  /// What the real root has just said of itself.
+  void remember_root(const struct statx& x) noexcept;
+  /// Looks at the real root a last time, without asking a server, and closes what is held of it.
+  void let_go() noexcept;
+
+ private:
+  struct Root {
+    struct stat attributes {};  ///< as the kernel is told
+    UniqueFd directory;         ///< O_PATH; empty when let go
+    std::uint32_t generation = 0;
+  };
+
+  const ShareIndex index_;
+  const std::shared_ptr<manager::Share> share_;
+  const InodeNumbers numbers_;
+  const timespec made_;
+
+  // Of the mount whose generation is met_; stored before it.
+  std::atomic<std::uint32_t> met_{0};
+  std::atomic<std::uint32_t> root_device_{0};
+  std::atomic<std::uint64_t> root_inode_{0};
+
+  mutable Mutex mutex_;
+  std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted
+};
+
+/// The shares that the kernel has heard of, by the index that their nodes carry. None is ever taken out.
+///
+/// Threading: any thread may call anything; finding by index takes no lock.
+class KnownShares {
+ public:
+  KnownShares();
+  ~KnownShares();
+  KnownShares(const KnownShares&) = delete;
+  KnownShares& operator=(const KnownShares&) = delete;
+
+  /// Errors: ENOSPC when there are manager::kMaxShares.
+  Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);
+  /// Null: there is none.
+  [[nodiscard]] KnownShare* find(ShareIndex index) const noexcept;
+  [[nodiscard]] KnownShare* find(const manager::Share& share) const;
+
+ private:
+  static constexpr std::size_t kBlockSize = 64;
+  static constexpr std::size_t kMaxBlocks = 2048;
+  using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
+
+  const timespec made_;
+  std::array<std::atomic<Block*>, kMaxBlocks> blocks_{};
+  std::atomic<std::uint32_t> count_{0};  ///< stored after what it counts
+
+  mutable Mutex mutex_;
+  std::unordered_map<const manager::Share*, ShareIndex> indices_ BERTH_GUARDED_BY(mutex_);
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,262 @@
+#include "fuse/namespace.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <ctime>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fuse/directory_page.h"
+#include "fuse/inode_number.h"
+#include "src/base/mutex.h"
+
+namespace berth::fuse {
+namespace {
+
+constexpr const char* kControlName = ".berth";
+constexpr ino_t kControlNumberUnknown = 2;
+/// Positions in a listing: those of ".", "..", ".berth", then names.
+constexpr off_t kFirstName = 3;
+
+timespec now() noexcept {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return time;
+}
+
+/// What a directory of the namespace shows at one moment.
+struct Listing {
+  struct Name {
+    std::string name;                              ///< ends where the next '/' of the share's name was
+    const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
+  };
+  std::shared_ptr<const manager::Manager::Directory> shares;  ///< what the names are of
+  std::vector<Name> names;
+};
+
+/// The names below `prefix` ("" or "home/"). The directory is sorted, so all that lies below one name is in one place, and
+/// is skipped in one step.
+std::shared_ptr<const Listing> list(std::shared_ptr<const manager::Manager::Directory> shares,
+                                    const std::string& prefix) {
+  auto listing = std::make_shared<Listing>();
+  auto at = prefix.empty() ? shares->begin() : shares->lower_bound(prefix);
+  while (at != shares->end() && at->first.starts_with(prefix)) {
+    const std::size_t end = at->first.find('/', prefix.size());
+    listing->names.push_back(
+        {at->first.substr(prefix.size(), end - prefix.size()), end == std::string::npos ? &at->second : nullptr});
+    if (end == std::string::npos) {
+      ++at;
+    } else {
+      at = shares->lower_bound(at->first.substr(0, end) + static_cast<char>('/' + 1));
+    }
+  }
+  listing->shares = std::move(shares);
+  return listing;
+}
+
+/// Whether there is a share below `path`.
+bool is_directory(const manager::Manager::Directory& shares, const std::string& path) {
+  const auto below = shares.lower_bound(path + "/");
+  return below != shares.end() && below->first.starts_with(path + "/");
+}
+
+/// No share's name ends in '/'.
+ino_t number_of_directory(const std::string& path) noexcept { return InodeNumbers(path + "/").root(); }
+
+}  // namespace
+
+class Namespace::Core {
+ public:
+  explicit Core(Setup setup) : setup_(std::move(setup)) {}
+
+  /// The path of a directory: "" or "home/". Null: there is no such node.
+  [[nodiscard]] std::unique_ptr<const std::string> prefix_of(NodeId node) const {
+    if (node == kRootNode) return std::make_unique<const std::string>();
+    MutexLock lock(mutex_);
+    const std::uint64_t place = node - kFirstDirectory;
+    return place < prefixes_.size() ? std::make_unique<const std::string>(prefixes_[place]) : nullptr;
+  }
+
+  [[nodiscard]] struct stat attributes(const std::string& prefix) const {
+    struct stat attributes {};
+    attributes.st_ino = prefix.empty() ? 1 : number_of_directory(prefix.substr(0, prefix.size() - 1));
+    attributes.st_mode = S_IFDIR | 0755;
+    attributes.st_nlink = 1;  // "unknown" to programs that count subdirectories by it, as find(1) does
+    attributes.st_uid = owner_;
+    attributes.st_gid = group_;
+    attributes.st_blksize = 4096;
+    attributes.st_atim = attributes.st_mtim = attributes.st_ctim = made_;
+    return attributes;
+  }
+
+  /// The entry of a directory above shares. Its node is kept for good: there are no more of them than shares.
+  Entry directory_entry(const std::string& path) {
+    const std::string prefix = path + "/";
+    Entry entry{.attributes = attributes(prefix), .attributes_valid = setup_.names_valid};
+    entry.entry_valid = setup_.names_valid;
+    MutexLock lock(mutex_);
+    const auto [known, is_new] = places_.try_emplace(prefix, prefixes_.size());
+    if (is_new) prefixes_.push_back(prefix);
+    entry.node = kFirstDirectory + known->second;
+    return entry;
+  }
+
+  Entry share_entry(const std::shared_ptr<manager::Share>& share) {
+    Entry entry = setup_.shares.root_entry(share);
+    entry.entry_valid = setup_.names_valid;
+    return entry;
+  }
+
+  Entry look_up(const std::string& prefix, const char* name) {
+    if (prefix.empty() && setup_.control_root && name == std::string_view(kControlName)) return setup_.control_root();
+    const auto shares = setup_.manager.directory();
+    const std::string path = prefix + name;
+    if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second);
+    if (is_directory(*shares, path)) return directory_entry(path);
+    return {.entry_valid = setup_.absence_valid};
+  }
+
+  std::uint64_t open(const std::string& prefix) {
+    auto listing = list(setup_.manager.directory(), prefix);
+    MutexLock lock(mutex_);
+    const std::uint64_t handle = ++last_handle_;
+    open_.emplace(handle, std::move(listing));
+    return handle;
+  }
+  /// What an open directory shows; afresh from the start. Null: there is no such handle.
+  std::shared_ptr<const Listing> listing(std::uint64_t handle, const std::string& prefix, off_t offset) {
+    std::shared_ptr<const Listing> fresh;
+    if (offset == 0) fresh = list(setup_.manager.directory(), prefix);
+    MutexLock lock(mutex_);
+    const auto found = open_.find(handle);
+    if (found == open_.end()) return nullptr;
+    if (fresh != nullptr) found->second.swap(fresh);
+    return found->second;
+  }
+  bool close(std::uint64_t handle) {
+    std::shared_ptr<const Listing> closed;
+    MutexLock lock(mutex_);
+    const auto found = open_.find(handle);
+    if (found == open_.end()) return false;
+    closed = std::move(found->second);
+    open_.erase(found);
+    return true;
+  }
+
+  /// Adds what is at `position` to the page; false when it is full. `position` may be one that shows nothing.
+  bool add(DirectoryPage& page, const std::string& prefix, const Listing& listing, off_t position, bool plus);
+
+  [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
+
+ private:
+  static constexpr NodeId kFirstDirectory = kRootNode + 1;
+
+  bool add_name(DirectoryPage& page, const std::string& prefix, const Listing::Name& name, off_t next, bool plus);
+
+  const Setup setup_;
+  const timespec made_ = now();
+  const uid_t owner_ = ::geteuid();
+  const gid_t group_ = ::getegid();
+
+  mutable Mutex mutex_;
+  std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
+  std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
+  std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = 0;
+};
+
+bool Namespace::Core::add(DirectoryPage& page, const std::string& prefix, const Listing& listing, off_t position,
+                          bool plus) {
+  const off_t next = position + 1;
+  if (position < 2) {
+    const char* const name = position == 0 ? "." : "..";
+    const ino_t number = position == 0 ? attributes(prefix).st_ino : 1;
+    return plus ? page.add_plain(name, number, DT_DIR, next) : page.add(name, number, DT_DIR, next);
+  }
+  if (position >= kFirstName) {
+    return add_name(page, prefix, listing.names[static_cast<std::size_t>(position - kFirstName)], next, plus);
+  }
+  if (!prefix.empty() || !setup_.control_root) return true;
+  if (plus) {
+    if (!page.fits_plus(kControlName)) return false;
+    page.add_plus(kControlName, setup_.control_root(), next);
+    return true;
+  }
+  const ino_t number = setup_.control_attributes ? setup_.control_attributes().st_ino : kControlNumberUnknown;
+  return page.add(kControlName, number, DT_DIR, next);
+}
+
+bool Namespace::Core::add_name(DirectoryPage& page, const std::string& prefix, const Listing::Name& name, off_t next,
+                               bool plus) {
+  if (!plus) {
+    const ino_t number =
+        name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + name.name);
+    return page.add(name.name.c_str(), number, DT_DIR, next);
+  }
+  if (!page.fits_plus(name.name.c_str())) return false;
+  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(prefix + name.name);
+  page.add_plus(name.name.c_str(), entry, next);
+  return true;
+}
+
+Namespace::Namespace(Setup setup) : core_(std::make_unique<Core>(std::move(setup))) {}
+Namespace::~Namespace() = default;
+
+void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
+  const auto prefix = core_->prefix_of(parent);
+  if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
+  const Entry entry = core_->look_up(*prefix, name);
+  // What is taken back here only counts for what is below a share; the control tree forgets with the session.
+  if (!std::move(reply).entry(entry) && entry.node != 0 && owner_of(entry.node) == NodeOwner::kShare) {
+    core_->setup().shares.forget_root(entry);
+  }
+}
+
+/// Directories above shares are kept.
+void Namespace::forget(NodeId, std::uint64_t) noexcept {}
+
+void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
+  const auto prefix = core_->prefix_of(node);
+  if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  std::move(reply).attributes(core_->attributes(*prefix), core_->setup().names_valid);
+}
+
+void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
+  const auto prefix = core_->prefix_of(node);
+  if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  const std::uint64_t handle = core_->open(*prefix);
+  if (!std::move(reply).opened({.handle = handle})) core_->close(handle);
+}
+
+void Namespace::read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus) {
+  const auto prefix = core_->prefix_of(node);
+  const auto listing = prefix != nullptr ? core_->listing(handle, *prefix, offset) : nullptr;
+  if (listing == nullptr) return std::move(reply).error(EBADF);
+  if (offset < 0) return std::move(reply).error(EINVAL);
+  DirectoryPage page(reply, size);
+  const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
+  while (offset < end && core_->add(page, *prefix, *listing, offset, plus)) ++offset;
+  std::move(reply).data(page.bytes());
+}
+
+void Namespace::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  read_page(std::move(reply), node, size, offset, handle.fh, false);
+}
+
+void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  read_page(std::move(reply), node, size, offset, handle.fh, true);
+}
+
+void Namespace::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {
+  std::move(reply).error(core_->close(handle.fh) ? 0 : EBADF);
+}
+
+void Namespace::fsyncdir(Reply reply, NodeId, bool, const fuse_file_info&) { std::move(reply).error(0); }
+
+}  // namespace berth::fuse

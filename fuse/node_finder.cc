@@ -1,0 +1,204 @@
+#include "fuse/node_finder.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <optional>
+#include <utility>
+
+#include "src/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+/// Longest path that is walked in one call; the kernel takes PATH_MAX, and one more name fits.
+constexpr std::size_t kLongestWalk = PATH_MAX - NAME_MAX - 2;
+
+/// The descriptor that a node has, if it has one that can be used now.
+std::optional<Reached> at_hand(const Visit& visit, const NodeTable::Node& node) {
+  if (node.descriptor != nullptr && node.mount_generation == visit.mount_generation) {
+    return Reached{node.descriptor->get(), node.descriptor};
+  }
+  if (node.opened != nullptr) return Reached{node.opened->get(), node.opened};
+  return std::nullopt;
+}
+
+bool is_same(const Visit& visit, const struct statx& x, const NodeTable::Node& node) noexcept {
+  return visit.share.file_of(x) == node.file && (x.stx_mode & S_IFMT) == node.type;
+}
+
+/// Errors that say that a name does not lead to the node any more.
+bool means_gone(const Error& error) noexcept {
+  switch (error.code()) {
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case EXDEV:
+    case ENXIO:
+    case ESTALE:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// Asks as the caller, and once more as the daemon where the caller is refused: for what takes no permission once the
+/// file was reached, as the caller's kernel says it was.
+template <typename Question>
+auto ask(const Visit& visit, const Question& question) -> decltype(question()) {
+  TRY_VOID(visit.act());
+  auto answer = question();
+  if (answer || answer.error().code() != EACCES) return answer;
+  const sys::AsDaemon as_daemon;
+  return question();
+}
+
+}  // namespace
+
+Result<Reached> NodeFinder::directory(const Visit& visit, NodeId id, std::size_t depth) const {
+  if (NodeTable::is_root(id)) return Reached{visit.lease.root(), nullptr};
+  const std::optional<NodeTable::Node> node = nodes_.find(id);
+  if (!node || depth > NodeTable::kMaxDepth) return fail(ESTALE);
+  if (!S_ISDIR(node->type)) return fail(ENOTDIR);
+  if (std::optional<Reached> reached = at_hand(visit, *node)) return *std::move(reached);
+  if (node->replaced) return still_open(id);
+  Result<Reached> found = walk(visit, id, *node, depth);
+  if (!found && means_gone(found.error()) && node->open_count != 0) return still_open(id);
+  return found;
+}
+
+/// From the nearest directory above that is at hand, all names in one call; only the last is checked, for what lies
+/// between does not matter when the right one is found.
+Result<Reached> NodeFinder::walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const {
+  std::string path = node.name;
+  NodeId above = node.parent;
+  std::optional<Reached> start;
+  while (!start) {
+    std::optional<NodeTable::Node> parent;
+    if (!NodeTable::is_root(above)) {
+      parent = nodes_.find(above);
+      if (!parent) return fail(ESTALE);
+      start = at_hand(visit, *parent);
+    }
+    if (!parent || path.size() > kLongestWalk - NAME_MAX) start = TRY(directory(visit, above, depth + 1));
+    if (start) break;
+    if (++depth > NodeTable::kMaxDepth) return fail(ESTALE);
+    path.insert(0, parent->name + "/");
+    above = parent->parent;
+  }
+  const auto open = [&] { return sys::open_beneath(start->fd, path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW); };
+  Result<UniqueFd> opened = [&] {
+    const sys::AsDaemon as_daemon;
+    return open();
+  }();
+  if (!opened && opened.error().code() == EACCES) {  // root means nothing to some servers
+    TRY_VOID(visit.act());
+    opened = open();
+  }
+  if (!opened) return means_gone(opened.error()) ? Result<Reached>(fail(ESTALE)) : fail(opened.error());
+  const struct statx x = TRY(sys::stat_at(opened->get(), "", STATX_TYPE | STATX_INO));
+  if (!is_same(visit, x, node)) return fail(ESTALE);
+  auto descriptor = std::make_shared<const UniqueFd>(*std::move(opened));
+  // Who is inside while the share is taken away by force must not leave anything in the cache.
+  if (!visit.share.share().gate().closed()) nodes_.keep_descriptor(id, descriptor, visit.mount_generation);
+  const int fd = descriptor->get();
+  return Reached{fd, std::move(descriptor)};
+}
+
+/// The last way to a file that has lost its name: through somebody who has it open.
+Result<Reached> NodeFinder::still_open(NodeId node) const {
+  const std::shared_ptr<Handle> handle = handles_.find_any(node);
+  if (handle == nullptr) return fail(ESTALE);
+  return Reached{handle->fd(), handle->file};
+}
+
+Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const {
+  if (NodeTable::is_root(id)) return Place{{visit.lease.root(), nullptr}, {}, {}};
+  std::optional<NodeTable::Node> node = nodes_.find(id);
+  if (!node) return fail(ESTALE);
+  if (std::optional<Reached> reached = at_hand(visit, *node)) return Place{*std::move(reached), {}, *std::move(node)};
+  if (node->replaced) return Place{TRY(still_open(id)), {}, *std::move(node)};
+  Result<Reached> parent = directory(visit, node->parent);
+  if (!parent) {
+    if (node->open_count != 0 && means_gone(parent.error())) return Place{TRY(still_open(id)), {}, *std::move(node)};
+    return fail(std::move(parent).error());
+  }
+  std::string name = std::move(node->name);
+  return Place{*std::move(parent), std::move(name), *std::move(node)};
+}
+
+Result<struct statx> NodeFinder::stat(const Visit& visit, NodeId node) const {
+  const Place place = TRY(this->place(visit, node));
+  Result<struct statx> x = ask(visit, [&] { return sys::stat_at(place.at.fd, place.name.c_str(), STATX_BASIC_STATS); });
+  if (place.direct() || (x && is_same(visit, *x, place.node))) return x;
+  if (!x && !means_gone(x.error())) return x;
+  const Reached open = TRY(still_open(node));
+  return sys::stat_at(open.fd, "", STATX_BASIC_STATS);
+}
+
+Result<UniqueFd> NodeFinder::pin_by_name(const Visit& visit, const Place& place) const {
+  UniqueFd fd =
+      TRY(ask(visit, [&] { return sys::open_beneath(place.at.fd, place.name.c_str(), O_PATH | O_NOFOLLOW); }));
+  const struct statx x = TRY(sys::stat_at(fd.get(), "", STATX_TYPE | STATX_INO));
+  if (!is_same(visit, x, place.node)) return fail(ESTALE);
+  return fd;
+}
+
+Result<Reached> NodeFinder::pin(const Visit& visit, NodeId node) const {
+  Place place = TRY(this->place(visit, node));
+  if (place.direct()) return std::move(place.at);
+  Result<UniqueFd> fd = pin_by_name(visit, place);
+  if (!fd && means_gone(fd.error())) return still_open(node);
+  if (!fd) return fail(std::move(fd).error());
+  const int number = fd->get();
+  return Reached{number, std::make_shared<const UniqueFd>(*std::move(fd))};
+}
+
+/// O_NONBLOCK: the name may lead to a FIFO by now, and nobody may make us wait for its other end. It means nothing to
+/// the regular file or directory that is expected.
+Result<UniqueFd> NodeFinder::open_by_name(const Visit& visit, const Place& place, int flags) const {
+  TRY_VOID(visit.act());
+  Result<UniqueFd> fd = sys::open_beneath(place.at.fd, place.name.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+  if (!fd && (fd.error().code() == EACCES || fd.error().code() == EAGAIN)) {
+    // The directory above may refuse the caller by now, where the file does not; or somebody has a lease on the file
+    // (fcntl(2), F_SETLEASE), and opening it is to wait until that is given back.
+    const UniqueFd pinned = TRY(pin_by_name(visit, place));
+    TRY_VOID(visit.act());
+    return sys::reopen(pinned.get(), flags);
+  }
+  if (!fd) return fd;
+  const struct statx x = TRY(sys::stat_at(fd->get(), "", STATX_TYPE | STATX_INO));
+  if (!is_same(visit, x, place.node)) return fail(ESTALE);
+  return fd;
+}
+
+Result<UniqueFd> NodeFinder::open(const Visit& visit, NodeId node, int flags) const {
+  const Place place = TRY(this->place(visit, node));
+  if (!place.direct()) {
+    Result<UniqueFd> fd = open_by_name(visit, place, flags);
+    if (fd || !means_gone(fd.error())) return fd;
+  }
+  const Reached open = place.direct() ? place.at : TRY(still_open(node));
+  TRY_VOID(visit.act());
+  return sys::reopen(open.fd, flags);
+}
+
+Result<std::string> NodeFinder::read_link(const Visit& visit, NodeId node) const {
+  const Place place = TRY(this->place(visit, node));
+  std::array<char, PATH_MAX> target;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by readlinkat
+  return ask(visit, [&]() -> Result<std::string> {
+    const ssize_t size = ::readlinkat(place.at.fd, place.name.c_str(), target.data(), target.size());
+    if (size < 0) return errno == EINVAL || errno == ENOENT ? fail(ESTALE) : fail_errno();
+    if (!place.direct()) {
+      const struct statx x = TRY(sys::stat_at(place.at.fd, place.name.c_str(), STATX_TYPE | STATX_INO));
+      if (!is_same(visit, x, place.node)) return fail(ESTALE);
+    }
+    return std::string(target.data(), static_cast<std::size_t>(size));
+  });
+}
+
+}  // namespace berth::fuse

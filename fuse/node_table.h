@@ -1,0 +1,129 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "fuse/operations.h"
+#include "src/base/unique_fd.h"
+
+namespace berth::fuse {
+
+/// A descriptor that is closed when the last who uses it is done.
+using SharedFd = std::shared_ptr<const UniqueFd>;
+
+/// Which of the shares that the kernel knows (KnownShares).
+using ShareIndex = std::uint32_t;
+
+/// What makes a file the same file, over unmounts too.
+struct RealFile {
+  ShareIndex share = 0;
+  std::uint32_t device = 0;  ///< 0: the device of the share's root, whose number may change with each mount
+  std::uint64_t inode = 0;
+
+  friend bool operator==(const RealFile&, const RealFile&) = default;
+};
+
+/// The files below the roots of shares that the kernel knows, and where each was last seen.
+///
+/// A node is a record, not an open file: it holds no mount. It is found again by its name in its parent, and the finder
+/// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked.
+/// A node lives while the kernel counts look-ups of it or another node has it as parent.
+///
+/// Beside that a node may have a descriptor, which is a cache: a bounded number of them is kept, the ones not used for
+/// longest go first (the clock algorithm), and any may go at any time.
+///
+/// Node ids are keys into this table with a generation, so that a stale or invented one is refused. The root of a share
+/// has an id (root_id()), which never goes stale, but no record here.
+///
+/// Threading: any thread may call anything. The table is split by file, each part under a lock of its own; no call holds
+/// two, and descriptors are closed after the lock is let go.
+class NodeTable {
+ public:
+  /// `max_descriptors`: kept at the same time, rounded up to one a part.
+  explicit NodeTable(std::size_t max_descriptors);
+  NodeTable(const NodeTable&) = delete;
+  NodeTable& operator=(const NodeTable&) = delete;
+  ~NodeTable();
+
+  [[nodiscard]] static constexpr NodeId root_id(ShareIndex share) noexcept {
+    return make_node_id(NodeOwner::kShare, kRootFlag | share);
+  }
+  [[nodiscard]] static constexpr bool is_root(NodeId node) noexcept { return (node & kRootFlag) != 0; }
+  /// The share of a node. Absent: the id is stale, or was never given out.
+  [[nodiscard]] std::optional<ShareIndex> share_of(NodeId node) const;
+
+  /// A node as it was when it was looked at.
+  struct Node {
+    RealFile file;
+    mode_t type = 0;               ///< S_IFMT part of the mode
+    bool replaced = false;         ///< its inode number belongs to a newer file: only what is open still reaches it
+    std::uint32_t open_count = 0;  ///< handles
+    NodeId parent = 0;
+    std::string name;                    ///< in `parent`
+    SharedFd descriptor;                 ///< cached; null: none
+    std::uint32_t mount_generation = 0;  ///< of the mount that `descriptor` is in
+    SharedFd opened;                     ///< of the handle that opened it last, if that is still open
+  };
+  /// Not for roots.
+  [[nodiscard]] std::optional<Node> find(NodeId node) const;
+
+  /// One look-up more of `file`, seen as `name` in `parent`; makes its node when there is none. `fresh`: the file was
+  /// made just now, so an old node of the same number and without handles is of a file that is gone.
+  /// 0: `parent` is stale.
+  NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false);
+  /// `count` look-ups less.
+  void forget(NodeId node, std::uint64_t count) noexcept;
+  /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node.
+  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name);
+
+  /// A handle of `node` was opened. `file` may serve other requests on the node while it is open.
+  void add_handle(NodeId node, const SharedFd& file);
+  void remove_handle(NodeId node) noexcept;
+
+  /// Caches a descriptor of `node`, opened in the share's mount of that generation.
+  void keep_descriptor(NodeId node, SharedFd descriptor, std::uint32_t mount_generation);
+  /// Closes the cached descriptors in `share`, but for those in use, which are closed when they are not used any more.
+  void drop_descriptors(ShareIndex share);
+  /// The same of all shares: when the process runs out of descriptors.
+  void drop_all_descriptors();
+
+  /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known.
+  [[nodiscard]] std::string path_of(NodeId node) const;
+
+  struct Counts {
+    std::size_t nodes = 0;
+    std::size_t descriptors = 0;  ///< cached
+  };
+  [[nodiscard]] Counts counts() const;
+
+  /// Deepest chain of directories that is followed: PATH_MAX / 2. Rules out that a loop, which directories moved beside us
+  /// can leave here, is followed for ever.
+  static constexpr std::size_t kMaxDepth = 2048;
+
+ private:
+  static constexpr unsigned kPartBits = 5;
+  static constexpr std::size_t kParts = std::size_t{1} << kPartBits;
+  static constexpr NodeId kRootFlag = NodeId{1} << 60;
+
+  struct Record;
+  struct Place;
+  class Part;
+
+  [[nodiscard]] Part& part_of(const RealFile& file) const noexcept;
+  [[nodiscard]] Part& part_of(NodeId node) const noexcept;
+  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, std::uint64_t lookups);
+  void drop(std::optional<ShareIndex> share);
+  [[nodiscard]] bool hold(NodeId parent) const;
+  void release(NodeId parent) const noexcept;
+  [[nodiscard]] bool is_above(NodeId node, NodeId descendant) const;
+
+  std::unique_ptr<Part[]> parts_;
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "fuse/handle_table.h"
+#include "fuse/node_finder.h"
+#include "fuse/node_table.h"
+#include "fuse/reply.h"
+#include "fuse/visit.h"
+#include "src/base/result.h"
+
+namespace berth::fuse {
+
+/// What is done to the files of a mounted share: nodes and names in, system calls as the caller out.
+///
+/// An Entry that is answered counts one look-up; who does not get it to the kernel takes it back (forget).
+///
+/// Errors: the real ones; ESTALE as NodeFinder says.
+/// Threading: any thread may call anything.
+class RealTree {
+ public:
+  RealTree(NodeTable& nodes, HandleTable& handles) noexcept
+      : nodes_(nodes), handles_(handles), finder_(nodes, handles) {}
+
+  /// A negative entry when there is no such name.
+  Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
+  Result<struct stat> attributes(const Visit& visit, NodeId node);
+  /// `to_set`: FUSE_SET_ATTR_*. `handle`: null unless the change is asked of an open file.
+  Result<struct stat> set_attributes(const Visit& visit, NodeId node, const struct stat& attributes, int to_set,
+                                     const Handle* handle);
+  Result<std::string> read_link(const Visit& visit, NodeId node) { return finder_.read_link(visit, node); }
+  Result<struct statvfs> statistics(const Visit& visit, NodeId node);
+  Result<> access(const Visit& visit, NodeId node, int mask);
+
+  // New files; `mode` is masked already.
+  Result<Entry> make_node(const Visit& visit, NodeId parent, const char* name, mode_t mode, dev_t device);
+  Result<Entry> make_directory(const Visit& visit, NodeId parent, const char* name, mode_t mode);
+  Result<Entry> make_symlink(const Visit& visit, NodeId parent, const char* name, const char* target);
+  Result<Entry> make_link(const Visit& visit, NodeId node, NodeId new_parent, const char* new_name);
+
+  /// `flags`: 0 or AT_REMOVEDIR.
+  Result<> remove(const Visit& visit, NodeId parent, const char* name, int flags);
+  Result<> rename(const Visit& visit, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
+                  unsigned flags);
+
+  // What is opened is in the table of handles, and answered by its number there.
+  Result<std::uint64_t> open(const Visit& visit, NodeId node, int flags);
+  Result<std::uint64_t> open_directory(const Visit& visit, NodeId node);
+  struct Created {
+    Entry entry;
+    std::uint64_t handle;
+  };
+  Result<Created> create(const Visit& visit, NodeId parent, const char* name, mode_t mode, int flags);
+  /// Closes a handle; false when there is none of that number and node.
+  bool close(std::uint64_t handle, NodeId node);
+
+  /// The entry of a name in an open directory, for a listing: found with one statx(2).
+  Result<Entry> entry_in(const Visit& visit, const Handle& directory, const char* name);
+
+ private:
+  /// The kernel never asks for anything else by name; who else does must not get out of the share.
+  static bool is_name(std::string_view name) noexcept;
+  Result<Entry> remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x, bool fresh);
+  Result<Entry> remember_new(const Visit& visit, NodeId parent, const char* name, int directory, mode_t type);
+  void follow_rename(const Visit& visit, NodeId parent, int directory, const char* name);
+  Result<UniqueFd> create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
+                               bool& fresh);
+  Result<UniqueFd> open_to_execute(const Visit& visit, NodeId node);
+  std::uint64_t keep(const Visit& visit, NodeId node, UniqueFd file, int flags, bool directory);
+
+  NodeTable& nodes_;
+  HandleTable& handles_;
+  const NodeFinder finder_;
+};
+
+}  // namespace berth::fuse

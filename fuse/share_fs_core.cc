@@ -1,0 +1,99 @@
+#include "fuse/share_fs_core.h"
+
+#include "fuse/last_wall.h"
+#include "src/base/mutex.h"
+#include "src/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+/// The number of a parked request on its way from Manager::lease() to an interrupt, whichever comes first.
+class Waiting {
+ public:
+  /// The number to interrupt now; 0: not known yet, began() will answer it.
+  manager::WaiterId interrupted() {
+    MutexLock lock(mutex_);
+    interrupted_ = true;
+    return id_;
+  }
+  /// The number, if an interrupt has come already; else 0.
+  manager::WaiterId began(manager::WaiterId id) {
+    MutexLock lock(mutex_);
+    id_ = id;
+    return interrupted_ ? id : 0;
+  }
+
+ private:
+  Mutex mutex_;
+  manager::WaiterId id_ BERTH_GUARDED_BY(mutex_) = 0;
+  bool interrupted_ BERTH_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
+  const auto waiting = std::make_shared<Waiting>();
+  reply.on_interrupt([this, &share, waiting] {
+    const manager::WaiterId id = waiting->interrupted();
+    if (id != 0) manager.interrupt(share.share(), id);
+  });
+  sys::become_daemon();  // threads that are started for the mount inherit who this one is
+  const manager::WaiterId id =
+      manager.lease(share.share(),
+                    [this, &share, reply = std::move(reply), work = std::move(work)](
+                        Result<manager::Lease> lease) mutable { finish_parked(share, lease, std::move(reply), work); });
+  if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
+}
+
+/// On a pool thread, which goes on as the daemon.
+void ShareFs::Core::finish_parked(KnownShare& share, const Result<manager::Lease>& lease, Reply reply,
+                                  Work& work) noexcept {
+  if (!lease) return std::move(reply).error(lease.error());
+  LastWall wall(reply.request());
+  try {
+    perform(share, *lease, std::move(reply), work);
+  } catch (...) {
+    wall.answer_exception();
+  }
+  sys::become_daemon();
+}
+
+void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) {
+  if (error.code() == ENOTCONN) {
+    const sys::AsDaemon as_daemon;
+    // Not something else that is mounted in the share.
+    const Result<struct statx> root = sys::stat_at(visit.lease.root(), "", STATX_TYPE);
+    if (!root && root.error().code() == ENOTCONN) manager.report_lost(visit.share.share());
+  }
+  std::move(reply).error(error);
+}
+
+void ShareFs::Core::answer_root(Reply reply, NodeId node) {
+  KnownShare* const share = share_of(node);
+  if (share == nullptr) return std::move(reply).error(ESTALE);
+  if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
+    const sys::AsDaemon as_daemon;
+    const bool met = share->meet(*lease).has_value();
+    const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
+    if (met && x) share->remember_root(*x);
+    if (!x && x.error().code() == ENOTCONN) manager.report_lost(share->share());
+  }
+  std::move(reply).attributes(share->root_attributes(), share->attributes_valid());
+}
+
+void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<Entry>& entry) {
+  if (!entry) return refuse(visit, std::move(reply), entry.error());
+  if (!std::move(reply).entry(*entry) && entry->node != 0) nodes.forget(entry->node, 1);
+}
+
+void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<>& result) {
+  if (!result) return refuse(visit, std::move(reply), result.error());
+  std::move(reply).error(0);
+}
+
+void ShareFs::Core::answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<std::uint64_t>& handle) {
+  if (!handle) return refuse(visit, std::move(reply), handle.error());
+  if (!std::move(reply).opened({.handle = *handle})) tree.close(*handle, node);
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cerrno>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "fuse/admission.h"
+#include "fuse/handle_table.h"
+#include "fuse/known_shares.h"
+#include "fuse/node_table.h"
+#include "fuse/real_tree.h"
+#include "fuse/share_fs.h"
+#include "fuse/visit.h"
+#include "src/base/unique_function.h"
+
+namespace berth::fuse {
+
+/// What the operations of ShareFs work with: the tables, and the way of a request into its share.
+class ShareFs::Core {
+ public:
+  explicit Core(const Setup& setup) : manager(setup.manager), nodes(setup.max_cached_descriptors) {}
+
+  /// Does not write; or does what a read-only share refuses (EROFS).
+  enum class Intent : bool { kLook, kChange };
+
+  /// Lets a request into the share of `node`: `work(const Visit&, Reply)` is called now if it is mounted, else on a pool
+  /// thread after the mount, so it owns copies of what it needs. What refuses the caller is answered here.
+  template <typename Work>
+  void visit(Reply reply, NodeId node, Intent intent, Work work) {
+    KnownShare* const share = share_of(node);
+    if (share == nullptr) return std::move(reply).error(ESTALE);
+    const sys::Identity caller = reply.caller();
+    if (const Result<> admitted = admit(share->policy(), caller, intent == Intent::kChange); !admitted) {
+      return std::move(reply).error(admitted.error());
+    }
+    if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
+      return perform(*share, *lease, std::move(reply), work);
+    }
+    park(*share, std::move(reply), std::move(work));
+  }
+
+  /// Lets a request on something open do `work(const Visit&, Handle&, Reply)`; it never waits for a mount.
+  template <typename Work>
+  void visit_open(Reply reply, NodeId node, std::uint64_t number, Work work) {
+    const std::shared_ptr<Handle> handle = handles.find(number, node);
+    if (handle == nullptr) return std::move(reply).error(EBADF);
+    const Visit visit{*shares.find(handle->share), handle->lease, reply.caller()};
+    work(visit, *handle, std::move(reply));
+  }
+
+  /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
+  void refuse(const Visit& visit, Reply reply, const Error& error);
+  /// Answers an entry, and takes its look-up back if the kernel does not want it any more. An error is refused.
+  void answer(const Visit& visit, Reply reply, const Result<Entry>& entry);
+  void answer(const Visit& visit, Reply reply, const Result<>& result);
+  /// Answers what was opened, and closes it again if the kernel does not want it any more.
+  void answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<std::uint64_t>& handle);
+
+  /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
+  /// and a name does not disappear because a server does.
+  void answer_root(Reply reply, NodeId node);
+
+  [[nodiscard]] KnownShare* share_of(NodeId node) const {
+    const std::optional<ShareIndex> index = nodes.share_of(node);
+    return index ? shares.find(*index) : nullptr;
+  }
+
+  manager::Manager& manager;
+  KnownShares shares;
+  NodeTable nodes;
+  HandleTable handles;
+  RealTree tree{nodes, handles};
+
+ private:
+  using Work = UniqueFunction<void(const Visit&, Reply)>;
+
+  template <typename W>
+  void perform(KnownShare& share, const manager::Lease& lease, Reply reply, W& work) {
+    const Visit visit{share, lease, reply.caller()};
+    if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
+    work(visit, std::move(reply));
+  }
+  void park(KnownShare& share, Reply reply, Work work);
+  void finish_parked(KnownShare& share, const Result<manager::Lease>& lease, Reply reply, Work& work) noexcept;
+};
+
+}  // namespace berth::fuse

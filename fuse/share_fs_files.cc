@@ -1,0 +1,86 @@
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "fuse/handle_io.h"
+#include "fuse/scratch.h"
+#include "fuse/share_fs.h"
+#include "fuse/share_fs_core.h"
+
+// The operations of ShareFs on files that are opened or open.
+namespace berth::fuse {
+namespace {
+
+bool may_change(int flags) noexcept { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0; }
+
+/// Pages written back by the kernel come from nobody in particular, as on any file system.
+sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
+  return written_back ? sys::Identity{} : caller;
+}
+
+}  // namespace
+
+void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
+  const Core::Intent intent = may_change(handle.flags) ? Core::Intent::kChange : Core::Intent::kLook;
+  core_->visit(std::move(reply), node, intent,
+               [core = core_.get(), node, flags = handle.flags](const Visit& visit, Reply to) {
+                 core->answer_opened(visit, std::move(to), node, core->tree.open(visit, node, flags));
+               });
+}
+
+void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
+  mode &= ~reply.umask();
+  core_->visit(
+      std::move(reply), parent, Core::Intent::kChange,
+      [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit, Reply to) {
+        const auto created = core->tree.create(visit, parent, name.c_str(), mode, flags);
+        if (!created) return core->refuse(visit, std::move(to), created.error());
+        if (std::move(to).created(created->entry, {.handle = created->handle})) return;
+        core->tree.close(created->handle, created->entry.node);
+        core->nodes.forget(created->entry.node, 1);
+      });
+}
+
+void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, size, offset](const Visit& visit, const Handle& open, Reply to) {
+                      if (open.directory) return std::move(to).error(EISDIR);
+                      // As whoever this thread is: permission to read was given when the file was opened.
+                      const std::span<char> buffer = scratch(size);
+                      const Result<std::size_t> done = read_at(open, buffer, offset);
+                      if (!done) return core_->refuse(visit, std::move(to), done.error());
+                      std::move(to).data(buffer.first(*done));
+                    });
+}
+
+void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, bytes, offset, &handle](const Visit& visit, Handle& open, Reply to) {
+                      const bool written_back = handle.writepage != 0;
+                      const Visit as{visit.share, visit.lease, writer(visit.caller, written_back)};
+                      if (const Result<> acts = as.act(); !acts) return std::move(to).error(acts.error());
+                      const bool append = !written_back && (handle.flags & O_APPEND) != 0;
+                      const Result<std::size_t> done = write_at(open, bytes, offset, append);
+                      if (!done) return core_->refuse(visit, std::move(to), done.error());
+                      std::move(to).written(*done);
+                    });
+}
+
+void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh, [this](const Visit& visit, const Handle& open, Reply to) {
+    core_->answer(visit, std::move(to), fuse::flush(open));
+  });
+}
+
+void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, data_only](const Visit& visit, const Handle& open, Reply to) {
+                      core_->answer(visit, std::move(to), synchronise(open, data_only));
+                    });
+}
+
+void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
+  std::move(reply).error(core_->tree.close(handle.fh, node) ? 0 : EBADF);
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cerrno>
+#include <cstdint>
+
+#include "fuse/known_shares.h"
+#include "manager/share.h"
+#include "src/sys/identity.h"
+
+namespace berth::fuse {
+
+/// One request inside a mounted share: where, and for whom. The lease outlives it.
+struct Visit {
+  KnownShare& share;
+  const manager::Lease& lease;
+  const sys::Identity caller;
+  const std::uint32_t mount_generation = share.share().mount_generation();
+
+  /// The calling thread is the caller from here on; right before the real file system is touched.
+  /// Errors: EOVERFLOW for a caller who has no user id here (an idmapped mount).
+  [[nodiscard]] Result<> act() const noexcept {
+    if (caller.uid == static_cast<uid_t>(-1) || caller.gid == static_cast<gid_t>(-1)) return fail(EOVERFLOW);
+    return sys::become(caller);
+  }
+};
+
+}  // namespace berth::fuse
