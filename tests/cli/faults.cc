@@ -16,17 +16,22 @@ namespace berth::test {
 namespace {
 
 std::atomic<int> fault{0};
+std::atomic<int> spare{0};
 std::atomic<bool> stranger{false};
 
 bool failed() {
   const int code = fault.load();
-  if (code != 0) errno = code;
-  return code != 0;
+  if (code == 0 || spare.fetch_sub(1) > 0) return false;
+  errno = code;
+  return true;
 }
 
 }  // namespace
 
-Fault::Fault(int code) noexcept { fault = code; }
+Fault::Fault(int code, int spared) noexcept {
+  spare = spared;
+  fault = code;
+}
 Fault::~Fault() { fault = 0; }
 Stranger::Stranger() noexcept { stranger = true; }
 Stranger::~Stranger() { stranger = false; }
@@ -39,11 +44,6 @@ extern "C" {
 int mkdir(const char* path, mode_t mode) noexcept {
   if (berth::test::failed()) return -1;
   return static_cast<int>(::syscall(SYS_mkdirat, AT_FDCWD, path, mode));
-}
-
-int rmdir(const char* path) noexcept {
-  if (berth::test::failed()) return -1;
-  return static_cast<int>(::syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
 }
 
 ssize_t write(int fd, const void* bytes, size_t size) {

@@ -1,0 +1,264 @@
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <future>
+#include <string>
+#include <thread>
+
+#include "src/base/unique_fd.h"
+#include "src/control/render.h"
+#include "tests/cli/faults.h"
+#include "tests/cli/stage.h"
+
+namespace berth::test {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override { stage_.add_usual_shares(); }
+
+  /// Runs and expects success without a word on standard error.
+  std::string expect_ok(const std::vector<std::string>& arguments) {
+    const Outcome outcome = stage_.run(arguments);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_EQ(outcome.err, "");
+    return outcome.out;
+  }
+
+  Stage stage_;
+};
+
+TEST_F(Cli, AttachIsMkdir) {
+  EXPECT_EQ(expect_ok({"berth", "attach", "home/alice", "vm-1", "disk"}), "");
+  EXPECT_TRUE(fs::is_directory(stage_.share_file("home/alice", "attachments/vm-1/disk")));
+}
+
+TEST_F(Cli, AttachingTwiceIsAttachingOnce) {
+  expect_ok({"berth", "attach", "media", "vm-1", "disk"});
+  expect_ok({"berth", "attach", "media", "vm-1", "disk"});
+  expect_ok({"berth", "detach", "media", "vm-1", "disk"});
+  EXPECT_FALSE(fs::exists(stage_.share_file("media", "attachments/vm-1")));
+}
+
+TEST_F(Cli, AFailedAttachLeavesNoInstance) {
+  expect_ok({"berth", "attach", "media", "kept", "a"});
+  const auto attach_failing_at_the_volume = [this](const std::string& instance) {
+    const Fault fault(EHOSTDOWN, 1);
+    return stage_.run({"berth", "attach", "media", instance, "b"}).exit_code;
+  };
+  EXPECT_EQ(attach_failing_at_the_volume("new"), 1);
+  EXPECT_FALSE(fs::exists(stage_.share_file("media", "attachments/new")));
+  EXPECT_EQ(attach_failing_at_the_volume("kept"), 1);
+  EXPECT_TRUE(fs::exists(stage_.share_file("media", "attachments/kept/a")));
+}
+
+TEST_F(Cli, DetachIsRmdirAndLeavesOtherVolumes) {
+  expect_ok({"berth", "attach", "media", "vm-1", "a"});
+  expect_ok({"berth", "attach", "media", "vm-1", "b"});
+  EXPECT_EQ(expect_ok({"berth", "detach", "media", "vm-1", "a"}), "");
+  EXPECT_FALSE(fs::exists(stage_.share_file("media", "attachments/vm-1/a")));
+  EXPECT_TRUE(fs::exists(stage_.share_file("media", "attachments/vm-1/b")));
+}
+
+TEST_F(Cli, ControlCommandsWriteOneWord) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> commands{
+      {{"berth", "mount", "media"}, "mount\n"},
+      {{"berth", "unmount", "media"}, "unmount\n"},
+      {{"berth", "unmount", "--force", "media"}, "force-unmount\n"},
+      {{"berth", "unmount", "media", "-f"}, "force-unmount\n"},
+      {{"berth", "retry", "media"}, "retry\n"},
+  };
+  for (const auto& [arguments, word] : commands) {
+    stage_.write_file(stage_.share_file("media", "control"), "");
+    EXPECT_EQ(expect_ok(arguments), "");
+    EXPECT_EQ(stage_.read_file(stage_.share_file("media", "control")), word);
+  }
+}
+
+TEST_F(Cli, AShareMayHaveTheNameOfACommandOrOfAnOption) {
+  stage_.add_share({.name = "mount", .type = "bind", .state = "idle"});
+  stage_.add_share({.name = "--json", .type = "bind", .state = "idle"});
+  EXPECT_THAT(expect_ok({"berth", "status", "mount"}), HasSubstr("name:         mount\n"));
+  EXPECT_THAT(expect_ok({"berth", "status", "--", "--json"}), HasSubstr("name:         --json\n"));
+}
+
+TEST_F(Cli, NamesWithStrangeBytesReachTheTreeUnchanged) {
+  const std::string name = "a b\"\xff$(id)";
+  stage_.add_share({.name = name, .type = "bind", .state = "idle"});
+  expect_ok({"berth", "attach", name, "vm *\n", "\xfe;"});
+  EXPECT_TRUE(fs::is_directory(stage_.share_file(name, "attachments/vm *\n/\xfe;")));
+}
+
+TEST_F(Cli, TheOptionStandsAboveTheVariableAndThatAboveTheMountTable) {
+  Stage other;
+  other.add_share({.name = "other", .type = "bind", .state = "idle"});
+  other.publish();
+  Stage third;
+  third.publish();
+  stage_.environment["BERTH_NAMESPACE"] = other.namespace_directory();
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("1 share"));
+  EXPECT_THAT(expect_ok({"berth", "--namespace", third.namespace_directory(), "status"}), HasSubstr("0 shares"));
+  EXPECT_THAT(expect_ok({"berth", "status", "-n", third.namespace_directory() + "/"}), HasSubstr("0 shares"));
+  stage_.environment.clear();
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("3 shares"));
+}
+
+TEST_F(Cli, OnlyWholeNamespacesInTheMountTableCount) {
+  stage_.mounts.insert(stage_.mounts.begin(), {.root = "/", .target = "/", .type = "ext4"});
+  stage_.mounts.push_back({.root = "/media", .target = "/mnt/media", .type = "fuse.berth"});
+  stage_.mounts.push_back({.root = "/", .target = stage_.namespace_directory(), .type = "fuse.berth"});
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("3 shares"));
+}
+
+TEST_F(Cli, EventsEndsWhereTheFileEnds) {
+  std::string text;
+  for (int i = 0; i < 5000; ++i) text.append(control::render_event({.when = kMoment, .kind = "lost", .share = "a"}));
+  stage_.write_file(stage_.namespace_directory() + "/.berth/events", text);
+  EXPECT_EQ(expect_ok({"berth", "events"}), text);
+}
+
+TEST_F(Cli, EventsStopsWhenNobodyReadsThem) {
+  stage_.write_file(stage_.namespace_directory() + "/.berth/events", "one\n");
+  std::string seen;
+  stage_.world.out = [&seen](std::string_view text) {
+    seen.append(text);
+    return false;
+  };
+  EXPECT_EQ(expect_ok({"berth", "events", "--follow"}), "");
+  EXPECT_EQ(seen, "one\n");
+}
+
+// A pipe waits for more as the control tree's file does.
+TEST_F(Cli, EventsFollowsWhatComes) {
+  const std::string path = stage_.namespace_directory() + "/.berth/events";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const UniqueFd writer(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  std::string seen;
+  const auto tell = [&writer](std::string_view text) {
+    EXPECT_EQ(::write(writer.get(), text.data(), text.size()), static_cast<ssize_t>(text.size()));
+  };
+  stage_.world.out = [&](std::string_view text) {
+    seen.append(text);
+    if (seen == "one\n") tell("two\n");
+    return seen != "one\ntwo\n";
+  };
+  tell("one\n");
+  EXPECT_EQ(expect_ok({"berth", "events", "-f"}), "");
+  EXPECT_EQ(seen, "one\ntwo\n");
+}
+
+// Opening a pipe for writing waits for a reader, as a control write waits for the mount.
+TEST_F(Cli, ALongWaitShowsProgressOnATerminalAndWipesIt) {
+  const std::string control = stage_.share_file("media", "control");
+  fs::remove(control);
+  ASSERT_EQ(::mkfifo(control.c_str(), 0600), 0);
+  stage_.world.err_is_terminal = true;
+  stage_.world.progress_interval = std::chrono::milliseconds(1);
+  auto outcome = std::async(std::launch::async, [this] { return stage_.run({"berth", "mount", "media"}); });
+  while (stage_.err_so_far().find("mounting media ... 0 s") == std::string::npos) std::this_thread::yield();
+  const UniqueFd reader(::open(control.c_str(), O_RDONLY | O_CLOEXEC));
+  const Outcome end = outcome.get();
+  EXPECT_EQ(end.exit_code, 0);
+  EXPECT_TRUE(end.err.ends_with("\r\033[K")) << end.err;
+}
+
+TEST_F(Cli, ThereIsNoProgressWithoutATerminal) {
+  stage_.world.progress_interval = std::chrono::milliseconds(0);
+  expect_ok({"berth", "mount", "media"});
+  expect_ok({"berth", "attach", "media", "vm", "disk"});
+}
+
+TEST_F(Cli, ServeIsStartedWithWhatWasSaid) {
+  const std::string config = stage_.root() + "/x.toml";
+  expect_ok({"berth", "serve", "--config", config, "--namespace", "/a/../v/", "--share", "a=/srv//a/", "--share",
+             "b/c=/srv/x=y", "--log-level", "debug", "--foreground"});
+  ASSERT_TRUE(stage_.served);
+  EXPECT_EQ(*stage_.served, (cli::ServeOptions{.config = config,
+                                               .namespace_directory = "/v",
+                                               .log_level = "debug",
+                                               .shares = {{"a", "/srv/a"}, {"b/c", "/srv/x=y"}},
+                                               .background = false}));
+}
+
+TEST_F(Cli, ServeMakesPathsAbsolute) {
+  expect_ok({"berth", "serve", "-c", "x.toml", "--share", "a=.", "-n", "v"});
+  ASSERT_TRUE(stage_.served);
+  const std::string here = fs::current_path().string();
+  EXPECT_EQ(stage_.served->config, here + "/x.toml");
+  EXPECT_EQ(stage_.served->namespace_directory, here + "/v");
+  EXPECT_EQ(stage_.served->shares.at(0).directory, here);
+}
+
+TEST_F(Cli, ServeReadsTheDefaultConfigurationOnlyWithoutQuickShares) {
+  stage_.write_file(stage_.world.default_config, "");
+  expect_ok({"berth", "serve"});
+  EXPECT_EQ(stage_.served->config, stage_.world.default_config);
+  expect_ok({"berth", "serve", "--share", "a=/srv", "--namespace", "/v"});
+  EXPECT_EQ(stage_.served->config, "");
+}
+
+TEST_F(Cli, ServeAndCheckEndAsTheirProgramsDo) {
+  stage_.program_exit_code = 71;
+  EXPECT_EQ(stage_.run({"berth", "serve", "--config", "/x"}).exit_code, 71);
+  EXPECT_EQ(stage_.run({"berth", "check", "/x/../y.toml"}).exit_code, 71);
+  EXPECT_EQ(stage_.checked->config, "/y.toml");
+  EXPECT_EQ(stage_.run({"berth", "check"}).exit_code, 71);
+  EXPECT_EQ(stage_.checked->config, stage_.world.default_config);
+}
+
+class MountHelper : public Cli {};
+
+TEST_F(MountHelper, ServesInTheBackground) {
+  expect_ok({"/sbin/mount.berth", "berth", "/volumes/", "-o",
+             "rw,config=/etc/x.toml,share=a=/srv/a,x-systemd.automount,_netdev,nofail,share=b=/srv/b,log-level=debug"});
+  ASSERT_TRUE(stage_.served);
+  EXPECT_EQ(*stage_.served, (cli::ServeOptions{.config = "/etc/x.toml",
+                                               .namespace_directory = "/volumes",
+                                               .log_level = "debug",
+                                               .shares = {{"a", "/srv/a"}, {"b", "/srv/b"}},
+                                               .background = true}));
+}
+
+TEST_F(MountHelper, TakesOptionsAsMountPassesThem) {
+  for (const std::vector<std::string>& options : std::vector<std::vector<std::string>>{
+           {"-v", "-n", "-o", "config=/etc/x.toml"},
+           {"-vno", "config=/etc/x.toml"},
+           {"-oconfig=/etc/x.toml", "-t", "berth", "-N", "/proc/1/ns/mnt"},
+           {"-s", "-o", "what=ever,config=/etc/x.toml,subvol"},
+           {"-o", "defaults,,user,nosuid,nodev,noatime,comment=x", "-o", "config=/etc/x.toml"},
+           {"-o", "\"config=/etc/x.toml\""}}) {
+    stage_.served.reset();
+    std::vector<std::string> arguments{"mount.berth", "berth", "/volumes"};
+    arguments.insert(arguments.end(), options.begin(), options.end());
+    expect_ok(arguments);
+    ASSERT_TRUE(stage_.served) << testing::PrintToString(options);
+    EXPECT_EQ(stage_.served->config, "/etc/x.toml");
+  }
+}
+
+TEST_F(MountHelper, TakesCommasInQuotes) {
+  expect_ok({"mount.berth", "berth", "/volumes", "-o", "config=\"/etc/a,ro,b\",rw"});
+  EXPECT_EQ(stage_.served->config, "/etc/a,ro,b");
+}
+
+TEST_F(MountHelper, FakeStartsNothing) {
+  expect_ok({"mount.berth", "berth", "/volumes", "-sfnv", "-o", "config=/etc/x.toml"});
+  EXPECT_FALSE(stage_.served);
+}
+
+TEST_F(MountHelper, EndsAsMountExpects) {
+  stage_.program_exit_code = 78;
+  EXPECT_EQ(stage_.run({"mount.berth", "berth", "/volumes", "-o", "config=/etc/x.toml"}).exit_code, 32);
+  EXPECT_EQ(stage_.run({"mount.berth", "berth", "/volumes", "-o", "ro"}).exit_code, 1);
+}
+
+}  // namespace
+}  // namespace berth::test
