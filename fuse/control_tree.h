@@ -17,7 +17,7 @@ namespace berth::fuse {
 
 /// Somebody who holds a share: what share files know, for `users`.
 struct HandleUser {
-  pid_t pid = 0;           ///< 0: not visible from here
+  pid_t pid = 0;  ///< 0: not visible from here
   uid_t uid = 0;
   bool directory = false;  ///< an open directory, not a file
   std::string what;        ///< path within the share, "" for its root
@@ -25,12 +25,12 @@ struct HandleUser {
 
 /// What the control tree tells of, and whom it obeys.
 struct ControlSetup {
-  std::string version;           ///< of berth
-  std::string directory;         ///< where the namespace is mounted
+  std::string version;    ///< of berth
+  std::string directory;  ///< where the namespace is mounted
   pid_t keeper = 0;
   pid_t server = 0;
-  std::optional<gid_t> group;    ///< [control] group: who besides root may change anything
-  uid_t owner = 0;               ///< user that the daemon runs as: may change anything too
+  std::optional<gid_t> group;  ///< [control] group: who besides root may change anything
+  uid_t owner = 0;             ///< user that the daemon runs as: may change anything too
   /// Who has files and directories of a share open; must not block on the share.
   std::function<std::vector<HandleUser>(const manager::Share&)> users_of;
 };
@@ -44,8 +44,8 @@ struct ControlSetup {
 ///
 /// Everybody may read; root, `owner` and members of `group` may change.
 ///
-/// Ownership: `manager` and `clock` outlive this, this outlives the session. The order of the end: Workers::run()
-/// returned, Manager::stop() (answers everybody who waits), stop(), the session, this.
+/// Ownership: `manager` and `clock` outlive this, this outlives the session. The order of the end: Workers::run() has
+/// returned, Manager::stop() (answers everybody who waits), stop(), then the session goes, then this.
 /// Threading: any thread may call anything.
 class ControlTree final : public Operations {
  public:
@@ -55,7 +55,7 @@ class ControlTree final : public Operations {
   /// The entry of `.berth` itself, for a look-up of that name in the root; one look-up more is owed a forget().
   [[nodiscard]] Entry root_entry();
   /// The attributes in root_entry(), for listing the root; counts nothing.
-  [[nodiscard]] struct stat root_attributes() const noexcept;
+  [[nodiscard]] struct stat root_attributes() const;
 
   /// Adds a line to `events`. Does not block: readers that wait are told by another thread.
   void append_event(const manager::Event& event);
@@ -88,8 +88,8 @@ class ControlTree final : public Operations {
   void poll(Reply reply, NodeId node, const fuse_file_info& handle, fuse_pollhandle* waker) override;
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  class Core;
+  std::shared_ptr<Core> core_;  ///< shared with operations that the manager has not ended yet
 };
 
 }  // namespace berth::fuse

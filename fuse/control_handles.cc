@@ -1,0 +1,50 @@
+#include "fuse/control_handles.h"
+
+#include <cerrno>
+#include <utility>
+
+namespace berth::fuse {
+
+std::size_t ControlHandle::bytes() const noexcept {
+  if (const auto* text = std::get_if<Text>(&content)) return text->capacity();
+  const auto* listing = std::get_if<Listing>(&content);
+  if (listing == nullptr) return 0;
+  std::size_t sum = listing->capacity() * sizeof(Listed);
+  for (const Listed& entry : *listing) sum += entry.name.capacity();
+  return sum;
+}
+
+Result<std::uint64_t> ControlHandles::add(std::shared_ptr<ControlHandle> handle) {
+  const std::size_t bytes = handle->bytes();
+  MutexLock lock(mutex_);
+  if (handles_.size() >= kMaxHandles) return fail(EMFILE);
+  // One is always let in, however large.
+  if (!handles_.empty() && bytes_ + bytes > kMaxBytes) return fail(EAGAIN);
+  const std::uint64_t number = next_++;
+  handles_.emplace(number, std::move(handle));
+  bytes_ += bytes;
+  return number;
+}
+
+std::shared_ptr<ControlHandle> ControlHandles::find(std::uint64_t number) const {
+  MutexLock lock(mutex_);
+  const auto found = handles_.find(number);
+  return found == handles_.end() ? nullptr : found->second;
+}
+
+void ControlHandles::remove(std::uint64_t number) {
+  std::shared_ptr<ControlHandle> removed;
+  MutexLock lock(mutex_);
+  const auto found = handles_.find(number);
+  if (found == handles_.end()) return;
+  removed = std::move(found->second);
+  handles_.erase(found);
+  bytes_ -= removed->bytes();
+}
+
+std::size_t ControlHandles::size() const {
+  MutexLock lock(mutex_);
+  return handles_.size();
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,71 @@
+// The requests of the control tree that wait for the manager.
+
+#include <cerrno>
+#include <utility>
+
+#include "fuse/control_tree_core.h"
+#include "fuse/parked_reply.h"
+#include "src/control/word.h"
+
+namespace berth::fuse {
+
+namespace {
+
+/// Parks a request that nothing can call back: when the caller gives up it is told EINTR, and what was asked for goes on.
+std::shared_ptr<ParkedReply> park_to_be_left(Reply reply) {
+  return ParkedReply::park(std::move(reply), [](Reply left) { std::move(left).error(EINTR); });
+}
+
+}  // namespace
+
+void ControlTree::Core::run_word(Reply reply, const std::shared_ptr<manager::Share>& share,
+                                 std::span<const char> written) {
+  const Result<control::Word> word = control::parse_word({written.data(), written.size()});
+  if (!word) {
+    files.refuse(*share, word.error());
+    return std::move(reply).error(word.error());
+  }
+  files.accept(*share);
+  if (*word == control::Word::kRetry) {
+    manager.retry(*share);
+    return std::move(reply).written(written.size());
+  }
+  // The share is held until the manager is done with it.
+  manager::DoneCallback done = [share, size = written.size(),
+                                parked = park_to_be_left(std::move(reply))](Result<> result) {
+    std::optional<Reply> answer = parked->take();
+    if (!answer) return;
+    if (!result) return std::move(*answer).error(result.error());
+    std::move(*answer).written(size);
+  };
+  if (*word == control::Word::kMount) return manager.mount(*share, std::move(done));
+  manager.unmount(*share, *word == control::Word::kForceUnmount, std::move(done));
+}
+
+void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {
+  manager::Attachment attachment{.instance = volume.instance, .volume = volume.volume};
+  if (share->has_attachment(attachment)) return std::move(reply).error(EEXIST);
+  manager::DoneCallback done = [self = shared_from_this(), share, attachment, volume = std::move(volume),
+                                parked = park_to_be_left(std::move(reply))](Result<> result) {
+    std::optional<Reply> answer = parked->take();
+    if (!answer) {
+      // Whoever asked was told EINTR, and counts on not having it.
+      if (result) self->manager.detach(*share, attachment, [share](Result<>) {});
+      return;
+    }
+    if (!result) return std::move(*answer).error(result.error());
+    self->answer_entry(std::move(*answer), volume);
+  };
+  manager.attach(*share, std::move(attachment), std::move(done));
+}
+
+void ControlTree::Core::detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume) {
+  manager::DoneCallback done = [share, parked = park_to_be_left(std::move(reply))](Result<> result) {
+    std::optional<Reply> answer = parked->take();
+    if (!answer) return;
+    std::move(*answer).error(result ? 0 : result.error().code());
+  };
+  manager.detach(*share, {.instance = volume.instance, .volume = volume.volume}, std::move(done));
+}
+
+}  // namespace berth::fuse
