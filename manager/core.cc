@@ -56,6 +56,20 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
       poller_(std::move(poller)),
       random_(std::random_device{}()) {}
 
+Manager::Core::~Core() {
+  // Leases that are left (attachments, answers that nobody took) tell of their end by a command: while there is a queue.
+  for (const auto& [share, record] : records_) record->attachments.clear();
+  by_hand_work_.clear();
+  for (bool any = true; any;) {
+    std::vector<Task> commands;
+    {
+      MutexLock lock(mutex_);
+      commands.swap(commands_);
+    }
+    any = !commands.empty();
+  }
+}
+
 void Manager::Core::run() {
   while (!quit_) {
     run_commands();

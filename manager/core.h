@@ -29,6 +29,7 @@ namespace berth::manager {
 class Manager::Core final : public LeaveListener, public std::enable_shared_from_this<Manager::Core> {
  public:
   static Result<std::shared_ptr<Core>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
+  ~Core() override;
 
   void run();             ///< until quit() has been posted
   bool run_pending();     ///< what is due now; true if anything was
