@@ -1,0 +1,85 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "tests/fake/shares_fixture.h"
+
+namespace berth::fuse::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::UnorderedElementsAre;
+
+class NamespaceTest : public SharesTest {};
+
+TEST_F(NamespaceTest, ListsSharesAndTheDirectoriesAboveThemAndMountsNothing) {
+  for (const char* name : {"media", "home/alice", "home/bob", "a/b/c", "home-page"}) add_share(name);
+  start();
+  EXPECT_THAT(kernel().list(kRootNode), UnorderedElementsAre("a", "home", "home-page", "media"));
+  EXPECT_THAT(kernel().list(kRootNode, true), UnorderedElementsAre("a", "home", "home-page", "media"));
+  EXPECT_THAT(kernel().list(node("home")), ElementsAre("alice", "bob"));
+  EXPECT_THAT(kernel().list(node("a/b"), true), ElementsAre("c"));
+  for (const char* name : {"media", "home/alice", "home", "a/b"}) EXPECT_TRUE(S_ISDIR(attributes(node(name)).mode));
+  EXPECT_EQ(kernel().call(FUSE_STATFS, kRootNode, {}).error, 0);
+  EXPECT_EQ(mounts(), 0);
+}
+
+TEST_F(NamespaceTest, SaysWhatIsNotThere) {
+  add_share("home/alice");
+  start();
+  EXPECT_EQ(look_up_error(kRootNode, "nobody"), -1);
+  EXPECT_EQ(look_up_error(kRootNode, "hom"), -1);
+  EXPECT_EQ(look_up_error(kRootNode, ".berth"), -1) << "there is no control tree here";
+  EXPECT_EQ(look_up_error(node("home"), "al"), -1);
+  EXPECT_EQ(look_up_error(kRootNode, std::string(256, 'x')), ENAMETOOLONG);
+  EXPECT_EQ(look_up_error(make_node_id(NodeOwner::kNamespace, 4711), "x"), ESTALE);
+}
+
+TEST_F(NamespaceTest, IsNotChangedThroughItself) {
+  add_share("home/alice");
+  start();
+  EXPECT_EQ(kernel().mkdir(kRootNode, "new").error, EPERM);
+  EXPECT_EQ(kernel().rmdir(kRootNode, "home"), EPERM);
+  EXPECT_EQ(kernel().unlink(node("home"), "alice"), EPERM);
+  EXPECT_EQ(kernel().rename(kRootNode, "home", kRootNode, "house"), EPERM);
+  EXPECT_EQ(kernel().rename(kRootNode, "home", node("home/alice"), "house"), EXDEV);
+}
+
+TEST_F(NamespaceTest, ShowsTheSameNumbersInListingsAndAttributes) {
+  add_share("home/alice");
+  add_share("media");
+  start();
+  std::set<std::uint64_t> numbers{1};
+  for (const char* name : {"home", "home/alice", "media"}) {
+    const std::uint64_t number = attributes(node(name)).ino;
+    EXPECT_TRUE(numbers.insert(number).second) << name;
+  }
+  EXPECT_EQ(attributes(node("media")).ino, ShareFs::root_inode(*manager_->find("media")));
+  EXPECT_EQ(attributes(kRootNode).ino, 1U);
+}
+
+TEST_F(NamespaceTest, ListsThousandsOfSharesOverAllPages) {
+  std::set<std::string> expected;
+  for (int i = 0; i < 5000; ++i) {
+    expected.insert("share" + std::to_string(i));
+    add_share("share" + std::to_string(i));
+  }
+  start();
+  for (const bool plus : {false, true}) {
+    const std::vector<std::string> names = kernel().list(kRootNode, plus);
+    EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), expected);
+    EXPECT_EQ(names.size(), expected.size()) << "none twice";
+  }
+  EXPECT_EQ(mounts(), 0);
+}
+
+TEST_F(NamespaceTest, RefusesHandlesThatItDidNotGiveOut) {
+  start();
+  EXPECT_EQ(kernel().releasedir(kRootNode, 4711), EBADF);
+  const fuse_read_in in{.fh = 4711, .offset = 0, .size = 4096};
+  EXPECT_EQ(kernel().call(FUSE_READDIR, kRootNode, {reinterpret_cast<const char*>(&in), sizeof in}).error, EBADF);
+}
+
+}  // namespace
+}  // namespace berth::fuse::testing
