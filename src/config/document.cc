@@ -23,6 +23,20 @@ std::size_t count_dots(std::string_view line) {
   return dots;
 }
 
+/// What toml++ says quotes the text as it is: line breaks, control characters, names of any length.
+std::string in_one_line(std::string_view description) {
+  constexpr std::size_t kLongest = 300;
+  std::size_t length = std::min(description.size(), kLongest);
+  while (length > 0 && !is_utf8(description.substr(0, length))) --length;
+  std::string line;
+  for (const char c : description.substr(0, length)) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool breaks = byte < 0x20 || byte == 0x7f;
+    line += c == '\n' ? std::string("\\n") : breaks ? std::string("?") : std::string(1, c);
+  }
+  return length == description.size() ? line : line + "...";
+}
+
 }  // namespace
 
 tl::expected<toml::table, SyntaxFault> parse(std::string_view text) {
@@ -42,7 +56,7 @@ tl::expected<toml::table, SyntaxFault> parse(std::string_view text) {
   toml::parse_result parsed = toml::parse(text);
   if (parsed.failed()) {
     const toml::parse_error& error = parsed.error();
-    return tl::unexpected(SyntaxFault{error.source().begin.line, std::string(error.description())});
+    return tl::unexpected(SyntaxFault{error.source().begin.line, in_one_line(error.description())});
   }
   return std::move(parsed).table();
 }

@@ -339,6 +339,11 @@ TEST_F(ConfigTest, TellsSyntaxErrorsAndDuplicatesWithTheirLine) {
   EXPECT_THAT(mistakes_in("[share.a]\ntype = \n"), StartsWith("berth.toml:2: "));
   EXPECT_THAT(mistakes_in("[share.a]\ntype = \"tmpfs\"\n[share.a]\n"), StartsWith("berth.toml:3: "));
   EXPECT_THAT(mistakes_in("[share.a]\ntype = \"tmpfs\"\ntype = \"tmpfs\"\n"), StartsWith("berth.toml:3: "));
+  for (const char* header : {"[+a]", "[=]", "[.a]", "[a.]", "[a.+]", "[a.", "[", "[]", "[[+a]]", "+a = 1", "a.+ = 1",
+                             "{+ = 1}", "ä = 1", "[ä]", "a = ä", "a = 1ä", "a = [ä]", "\u04cf"}) {
+    EXPECT_THAT(mistakes_in(header), StartsWith("berth.toml:1: ")) << header;
+  }
+  EXPECT_THAT(mistakes_in("[berth]\nx = fals\n"), AllOf(StartsWith("berth.toml:2: "), HasSubstr("fals\\n")));
   EXPECT_EQ(mistakes_in("\n\xff\xfe"), "berth.toml:2: not UTF-8");
 }
 
