@@ -194,13 +194,18 @@ void FakeKernel::forget(NodeId node, std::uint64_t count) {
 }
 
 void FakeKernel::forget_all() {
+  constexpr std::size_t kMostAtOnce = 1000;
   std::vector<fuse_forget_one> forgets;
   for (const auto& [node, count] : look_ups_) forgets.push_back({.nodeid = node, .nlookup = count});
   look_ups_.clear();
-  Payload payload;
-  payload.fixed(fuse_batch_forget_in{.count = static_cast<std::uint32_t>(forgets.size()), .dummy = 0});
-  for (const fuse_forget_one& forget : forgets) payload.fixed(forget);
-  send(FUSE_BATCH_FORGET, 0, payload);
+  for (std::span<const fuse_forget_one> rest = forgets; !rest.empty();) {
+    const auto part = rest.first(std::min(kMostAtOnce, rest.size()));
+    rest = rest.subspan(part.size());
+    Payload payload;
+    payload.fixed(fuse_batch_forget_in{.count = static_cast<std::uint32_t>(part.size()), .dummy = 0});
+    for (const fuse_forget_one& forget : part) payload.fixed(forget);
+    send(FUSE_BATCH_FORGET, 0, payload);
+  }
 }
 
 std::uint64_t FakeKernel::look_ups(NodeId node) const {

@@ -85,7 +85,7 @@ class FakeKernel {
   // The requests that tests need often; those without a result return the errno value.
   Answer lookup(NodeId parent, std::string_view name, const Caller& caller = {});
   void forget(NodeId node, std::uint64_t count);
-  /// Forgets every look-up that was answered and not forgotten, in one BATCH_FORGET.
+  /// Forgets every look-up that was answered and not forgotten, by BATCH_FORGET.
   void forget_all();
   /// Look-ups of `node` that are not forgotten yet, counted by the answers.
   [[nodiscard]] std::uint64_t look_ups(NodeId node) const;
