@@ -68,6 +68,11 @@ class Action {
   [[nodiscard]] int print(const Result<std::string>& text, const std::string& share = {}) const;
   [[nodiscard]] int finish(const Result<>& result, const std::string& share) const;
   [[nodiscard]] int explain(const Error& error, const std::string& share) const;
+  /// Whether the command only reads: what refuses it is then the control tree, and no share's server.
+  [[nodiscard]] bool reads() const {
+    return std::holds_alternative<StatusCommand>(command_.action) ||
+           std::holds_alternative<EventsCommand>(command_.action);
+  }
   [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
 
   const Command& command_;
@@ -88,7 +93,10 @@ int Action::finish(const Result<>& result, const std::string& share) const {
 /// What there is to say beyond the errno: the remembered failure of the share, or who may do this, or who uses it.
 std::string Action::hint(const Error& error, const std::string& share) const {
   const int code = error.code();
-  if ((code == EACCES || code == EPERM) && !tree_.may_change(share)) {
+  const bool refused = code == EACCES || code == EPERM;
+  if (refused && reads()) return ": only root and the group of [control] may read this";
+  if (share.empty()) return "";
+  if (refused && !tree_.may_change(share)) {
     return ": only " + tree_.who_may_change(share) + " may change this share";
   }
   const auto view = tree_.read(share, control::kStatusJson).and_then(control::parse_share_json);
@@ -96,10 +104,8 @@ std::string Action::hint(const Error& error, const std::string& share) const {
   const std::string see_status = "; see `berth status " + quote_command({share}) + "`";
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
   if (code == EBUSY && control != nullptr && control->word == control::Word::kUnmount) {
-    std::string text =
-        view->busy.empty() ? fmt::format(": used by {}", view->users) : ": " + control::prose(view->busy);
-    return text + "; see " + quote_command({control::share_path(tree_.namespace_directory(), share) + "/users"}) +
-           ", or use --force";
+    return fmt::format(": used by {}; see {}, or use --force", view->users,
+                       quote_command({control::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
   if (!view->last_failure || view->last_failure->code != code) return std::string(meaning_of(code)) + see_status;
   const std::string text = control::render_error(view->last_failure);
@@ -118,10 +124,10 @@ int Action::explain(const Error& error, const std::string& share) const {
   }
   const bool told = !error.story().empty();
   text.append(told ? std::string(error.story()) : fmt::format("{} ({})", errno_text(code), errno_name(code)));
-  if (!told && !share.empty()) text.append(hint(error, share));
+  if (!told) text.append(hint(error, share));
   world_.err(text + "\n");
-  const bool forbidden = (code == EACCES || code == EPERM) && !(share.empty() || tree_.may_change(share));
-  return forbidden ? kNoPermission : kFailed;
+  const bool refused = code == EACCES || code == EPERM;
+  return refused && (reads() || !tree_.may_change(share)) ? kNoPermission : kFailed;
 }
 
 int Action::operator()(const StatusCommand& status) const {

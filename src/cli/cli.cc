@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "src/base/text.h"
@@ -73,7 +74,7 @@ int run_command(const Command& command, const World& world, const Programs& prog
   const Result<std::string> directory = locate_namespace(command.namespace_directory, world);
   if (!directory) {
     world.err("berth: " + command.name + ": " + std::string(directory.error().story()) + "\n");
-    return kUnavailable;
+    return directory.error().code() == EACCES ? kNoPermission : kUnavailable;
   }
   return act(command, Tree(*directory), world);
 }

@@ -19,6 +19,7 @@ Result<std::string> checked(const std::string& directory, const char* said_by) {
   const std::string path = absolute_path(directory);
   struct stat attributes {};
   if (::stat(control::tree_path(path).c_str(), &attributes) == 0 && S_ISDIR(attributes.st_mode)) return path;
+  if (errno == EACCES) return fail(EACCES, quote(path) + " (from " + said_by + "): you may not read its control tree");
   const Error error = errno == ENOENT ? Error(ENOENT, "it has no " + quote(control::kTree)) : Error::last();
   const std::string reason = error.story().empty() ? error.message() : std::string(error.story());
   return fail(ENXIO, quote(path) + " (from " + said_by + ") is not the namespace of a running berth: " + reason);

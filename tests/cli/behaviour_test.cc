@@ -118,6 +118,24 @@ TEST_F(Cli, OnlyWholeNamespacesInTheMountTableCount) {
   EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("3 shares"));
 }
 
+// [control] readers = "group" closes the tree to others. Root may read everything, so it becomes somebody else.
+TEST_F(Cli, WhoMayNotReadTheTreeIsTold) {
+  fs::permissions(stage_.root(), fs::perms::owner_all | fs::perms::others_exec | fs::perms::group_exec);
+  fs::permissions(stage_.namespace_directory(), fs::perms::none);
+  const bool root = ::geteuid() == 0;
+  constexpr uid_t kNobody = 65534;
+  if (root) {
+    ASSERT_EQ(::seteuid(kNobody), 0);
+  }
+  const Outcome status = stage_.run({"berth", "status"});
+  if (root) {
+    ASSERT_EQ(::seteuid(0), 0);
+  }
+  fs::permissions(stage_.namespace_directory(), fs::perms::owner_all);
+  EXPECT_EQ(status.exit_code, 77);
+  EXPECT_THAT(status.err, HasSubstr("you may not read its control tree"));
+}
+
 TEST_F(Cli, EventsEndsWhereTheFileEnds) {
   std::string text;
   for (int i = 0; i < 5000; ++i) text.append(control::render_event({.when = kMoment, .kind = "lost", .share = "a"}));

@@ -1,0 +1,114 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "src/base/text.h"
+#include "src/config/config.h"
+#include "src/config/daemon_section.h"
+#include "src/config/share_section.h"
+#include "tests/cli/stage.h"
+
+namespace berth::test {
+namespace {
+
+using Words = std::set<std::string>;
+
+std::string read(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  EXPECT_FALSE(text.str().empty()) << path;
+  return text.str();
+}
+
+/// A manual page by its headings (.SH and .SS), with roff's escapes for '-' and '"' undone.
+std::map<std::string, std::string> sections(const std::string& name) {
+  std::string text = read(std::string(BERTH_MAN) + "/" + name);
+  text = std::regex_replace(text, std::regex(R"(\\-)"), "-");
+  text = std::regex_replace(text, std::regex(R"(\\\(dq)"), "\"");
+  std::map<std::string, std::string> result;
+  std::string heading;
+  for (const std::string_view line : split(text, '\n')) {
+    if (line.starts_with(".SH ") || line.starts_with(".SS ")) {
+      heading = line.substr(4);
+    } else {
+      result[heading].append(line).append("\n");
+    }
+  }
+  return result;
+}
+
+Words matches(const std::string& text, const char* pattern) {
+  const std::regex regex(pattern);
+  Words words;
+  for (std::sregex_iterator i(text.begin(), text.end(), regex), end; i != end; ++i) words.insert((*i)[1]);
+  return words;
+}
+
+std::string help(const std::string& command = {}) {
+  Stage stage;
+  return stage
+      .run(command.empty() ? std::vector<std::string>{"berth", "--help"}
+                           : std::vector<std::string>{"berth", command, "--help"})
+      .out;
+}
+
+/// The text between a line that is `heading` and the next empty line.
+std::string help_part(const std::string& heading) {
+  const std::string text = help();
+  const std::size_t begin = text.find("\n" + heading + "\n");
+  EXPECT_NE(begin, std::string::npos) << heading;
+  const std::size_t first = begin + heading.size() + 2;
+  return text.substr(first, text.find("\n\n", first) + 1 - first);
+}
+
+TEST(ManPage, HasEveryCommandAndEveryOptionOfIt) {
+  const auto page = sections("berth.8");
+  const Words commands = matches(help_part("Commands:"), "(?:^|\n)  ([a-z]+) ");
+  ASSERT_GE(commands.size(), 9U);
+  for (const std::string& command : commands) {
+    ASSERT_TRUE(page.contains(command)) << command;
+    Words options = matches(help(command), "\n  (?:-[a-z],)?(--[a-z-]+)");
+    EXPECT_TRUE(options.contains("--help"));
+    // Said once for all commands.
+    options.erase("--help");
+    if (command != "serve") options.erase("--namespace");
+    // An option of the command is a paragraph of its own; one that is only mentioned is not.
+    EXPECT_EQ(matches(page.at(command), "\\.TP\n\\.BR?.* ?(--[a-z-]+)"), options) << command;
+  }
+}
+
+TEST(ManPage, HasTheExitCodesOfTheHelp) {
+  const auto page = sections("berth.8");
+  const std::string in_help = help_part("Exit status:");
+  const std::string as_table = std::regex_replace(in_help, std::regex("(^|\n)  ([0-9]+) +"), "$1$2\t");
+  EXPECT_GT(in_help.size(), 100U);
+  EXPECT_NE(page.at("EXIT STATUS").find(as_table), std::string::npos) << as_table;
+}
+
+TEST(ManPage, HasEveryKeyOfTheConfiguration) {
+  const auto page = sections("berth.toml.5");
+  const auto keys_of = [](const std::vector<std::string_view>& keys) { return Words(keys.begin(), keys.end()); };
+  EXPECT_EQ(matches(page.at("[share.NAME]"), "\\.TP\n\\.B ([a-z_]+)"), keys_of(config::share_keys()));
+  EXPECT_EQ(matches(page.at("[berth]"), "(?:\n|^)\\.BR? ([a-z_]+)"), keys_of(config::daemon_keys()));
+}
+
+TEST(ManPage, HasAnExampleThatIsAConfiguration) {
+  std::string example = sections("berth.toml.5").at("EXAMPLE");
+  example = std::regex_replace(example, std::regex("\\.(nf|fi)\n"), "");
+  // A group that is on every machine.
+  example = std::regex_replace(example, std::regex("\"disk\""), "0");
+  Stage stage;
+  const std::string path = stage.root() + "/berth.toml";
+  stage.write_file(path, example);
+  const auto configuration = config::load(path);
+  ASSERT_TRUE(configuration) << configuration.error().message();
+  EXPECT_EQ(configuration->catalog.shares().size(), 3U);
+}
+
+}  // namespace
+}  // namespace berth::test
