@@ -80,7 +80,7 @@ void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Leas
   if (!lease) return answer(std::move(done), fail(lease.error()));
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   Record& record = record_of(share);
-  const std::string who = quote(attachment.instance) + " " + quote(attachment.volume);
+  const std::string who = attachment.instance + "/" + attachment.volume;
   if (record.attachments.size() >= setup_.max_attachments_per_share && !record.attachments.contains(attachment)) {
     return answer(std::move(done), fail(ENOSPC));
   }
@@ -97,7 +97,7 @@ void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallb
     return answer(std::move(done), fail(ENOENT, "no such attachment"));
   }
   record.attachments.erase(attachment);
-  tell(record, Event::Kind::kDetached, 0, {}, quote(attachment.instance) + " " + quote(attachment.volume));
+  tell(record, Event::Kind::kDetached, 0, {}, attachment.instance + "/" + attachment.volume);
   answer(std::move(done), {});
 }
 

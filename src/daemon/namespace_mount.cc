@@ -28,12 +28,18 @@ constexpr std::chrono::seconds kProbePatience{3};
 
 enum class Life { kDead, kAlive, kSilent };
 
-/// Asks the namespace at `directory` for a sign of life, in a process of its own: the call may never come back.
+/// Asks the namespace at `directory` for a sign of life, in a process of its own: the call may never come back. It asks
+/// for a name that nobody has asked for, because the kernel answers what it remembers without the daemon.
 Result<Life> probe(const std::string& directory) {
-  sys::Process stat = TRY(sys::Process::start({"stat", "--format=%i", "--", directory + "/."}));
+  const std::string unknown =
+      directory + "/.probe-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count());
+  sys::Process stat = TRY(sys::Process::start({"stat", "--", unknown}));
   const Result<sys::ExitStatus> status = stat.wait(std::chrono::steady_clock::now() + kProbePatience);
   if (!status) return Life::kSilent;
-  return status->success() ? Life::kAlive : Life::kDead;
+  const std::string said = stat.output();
+  const bool dead = said.find(errno_text(ENOTCONN)) != std::string::npos ||
+                    said.find(errno_text(ECONNABORTED)) != std::string::npos;
+  return dead ? Life::kDead : Life::kAlive;
 }
 
 /// Takes stale namespaces off. Errors: EBUSY when one is alive.

@@ -47,7 +47,7 @@ void log_event(const manager::Event& event) {
   std::string line = "share " + quote(event.share) + ": " + to_string(event.kind);
   if (event.attempt > 0) line += ", attempt " + std::to_string(event.attempt);
   if (event.took.count() > 0) line += ", took " + format_duration(event.took);
-  if (!event.reason.empty()) line += ": " + escape(event.reason);
+  if (!event.reason.empty()) line += ", " + quote(event.reason);
   switch (event.kind) {
     case manager::Event::Kind::kMountFailed:
     case manager::Event::Kind::kUnmountFailed:
