@@ -172,7 +172,10 @@ std::string render_error(const std::optional<FailureView>& failure) {
   lines.add("error", prose(failure->story.empty() ? errno_text(failure->code) : failure->story));
   for (const std::string_view line : split(failure->output, '\n')) {
     const std::size_t last = line.find_last_not_of(" \t\r");
-    if (last != std::string_view::npos) lines.add("stderr", prose(line.substr(0, last + 1)));
+    if (last == std::string_view::npos) continue;
+    const std::string_view said = line.substr(0, last + 1);
+    // Where a system call failed, its story may be all the output there is.
+    if (said != failure->story) lines.add("stderr", prose(said));
   }
   return std::move(lines).take();
 }

@@ -46,6 +46,14 @@ TEST(RenderError, LeavesOutWhatIsNotKnown) {
             "error:    Invalid argument\n");
 }
 
+TEST(RenderError, SaysTheSameOnlyOnce) {
+  EXPECT_EQ(render_error(
+                FailureView{.when = kMoment, .code = EINVAL, .story = "no such device", .output = "no such device\n"}),
+            "when:     2026-11-21T00:51:13.123Z\n"
+            "errno:    EINVAL (Invalid argument)\n"
+            "error:    no such device\n");
+}
+
 TEST(LastWords, AreTheProgramsOwnWhereItSaidSome) { EXPECT_EQ(last_words(render_error(failure())), "last line"); }
 
 TEST(LastWords, AreTheStoryWhereNoProgramRan) {
