@@ -20,6 +20,8 @@ void Mistakes::add(std::uint32_t line, std::string message) {
   if (++count_ <= kMaxKept) mistakes_.push_back({files_.size() - 1, line, std::move(message)});
 }
 
+bool Mistakes::full() const noexcept { return count_ >= kMaxKept; }
+
 Error Mistakes::error() const {
   std::vector<const Mistake*> sorted;
   for (const Mistake& mistake : mistakes_) sorted.push_back(&mistake);

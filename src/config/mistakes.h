@@ -20,6 +20,8 @@ class Mistakes {
   [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
   [[nodiscard]] std::size_t count() const noexcept { return count_; }
   [[nodiscard]] const std::string& file() const noexcept { return files_.back(); }
+  /// So many that what follows is only counted, and need not be put into words.
+  [[nodiscard]] bool full() const noexcept;
   /// EINVAL with one line a mistake, "FILE:LINE: message", in the order of the files and their lines.
   [[nodiscard]] Error error() const;
 

@@ -249,6 +249,10 @@ void Section::word(std::string_view key, std::size_t& target, const std::vector<
 void Section::reject_unknown(const std::function<std::string(std::string_view, const toml::node&)>& advice) {
   for (const auto& [key, value] : table_) {
     if (std::find(known_.begin(), known_.end(), key.str()) != known_.end()) continue;
+    if (mistakes_.full()) {
+      mistakes_.add(0, "");
+      continue;
+    }
     std::string end = advice ? advice(key.str(), value) : "";
     if (end.empty()) end = suggestion(key.str(), known_);
     mistakes_.add(key.source().begin.line, "unknown key " + shown(key.str()) + " in " + label_ + end);
