@@ -49,13 +49,24 @@ bool is_hostile(char32_t code) noexcept {
 
 void append_escape(std::string& to, char c) {
   switch (c) {
-    case '\n': to += "\\n"; break;
-    case '\t': to += "\\t"; break;
-    case '\r': to += "\\r"; break;
-    case '"': to += "\\\""; break;
-    case '\\': to += "\\\\"; break;
+    case '\n':
+      to += "\\n";
+      break;
+    case '\t':
+      to += "\\t";
+      break;
+    case '\r':
+      to += "\\r";
+      break;
+    case '"':
+      to += "\\\"";
+      break;
+    case '\\':
+      to += "\\\\";
+      break;
     // Octal: three digits always end it, while a hexadecimal escape of C would swallow digits that follow.
-    default: fmt::format_to(std::back_inserter(to), "\\{:03o}", static_cast<std::uint8_t>(c));
+    default:
+      fmt::format_to(std::back_inserter(to), "\\{:03o}", static_cast<std::uint8_t>(c));
   }
 }
 
@@ -76,8 +87,7 @@ std::string escape_all(std::string_view raw, bool escape_space) {
 }
 
 bool is_plain(std::string_view argument) noexcept {
-  constexpr std::string_view kPlain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
   return !argument.empty() && argument.find_first_not_of(kPlain) == std::string_view::npos;
 }
 

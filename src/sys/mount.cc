@@ -143,7 +143,8 @@ Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::ui
 
   struct loop_config config {};
   config.fd = static_cast<unsigned>(file->get());
-  config.info.lo_flags = static_cast<unsigned>(read_only ? LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY : LO_FLAGS_AUTOCLEAR);
+  config.info.lo_flags =
+      static_cast<unsigned>(read_only ? LO_FLAGS_AUTOCLEAR | LO_FLAGS_READ_ONLY : LO_FLAGS_AUTOCLEAR);
   config.info.lo_offset = offset;
   config.info.lo_sizelimit = size_limit;
   // For losetup(8) only; a longer path is cut.

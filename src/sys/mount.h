@@ -13,12 +13,12 @@ namespace berth::sys {
 
 /// A mount(8)-style option string, sorted into what each system call wants.
 struct MountOptions {
-  std::uint64_t attributes = 0;  ///< MOUNT_ATTR_* for fsmount(2), mount_setattr(2)
+  std::uint64_t attributes = 0;        ///< MOUNT_ATTR_* for fsmount(2), mount_setattr(2)
   std::uint64_t attributes_clear = 0;  ///< what "suid", "dev", "exec", "rw" take back
   std::vector<std::pair<std::string, std::optional<std::string>>> parameters;  ///< for fsconfig(2), in order
-  bool read_only = false;        ///< "ro": of the file system as well as of the mount
-  bool recursive_bind = false;   ///< "rbind"
-  bool loop = false;             ///< "loop"
+  bool read_only = false;                              ///< "ro": of the file system as well as of the mount
+  bool recursive_bind = false;                         ///< "rbind"
+  bool loop = false;                                   ///< "loop"
   std::uint64_t loop_offset = 0, loop_size_limit = 0;  ///< "offset=", "sizelimit=", bytes (K, M, G suffixes)
 };
 
@@ -48,7 +48,8 @@ struct LoopDevice {
 };
 /// Attaches `image` by LOOP_CTL_GET_FREE and LOOP_CONFIGURE (Linux 5.8); tries again when another process took the
 /// device first.
-Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::uint64_t offset, std::uint64_t size_limit);
+Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::uint64_t offset,
+                               std::uint64_t size_limit);
 
 /// The kernel's id of the mount that `fd` is in (statx STATX_MNT_ID, Linux 5.8); asks no server.
 Result<std::uint64_t> mount_id(int fd) noexcept;

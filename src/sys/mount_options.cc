@@ -40,8 +40,8 @@ constexpr std::array kAttributeWords{
 
 // mount(8), "Filesystem-independent mount options" that no system call sees, and what libmount drops for the kernel.
 constexpr std::array<std::string_view, 19> kUserSpaceWords{
-    "defaults", "_netdev", "nofail", "auto",  "noauto", "user",   "nouser", "users",   "nousers", "owner",
-    "noowner",  "group",   "nogroup", "silent", "loud",  "comment", "uhelper", "helper", "pamconsole"};
+    "defaults", "_netdev", "nofail",  "auto",   "noauto", "user",    "nouser",  "users",  "nousers",   "owner",
+    "noowner",  "group",   "nogroup", "silent", "loud",   "comment", "uhelper", "helper", "pamconsole"};
 
 bool is_for_user_space(std::string_view key) {
   if (key.starts_with("x-") || key.starts_with("X-")) return true;

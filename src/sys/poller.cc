@@ -4,9 +4,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
+
+#include "src/sys/time_left.h"
 
 namespace berth::sys {
 namespace {
@@ -15,7 +16,7 @@ constexpr std::uint64_t kWakeTag = ~std::uint64_t{0};
 constexpr int kMostAtOnce = 64;
 
 timespec time_until(TimePoint deadline) noexcept {
-  const auto left = std::max(deadline - std::chrono::steady_clock::now(), Duration::zero());
+  const Duration left = time_left(deadline);
   const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
   return {.tv_sec = seconds.count(), .tv_nsec = std::chrono::nanoseconds(left - seconds).count()};
 }

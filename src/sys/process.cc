@@ -14,15 +14,17 @@
 
 #include "src/base/text.h"
 #include "src/sys/children.h"
+#include "src/sys/identity.h"
 #include "src/sys/program_output.h"
 #include "src/sys/spawn_program.h"
+#include "src/sys/time_left.h"
 
 namespace berth::sys {
 namespace {
 
 int poll_timeout(TimePoint deadline) noexcept {
   // Rounded up, so that a wait does not spin in its last millisecond.
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time_left(deadline));
   return static_cast<int>(std::clamp<std::chrono::milliseconds::rep>(left.count(), 0, INT_MAX));
 }
 
@@ -115,9 +117,12 @@ int Process::pidfd() const noexcept { return state_->pidfd.get(); }
 Result<ExitStatus> Process::wait(TimePoint deadline, int cancel_fd) {
   if (state_->status) return *state_->status;
   switch (state_->await(deadline, cancel_fd)) {
-    case State::Awaited::kEnded: break;
-    case State::Awaited::kDeadline: return fail(ETIMEDOUT);
-    case State::Awaited::kCancelled: return fail(ECANCELED);
+    case State::Awaited::kEnded:
+      break;
+    case State::Awaited::kDeadline:
+      return fail(ETIMEDOUT);
+    case State::Awaited::kCancelled:
+      return fail(ECANCELED);
   }
   state_->output->read_available();
   return state_->collect();
@@ -132,6 +137,7 @@ Result<> Process::read_in_background() { return sys::read_in_background(state_->
 
 ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   if (state_->status) return *state_->status;
+  const AsDaemon as_daemon;  // who may signal a program that changed its user
   // The number cannot be another process's: the program is not collected yet.
   if (!passed(grace_deadline)) {
     state_->signal_group(SIGTERM);

@@ -1,0 +1,166 @@
+#include "src/log/log.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pty.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <string>
+
+#include "src/base/unique_fd.h"
+
+namespace berth::log {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+
+/// Standard error goes elsewhere for a scope, and the logger with it.
+class Redirected {
+ public:
+  explicit Redirected(int fd, Level threshold = Level::kInfo) : before_(::dup(STDERR_FILENO)) {
+    ::dup2(fd, STDERR_FILENO);
+    start(threshold);
+  }
+  Redirected(const Redirected&) = delete;
+  Redirected& operator=(const Redirected&) = delete;
+  ~Redirected() { ::dup2(before_.get(), STDERR_FILENO); }
+
+ private:
+  UniqueFd before_;
+};
+
+class Log : public ::testing::Test {
+ protected:
+  Log() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC | O_NONBLOCK) != 0) std::abort();
+    read_ = UniqueFd(ends[0]);
+    write_ = UniqueFd(ends[1]);
+    ::unsetenv("JOURNAL_STREAM");
+    ::unsetenv("NO_COLOR");
+    ::setenv("TERM", "xterm", 1);
+  }
+  ~Log() override {
+    ::unsetenv("JOURNAL_STREAM");
+    ::unsetenv("NO_COLOR");
+    start(Level::kInfo);
+  }
+
+  static std::string read_from(int fd) {
+    std::array<char, 4096> buffer{};
+    const ssize_t count = ::read(fd, buffer.data(), buffer.size());
+    return {buffer.data(), static_cast<std::size_t>(std::max<ssize_t>(count, 0))};
+  }
+  std::string written() { return read_from(read_.get()); }
+
+  UniqueFd read_;
+  UniqueFd write_;
+};
+
+TEST_F(Log, LinesHaveTimeAndLevel) {
+  {
+    const Redirected redirected(write_.get());
+    info("share {} mounted", "media");
+    warning("careful");
+  }
+  EXPECT_THAT(written(), MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\\.[0-9]{3}Z info  share media mounted\n"
+                                      "[0-9]{4}-[^ ]* warn  careful\n"));
+}
+
+TEST_F(Log, BelowTheThresholdNothingIsWritten) {
+  {
+    const Redirected redirected(write_.get(), Level::kWarning);
+    EXPECT_FALSE(enabled(Level::kInfo));
+    EXPECT_TRUE(enabled(Level::kWarning));
+    info("quiet");
+    error("loud");
+  }
+  const std::string lines = written();
+  EXPECT_THAT(lines, Not(HasSubstr("quiet")));
+  EXPECT_THAT(lines, HasSubstr("error loud\n"));
+}
+
+TEST_F(Log, TheJournalGetsPriorities) {
+  struct stat pipe {};
+  ASSERT_EQ(::fstat(write_.get(), &pipe), 0);
+  ::setenv("JOURNAL_STREAM", (std::to_string(pipe.st_dev) + ":" + std::to_string(pipe.st_ino)).c_str(), 1);
+  {
+    const Redirected redirected(write_.get(), Level::kDebug);
+    debug("d");
+    info("i");
+    warning("w");
+    error("first\nsecond\n");
+  }
+  EXPECT_EQ(written(), "<7>d\n<6>i\n<4>w\n<3>first\n<3>second\n");
+}
+
+TEST_F(Log, AnInheritedJournalStreamIsNotBelieved) {
+  ::setenv("JOURNAL_STREAM", "8:1", 1);
+  {
+    const Redirected redirected(write_.get());
+    info("i");
+  }
+  EXPECT_THAT(written(), HasSubstr("Z info  i\n"));
+}
+
+TEST_F(Log, FurtherLinesOfAMessageAreNoMessages) {
+  {
+    const Redirected redirected(write_.get());
+    info("first\n2026-01-01T00:00:00.000Z error forged");
+  }
+  EXPECT_THAT(written(), HasSubstr("first\n    2026-01-01T00:00:00.000Z error forged\n"));
+}
+
+TEST_F(Log, BracesInAMessageAreText) {
+  {
+    const Redirected redirected(write_.get());
+    write(Level::kInfo, "{} {0} {x");
+  }
+  EXPECT_THAT(written(), HasSubstr("{} {0} {x\n"));
+}
+
+class LogOnATerminal : public Log {
+ protected:
+  LogOnATerminal() {
+    int master = -1;
+    int slave = -1;
+    if (::openpty(&master, &slave, nullptr, nullptr, nullptr) != 0) std::abort();
+    master_ = UniqueFd(master);
+    slave_ = UniqueFd(slave);
+  }
+  std::string shown() {
+    {
+      const Redirected redirected(slave_.get());
+      error("bad");
+    }
+    return read_from(master_.get());
+  }
+
+  UniqueFd master_;
+  UniqueFd slave_;
+};
+
+TEST_F(LogOnATerminal, TheLevelIsColoured) {
+  const std::string line = shown();
+  EXPECT_THAT(line, HasSubstr("\033["));
+  EXPECT_THAT(line, HasSubstr(" bad\r\n")) << "the message itself is not";
+}
+
+TEST_F(LogOnATerminal, NoColorIsRespected) {
+  ::setenv("NO_COLOR", "1", 1);
+  EXPECT_THAT(shown(), Not(HasSubstr("\033")));
+}
+
+TEST_F(LogOnATerminal, ADumbTerminalGetsNoColours) {
+  ::setenv("TERM", "dumb", 1);
+  EXPECT_THAT(shown(), Not(HasSubstr("\033")));
+}
+
+}  // namespace
+}  // namespace berth::log
