@@ -328,7 +328,25 @@ TEST_F(SshfsTest, UnmountCommandEndsIt) {
   EXPECT_TRUE(unmount(share, *mounted));
 }
 
-class CommandTest : public BackendsTest {};
+class CommandTest : public BackendsTest {
+ protected:
+  /// Mounts, and gives the attempt up as soon as `ready` exists.
+  tl::expected<RealMount, manager::AttemptFailure> mount_until(const manager::ShareSpec& share,
+                                                               const std::string& ready) {
+    const UniqueFd cancel(::eventfd(0, EFD_CLOEXEC));
+    Attempt cancelled = attempt();
+    cancelled.cancel_fd = cancel.get();
+    std::thread canceller([&] {
+      while (::access(ready.c_str(), F_OK) != 0 && std::chrono::steady_clock::now() < cancelled.deadline) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+      ::eventfd_write(cancel.get(), 1);
+    });
+    auto mounted = mount(share, cancelled);
+    canceller.join();
+    return mounted;
+  }
+};
 
 TEST_F(CommandTest, PlaceholdersAreReplacedOnceInsideElements) {
   EXPECT_EQ(manager::expand_command({"p", "--at={mountpoint}", "{source}:{source}", "{other}", "{source"},
@@ -400,37 +418,30 @@ TEST_F(CommandTest, ProgramThatIsNotThereIsNamed) {
 TEST_F(CommandTest, ProgramThatHangsIsEndedAtTheDeadlineWithAllItStarted) {
   script("child", "sleep 1000\n");
   const auto mounted =
-      mount(spec(command({script("hangs", path("child") + " & echo 'still trying'; wait\n"), "{mountpoint}"})),
-            soon(attempt()));
+      mount(spec(command({script("hangs", path("child") + " & wait\n"), "{mountpoint}"})), soon(attempt()));
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT);
+  EXPECT_EQ(processes(), std::vector<pid_t>());
+}
+
+TEST_F(CommandTest, AttemptIsGivenUpWhenCancelled) {
+  script("child", "touch \"$1\"; sleep 1000\n");
+  const auto share = spec(command(
+      {script("hangs", "echo 'still trying'; " + path("child") + " \"$2\" & wait\n"), "{mountpoint}", path("ready")}));
+  const auto mounted = mount_until(share, path("ready"));
+  ASSERT_FALSE(mounted);
+  EXPECT_EQ(mounted.error().error.code(), ECANCELED) << told(mounted);
+  EXPECT_EQ(mounted.error().exit, "signal 15 (Terminated)");
   EXPECT_NE(mounted.error().output.find("still trying"), std::string::npos) << told(mounted);
   EXPECT_EQ(processes(), std::vector<pid_t>());
 }
 
 TEST_F(CommandTest, ProgramThatIgnoresTermIsKilled) {
-  const auto mounted =
-      mount(spec(command({script("stubborn", "trap '' TERM; while :; do sleep 1000; done\n"), "{mountpoint}"})),
-            soon(attempt()));
+  const auto share = spec(command({script("stubborn", "trap '' TERM; touch \"$2\"; while :; do sleep 1000; done\n"),
+                                   "{mountpoint}", path("ready")}));
+  const auto mounted = mount_until(share, path("ready"));
   ASSERT_FALSE(mounted);
-  EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT);
-  EXPECT_EQ(mounted.error().exit, "signal 9 (Killed)");
-  EXPECT_EQ(processes(), std::vector<pid_t>());
-}
-
-TEST_F(CommandTest, AttemptIsGivenUpWhenCancelled) {
-  const UniqueFd cancel(::eventfd(0, EFD_CLOEXEC));
-  Attempt cancelled = attempt();
-  cancelled.cancel_fd = cancel.get();
-  const auto share = spec(command({script("hangs", "sleep 1000 & wait\n"), "{mountpoint}"}));
-  std::thread canceller([&] {
-    while (processes().empty()) std::this_thread::yield();
-    ::eventfd_write(cancel.get(), 1);
-  });
-  const auto mounted = mount(share, cancelled);
-  canceller.join();
-  ASSERT_FALSE(mounted);
-  EXPECT_EQ(mounted.error().error.code(), ECANCELED) << told(mounted);
+  EXPECT_EQ(mounted.error().exit, "signal 9 (Killed)") << told(mounted);
   EXPECT_EQ(processes(), std::vector<pid_t>());
 }
 
