@@ -61,7 +61,10 @@ void Manager::mount(Share& share, DoneCallback done) {
   core_->post([core = core_.get(), &share, done = std::move(done)]() mutable {
     core->happen(share, life_cycle::RetryWanted{});
     core->park(share, core->next_waiter(), [done = std::move(done)](Result<Lease> lease) mutable {
-      done(lease ? Result<>() : Result<>(fail(lease.error())));
+      if (!lease) return done(fail(lease.error()));
+      // Given back before the answer: who was told that it is mounted may ask for it to be unmounted at once.
+      *lease = Lease();
+      done({});
     });
   });
 }
