@@ -57,6 +57,7 @@ void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
   const auto tell = [core = core_.get(), node](const Visit& visit, Reply to) {
     const Result<struct stat> attributes = core->tree.attributes(visit, node);
     if (!attributes) return core->refuse(visit, std::move(to), attributes.error());
+    visit.leave();
     std::move(to).attributes(*attributes, visit.share.attributes_valid());
   };
   if (handle != nullptr) {
@@ -75,6 +76,7 @@ void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, i
   const auto set = [core = core_.get(), node, attributes, to_set](const Visit& visit, const Handle* open, Reply to) {
     const Result<struct stat> after = core->tree.set_attributes(visit, node, attributes, to_set, open);
     if (!after) return core->refuse(visit, std::move(to), after.error());
+    visit.leave();
     std::move(to).attributes(*after, visit.share.attributes_valid());
   };
   if (handle != nullptr) {
@@ -93,6 +95,7 @@ void ShareFs::readlink(Reply reply, NodeId node) {
   core_->visit(std::move(reply), node, Core::Intent::kLook, [core = core_.get(), node](const Visit& visit, Reply to) {
     const Result<std::string> target = core->tree.read_link(visit, node);
     if (!target) return core->refuse(visit, std::move(to), target.error());
+    visit.leave();
     std::move(to).link_target(target->c_str());
   });
 }
@@ -101,6 +104,7 @@ void ShareFs::statfs(Reply reply, NodeId node) {
   core_->visit(std::move(reply), node, Core::Intent::kLook, [core = core_.get(), node](const Visit& visit, Reply to) {
     const Result<struct statvfs> statistics = core->tree.statistics(visit, node);
     if (!statistics) return core->refuse(visit, std::move(to), statistics.error());
+    visit.leave();
     std::move(to).statistics(*statistics);
   });
 }

@@ -38,20 +38,20 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
     if (id != 0) manager.interrupt(share.share(), id);
   });
   sys::become_daemon();  // threads that are started for the mount inherit who this one is
-  const manager::WaiterId id =
-      manager.lease(share.share(),
-                    [this, &share, reply = std::move(reply), work = std::move(work)](
-                        Result<manager::Lease> lease) mutable { finish_parked(share, lease, std::move(reply), work); });
+  const manager::WaiterId id = manager.lease(
+      share.share(),
+      [this, &share, reply = std::move(reply), work = std::move(work)](Result<manager::Lease> lease) mutable {
+        finish_parked(share, std::move(lease), std::move(reply), work);
+      });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
 }
 
 /// On a pool thread, which goes on as the daemon.
-void ShareFs::Core::finish_parked(KnownShare& share, const Result<manager::Lease>& lease, Reply reply,
-                                  Work& work) noexcept {
+void ShareFs::Core::finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept {
   if (!lease) return std::move(reply).error(lease.error());
   LastWall wall(reply.request());
   try {
-    perform(share, *lease, std::move(reply), work);
+    perform(share, *std::move(lease), std::move(reply), work);
   } catch (...) {
     wall.answer_exception();
   }
@@ -65,6 +65,7 @@ void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) 
     const Result<struct statx> root = sys::stat_at(visit.lease.root(), "", STATX_TYPE);
     if (!root && root.error().code() == ENOTCONN) manager.report_lost(visit.share.share());
   }
+  visit.leave();
   std::move(reply).error(error);
 }
 
@@ -83,16 +84,19 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
 
 void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<Entry>& entry) {
   if (!entry) return refuse(visit, std::move(reply), entry.error());
+  visit.leave();
   if (!std::move(reply).entry(*entry) && entry->node != 0) nodes.forget(entry->node, 1);
 }
 
 void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<>& result) {
   if (!result) return refuse(visit, std::move(reply), result.error());
+  visit.leave();
   std::move(reply).error(0);
 }
 
 void ShareFs::Core::answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<std::uint64_t>& handle) {
   if (!handle) return refuse(visit, std::move(reply), handle.error());
+  visit.leave();
   if (!std::move(reply).opened({.handle = *handle})) tree.close(*handle, node);
 }
 

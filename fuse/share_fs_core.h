@@ -34,8 +34,8 @@ class ShareFs::Core {
     if (const Result<> admitted = admit(share->policy(), caller, intent == Intent::kChange); !admitted) {
       return std::move(reply).error(admitted.error());
     }
-    if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
-      return perform(*share, *lease, std::move(reply), work);
+    if (std::optional<manager::Lease> lease = share->share().try_lease()) {
+      return perform(*share, *std::move(lease), std::move(reply), work);
     }
     park(*share, std::move(reply), std::move(work));
   }
@@ -48,6 +48,8 @@ class ShareFs::Core {
     const Visit visit{*shares.find(handle->share), handle->lease, reply.caller()};
     work(visit, *handle, std::move(reply));
   }
+
+  // What answers leaves the share first (Visit::leave).
 
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
   void refuse(const Visit& visit, Reply reply, const Error& error);
@@ -76,13 +78,13 @@ class ShareFs::Core {
   using Work = UniqueFunction<void(const Visit&, Reply)>;
 
   template <typename W>
-  void perform(KnownShare& share, const manager::Lease& lease, Reply reply, W& work) {
-    const Visit visit{share, lease, reply.caller()};
+  void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {
+    const Visit visit{share, lease, reply.caller(), &lease};
     if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
   }
   void park(KnownShare& share, Reply reply, Work work);
-  void finish_parked(KnownShare& share, const Result<manager::Lease>& lease, Reply reply, Work& work) noexcept;
+  void finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept;
 };
 
 }  // namespace berth::fuse

@@ -35,6 +35,7 @@ void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, 
       [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit, Reply to) {
         const auto created = core->tree.create(visit, parent, name.c_str(), mode, flags);
         if (!created) return core->refuse(visit, std::move(to), created.error());
+        visit.leave();
         if (std::move(to).created(created->entry, {.handle = created->handle})) return;
         core->tree.close(created->handle, created->entry.node);
         core->nodes.forget(created->entry.node, 1);

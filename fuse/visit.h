@@ -9,12 +9,18 @@
 
 namespace berth::fuse {
 
-/// One request inside a mounted share: where, and for whom. The lease outlives it.
+/// One request inside a mounted share: where, and for whom.
 struct Visit {
   KnownShare& share;
-  const manager::Lease& lease;
+  const manager::Lease& lease;  ///< of the request, or of the open file that it is about; outlives this
   const sys::Identity caller;
+  manager::Lease* own = nullptr;  ///< `lease`, where it is the request's own
   const std::uint32_t mount_generation = share.share().mount_generation();
+
+  /// Gives the request's own lease back, before the answer: who was answered may want to unmount next.
+  void leave() const noexcept {
+    if (own != nullptr) *own = {};
+  }
 
   /// The calling thread is the caller from here on; right before the real file system is touched.
   /// Errors: EOVERFLOW for a caller who has no user id here (an idmapped mount).

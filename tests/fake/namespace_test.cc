@@ -63,7 +63,7 @@ TEST_F(NamespaceTest, ListsThousandsOfSharesOverAllPages) {
   std::set<std::string> expected;
   for (int i = 0; i < 5000; ++i) {
     expected.insert("share" + std::to_string(i));
-    add_share("share" + std::to_string(i));
+    add_share("share" + std::to_string(i), {}, "/");
   }
   start();
   for (const bool plus : {false, true}) {

@@ -145,6 +145,22 @@ TEST_F(ShareFsTest, FollowsItsOwnRenames) {
   EXPECT_EQ(kernel().read_file(file), "hello");
 }
 
+TEST_F(ShareFsTest, LeavesTheShareBeforeItAnswers) {
+  add_share("a");
+  write_real("a/file", "hello");
+  start();
+  const NodeId root = node("a");
+  const NodeId file = node("a/file");
+  for (int i = 0; i < 200; ++i) {
+    EXPECT_EQ(kernel().lookup(root, "file").error, 0);
+    ASSERT_EQ(manager_->find("a")->users(), 0U);
+    EXPECT_EQ(kernel().getattr(file).error, 0);
+    ASSERT_EQ(manager_->find("a")->users(), 0U);
+    EXPECT_EQ(kernel().getattr(root).error, 0);
+    ASSERT_EQ(manager_->find("a")->users(), 0U);
+  }
+}
+
 TEST_F(ShareFsTest, CountsWhoHasSomethingOpenAndStaysMountedForThem) {
   add_share("a");
   std::filesystem::create_directories(real("a/directory"));

@@ -18,12 +18,12 @@ NoControl no_control;
 
 }  // namespace
 
-void SharesTest::add_share(const std::string& name, const manager::SharePolicy& policy) {
-  std::filesystem::create_directories(real(name));
+void SharesTest::add_share(const std::string& name, const manager::SharePolicy& policy, const std::string& source) {
+  if (source.empty()) std::filesystem::create_directories(real(name));
   manager::ShareFields fields;
   fields.name = name;
   fields.type = "dir";
-  fields.sources = {real(name)};
+  fields.sources = {source.empty() ? real(name) : source};
   fields.policy = policy;
   auto spec = manager::ShareSpec::make(std::move(fields));
   ASSERT_TRUE(spec) << spec.error().message();

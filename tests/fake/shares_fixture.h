@@ -53,8 +53,8 @@ class TestBackend final : public manager::Backend {
 /// the kernel was told is forgotten, and nothing may be left.
 class SharesTest : public ::testing::Test {
  protected:
-  /// A share of the directory `name` below the scratch directory (made, '/' and all).
-  void add_share(const std::string& name, const manager::SharePolicy& policy = {});
+  /// A share of `source`; "": of the directory `name` below the scratch directory (made, '/' and all).
+  void add_share(const std::string& name, const manager::SharePolicy& policy = {}, const std::string& source = "");
   void start();
   void TearDown() override;
 
