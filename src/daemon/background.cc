@@ -18,7 +18,6 @@ Result<std::optional<int>> Background::split() {
   const pid_t child = ::fork();
   if (child < 0) return fail(Error::last().within("cannot go to the background"));
   if (child == 0) {
-    ::setsid();
     caller_ = std::move(to_caller);
     return std::nullopt;
   }
@@ -36,6 +35,7 @@ Result<std::optional<int>> Background::split() {
 
 void Background::ready() noexcept {
   if (!caller_) return;
+  ::setsid();
   const UniqueFd nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (nowhere) {
     ::dup2(nowhere.get(), STDIN_FILENO);

@@ -14,11 +14,14 @@ class Background {
   Background() noexcept = default;
 
   /// Splits the process. In the caller's it blocks until the child is ready or has ended and gives the exit code: 0 when
-  /// ready. In the child, which has a session of its own, it gives nothing. Call it with one thread.
+  /// ready. In the child it gives nothing. Call it with one thread.
   Result<std::optional<int>> split();
 
-  /// The namespace is ready: lets the caller's process return, and lets go of its terminal. Standard error stays where it
-  /// is only if it is the journal (systemd.exec(5), JOURNAL_STREAM).
+  /// The namespace is ready: lets the caller's process return, takes a session of its own, and lets go of the terminal.
+  /// Standard error stays where it is only if it is the journal (systemd.exec(5), JOURNAL_STREAM).
+  ///
+  /// Not sooner: on an automount point only processes of the automounter's process group may walk to the directory while
+  /// it is being mounted (linux/fs/autofs/root.c, autofs_d_manage()); all others wait for the mount.
   void ready() noexcept;
 
  private:

@@ -26,6 +26,21 @@ namespace {
 /// How long a namespace that is there may take to show that it lives.
 constexpr std::chrono::seconds kProbePatience{3};
 
+/// STATX_MNT_ID_UNIQUE (Linux 6.8), newer than Debian 12's headers: a mount id that is never given out again. The old kind
+/// (STATX_MNT_ID) is, so soon that the next berth's namespace may well have it.
+constexpr unsigned kStatxMountIdUnique = 0x4000U;
+
+/// The id of the topmost mount at `directory`; asks no file system.
+Result<std::uint64_t> mount_id_at(const std::string& directory) {
+  for (const unsigned kind : {kStatxMountIdUnique, static_cast<unsigned>(STATX_MNT_ID)}) {
+    struct statx x {};
+    const int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+    if (::statx(AT_FDCWD, directory.c_str(), flags, kind, &x) != 0) return fail_errno();
+    if ((x.stx_mask & kind) != 0) return x.stx_mnt_id;
+  }
+  return fail(EOPNOTSUPP, "this kernel tells no mount ids (statx(2), Linux 5.8)");
+}
+
 enum class Life { kDead, kAlive, kSilent };
 
 /// Asks the namespace at `directory` for a sign of life, in a process of its own: the call may never come back. It asks
@@ -119,12 +134,13 @@ Result<std::uint64_t> mount_namespace(int device, const std::string& directory) 
   if (!there || there->type != kNamespaceType) {
     return fail(EBUSY, "the namespace at " + quote(directory) + " was covered by another mount at once");
   }
-  return there->id;
+  return mount_id_at(directory);
 }
 
 Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id) {
   const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
-  if (!there || there->id != mount_id) return false;
+  if (!there || there->type != kNamespaceType) return false;
+  if (TRY(mount_id_at(directory)) != mount_id) return false;
   if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
   if (errno == EINVAL) return false;  // somebody else was quicker
   if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(directory)));

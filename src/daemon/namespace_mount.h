@@ -22,7 +22,7 @@ Result<UniqueFd> open_fuse_device();
 Result<std::string> prepare_namespace_directory(const std::string& directory);
 
 /// Mounts the namespace that `device` will serve: allow_other and default_permissions, nosuid, nodev (mount.fuse3(8)).
-/// The result is the mount's id (mountinfo, proc(5)).
+/// The result is the mount's id (statx(2)): one that is never used again on Linux 6.8 and later.
 Result<std::uint64_t> mount_namespace(int device, const std::string& directory);
 
 /// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with its

@@ -10,8 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -87,8 +90,9 @@ class Keeper {
   int run(int signals) {
     for (;;) {
       std::array<pollfd, 2> ready{{{signals, POLLIN, 0}, {link_ended_ ? -1 : link_.fd(), POLLIN, 0}}};
-      if (::poll(ready.data(), ready.size(), -1) < 0) continue;
+      if (::poll(ready.data(), ready.size(), milliseconds_to_status()) < 0) continue;
       if (ready[1].revents != 0) on_message();
+      tell_status();
       if (ready[0].revents == 0) continue;
       signalfd_siginfo info{};
       if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
@@ -115,9 +119,21 @@ class Keeper {
       ::sd_notify(0, "READY=1");
       background_.ready();
     }
-    if (said.kind == Message::Kind::kReady || said.kind == Message::Kind::kCounts) {
-      ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(directory_).c_str(), said.shares, said.mounted);
-    }
+    counts_ = said;
+  }
+
+  /// At most once a second: the service manager need not hear of each mount, and a slow one must not hold us up.
+  [[nodiscard]] int milliseconds_to_status() const {
+    if (!counts_ || stopping_) return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_status_ - std::chrono::steady_clock::now());
+    return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+  }
+  void tell_status() {
+    if (milliseconds_to_status() != 0) return;
+    ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(directory_).c_str(), counts_->shares,
+                 counts_->mounted);
+    counts_.reset();
+    next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
   }
 
   void on_stop_signal(int signal) {
@@ -153,6 +169,8 @@ class Keeper {
   Background& background_;
   bool stopping_ = false;
   bool link_ended_ = false;
+  std::optional<Message> counts_;  ///< what the service manager has not been told yet
+  TimePoint next_status_{};
 };
 
 Result<UniqueFd> take_signals() {

@@ -97,6 +97,9 @@ class Server {
     TRY_VOID(sys::unshare_mount_namespace());
     // The copy of the namespace itself would keep the connection alive, and let us walk into ourselves.
     if (::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
+    // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once. Not sooner, as in
+    // Background::ready(); and not later, for what lies behind other automount points is to be mounted for us.
+    ::setsid();
     return sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes);
   }
 
@@ -257,8 +260,6 @@ class Server {
 }  // namespace
 
 int run_server(ServerSetup setup) {
-  // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once.
-  ::setsid();
   ::umask(0);
   ::unsetenv("NOTIFY_SOCKET");  // the keeper speaks for both, and no helper shall
   sigset_t all;
