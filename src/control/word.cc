@@ -31,6 +31,7 @@ std::string_view trim(std::string_view text) {
 
 std::string refusal(std::string_view word) {
   std::vector<std::string_view> candidates;
+  candidates.reserve(kWords.size());
   for (const auto& [name, value] : kWords) candidates.push_back(name);
   std::string story = word.empty() ? "nothing to do was written" : "unknown word " + quote(word.substr(0, kRepeated));
   const std::string_view meant = nearest(word.substr(0, kRepeated), candidates);
