@@ -144,6 +144,8 @@ Manager::Core::Record& Manager::Core::record_of(Share& share) {
 void Manager::Core::apply(Record& record, life_cycle::Step step) {
   if (step.state.index() != record.state.index()) record.since = clock_.wall_now();
   record.state = std::move(step.state);
+  // Before anybody is answered: who was told that a share is mounted must find it so. And after, for who waits no more.
+  publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
   schedule(record);
