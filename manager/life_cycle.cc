@@ -11,6 +11,9 @@ namespace {
 
 using Effects = std::vector<Effect>;
 
+/// The story, which says more than the errno that callers get; without one, the errno's words.
+std::string told(const Error& error) { return error.story().empty() ? error.message() : std::string(error.story()); }
+
 /// One step: what each state makes of each happening. A pair that is not named leaves the state as it is.
 class Stepper {
  public:
@@ -37,7 +40,7 @@ class Stepper {
     state.retry_at = now_ + backoff(state.attempt, 0);
     return {state,
             {ClearTimer{}, FailWaiters{overdue_error()},
-             Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, overdue_error().message()}}};
+             Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error())}}};
   }
   Step operator()(Mounting state, const UnmountWanted&) const {
     return {state, {AnswerUnmount{Error(EBUSY, "it is being mounted")}}};
@@ -139,7 +142,7 @@ class Stepper {
     }
     const TimePoint retry_at = now_ + backoff(state.attempt, ended.jitter);
     return {Failed{state.attempt, retry_at, ended.error},
-            {Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, ended.error.message()},
+            {Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(ended.error)},
              FailWaiters{ended.error}, SetTimer{retry_at}}};
   }
 
@@ -158,7 +161,7 @@ class Stepper {
 
   [[nodiscard]] Step still_mounted(const Error& error, Duration took) const {
     return {Mounted{now_},
-            {Tell{Event::Kind::kUnmountFailed, 0, took, error.message()}, OpenGate{}, AdmitWaiters{},
+            {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, OpenGate{}, AdmitWaiters{},
              AnswerUnmount{error}, SetTimer{now_ + std::max<Duration>(policy_.idle_timeout, kBusyRetry)}}};
   }
 

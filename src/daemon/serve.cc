@@ -20,12 +20,14 @@
 #include <optional>
 #include <string>
 
+#include "src/base/clock.h"
 #include "src/base/text.h"
 #include "src/daemon/background.h"
 #include "src/daemon/link.h"
 #include "src/daemon/namespace_mount.h"
 #include "src/daemon/server.h"
 #include "src/sys/file.h"
+#include "src/sys/memory.h"
 
 namespace berth::daemon {
 namespace {
@@ -209,6 +211,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
     (void)unmount_namespace(directory, mount_id);
     return fail(server.error());
   }
+  sys::release_idle_memory();
   const int code = Keeper(directory, mount_id, std::move(keepers_end), *server, background).run(signals.get());
   run_directory.remove();
   return code;
