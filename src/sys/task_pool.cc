@@ -35,7 +35,6 @@ struct TaskPool::State : std::enable_shared_from_this<TaskPool::State> {
   ConditionVariable task_done;  ///< or a thread ended
   std::deque<Task> queue BERTH_GUARDED_BY(mutex);
   std::size_t threads BERTH_GUARDED_BY(mutex) = 0;
-  std::size_t idle BERTH_GUARDED_BY(mutex) = 0;
   std::size_t running BERTH_GUARDED_BY(mutex) = 0;
   bool stopping BERTH_GUARDED_BY(mutex) = false;
   bool abandoned BERTH_GUARDED_BY(mutex) = false;
@@ -48,8 +47,8 @@ void TaskPool::State::submit(Task task) {
   {
     const MutexLock lock(mutex);
     queue.push_back(std::move(task));
-    // Idle threads count until they have taken a task, as the task counts as queued until then.
-    need_thread = queue.size() > idle && threads < max_threads;
+    // A thread that does not run a task is about to take one, be it only starting.
+    need_thread = queue.size() > threads - running && threads < max_threads;
     if (need_thread) ++threads;
   }
   if (need_thread) {
@@ -80,10 +79,8 @@ void TaskPool::State::start_worker() {
 bool TaskPool::State::take(Task& task, std::vector<std::thread>& to_join) {
   const auto deadline = std::chrono::steady_clock::now() + idle_time;
   const MutexLock lock(mutex);
-  ++idle;
   bool in_time = true;
   while (queue.empty() && !stopping && in_time) in_time = task_added.wait_until(mutex, deadline);
-  --idle;
   if (queue.empty()) {
     --threads;
     to_join = take_ended();
@@ -110,6 +107,7 @@ std::vector<std::thread> TaskPool::State::take_ended() {
 void TaskPool::State::run(Task& task) {
   task();
   task = Task();  // what it owned goes before it counts as done
+  become_daemon();
   {
     const MutexLock lock(mutex);
     --running;
@@ -120,10 +118,7 @@ void TaskPool::State::run(Task& task) {
 void TaskPool::State::work() {
   Task task;
   std::vector<std::thread> to_join;
-  while (take(task, to_join)) {
-    run(task);
-    become_daemon();
-  }
+  while (take(task, to_join)) run(task);
   task_done.notify_all();
   for (std::thread& thread : to_join) thread.join();
 }
