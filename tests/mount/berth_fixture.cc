@@ -1,7 +1,6 @@
 #include "tests/mount/berth_fixture.h"
 
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/mount.h>
@@ -42,15 +41,14 @@ const char* program() {
 Result<std::string> slurp(const std::string& path, std::size_t limit) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) return fail_errno();
-  std::string text(limit, '\0');
-  std::size_t size = 0;
-  while (size < limit) {
-    const ssize_t n = ::read(fd.get(), text.data() + size, limit - size);
+  std::string text;
+  char chunk[8192];
+  while (text.size() < limit) {
+    const ssize_t n = ::read(fd.get(), chunk, std::min(sizeof chunk, limit - text.size()));
     if (n < 0) return fail_errno();
     if (n == 0) break;
-    size += static_cast<std::size_t>(n);
+    text.append(chunk, static_cast<std::size_t>(n));
   }
-  text.resize(size);
   return text;
 }
 
@@ -102,17 +100,20 @@ std::size_t lines_of(const std::string& path) {
   return text ? static_cast<std::size_t>(std::count(text->begin(), text->end(), '\n')) : 0;
 }
 
-thread_local std::size_t directories_seen = 0;
-
-// Those below `top` that are of its own file system: what is mounted there is not looked into.
+// Those below `top` that are of its own file system: what is mounted there is counted, but not looked into.
 std::size_t directories_below(const std::string& top) {
-  directories_seen = 0;
-  const auto visit = [](const char*, const struct stat*, int type, struct FTW* at) {
-    if (type == FTW_D && at->level > 0) ++directories_seen;
-    return 0;
-  };
-  ::nftw(top.c_str(), visit, 16, FTW_PHYS | FTW_MOUNT);
-  return directories_seen;
+  struct stat own {};
+  if (::stat(top.c_str(), &own) != 0) return 0;
+  std::size_t count = 0;
+  std::error_code error;
+  auto at = std::filesystem::recursive_directory_iterator(top, error);
+  for (; !error && at != std::filesystem::recursive_directory_iterator(); at.increment(error)) {
+    struct stat seen {};
+    if (::lstat(at->path().c_str(), &seen) != 0 || !S_ISDIR(seen.st_mode)) continue;
+    ++count;
+    if (seen.st_dev != own.st_dev) at.disable_recursion_pending();
+  }
+  return count;
 }
 
 // Targets of mounts of this mount namespace at or below `top`.
@@ -268,7 +269,10 @@ Result<> BerthServer::wait_until_ready() {
     char message[4096];
     for (ssize_t n = 0; (n = ::recv(notify_.get(), message, sizeof message, 0)) > 0;) {
       const std::string_view text(message, static_cast<std::size_t>(n));
-      if (("\n" + std::string(text) + "\n").find("\nREADY=1\n") != std::string::npos) return {};
+      if (("\n" + std::string(text) + "\n").find("\nREADY=1\n") == std::string::npos) continue;
+      // Nobody would read what comes later, and a full socket makes the server wait.
+      notify_.reset();
+      return {};
     }
     if ((events[1].revents & POLLIN) != 0) {
       collect();
