@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "src/log/log.h"
+
 namespace berth::daemon {
 
 Result<std::optional<int>> Background::split() {
@@ -36,15 +38,18 @@ Result<std::optional<int>> Background::split() {
 void Background::ready() noexcept {
   if (!caller_) return;
   ::setsid();
-  const UniqueFd nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (nowhere) {
-    ::dup2(nowhere.get(), STDIN_FILENO);
-    ::dup2(nowhere.get(), STDOUT_FILENO);
-    if (std::getenv("JOURNAL_STREAM") == nullptr) ::dup2(nowhere.get(), STDERR_FILENO);
-  }
+  let_go_of_terminal();
   const char byte = 1;
   if (::write(caller_.get(), &byte, 1) < 0) {}  // the caller was killed meanwhile: nobody to tell
   caller_.reset();
+}
+
+void let_go_of_terminal() noexcept {
+  const UniqueFd nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!nowhere) return;
+  ::dup2(nowhere.get(), STDIN_FILENO);
+  ::dup2(nowhere.get(), STDOUT_FILENO);
+  if (!log::stderr_is_journal()) ::dup2(nowhere.get(), STDERR_FILENO);
 }
 
 }  // namespace berth::daemon

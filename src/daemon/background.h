@@ -18,7 +18,6 @@ class Background {
   Result<std::optional<int>> split();
 
   /// The namespace is ready: lets the caller's process return, takes a session of its own, and lets go of the terminal.
-  /// Standard error stays where it is only if it is the journal (systemd.exec(5), JOURNAL_STREAM).
   ///
   /// Not sooner: on an automount point only processes of the automounter's process group may walk to the directory while
   /// it is being mounted (linux/fs/autofs/root.c, autofs_d_manage()); all others wait for the mount.
@@ -27,5 +26,9 @@ class Background {
  private:
   UniqueFd caller_;
 };
+
+/// Standard input, output and error become /dev/null, so that nobody who reads them waits for a daemon's end. Standard
+/// error stays where it is if it is the journal.
+void let_go_of_terminal() noexcept;
 
 }  // namespace berth::daemon

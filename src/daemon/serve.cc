@@ -205,7 +205,8 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   auto [keepers_end, servers_end] = TRY(Link::make_pair());
   const std::uint64_t mount_id = TRY(mount_namespace(device.get(), directory));
 
-  ServerSetup setup{std::move(configuration), directory, mount_id, std::move(device), std::move(servers_end), ::getpid()};
+  ServerSetup setup{std::move(configuration), directory, mount_id, std::move(device), std::move(servers_end), ::getpid(),
+                    options.background};
   const Result<pid_t> server = start_server(std::move(setup), keepers_end);
   if (!server) {
     (void)unmount_namespace(directory, mount_id);

@@ -24,6 +24,7 @@
 #include "manager/backends/make_backends.h"
 #include "manager/manager.h"
 #include "src/base/text.h"
+#include "src/daemon/background.h"
 #include "src/daemon/namespace_mount.h"
 #include "src/log/log.h"
 #include "src/sys/file.h"
@@ -170,6 +171,7 @@ class Server {
     sigaddset(&signals, SIGCHLD);
     sigaddset(&signals, SIGTERM);
     const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (setup_.background) let_go_of_terminal();
     setup_.link.send({.kind = Message::Kind::kReady,
                       .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
     for (;;) {

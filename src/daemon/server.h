@@ -19,6 +19,7 @@ struct ServerSetup {
   UniqueFd device;                ///< the FUSE connection
   Link link;                      ///< to the keeper
   pid_t keeper = 0;
+  bool background = false;        ///< let go of the terminal when ready
 };
 
 /// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.

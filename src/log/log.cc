@@ -88,16 +88,6 @@ class LineFormatter final : public spdlog::formatter {
   }
 };
 
-/// Whether standard error is the journal's socket: JOURNAL_STREAM is "DEVICE:INODE" of it (systemd.exec(5)). Comparing
-/// and not just believing the variable, for it is inherited by programs whose standard error went elsewhere.
-bool stderr_is_journal() {
-  const char* const stream = std::getenv("JOURNAL_STREAM");
-  struct stat standard_error {};
-  if (stream == nullptr || ::fstat(STDERR_FILENO, &standard_error) != 0) return false;
-  return std::string_view(stream) ==
-         std::to_string(standard_error.st_dev) + ":" + std::to_string(standard_error.st_ino);
-}
-
 bool wants_colours() {
   const char* const no_color = std::getenv("NO_COLOR");
   const char* const terminal = std::getenv("TERM");
@@ -127,6 +117,14 @@ std::shared_ptr<spdlog::logger>& logger() {
 }
 
 }  // namespace
+
+bool stderr_is_journal() {
+  const char* const stream = std::getenv("JOURNAL_STREAM");
+  struct stat standard_error {};
+  if (stream == nullptr || ::fstat(STDERR_FILENO, &standard_error) != 0) return false;
+  return std::string_view(stream) ==
+         std::to_string(standard_error.st_dev) + ":" + std::to_string(standard_error.st_ino);
+}
 
 void start(Level threshold) { logger() = make_logger(threshold); }
 

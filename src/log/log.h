@@ -14,6 +14,10 @@ enum class Level { kDebug, kInfo, kWarning, kError };
 /// Before it, and without it, lines from kInfo up are written. Call it while there is one thread.
 void start(Level threshold);
 
+/// Whether standard error is the journal's socket: JOURNAL_STREAM is "DEVICE:INODE" of it (systemd.exec(5)). Compared
+/// and not just believed, for the variable is inherited by programs whose standard error went elsewhere.
+[[nodiscard]] bool stderr_is_journal();
+
 /// Whether lines of this level are written at all.
 [[nodiscard]] bool enabled(Level level) noexcept;
 
