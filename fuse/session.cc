@@ -36,7 +36,7 @@ bool is_gone(int code) noexcept {
   return code == ENODEV || code == ECONNABORTED || code == EPIPE || code == ECONNRESET || code == ENOTCONN;
 }
 
-void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments) {
+__attribute__((format(printf, 2, 0))) void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments) {
   char line[512];
   const int length = std::vsnprintf(line, sizeof line, format, arguments);
   if (length <= 0) return;
@@ -45,7 +45,11 @@ void log_of_libfuse(fuse_log_level level, const char* format, va_list arguments)
   const log::Level ours = level <= FUSE_LOG_ERR       ? log::Level::kError
                           : level <= FUSE_LOG_WARNING ? log::Level::kWarning
                                                       : log::Level::kDebug;
-  log::write(ours, "libfuse: " + escape(text));
+  try {
+    log::write(ours, "libfuse: " + escape(text));
+  } catch (...) {
+    // No exception may cross libfuse; a line is lost.
+  }
 }
 
 Result<> to_result(int negative_errno) noexcept {
