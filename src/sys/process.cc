@@ -39,9 +39,12 @@ std::string to_string(ExitStatus status) {
 }
 
 struct Process::State {
-  pid_t pid = 0;
+  State(pid_t of, UniqueFd watched, ProgramOutput written)
+      : pid(of), pidfd(std::move(watched)), output(std::move(written)) {}
+
+  pid_t pid;
   UniqueFd pidfd;
-  std::shared_ptr<ProgramOutput> output;
+  ProgramOutput output;
   std::optional<ExitStatus> status;  ///< once collected
 
   enum class Awaited { kEnded, kDeadline, kCancelled };
@@ -55,7 +58,7 @@ Process::State::Awaited Process::State::await(TimePoint deadline, int cancel_fd)
   for (;;) {
     std::array<pollfd, 3> watched{{
         {.fd = pidfd.get(), .events = POLLIN, .revents = 0},
-        {.fd = output->pipe(), .events = POLLIN, .revents = 0},
+        {.fd = output.pipe(), .events = POLLIN, .revents = 0},
         {.fd = cancel_fd, .events = POLLIN, .revents = 0},
     }};
     const int ready = ::poll(watched.data(), watched.size(), poll_timeout(deadline));
@@ -63,7 +66,7 @@ Process::State::Awaited Process::State::await(TimePoint deadline, int cancel_fd)
     if (ready > 0) {
       // The end of the program decides, not the end of its output: a daemon that it left behind may hold the pipe.
       if (watched[0].revents != 0) return Awaited::kEnded;
-      if (watched[1].revents != 0) output->read_available();
+      if (watched[1].revents != 0) output.read_available();
       if (watched[2].revents != 0) return Awaited::kCancelled;
     }
     if (passed(deadline)) return Awaited::kDeadline;
@@ -104,10 +107,8 @@ Process::~Process() {
 Result<Process> Process::start(const std::vector<std::string>& argv) {
   Spawned spawned = TRY(spawn_program(argv));
   Process process;
-  process.state_ = std::make_unique<State>();
-  process.state_->pid = spawned.pid;
-  process.state_->pidfd = std::move(spawned.pidfd);
-  process.state_->output = std::make_shared<ProgramOutput>(std::move(spawned.output), kOutputKept);
+  process.state_ = std::make_unique<State>(spawned.pid, std::move(spawned.pidfd),
+                                           ProgramOutput(std::move(spawned.output), kOutputKept));
   return process;
 }
 
@@ -124,16 +125,14 @@ Result<ExitStatus> Process::wait(TimePoint deadline, int cancel_fd) {
     case State::Awaited::kCancelled:
       return fail(ECANCELED);
   }
-  state_->output->read_available();
+  state_->output.read_available();
   return state_->collect();
 }
 
 std::string Process::output() {
-  state_->output->read_available();
-  return state_->output->text();
+  state_->output.read_available();
+  return state_->output.text();
 }
-
-Result<> Process::read_in_background() { return sys::read_in_background(state_->output); }
 
 ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   if (state_->status) return *state_->status;
@@ -145,7 +144,7 @@ ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   }
   state_->signal_group(SIGKILL);
   if (state_->await(std::chrono::steady_clock::now() + kKillPatience, -1) == State::Awaited::kEnded) {
-    state_->output->read_available();
+    state_->output.read_available();
     return state_->collect();
   }
   state_->status = ExitStatus{.signal = SIGKILL};

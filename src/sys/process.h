@@ -30,8 +30,8 @@ std::string to_string(ExitStatus status);
 /// other descriptor, default signal dispositions, an empty signal mask and a session of its own. It is started as the
 /// daemon, whatever identity the calling thread has (identity.h).
 ///
-/// Its output is read by wait(), output() and end(). A program that serves for long and writes on meanwhile needs
-/// read_in_background(), or it stands still when the pipe is full.
+/// Its output is read by wait(), output() and end(): a program that serves for long and writes on meanwhile needs a thread
+/// that waits for it, or it stands still when the pipe is full.
 ///
 /// Ownership: the destructor kills and collects a program that still runs.
 /// Threading: one thread at a time.
@@ -60,9 +60,6 @@ class Process {
 
   /// The last lines of what it wrote so far (reads what is there now, does not block).
   std::string output();
-
-  /// From now on a thread that all such programs share reads the output, until nobody can write any more.
-  Result<> read_in_background();
 
   /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has
   /// ended; collects it. A program that even SIGKILL does not end within kKillPatience (it is stuck in the kernel) is

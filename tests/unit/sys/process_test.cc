@@ -281,36 +281,6 @@ TEST_F(ProcessTest, RunDoesNotWaitForADaemonThatHoldsThePipe) {
   EXPECT_EQ(collect(daemon).signal, SIGKILL);
 }
 
-TEST_F(ProcessTest, OutputIsReadInTheBackground) {
-  const testing::TemporaryDirectory directory;
-  auto process =
-      Process::start(shell("head -c 1000000 /dev/zero; : >'" + directory.path() + "/written'; exec sleep 1000"));
-  ASSERT_TRUE(process);
-  ASSERT_TRUE(process->read_in_background());
-  EXPECT_TRUE(eventually([&] { return std::filesystem::exists(directory / "written"); })) << "a full pipe stopped it";
-}
-
-TEST_F(ProcessTest, BackgroundReadingLeavesNoDescriptor) {
-  const auto count = [] {
-    const std::filesystem::directory_iterator open("/proc/self/fd");
-    return std::distance(begin(open), end(open));
-  };
-  {
-    auto first = Process::start({"true"});  // makes the reader
-    ASSERT_TRUE(first && first->read_in_background());
-    EXPECT_TRUE(first->wait(patience()));
-  }
-  const auto settled = [&, last = count()]() mutable { return std::exchange(last, count()) == last; };
-  ASSERT_TRUE(eventually(settled));
-  const auto before = count();
-  for (int i = 0; i < 50; ++i) {
-    auto process = Process::start({"echo", "x"});
-    ASSERT_TRUE(process && process->read_in_background());
-    EXPECT_TRUE(process->wait(patience()));
-  }
-  EXPECT_TRUE(eventually([&] { return count() <= before; })) << count() << " > " << before;
-}
-
 TEST_F(ProcessTest, OrphansAreCollected) {
   const pid_t orphan = std::atoi(output_of(shell("sleep 1000 & echo $!")).c_str());
   ASSERT_GT(orphan, 1);
