@@ -29,8 +29,9 @@ struct ControlSetup {
   std::string directory;  ///< where the namespace is mounted
   pid_t keeper = 0;
   pid_t server = 0;
-  std::optional<gid_t> group;  ///< [control] group: who besides root may change anything
-  uid_t owner = 0;             ///< user that the daemon runs as: may change anything too
+  std::optional<gid_t> group;        ///< [control] group: who besides root may change anything
+  bool readable_by_everyone = true;  ///< false: for root, `owner` and `group` only
+  uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
   /// Who has files and directories of a share open; must not block on the share.
   std::function<std::vector<HandleUser>(const manager::Share&)> users_of;
 };
@@ -42,7 +43,7 @@ struct ControlSetup {
 /// they are parked, answered when the manager is done, and answer EINTR when interrupted (a mount goes on then; an
 /// attachment that nobody waits for any more is given back).
 ///
-/// Everybody may read; root, `owner` and members of `group` may change.
+/// Everybody may read, unless the setup says otherwise; root, `owner` and members of `group` may change.
 ///
 /// Ownership: `manager` and `clock` outlive this, this outlives the session. The order of the end: Workers::run() has
 /// returned, Manager::stop() (answers everybody who waits), stop(), then the session goes, then this.

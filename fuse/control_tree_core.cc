@@ -74,10 +74,11 @@ Result<Place> ControlTree::Core::find_child(const Found& parent, const char* nam
 
 mode_t ControlTree::Core::mode_of(Kind kind) const noexcept {
   const bool grouped = setup.group.has_value();
+  const mode_t readers = setup.readable_by_everyone ? 0777 : 0770;
   if (is_control(kind)) return S_IFREG | (grouped ? 0660 : 0600);
-  if (!is_directory(kind)) return S_IFREG | 0444;
-  if (kind == Kind::kAttachments || kind == Kind::kInstance) return S_IFDIR | (grouped ? 0775 : 0755);
-  return S_IFDIR | 0555;
+  if (!is_directory(kind)) return S_IFREG | (0444 & readers);
+  if (kind == Kind::kAttachments || kind == Kind::kInstance) return S_IFDIR | ((grouped ? 0775 : 0755) & readers);
+  return S_IFDIR | (0555 & readers);
 }
 
 struct stat ControlTree::Core::attributes_of(const Place& place) const {

@@ -124,6 +124,7 @@ class Server {
     control.keeper = setup_.keeper;
     control.server = host_pid();
     control.group = setup_.configuration.settings.control.group;
+    control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
     control.users_of = [this](const manager::Share& share) {
       std::vector<fuse::HandleUser> users;

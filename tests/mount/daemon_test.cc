@@ -41,8 +41,10 @@ TEST_F(Daemon, ListingAndStatMountNothingGoingInMounts) {
   struct stat attributes {};
   EXPECT_EQ(::stat(server_.in_namespace("a").c_str(), &attributes), 0);
   EXPECT_EQ(::access(server_.in_namespace("a").c_str(), R_OK), 0);
-  EXPECT_EQ(::system(("find " + server_.namespace_path() + " -maxdepth 1 >/dev/null && ls -l " + server_.namespace_path() +
-                      " >/dev/null").c_str()), 0);
+  EXPECT_EQ(::system(("find " + server_.namespace_path() + " -maxdepth 1 >/dev/null && ls -l " +
+                      server_.namespace_path() + " >/dev/null")
+                         .c_str()),
+            0);
   EXPECT_EQ(server_.read_json("shares/a/status.json").value("mounts", -1), 0);
   EXPECT_EQ(server_.state("a"), "idle");
   touch();
@@ -78,7 +80,8 @@ TEST_F(Daemon, UnmountOfTheNamespaceEndsIt) {
 }
 
 TEST_F(Daemon, OpenFileHoldsTheStopBackASecondSignalForces) {
-  ASSERT_TRUE(ok(server_.start("[berth]\nstop_timeout = \"1h\"\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+  ASSERT_TRUE(
+      ok(server_.start("[berth]\nstop_timeout = \"1h\"\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
   const UniqueFd held(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(held);
   ASSERT_EQ(::kill(server_.pid(), SIGTERM), 0);
@@ -150,7 +153,8 @@ TEST_F(Daemon, RefusesADirectoryThatIsServedAlready) {
 }
 
 TEST_F(Daemon, RefusesADirectoryThatIsNotEmptyAFileAndAMissingOne) {
-  EXPECT_NE(refusal(source_, server_.make_directory("other")).find("is not empty (it has \"hello\")"), std::string::npos);
+  EXPECT_NE(refusal(source_, server_.make_directory("other")).find("is not empty (it has \"hello\")"),
+            std::string::npos);
   EXPECT_NE(refusal(server_.path("source/hello"), source_).find("is not a directory"), std::string::npos);
   EXPECT_NE(refusal(server_.path("missing"), source_).find("mkdir -p"), std::string::npos);
 }
@@ -162,6 +166,14 @@ TEST_F(Daemon, WithoutAFuseDeviceItSaysWhatToDo) {
   const std::string said = refusal(empty, source_);
   ASSERT_EQ(::umount2("/dev/fuse", 0), 0);
   EXPECT_NE(said.find("berth: serve: "), std::string::npos) << said;
+}
+
+TEST_F(Daemon, ControlTreeIsForItsReaders) {
+  const std::string share = "[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n";
+  ASSERT_TRUE(ok(server_.start("[control]\ngroup = 4242\nreaders = \"group\"\n" + share)));
+  const std::string status = "cat " + server_.in_namespace(".berth/status") + " >/dev/null 2>&1";
+  EXPECT_NE(::system(("setpriv --reuid=65534 --regid=65534 --clear-groups -- " + status).c_str()), 0);
+  EXPECT_EQ(::system(("setpriv --reuid=65534 --regid=65534 --groups=4242 -- " + status).c_str()), 0);
 }
 
 TEST_F(Daemon, CallersActAsThemselves) {
@@ -180,7 +192,8 @@ TEST_F(Daemon, CallersActAsThemselves) {
   // By a supplementary group.
   ASSERT_EQ(::chown((source_ + "/secret").c_str(), 0, 4242), 0);
   ASSERT_EQ(::chmod((source_ + "/secret").c_str(), 0640), 0);
-  EXPECT_TRUE(eventually([&] { return ::system((as_nobody + "'cat " + inside + "/secret' >/dev/null 2>&1").c_str()) == 0; }));
+  EXPECT_TRUE(
+      eventually([&] { return ::system((as_nobody + "'cat " + inside + "/secret' >/dev/null 2>&1").c_str()) == 0; }));
 }
 
 }  // namespace
