@@ -1,11 +1,13 @@
 #include "src/sys/mount_table.h"
 
 #include <fcntl.h>
+#include <libmount/libmount.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <charconv>
+#include <memory>
 
 #include "src/sys/file.h"
 
@@ -13,99 +15,48 @@ namespace berth::sys {
 namespace {
 
 constexpr const char* kMountInfo = "/proc/thread-self/mountinfo";
-constexpr std::size_t kMostBytes = 256UL << 20U;
 
-/// The fields of one line, still escaped. proc(5):
-///   36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
-///   id parent dev root target options [optional ...] - type source super-options
-struct RawEntry {
-  std::string_view id, parent, root, target, options, type, source;
+struct TableCloser {
+  void operator()(libmnt_table* table) const noexcept { mnt_unref_table(table); }
 };
+struct IteratorCloser {
+  void operator()(libmnt_iter* iterator) const noexcept { mnt_free_iter(iterator); }
+};
+using Table = std::unique_ptr<libmnt_table, TableCloser>;
+using Iterator = std::unique_ptr<libmnt_iter, IteratorCloser>;
 
-bool is_octal(char c) noexcept { return c >= '0' && c <= '7'; }
+std::string text_of(const char* text) { return text != nullptr ? std::string(text) : std::string(); }
 
-/// Takes the first character of `escaped`, which is not empty: the kernel writes white space, '#' and the backslash as a
-/// backslash and three octal digits.
-char take_character(std::string_view& escaped) noexcept {
-  const char first = escaped[0];
-  const bool is_escape = first == '\\' && escaped.size() >= 4 && escaped[1] <= '3' && is_octal(escaped[1]) &&
-                         is_octal(escaped[2]) && is_octal(escaped[3]);
-  const auto digit = [escaped](std::size_t at) { return escaped[at] - '0'; };
-  const char result = is_escape ? static_cast<char>(digit(1) * 64 + digit(2) * 8 + digit(3)) : first;
-  escaped.remove_prefix(is_escape ? 4 : 1);
-  return result;
-}
-
-std::string unescape(std::string_view escaped) {
-  std::string result;
-  result.reserve(escaped.size());
-  while (!escaped.empty()) result += take_character(escaped);
-  return result;
-}
-
-/// Whether `escaped` means `plain`.
-bool means(std::string_view escaped, std::string_view plain) noexcept {
-  while (!escaped.empty() && !plain.empty()) {
-    if (take_character(escaped) != plain[0]) return false;
-    plain.remove_prefix(1);
-  }
-  return escaped.empty() && plain.empty();
-}
-
-/// Takes what stands before the next `separator`, and that with it.
-std::string_view take_until(std::string_view& text, char separator) noexcept {
-  const std::size_t end = text.find(separator);
-  const std::string_view part = text.substr(0, end);
-  text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-  return part;
-}
-
-std::optional<RawEntry> parse_line(std::string_view line) noexcept {
-  RawEntry entry;
-  entry.id = take_until(line, ' ');
-  entry.parent = take_until(line, ' ');
-  take_until(line, ' ');  // device
-  entry.root = take_until(line, ' ');
-  entry.target = take_until(line, ' ');
-  entry.options = take_until(line, ' ');
-  while (!line.empty() && take_until(line, ' ') != "-") continue;
-  entry.type = take_until(line, ' ');
-  entry.source = take_until(line, ' ');  // empty where somebody mounted with ""
-  if (entry.target.empty() || entry.type.empty()) return std::nullopt;
-  return entry;
-}
-
-std::uint64_t number(std::string_view text) noexcept {
-  std::uint64_t result = 0;
-  std::from_chars(text.data(), text.data() + text.size(), result);
-  return result;
-}
-
-MountEntry entry_of(const RawEntry& raw) {
+MountEntry entry_of(libmnt_fs* fs) {
   return {
-      .id = number(raw.id),
-      .parent = number(raw.parent),
-      .root = unescape(raw.root),
-      .target = unescape(raw.target),
-      .type = unescape(raw.type),
-      .source = unescape(raw.source),
-      .options = unescape(raw.options),
+      .id = static_cast<std::uint64_t>(mnt_fs_get_id(fs)),
+      .parent = static_cast<std::uint64_t>(mnt_fs_get_parent_id(fs)),
+      .root = text_of(mnt_fs_get_root(fs)),
+      .target = text_of(mnt_fs_get_target(fs)),
+      .type = text_of(mnt_fs_get_fstype(fs)),
+      .source = text_of(mnt_fs_get_source(fs)),
+      .options = text_of(mnt_fs_get_vfs_options(fs)),
   };
+}
+
+Result<Table> parse() {
+  Table table(mnt_new_table());
+  if (!table) return fail(ENOMEM);
+  const int rc = mnt_table_parse_file(table.get(), kMountInfo);
+  if (rc != 0) return fail(rc < 0 ? -rc : EINVAL, std::string("cannot read ") + kMountInfo);
+  return table;
 }
 
 }  // namespace
 
-std::vector<MountEntry> parse_mount_table(std::string_view mountinfo) {
-  std::vector<MountEntry> entries;
-  while (!mountinfo.empty()) {
-    if (const auto entry = parse_line(take_until(mountinfo, '\n'))) entries.push_back(entry_of(*entry));
-  }
-  return entries;
-}
-
 Result<std::vector<MountEntry>> read_mount_table() {
-  const std::string mountinfo = TRY(read_file(kMountInfo, kMostBytes));
-  return parse_mount_table(mountinfo);
+  const Table table = TRY(parse());
+  const Iterator iterator(mnt_new_iter(MNT_ITER_FORWARD));
+  if (!iterator) return fail(ENOMEM);
+  std::vector<MountEntry> entries;
+  libmnt_fs* fs = nullptr;
+  while (mnt_table_next_fs(table.get(), iterator.get(), &fs) == 0) entries.push_back(entry_of(fs));
+  return entries;
 }
 
 Result<bool> is_mountpoint(const std::string& target) {
@@ -128,18 +79,15 @@ Result<bool> is_mountpoint(const std::string& target) {
 }
 
 Result<std::optional<MountEntry>> find_mount(std::string_view target) {
-  // The table costs the kernel a microsecond or two a line; most of the time nothing is there.
+  // The table costs the kernel a microsecond or two a line, and libmount as much; most of the time nothing is there.
   if (const Result<bool> mounted = is_mountpoint(std::string(target)); mounted && !*mounted) {
     return std::optional<MountEntry>();
   }
-  const std::string mountinfo = TRY(read_file(kMountInfo, kMostBytes));
-  std::optional<RawEntry> topmost;
-  for (std::string_view rest = mountinfo; !rest.empty();) {
-    const auto entry = parse_line(take_until(rest, '\n'));
-    if (entry && means(entry->target, target)) topmost = entry;
-  }
-  if (!topmost) return std::optional<MountEntry>();
-  return std::optional<MountEntry>(entry_of(*topmost));
+  std::vector<MountEntry> entries = TRY(read_mount_table());
+  const auto topmost = std::find_if(entries.rbegin(), entries.rend(),
+                                    [target](const MountEntry& entry) { return entry.target == target; });
+  if (topmost == entries.rend()) return std::optional<MountEntry>();
+  return std::optional<MountEntry>(std::move(*topmost));
 }
 
 bool kernel_knows_filesystem(std::string_view type) {

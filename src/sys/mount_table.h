@@ -22,11 +22,8 @@ struct MountEntry {
 };
 
 /// The mounts of the calling thread's mount namespace, in the kernel's order (a later one covers an earlier one at the
-/// same target). Reads /proc/thread-self/mountinfo; never touches a mounted file system.
+/// same target). Reads /proc/thread-self/mountinfo through libmount; never touches a mounted file system.
 Result<std::vector<MountEntry>> read_mount_table();
-
-/// The same from the text of a mountinfo file; lines that are none are left out.
-std::vector<MountEntry> parse_mount_table(std::string_view mountinfo);
 
 /// Whether something is mounted at `target`; a few microseconds, without asking what is mounted there (openat2(2) with
 /// RESOLVE_NO_XDEV does not cross). The directories above `target` are walked.
