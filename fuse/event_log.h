@@ -25,7 +25,7 @@ namespace berth::fuse {
 class EventLog {
  public:
   /// Most bytes that are kept.
-  static constexpr std::size_t kKept = std::size_t{1} << 20;
+  static constexpr std::size_t kKept = std::size_t{128} << 10;
 
   EventLog();
   /// No reader is left.

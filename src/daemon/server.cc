@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <thread>
@@ -36,6 +37,9 @@ namespace {
 
 /// Mountpoints are a few inodes each; beyond the most shares there can be nothing is made.
 constexpr std::uint64_t kMaxBerthInodes = 4 * manager::kMaxShares;
+
+/// How long the threads that handle requests may take to end when everything else has.
+constexpr std::chrono::milliseconds kChannelPatience{2000};
 
 /// The number by which the host knows this process; /proc is the host's.
 pid_t host_pid() {
@@ -76,6 +80,11 @@ class Server {
     std::thread workers([this] { serve(); });
     const bool keeper_lives = wait_for_end();
     stop(keeper_lives);
+    if (!channel_ends_soon()) {
+      // Requests that a dead server holds in the kernel cannot be called back; they end with this process.
+      log::warning("requests are stuck in the kernel: leaving them");
+      ::_exit(EXIT_SUCCESS);
+    }
     workers.join();
     return finish();
   }
@@ -156,13 +165,21 @@ class Server {
   /// On a thread of its own.
   void serve() {
     const Result<fuse::StopReason> reason = workers_->run();
-    if (reason) {
-      log::debug("the channel ended: {}", fuse::to_string(*reason));
-    } else {
+    if (!reason) {
       log::error("cannot read requests: {}", reason.error().message());
+    } else if (*reason == fuse::StopReason::kAborted || *reason == fuse::StopReason::kFailed) {
+      log::error("the connection to the kernel has {}", *reason == fuse::StopReason::kAborted ? "been aborted" : "failed");
+    } else {
+      clean_end_ = true;
     }
     const std::uint64_t one = 1;
     if (::write(served_.get(), &one, sizeof one) < 0) log::error("{}", Error::last().message());
+  }
+
+  /// Whether the channel has ended, or does within a moment.
+  [[nodiscard]] bool channel_ends_soon() const {
+    pollfd served{served_.get(), POLLIN, 0};
+    return ::poll(&served, 1, static_cast<int>(kChannelPatience.count())) > 0;
   }
 
   /// Until the channel has ended, the keeper says stop, or is gone. False when it is gone.
@@ -244,14 +261,15 @@ class Server {
     control_.reset();
     shares_.reset();
     manager_.reset();
-    return EXIT_SUCCESS;
+    return clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE;
   }
 
   ServerSetup setup_;
   const SystemClock clock_;
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
-  std::uint32_t mounted_ = 0;
+  std::uint32_t mounted_ = 0;  ///< the control thread's
+  bool clean_end_ = false;     ///< of the channel; written before served_ is, read after
   std::unique_ptr<manager::Manager> manager_;
   std::unique_ptr<fuse::ShareFs> shares_;
   std::unique_ptr<fuse::ControlTree> control_;

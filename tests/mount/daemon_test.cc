@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -116,6 +117,35 @@ TEST_F(Daemon, KillOfAllLeavesNoMountNoHelperAndNoLoopDevice) {
   ASSERT_EQ(::system(("losetup -j " + image + " | grep -q .").c_str()), 0) << "the image is on a loop device now";
   server_.kill_all();
   EXPECT_TRUE(eventually([&] { return ::system(("losetup -j " + image + " | grep -q .").c_str()) != 0; }));
+}
+
+TEST_F(Daemon, AbortedConnectionEndsItWithAnError) {
+  start();
+  touch();
+  struct stat attributes {};
+  ASSERT_EQ(::stat(server_.namespace_path().c_str(), &attributes), 0);
+  const std::string connections = server_.make_directory("connections");
+  ASSERT_EQ(::mount("fusectl", connections.c_str(), "fusectl", 0, nullptr), 0);
+  EXPECT_EQ(::system(("echo 1 > " + connections + "/" + std::to_string(attributes.st_dev & 0xff) + "/abort").c_str()), 0);
+  ASSERT_EQ(::umount2(connections.c_str(), 0), 0);
+  const Ending ending = server_.stop(0);
+  EXPECT_NE(ending.code, 0);
+  EXPECT_NE(server_.log().find("been aborted"), std::string::npos) << server_.log();
+}
+
+TEST_F(Daemon, RequestThatHangsInAMountDoesNotHoldTheStopBack) {
+  ASSERT_TRUE(ok(server_.start(
+      "[share.hang]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"sleep 1000\", \"{mountpoint}\"]\n")));
+  const pid_t reader = ::fork();
+  if (reader == 0) {
+    const int got = ::open(server_.in_namespace("hang/x").c_str(), O_RDONLY);
+    ::_exit(got < 0 ? errno : 0);
+  }
+  ASSERT_TRUE(server_.wait_for_state("hang", "mounting"));
+  EXPECT_EQ(server_.stop(), Ending{});
+  int status = 0;
+  ASSERT_EQ(::waitpid(reader, &status, 0), reader);
+  EXPECT_EQ(WEXITSTATUS(status), ESHUTDOWN);
 }
 
 TEST_F(Daemon, StaleNamespaceIsReplaced) {
