@@ -100,7 +100,7 @@ class ManagerThreads : public ::testing::Test {
     return future.get();
   }
 
-  const SystemClock clock_;
+  const SystemClock clock_{};
   std::string directory_;
   CountingBackend* backend_ = nullptr;
   std::unique_ptr<Manager> manager_;
