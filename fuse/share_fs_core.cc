@@ -1,5 +1,9 @@
 #include "fuse/share_fs_core.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
+
 #include "fuse/last_wall.h"
 #include "src/base/mutex.h"
 #include "src/sys/file.h"
@@ -29,7 +33,16 @@ class Waiting {
   bool interrupted_ BERTH_GUARDED_BY(mutex_) = false;
 };
 
+/// At most a quarter of what the process may have open at all; the rest is for handles.
+std::size_t affordable(std::size_t descriptors) noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return descriptors;
+  return std::min<std::size_t>(descriptors, limit.rlim_cur / 4);
+}
+
 }  // namespace
+
+ShareFs::Core::Core(const Setup& setup) : manager(setup.manager), nodes(affordable(setup.max_cached_descriptors)) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   const auto waiting = std::make_shared<Waiting>();
@@ -65,6 +78,7 @@ void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) 
     const Result<struct statx> root = sys::stat_at(visit.lease.root(), "", STATX_TYPE);
     if (!root && root.error().code() == ENOTCONN) manager.report_lost(visit.share.share());
   }
+  if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
   visit.leave();
   std::move(reply).error(error);
 }
@@ -73,8 +87,8 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return std::move(reply).error(ESTALE);
   if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
-    const sys::AsDaemon as_daemon;
-    const bool met = share->meet(*lease).has_value();
+    // As the caller: what was refused is answered from what is known.
+    const bool met = sys::become(reply.caller()) && share->meet(*lease);
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     if (met && x) share->remember_root(*x);
     if (!x && x.error().code() == ENOTCONN) manager.report_lost(share->share());

@@ -19,7 +19,7 @@ namespace berth::fuse {
 /// What the operations of ShareFs work with: the tables, and the way of a request into its share.
 class ShareFs::Core {
  public:
-  explicit Core(const Setup& setup) : manager(setup.manager), nodes(setup.max_cached_descriptors) {}
+  explicit Core(const Setup& setup);
 
   /// Does not write; or does what a read-only share refuses (EROFS).
   enum class Intent : bool { kLook, kChange };

@@ -466,6 +466,48 @@ TEST_F(ShareWithoutPatience, ACurrentDirectoryNeitherKeepsItMountedNorIsLost) {
   EXPECT_TRUE(server_.wait_for_state("a", "idle"));
 }
 
+TEST_F(ShareWithoutPatience, NobodyNoticesThatItComesAndGoes) {
+  constexpr int kRounds = 200;
+  const auto work = [this](int number) -> std::string {
+    const std::string own = server_.in_namespace("a/b/own-" + std::to_string(number));
+    if (::mkdir(own.c_str(), 0755) != 0 || ::chdir(own.c_str()) != 0) return "mkdir: " + errno_name(errno);
+    for (int round = 0; round < kRounds; ++round) {
+      const std::string text = std::to_string(round);
+      {
+        const UniqueFd file(::open("file", O_RDWR | O_CREAT | O_EXCL, 0644));
+        if (!file) return "create: " + errno_name(errno);
+        std::array<char, 10> back{};
+        const auto size = static_cast<ssize_t>(text.size());
+        if (::write(file.get(), text.data(), text.size()) != size) return "write: " + errno_name(errno);
+        if (::pread(file.get(), back.data(), back.size(), 0) != size || text != back.data()) return "read back";
+      }
+      if (::rename("file", "moved") != 0) return "rename: " + errno_name(errno);
+      struct stat s {};
+      if (::stat("moved", &s) != 0 || s.st_size != static_cast<off_t>(text.size())) return "stat: " + errno_name(errno);
+      if (::mkdir("directory", 0755) != 0 || ::rmdir("directory") != 0) return "directory: " + errno_name(errno);
+      if (::unlink("moved") != 0) return "unlink: " + errno_name(errno);
+    }
+    return "done";
+  };
+  std::vector<pid_t> children;
+  for (int number = 0; number < 2; ++number) {
+    children.push_back(::fork());
+    if (children.back() != 0) continue;
+    const std::string end = work(number);
+    if (end != "done") std::fprintf(stderr, "%d: %s\n", number, end.c_str());
+    ::_exit(end == "done" ? 0 : 1);
+  }
+  while (!children.empty()) {
+    (void)server_.write_control("shares/a/control", "unmount");  // EBUSY, more often than not
+    int status = -1;
+    if (::waitpid(children.back(), &status, WNOHANG) == 0) continue;
+    EXPECT_EQ(status, 0);
+    children.pop_back();
+  }
+  EXPECT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_GT(server_.read_json("shares/a/status.json").value("mounts", 0), 2) << "it never went away meanwhile";
+}
+
 TEST_F(ShareWithoutPatience, LooksWithoutGoingInMountNothing) {
   struct stat s {};
   EXPECT_EQ(::stat(server_.in_namespace("a").c_str(), &s), 0);
