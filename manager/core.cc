@@ -304,6 +304,10 @@ void Manager::Core::force_stop() {
 
 Manager::StopReport Manager::Core::stop_report() const { return stopped_; }
 
+void Manager::Core::drain_callbacks() {
+  if (callbacks_) callbacks_->drain();
+}
+
 void Manager::Core::abandon_threads() noexcept {
   if (operations_) operations_->abandon();
   if (callbacks_) callbacks_->abandon();

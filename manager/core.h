@@ -54,6 +54,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] std::size_t active() const noexcept;
   void quit() noexcept { quit_ = true; }
 
+  /// Waits until no callback runs.
+  void drain_callbacks();
   /// Gives up on threads that are stuck in the kernel.
   void abandon_threads() noexcept;
   [[nodiscard]] StopReport stop_report() const;

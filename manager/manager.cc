@@ -133,7 +133,11 @@ Manager::StopReport Manager::stop(TimePoint deadline) {
   });
   over.get_future().wait();
   control_.join();
-  if (left > 0) core_->abandon_threads();
+  if (left > 0) {
+    core_->abandon_threads();
+  } else {
+    core_->drain_callbacks();
+  }
   return report;
 }
 

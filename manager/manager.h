@@ -92,6 +92,7 @@ class Manager {
     std::size_t given_up = 0;  ///< were in use or did not answer, and were detached
   };
   /// Refuses new leases with ESHUTDOWN, then unmounts everything; what is still in use at `deadline` is given up.
+  /// Once it has returned no callback runs, unless something was given up: its callback may be stuck in the kernel.
   /// Blocks; not to be called from a callback.
   StopReport stop(TimePoint deadline);
   /// A stop() that waits on another thread, or comes later, has no patience any more.

@@ -225,6 +225,7 @@ class Server {
     std::thread force([this, &stopped, keeper_lives] { wait_for_force(stopped, keeper_lives); });
     const TimePoint deadline = clock_.now() + setup_.configuration.settings.stop_timeout;
     const manager::Manager::StopReport report = manager_->stop(deadline);
+    given_up_ = report.given_up;
     stopped = true;
     force.join();
     log::info("stopped: {} shares unmounted, {} given up", report.unmounted, report.given_up);
@@ -255,6 +256,8 @@ class Server {
   }
 
   int finish() {
+    // Who was given up may still come back from the kernel and answer: it needs what would be destroyed here.
+    if (given_up_ > 0) ::_exit(clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE);
     control_->stop();
     session_.reset();
     names_.reset();
@@ -268,6 +271,7 @@ class Server {
   const SystemClock clock_;
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
+  std::size_t given_up_ = 0;
   std::uint32_t mounted_ = 0;  ///< the control thread's
   bool clean_end_ = false;     ///< of the channel; written before served_ is, read after
   std::unique_ptr<manager::Manager> manager_;
