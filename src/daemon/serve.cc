@@ -178,7 +178,7 @@ class Keeper {
 Result<UniqueFd> take_signals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGCHLD}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD}) sigaddset(&signals, signal);
   if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail_errno();
   UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   if (!fd) return fail_errno();
