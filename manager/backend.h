@@ -29,11 +29,11 @@ class HelperProcess {
 
 /// A real mount that is there, and what keeps it there.
 struct RealMount {
-  MountId id = 0;                          ///< 0: nothing is mounted (a `dir` share)
-  UniqueFd root;                           ///< O_PATH descriptor of its root directory
-  std::string source;                      ///< the one of the sources that was mounted
-  std::unique_ptr<HelperProcess> helper;   ///< null unless a program serves it
-  std::string warning;                     ///< what went wrong although the mount is there; "" when nothing did
+  MountId id = 0;                         ///< 0: nothing is mounted (a `dir` share)
+  UniqueFd root;                          ///< O_PATH descriptor of its root directory
+  std::string source;                     ///< the one of the sources that was mounted
+  std::unique_ptr<HelperProcess> helper;  ///< null unless a program serves it
+  std::string warning;                    ///< what went wrong although the mount is there; "" when nothing did
 };
 
 /// Why an attempt failed; what the `error` file of the control tree shows.

@@ -54,13 +54,14 @@ void Manager::Core::unmount(Share& share, bool force, DoneCallback done) {
 
 void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback done) {
   if (!is_attachment_name(attachment.instance) || !is_attachment_name(attachment.volume)) {
-    return answer(std::move(done), fail(EINVAL, "an attachment's instance and volume are names of 1 to 255 bytes without '/'"));
+    return answer(std::move(done),
+                  fail(EINVAL, "an attachment's instance and volume are names of 1 to 255 bytes without '/'"));
   }
   Record& record = record_of(share);
   if (!record.attachments.contains(attachment) && record.attachments.size() >= setup_.max_attachments_per_share) {
-    return answer(std::move(done), fail(ENOSPC, quote(share.name()) + " has " +
-                                                    std::to_string(record.attachments.size()) +
-                                                    " attachments already, the limit"));
+    return answer(std::move(done),
+                  fail(ENOSPC, quote(share.name()) + " has " + std::to_string(record.attachments.size()) +
+                                   " attachments already, the limit"));
   }
   // Only by weak reference: a waiter must not keep alive the core that keeps the waiter.
   park(share, next_waiter(),
@@ -158,8 +159,8 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     ended.jitter = std::uniform_real_distribution<double>(0, 1)(random_);
     const auto* mounting = std::get_if<life_cycle::Mounting>(&record.state);
     ++record.failures;
-    record.last_failure = FailureReport{clock_.wall_now(), mounting != nullptr ? mounting->attempt : 0, took,
-                                        std::move(outcome).error()};
+    record.last_failure =
+        FailureReport{clock_.wall_now(), mounting != nullptr ? mounting->attempt : 0, took, std::move(outcome).error()};
   }
   happen(record.share, ended);
   if (stopping_ && std::holds_alternative<life_cycle::Mounted>(record.state)) {

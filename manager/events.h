@@ -11,14 +11,23 @@ namespace berth::manager {
 /// One step in the life of a share, for the log and for the `events` file.
 struct Event {
   enum class Kind : std::uint8_t {
-    kMounting, kMounted, kMountFailed, kUnmounting, kUnmounted, kUnmountFailed, kLost, kAttached, kDetached, kWarning,
+    kMounting,
+    kMounted,
+    kMountFailed,
+    kUnmounting,
+    kUnmounted,
+    kUnmountFailed,
+    kLost,
+    kAttached,
+    kDetached,
+    kWarning,
   };
   WallTime when{};
   Kind kind{};
   std::string share;
-  std::uint32_t attempt = 0;             ///< 0: not an attempt
-  std::chrono::nanoseconds took{};       ///< 0: not an operation that ended
-  std::string reason;                    ///< why: "first access", "idle for 5m", "mount: exit status 32: ..."
+  std::uint32_t attempt = 0;        ///< 0: not an attempt
+  std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
+  std::string reason;               ///< why: "first access", "idle for 5m", "mount: exit status 32: ..."
 };
 
 /// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "lost", "attached", "detached",

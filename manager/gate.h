@@ -27,9 +27,9 @@ class Gate {
 
   /// What a leaving user leaves behind.
   enum class Left : std::uint8_t {
-    kOthers,        ///< other users are inside
-    kIdle,          ///< nobody is inside, the gate is open
-    kClosedEmpty,   ///< this was the last user of a closed gate: the control thread must be told
+    kOthers,       ///< other users are inside
+    kIdle,         ///< nobody is inside, the gate is open
+    kClosedEmpty,  ///< this was the last user of a closed gate: the control thread must be told
   };
   [[nodiscard]] Left leave() noexcept {
     const std::uint64_t before = word_.fetch_sub(1, std::memory_order_acq_rel);

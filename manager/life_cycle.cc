@@ -56,16 +56,14 @@ class Stepper {
   }
   Step operator()(Mounted state, const BecameIdle&) const { return {state, {SetTimer{now_ + kLinger}}}; }
   Step operator()(Mounted state, const GateClosed&) const {
-    const std::string reason = state.unmount_asked
-                                   ? "asked to"
-                                   : "idle for " + format_duration(policy_.idle_timeout);
+    const std::string reason = state.unmount_asked ? "asked to" : "idle for " + format_duration(policy_.idle_timeout);
     return start_unmount(false, reason);
   }
   Step operator()(Mounted state, const GateInUse& use) const {
     Effects effects{SetTimer{now_ + patience()}};
     if (state.unmount_asked) {
-      effects.emplace_back(
-          AnswerUnmount{Error(EBUSY, "in use by " + std::to_string(use.users) + (use.users == 1 ? " user" : " users"))});
+      effects.emplace_back(AnswerUnmount{
+          Error(EBUSY, "in use by " + std::to_string(use.users) + (use.users == 1 ? " user" : " users"))});
     }
     state.unmount_asked = false;
     return {state, std::move(effects)};
@@ -161,8 +159,8 @@ class Stepper {
 
   [[nodiscard]] Step still_mounted(const Error& error, Duration took) const {
     return {Mounted{now_},
-            {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, OpenGate{}, AdmitWaiters{},
-             AnswerUnmount{error}, SetTimer{now_ + std::max<Duration>(policy_.idle_timeout, kBusyRetry)}}};
+            {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, OpenGate{}, AdmitWaiters{}, AnswerUnmount{error},
+             SetTimer{now_ + std::max<Duration>(policy_.idle_timeout, kBusyRetry)}}};
   }
 
   [[nodiscard]] State after_unmount(const Expiring& state) const {

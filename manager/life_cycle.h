@@ -59,39 +59,57 @@ using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
 ShareState name_of(const State& state) noexcept;
 
 // What happens to a share.
-struct Wanted {};                       ///< a request has been parked
+struct Wanted {};  ///< a request has been parked
 struct MountEnded {
   bool success = false;
-  Error error{0};       ///< the failure, as callers are told
-  double jitter = 0;    ///< in [0, 1), spreads the next attempt
+  Error error{0};     ///< the failure, as callers are told
+  double jitter = 0;  ///< in [0, 1), spreads the next attempt
 };
 struct UnmountEnded {
   bool success = false;
   Error error{0};
 };
-struct Timer {                          ///< the time set by SetTimer has come
+struct Timer {  ///< the time set by SetTimer has come
   std::uint64_t users = 0;
   TimePoint last_left;
 };
-struct BecameIdle {};                   ///< the last user left a share that is to be unmounted at once
-struct GateClosed {};                   ///< answer to CloseGateIfIdle: nobody was inside
-struct GateInUse { std::uint64_t users = 0; };  ///< answer to CloseGateIfIdle
-struct UnmountWanted { bool force = false; };
+struct BecameIdle {};  ///< the last user left a share that is to be unmounted at once
+struct GateClosed {};  ///< answer to CloseGateIfIdle: nobody was inside
+struct GateInUse {
+  std::uint64_t users = 0;
+};  ///< answer to CloseGateIfIdle
+struct UnmountWanted {
+  bool force = false;
+};
 struct RetryWanted {};
-struct Lost { std::string reason; };    ///< the real mount is dead or gone
-using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted,
-                               RetryWanted, Lost>;
+struct Lost {
+  std::string reason;
+};  ///< the real mount is dead or gone
+using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
+                               UnmountWanted, RetryWanted, Lost>;
 
 // What is to be done about it, in this order.
-struct StartMount { std::uint32_t attempt; TimePoint deadline; };
-struct StartUnmount { bool force; TimePoint deadline; };
+struct StartMount {
+  std::uint32_t attempt;
+  TimePoint deadline;
+};
+struct StartUnmount {
+  bool force;
+  TimePoint deadline;
+};
 struct OpenGate {};
 struct CloseGate {};
-struct CloseGateIfIdle {};              ///< and say how it went: GateClosed or GateInUse
+struct CloseGateIfIdle {};  ///< and say how it went: GateClosed or GateInUse
 struct AdmitWaiters {};
-struct FailWaiters { Error error; };
-struct AnswerUnmount { Error error; };  ///< code 0: success
-struct SetTimer { TimePoint at; };
+struct FailWaiters {
+  Error error;
+};
+struct AnswerUnmount {
+  Error error;
+};  ///< code 0: success
+struct SetTimer {
+  TimePoint at;
+};
 struct ClearTimer {};
 struct Tell {
   Event::Kind kind;

@@ -40,7 +40,8 @@ Result<BerthDirectory::Made> BerthDirectory::make(std::string_view share) const 
       made.existed = true;
       return made;
     }
-    if (errno != ENOENT || attempt >= kMakeAttempts) return fail(Error::last().within("cannot make " + quote(made.path)));
+    if (errno != ENOENT || attempt >= kMakeAttempts)
+      return fail(Error::last().within("cannot make " + quote(made.path)));
   }
 }
 
@@ -77,8 +78,8 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
   }
   berths.remove(spec.name());
   if (!mounted) return mounted;
-  return tl::unexpected(
-      AttemptFailure{.error = Error(EHOSTDOWN, "the attempt succeeded, but nothing is mounted at " + quote(attempt.berth))});
+  return tl::unexpected(AttemptFailure{
+      .error = Error(EHOSTDOWN, "the attempt succeeded, but nothing is mounted at " + quote(attempt.berth))});
 }
 
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,

@@ -9,27 +9,42 @@ namespace berth::manager {
 
 const char* to_string(ShareState state) noexcept {
   switch (state) {
-    case ShareState::kIdle: return "idle";
-    case ShareState::kMounting: return "mounting";
-    case ShareState::kMounted: return "mounted";
-    case ShareState::kExpiring: return "expiring";
-    case ShareState::kFailed: return "failed";
+    case ShareState::kIdle:
+      return "idle";
+    case ShareState::kMounting:
+      return "mounting";
+    case ShareState::kMounted:
+      return "mounted";
+    case ShareState::kExpiring:
+      return "expiring";
+    case ShareState::kFailed:
+      return "failed";
   }
   return "unknown";
 }
 
 const char* to_string(Event::Kind kind) noexcept {
   switch (kind) {
-    case Event::Kind::kMounting: return "mounting";
-    case Event::Kind::kMounted: return "mounted";
-    case Event::Kind::kMountFailed: return "mount-failed";
-    case Event::Kind::kUnmounting: return "unmounting";
-    case Event::Kind::kUnmounted: return "unmounted";
-    case Event::Kind::kUnmountFailed: return "unmount-failed";
-    case Event::Kind::kLost: return "lost";
-    case Event::Kind::kAttached: return "attached";
-    case Event::Kind::kDetached: return "detached";
-    case Event::Kind::kWarning: return "warning";
+    case Event::Kind::kMounting:
+      return "mounting";
+    case Event::Kind::kMounted:
+      return "mounted";
+    case Event::Kind::kMountFailed:
+      return "mount-failed";
+    case Event::Kind::kUnmounting:
+      return "unmounting";
+    case Event::Kind::kUnmounted:
+      return "unmounted";
+    case Event::Kind::kUnmountFailed:
+      return "unmount-failed";
+    case Event::Kind::kLost:
+      return "lost";
+    case Event::Kind::kAttached:
+      return "attached";
+    case Event::Kind::kDetached:
+      return "detached";
+    case Event::Kind::kWarning:
+      return "warning";
   }
   return "unknown";
 }
@@ -45,14 +60,17 @@ void Lease::give_back() noexcept {
 
 void Share::leave() noexcept {
   timespec now{};
-  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);  // the vDSO's cheapest; the reaper needs no better than a few milliseconds
+  clock_gettime(CLOCK_MONOTONIC_COARSE,
+                &now);  // the vDSO's cheapest; the reaper needs no better than a few milliseconds
   touch(TimePoint(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec)));
   switch (gate_.leave()) {
-    case Gate::Left::kOthers: return;
+    case Gate::Left::kOthers:
+      return;
     case Gate::Left::kIdle:
       if (spec_.policy().idle_timeout.count() > 0) return;
       break;
-    case Gate::Left::kClosedEmpty: break;
+    case Gate::Left::kClosedEmpty:
+      break;
   }
   listener_.on_left(*this);
 }

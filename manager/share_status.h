@@ -35,18 +35,18 @@ struct Attachment {
 /// What is to be known about a share at one moment; a copy, nobody changes it.
 struct ShareStatus {
   ShareState state = ShareState::kIdle;
-  std::optional<WallTime> since;           ///< when the state was entered; absent: since the start
+  std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   MountId mount_id = 0;
-  std::string source;                      ///< the mounted one of the sources
-  std::uint64_t mounts = 0;                ///< successful mounts so far
-  std::uint64_t failures = 0;              ///< failed attempts so far
-  std::uint32_t waiting = 0;               ///< requests parked until it is mounted
-  std::optional<WallTime> retry_at;        ///< kFailed: not tried again before, unless asked to
-  std::optional<WallTime> expires_at;      ///< kMounted and unused: when it will be unmounted
-  std::string busy;                        ///< why the last unmount did not succeed; "" when it did
+  std::string source;                  ///< the mounted one of the sources
+  std::uint64_t mounts = 0;            ///< successful mounts so far
+  std::uint64_t failures = 0;          ///< failed attempts so far
+  std::uint32_t waiting = 0;           ///< requests parked until it is mounted
+  std::optional<WallTime> retry_at;    ///< kFailed: not tried again before, unless asked to
+  std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
+  std::string busy;                    ///< why the last unmount did not succeed; "" when it did
   std::optional<FailureReport> last_failure;
-  pid_t helper = 0;                        ///< the program that serves the mount; 0: none
-  std::vector<Attachment> attachments;     ///< sorted
+  pid_t helper = 0;                     ///< the program that serves the mount; 0: none
+  std::vector<Attachment> attachments;  ///< sorted
 };
 
 }  // namespace berth::manager

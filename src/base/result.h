@@ -1,8 +1,9 @@
 #pragma once
 
 #include <string>
-#include <tl/expected.hpp>
 #include <utility>
+
+#include <tl/expected.hpp>
 
 #include "src/base/error.h"
 
@@ -28,16 +29,16 @@ inline tl::unexpected<Error> fail_errno() noexcept { return tl::unexpected<Error
 /// The value of a Result, or return its error from the enclosing function.
 ///
 ///   UniqueFd dir = TRY(sys::open_directory(path));
-#define TRY(expression)                                                        \
-  __extension__({                                                              \
-    auto berth_try_result = (expression);                                      \
+#define TRY(expression)                                                               \
+  __extension__({                                                                     \
+    auto berth_try_result = (expression);                                             \
     if (!berth_try_result) return ::berth::fail(std::move(berth_try_result).error()); \
-    *std::move(berth_try_result);                                              \
+    *std::move(berth_try_result);                                                     \
   })
 
 /// Return the error of a Result<void> from the enclosing function, if it has one.
-#define TRY_VOID(expression)                                                   \
-  do {                                                                         \
-    auto berth_try_result = (expression);                                      \
+#define TRY_VOID(expression)                                                          \
+  do {                                                                                \
+    auto berth_try_result = (expression);                                             \
     if (!berth_try_result) return ::berth::fail(std::move(berth_try_result).error()); \
   } while (false)

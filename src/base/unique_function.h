@@ -16,8 +16,8 @@ class UniqueFunction<Return(Args...)> {
  public:
   UniqueFunction() noexcept = default;
   template <typename F>
-    requires(!std::is_same_v<std::decay_t<F>, UniqueFunction> && std::is_invocable_r_v<Return, F&, Args...>)
-  UniqueFunction(F&& function)  // NOLINT(google-explicit-constructor): as std::function
+  requires(!std::is_same_v<std::decay_t<F>, UniqueFunction> && std::is_invocable_r_v<Return, F&, Args...>)
+      UniqueFunction(F&& function)  // NOLINT(google-explicit-constructor): as std::function
       : callable_(std::make_unique<Holder<std::decay_t<F>>>(std::forward<F>(function))) {}
 
   [[nodiscard]] explicit operator bool() const noexcept { return callable_ != nullptr; }

@@ -40,7 +40,8 @@ void Background::ready() noexcept {
   ::setsid();
   let_go_of_terminal();
   const char byte = 1;
-  if (::write(caller_.get(), &byte, 1) < 0) {}  // the caller was killed meanwhile: nobody to tell
+  if (::write(caller_.get(), &byte, 1) < 0) {
+  }  // the caller was killed meanwhile: nobody to tell
   caller_.reset();
 }
 

@@ -7,8 +7,9 @@ namespace berth::daemon {
 int check(const std::string& file) {
   const Result<config::Configuration> configuration = config::load(file);
   if (!configuration) {
-    std::fprintf(stderr, "%s\n", configuration.error().story().empty() ? configuration.error().message().c_str()
-                                                                       : std::string(configuration.error().story()).c_str());
+    std::fprintf(stderr, "%s\n",
+                 configuration.error().story().empty() ? configuration.error().message().c_str()
+                                                       : std::string(configuration.error().story()).c_str());
     return kExitConfiguration;
   }
   for (const std::string& warning : configuration->warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());

@@ -12,10 +12,10 @@ namespace berth::daemon {
 /// What keeper and server say to each other, one packet a message. A link whose other end is gone reads as ended.
 struct Message {
   enum class Kind : std::uint8_t {
-    kReady,    ///< server: the kernel said INIT, the namespace answers
-    kCounts,   ///< server: shares and mounted shares, for the service manager
-    kStop,     ///< keeper: stop, with patience
-    kForce,    ///< keeper: stop at once
+    kReady,   ///< server: the kernel said INIT, the namespace answers
+    kCounts,  ///< server: shares and mounted shares, for the service manager
+    kStop,    ///< keeper: stop, with patience
+    kForce,   ///< keeper: stop at once
   };
   Kind kind = Kind::kReady;
   std::uint32_t shares = 0;

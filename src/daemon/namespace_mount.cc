@@ -52,8 +52,8 @@ Result<Life> probe(const std::string& directory) {
   const Result<sys::ExitStatus> status = stat.wait(std::chrono::steady_clock::now() + kProbePatience);
   if (!status) return Life::kSilent;
   const std::string said = stat.output();
-  const bool dead = said.find(errno_text(ENOTCONN)) != std::string::npos ||
-                    said.find(errno_text(ECONNABORTED)) != std::string::npos;
+  const bool dead =
+      said.find(errno_text(ENOTCONN)) != std::string::npos || said.find(errno_text(ECONNABORTED)) != std::string::npos;
   return dead ? Life::kDead : Life::kAlive;
 }
 
@@ -64,10 +64,13 @@ Result<> remove_stale(const std::string& directory) {
     if (!there || there->type != kNamespaceType) return {};
     switch (TRY(probe(directory))) {
       case Life::kAlive:
-        return fail(EBUSY, quote(directory) + " is served by another berth; see " + quote(directory + "/.berth/status"));
+        return fail(EBUSY,
+                    quote(directory) + " is served by another berth; see " + quote(directory + "/.berth/status"));
       case Life::kSilent:
-        return fail(EBUSY, quote(directory) + " is a berth namespace whose berth does not answer; end that process first");
-      case Life::kDead: break;
+        return fail(EBUSY,
+                    quote(directory) + " is a berth namespace whose berth does not answer; end that process first");
+      case Life::kDead:
+        break;
     }
     if (::umount2(directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
       return fail(Error::last().within("cannot take the stale namespace off " + quote(directory)));
@@ -93,7 +96,9 @@ Result<UniqueFd> open_fuse_device() {
   if (device) return device;
   const int code = device.error().code();
   if (code == ENOENT || code == ENODEV || code == ENXIO) {
-    return fail(code, "cannot open /dev/fuse: this kernel has no FUSE loaded; try `modprobe fuse`, and in a container give it the device");
+    return fail(code,
+                "cannot open /dev/fuse: this kernel has no FUSE loaded; try `modprobe fuse`, and in a container give "
+                "it the device");
   }
   return fail(code, "cannot open /dev/fuse; berth serve must run as root");
 }
@@ -103,7 +108,8 @@ Result<std::string> prepare_namespace_directory(const std::string& directory) {
   if (!resolved) {
     const Error error = Error::last();
     if (error.code() == ENOENT) {
-      return fail(ENOENT, "the namespace directory " + quote(directory) + " does not exist; make it: mkdir -p " + directory);
+      return fail(ENOENT,
+                  "the namespace directory " + quote(directory) + " does not exist; make it: mkdir -p " + directory);
     }
     return fail(error.within("the namespace directory " + quote(directory)));
   }

@@ -3,11 +3,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <systemd/sd-daemon.h>
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,18 +37,23 @@ void complain(const std::string& message) { std::fprintf(stderr, "berth: serve: 
 int exit_code_of(const Error& error) {
   switch (error.code()) {
     case EACCES:
-    case EPERM: return kExitNoPermission;
-    case EINVAL: return kExitConfiguration;
-    default: return kExitUnavailable;
+    case EPERM:
+      return kExitNoPermission;
+    case EINVAL:
+      return kExitConfiguration;
+    default:
+      return kExitUnavailable;
   }
 }
 
 Result<config::Configuration> read_configuration(const ServeOptions& options) {
-  config::Configuration configuration = TRY(options.config.empty() ? config::default_configuration(options.command_line)
-                                                                   : config::load(options.config, options.command_line));
+  config::Configuration configuration =
+      TRY(options.config.empty() ? config::default_configuration(options.command_line)
+                                 : config::load(options.config, options.command_line));
   if (configuration.settings.namespace_directory.empty()) {
     return fail(EINVAL,
-                "no namespace directory: give --namespace DIR, or set namespace = \"/volumes\" under [berth] in the configuration");
+                "no namespace directory: give --namespace DIR, or set namespace = \"/volumes\" under [berth] in the "
+                "configuration");
   }
   return configuration;
 }
@@ -69,7 +74,8 @@ class RunDirectory {
       struct stat named {};
       if (::flock(directory->get(), LOCK_SH) != 0 || ::fstat(directory->get(), &mine) != 0) return fail_errno();
       // Somebody may have removed it between open and lock.
-      if (::stat(kBerthDirectory, &named) == 0 && named.st_ino == mine.st_ino) return RunDirectory(std::move(*directory));
+      if (::stat(kBerthDirectory, &named) == 0 && named.st_ino == mine.st_ino)
+        return RunDirectory(std::move(*directory));
     }
   }
   /// Removes it if nobody else holds it.
@@ -86,7 +92,11 @@ class RunDirectory {
 class Keeper {
  public:
   Keeper(std::string directory, std::uint64_t mount_id, Link link, pid_t server, Background& background)
-      : directory_(std::move(directory)), mount_id_(mount_id), link_(std::move(link)), server_(server), background_(background) {}
+      : directory_(std::move(directory)),
+        mount_id_(mount_id),
+        link_(std::move(link)),
+        server_(server),
+        background_(background) {}
 
   /// Until the server has ended; its exit code.
   int run(int signals) {
@@ -205,8 +215,8 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   auto [keepers_end, servers_end] = TRY(Link::make_pair());
   const std::uint64_t mount_id = TRY(mount_namespace(device.get(), directory));
 
-  ServerSetup setup{std::move(configuration), directory, mount_id, std::move(device), std::move(servers_end), ::getpid(),
-                    options.background};
+  ServerSetup setup{std::move(configuration), directory,  mount_id,          std::move(device),
+                    std::move(servers_end),   ::getpid(), options.background};
   const Result<pid_t> server = start_server(std::move(setup), keepers_end);
   if (!server) {
     (void)unmount_namespace(directory, mount_id);

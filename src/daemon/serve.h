@@ -9,10 +9,10 @@ namespace berth::daemon {
 
 /// What to serve.
 struct ServeOptions {
-  std::string config;                 ///< file; "": the default configuration
+  std::string config;  ///< file; "": the default configuration
   config::CommandLine command_line;
   log::Level log_level = log::Level::kInfo;
-  bool background = false;            ///< return when the namespace is ready; a child goes on
+  bool background = false;  ///< return when the namespace is ready; a child goes on
 };
 
 /// Exit codes (sysexits.h) of serve() and check().

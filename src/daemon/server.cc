@@ -57,13 +57,16 @@ void log_event(const manager::Event& event) {
     case manager::Event::Kind::kMountFailed:
     case manager::Event::Kind::kUnmountFailed:
     case manager::Event::Kind::kLost:
-    case manager::Event::Kind::kWarning: return log::write(log::Level::kWarning, line);
+    case manager::Event::Kind::kWarning:
+      return log::write(log::Level::kWarning, line);
     case manager::Event::Kind::kMounting:
-    case manager::Event::Kind::kUnmounting: return log::write(log::Level::kDebug, line);
+    case manager::Event::Kind::kUnmounting:
+      return log::write(log::Level::kDebug, line);
     case manager::Event::Kind::kMounted:
     case manager::Event::Kind::kUnmounted:
     case manager::Event::Kind::kAttached:
-    case manager::Event::Kind::kDetached: return log::write(log::Level::kInfo, line);
+    case manager::Event::Kind::kDetached:
+      return log::write(log::Level::kInfo, line);
   }
 }
 
@@ -168,7 +171,8 @@ class Server {
     if (!reason) {
       log::error("cannot read requests: {}", reason.error().message());
     } else if (*reason == fuse::StopReason::kAborted || *reason == fuse::StopReason::kFailed) {
-      log::error("the connection to the kernel has {}", *reason == fuse::StopReason::kAborted ? "been aborted" : "failed");
+      log::error("the connection to the kernel has {}",
+                 *reason == fuse::StopReason::kAborted ? "been aborted" : "failed");
     } else {
       clean_end_ = true;
     }
@@ -190,10 +194,11 @@ class Server {
     sigaddset(&signals, SIGTERM);
     const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     if (setup_.background) let_go_of_terminal();
-    setup_.link.send({.kind = Message::Kind::kReady,
-                      .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
+    setup_.link.send(
+        {.kind = Message::Kind::kReady, .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
     for (;;) {
-      std::array<pollfd, 3> ready{{{served_.get(), POLLIN, 0}, {setup_.link.fd(), POLLIN, 0}, {signal.get(), POLLIN, 0}}};
+      std::array<pollfd, 3> ready{
+          {{served_.get(), POLLIN, 0}, {setup_.link.fd(), POLLIN, 0}, {signal.get(), POLLIN, 0}}};
       if (::poll(ready.data(), ready.size(), -1) < 0) continue;
       if (ready[0].revents != 0) return true;
       if (ready[1].revents != 0) {
@@ -236,8 +241,7 @@ class Server {
   void wait_for_force(const std::atomic<bool>& stopped, bool keeper_lives) {
     constexpr int kPollMilliseconds = 20;
     while (!stopped) {
-      std::array<pollfd, 2> ready{
-          {{served_.get(), POLLIN, 0}, {keeper_lives ? setup_.link.fd() : -1, POLLIN, 0}}};
+      std::array<pollfd, 2> ready{{{served_.get(), POLLIN, 0}, {keeper_lives ? setup_.link.fd() : -1, POLLIN, 0}}};
       if (::poll(ready.data(), ready.size(), kPollMilliseconds) <= 0) continue;
       if (ready[1].revents != 0) {
         const Result<std::optional<Message>> message = setup_.link.receive();

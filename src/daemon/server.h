@@ -14,12 +14,12 @@ namespace berth::daemon {
 /// What the keeper hands to the server.
 struct ServerSetup {
   config::Configuration configuration;
-  std::string directory;          ///< where the namespace is mounted
-  std::uint64_t mount_id = 0;     ///< of the namespace in the host's mount table
-  UniqueFd device;                ///< the FUSE connection
-  Link link;                      ///< to the keeper
+  std::string directory;       ///< where the namespace is mounted
+  std::uint64_t mount_id = 0;  ///< of the namespace in the host's mount table
+  UniqueFd device;             ///< the FUSE connection
+  Link link;                   ///< to the keeper
   pid_t keeper = 0;
-  bool background = false;        ///< let go of the terminal when ready
+  bool background = false;  ///< let go of the terminal when ready
 };
 
 /// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.

@@ -126,7 +126,8 @@ TEST_F(Daemon, AbortedConnectionEndsItWithAnError) {
   ASSERT_EQ(::stat(server_.namespace_path().c_str(), &attributes), 0);
   const std::string connections = server_.make_directory("connections");
   ASSERT_EQ(::mount("fusectl", connections.c_str(), "fusectl", 0, nullptr), 0);
-  EXPECT_EQ(::system(("echo 1 > " + connections + "/" + std::to_string(attributes.st_dev & 0xff) + "/abort").c_str()), 0);
+  EXPECT_EQ(::system(("echo 1 > " + connections + "/" + std::to_string(attributes.st_dev & 0xff) + "/abort").c_str()),
+            0);
   ASSERT_EQ(::umount2(connections.c_str(), 0), 0);
   const Ending ending = server_.stop(0);
   EXPECT_NE(ending.code, 0);
@@ -134,8 +135,8 @@ TEST_F(Daemon, AbortedConnectionEndsItWithAnError) {
 }
 
 TEST_F(Daemon, RequestThatHangsInAMountDoesNotHoldTheStopBack) {
-  ASSERT_TRUE(ok(server_.start(
-      "[share.hang]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"sleep 1000\", \"{mountpoint}\"]\n")));
+  ASSERT_TRUE(ok(
+      server_.start("[share.hang]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"sleep 1000\", \"{mountpoint}\"]\n")));
   const pid_t reader = ::fork();
   if (reader == 0) {
     const int got = ::open(server_.in_namespace("hang/x").c_str(), O_RDONLY);

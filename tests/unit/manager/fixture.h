@@ -46,7 +46,8 @@ class FakeBackend final : public Backend {
     if (during_mount) during_mount(spec, attempt);
     if (mount_error) {
       if (mounts_all_the_same) table.insert(attempt.berth);
-      return tl::unexpected(AttemptFailure{.error = *mount_error, .command = {"mount", attempt.berth}, .exit = "exit status 32"});
+      return tl::unexpected(
+          AttemptFailure{.error = *mount_error, .command = {"mount", attempt.berth}, .exit = "exit status 32"});
     }
     if (says_so_only) return RealMount{};
     table.insert(attempt.berth);
@@ -80,10 +81,10 @@ class FakeBackend final : public Backend {
   }
 
   Counts counts;
-  std::set<std::string> table;                 ///< berths on which something is mounted
+  std::set<std::string> table;  ///< berths on which something is mounted
   std::optional<Error> mount_error;
-  bool mounts_all_the_same = false;            ///< the attempt fails, its mount is there
-  bool says_so_only = false;                   ///< the attempt succeeds, nothing is mounted
+  bool mounts_all_the_same = false;  ///< the attempt fails, its mount is there
+  bool says_so_only = false;         ///< the attempt succeeds, nothing is mounted
   std::optional<Error> unmount_error;
   bool unmounts_all_the_same = false;
   std::function<void(const ShareSpec&, const Attempt&)> during_mount;
@@ -173,7 +174,8 @@ class ManagerTest : public ::testing::Test {
   [[nodiscard]] std::string berth(const std::string& name) const { return directory_ + "/" + name; }
   [[nodiscard]] bool has_berth(const std::string& name) const { return std::filesystem::exists(berth(name)); }
   [[nodiscard]] int told(Event::Kind kind) const {
-    return static_cast<int>(std::count_if(events_.begin(), events_.end(), [&](const Event& e) { return e.kind == kind; }));
+    return static_cast<int>(
+        std::count_if(events_.begin(), events_.end(), [&](const Event& e) { return e.kind == kind; }));
   }
 
   ManualClock clock_;

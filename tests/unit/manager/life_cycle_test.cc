@@ -24,19 +24,36 @@ class World {
   void live_one_event() {
     now_ += std::chrono::milliseconds(pick(3000));
     switch (pick(10)) {
-      case 0: case 1: waiters_++; happen(Wanted{}); break;
-      case 2: case 3: end_operation(); break;
-      case 4: if (gate_.try_enter()) users_++; break;
-      case 5: case 6:
+      case 0:
+      case 1:
+        waiters_++;
+        happen(Wanted{});
+        break;
+      case 2:
+      case 3:
+        end_operation();
+        break;
+      case 4:
+        if (gate_.try_enter()) users_++;
+        break;
+      case 5:
+      case 6:
         if (users_ > 0) {
           users_--;
           left_ = now_;
           if (gate_.leave() == Gate::Left::kIdle && policy_.idle_timeout == 0ms) happen(BecameIdle{});
         }
         break;
-      case 7: unmount_answers_owed_++; happen(UnmountWanted{pick(3) == 0}); break;
-      case 8: happen(RetryWanted{}); break;
-      case 9: if (pick(4) == 0) happen(Lost{"gone"}); break;
+      case 7:
+        unmount_answers_owed_++;
+        happen(UnmountWanted{pick(3) == 0});
+        break;
+      case 8:
+        happen(RetryWanted{});
+        break;
+      case 9:
+        if (pick(4) == 0) happen(Lost{"gone"});
+        break;
     }
     if (timer_ && *timer_ <= now_) {
       timer_.reset();
@@ -64,7 +81,9 @@ class World {
  private:
   enum class Operation { kMount, kUnmount };
 
-  std::uint32_t pick(std::uint32_t below) { return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_); }
+  std::uint32_t pick(std::uint32_t below) {
+    return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_);
+  }
 
   void end_operation() {
     if (!operation_) return;

@@ -196,7 +196,8 @@ TEST_F(ManagerTest, MountsAreThrottled) {
   for (int i = 0; i < 40; ++i) answers.push_back(ask("s" + std::to_string(i)));
   backend_->during_mount = [&](const ShareSpec&, const Attempt&) {
     std::size_t begun = 0;
-    for (const auto& [name, share] : *manager_->directory()) begun += has_berth(name) && share->state() == ShareState::kMounting;
+    for (const auto& [name, share] : *manager_->directory())
+      begun += has_berth(name) && share->state() == ShareState::kMounting;
     most = std::max(most, begun);
   };
   manager_->run_pending();

@@ -117,8 +117,12 @@ TEST_F(ManagerThreads, UsersUnmountersAndAttachersAtOnce) {
       std::mt19937 random(static_cast<unsigned>(t));
       for (int i = 0; i < kRounds; ++i) {
         switch (random() % 6) {
-          case 0: (void)wait([&](DoneCallback done) { manager_->unmount(*share_, random() % 4 == 0, std::move(done)); }); break;
-          case 1: manager_->retry(*share_); break;
+          case 0:
+            (void)wait([&](DoneCallback done) { manager_->unmount(*share_, random() % 4 == 0, std::move(done)); });
+            break;
+          case 1:
+            manager_->retry(*share_);
+            break;
           case 2: {
             const Attachment mine{"vm" + std::to_string(t), "vol"};
             (void)wait([&](DoneCallback done) { manager_->attach(*share_, mine, std::move(done)); });
