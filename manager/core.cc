@@ -174,9 +174,7 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
     void operator()(ClearTimer&) const { record.timer.reset(); }
-    void operator()(Tell& tell) const {
-      core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason));
-    }
+    void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
   };
   std::visit(Perform{*this, record}, effect);
 }
@@ -279,7 +277,8 @@ std::size_t Manager::Core::active() const noexcept {
 void Manager::Core::begin_stop() {
   stopping_ = true;
   const std::uint64_t one = 1;
-  if (::write(cancel_.get(), &one, sizeof one) < 0) {}  // an eventfd that is full is readable, which is all that is wanted
+  if (::write(cancel_.get(), &one, sizeof one) < 0) {
+  }  // an eventfd that is full is readable, which is all that is wanted
   for (const auto& [share, record] : records_) {
     fail_waiters(*record, Error(ESHUTDOWN));
     record->attachments.clear();

@@ -31,8 +31,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   static Result<std::shared_ptr<Core>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
   ~Core() override;
 
-  void run();             ///< until quit() has been posted
-  bool run_pending();     ///< what is due now; true if anything was
+  void run();          ///< until quit() has been posted
+  bool run_pending();  ///< what is due now; true if anything was
   void post(Task command);
   void on_left(Share& share) noexcept override;
 
@@ -74,15 +74,15 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     life_cycle::State state;
     WallTime since{};
     RealMount mount;
-    UniqueFd root;                         ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
-                                           ///< the number away under a request
-    std::vector<UniqueFd> retired_roots;   ///< of forced unmounts, until their users have left
-    std::deque<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
+    UniqueFd root;  ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
+                    ///< the number away under a request
+    std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
+    std::deque<Waiter> waiters;           ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
     std::map<Attachment, Lease> attachments;
-    std::optional<TimePoint> timer;        ///< of the life cycle
-    std::optional<TimePoint> scheduled;    ///< its place in timers_
-    bool counts_as_running = false;        ///< its mount takes one of the max_concurrent_mounts
+    std::optional<TimePoint> timer;      ///< of the life cycle
+    std::optional<TimePoint> scheduled;  ///< its place in timers_
+    bool counts_as_running = false;      ///< its mount takes one of the max_concurrent_mounts
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -134,9 +134,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::deque<std::pair<Record*, TimePoint>> mount_queue_;
   std::size_t mounts_running_ = 0;
   std::mt19937 random_;
-  UniqueFd mount_table_;                     ///< readable (EPOLLPRI) when the kernel's mount table changed
+  UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> look_at_table_;
-  UniqueFd cancel_;                          ///< readable when every attempt is to be given up
+  UniqueFd cancel_;  ///< readable when every attempt is to be given up
   bool stopping_ = false;
   bool quit_ = false;
   StopReport stopped_;

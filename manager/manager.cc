@@ -33,9 +33,7 @@ Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) {
   });
 }
 
-Manager::~Manager() {
-  stop(std::chrono::steady_clock::now());
-}
+Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
 
 std::shared_ptr<const Manager::Directory> Manager::directory() const { return core_->directory(); }
 
@@ -47,9 +45,8 @@ std::shared_ptr<Share> Manager::find(std::string_view name) const {
 
 WaiterId Manager::lease(Share& share, LeaseCallback done) {
   const WaiterId id = core_->next_waiter();
-  core_->post([core = core_.get(), &share, id, done = std::move(done)]() mutable {
-    core->park(share, id, std::move(done));
-  });
+  core_->post(
+      [core = core_.get(), &share, id, done = std::move(done)]() mutable { core->park(share, id, std::move(done)); });
   return id;
 }
 

@@ -27,7 +27,7 @@ using DoneCallback = UniqueFunction<void(Result<>)>;
 
 /// What the outside gives to a manager.
 struct ManagerSetup {
-  std::string berth_directory;             ///< where berths are made: absolute, existing, private to this manager
+  std::string berth_directory;  ///< where berths are made: absolute, existing, private to this manager
   std::size_t max_concurrent_mounts = 16;
   std::size_t max_waiters_per_share = 4096;
   std::size_t max_attachments_per_share = 16384;

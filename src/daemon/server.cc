@@ -141,13 +141,16 @@ class Server {
     control.users_of = [this](const manager::Share& share) {
       std::vector<fuse::HandleUser> users;
       for (fuse::ShareFs::User& user : shares_->users_of(share)) {
-        users.push_back({.pid = user.pid, .uid = user.uid, .what = std::move(user.what)});
+        users.push_back({.pid = user.pid, .uid = user.uid, .directory = user.directory, .what = std::move(user.what)});
       }
       return users;
     };
     control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
-    names_ = std::make_unique<fuse::Namespace>(fuse::Namespace::Setup{
-        .manager = *manager_, .shares = *shares_, .control_root = [this] { return control_->root_entry(); }});
+    names_ = std::make_unique<fuse::Namespace>(
+        fuse::Namespace::Setup{.manager = *manager_,
+                               .shares = *shares_,
+                               .control_root = [this] { return control_->root_entry(); },
+                               .control_attributes = [this] { return control_->root_attributes(); }});
   }
 
   /// On the control thread.
