@@ -1,7 +1,9 @@
 #include "src/sys/spawn_program.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ extern "C" {
 namespace berth::sys {
 namespace {
 
+constexpr mode_t kUmask = 022;
 constexpr std::string_view kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// posix_spawn_file_actions_t and posix_spawnattr_t as Process::start() promises them.
@@ -62,6 +65,22 @@ class SpawnSettings {
   posix_spawn_file_actions_t actions_{};
   posix_spawnattr_t attributes_{};
   int failed_ = 0;
+};
+
+/// The umask of programs, for as long as it lives. The daemon's own, 0, lets its callers' ones apply; a program would make
+/// files that everybody may write.
+class ProgramUmask {
+ public:
+  ProgramUmask() noexcept {
+    ::unshare(CLONE_FS);  // this thread's umask alone (umask(2), C library/kernel differences)
+    before_ = ::umask(kUmask);
+  }
+  ~ProgramUmask() { ::umask(before_); }
+  ProgramUmask(const ProgramUmask&) = delete;
+  ProgramUmask& operator=(const ProgramUmask&) = delete;
+
+ private:
+  mode_t before_ = 0;
 };
 
 bool is_replaced(std::string_view variable) {
@@ -140,8 +159,11 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv) {
 
   children::starting();
   pid_t pid = 0;
-  const int code = ::posix_spawn(&pid, path.c_str(), settings.actions(), settings.attributes(),
-                                 pointers(arguments).data(), pointers(variables).data());
+  const int code = [&] {
+    const ProgramUmask umask;
+    return ::posix_spawn(&pid, path.c_str(), settings.actions(), settings.attributes(), pointers(arguments).data(),
+                         pointers(variables).data());
+  }();
   if (code != 0) {
     children::not_started();
     return fail_to_start(code, path);

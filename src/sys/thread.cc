@@ -1,6 +1,7 @@
 #include "src/sys/thread.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <cerrno>
 #include <csignal>
@@ -22,6 +23,7 @@ Result<std::thread> start_thread(std::string name, Task body) {
     result = std::thread([thread_name = std::move(name), work = std::move(body)]() mutable {
       ::pthread_setname_np(::pthread_self(), thread_name.c_str());
       become_daemon();
+      ::unshare(CLONE_FS);  // who started it may change its own umask (spawn_program.cc)
       work();
     });
   } catch (const std::system_error&) {
