@@ -20,6 +20,7 @@ using MountId = std::uint64_t;
 class HelperProcess {
  public:
   virtual ~HelperProcess() = default;
+  /// Its number in /proc, for people to see. 0: it has ended.
   [[nodiscard]] virtual pid_t pid() const noexcept = 0;
   /// A pidfd: readable when the helper has ended.
   [[nodiscard]] virtual int pidfd() const noexcept = 0;

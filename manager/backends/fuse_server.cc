@@ -119,11 +119,12 @@ std::unique_ptr<HelperProcess> find_fuse_server(int root) {
   for (const std::string& name : numbers_in("/proc")) {
     const std::string process = "/proc/" + name;
     if (name == self || link_target(process + "/ns/pid") != own_namespace || !serves(process, connection)) continue;
+    const std::optional<pid_t> number = number_in<pid_t>(name);
     const std::optional<pid_t> pid = own_number(process);
-    if (!pid) continue;
+    if (!number || !pid) continue;
     UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0)));
     // Asked again, now that the number cannot be given to another one.
-    if (pidfd && serves(process, connection)) return std::make_unique<FuseServer>(*pid, std::move(pidfd));
+    if (pidfd && serves(process, connection)) return std::make_unique<FuseServer>(*number, std::move(pidfd));
   }
   return nullptr;
 }

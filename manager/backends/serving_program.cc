@@ -37,7 +37,7 @@ ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId 
       mount_(mount),
       stop_(std::move(stop)),
       lost_(std::move(lost)),
-      pid_(process.pid()),
+      pid_(process.proc_number()),
       process_(std::move(process)) {}
 
 ServingProgram::~ServingProgram() { end(now()); }

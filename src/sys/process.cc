@@ -9,11 +9,13 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 
 #include "src/base/text.h"
 #include "src/sys/children.h"
+#include "src/sys/file.h"
 #include "src/sys/identity.h"
 #include "src/sys/program_output.h"
 #include "src/sys/spawn_program.h"
@@ -113,6 +115,16 @@ Result<Process> Process::start(const std::vector<std::string>& argv) {
 }
 
 pid_t Process::pid() const noexcept { return state_->pid; }
+
+pid_t Process::proc_number() const {
+  constexpr std::string_view kKey = "Pid:\t";  // pidfd_open(2): "in the pid namespace of the procfs instance"
+  const Result<std::string> text = read_file("/proc/self/fdinfo/" + std::to_string(pidfd()), 4096);
+  if (!text) return pid();
+  for (const std::string_view line : split(*text, '\n')) {
+    if (line.starts_with(kKey)) return std::atoi(std::string(line.substr(kKey.size())).c_str());
+  }
+  return pid();
+}
 int Process::pidfd() const noexcept { return state_->pidfd.get(); }
 
 Result<ExitStatus> Process::wait(TimePoint deadline, int cancel_fd) {

@@ -41,7 +41,7 @@ class Process {
   static constexpr std::size_t kOutputKept = 4096;
 
   /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
-  /// has no '/'. The program gets this process's environment with LC_ALL=C and PATH as above, less what systemd meant
+  /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what systemd meant
   /// for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*).
   /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
   static Result<Process> start(const std::vector<std::string>& argv);
@@ -51,6 +51,8 @@ class Process {
   ~Process();
 
   [[nodiscard]] pid_t pid() const noexcept;
+  /// Its number in /proc, which may be that of another pid namespace; pid() where that is not told.
+  [[nodiscard]] pid_t proc_number() const;
   /// Readable when the program has ended (pidfd_open(2)).
   [[nodiscard]] int pidfd() const noexcept;
 
