@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <string_view>
 #include <utility>
 
 #include "src/sys/file.h"
@@ -22,10 +25,22 @@ timespec now() noexcept {
   return time;
 }
 
+bool keeps_inodes(const manager::ShareSpec& spec) noexcept {
+  constexpr std::array<std::string_view, 8> kNumberAfresh{"tmpfs", "ramfs", "overlay", "vfat",
+                                                          "msdos", "exfat", "cifs",    "smb3"};
+  const std::string_view type = spec.type();
+  return spec.kind() != manager::ShareKind::kCommand && !type.starts_with("fuse") &&
+         std::find(kNumberAfresh.begin(), kNumberAfresh.end(), type) == kNumberAfresh.end();
+}
+
 }  // namespace
 
 KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share, timespec made) noexcept
-    : index_(index), share_(std::move(share)), numbers_(share_->name()), made_(made) {}
+    : index_(index),
+      share_(std::move(share)),
+      numbers_(share_->name()),
+      keeps_inodes_(fuse::keeps_inodes(share_->spec())),
+      made_(made) {}
 
 Seconds KnownShare::attributes_valid() const noexcept {
   return std::chrono::duration<Seconds>(policy().attr_timeout).count();

@@ -33,6 +33,9 @@ class KnownShare {
   [[nodiscard]] std::shared_ptr<manager::Share> shared() const noexcept { return share_; }
   [[nodiscard]] const manager::SharePolicy& policy() const noexcept { return share_->spec().policy(); }
   [[nodiscard]] const InodeNumbers& numbers() const noexcept { return numbers_; }
+  /// Whether a file keeps its inode number over unmounts. FUSE servers mostly make them up for one mount, and so do some
+  /// file systems of the kernel.
+  [[nodiscard]] bool keeps_inodes() const noexcept { return keeps_inodes_; }
   /// How long the kernel may believe names and attributes.
   [[nodiscard]] Seconds attributes_valid() const noexcept;
 
@@ -63,6 +66,7 @@ class KnownShare {
   const ShareIndex index_;
   const std::shared_ptr<manager::Share> share_;
   const InodeNumbers numbers_;
+  const bool keeps_inodes_;
   const timespec made_;
 
   // Of the mount whose generation is met_; stored before it.

@@ -23,12 +23,25 @@ std::optional<Reached> at_hand(const Visit& visit, const NodeTable::Node& node) 
   if (node.descriptor != nullptr && node.mount_generation == visit.mount_generation) {
     return Reached{node.descriptor->get(), node.descriptor};
   }
-  if (node.opened != nullptr) return Reached{node.opened->get(), node.opened};
+  // What is open in an earlier mount, which was taken away by force, may be dead.
+  if (node.opened != nullptr && node.opened_in == visit.mount_generation) {
+    return Reached{node.opened->get(), node.opened};
+  }
   return std::nullopt;
 }
 
+/// Whether `x`, found under the node's name, is the node. One of an earlier mount is known by its name alone where inode
+/// numbers do not last.
 bool is_same(const Visit& visit, const struct statx& x, const NodeTable::Node& node) noexcept {
-  return visit.share.file_of(x) == node.file && (x.stx_mode & S_IFMT) == node.type;
+  if ((x.stx_mode & S_IFMT) != node.type) return false;
+  if (visit.share.file_of(x) == node.file) return true;
+  return node.seen_in != visit.numbers_of() && node.open_count == 0;
+}
+
+/// Whether the name is known to be another file's. A number that was given out again by the next mount says nothing of
+/// the name.
+bool lost_its_name(const Visit& visit, const NodeTable::Node& node) noexcept {
+  return node.replaced && node.seen_in == visit.numbers_of();
 }
 
 /// Errors that say that a name does not lead to the node any more.
@@ -65,9 +78,9 @@ Result<Reached> NodeFinder::directory(const Visit& visit, NodeId id, std::size_t
   if (!node || depth > NodeTable::kMaxDepth) return fail(ESTALE);
   if (!S_ISDIR(node->type)) return fail(ENOTDIR);
   if (std::optional<Reached> reached = at_hand(visit, *node)) return *std::move(reached);
-  if (node->replaced) return still_open(id);
+  if (lost_its_name(visit, *node)) return still_open(visit, id);
   Result<Reached> found = walk(visit, id, *node, depth);
-  if (!found && means_gone(found.error()) && node->open_count != 0) return still_open(id);
+  if (!found && means_gone(found.error()) && node->open_count != 0) return still_open(visit, id);
   return found;
 }
 
@@ -109,10 +122,14 @@ Result<Reached> NodeFinder::walk(const Visit& visit, NodeId id, const NodeTable:
   return Reached{fd, std::move(descriptor)};
 }
 
-/// The last way to a file that has lost its name: through somebody who has it open.
-Result<Reached> NodeFinder::still_open(NodeId node) const {
+/// The last way to a file that has lost its name: through somebody who has it open. In an earlier mount it may be dead.
+Result<Reached> NodeFinder::still_open(const Visit& visit, NodeId node) const {
   const std::shared_ptr<Handle> handle = handles_.find_any(node);
   if (handle == nullptr) return fail(ESTALE);
+  if (handle->mount_generation != visit.mount_generation &&
+      !sys::stat_at(handle->fd(), "", STATX_TYPE, AT_STATX_FORCE_SYNC)) {
+    return fail(ESTALE);
+  }
   return Reached{handle->fd(), handle->file};
 }
 
@@ -121,10 +138,10 @@ Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const
   std::optional<NodeTable::Node> node = nodes_.find(id);
   if (!node) return fail(ESTALE);
   if (std::optional<Reached> reached = at_hand(visit, *node)) return Place{*std::move(reached), {}, *std::move(node)};
-  if (node->replaced) return Place{TRY(still_open(id)), {}, *std::move(node)};
+  if (lost_its_name(visit, *node)) return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
   Result<Reached> parent = directory(visit, node->parent);
   if (!parent) {
-    if (node->open_count != 0 && means_gone(parent.error())) return Place{TRY(still_open(id)), {}, *std::move(node)};
+    if (node->open_count != 0 && means_gone(parent.error())) return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
     return fail(std::move(parent).error());
   }
   std::string name = std::move(node->name);
@@ -136,7 +153,7 @@ Result<struct statx> NodeFinder::stat(const Visit& visit, NodeId node) const {
   Result<struct statx> x = ask(visit, [&] { return sys::stat_at(place.at.fd, place.name.c_str(), STATX_BASIC_STATS); });
   if (place.direct() || (x && is_same(visit, *x, place.node))) return x;
   if (!x && !means_gone(x.error())) return x;
-  const Reached open = TRY(still_open(node));
+  const Reached open = TRY(still_open(visit, node));
   return sys::stat_at(open.fd, "", STATX_BASIC_STATS);
 }
 
@@ -152,7 +169,7 @@ Result<Reached> NodeFinder::pin(const Visit& visit, NodeId node) const {
   Place place = TRY(this->place(visit, node));
   if (place.direct()) return std::move(place.at);
   Result<UniqueFd> fd = pin_by_name(visit, place);
-  if (!fd && means_gone(fd.error())) return still_open(node);
+  if (!fd && means_gone(fd.error())) return still_open(visit, node);
   if (!fd) return fail(std::move(fd).error());
   const int number = fd->get();
   return Reached{number, std::make_shared<const UniqueFd>(*std::move(fd))};
@@ -182,7 +199,7 @@ Result<UniqueFd> NodeFinder::open(const Visit& visit, NodeId node, int flags) co
     Result<UniqueFd> fd = open_by_name(visit, place, flags);
     if (fd || !means_gone(fd.error())) return fd;
   }
-  const Reached open = place.direct() ? place.at : TRY(still_open(node));
+  const Reached open = place.direct() ? place.at : TRY(still_open(visit, node));
   TRY_VOID(visit.act());
   return sys::reopen(open.fd, flags);
 }

@@ -58,7 +58,7 @@ class NodeFinder {
   Result<Reached> directory(const Visit& visit, NodeId node, std::size_t depth) const;
   Result<Reached> walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const;
   Result<Place> place(const Visit& visit, NodeId node) const;
-  Result<Reached> still_open(NodeId node) const;
+  Result<Reached> still_open(const Visit& visit, NodeId node) const;
   Result<UniqueFd> pin_by_name(const Visit& visit, const Place& place) const;
   Result<UniqueFd> open_by_name(const Visit& visit, const Place& place, int flags) const;
 

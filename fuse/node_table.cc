@@ -54,6 +54,8 @@ struct NodeTable::Record {
   std::uint32_t children = 0;  ///< nodes whose parent it is
   std::uint32_t open_count = 0;
   std::uint32_t mount_generation = 0;
+  std::uint32_t opened_in = 0;
+  std::uint32_t seen_in = 0;
   std::uint32_t clock_place = kNone;  ///< among those with a descriptor
   std::uint16_t type = 0;
   bool in_use = false;
@@ -100,11 +102,16 @@ class NodeTable::Part {
       Record& record = records_[place];
       if (!(record.file == file)) continue;
       if (record.type == (type & S_IFMT) && !(fresh && record.open_count == 0)) return place;
-      unlink(place, hashed);
-      record.replaced = true;
+      set_aside(place, hashed);
       return kNone;
     }
     return kNone;
+  }
+
+  /// The number is another file's now: the record is not found by it any more.
+  void set_aside(std::uint32_t place, std::uint64_t hashed) BERTH_REQUIRES(mutex) {
+    unlink(place, hashed);
+    records_[place].replaced = true;
   }
 
   std::uint32_t add(const RealFile& file, std::uint64_t hashed, mode_t type) BERTH_REQUIRES(mutex) {
@@ -257,11 +264,14 @@ std::optional<NodeTable::Node> NodeTable::find(NodeId node) const {
       .descriptor = record->descriptor,
       .mount_generation = record->mount_generation,
       .opened = record->open_count != 0 ? record->opened.lock() : nullptr,
+      .opened_in = record->opened_in,
+      .seen_in = record->seen_in,
   };
   return found;
 }
 
-NodeId NodeTable::remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh) {
+NodeId NodeTable::remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh,
+                           std::uint32_t seen_in) {
   const std::uint64_t hashed = hash(file);
   Part& part = part_of(file);
   NodeId known = 0;
@@ -270,19 +280,25 @@ NodeId NodeTable::remember(const RealFile& file, mode_t type, NodeId parent, std
     const std::uint32_t place = part.find(file, hashed, type, fresh);
     if (place != kNone) {
       Record& record = part.at(place);
-      known = part.id(place);
       if (record.is_at({parent, name})) {  // as nearly always
         ++record.lookups;
-        return known;
+        record.seen_in = seen_in;
+        return part.id(place);
+      }
+      if (record.seen_in == seen_in) {
+        known = part.id(place);
+      } else {
+        part.set_aside(place, hashed);
       }
     }
   }
   // A directory can come to lie below itself here when directories are moved beside us: then it stays where it was.
   const bool may_move = known == 0 || !S_ISDIR(type) || !is_above(known, parent);
-  return put(file, type, {parent, name}, may_move, 1);
+  return put(file, type, {parent, name}, may_move, 1, seen_in);
 }
 
-NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, bool may_move, std::uint64_t lookups) {
+NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, bool may_move, std::uint64_t lookups,
+                      std::uint32_t seen_in) {
   const std::uint64_t hashed = hash(file);
   auto name = copy_name(where.name);
   if (!hold(where.parent)) return 0;
@@ -297,6 +313,7 @@ NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, boo
     if (place != kNone) {
       Record& record = part.at(place);
       record.lookups += lookups;
+      record.seen_in = seen_in;
       node = part.id(place);
       if (is_new || may_move) {
         let_go = std::exchange(record.parent, where.parent);
@@ -308,16 +325,16 @@ NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, boo
   return node;
 }
 
-void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name) {
+void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in) {
   NodeId known = 0;
   {
     Part& part = part_of(file);
     MutexLock lock(part.mutex);
     const std::uint32_t place = part.find(file, hash(file), type, false);
-    if (place != kNone) known = part.id(place);
+    if (place != kNone && part.at(place).seen_in == seen_in) known = part.id(place);
   }
   if (known == 0 || (S_ISDIR(type) && is_above(known, parent))) return;
-  put(file, type, {parent, name}, true, 0);
+  put(file, type, {parent, name}, true, 0, seen_in);
 }
 
 void NodeTable::forget(NodeId node, std::uint64_t count) noexcept {
@@ -373,7 +390,7 @@ bool NodeTable::is_above(NodeId node, NodeId descendant) const {
   return false;
 }
 
-void NodeTable::add_handle(NodeId node, const SharedFd& file) {
+void NodeTable::add_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation) {
   if (is_root(node)) return;
   std::weak_ptr<const UniqueFd> opened = file;
   Part& part = part_of(node);
@@ -382,6 +399,7 @@ void NodeTable::add_handle(NodeId node, const SharedFd& file) {
   if (record == nullptr) return;
   ++record->open_count;
   record->opened.swap(opened);
+  record->opened_in = mount_generation;
 }
 
 void NodeTable::remove_handle(NodeId node) noexcept {

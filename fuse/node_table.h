@@ -33,6 +33,8 @@ struct RealFile {
 ///
 /// A node is a record, not an open file: it holds no mount. It is found again by its name in its parent, and the finder
 /// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked.
+/// Some file systems number their files afresh with each mount, so of a file that was last seen in an earlier one the
+/// number alone says nothing: seen under another name it is another file, with a node of its own.
 /// A node lives while the kernel counts look-ups of it or another node has it as parent.
 ///
 /// Beside that a node may have a descriptor, which is a cache: a bounded number of them is kept, the ones not used for
@@ -69,21 +71,26 @@ class NodeTable {
     SharedFd descriptor;                 ///< cached; null: none
     std::uint32_t mount_generation = 0;  ///< of the mount that `descriptor` is in
     SharedFd opened;                     ///< of the handle that opened it last, if that is still open
+    std::uint32_t opened_in = 0;         ///< generation of the mount that `opened` is in
+    std::uint32_t seen_in = 0;           ///< as in remember(), when it was last seen
   };
   /// Not for roots.
   [[nodiscard]] std::optional<Node> find(NodeId node) const;
 
   /// One look-up more of `file`, seen as `name` in `parent`; makes its node when there is none. `fresh`: the file was
-  /// made just now, so an old node of the same number and without handles is of a file that is gone.
+  /// made just now, so an old node of the same number and without handles is of a file that is gone. `seen_in`: the
+  /// generation of the mount that its number is of; 0 where numbers last.
   /// 0: `parent` is stale.
-  NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false);
+  NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false,
+                  std::uint32_t seen_in = 0);
   /// `count` look-ups less.
   void forget(NodeId node, std::uint64_t count) noexcept;
-  /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node.
-  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name);
+  /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node that was seen in that mount.
+  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in = 0);
 
-  /// A handle of `node` was opened. `file` may serve other requests on the node while it is open.
-  void add_handle(NodeId node, const SharedFd& file);
+  /// A handle of `node` was opened. `file` may serve other requests on the node while it is open, as long as they are
+  /// in the same mount.
+  void add_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation = 0);
   void remove_handle(NodeId node) noexcept;
 
   /// Caches a descriptor of `node`, opened in the share's mount of that generation.
@@ -117,7 +124,8 @@ class NodeTable {
 
   [[nodiscard]] Part& part_of(const RealFile& file) const noexcept;
   [[nodiscard]] Part& part_of(NodeId node) const noexcept;
-  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, std::uint64_t lookups);
+  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, std::uint64_t lookups,
+             std::uint32_t seen_in);
   void drop(std::optional<ShareIndex> share);
   [[nodiscard]] bool hold(NodeId parent) const;
   void release(NodeId parent) const noexcept;

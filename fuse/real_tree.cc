@@ -49,7 +49,8 @@ Result<Entry> RealTree::entry_in(const Visit& visit, const Handle& directory, co
 
 Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x,
                                  bool fresh) {
-  const NodeId node = nodes_.remember(visit.share.file_of(x), x.stx_mode, parent, name, fresh);
+  const NodeId node = nodes_.remember(visit.share.file_of(x), x.stx_mode, parent, name, fresh,
+                                      visit.numbers_of());
   if (node == 0) return fail(ESTALE);
   const Seconds valid = visit.share.attributes_valid();
   return Entry{
@@ -167,7 +168,7 @@ Result<> RealTree::rename(const Visit& visit, NodeId parent, const char* name, N
 /// the name says the same.
 void RealTree::follow_rename(const Visit& visit, NodeId parent, int directory, const char* name) {
   const Result<struct statx> x = sys::stat_at(directory, name, STATX_TYPE | STATX_INO);
-  if (x) nodes_.move(visit.share.file_of(*x), x->stx_mode, parent, name);
+  if (x) nodes_.move(visit.share.file_of(*x), x->stx_mode, parent, name, visit.numbers_of());
 }
 
 }  // namespace berth::fuse

@@ -37,13 +37,14 @@ std::uint64_t RealTree::keep(const Visit& visit, NodeId node, UniqueFd file, int
   handle->lease = visit.lease.again();
   handle->file = std::make_shared<const UniqueFd>(std::move(file));
   handle->node = node;
+  handle->mount_generation = visit.mount_generation;
   handle->share = visit.share.index();
   handle->flags = flags;
   handle->pid = visit.caller.pid;
   handle->uid = visit.caller.uid;
   handle->directory = directory;
   if (const auto known = directory ? nodes_.find(node) : std::nullopt) handle->device = known->file.device;
-  nodes_.add_handle(node, handle->file);
+  nodes_.add_handle(node, handle->file, visit.mount_generation);
   return handles_.add(std::move(handle));
 }
 

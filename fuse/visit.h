@@ -17,6 +17,9 @@ struct Visit {
   manager::Lease* own = nullptr;  ///< `lease`, where it is the request's own
   const std::uint32_t mount_generation = share.share().mount_generation();
 
+  /// Which mount the inode numbers are of; 0 where they last.
+  [[nodiscard]] std::uint32_t numbers_of() const noexcept { return share.keeps_inodes() ? 0 : mount_generation; }
+
   /// Gives the request's own lease back, before the answer: who was answered may want to unmount next.
   void leave() const noexcept {
     if (own != nullptr) *own = {};

@@ -191,6 +191,19 @@ TEST(NodeTable, ClosesADescriptorOnlyWhenNobodyUsesIt) {
   EXPECT_FALSE(is_open(fd));
 }
 
+TEST(NodeTable, TakesANumberOfAnEarlierMountUnderAnotherNameForAnotherFile) {
+  NodeTable nodes(64);
+  const NodeId one = nodes.remember(file(1), S_IFDIR, kRoot, "one", false, 1);
+  EXPECT_EQ(nodes.remember(file(1), S_IFDIR, kRoot, "moved", false, 1), one) << "in one mount it is a rename";
+  EXPECT_EQ(nodes.remember(file(1), S_IFDIR, kRoot, "moved", false, 2), one) << "the name is the same";
+  const NodeId two = nodes.remember(file(1), S_IFDIR, kRoot, "two", false, 3);
+  EXPECT_NE(two, one);
+  EXPECT_TRUE(nodes.find(one)->replaced);
+  EXPECT_EQ(nodes.find(one)->name, "moved");
+  nodes.move(file(1), S_IFDIR, kRoot, "three", 4);
+  EXPECT_EQ(nodes.find(two)->name, "two") << "not what was moved";
+}
+
 TEST(NodeTable, LendsWhatIsOpenWhileItIs) {
   NodeTable nodes(64);
   const NodeId node = nodes.remember(file(1), S_IFREG, kRoot, "x");
