@@ -88,7 +88,8 @@ class Daemon:
         """Resident and proportional set size of all its processes, in KiB."""
         resident = proportional = 0
         for pid in self.pids():
-            resident += kib(f"/proc/{pid}/status", "VmRSS:")
+            # Exact, while VmRSS in "status" is a sum of per-processor counters that are off by megabytes.
+            resident += kib(f"/proc/{pid}/smaps_rollup", "Rss:")
             proportional += kib(f"/proc/{pid}/smaps_rollup", "Pss:")
         return resident, proportional
 
