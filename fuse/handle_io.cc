@@ -66,8 +66,7 @@ Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, 
   }
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const Result<std::size_t> written =
-        write_once(handle, bytes.subspan(done), offset + static_cast<off_t>(done), append);
+    Result<std::size_t> written = write_once(handle, bytes.subspan(done), offset + static_cast<off_t>(done), append);
     if (!written && written.error().code() == EINTR) continue;
     if (!written && done == 0) return written;
     if (!written || *written == 0) break;
