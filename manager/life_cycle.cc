@@ -49,6 +49,7 @@ class Stepper {
   // Mounted
   Step operator()(Mounted state, const Wanted&) const { return {state, {AdmitWaiters{}}}; }
   Step operator()(Mounted state, const Timer& timer) const {
+    if (state.unmount_until) return {state, {CloseGateIfIdle{}}};
     if (timer.users > 0) return {state, {SetTimer{now_ + patience()}}};
     const TimePoint due = timer.last_left + patience();
     if (due > now_) return {state, {SetTimer{due}}};
@@ -56,16 +57,17 @@ class Stepper {
   }
   Step operator()(Mounted state, const BecameIdle&) const { return {state, {SetTimer{now_ + kLinger}}}; }
   Step operator()(Mounted state, const GateClosed&) const {
-    const std::string reason = state.unmount_asked ? "asked to" : "idle for " + format_duration(policy_.idle_timeout);
+    const std::string reason = state.unmount_until ? "asked to" : "idle for " + format_duration(policy_.idle_timeout);
     return start_unmount(false, reason);
   }
   Step operator()(Mounted state, const GateInUse& use) const {
+    if (state.unmount_until && now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
     Effects effects{SetTimer{now_ + patience()}};
-    if (state.unmount_asked) {
+    if (state.unmount_until) {
       effects.emplace_back(AnswerUnmount{
           Error(EBUSY, "in use by " + std::to_string(use.users) + (use.users == 1 ? " user" : " users"))});
     }
-    state.unmount_asked = false;
+    state.unmount_until.reset();
     return {state, std::move(effects)};
   }
   Step operator()(Mounted state, const UnmountWanted& wanted) const {
@@ -74,7 +76,7 @@ class Stepper {
       step.effects.insert(step.effects.begin(), CloseGate{});
       return step;
     }
-    state.unmount_asked = true;
+    state.unmount_until = now_ + kReleasePatience;
     return {state, {CloseGateIfIdle{}}};
   }
   Step operator()(Mounted, const Lost& lost) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -39,7 +40,7 @@ struct Mounting {
 /// Mounted, the gate is open.
 struct Mounted {
   TimePoint since;
-  bool unmount_asked = false;  ///< somebody waits for an answer to an unmount request
+  std::optional<TimePoint> unmount_until;  ///< somebody waits for an unmount, which is tried until then
 };
 /// An unmount operation runs, the gate is closed.
 struct Expiring {
@@ -137,6 +138,10 @@ Duration backoff(std::uint32_t attempts, double jitter);
 /// A share with `idle_timeout = 0` stays this long after its last user, so that the look-up and the open of one program
 /// do not mount twice.
 inline constexpr std::chrono::milliseconds kLinger{10};
+/// How long an unmount on request waits for the last user: the kernel tells of a close(2) behind the caller's back, so that
+/// a share may still be in use for a moment when the program that used it has ended.
+inline constexpr std::chrono::milliseconds kReleasePatience{200};
+inline constexpr std::chrono::milliseconds kReleaseRetry{5};
 /// How soon an unmount that met EBUSY is tried again, at least.
 inline constexpr std::chrono::milliseconds kBusyRetry{std::chrono::seconds(5)};
 

@@ -88,6 +88,9 @@ class RunDirectory {
   UniqueFd directory_;
 };
 
+/// How long a server may take to end that was told to stop at once, before it is killed.
+constexpr std::chrono::seconds kForcePatience{5};
+
 /// The keeper's part after the server has been started: two signals, two messages, one child.
 class Keeper {
  public:
@@ -102,9 +105,10 @@ class Keeper {
   int run(int signals) {
     for (;;) {
       std::array<pollfd, 2> ready{{{signals, POLLIN, 0}, {link_ended_ ? -1 : link_.fd(), POLLIN, 0}}};
-      if (::poll(ready.data(), ready.size(), milliseconds_to_status()) < 0) continue;
+      if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
       if (ready[1].revents != 0) on_message();
       tell_status();
+      kill_if_overdue();
       if (ready[0].revents == 0) continue;
       signalfd_siginfo info{};
       if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
@@ -134,14 +138,27 @@ class Keeper {
     counts_ = said;
   }
 
-  /// At most once a second: the service manager need not hear of each mount, and a slow one must not hold us up.
-  [[nodiscard]] int milliseconds_to_status() const {
-    if (!counts_ || stopping_) return -1;
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(next_status_ - std::chrono::steady_clock::now());
+  /// Until there is something to do without being told; -1: there is not.
+  [[nodiscard]] int milliseconds_to_work() const {
+    if (kill_at_) return milliseconds_to(*kill_at_);
+    return counts_ && !stopping_ ? milliseconds_to(next_status_) : -1;
+  }
+  static int milliseconds_to(TimePoint time) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now());
     return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
   }
+
+  /// A server that was told to stop at once, and is stopped or stuck itself.
+  void kill_if_overdue() {
+    if (!kill_at_ || milliseconds_to(*kill_at_) != 0) return;
+    log::error("the server does not end: killing it");
+    ::kill(server_, SIGKILL);
+    kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
+  }
+
+  /// At most once a second: the service manager need not hear of each mount, and a slow one must not hold us up.
   void tell_status() {
-    if (milliseconds_to_status() != 0) return;
+    if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
     ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(directory_).c_str(), counts_->shares,
                  counts_->mounted);
     counts_.reset();
@@ -149,9 +166,15 @@ class Keeper {
   }
 
   void on_stop_signal(int signal) {
+    if (kill_at_) {
+      log::warning("signal {} once more: killing the server", signal);
+      ::kill(server_, SIGKILL);
+      return;
+    }
     if (stopping_) {
       log::warning("signal {} again: stopping at once", signal);
       link_.send({.kind = Message::Kind::kForce});
+      kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
       return;
     }
     stopping_ = true;
@@ -183,6 +206,7 @@ class Keeper {
   bool link_ended_ = false;
   std::optional<Message> counts_;  ///< what the service manager has not been told yet
   TimePoint next_status_{};
+  std::optional<TimePoint> kill_at_;  ///< after a second signal
 };
 
 Result<UniqueFd> take_signals() {

@@ -293,6 +293,7 @@ class Server {
 
 int run_server(ServerSetup setup) {
   ::umask(0);
+  if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
   ::unsetenv("NOTIFY_SOCKET");  // the keeper speaks for both, and no helper shall
   sigset_t all;
   sigfillset(&all);

@@ -149,6 +149,18 @@ TEST_F(Daemon, RequestThatHangsInAMountDoesNotHoldTheStopBack) {
   EXPECT_EQ(WEXITSTATUS(status), ESHUTDOWN);
 }
 
+TEST_F(Daemon, ServerThatDoesNotAnswerIsKilledAtTheThirdSignal) {
+  start();
+  touch();
+  const pid_t server = server_of(server_);
+  ASSERT_EQ(::kill(server, SIGSTOP), 0);
+  for (const char* said : {"stopping; a second one forces", "stopping at once"}) {
+    ASSERT_EQ(::kill(server_.pid(), SIGTERM), 0);
+    ASSERT_TRUE(eventually([&] { return server_.log().find(said) != std::string::npos; })) << said;
+  }
+  EXPECT_NE(server_.stop(SIGTERM).code, 0);
+}
+
 TEST_F(Daemon, StaleNamespaceIsReplaced) {
   start();
   const pid_t server = server_of(server_);

@@ -64,7 +64,7 @@ class World {
 
   /// Lets everything that is under way come to its end.
   void come_to_rest() {
-    for (int i = 0; i < 100 && (operation_ || waiters_ > 0); ++i) {
+    for (int i = 0; i < 100 && (operation_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
       now_ += 1s;
       end_operation();
       if (timer_ && *timer_ <= now_) {

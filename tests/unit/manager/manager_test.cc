@@ -165,12 +165,26 @@ TEST_F(ManagerTest, UnmountOnRequestAnswersBusyWithTheNumberOfUsers) {
   auto lease = ask("media");
   manager_->run_pending();
   auto busy = unmount("media");
+  EXPECT_EQ(code_of(busy), -1) << "a release may be under way";
+  pass(1s);
   EXPECT_EQ(code_of(busy), EBUSY);
   EXPECT_NE((*busy)->error().story().find("1 user"), std::string_view::npos);
   lease->reset();
   EXPECT_EQ(code_of(unmount("media")), 0);
   EXPECT_EQ(code_of(unmount("media")), 0) << "of an idle share: nothing to do";
   EXPECT_EQ(backend_->counts.unmounts, 1);
+}
+
+TEST_F(ManagerTest, UnmountOnRequestWaitsAMomentForTheLastUser) {
+  add("media");
+  start();
+  auto lease = ask("media");
+  manager_->run_pending();
+  auto unmounted = unmount("media");
+  lease->reset();
+  pass(10ms);
+  EXPECT_EQ(code_of(unmounted), 0);
+  EXPECT_EQ(share("media").status().state, ShareState::kIdle);
 }
 
 TEST_F(ManagerTest, ForcedUnmountGivesUpUsersAndTheirDescriptorStaysValid) {
