@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #include "fuse/last_wall.h"
 #include "src/base/mutex.h"
@@ -10,6 +11,9 @@
 
 namespace berth::fuse {
 namespace {
+
+/// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
+bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
 
 /// The number of a parked request on its way from Manager::lease() to an interrupt, whichever comes first.
 class Waiting {
@@ -72,11 +76,11 @@ void ShareFs::Core::finish_parked(KnownShare& share, Result<manager::Lease> leas
 }
 
 void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) {
-  if (error.code() == ENOTCONN) {
+  if (says_disconnected(error)) {
     const sys::AsDaemon as_daemon;
     // Not something else that is mounted in the share.
     const Result<struct statx> root = sys::stat_at(visit.lease.root(), "", STATX_TYPE);
-    if (!root && root.error().code() == ENOTCONN) manager.report_lost(visit.share.share());
+    if (!root && says_disconnected(root.error())) manager.report_lost(visit.share.share());
   }
   if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
   visit.leave();
@@ -91,7 +95,7 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     const bool met = sys::become(reply.caller()) && share->meet(*lease);
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     if (met && x) share->remember_root(*x);
-    if (!x && x.error().code() == ENOTCONN) manager.report_lost(share->share());
+    if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
   }
   std::move(reply).attributes(share->root_attributes(), share->attributes_valid());
 }
