@@ -27,10 +27,10 @@ struct Handle {
   SharedFd file;
   NodeId node = 0;
   ShareIndex share = 0;
-  std::uint32_t device = 0;  ///< of a directory: RealFile::device
+  std::uint32_t device = 0;            ///< of a directory: RealFile::device
   std::uint32_t mount_generation = 0;  ///< of the mount that it is in
-  int flags = 0;             ///< of the real descriptor: O_* (open(2))
-  pid_t pid = 0;             ///< the thread that opened it
+  int flags = 0;                       ///< of the real descriptor: O_* (open(2))
+  pid_t pid = 0;                       ///< the thread that opened it
   uid_t uid = 0;
   bool directory = false;
 

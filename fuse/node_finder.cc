@@ -141,7 +141,8 @@ Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const
   if (lost_its_name(visit, *node)) return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
   Result<Reached> parent = directory(visit, node->parent);
   if (!parent) {
-    if (node->open_count != 0 && means_gone(parent.error())) return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
+    if (node->open_count != 0 && means_gone(parent.error()))
+      return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
     return fail(std::move(parent).error());
   }
   std::string name = std::move(node->name);

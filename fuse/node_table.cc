@@ -154,7 +154,8 @@ class NodeTable::Part {
     }
     records_[place].descriptor = std::move(descriptor);
     records_[place].mount_generation = mount_generation;
-    records_[place].used_lately = false;  // until it is used again, so that one long listing cannot drive out all others
+    records_[place].used_lately =
+        false;  // until it is used again, so that one long listing cannot drive out all others
     return former;
   }
 

@@ -49,8 +49,7 @@ Result<Entry> RealTree::entry_in(const Visit& visit, const Handle& directory, co
 
 Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x,
                                  bool fresh) {
-  const NodeId node = nodes_.remember(visit.share.file_of(x), x.stx_mode, parent, name, fresh,
-                                      visit.numbers_of());
+  const NodeId node = nodes_.remember(visit.share.file_of(x), x.stx_mode, parent, name, fresh, visit.numbers_of());
   if (node == 0) return fail(ESTALE);
   const Seconds valid = visit.share.attributes_valid();
   return Entry{
