@@ -32,7 +32,7 @@ timespec now() noexcept {
 /// What a directory of the namespace shows at one moment.
 struct Listing {
   struct Name {
-    std::string name;                              ///< ends where the next '/' of the share's name was
+    std::string_view name;                         ///< of `shares`; ends where the next '/' of the share's name was
     const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
   };
   std::shared_ptr<const manager::Manager::Directory> shares;  ///< what the names are of
@@ -47,8 +47,8 @@ std::shared_ptr<const Listing> list(std::shared_ptr<const manager::Manager::Dire
   auto at = prefix.empty() ? shares->begin() : shares->lower_bound(prefix);
   while (at != shares->end() && at->first.starts_with(prefix)) {
     const std::size_t end = at->first.find('/', prefix.size());
-    listing->names.push_back(
-        {at->first.substr(prefix.size(), end - prefix.size()), end == std::string::npos ? &at->second : nullptr});
+    listing->names.push_back({std::string_view(at->first).substr(prefix.size(), end - prefix.size()),
+                              end == std::string::npos ? &at->second : nullptr});
     if (end == std::string::npos) {
       ++at;
     } else {
@@ -121,22 +121,28 @@ class Namespace::Core {
     return {.entry_valid = setup_.absence_valid};
   }
 
-  std::uint64_t open(const std::string& prefix) {
-    auto listing = list(setup_.manager.directory(), prefix);
+  /// What it shows is found out when it is read.
+  std::uint64_t open() {
     MutexLock lock(mutex_);
     const std::uint64_t handle = ++last_handle_;
-    open_.emplace(handle, std::move(listing));
+    open_.emplace(handle, nullptr);
     return handle;
   }
   /// What an open directory shows; afresh from the start. Null: there is no such handle.
   std::shared_ptr<const Listing> listing(std::uint64_t handle, const std::string& prefix, off_t offset) {
-    std::shared_ptr<const Listing> fresh;
-    if (offset == 0) fresh = list(setup_.manager.directory(), prefix);
+    {
+      MutexLock lock(mutex_);
+      const auto found = open_.find(handle);
+      if (found == open_.end()) return nullptr;
+      if (offset != 0 && found->second != nullptr) return found->second;
+    }
+    std::shared_ptr<const Listing> fresh = list(setup_.manager.directory(), prefix);
+    std::shared_ptr<const Listing> before;
     MutexLock lock(mutex_);
     const auto found = open_.find(handle);
     if (found == open_.end()) return nullptr;
-    if (fresh != nullptr) found->second.swap(fresh);
-    return found->second;
+    before = std::exchange(found->second, fresh);
+    return fresh;
   }
   bool close(std::uint64_t handle) {
     std::shared_ptr<const Listing> closed;
@@ -193,14 +199,14 @@ bool Namespace::Core::add(DirectoryPage& page, const std::string& prefix, const 
 
 bool Namespace::Core::add_name(DirectoryPage& page, const std::string& prefix, const Listing::Name& name, off_t next,
                                bool plus) {
+  const std::string text(name.name);
   if (!plus) {
-    const ino_t number =
-        name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + name.name);
-    return page.add(name.name.c_str(), number, DT_DIR, next);
+    const ino_t number = name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + text);
+    return page.add(text.c_str(), number, DT_DIR, next);
   }
-  if (!page.fits_plus(name.name.c_str())) return false;
-  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(prefix + name.name);
-  page.add_plus(name.name.c_str(), entry, next);
+  if (!page.fits_plus(text.c_str())) return false;
+  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(prefix + text);
+  page.add_plus(text.c_str(), entry, next);
   return true;
 }
 
@@ -230,7 +236,7 @@ void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
 void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
-  const std::uint64_t handle = core_->open(*prefix);
+  const std::uint64_t handle = core_->open();
   if (!std::move(reply).opened({.handle = handle})) core_->close(handle);
 }
 

@@ -300,6 +300,10 @@ int run_server(ServerSetup setup) {
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
   // Many short-lived threads, each with an arena of its own, would cost far more memory than the lock of a few arenas.
   ::mallopt(M_ARENA_MAX, 2);
+  // What is large is the text of a status or the names of a listing, and soon over: it goes back to the kernel at once. A
+  // threshold that was set does not grow by itself.
+  ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
   if (const Result<std::uint64_t> limit = sys::raise_file_limit(); !limit) {
     log::warning("cannot raise the limit of open files: {}", limit.error().message());
   }
