@@ -156,7 +156,15 @@ class Passthrough(Daemon):
     """libfuse's own example on one directory, with its defaults."""
 
     name = "passthrough_ll"
+    options = ""
 
     def __init__(self, work, source, program):
         super().__init__(work)
-        self.spawn(program, "-f", "-o", f"source={source}", self.root)
+        self.spawn(program, "-f", "-o", f"source={source}{self.options}", self.root)
+
+
+class CheckedPassthrough(Passthrough):
+    """The same as a file system for several users must be mounted: the kernel checks permissions, for which it asks more."""
+
+    name = "passthrough_ll-checked"
+    options = ",allow_other,default_permissions"
