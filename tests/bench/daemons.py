@@ -128,10 +128,11 @@ class Berth(Daemon):
 
     name = "berth"
 
-    def __init__(self, work, shares, program):
+    def __init__(self, work, shares, program, more=""):
+        """`more` is further lines of configuration for each share."""
         super().__init__(work)
         config = ['[berth]\nidle_timeout = "1h"\n']
-        config += [f'[share.{share}]\ntype = "bind"\nsource = "{source}"\n' for share, source in shares.items()]
+        config += [f'[share.{share}]\ntype = "bind"\nsource = "{source}"\n{more}' for share, source in shares.items()]
         (self.work / "berth.toml").write_text("".join(config))
         self.spawn(program, "serve", "--config", self.work / "berth.toml", "--namespace", self.root)
 
@@ -150,6 +151,50 @@ class Berth(Daemon):
         with contextlib.suppress(OSError):  # busy: the release of a closed file is still on its way
             (control / "control").write_text("unmount\n")
         return (control / "state").read_text() == "idle\n"
+
+
+class BerthProxy(Berth):
+    """One share whose files are reached through berth alone."""
+
+    access = "proxy"
+
+    def __init__(self, work, source, program):
+        super().__init__(work, {"share": source}, program, f'access = "{self.access}"\n')
+        self.share = self.path("share")
+
+
+class BerthNative(BerthProxy):
+    """One share that is laid over by its real mount."""
+
+    name = "berth-native"
+    access = "native"
+
+
+class Mergerfs(Daemon):
+    """mergerfs on one directory, with all that it can cache, for as long as berth's shares do by default."""
+
+    name = "mergerfs"
+    options = (
+        "allow_other,use_ino,category.create=ff,minfreespace=0,cache.files=auto-full,cache.attr=1,cache.entry=1,"
+        "cache.negative_entry=1,cache.readdir=true,cache.symlinks=true,cache.statfs=1,cache.open=1"
+    )
+
+    def __init__(self, work, source, _):
+        super().__init__(work)
+        self.spawn("mergerfs", "-f", "-o", self.options, source, self.root)
+        self.share = self.root
+
+
+class Bindfs(Daemon):
+    """bindfs on one directory, with threads and libfuse's caching options."""
+
+    name = "bindfs"
+    options = "kernel_cache,attr_timeout=1,entry_timeout=1,negative_timeout=1,big_writes"
+
+    def __init__(self, work, source, _):
+        super().__init__(work)
+        self.spawn("bindfs", "-f", "--multithreaded", "-o", self.options, source, self.root)
+        self.share = self.root
 
 
 class Passthrough(Daemon):
