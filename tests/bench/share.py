@@ -81,7 +81,13 @@ WORKLOADS = [
     workload("readdir-stat", "readdir with stat, an entry", WARM),
     workload("open-read-close", "open-read-close, 4 KiB", ASKS),
     Workload("names", {"create": ("create", ASKS), "rename": ("rename", ASKS), "unlink": ("unlink", ASKS)}),
-    command("untar", "untar", ASKS, "tar -xf {work}/tree.tar -C {root}/tree#", before=("mkdir {root}/tree#",)),
+    command(
+        "untar",
+        "untar",
+        ASKS,
+        "tar -xf {work}/tree.tar -C {root}/new#",
+        before=("rm -rf {root}/new#", "mkdir {root}/new#"),
+    ),
     command("du", "`du`, again", WARM, "du -s {root}/tree#", before=("du -s {root}/tree#",), repeats=5),
     command(
         "git",
@@ -91,8 +97,8 @@ WORKLOADS = [
         before=("git -C {root}/repository# status",),
         repeats=5,
     ),
-    command("cp", "`cp -r`", NO_TARGET, "cp -r {root}/tree# {root}/copy#"),
-    command("rm", "`rm -rf`", NO_TARGET, "rm -rf {root}/copy#", before=("rm -rf {root}/tree#",)),
+    command("cp", "`cp -r`", NO_TARGET, "cp -r {root}/tree# {root}/copy#", before=("rm -rf {root}/copy#",)),
+    command("rm", "`rm -rf`", NO_TARGET, "rm -rf {root}/old#", before=("cp -r {root}/tree# {root}/old#",)),
     command(
         "sqlite-delete",
         "SQLite, a transaction",
@@ -127,9 +133,9 @@ class Row:
     concurrent: int
     taken: dict = field(default_factory=lambda: defaultdict(list))  # subject to nanoseconds an operation, by round
 
-    def ratios(self, subject, to=NATIVE):
-        """How much faster than `to`, by round."""
-        return [one / other for one, other in zip(self.taken[to], self.taken[subject])]
+    def ratios(self, subject):
+        """How much faster than native, by round."""
+        return [one / other for one, other in zip(self.taken[NATIVE], self.taken[subject])]
 
     def ahead(self, subject):
         """How much faster than the better of the peers, by round; empty without one."""
@@ -162,14 +168,15 @@ class ShareTable:
         self.names = []
 
     def show(self, quantity):
-        if not self.rows:
+        rows = [row for row in self.rows if row.taken]
+        if not rows:
             return
         print("Speed in comparison with native: the median of the rounds' ratios, and the least and the greatest.\n")
         others = self.names[1:]
         titles = {PROXY: "berth, proxy", OVERLAID: "berth, native access"}
         print("| what | threads | native | " + " | ".join(titles.get(name, name) for name in others) + " | proxy to the better peer | target |")
         print("| --- " * (len(others) + 5) + "|")
-        for row in self.rows:
+        for row in rows:
             native = quantity(statistics.median(row.taken[NATIVE]), "ns")
             cells = [spread(row.ratios(name)) for name in others] + [spread(row.ahead(PROXY) if PROXY in row.taken else [])]
             verdicts = "; ".join(text for text, _ in row.verdicts())
@@ -221,17 +228,17 @@ def make_tree(directory):
             (inner / f"file{name}.c").write_text(text)
 
 
-def make_repository(directory):
-    make_tree(directory)
+def make_repository(directory, tree):
+    run("cp", "-a", tree, directory)
     settings = ["-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0"]
     run("git", "-C", directory, "init", "--quiet")
     run("git", "-C", directory, "add", ".")
     run("git", "-C", directory, *settings, "commit", "--quiet", "--message", "All")
 
 
-def make_inputs(work, repository):
+def make_inputs(work, tree):
     """What commands read that is not on the share."""
-    run("tar", "-C", repository, "--exclude", ".git", "-cf", work / "tree.tar", ".")
+    run("tar", "-C", tree, "-cf", work / "tree.tar", ".")
     for mode in ["delete", "wal"]:
         lines = [f"PRAGMA journal_mode={mode};", "PRAGMA synchronous=NORMAL;", "CREATE TABLE t (a INTEGER PRIMARY KEY, b);"]
         lines += [f"INSERT INTO t (b) VALUES ('{'x' * 200}');"] * TRANSACTIONS
@@ -276,12 +283,14 @@ class ShareBench:
         source = mountpoint / name
         source.mkdir()
         self.bench.client("workload", "prepare", CONCURRENT, source)
-        repository = mountpoint / "repository"
-        if not repository.exists():
-            make_repository(repository)
-            make_inputs(self.bench.work, repository)
+        tree, repository = mountpoint / "tree", mountpoint / "repository"
+        if not tree.exists():
+            make_tree(tree)
+            make_repository(repository, tree)
+            make_inputs(self.bench.work, tree)
         for copy in range(CONCURRENT):
             run("cp", "-a", repository, source / f"repository{copy}")
+            run("cp", "-a", tree, source / f"tree{copy}")
         return source
 
     @staticmethod
@@ -303,7 +312,7 @@ class ShareBench:
             for name, (title, kind) in one.rows.items()
             for concurrent in self.options.threads or [1, CONCURRENT]
         }
-        self.table.rows = [row for row in rows.values()]
+        self.table.rows = list(rows.values())
         for turn in range(self.rounds):
             order = subjects[turn % len(subjects) :] + subjects[: turn % len(subjects)]
             for concurrent in self.options.threads or [1, CONCURRENT]:
