@@ -73,9 +73,10 @@ struct SessionAccess {
 
 void Session::Destroy::operator()(fuse_session* session) const noexcept { fuse_session_destroy(session); }
 
-Result<std::unique_ptr<Session>> Session::make(UniqueFd device, const Router& router, const SessionOptions& options) {
+Result<std::unique_ptr<Session>> Session::make(UniqueFd device, const Router& router, const SessionOptions& options,
+                                               SessionRecord* record) {
   fuse_set_log_func(&log_of_libfuse);
-  std::unique_ptr<Session> session(new Session(router, options));
+  std::unique_ptr<Session> session(new Session(router, options, record));
   fuse_lowlevel_ops table = dispatch_table();
   table.init = &SessionAccess::init;
 
@@ -106,16 +107,36 @@ void Session::process(std::span<char> message) noexcept {
   if (message.size() < sizeof header) return;
   std::memcpy(&header, message.data(), sizeof header);
   if (header.len != message.size()) return;
-  if (header.opcode == FUSE_INIT && !ready()) {
-    fuse_init_in init{};
-    std::memcpy(&init, message.data() + sizeof header, std::min(sizeof init, message.size() - sizeof header));
-    init_request_ = header.unique;
-    offered_ = init.flags;
-  }
+  if (header.opcode == FUSE_INIT && !ready()) note_init(message);
   fuse_buf buffer{};
   buffer.size = message.size();
   buffer.mem = message.data();
   fuse_session_process_buf(session_.get(), &buffer);
+}
+
+void Session::note_init(std::span<const char> message) noexcept {
+  fuse_in_header header;
+  fuse_init_in init{};
+  std::memcpy(&header, message.data(), sizeof header);
+  std::memcpy(&init, message.data() + sizeof header, std::min(sizeof init, message.size() - sizeof header));
+  init_request_ = header.unique;
+  offered_ = init.flags;
+  if (record_ == nullptr || record_->init_size != 0 || message.size() > sizeof record_->init) return;
+  std::memcpy(record_->init, message.data(), message.size());
+  record_->init_size = static_cast<std::uint32_t>(message.size());
+}
+
+Result<> Session::succeed() {
+  if (record_ == nullptr || record_->init_size == 0) return {};
+  alignas(std::uint64_t) char init[SessionRecord::kMaxInit];
+  const std::size_t size = std::min<std::size_t>(record_->init_size, sizeof init);
+  std::memcpy(init, record_->init, size);
+  // Answered for real: it may be the very request that the predecessor died over. If not, the kernel has forgotten it
+  // and says ENOENT.
+  process({init, size});
+  const fuse_out_header notification{.len = sizeof(fuse_out_header), .error = protocol::kNotifyResend, .unique = 0};
+  if (::write(device_, &notification, sizeof notification) < 0) return fail_errno();
+  return {};
 }
 
 void Session::on_init(fuse_conn_info& connection) noexcept {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string_view>
 
+#include "fuse/estate.h"
 #include "fuse/operations.h"
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
@@ -50,15 +51,24 @@ struct SessionOptions {
 /// FUSE_PARALLEL_DIROPS (else one blocked look-up in a directory holds up every other one there) and FUSE_ABORT_ERROR
 /// (tells an aborted connection from an unmounted one).
 ///
+/// A session may succeed another one on the same connection: it is brought up by the INIT request that the first one
+/// recorded, and asks the kernel for what its predecessor has read and not answered.
+///
 /// Ownership: owns the device descriptor. Every Reply is answered or dropped before the session is destroyed.
 /// Threading: process() and the notifications from any thread, many at once.
 class Session {
  public:
+  /// `record`: outlives the session; null where nobody will succeed it.
   static Result<std::unique_ptr<Session>> make(UniqueFd device, const Router& router,
-                                               const SessionOptions& options = {});
+                                               const SessionOptions& options = {}, SessionRecord* record = nullptr);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
+
+  /// Goes on where a predecessor on this connection ended, which is over: brings the session up and has the kernel send
+  /// again what is not answered (FUSE_NOTIFY_RESEND, Linux 6.9). Before the first process(). Nothing to do where there was
+  /// no predecessor. Errors: EINVAL on a kernel that cannot send again; the session is up all the same.
+  Result<> succeed();
 
   /// Handles one request as it was read from the device. `message` starts at an address aligned for 64-bit words, is
   /// changed, and is free again when this returns. What is not a request is logged and dropped.
@@ -83,13 +93,15 @@ class Session {
   Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;
 
  private:
-  Session(const Router& router, const SessionOptions& options) noexcept : router_(router), options_(options) {}
+  Session(const Router& router, const SessionOptions& options, SessionRecord* record) noexcept
+      : router_(router), options_(options), record_(record) {}
 
   struct Destroy {
     void operator()(fuse_session* session) const noexcept;
   };
   friend struct SessionAccess;
 
+  void note_init(std::span<const char> message) noexcept;
   void on_init(fuse_conn_info& connection) noexcept;
   ssize_t send(int fd, iovec* parts, int count) noexcept;
   ssize_t send_first(int fd, iovec* parts, int count) noexcept;
@@ -97,6 +109,7 @@ class Session {
   // Constant after make().
   const Router router_;
   const SessionOptions options_;
+  SessionRecord* const record_;
   int device_ = -1;  ///< owned by session_
   std::unique_ptr<fuse_session, Destroy> session_;
 

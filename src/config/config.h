@@ -30,6 +30,8 @@ struct Settings {
   std::string namespace_directory;  ///< absolute, without a trailing '/'; "" when nobody said where
   std::string state_dir = "/var/lib/berth";
   std::chrono::milliseconds takeover_timeout{std::chrono::seconds(10)};
+  std::size_t crash_limit = 16;  ///< crashes of the server within `crash_window` that are made good
+  std::chrono::milliseconds crash_window{std::chrono::minutes(1)};
   std::chrono::milliseconds stop_timeout{
       std::chrono::seconds(5)};  ///< a clean stop that takes longer becomes a forced one
   std::size_t max_concurrent_mounts = 16;

@@ -53,8 +53,9 @@ bool is_inside(std::string_view path, std::string_view directory) {
 
 const std::vector<std::string_view>& daemon_keys() {
   static const std::vector<std::string_view> kKeys{
-      "namespace",    "state_dir",     "takeover_timeout", "stop_timeout",  "max_concurrent_mounts",
-      "idle_timeout", "mount_timeout", "unmount_timeout",  "stall_timeout", "attr_timeout",
+      "namespace",     "state_dir",       "takeover_timeout",      "crash_limit",
+      "crash_window",  "stop_timeout",    "max_concurrent_mounts", "idle_timeout",
+      "mount_timeout", "unmount_timeout", "stall_timeout",         "attr_timeout",
   };
   return kKeys;
 }
@@ -64,6 +65,8 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   if (settings.namespace_directory == "/") section.reject("namespace", "\"/\" cannot be covered");
   read_directory(section, "state_dir", settings.state_dir);
   require_time(section, "takeover_timeout", settings.takeover_timeout);
+  section.count("crash_limit", settings.crash_limit, 0, 1000000);
+  require_time(section, "crash_window", settings.crash_window);
   section.duration("stop_timeout", settings.stop_timeout);
   section.count("max_concurrent_mounts", settings.max_concurrent_mounts, 1, 1024);
   section.duration("idle_timeout", defaults.idle_timeout);

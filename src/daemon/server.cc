@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
@@ -70,13 +71,23 @@ void log_event(const manager::Event& event) {
   }
 }
 
+/// All that is in the shared memory. The daemon's part is first, where everybody finds it.
+struct Estate {
+  alignas(4096) DaemonRecord daemon;
+  alignas(4096) fuse::Estate fuse;
+};
+Estate& estate_of(const sys::SharedMemory& memory) noexcept { return *reinterpret_cast<Estate*>(memory.data()); }
+
 /// Everything that serves, in the order in which it is made.
 class Server {
  public:
-  explicit Server(ServerSetup setup) : setup_(std::move(setup)) {}
+  Server(Holdings& setup, std::vector<int> left)
+      : setup_(setup), record_(setup.record()), estate_(estate_of(*setup.memory)), left_(std::move(left)) {}
 
   int run() {
-    if (Result<> started = start(); !started) {
+    Result<> started = enter_own_mount_namespace();
+    if (started) started = start();
+    if (!started) {
       log::error("cannot serve {}: {}", quote(setup_.directory), started.error().message());
       return EXIT_FAILURE;
     }
@@ -94,26 +105,49 @@ class Server {
 
  private:
   Result<> start() {
-    TRY_VOID(enter_own_mount_namespace());
     TRY_VOID(make_manager());
     make_file_systems();
-    session_ = TRY(fuse::Session::make(std::move(setup_.device), fuse::Router{*names_, *control_, *shares_}));
+    close_what_is_left();
+    session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_}, {},
+                                       &estate_.fuse.session));
+    if (const Result<> succeeded = session_->succeed(); !succeeded) {
+      log::warning("requests that the last server has read are not answered: {}", succeeded.error().message());
+    }
     workers_ = std::make_unique<fuse::Workers>(*session_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
     return {};
   }
 
-  /// From here on nothing that is mounted shows on the host, and nobody but us can reach it.
+  /// From here on nothing that is mounted shows on the host, and nobody but us can reach it. With one thread.
   Result<> enter_own_mount_namespace() {
     host_ = TRY(sys::current_mount_namespace());
+    const int made = record_.mount_namespace;
+    if (made >= 0) {
+      if (::setns(made, CLONE_NEWNS) != 0)
+        return fail(Error::last().within("cannot enter the servers' mount namespace"));
+      ::setsid();
+      return {};
+    }
     TRY_VOID(sys::unshare_mount_namespace());
     // The copy of the namespace itself would keep the connection alive, and let us walk into ourselves.
     if (::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
     // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once. Not sooner, as in
     // Background::ready(); and not later, for what lies behind other automount points is to be mounted for us.
     ::setsid();
-    return sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes);
+    TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes));
+    // Only now: a successor finds it complete or not at all.
+    UniqueFd mine = TRY(sys::current_mount_namespace());
+    record_.mount_namespace = mine.release();
+    return {};
+  }
+
+  /// What the predecessor had open and nobody needs any more.
+  void close_what_is_left() {
+    for (const int number : left_) {
+      if (number != record_.mount_namespace) ::close(number);
+    }
+    left_.clear();
   }
 
   Result<> make_manager() {
@@ -133,7 +167,7 @@ class Server {
     fuse::ControlSetup control;
     control.version = BERTH_VERSION;
     control.directory = setup_.directory;
-    control.keeper = setup_.keeper;
+    control.keeper = setup_.keeper_pid;
     control.server = host_pid();
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
@@ -163,9 +197,9 @@ class Server {
   }
 
   void send_counts() const {
-    setup_.link.send({.kind = Message::Kind::kCounts,
-                      .shares = static_cast<std::uint32_t>(manager_->directory()->size()),
-                      .mounted = mounted_});
+    setup_.servers_end.send({.kind = Message::Kind::kCounts,
+                             .shares = static_cast<std::uint32_t>(manager_->directory()->size()),
+                             .mounted = mounted_});
   }
 
   /// On a thread of its own.
@@ -197,18 +231,17 @@ class Server {
     sigaddset(&signals, SIGTERM);
     const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     if (setup_.background) let_go_of_terminal();
-    setup_.link.send(
+    setup_.servers_end.send(
         {.kind = Message::Kind::kReady, .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
     for (;;) {
-      std::array<pollfd, 3> ready{
-          {{served_.get(), POLLIN, 0}, {setup_.link.fd(), POLLIN, 0}, {signal.get(), POLLIN, 0}}};
+      std::array<pollfd, 4> ready{{{served_.get(), POLLIN, 0},
+                                   {setup_.servers_end.fd(), POLLIN, 0},
+                                   {signal.get(), POLLIN, 0},
+                                   {setup_.keeper.get(), POLLIN, 0}}};
       if (::poll(ready.data(), ready.size(), -1) < 0) continue;
       if (ready[0].revents != 0) return true;
-      if (ready[1].revents != 0) {
-        const Result<std::optional<Message>> message = setup_.link.receive();
-        if (message && !*message) return false;
-        if (message) return true;
-      }
+      if (ready[3].revents != 0) return false;
+      if (ready[1].revents != 0 && setup_.servers_end.receive()) return true;
       if (ready[2].revents != 0 && on_signal(signal.get())) return true;
     }
   }
@@ -244,10 +277,12 @@ class Server {
   void wait_for_force(const std::atomic<bool>& stopped, bool keeper_lives) {
     constexpr int kPollMilliseconds = 20;
     while (!stopped) {
-      std::array<pollfd, 2> ready{{{served_.get(), POLLIN, 0}, {keeper_lives ? setup_.link.fd() : -1, POLLIN, 0}}};
+      std::array<pollfd, 3> ready{{{served_.get(), POLLIN, 0},
+                                   {setup_.servers_end.fd(), POLLIN, 0},
+                                   {keeper_lives ? setup_.keeper.get() : -1, POLLIN, 0}}};
       if (::poll(ready.data(), ready.size(), kPollMilliseconds) <= 0) continue;
       if (ready[1].revents != 0) {
-        const Result<std::optional<Message>> message = setup_.link.receive();
+        const Result<std::optional<Message>> message = setup_.servers_end.receive();
         if (message && *message && (*message)->kind != Message::Kind::kForce) continue;
       }
       return manager_->hurry();
@@ -274,7 +309,10 @@ class Server {
     return clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE;
   }
 
-  ServerSetup setup_;
+  Holdings& setup_;  ///< our own copy, from the moment of the start
+  DaemonRecord& record_;
+  Estate& estate_;
+  std::vector<int> left_;
   const SystemClock clock_;
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
@@ -291,7 +329,9 @@ class Server {
 
 }  // namespace
 
-int run_server(ServerSetup setup) {
+Result<sys::SharedMemory> make_estate() { return sys::SharedMemory::make("berth", sizeof(Estate)); }
+
+void run_server(Holdings& holdings, std::vector<int> left) {
   ::umask(0);
   if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
   ::unsetenv("NOTIFY_SOCKET");  // the keeper speaks for both, and no helper shall
@@ -304,10 +344,10 @@ int run_server(ServerSetup setup) {
   // threshold that was set does not grow by itself.
   ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
   ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
-  if (const Result<std::uint64_t> limit = sys::raise_file_limit(); !limit) {
-    log::warning("cannot raise the limit of open files: {}", limit.error().message());
-  }
-  return Server(std::move(setup)).run();
+  DaemonRecord& record = holdings.record();
+  record.server = ::getpid();
+  ++record.servers;
+  ::_exit(Server(holdings, std::move(left)).run());
 }
 
 }  // namespace berth::daemon

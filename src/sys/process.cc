@@ -1,6 +1,7 @@
 #include "src/sys/process.h"
 
 #include <poll.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +163,12 @@ ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   state_->status = ExitStatus{.signal = SIGKILL};
   children::forget(state_->pid);
   return *state_->status;
+}
+
+Result<UniqueFd> open_process(pid_t pid) noexcept {
+  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process) return fail_errno();
+  return process;
 }
 
 Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd) {

@@ -94,6 +94,9 @@ struct Finished {
 /// Errors: as Process::start; ETIMEDOUT, ECANCELED with the program's last output in the story.
 Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd = -1);
 
+/// A pidfd of any process (pidfd_open(2)): readable when it has ended. Errors: ESRCH.
+Result<UniqueFd> open_process(pid_t pid) noexcept;
+
 /// The absolute path of `program` in the fixed PATH of Process::start, or "".
 std::string find_program(std::string_view program);
 

@@ -24,6 +24,12 @@ std::size_t mounts_at(const std::string& prefix) {
 
 pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
 
+std::size_t occurrences(const std::string& text, std::string_view what) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
+  return count;
+}
+
 class Daemon : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -92,14 +98,54 @@ TEST_F(Daemon, OpenFileHoldsTheStopBackASecondSignalForces) {
   EXPECT_EQ(server_.stop(SIGTERM), Ending{});
 }
 
-TEST_F(Daemon, KilledServerLeavesNothingAndTheKeeperSaysSo) {
+TEST_F(Daemon, KilledServerIsSucceeded) {
   start();
   touch();
+  const pid_t first = server_of(server_);
+  ASSERT_EQ(::kill(first, SIGKILL), 0);
+  touch();
+  EXPECT_NE(server_of(server_), first);
+  EXPECT_NE(server_.log().find("a new server has taken over"), std::string::npos) << server_.log();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Daemon, OneCrashTooManyEndsTheConnection) {
+  ASSERT_TRUE(
+      ok(server_.start("[berth]\ncrash_limit = 1\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+  touch();
+  const UniqueFd inside(::open(server_.in_namespace("a").c_str(), O_PATH | O_CLOEXEC));
   ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
-  const Ending ending = server_.stop(0);
-  EXPECT_NE(ending.code, 0);
-  EXPECT_EQ(ending.signal, 0);
+  touch();
+  ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+  EXPECT_NE(server_.stop(0).code, 0);
   EXPECT_EQ(mounts_at(server_.namespace_path()), 0U);
+  EXPECT_NE(server_.log().find("crash_limit"), std::string::npos) << server_.log();
+  EXPECT_LT(::openat(inside.get(), "hello", O_RDONLY), 0) << "who is still inside is told, and does not hang";
+}
+
+TEST_F(Daemon, ServerThatDoesNotTakeOverEndsTheConnection) {
+  ASSERT_TRUE(ok(server_.start("[berth]\ntakeover_timeout = \"300ms\"\n[share.a]\ntype = \"bind\"\nsource = \"" +
+                               source_ + "\"\n")));
+  touch();
+  // The successor is stopped as soon as it is there; if it was quicker, the next one is.
+  for (std::size_t takeovers = 0; mounts_at(server_.namespace_path()) != 0;) {
+    const std::vector<pid_t> before = server_.processes();
+    ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+    std::vector<pid_t> stopped;
+    while (stopped.empty()) {
+      for (const pid_t pid : server_.processes()) {
+        if (std::find(before.begin(), before.end(), pid) == before.end() && ::kill(pid, SIGSTOP) == 0)
+          stopped.push_back(pid);
+      }
+    }
+    const auto taken_over = [&] { return occurrences(server_.log(), "taken over") > takeovers; };
+    ASSERT_TRUE(eventually([&] { return mounts_at(server_.namespace_path()) == 0 || taken_over(); }));
+    if (!taken_over()) continue;
+    ++takeovers;
+    for (const pid_t pid : stopped) ::kill(pid, SIGCONT);
+  }
+  EXPECT_NE(server_.stop(0).code, 0);
+  EXPECT_NE(server_.log().find("takeover_timeout"), std::string::npos) << server_.log();
 }
 
 TEST_F(Daemon, KilledKeeperTakesTheServerAndTheNamespaceWithIt) {
@@ -163,9 +209,7 @@ TEST_F(Daemon, ServerThatDoesNotAnswerIsKilledAtTheThirdSignal) {
 
 TEST_F(Daemon, StaleNamespaceIsReplaced) {
   start();
-  const pid_t server = server_of(server_);
-  ASSERT_EQ(::kill(server_.pid(), SIGSTOP), 0);  // so that it cannot clean up
-  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  for (const pid_t pid : server_.processes()) ASSERT_EQ(::kill(pid, SIGKILL), 0);  // all, so that none can clean up
   ASSERT_TRUE(eventually([&] {
     struct stat attributes {};
     return ::stat(server_.in_namespace("x").c_str(), &attributes) != 0 && errno == ENOTCONN;
@@ -173,12 +217,18 @@ TEST_F(Daemon, StaleNamespaceIsReplaced) {
   BerthServer next;
   ASSERT_TRUE(ok(next.start_program({"serve", "--namespace", server_.namespace_path(), "--share", "b=" + source_})));
   EXPECT_EQ(server_.read_file("namespace/b/hello").value_or(""), "hello");
-  // The old keeper wakes up and finds that the namespace is not its own any more.
-  ASSERT_EQ(::kill(server_.pid(), SIGCONT), 0);
-  ASSERT_TRUE(eventually([&] { return server_.processes().empty(); }));
-  EXPECT_EQ(server_.read_file("namespace/b/hello").value_or(""), "hello");
   EXPECT_EQ(next.stop(), Ending{});
-  EXPECT_NE(server_.stop(0).code, 0);
+  EXPECT_EQ(server_.stop(0).signal, SIGKILL);
+}
+
+TEST_F(Daemon, KilledKeeperAndServerLeaveNoNamespace) {
+  start();
+  touch();
+  const pid_t server = server_of(server_);
+  ASSERT_EQ(::kill(server_.pid(), SIGSTOP), 0);  // so that both go at once
+  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  EXPECT_EQ(server_.stop(SIGKILL).signal, SIGKILL);
+  EXPECT_TRUE(eventually([&] { return mounts_at(server_.namespace_path()) == 0; }));
 }
 
 /// What `berth serve` says when it cannot.

@@ -1,0 +1,243 @@
+#include "src/daemon/keeper.h"
+
+#include <dirent.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <string_view>
+
+#include "src/base/text.h"
+#include "src/daemon/namespace_mount.h"
+#include "src/daemon/serve.h"
+#include "src/daemon/server.h"
+#include "src/log/log.h"
+
+namespace berth::daemon {
+namespace {
+
+/// How long a server may take to end that was told to stop at once, before it is killed.
+constexpr std::chrono::seconds kForcePatience{5};
+
+int milliseconds_to(TimePoint time) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now());
+  return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+}
+
+bool has_passed(const std::optional<TimePoint>& time) { return time && milliseconds_to(*time) == 0; }
+
+/// The numbers of the descriptors that are open now.
+std::set<int> open_descriptors() {
+  std::set<int> numbers;
+  DIR* const listing = ::opendir("/proc/self/fd");
+  if (listing == nullptr) return numbers;
+  while (const dirent* const entry = ::readdir(listing)) {
+    const std::string_view name = entry->d_name;
+    int number = -1;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && number != ::dirfd(listing)) numbers.insert(number);
+  }
+  ::closedir(listing);
+  return numbers;
+}
+
+std::string how(int status) {
+  if (WIFEXITED(status)) return "ended with status " + std::to_string(WEXITSTATUS(status));
+  return "was killed by signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
+}
+
+}  // namespace
+
+Result<UniqueFd> Keeper::take_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD}) sigaddset(&signals, signal);
+  if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail_errno();
+  UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+  if (!fd) return fail_errno();
+  return fd;
+}
+
+Keeper::Keeper(Holdings& holdings, Background& background)
+    : holdings_(holdings), background_(background), own_(open_descriptors()) {}
+
+/// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
+std::vector<int> Keeper::left_descriptors() const {
+  std::vector<int> left;
+  const std::set<int> open = open_descriptors();
+  std::set_difference(open.begin(), open.end(), own_.begin(), own_.end(), std::back_inserter(left));
+  return left;
+}
+
+Result<> Keeper::start_server() {
+  const std::vector<int> left = left_descriptors();
+  clone_args arguments{};
+  // One table of descriptors for us and all servers: what is open survives the one who opened it.
+  arguments.flags = CLONE_FILES;
+  arguments.exit_signal = SIGCHLD;
+  const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (child < 0) return fail(Error::last().within("cannot start the server"));
+  if (child == 0) run_server(holdings_, left);
+  server_ = static_cast<pid_t>(child);
+  takeover_until_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.takeover_timeout;
+  return {};
+}
+
+int Keeper::run(int signals) {
+  for (;;) {
+    std::array<pollfd, 2> ready{{{signals, POLLIN, 0}, {holdings_.keepers_end.fd(), POLLIN, 0}}};
+    if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
+    if (ready[1].revents != 0) on_message();
+    tell_status();
+    if (const std::optional<int> code = enforce_deadlines()) return *code;
+    if (ready[0].revents == 0) continue;
+    signalfd_siginfo info{};
+    if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
+    if (info.ssi_signo != static_cast<std::uint32_t>(SIGCHLD)) {
+      on_stop_signal(static_cast<int>(info.ssi_signo));
+    } else if (const std::optional<int> code = collect_children()) {
+      return *code;
+    }
+  }
+}
+
+void Keeper::on_message() {
+  const Result<std::optional<Message>> message = holdings_.keepers_end.receive();
+  if (!message || !*message) return;
+  const Message& said = **message;
+  if (said.kind == Message::Kind::kReady) {
+    takeover_until_.reset();
+    if (holdings_.record().servers == 1) {
+      log::info("serving {} shares at {}", said.shares, quote(holdings_.directory));
+      ::sd_notify(0, "READY=1");
+      background_.ready();
+    } else {
+      log::info("a new server has taken over {} after {}", quote(holdings_.directory),
+                format_duration(std::chrono::steady_clock::now() - crashed_));
+    }
+  }
+  counts_ = said;
+}
+
+/// Until there is something to do without being told; -1: there is not.
+int Keeper::milliseconds_to_work() const {
+  int left = -1;
+  const auto at = [&left](TimePoint time) {
+    const int milliseconds = milliseconds_to(time);
+    left = left < 0 ? milliseconds : std::min(left, milliseconds);
+  };
+  if (kill_at_) at(*kill_at_);
+  if (takeover_until_) at(*takeover_until_);
+  if (counts_ && !stopping_) at(next_status_);
+  return left;
+}
+
+/// At most once a second: the service manager need not hear of each mount, and a slow one must not hold us up.
+void Keeper::tell_status() {
+  if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
+  ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(holdings_.directory).c_str(), counts_->shares,
+               counts_->mounted);
+  counts_.reset();
+  next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+}
+
+std::optional<int> Keeper::enforce_deadlines() {
+  if (has_passed(kill_at_)) {
+    // It was told to stop at once, and is stopped or stuck itself.
+    log::error("the server does not end: killing it");
+    ::kill(server_, SIGKILL);
+    kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
+  }
+  if (has_passed(takeover_until_)) {
+    return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +
+                   " after its start (takeover_timeout)");
+  }
+  return std::nullopt;
+}
+
+std::optional<int> Keeper::collect_children() {
+  for (;;) {
+    int status = 0;
+    const pid_t child = ::waitpid(-1, &status, WNOHANG);
+    if (child <= 0) return std::nullopt;
+    if (child == holdings_.first_process)
+      return give_up("the first process of the servers' pid namespace " + how(status));
+    if (child != server_) continue;
+    if (const std::optional<int> code = on_server_ended(status)) return code;
+  }
+}
+
+void Keeper::on_stop_signal(int signal) {
+  if (kill_at_) {
+    log::warning("signal {} once more: killing the server", signal);
+    ::kill(server_, SIGKILL);
+    return;
+  }
+  if (stopping_) {
+    log::warning("signal {} again: stopping at once", signal);
+    holdings_.keepers_end.send({.kind = Message::Kind::kForce});
+    kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
+    return;
+  }
+  stopping_ = true;
+  log::info("signal {}: stopping; a second one forces", signal);
+  ::sd_notify(0, "STOPPING=1\nSTATUS=stopping");
+  take_namespace_off();
+  holdings_.keepers_end.send({.kind = Message::Kind::kStop});
+}
+
+void Keeper::take_namespace_off() {
+  const Result<bool> in_use = unmount_namespace(holdings_.directory, holdings_.mount_id);
+  if (!in_use) log::error("{}", in_use.error().message());
+  if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(holdings_.directory));
+}
+
+/// The exit code, if that was all.
+std::optional<int> Keeper::on_server_ended(int status) {
+  holdings_.record().server = 0;
+  if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
+  take_namespace_off();
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  log::error("the server {}", how(status));
+  return kExitOs;
+}
+
+std::optional<int> Keeper::on_crash(int status) {
+  crashed_ = std::chrono::steady_clock::now();
+  const config::Settings& settings = holdings_.configuration.settings;
+  while (!crashes_.empty() && crashes_.front() + settings.crash_window < crashed_) crashes_.pop_front();
+  crashes_.push_back(crashed_);
+  if (crashes_.size() > settings.crash_limit) {
+    return give_up("the server " + how(status) + ", for the " + std::to_string(crashes_.size()) + "th time within " +
+                   format_duration(settings.crash_window) + " (crash_limit, crash_window)");
+  }
+  log::error("the server {}; starting a new one", how(status));
+  if (const Result<> started = start_server(); !started) return give_up(started.error().message());
+  return std::nullopt;
+}
+
+/// Ends the connection: whoever waits for an answer, or asks from now on, gets an error.
+int Keeper::give_up(const std::string& reason) {
+  log::error("giving up {}: {}", quote(holdings_.directory), reason);
+  ::kill(server_, SIGKILL);
+  // umount2(2): MNT_FORCE aborts the connection, also where the unmount itself is refused because somebody is inside.
+  ::umount2(holdings_.directory.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
+  take_namespace_off();
+  ::waitpid(server_, nullptr, 0);
+  ::close(holdings_.device);
+  return kExitUnavailable;
+}
+
+}  // namespace berth::daemon

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "src/base/clock.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+#include "src/config/config.h"
+#include "src/daemon/background.h"
+#include "src/daemon/link.h"
+#include "src/daemon/records.h"
+#include "src/sys/shared_memory.h"
+
+namespace berth::daemon {
+
+/// What outlives the server. The descriptors are shared with it (CLONE_FILES): it may use their numbers, and what it opens
+/// itself is still open when it has died.
+struct Holdings {
+  config::Configuration configuration;
+  std::string directory;       ///< where the namespace is mounted
+  std::uint64_t mount_id = 0;  ///< of the namespace in the host's mount table
+  int device = -1;             ///< the FUSE connection
+  Link keepers_end;
+  Link servers_end;
+  pid_t keeper_pid = 0;                       ///< as the host numbers it
+  UniqueFd keeper;                            ///< pidfd of the keeper
+  pid_t first_process = 0;                    ///< of the servers' pid namespace
+  const sys::SharedMemory* memory = nullptr;  ///< what servers keep for their successors (Estate)
+  bool background = false;                    ///< let go of the terminal when ready
+
+  [[nodiscard]] DaemonRecord& record() const noexcept { return *reinterpret_cast<DaemonRecord*>(memory->data()); }
+};
+
+/// The part of `berth serve` that never touches a share: it starts the server, starts another one when that dies, passes
+/// signals on, tells the service manager, and bounds all of it.
+///
+/// A server that dies is succeeded by one that finds everything in the shared memory and the shared table of descriptors.
+/// A successor that does not serve within `takeover_timeout`, or one crash more than `crash_limit` within `crash_window`,
+/// ends the connection, so that callers get an error instead of waiting for nobody.
+///
+/// Threading: one thread.
+class Keeper {
+ public:
+  Keeper(Holdings& holdings, Background& background);
+
+  /// Starts the server. Errors: EAGAIN, ENOMEM.
+  Result<> start_server();
+  /// Until everything has ended; the exit code. `signals`: a signalfd of what take_signals() blocks.
+  int run(int signals);
+
+  /// Blocks the signals that the keeper handles and makes a descriptor that tells of them.
+  static Result<UniqueFd> take_signals();
+
+ private:
+  void on_message();
+  [[nodiscard]] int milliseconds_to_work() const;
+  void tell_status();
+  std::optional<int> enforce_deadlines();
+  std::optional<int> collect_children();
+  void on_stop_signal(int signal);
+  std::optional<int> on_server_ended(int status);
+  std::optional<int> on_crash(int status);
+  int give_up(const std::string& reason);
+  void take_namespace_off();
+  [[nodiscard]] std::vector<int> left_descriptors() const;
+
+  Holdings& holdings_;
+  Background& background_;
+  std::set<int> own_;  ///< descriptors that are not the server's
+  pid_t server_ = 0;
+  bool stopping_ = false;
+  std::optional<Message> counts_;  ///< what the service manager has not been told yet
+  TimePoint next_status_{};
+  std::optional<TimePoint> kill_at_;         ///< after a second signal
+  std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
+  std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
+  TimePoint crashed_{};                      ///< the last time
+};
+
+}  // namespace berth::daemon

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace berth::daemon {
+
+/// What keeper, first process and servers tell each other in shared memory, beside what the servers keep for their
+/// successors. Flat, without pointers; each value is one store.
+struct DaemonRecord {
+  /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
+  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
+
+  std::uint32_t version = kVersion;
+  std::atomic<std::uint32_t> servers{0};          ///< started so far
+  std::atomic<pid_t> server{0};                   ///< the one that runs, as its own pid namespace numbers it
+  std::atomic<int> mount_namespace{-1};           ///< descriptor of the servers' own, complete
+  std::atomic<std::uint64_t> namespace_mount{0};  ///< id of the namespace's mount on the host; 0: not mounted
+  char directory[kMaxDirectory]{};                ///< where that is
+};
+
+}  // namespace berth::daemon
