@@ -68,7 +68,8 @@ Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, co
   const std::string path = sys::proc_path(at.fd);
   TRY_VOID(visit.act());
   if ((to_set & FUSE_SET_ATTR_MODE) != 0) TRY_VOID(check(::chmod(path.c_str(), attributes.st_mode & 07777)));
-  if ((to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
+  // With nothing to set it is chown(2) of neither, which marks a change all the same.
+  if (to_set == 0 || (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
     const uid_t uid = (to_set & FUSE_SET_ATTR_UID) != 0 ? attributes.st_uid : static_cast<uid_t>(-1);
     const gid_t gid = (to_set & FUSE_SET_ATTR_GID) != 0 ? attributes.st_gid : static_cast<gid_t>(-1);
     TRY_VOID(check(::fchownat(at.fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)));

@@ -51,7 +51,7 @@ class RealTree {
 
   // What is opened is in the table of handles, and answered by its number there.
   Result<std::uint64_t> open(const Visit& visit, NodeId node, int flags);
-  Result<std::uint64_t> open_directory(const Visit& visit, NodeId node);
+  Result<std::uint64_t> open_directory(const Visit& visit, NodeId node, int flags);
   struct Created {
     Entry entry;
     std::uint64_t handle;

@@ -18,8 +18,14 @@ constexpr int kKeptFlags = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME;
 constexpr int kOpenedToExecute = 0x20;
 
 Result<> truncate(int fd, int flags) {
-  const int result = (flags & O_ACCMODE) == O_RDONLY ? ::truncate(sys::proc_path(fd).c_str(), 0) : ::ftruncate(fd, 0);
-  if (result != 0) return fail_errno();
+  // There is an access mode 3, too: neither reading nor writing (open(2)).
+  const bool writes = (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
+  if (!writes) {
+    // Not truncate(2): that leaves an empty file alone, times and set-id bits included, on xfs and tmpfs.
+    TRY(sys::reopen(fd, (flags & O_ACCMODE) | O_TRUNC));
+    return {};
+  }
+  if (::ftruncate(fd, 0) != 0) return fail_errno();
   return {};
 }
 
@@ -73,8 +79,8 @@ Result<UniqueFd> RealTree::open_to_execute(const Visit& visit, NodeId node) {
   return sys::reopen(program.fd, O_RDONLY);
 }
 
-Result<std::uint64_t> RealTree::open_directory(const Visit& visit, NodeId node) {
-  UniqueFd directory = TRY(finder_.open(visit, node, O_RDONLY | O_DIRECTORY));
+Result<std::uint64_t> RealTree::open_directory(const Visit& visit, NodeId node, int flags) {
+  UniqueFd directory = TRY(finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME)));
   return keep(visit, node, std::move(directory), O_RDONLY, true);
 }
 

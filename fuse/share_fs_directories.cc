@@ -44,10 +44,11 @@ Result<> fill(Handle& directory, off_t offset, const Add& add) {
 
 }  // namespace
 
-void ShareFs::opendir(Reply reply, NodeId node, const fuse_file_info&) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook, [core = core_.get(), node](const Visit& visit, Reply to) {
-    core->answer_opened(visit, std::move(to), node, core->tree.open_directory(visit, node));
-  });
+void ShareFs::opendir(Reply reply, NodeId node, const fuse_file_info& handle) {
+  core_->visit(std::move(reply), node, Core::Intent::kLook,
+               [core = core_.get(), node, flags = handle.flags](const Visit& visit, Reply to) {
+                 core->answer_opened(visit, std::move(to), node, core->tree.open_directory(visit, node, flags));
+               });
 }
 
 void ShareFs::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
