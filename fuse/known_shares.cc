@@ -53,10 +53,12 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   UniqueFd directory(::fcntl(lease.root(), F_DUPFD_CLOEXEC, 0));
   if (!directory) return fail_errno();
   auto root = std::make_unique<Root>();
+  const bool local = sys::is_local(directory.get());
   MutexLock lock(mutex_);
   if (met_.load(std::memory_order_relaxed) == generation) return {};
   root_device_.store(device_of(x), std::memory_order_relaxed);
   root_inode_.store(x.stx_ino, std::memory_order_relaxed);
+  local_.store(local, std::memory_order_relaxed);
   root->attributes = attributes_of(x);
   root->directory = std::move(directory);
   root_.swap(root);

@@ -38,6 +38,13 @@ class KnownShare {
   [[nodiscard]] bool keeps_inodes() const noexcept { return keeps_inodes_; }
   /// How long the kernel may believe names and attributes.
   [[nodiscard]] Seconds attributes_valid() const noexcept;
+  /// The same of the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
+  /// see, so they are not to be believed at all.
+  [[nodiscard]] Seconds attributes_valid(mode_t mode) const noexcept {
+    return S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) != 0 ? 0 : attributes_valid();
+  }
+  /// Whether files on the device of the share's root are this machine's own (sys::is_local).
+  [[nodiscard]] bool is_local() const noexcept { return local_.load(std::memory_order_relaxed); }
 
   /// Learns of the real root, once a mount; to be called before anything else is done under a lease.
   Result<> meet(const manager::Lease& lease);
@@ -73,6 +80,7 @@ class KnownShare {
   std::atomic<std::uint32_t> met_{0};
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
+  std::atomic<bool> local_{false};
 
   mutable Mutex mutex_;
   std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted

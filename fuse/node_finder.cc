@@ -59,6 +59,12 @@ bool means_gone(const Error& error) noexcept {
   }
 }
 
+Result<OpenedFile> open_again(int fd, int flags) {
+  UniqueFd file = TRY(sys::reopen(fd, flags));
+  const struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
+  return OpenedFile{std::move(file), x};
+}
+
 /// Asks as the caller, and once more as the daemon where the caller is refused: for what takes no permission once the
 /// file was reached, as the caller's kernel says it was.
 template <typename Question>
@@ -178,7 +184,7 @@ Result<Reached> NodeFinder::pin(const Visit& visit, NodeId node) const {
 
 /// O_NONBLOCK: the name may lead to a FIFO by now, and nobody may make us wait for its other end. It means nothing to
 /// the regular file or directory that is expected.
-Result<UniqueFd> NodeFinder::open_by_name(const Visit& visit, const Place& place, int flags) const {
+Result<OpenedFile> NodeFinder::open_by_name(const Visit& visit, const Place& place, int flags) const {
   TRY_VOID(visit.act());
   Result<UniqueFd> fd = sys::open_beneath(place.at.fd, place.name.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   if (!fd && (fd.error().code() == EACCES || fd.error().code() == EAGAIN)) {
@@ -186,23 +192,23 @@ Result<UniqueFd> NodeFinder::open_by_name(const Visit& visit, const Place& place
     // (fcntl(2), F_SETLEASE), and opening it is to wait until that is given back.
     const UniqueFd pinned = TRY(pin_by_name(visit, place));
     TRY_VOID(visit.act());
-    return sys::reopen(pinned.get(), flags);
+    return open_again(pinned.get(), flags);
   }
-  if (!fd) return fd;
-  const struct statx x = TRY(sys::stat_at(fd->get(), "", STATX_TYPE | STATX_INO));
+  if (!fd) return fail(std::move(fd).error());
+  const struct statx x = TRY(sys::stat_at(fd->get(), "", STATX_BASIC_STATS));
   if (!is_same(visit, x, place.node)) return fail(ESTALE);
-  return fd;
+  return OpenedFile{*std::move(fd), x};
 }
 
-Result<UniqueFd> NodeFinder::open(const Visit& visit, NodeId node, int flags) const {
+Result<OpenedFile> NodeFinder::open(const Visit& visit, NodeId node, int flags) const {
   const Place place = TRY(this->place(visit, node));
   if (!place.direct()) {
-    Result<UniqueFd> fd = open_by_name(visit, place, flags);
-    if (fd || !means_gone(fd.error())) return fd;
+    Result<OpenedFile> file = open_by_name(visit, place, flags);
+    if (file || !means_gone(file.error())) return file;
   }
   const Reached open = place.direct() ? place.at : TRY(still_open(visit, node));
   TRY_VOID(visit.act());
-  return sys::reopen(open.fd, flags);
+  return open_again(open.fd, flags);
 }
 
 Result<std::string> NodeFinder::read_link(const Visit& visit, NodeId node) const {

@@ -19,6 +19,12 @@ struct Reached {
   SharedFd keeps;  ///< null: the lease does
 };
 
+/// A file that was opened, and what statx(2) said of it then.
+struct OpenedFile {
+  UniqueFd fd;
+  struct statx x {};
+};
+
 /// Finds the real file behind a node: by a descriptor that is there already, else by name, checked to be the same file.
 ///
 /// Directories get a descriptor of their own, cached with the node, when something is first done in them. Files get none:
@@ -41,8 +47,8 @@ class NodeFinder {
   Result<Reached> pin(const Visit& visit, NodeId node) const;
   /// What statx(2) says of it.
   Result<struct statx> stat(const Visit& visit, NodeId node) const;
-  /// Opens it as the caller. `flags`: O_ACCMODE, O_APPEND, O_SYNC, O_DSYNC, O_NOATIME, O_DIRECTORY.
-  Result<UniqueFd> open(const Visit& visit, NodeId node, int flags) const;
+  /// Opens it as the caller. `flags`: O_ACCMODE, O_APPEND, O_SYNC, O_DSYNC, O_NOATIME, O_DIRECT, O_DIRECTORY.
+  Result<OpenedFile> open(const Visit& visit, NodeId node, int flags) const;
   /// The target of a symbolic link.
   Result<std::string> read_link(const Visit& visit, NodeId node) const;
 
@@ -60,7 +66,7 @@ class NodeFinder {
   Result<Place> place(const Visit& visit, NodeId node) const;
   Result<Reached> still_open(const Visit& visit, NodeId node) const;
   Result<UniqueFd> pin_by_name(const Visit& visit, const Place& place) const;
-  Result<UniqueFd> open_by_name(const Visit& visit, const Place& place, int flags) const;
+  Result<OpenedFile> open_by_name(const Visit& visit, const Place& place, int flags) const;
 
   NodeTable& nodes_;
   HandleTable& handles_;

@@ -57,6 +57,7 @@ struct NodeTable::Record {
   std::uint32_t opened_in = 0;
   std::uint32_t seen_in = 0;
   std::uint32_t clock_place = kNone;  ///< among those with a descriptor
+  BackingId backing = kNoBacking;     ///< of all handles, while there are any
   std::uint16_t type = 0;
   bool in_use = false;
   bool replaced = false;     ///< not found by its file any more
@@ -130,11 +131,10 @@ class NodeTable::Part {
   /// Frees the record if nobody needs it.
   void free_if_unneeded(std::uint32_t place, Remains& remains) BERTH_REQUIRES(mutex) {
     Record& record = records_[place];
-    if (record.lookups != 0 || record.children != 0) return;
+    if (record.lookups != 0 || record.children != 0 || record.open_count != 0) return;
     if (!record.replaced) unlink(place, hash(record.file));
     remains = {std::exchange(record.parent, 0), std::move(record.name), take_descriptor(place)};
     record.opened.reset();
-    record.open_count = 0;
     record.in_use = false;
     record.generation = record.generation == kMaxGeneration ? 1 : record.generation + 1;
     record.next = std::exchange(free_, place);
@@ -391,26 +391,48 @@ bool NodeTable::is_above(NodeId node, NodeId descendant) const {
   return false;
 }
 
-void NodeTable::add_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation) {
-  if (is_root(node)) return;
+BackingId NodeTable::add_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation, BackingId backing) {
+  if (is_root(node)) return kNoBacking;
   std::weak_ptr<const UniqueFd> opened = file;
   Part& part = part_of(node);
   MutexLock lock(part.mutex);
   Record* record = part.find(node);
-  if (record == nullptr) return;
-  ++record->open_count;
+  if (record == nullptr) return kNoBacking;
+  if (record->open_count++ == 0) record->backing = backing;
   record->opened.swap(opened);
   record->opened_in = mount_generation;
+  return record->backing;
 }
 
-void NodeTable::remove_handle(NodeId node) noexcept {
-  if (is_root(node)) return;
-  std::weak_ptr<const UniqueFd> opened;
+std::optional<BackingId> NodeTable::join_handles(NodeId node, const SharedFd& file, std::uint32_t mount_generation) {
+  if (is_root(node)) return std::nullopt;
+  std::weak_ptr<const UniqueFd> opened = file;
   Part& part = part_of(node);
   MutexLock lock(part.mutex);
   Record* record = part.find(node);
-  if (record == nullptr || record->open_count == 0) return;
-  if (--record->open_count == 0) record->opened.swap(opened);
+  if (record == nullptr || record->open_count == 0) return std::nullopt;
+  ++record->open_count;
+  record->opened.swap(opened);
+  record->opened_in = mount_generation;
+  return record->backing;
+}
+
+BackingId NodeTable::remove_handle(NodeId node) noexcept {
+  if (is_root(node)) return kNoBacking;
+  std::weak_ptr<const UniqueFd> opened;
+  Part::Remains remains;
+  BackingId backing = kNoBacking;
+  {
+    Part& part = part_of(node);
+    MutexLock lock(part.mutex);
+    Record* record = part.find(node);
+    if (record == nullptr || record->open_count == 0 || --record->open_count != 0) return kNoBacking;
+    record->opened.swap(opened);
+    backing = std::exchange(record->backing, kNoBacking);
+    part.free_if_unneeded(Part::place_of(node), remains);
+  }
+  release(remains.parent);
+  return backing;
 }
 
 void NodeTable::keep_descriptor(NodeId node, SharedFd descriptor, std::uint32_t mount_generation) {

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "fuse/operations.h"
+#include "fuse/passthrough.h"
 #include "src/base/unique_fd.h"
 
 namespace berth::fuse {
@@ -35,7 +36,7 @@ struct RealFile {
 /// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked.
 /// Some file systems number their files afresh with each mount, so of a file that was last seen in an earlier one the
 /// number alone says nothing: seen under another name it is another file, with a node of its own.
-/// A node lives while the kernel counts look-ups of it or another node has it as parent.
+/// A node lives while the kernel counts look-ups of it, or it has handles, or another node has it as parent.
 ///
 /// Beside that a node may have a descriptor, which is a cache: a bounded number of them is kept, the ones not used for
 /// longest go first (the clock algorithm), and any may go at any time.
@@ -89,9 +90,14 @@ class NodeTable {
   void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in = 0);
 
   /// A handle of `node` was opened. `file` may serve other requests on the node while it is open, as long as they are
-  /// in the same mount.
-  void add_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation = 0);
-  void remove_handle(NodeId node) noexcept;
+  /// in the same mount. Answers how the kernel is to read and write all handles of the node: the first one decides it
+  /// with `backing`, and an id that was not used is the caller's still.
+  BackingId add_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation = 0,
+                       BackingId backing = kNoBacking);
+  /// The same where `node` has handles already; nothing is done, and nothing answered, when it has none.
+  std::optional<BackingId> join_handles(NodeId node, const SharedFd& file, std::uint32_t mount_generation);
+  /// Answers the id that has served the handles of the node, when this was the last of them.
+  BackingId remove_handle(NodeId node) noexcept;
 
   /// Caches a descriptor of `node`, opened in the share's mount of that generation.
   void keep_descriptor(NodeId node, SharedFd descriptor, std::uint32_t mount_generation);

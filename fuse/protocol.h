@@ -1,6 +1,7 @@
 #pragma once
 
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -16,5 +17,47 @@ inline constexpr std::size_t kHeaderRoom = 4096;
 inline constexpr int kNotifyResend = 7;
 /// FUSE_UNIQUE_RESEND (7.40): in the number of a request that is sent again.
 inline constexpr std::uint64_t kUniqueResend = std::uint64_t{1} << 63;
+
+// FUSE passthrough (7.40, Linux 6.9).
+
+/// Of INIT, in `flags2`: FUSE_PASSTHROUGH (bit 37).
+inline constexpr std::uint32_t kInitPassthrough = 1U << 5;
+/// Of OPEN and CREATE, in `open_flags`: FOPEN_PASSTHROUGH.
+inline constexpr std::uint32_t kOpenPassthrough = 1U << 7;
+
+/// struct fuse_init_out, with what has come to it since.
+struct InitAnswer {
+  std::uint32_t major;
+  std::uint32_t minor;
+  std::uint32_t max_readahead;
+  std::uint32_t flags;
+  std::uint16_t max_background;
+  std::uint16_t congestion_threshold;
+  std::uint32_t max_write;
+  std::uint32_t time_gran;
+  std::uint16_t max_pages;
+  std::uint16_t map_alignment;
+  std::uint32_t flags2;
+  std::uint32_t max_stack_depth;
+  std::uint32_t unused[6];
+};
+static_assert(sizeof(InitAnswer) == sizeof(fuse_init_out));
+
+/// struct fuse_open_out, with what has come to it since.
+struct OpenAnswer {
+  std::uint64_t handle;
+  std::uint32_t flags;
+  std::int32_t backing_id;
+};
+static_assert(sizeof(OpenAnswer) == sizeof(fuse_open_out));
+
+/// struct fuse_backing_map.
+struct BackingMap {
+  std::int32_t fd;
+  std::uint32_t flags;
+  std::uint64_t padding;
+};
+inline constexpr unsigned long kBackingOpen = _IOW(FUSE_DEV_IOC_MAGIC, 1, BackingMap);
+inline constexpr unsigned long kBackingClose = _IOW(FUSE_DEV_IOC_MAGIC, 2, std::uint32_t);
 
 }  // namespace berth::fuse::protocol

@@ -51,9 +51,10 @@ Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* 
                                  bool fresh) {
   const NodeId node = nodes_.remember(visit.share.file_of(x), x.stx_mode, parent, name, fresh, visit.numbers_of());
   if (node == 0) return fail(ESTALE);
-  const Seconds valid = visit.share.attributes_valid();
-  return Entry{
-      .node = node, .attributes = visit.share.attributes_of(x), .attributes_valid = valid, .entry_valid = valid};
+  return Entry{.node = node,
+               .attributes = visit.share.attributes_of(x),
+               .attributes_valid = visit.share.attributes_valid(x.stx_mode),
+               .entry_valid = visit.share.attributes_valid()};
 }
 
 Result<struct stat> RealTree::attributes(const Visit& visit, NodeId node) {

@@ -11,6 +11,7 @@
 #include "fuse/handle_table.h"
 #include "fuse/node_finder.h"
 #include "fuse/node_table.h"
+#include "fuse/passthrough.h"
 #include "fuse/reply.h"
 #include "fuse/visit.h"
 #include "src/base/result.h"
@@ -25,8 +26,9 @@ namespace berth::fuse {
 /// Threading: any thread may call anything.
 class RealTree {
  public:
-  RealTree(NodeTable& nodes, HandleTable& handles) noexcept
-      : nodes_(nodes), handles_(handles), finder_(nodes, handles) {}
+  /// `passthrough`: null where files are not lent to the kernel.
+  RealTree(NodeTable& nodes, HandleTable& handles, Passthrough* passthrough) noexcept
+      : nodes_(nodes), handles_(handles), passthrough_(passthrough), finder_(nodes, handles) {}
 
   /// A negative entry when there is no such name.
   Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
@@ -50,11 +52,11 @@ class RealTree {
                   unsigned flags);
 
   // What is opened is in the table of handles, and answered by its number there.
-  Result<std::uint64_t> open(const Visit& visit, NodeId node, int flags);
-  Result<std::uint64_t> open_directory(const Visit& visit, NodeId node, int flags);
+  Result<Opened> open(const Visit& visit, NodeId node, int flags);
+  Result<Opened> open_directory(const Visit& visit, NodeId node, int flags);
   struct Created {
     Entry entry;
-    std::uint64_t handle;
+    Opened opened;
   };
   Result<Created> create(const Visit& visit, NodeId parent, const char* name, mode_t mode, int flags);
   /// Closes a handle; false when there is none of that number and node.
@@ -71,11 +73,13 @@ class RealTree {
   void follow_rename(const Visit& visit, NodeId parent, int directory, const char* name);
   Result<UniqueFd> create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
                                bool& fresh);
-  Result<UniqueFd> open_to_execute(const Visit& visit, NodeId node);
-  std::uint64_t keep(const Visit& visit, NodeId node, UniqueFd file, int flags, bool directory);
+  Result<OpenedFile> open_to_execute(const Visit& visit, NodeId node);
+  Opened keep(const Visit& visit, NodeId node, OpenedFile file, int flags);
+  BackingId lend(const Visit& visit, NodeId node, const SharedFd& file, const struct statx& x);
 
   NodeTable& nodes_;
   HandleTable& handles_;
+  Passthrough* const passthrough_;
   const NodeFinder finder_;
 };
 

@@ -12,7 +12,7 @@ namespace berth::fuse {
 namespace {
 
 /// What of a caller's flags the real file is opened with; the rest the caller's kernel sees to, or it is done afterwards.
-constexpr int kKeptFlags = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME;
+constexpr int kKeptFlags = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME | O_DIRECT;
 
 /// The kernel's own mark of a file that is opened to be executed (FMODE_EXEC, linux/fs.h); open(2) lets nobody give it.
 constexpr int kOpenedToExecute = 0x20;
@@ -29,59 +29,76 @@ Result<> truncate(int fd, int flags) {
   return {};
 }
 
-/// O_DIRECT where the file system takes it. It is a hint to us: what the caller reads past the caches of its own kernel
-/// is asked of us each time, whatever we do below. The flags that are in effect.
-int with_direct_io(int fd, int flags) noexcept {
-  if ((flags & O_DIRECT) != 0 && ::fcntl(fd, F_SETFL, (flags & kKeptFlags) | O_DIRECT) == 0) return flags;
-  return flags & ~O_DIRECT;
-}
+constexpr bool has_set_id_bits(unsigned mode) noexcept { return (mode & (S_ISUID | S_ISGID)) != 0; }
 
 }  // namespace
 
-std::uint64_t RealTree::keep(const Visit& visit, NodeId node, UniqueFd file, int flags, bool directory) {
+Opened RealTree::keep(const Visit& visit, NodeId node, OpenedFile file, int flags) {
   auto handle = std::make_shared<Handle>();
   handle->lease = visit.lease.again();
-  handle->file = std::make_shared<const UniqueFd>(std::move(file));
+  handle->file = std::make_shared<const UniqueFd>(std::move(file.fd));
   handle->node = node;
   handle->mount_generation = visit.mount_generation;
   handle->share = visit.share.index();
   handle->flags = flags;
   handle->pid = visit.caller.pid;
   handle->uid = visit.caller.uid;
-  handle->directory = directory;
-  if (const auto known = directory ? nodes_.find(node) : std::nullopt) handle->device = known->file.device;
-  nodes_.add_handle(node, handle->file, visit.mount_generation);
-  return handles_.add(std::move(handle));
+  handle->directory = S_ISDIR(file.x.stx_mode);
+  handle->device = visit.share.file_of(file.x).device;
+  const bool no_flush = !handle->directory && visit.share.is_local();
+  const BackingId backing = lend(visit, node, handle->file, file.x);
+  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
+  return {.handle = handles_.add(std::move(handle)),
+          .direct_io = backing != kNoBacking && writes && has_set_id_bits(file.x.stx_mode),
+          .no_flush = no_flush,
+          .backing = backing};
+}
+
+/// Adds a handle to its node. The first one of a node decides whether the kernel reads and writes the file by itself. What
+/// it writes it writes as who opened that first, without CAP_FSETID, so while a file has set-id bits writers ask us. A server
+/// elsewhere decides for each caller what may be read and written, and when, so its files are not lent.
+BackingId RealTree::lend(const Visit& visit, NodeId node, const SharedFd& file, const struct statx& x) {
+  if (const auto joined = nodes_.join_handles(node, file, visit.mount_generation)) return *joined;
+  BackingId offered = kNoBacking;
+  if (S_ISREG(x.stx_mode) && passthrough_ != nullptr && passthrough_->enabled()) {
+    const bool local = visit.share.file_of(x).device == 0 ? visit.share.is_local() : sys::is_local(file->get());
+    if (local) offered = passthrough_->lend(file->get());
+  }
+  const BackingId backing = nodes_.add_handle(node, file, visit.mount_generation, offered);
+  if (offered != backing) passthrough_->take_back(offered);
+  return backing;
 }
 
 bool RealTree::close(std::uint64_t number, NodeId node) {
   const std::shared_ptr<Handle> handle = handles_.remove(number, node);
   if (handle == nullptr) return false;
-  nodes_.remove_handle(node);
+  const BackingId lent = nodes_.remove_handle(node);
+  if (lent != kNoBacking) passthrough_->take_back(lent);
   return true;
 }
 
-Result<std::uint64_t> RealTree::open(const Visit& visit, NodeId node, int flags) {
-  Result<UniqueFd> file = finder_.open(visit, node, flags & kKeptFlags);
+Result<Opened> RealTree::open(const Visit& visit, NodeId node, int flags) {
+  Result<OpenedFile> file = finder_.open(visit, node, flags & kKeptFlags);
   if (!file && file.error().code() == EACCES && (flags & kOpenedToExecute) != 0) file = open_to_execute(visit, node);
   if (!file) return fail(std::move(file).error());
   // Only now that it is known to be the right file.
-  if ((flags & O_TRUNC) != 0) TRY_VOID(truncate(file->get(), flags));
-  flags = with_direct_io(file->get(), flags);
-  return keep(visit, node, *std::move(file), flags, false);
+  if ((flags & O_TRUNC) != 0) TRY_VOID(truncate(file->fd.get(), flags));
+  return keep(visit, node, *std::move(file), flags);
 }
 
 /// A program may be run by who may execute but not read it; its kernel then reads it on its own account, and so do we.
-Result<UniqueFd> RealTree::open_to_execute(const Visit& visit, NodeId node) {
+Result<OpenedFile> RealTree::open_to_execute(const Visit& visit, NodeId node) {
   TRY_VOID(access(visit, node, X_OK));
   const Reached program = TRY(finder_.pin(visit, node));
   const sys::AsDaemon as_daemon;
-  return sys::reopen(program.fd, O_RDONLY);
+  UniqueFd fd = TRY(sys::reopen(program.fd, O_RDONLY));
+  const struct statx x = TRY(sys::stat_at(fd.get(), "", STATX_BASIC_STATS));
+  return OpenedFile{std::move(fd), x};
 }
 
-Result<std::uint64_t> RealTree::open_directory(const Visit& visit, NodeId node, int flags) {
-  UniqueFd directory = TRY(finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME)));
-  return keep(visit, node, std::move(directory), O_RDONLY, true);
+Result<Opened> RealTree::open_directory(const Visit& visit, NodeId node, int flags) {
+  OpenedFile directory = TRY(finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME)));
+  return keep(visit, node, std::move(directory), O_RDONLY);
 }
 
 Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, const char* name, mode_t mode,
@@ -97,10 +114,8 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
     TRY_VOID(truncate(file.get(), flags));
     x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
   }
-  flags = with_direct_io(file.get(), flags);
   const Entry entry = TRY(remember(visit, parent, name, x, fresh));
-  const std::uint64_t handle = keep(visit, entry.node, std::move(file), flags, false);
-  return Created{entry, handle};
+  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
 }
 
 /// `fresh` answers whether it was made here. One call at a time the name is taken or free; the kernel asks only when it

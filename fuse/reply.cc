@@ -2,8 +2,11 @@
 
 #include <cerrno>
 #include <memory>
+#include <tuple>
+#include <utility>
 
 #include "fuse/last_wall.h"
+#include "fuse/protocol.h"
 #include "src/log/log.h"
 
 namespace berth::fuse {
@@ -42,15 +45,62 @@ fuse_entry_param to_param(const Entry& entry) noexcept {
   return param;
 }
 
-fuse_file_info to_file_info(const Opened& opened) noexcept {
-  fuse_file_info info{};
-  info.fh = opened.handle;
-  info.direct_io = opened.direct_io;
-  info.keep_cache = opened.keep_cache;
-  info.cache_readdir = opened.cache_directory;
-  info.noflush = opened.no_flush;
-  info.nonseekable = opened.nonseekable;
-  return info;
+// libfuse 3.14 cannot say all that an open may answer, so these are put together here.
+
+fuse_attr to_answer(const struct stat& attributes) noexcept {
+  fuse_attr answer{};
+  answer.ino = attributes.st_ino;
+  answer.size = static_cast<std::uint64_t>(attributes.st_size);
+  answer.blocks = static_cast<std::uint64_t>(attributes.st_blocks);
+  answer.atime = static_cast<std::uint64_t>(attributes.st_atim.tv_sec);
+  answer.mtime = static_cast<std::uint64_t>(attributes.st_mtim.tv_sec);
+  answer.ctime = static_cast<std::uint64_t>(attributes.st_ctim.tv_sec);
+  answer.atimensec = static_cast<std::uint32_t>(attributes.st_atim.tv_nsec);
+  answer.mtimensec = static_cast<std::uint32_t>(attributes.st_mtim.tv_nsec);
+  answer.ctimensec = static_cast<std::uint32_t>(attributes.st_ctim.tv_nsec);
+  answer.mode = attributes.st_mode;
+  answer.nlink = static_cast<std::uint32_t>(attributes.st_nlink);
+  answer.uid = attributes.st_uid;
+  answer.gid = attributes.st_gid;
+  answer.rdev = static_cast<std::uint32_t>(attributes.st_rdev);
+  answer.blksize = static_cast<std::uint32_t>(attributes.st_blksize);
+  return answer;
+}
+
+/// Whole seconds, and the nanoseconds beside them.
+std::pair<std::uint64_t, std::uint32_t> to_answer(Seconds valid) noexcept {
+  constexpr Seconds kForever = 1e18;
+  if (valid <= 0) return {0, 0};
+  if (valid >= kForever) return {static_cast<std::uint64_t>(kForever), 0};
+  const auto whole = static_cast<std::uint64_t>(valid);
+  return {whole, static_cast<std::uint32_t>((valid - static_cast<Seconds>(whole)) * 1e9)};
+}
+
+fuse_entry_out to_answer(const Entry& entry) noexcept {
+  fuse_entry_out answer{};
+  answer.nodeid = entry.node;
+  answer.generation = entry.generation;
+  std::tie(answer.entry_valid, answer.entry_valid_nsec) = to_answer(entry.entry_valid);
+  std::tie(answer.attr_valid, answer.attr_valid_nsec) = to_answer(entry.attributes_valid);
+  answer.attr = to_answer(entry.attributes);
+  return answer;
+}
+
+protocol::OpenAnswer to_answer(const Opened& opened) noexcept {
+  std::uint32_t flags = 0;
+  if (opened.direct_io) flags |= FOPEN_DIRECT_IO;
+  if (opened.keep_cache) flags |= FOPEN_KEEP_CACHE;
+  if (opened.cache_directory) flags |= FOPEN_CACHE_DIR;
+  if (opened.no_flush) flags |= FOPEN_NOFLUSH;
+  if (opened.nonseekable) flags |= FOPEN_NONSEEKABLE;
+  if (opened.backing != 0) flags |= protocol::kOpenPassthrough;
+  return {.handle = opened.handle, .flags = flags, .backing_id = opened.backing};
+}
+
+template <typename Answer>
+int send(fuse_req_t request, const Answer& answer) noexcept {
+  const void* const bytes = &answer;
+  return fuse_reply_buf(request, static_cast<const char*>(bytes), sizeof answer);
 }
 
 }  // namespace
@@ -136,14 +186,17 @@ bool Reply::entry(const Entry& entry) && noexcept {
 }
 
 bool Reply::created(const Entry& entry, const Opened& opened) && noexcept {
-  const fuse_entry_param param = to_param(entry);
-  const fuse_file_info info = to_file_info(opened);
-  return answer([&](fuse_req_t request) { return fuse_reply_create(request, &param, &info); });
+  struct Answer {
+    fuse_entry_out entry;
+    protocol::OpenAnswer open;
+  };
+  const Answer created{to_answer(entry), to_answer(opened)};
+  return answer([&](fuse_req_t request) { return send(request, created); });
 }
 
 bool Reply::opened(const Opened& opened) && noexcept {
-  const fuse_file_info info = to_file_info(opened);
-  return answer([&](fuse_req_t request) { return fuse_reply_open(request, &info); });
+  const protocol::OpenAnswer open = to_answer(opened);
+  return answer([&](fuse_req_t request) { return send(request, open); });
 }
 
 void Reply::attributes(const struct stat& attributes, Seconds valid) && noexcept {

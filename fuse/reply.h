@@ -36,6 +36,8 @@ struct Opened {
   bool cache_directory = false;
   bool no_flush = false;
   bool nonseekable = false;
+  /// The kernel reads and writes the file by itself (direct_io: maps it only); 0: it asks us.
+  std::int32_t backing = 0;
 };
 
 /// One request that is owed an answer. Answering consumes it, so it is answered exactly once; one that is dropped

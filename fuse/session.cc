@@ -23,13 +23,18 @@ namespace {
 constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
                              FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                              FUSE_CAP_AUTO_INVAL_DATA;
-/// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), set-id bits (the file
-/// system below clears them only for callers without CAP_FSETID), a cache of writes (others write to shares too).
+/// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), the first way to end set-id
+/// bits (for every caller; by the second they end where the file system below ends them), a cache of writes (others write
+/// to shares too).
 constexpr unsigned kUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                                FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_EXPORT_SUPPORT;
 
 /// What is added to the INIT answer where the kernel offered it: libfuse 3.14 has no way to ask.
-constexpr std::uint32_t kPatchedIn = FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR;
+constexpr std::uint32_t kPatchedIn = FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | FUSE_HANDLE_KILLPRIV_V2;
+
+/// How many file systems may lie on each other where the kernel is lent files: ours, and below it those that are on no
+/// other. One more, and nobody could lay an overlay over a share.
+constexpr std::uint32_t kStackDepth = 1;
 
 /// Errors of a write to a connection that is gone: nobody waits for the answer any more.
 bool is_gone(int code) noexcept {
@@ -121,6 +126,7 @@ void Session::note_init(std::span<const char> message) noexcept {
   std::memcpy(&init, message.data() + sizeof header, std::min(sizeof init, message.size() - sizeof header));
   init_request_ = header.unique;
   offered_ = init.flags;
+  offered_more_ = (init.flags & FUSE_INIT_EXT) != 0 ? init.flags2 : 0;
   if (record_ == nullptr || record_->init_size != 0 || message.size() > sizeof record_->init) return;
   std::memcpy(record_->init, message.data(), message.size());
   record_->init_size = static_cast<std::uint32_t>(message.size());
@@ -162,17 +168,28 @@ ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
 ssize_t Session::send_first(int fd, iovec* parts, int count) noexcept {
   const auto* header = static_cast<const fuse_out_header*>(parts[0].iov_base);
   if (header->unique != init_request_ || header->error != 0) return ::writev(fd, parts, count);
+  protocol::InitAnswer answer{};
+  // libfuse sends its own copy of the structure, which is as long as ours or shorter.
+  const bool known =
+      count == 2 && parts[1].iov_len >= FUSE_COMPAT_22_INIT_OUT_SIZE && parts[1].iov_len <= sizeof answer;
+  iovec patched[2] = {parts[0], {&answer, parts[1].iov_len}};
+  if (known) {
+    std::memcpy(&answer, parts[1].iov_base, parts[1].iov_len);
+    add_to(answer, parts[1].iov_len == sizeof answer);
+  }
   // Before it is sent, for the next request may be handled on another thread right after.
   ready_.store(true, std::memory_order_release);
-  fuse_init_out answer{};
-  // libfuse sends its own copy of the structure, which is as long as ours or shorter.
-  if (count != 2 || parts[1].iov_len < FUSE_COMPAT_22_INIT_OUT_SIZE || parts[1].iov_len > sizeof answer) {
-    return send(fd, parts, count);
-  }
-  std::memcpy(&answer, parts[1].iov_base, parts[1].iov_len);
+  return known ? send(fd, patched, 2) : send(fd, parts, count);
+}
+
+/// `whole`: the kernel is new enough to be sent all of it.
+void Session::add_to(protocol::InitAnswer& answer, bool whole) noexcept {
   answer.flags |= offered_ & kPatchedIn;
-  iovec patched[2] = {parts[0], {&answer, parts[1].iov_len}};
-  return send(fd, patched, 2);
+  if (!whole || options_.passthrough == nullptr || (offered_more_ & protocol::kInitPassthrough) == 0) return;
+  answer.flags |= FUSE_INIT_EXT;
+  answer.flags2 |= protocol::kInitPassthrough;
+  answer.max_stack_depth = kStackDepth;
+  options_.passthrough->enable(device_);
 }
 
 Result<> Session::invalidate_entry(NodeId parent, std::string_view name) noexcept {

@@ -11,6 +11,8 @@
 
 #include "fuse/estate.h"
 #include "fuse/operations.h"
+#include "fuse/passthrough.h"
+#include "fuse/protocol.h"
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
 
@@ -39,6 +41,8 @@ struct Router {
 struct SessionOptions {
   std::size_t max_write = std::size_t{1} << 20;  ///< bytes in one WRITE, and in one READ; a multiple of the page size
   unsigned max_background = 64;  ///< asynchronous requests (read-ahead, direct I/O) that the kernel sends at once
+  /// Enabled when the kernel agrees to it; must outlive the session. Null: it is not asked.
+  Passthrough* passthrough = nullptr;
 };
 
 /// One FUSE connection: libfuse's parsing and answering over our own transport, each request sent to the Operations that
@@ -49,7 +53,8 @@ struct SessionOptions {
 ///
 /// The INIT answer is changed on its way out, for what the kernel offers and libfuse 3.14 cannot ask for:
 /// FUSE_PARALLEL_DIROPS (else one blocked look-up in a directory holds up every other one there) and FUSE_ABORT_ERROR
-/// (tells an aborted connection from an unmounted one).
+/// (tells an aborted connection from an unmounted one), FUSE_HANDLE_KILLPRIV_V2 (else each write asks for
+/// security.capability first) and FUSE_PASSTHROUGH.
 ///
 /// A session may succeed another one on the same connection: it is brought up by the INIT request that the first one
 /// recorded, and asks the kernel for what its predecessor has read and not answered.
@@ -105,6 +110,7 @@ class Session {
   void on_init(fuse_conn_info& connection) noexcept;
   ssize_t send(int fd, iovec* parts, int count) noexcept;
   ssize_t send_first(int fd, iovec* parts, int count) noexcept;
+  void add_to(protocol::InitAnswer& answer, bool whole) noexcept;
 
   // Constant after make().
   const Router router_;
@@ -116,6 +122,7 @@ class Session {
   // Of the thread that handles INIT; the kernel sends nothing else before it is answered.
   std::uint64_t init_request_ = 0;  ///< its unique number
   std::uint32_t offered_ = 0;       ///< FUSE_* flags (linux/fuse.h) in the kernel's INIT
+  std::uint32_t offered_more_ = 0;  ///< those from the 32nd on
 
   // Synchronised by themselves.
   std::atomic<bool> ready_{false};

@@ -58,13 +58,13 @@ void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
     const Result<struct stat> attributes = core->tree.attributes(visit, node);
     if (!attributes) return core->refuse(visit, std::move(to), attributes.error());
     visit.leave();
-    std::move(to).attributes(*attributes, visit.share.attributes_valid());
+    std::move(to).attributes(*attributes, visit.share.attributes_valid(attributes->st_mode));
   };
   if (handle != nullptr) {
     return core_->visit_open(std::move(reply), node, handle->fh, [](const Visit& visit, Handle& open, Reply to) {
       const Result<struct statx> x = sys::stat_at(open.fd(), "", STATX_BASIC_STATS);
       if (!x) return std::move(to).error(x.error());
-      std::move(to).attributes(visit.share.attributes_of(*x), visit.share.attributes_valid());
+      std::move(to).attributes(visit.share.attributes_of(*x), visit.share.attributes_valid(x->stx_mode));
     });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);
@@ -77,7 +77,7 @@ void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, i
     const Result<struct stat> after = core->tree.set_attributes(visit, node, attributes, to_set, open);
     if (!after) return core->refuse(visit, std::move(to), after.error());
     visit.leave();
-    std::move(to).attributes(*after, visit.share.attributes_valid());
+    std::move(to).attributes(*after, visit.share.attributes_valid(after->st_mode));
   };
   if (handle != nullptr) {
     return core_->visit_open(std::move(reply), node, handle->fh, [&set](const Visit& visit, Handle& open, Reply to) {

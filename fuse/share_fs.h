@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fuse/operations.h"
+#include "fuse/passthrough.h"
 #include "manager/manager.h"
 
 namespace berth::fuse {
@@ -26,6 +27,8 @@ class ShareFs final : public Operations {
     manager::Manager& manager;
     /// Most descriptors that are kept only to save finding directories again.
     std::size_t max_cached_descriptors = 8192;
+    /// Lends open files to the kernel; must outlive this object. Null: all reading and writing comes here.
+    Passthrough* passthrough = nullptr;
   };
 
   /// The process's umask must be 0: modes of new files are masked with the caller's.

@@ -46,7 +46,10 @@ std::size_t affordable(std::size_t descriptors) noexcept {
 
 }  // namespace
 
-ShareFs::Core::Core(const Setup& setup) : manager(setup.manager), nodes(affordable(setup.max_cached_descriptors)) {}
+ShareFs::Core::Core(const Setup& setup)
+    : manager(setup.manager),
+      nodes(affordable(setup.max_cached_descriptors)),
+      tree(nodes, handles, setup.passthrough) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   const auto waiting = std::make_shared<Waiting>();
@@ -112,10 +115,10 @@ void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<>& resu
   std::move(reply).error(0);
 }
 
-void ShareFs::Core::answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<std::uint64_t>& handle) {
-  if (!handle) return refuse(visit, std::move(reply), handle.error());
+void ShareFs::Core::answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<Opened>& opened) {
+  if (!opened) return refuse(visit, std::move(reply), opened.error());
   visit.leave();
-  if (!std::move(reply).opened({.handle = *handle})) tree.close(*handle, node);
+  if (!std::move(reply).opened(*opened)) tree.close(opened->handle, node);
 }
 
 }  // namespace berth::fuse

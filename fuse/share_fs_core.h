@@ -57,7 +57,7 @@ class ShareFs::Core {
   void answer(const Visit& visit, Reply reply, const Result<Entry>& entry);
   void answer(const Visit& visit, Reply reply, const Result<>& result);
   /// Answers what was opened, and closes it again if the kernel does not want it any more.
-  void answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<std::uint64_t>& handle);
+  void answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<Opened>& opened);
 
   /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
   /// and a name does not disappear because a server does.
@@ -72,7 +72,7 @@ class ShareFs::Core {
   KnownShares shares;
   NodeTable nodes;
   HandleTable handles;
-  RealTree tree{nodes, handles};
+  RealTree tree;
 
  private:
   using Work = UniqueFunction<void(const Visit&, Reply)>;

@@ -36,8 +36,8 @@ void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, 
         const auto created = core->tree.create(visit, parent, name.c_str(), mode, flags);
         if (!created) return core->refuse(visit, std::move(to), created.error());
         visit.leave();
-        if (std::move(to).created(created->entry, {.handle = created->handle})) return;
-        core->tree.close(created->handle, created->entry.node);
+        if (std::move(to).created(created->entry, created->opened)) return;
+        core->tree.close(created->opened.handle, created->entry.node);
         core->nodes.forget(created->entry.node, 1);
       });
 }

@@ -108,8 +108,8 @@ class Server {
     TRY_VOID(make_manager());
     make_file_systems();
     close_what_is_left();
-    session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_}, {},
-                                       &estate_.fuse.session));
+    session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
+                                       fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
     if (const Result<> succeeded = session_->succeed(); !succeeded) {
       log::warning("requests that the last server has read are not answered: {}", succeeded.error().message());
     }
@@ -163,7 +163,7 @@ class Server {
   }
 
   void make_file_systems() {
-    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{.manager = *manager_});
+    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{.manager = *manager_, .passthrough = &passthrough_});
     fuse::ControlSetup control;
     control.version = BERTH_VERSION;
     control.directory = setup_.directory;
@@ -320,6 +320,7 @@ class Server {
   std::uint32_t mounted_ = 0;  ///< the control thread's
   bool clean_end_ = false;     ///< of the channel; written before served_ is, read after
   std::unique_ptr<manager::Manager> manager_;
+  fuse::Passthrough passthrough_;
   std::unique_ptr<fuse::ShareFs> shares_;
   std::unique_ptr<fuse::ControlTree> control_;
   std::unique_ptr<fuse::Namespace> names_;

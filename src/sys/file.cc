@@ -1,11 +1,14 @@
 #include "src/sys/file.h"
 
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -108,6 +111,16 @@ struct stat to_stat(const struct statx& x) noexcept {
   result.st_mtim = to_timespec(x.stx_mtime);
   result.st_ctim = to_timespec(x.stx_ctime);
   return result;
+}
+
+bool is_local(int fd) noexcept {
+  constexpr std::uint32_t kLustre = 0x0bd00bd0;  // not in linux/magic.h
+  constexpr std::array<std::uint32_t, 11> kElsewhere{
+      NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, FUSE_SUPER_MAGIC, CEPH_SUPER_MAGIC,
+      AFS_SUPER_MAGIC, AFS_FS_MAGIC,    CODA_SUPER_MAGIC, V9FS_MAGIC,       kLustre};
+  struct statfs found {};
+  if (::fstatfs(fd, &found) != 0) return false;
+  return std::find(kElsewhere.begin(), kElsewhere.end(), static_cast<std::uint32_t>(found.f_type)) == kElsewhere.end();
 }
 
 Result<std::uint64_t> raise_file_limit() noexcept {

@@ -39,6 +39,10 @@ Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int
 /// A statx as the struct stat that libfuse takes.
 struct stat to_stat(const struct statx& x) noexcept;
 
+/// Whether what is open as `fd` is on a file system of this machine's kernel alone: no server elsewhere and no program here
+/// decides what reading or writing it answers, or to whom. Source: statfs(2).
+bool is_local(int fd) noexcept;
+
 /// Raises the soft limit of open files to the hard one and returns it. Source: getrlimit(2).
 Result<std::uint64_t> raise_file_limit() noexcept;
 

@@ -1,6 +1,7 @@
 #include "src/sys/identity.h"
 
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,12 +31,40 @@ constexpr std::size_t kMostRemembered = 1024;
 
 using Groups = std::shared_ptr<const std::vector<gid_t>>;
 
+/// The capabilities of a thread: effective ones come and go with the user id, the others stay.
+struct Capabilities {
+  std::uint64_t permitted = 0;
+  std::uint64_t inheritable = 0;
+};
+
+constexpr std::uint64_t capability(unsigned number) noexcept { return std::uint64_t{1} << number; }
+
+Capabilities own_capabilities() noexcept {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, 2> data{};
+  if (::syscall(SYS_capget, &header, data.data()) != 0) return {};
+  return {.permitted = std::uint64_t{data[1].permitted} << 32U | data[0].permitted,
+          .inheritable = std::uint64_t{data[1].inheritable} << 32U | data[0].inheritable};
+}
+
+/// capset(2), of this thread alone.
+bool set_effective(const Capabilities& own, std::uint64_t effective) noexcept {
+  const auto low = [](std::uint64_t set) { return static_cast<std::uint32_t>(set); };
+  const auto high = [](std::uint64_t set) { return static_cast<std::uint32_t>(set >> 32U); };
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  const std::array<__user_cap_data_struct, 2> data{
+      {{.effective = low(effective), .permitted = low(own.permitted), .inheritable = low(own.inheritable)},
+       {.effective = high(effective), .permitted = high(own.permitted), .inheritable = high(own.inheritable)}}};
+  return ::syscall(SYS_capset, &header, data.data()) == 0;
+}
+
 /// What the process was started as; real and saved ids never change.
 struct Daemon {
   uid_t uid = ::getuid();
   uid_t effective_uid = ::geteuid();
   gid_t gid = ::getgid();
   std::vector<gid_t> groups = own_groups();
+  Capabilities capabilities = own_capabilities();
 
   static std::vector<gid_t> own_groups() {
     std::vector<gid_t> groups(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
@@ -196,6 +225,9 @@ bool is_current(const Identity& identity) noexcept {
          (identity.uid == 0 || std::chrono::steady_clock::now() < current.groups_until);
 }
 
+/// Whether the thread's effective user id is 0, with all that the process may do; where its identity is known.
+bool acts_as_root() noexcept { return current.who != Current::Who::kCaller || current.identity.uid == 0; }
+
 /// Puts the three kinds of ids in place; the user id is the daemon's when it is called.
 bool take_on(const Identity& identity, const std::vector<gid_t>& groups) noexcept {
   // A user namespace may forbid setgroups (user_namespaces(7)); for the daemon's own user the groups are right as they
@@ -247,6 +279,23 @@ AsDaemon::~AsDaemon() {
   // What the thread does next is meant for the caller's permissions; going on with the daemon's would be worse than not
   // to go on.
   if (!become(before_)) std::abort();
+}
+
+AsLender::AsLender() noexcept {
+  const Daemon& daemon = daemon_identity();
+  if (daemon.effective_uid != 0) return;
+  if (current.who == Current::Who::kUnknown) become_daemon();
+  const std::uint64_t own = daemon.capabilities.permitted;
+  const std::uint64_t rights = acts_as_root() ? own & ~capability(CAP_FSETID) : 0;
+  // Where this cannot be, the kernel refuses what the thread wants to leave there.
+  set_effective(daemon.capabilities, rights | (own & capability(CAP_SYS_ADMIN)));
+}
+
+AsLender::~AsLender() {
+  const Daemon& daemon = daemon_identity();
+  if (daemon.effective_uid != 0) return;
+  // Going on with capabilities that are not the caller's would be worse than not to go on.
+  if (!set_effective(daemon.capabilities, acts_as_root() ? daemon.capabilities.permitted : 0)) std::abort();
 }
 
 std::vector<gid_t> groups_of(const Identity& identity) {

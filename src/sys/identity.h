@@ -52,6 +52,17 @@ class AsDaemon {
   bool switched_;
 };
 
+/// For a scope, what this thread leaves to the kernel to be done later (a backing file of FUSE passthrough) may be left
+/// there, which takes CAP_SYS_ADMIN, and is done without CAP_FSETID and as who the thread acts as. Switches nothing else:
+/// no become() inside.
+class AsLender {
+ public:
+  AsLender() noexcept;
+  ~AsLender();
+  AsLender(const AsLender&) = delete;
+  AsLender& operator=(const AsLender&) = delete;
+};
+
 /// The supplementary groups of a caller, as become() uses them.
 std::vector<gid_t> groups_of(const Identity& identity);
 

@@ -77,6 +77,7 @@ fuse_init_out FakeKernel::say_init(std::uint32_t flags) {
   init.minor = FUSE_KERNEL_MINOR_VERSION;
   init.max_readahead = 131072;
   init.flags = flags;
+  if ((flags & FUSE_INIT_EXT) != 0) init.flags2 = 0xffffffff;
   return call(FUSE_INIT, 0, Payload().fixed(init)).as<fuse_init_out>();
 }
 
@@ -345,7 +346,8 @@ std::vector<std::string> FakeKernel::list(NodeId node, bool plus) {
 }
 
 FakeMount::FakeMount(const Router& router, const WorkerLimits& limits) {
-  auto session = Session::make(kernel_.take_device(), router, {.max_write = kMaxWrite, .max_background = 16});
+  auto session = Session::make(kernel_.take_device(), router,
+                               {.max_write = kMaxWrite, .max_background = 16, .passthrough = &passthrough_});
   if (!session) throw std::runtime_error(session.error().message());
   session_ = std::move(*session);
   workers_ = std::make_unique<Workers>(*session_, limits);

@@ -64,7 +64,7 @@ class FakeKernel {
 
   /// Says INIT and returns the answer. `flags`: what the kernel offers.
   fuse_init_out say_init(std::uint32_t flags = kAllFlags);
-  static constexpr std::uint32_t kAllFlags = 0x7fffffff;
+  static constexpr std::uint32_t kAllFlags = 0x7fffffff;  // those from the 32nd on too
 
   /// Sends a request and returns its unique number.
   std::uint64_t send(fuse_opcode opcode, NodeId node, std::span<const char> payload, const Caller& caller = {});
@@ -148,6 +148,7 @@ class FakeMount {
   [[nodiscard]] Session& session() noexcept { return *session_; }
   [[nodiscard]] Workers& workers() noexcept { return *workers_; }
   [[nodiscard]] const fuse_init_out& init() const noexcept { return init_; }
+  [[nodiscard]] const Passthrough& passthrough() const noexcept { return passthrough_; }
   /// Waits until the workers have ended; call it once, after hang_up() or Workers::stop().
   StopReason join();
   /// Hangs up and lets the threads end; what is parked can still be answered, into nothing. Also by the destructor.
@@ -155,6 +156,7 @@ class FakeMount {
 
  private:
   FakeKernel kernel_;
+  Passthrough passthrough_;
   std::unique_ptr<Session> session_;
   std::unique_ptr<Workers> workers_;
   fuse_init_out init_{};

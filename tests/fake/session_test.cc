@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 
 #include <atomic>
+#include <bit>
 #include <functional>
 #include <latch>
 #include <new>
@@ -109,10 +110,21 @@ TEST_F(SessionTest, InitAsksForParallelLookUpsAndAbortError) {
   EXPECT_TRUE(mount.session().ready());
 }
 
+TEST_F(SessionTest, InitAsksToLendFilesOfUnstackedFileSystems) {
+  const auto answer = std::bit_cast<protocol::InitAnswer>(mount.init());
+  EXPECT_TRUE((answer.flags & FUSE_INIT_EXT) != 0);
+  EXPECT_TRUE((answer.flags & FUSE_HANDLE_KILLPRIV_V2) != 0);
+  EXPECT_EQ(answer.flags2 & protocol::kInitPassthrough, protocol::kInitPassthrough);
+  EXPECT_EQ(answer.max_stack_depth, 1U);
+  EXPECT_TRUE(mount.passthrough().enabled());
+}
+
 TEST(SessionInit, AsksForNothingThatTheKernelDoesNotOffer) {
   Scripted operations;
   FakeKernel kernel;
-  auto session = Session::make(kernel.take_device(), Router{operations, operations, operations});
+  Passthrough passthrough;
+  auto session =
+      Session::make(kernel.take_device(), Router{operations, operations, operations}, {.passthrough = &passthrough});
   ASSERT_TRUE(session);
   Workers workers(**session);
   std::thread serving([&] { EXPECT_EQ(workers.run(), StopReason::kUnmounted); });
@@ -120,6 +132,8 @@ TEST(SessionInit, AsksForNothingThatTheKernelDoesNotOffer) {
   kernel.hang_up();
   serving.join();
   EXPECT_EQ(init.flags & ~static_cast<std::uint32_t>(FUSE_ASYNC_READ | FUSE_BIG_WRITES), 0U);
+  EXPECT_EQ(init.flags2, 0U);
+  EXPECT_FALSE(passthrough.enabled());
 }
 
 TEST_F(SessionTest, SendsEachRequestToTheOwnerOfItsNode) {

@@ -73,6 +73,34 @@ TEST(NodeTable, KeepsParentsAsLongAsTheirChildren) {
   EXPECT_EQ(nodes.counts().nodes, 0U);
 }
 
+TEST(NodeTable, TheFirstHandleDecidesHowAllAreReadAndWritten) {
+  NodeTable nodes(100);
+  const NodeId node = nodes.remember(file(11), S_IFREG, kRoot, "x");
+  const SharedFd open = open_null();
+  EXPECT_FALSE(nodes.join_handles(node, open, 1)) << "there is none to join";
+  EXPECT_EQ(nodes.add_handle(node, open, 1, 5), 5);
+  EXPECT_EQ(nodes.add_handle(node, open, 1, 6), 5);
+  EXPECT_EQ(nodes.add_handle(node, open, 1, kNoBacking), 5);
+  EXPECT_EQ(nodes.join_handles(node, open, 1), 5);
+  EXPECT_EQ(nodes.remove_handle(node), kNoBacking);
+  EXPECT_EQ(nodes.remove_handle(node), kNoBacking);
+  EXPECT_EQ(nodes.remove_handle(node), kNoBacking);
+  EXPECT_EQ(nodes.remove_handle(node), 5) << "the last one";
+  EXPECT_EQ(nodes.add_handle(node, open, 1, kNoBacking), kNoBacking);
+  EXPECT_EQ(nodes.add_handle(node, open, 1, 7), kNoBacking);
+}
+
+TEST(NodeTable, KeepsANodeThatHasHandles) {
+  NodeTable nodes(100);
+  const NodeId node = nodes.remember(file(11), S_IFREG, kRoot, "x");
+  nodes.add_handle(node, open_null(), 1, 5);
+  nodes.forget(node, 1);
+  EXPECT_EQ(nodes.remember(file(11), S_IFREG, kRoot, "x"), node) << "FORGET may overtake RELEASE";
+  nodes.forget(node, 1);
+  EXPECT_EQ(nodes.remove_handle(node), 5);
+  EXPECT_EQ(nodes.counts().nodes, 0U);
+}
+
 TEST(NodeTable, RefusesStaleAndInventedIds) {
   NodeTable nodes(100);
   const NodeId old = nodes.remember(file(11), S_IFREG, kRoot, "x");

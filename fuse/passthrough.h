@@ -1,0 +1,41 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace berth::fuse {
+
+/// The kernel's name for a file that it reads and writes by itself, without asking us, for whoever has it open
+/// (FUSE passthrough, Linux 6.9). Above 0; it lives as long as the connection unless it is taken back.
+using BackingId = std::int32_t;
+/// Reads and writes of the file come to us.
+inline constexpr BackingId kNoBacking = 0;
+
+/// Lends real files to the kernel of the connection.
+///
+/// All handles of a node must use one id, and while one of them is open none may be opened without: NodeTable keeps it.
+///
+/// Threading: any thread may call anything.
+class Passthrough {
+ public:
+  /// The kernel agreed to it. `device`: the FUSE device, which stays open.
+  void enable(int device) noexcept {
+    device_ = device;
+    enabled_.store(true, std::memory_order_release);
+  }
+  [[nodiscard]] bool enabled() const noexcept { return enabled_.load(std::memory_order_acquire); }
+
+  /// Lends a regular file. What the kernel does to it, it does as who the calling thread acts as, but never with
+  /// CAP_FSETID: it may serve other callers, whose writes are to end set-id bits.
+  ///
+  /// kNoBacking: this file cannot be lent (it is on a stacked file system), or none can.
+  [[nodiscard]] BackingId lend(int fd) noexcept;
+  /// The last handle with that id was closed.
+  void take_back(BackingId id) noexcept;
+
+ private:
+  int device_ = -1;  ///< stored before enabled_, once
+  std::atomic<bool> enabled_{false};
+};
+
+}  // namespace berth::fuse
