@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <unordered_set>
 
+#include "manager/attachment_name.h"
 #include "manager/core.h"
 #include "src/base/text.h"
 #include "src/sys/file.h"
@@ -10,13 +11,6 @@
 
 namespace berth::manager {
 namespace {
-
-constexpr std::size_t kMaxAttachmentName = 255;  // NAME_MAX: an attachment is shown as a directory
-
-bool is_attachment_name(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxAttachmentName && name != "." && name != ".." &&
-         name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
-}
 
 bool can_end_by_itself(const Share& share) {
   return share.spec().kind() == ShareKind::kFilesystem || share.spec().kind() == ShareKind::kCommand;
