@@ -53,6 +53,18 @@ control::ShareView view_of(const manager::Share& share) {
   return view;
 }
 
+control::StateView view_of(manager::StateReport report) {
+  control::StateView view{.directory = std::move(report.directory), .failure = std::move(report.failure)};
+  for (manager::StateDamage& damage : report.damages) {
+    view.damages.push_back(
+        {.file = std::move(damage.file), .reason = std::move(damage.reason), .set_aside = std::move(damage.set_aside)});
+  }
+  for (const auto& [name, attachments] : report.unknown_shares) {
+    view.unknown_shares.push_back({.name = name, .attachments = attachments});
+  }
+  return view;
+}
+
 control::ShareSummary summary_of(const manager::Share& share) {
   const manager::ShareStatus status = share.status();
   const std::vector<std::string>& sources = share.spec().sources();
@@ -127,7 +139,8 @@ control::NamespaceView ControlFiles::namespace_view() const {
                               .directory = setup_.directory,
                               .keeper = setup_.keeper,
                               .server = setup_.server,
-                              .started = started_};
+                              .started = started_,
+                              .state = view_of(manager_.state_report())};
   const auto directory = manager_.directory();
   view.shares.reserve(directory->size());
   for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));

@@ -54,6 +54,7 @@ Result<KeptState> AttachmentStore::load() {
       load_host(kept);
     }
   }
+  is_loaded_ = true;
   return kept;
 }
 
@@ -148,10 +149,11 @@ std::vector<Result<>> AttachmentStore::commit(std::span<const Change> changes) {
 }
 
 Result<> AttachmentStore::commit_some(const std::string& share, std::span<const Change* const> changes) {
-  Journal& journal = journal_of(share);
   const auto told = [&](const Error& error) {
     return error.within("cannot record attachments in " + directory_.path());
   };
+  if (!is_loaded_) TRY_VOID(load().map_error(told));
+  Journal& journal = journal_of(share);
   if (const auto blocked = blocked_.find(journal.file); blocked != blocked_.end()) return fail(blocked->second);
   std::vector<const Change*> real;
   for (const Change* change : changes) {

@@ -53,7 +53,8 @@ class AttachmentStore {
 
   [[nodiscard]] const std::string& path() const noexcept { return directory_.path(); }
 
-  /// Reads all there is; once, before any commit(). Errors: those of the directory itself.
+  /// Reads all there is; once. A commit() without it, or after it has failed, reads first: what is on disk and was not
+  /// taken up stays there. Errors: those of the directory itself.
   Result<KeptState> load();
 
   struct Change {
@@ -91,6 +92,7 @@ class AttachmentStore {
   Result<std::string> set_aside(const std::string& file, bool keep);
 
   StateDirectory directory_;
+  bool is_loaded_ = false;
   std::map<std::string, Journal, std::less<>> journals_;  ///< by the share's name
   /// By file: why nothing can be recorded in it. What is in it is damaged, and cannot be set aside.
   std::map<std::string, Error> blocked_;

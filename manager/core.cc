@@ -45,6 +45,11 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     TRY_VOID(core->poller_.add(core->mount_table_.get(), EPOLLPRI | EPOLLERR | EPOLLET, kMountTableTag));
     core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
+    if (core->setup_.store) core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
+  }
+  if (core->setup_.store) {
+    MutexLock lock(core->mutex_);
+    core->report_.directory = core->setup_.store->path();
   }
   return core;
 }
@@ -58,7 +63,11 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
 
 Manager::Core::~Core() {
   // Leases that are left (attachments, answers that nobody took) tell of their end by a command: while there is a queue.
-  for (const auto& [share, record] : records_) record->attachments.clear();
+  for (const auto& [share, record] : records_) {
+    record->attachments.clear();
+    record->changing.clear();
+  }
+  pending_changes_.clear();
   by_hand_work_.clear();
   for (bool any = true; any;) {
     std::vector<Task> commands;
@@ -180,8 +189,12 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
 }
 
 void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason) {
-  if (!setup_.on_event) return;
-  setup_.on_event(Event{clock_.wall_now(), kind, record.share.name(), attempt, took, std::move(reason)});
+  tell({.kind = kind, .share = record.share.name(), .attempt = attempt, .took = took, .reason = std::move(reason)});
+}
+
+void Manager::Core::tell(Event event) {
+  event.when = clock_.wall_now();
+  if (setup_.on_event) setup_.on_event(event);
 }
 
 void Manager::Core::publish(Record& record) {
@@ -210,6 +223,7 @@ void Manager::Core::schedule(Record& record) {
     const TimePoint deadline = record.waiters.front().deadline;
     next = next ? std::min(*next, deadline) : deadline;
   }
+  if (record.restore_at) next = next ? std::min(*next, *record.restore_at) : *record.restore_at;
   if (next == record.scheduled) return;
   if (record.scheduled) {
     const auto [first, last] = timers_.equal_range(*record.scheduled);
@@ -233,6 +247,7 @@ bool Manager::Core::run_timers() {
       record.waiters.pop_front();
       answer(std::move(done), fail(ETIMEDOUT));
     }
+    if (record.restore_at && *record.restore_at <= now) queue_restore(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
       happen(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
@@ -268,10 +283,11 @@ void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
 }
 
 std::size_t Manager::Core::active() const noexcept {
-  return static_cast<std::size_t>(std::count_if(records_.begin(), records_.end(), [](const auto& entry) {
+  const auto busy = std::count_if(records_.begin(), records_.end(), [](const auto& entry) {
     return !std::holds_alternative<life_cycle::Idle>(entry.second->state) &&
            !std::holds_alternative<life_cycle::Failed>(entry.second->state);
-  }));
+  });
+  return static_cast<std::size_t>(busy) + (committing_ ? 1 : 0);
 }
 
 void Manager::Core::begin_stop() {
@@ -281,7 +297,10 @@ void Manager::Core::begin_stop() {
   }  // an eventfd that is full is readable, which is all that is wanted
   for (const auto& [share, record] : records_) {
     fail_waiters(*record, Error(ESHUTDOWN));
+    // On disk they stay.
     record->attachments.clear();
+    record->unclaimed = 0;
+    record->restore_at.reset();
   }
   unmount_idle();
 }
@@ -310,6 +329,7 @@ void Manager::Core::drain_callbacks() {
 void Manager::Core::abandon_threads() noexcept {
   if (operations_) operations_->abandon();
   if (callbacks_) callbacks_->abandon();
+  if (disk_) disk_->abandon();
 }
 
 }  // namespace berth::manager

@@ -37,6 +37,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_left(Share& share) noexcept override;
 
   [[nodiscard]] std::shared_ptr<const Directory> directory() const { return directory_; }
+  [[nodiscard]] StateReport state_report() const;
   [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
   [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
 
@@ -47,10 +48,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void unmount(Share& share, bool force, DoneCallback done);
   void attach(Share& share, Attachment attachment, DoneCallback done);
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
+  void restore(KeptState kept);
   void begin_stop();
   void unmount_idle();
   void force_stop();
-  /// Shares that are not idle.
+  /// Shares that are not idle, and what is on its way to the disk.
   [[nodiscard]] std::size_t active() const noexcept;
   void quit() noexcept { quit_ = true; }
 
@@ -67,6 +69,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     LeaseCallback done;
   };
 
+  /// A change of an attachment on its way to the disk.
+  struct PendingChange {
+    AttachmentStore::Change change;
+    DoneCallback done;  ///< on the control thread
+  };
+
   /// What the control thread knows of a share that has been wanted at least once.
   struct Record {
     explicit Record(Share& of) : share(of) {}
@@ -79,10 +87,16 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
     std::deque<Waiter> waiters;           ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
-    std::map<Attachment, Lease> attachments;
-    std::optional<TimePoint> timer;      ///< of the life cycle
-    std::optional<TimePoint> scheduled;  ///< its place in timers_
-    bool counts_as_running = false;      ///< its mount takes one of the max_concurrent_mounts
+    std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
+    /// Attachments that are being recorded, and who waits to do something with one of them next.
+    std::map<Attachment, std::deque<Task>> changing;
+    std::size_t attaching = 0;            ///< of these, those that are being made
+    std::size_t unclaimed = 0;            ///< attachments with an empty lease
+    std::optional<TimePoint> restore_at;  ///< when to mount it for those
+    std::uint32_t restores = 0;           ///< attempts at that, so far
+    std::optional<TimePoint> timer;       ///< of the life cycle
+    std::optional<TimePoint> scheduled;   ///< its place in timers_
+    bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -95,8 +109,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void apply(Record& record, life_cycle::Step step);
   void perform(Record& record, life_cycle::Effect& effect);
   void publish(Record& record);
+  void tell(Event event);
   void tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason);
 
+  /// Runs `work` on a pool thread; by hand, later on this one.
+  void submit(sys::TaskPool* pool, Task work);
   void enqueue_mount(Record& record, const life_cycle::StartMount& start);
   void start_queued_mounts();
   void release_mount_slot(Record& record);
@@ -112,6 +129,20 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void answer(LeaseCallback done, Result<Lease> result);
   void answer(DoneCallback done, Result<> result);
   void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);
+  void add_attachment(Record& record, const Attachment& attachment, Lease lease);
+  void remove_attachment(Record& record, const Attachment& attachment);
+  void end_change(Record& record, const Attachment& attachment);
+  void record_change(AttachmentStore::Change change, DoneCallback done);
+  void start_commit();
+  void on_committed(std::vector<PendingChange> changes, std::vector<Result<>> results);
+  void note_disk_failure(const Result<>& result);
+
+  void restore_share(Share& share, const std::set<Attachment>& attachments);
+  void claim_attachments(Record& record);
+  void restore_later(Record& record, TimePoint at);
+  void queue_restore(Record& record);
+  void start_restores();
+  void on_restore_tried(Record& record);
 
   void schedule(Record& record);
   bool run_timers();
@@ -133,6 +164,10 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::multimap<TimePoint, Record*> timers_;
   std::deque<std::pair<Record*, TimePoint>> mount_queue_;
   std::size_t mounts_running_ = 0;
+  std::vector<PendingChange> pending_changes_;  ///< for the commit after the one that runs
+  bool committing_ = false;
+  std::deque<Record*> restore_queue_;
+  std::size_t restores_running_ = 0;
   std::mt19937 random_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> look_at_table_;
@@ -145,9 +180,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::atomic<WaiterId> next_waiter_{0};
   std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
   std::unique_ptr<sys::TaskPool> callbacks_;
+  std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's
 
   mutable Mutex mutex_;
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
+  StateReport report_ BERTH_GUARDED_BY(mutex_);
   std::deque<Task> by_hand_work_;  ///< by_hand: instead of the pools
 };
 

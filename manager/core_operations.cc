@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <unordered_set>
 
-#include "manager/attachment_name.h"
 #include "manager/core.h"
 #include "src/base/text.h"
 #include "src/sys/file.h"
@@ -46,54 +45,12 @@ void Manager::Core::unmount(Share& share, bool force, DoneCallback done) {
   happen(share, life_cycle::UnmountWanted{force});
 }
 
-void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback done) {
-  if (!is_attachment_name(attachment.instance) || !is_attachment_name(attachment.volume)) {
-    return answer(std::move(done),
-                  fail(EINVAL, "an attachment's instance and volume are names of 1 to 255 bytes without '/'"));
+void Manager::Core::submit(sys::TaskPool* pool, Task work) {
+  if (by_hand()) {
+    by_hand_work_.push_back(std::move(work));
+  } else {
+    pool->submit(std::move(work));
   }
-  Record& record = record_of(share);
-  if (!record.attachments.contains(attachment) && record.attachments.size() >= setup_.max_attachments_per_share) {
-    return answer(std::move(done),
-                  fail(ENOSPC, quote(share.name()) + " has " + std::to_string(record.attachments.size()) +
-                                   " attachments already, the limit"));
-  }
-  // Only by weak reference: a waiter must not keep alive the core that keeps the waiter.
-  park(share, next_waiter(),
-       [weak = weak_from_this(), &share, attachment = std::move(attachment),
-        done = std::move(done)](Result<Lease> lease) mutable {
-         const std::shared_ptr<Core> core = weak.lock();
-         if (!core) return done(fail(ESHUTDOWN));
-         Core* raw = core.get();
-         raw->post([raw, &share, attachment = std::move(attachment), done = std::move(done),
-                    lease = std::move(lease)]() mutable {
-           raw->on_attached(share, std::move(attachment), std::move(lease), std::move(done));
-         });
-       });
-}
-
-void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done) {
-  if (!lease) return answer(std::move(done), fail(lease.error()));
-  if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
-  Record& record = record_of(share);
-  const std::string who = attachment.instance + "/" + attachment.volume;
-  if (record.attachments.size() >= setup_.max_attachments_per_share && !record.attachments.contains(attachment)) {
-    return answer(std::move(done), fail(ENOSPC));
-  }
-  if (share.add_attachment(attachment)) {
-    record.attachments.emplace(std::move(attachment), std::move(*lease));
-    tell(record, Event::Kind::kAttached, 0, {}, who);
-  }
-  answer(std::move(done), {});
-}
-
-void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallback done) {
-  Record& record = record_of(share);
-  if (!share.remove_attachment(attachment)) {
-    return answer(std::move(done), fail(ENOENT, "no such attachment"));
-  }
-  record.attachments.erase(attachment);
-  tell(record, Event::Kind::kDetached, 0, {}, attachment.instance + "/" + attachment.volume);
-  answer(std::move(done), {});
 }
 
 void Manager::Core::enqueue_mount(Record& record, const life_cycle::StartMount& start) {
@@ -132,11 +89,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
       core->on_mount_ended(record, std::move(outcome), core->clock_.now() - started);
     });
   };
-  if (by_hand()) {
-    by_hand_work_.emplace_back(std::move(work));
-  } else {
-    operations_->submit(std::move(work));
-  }
+  submit(operations_.get(), std::move(work));
 }
 
 void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took) {
@@ -172,6 +125,7 @@ void Manager::Core::open_gate(Record& record) {
   record.share.touch(clock_.now());
   record.share.set_root(record.root.get());
   record.share.gate().open();
+  claim_attachments(record);
   collect_retired(record);
   if (record.mount.helper) {
     // Refused only when out of memory or watches; then the mount table tells of its end, later.
@@ -209,11 +163,7 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
     });
   };
   record.mount = RealMount{};
-  if (by_hand()) {
-    by_hand_work_.emplace_back(std::move(work));
-  } else {
-    operations_->submit(std::move(work));
-  }
+  submit(operations_.get(), std::move(work));
 }
 
 void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> outcome) {
@@ -248,20 +198,12 @@ void Manager::Core::fail_waiters(Record& record, const Error& error) {
 
 void Manager::Core::answer(LeaseCallback done, Result<Lease> result) {
   auto work = [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); };
-  if (by_hand()) {
-    by_hand_work_.emplace_back(std::move(work));
-  } else {
-    callbacks_->submit(std::move(work));
-  }
+  submit(callbacks_.get(), std::move(work));
 }
 
 void Manager::Core::answer(DoneCallback done, Result<> result) {
   auto work = [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); };
-  if (by_hand()) {
-    by_hand_work_.emplace_back(std::move(work));
-  } else {
-    callbacks_->submit(std::move(work));
-  }
+  submit(callbacks_.get(), std::move(work));
 }
 
 void Manager::Core::look_for_lost_mounts() {

@@ -20,18 +20,20 @@ struct Event {
     kLost,
     kAttached,
     kDetached,
+    kRestored,      ///< attachments that were on disk
+    kStateDamaged,  ///< a file of the state directory; of no share
     kWarning,
   };
   WallTime when{};
   Kind kind{};
-  std::string share;
+  std::string share;                ///< "": of none
   std::uint32_t attempt = 0;        ///< 0: not an attempt
   std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
   std::string reason;               ///< why: "first access", "idle for 5m", "mount: exit status 32: ..."
 };
 
 /// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "lost", "attached", "detached",
-/// "warning".
+/// "restored", "state-damaged", "warning".
 const char* to_string(Event::Kind kind) noexcept;
 
 }  // namespace berth::manager

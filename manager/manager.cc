@@ -85,6 +85,12 @@ void Manager::report_lost(Share& share) {
   });
 }
 
+void Manager::restore(KeptState kept) {
+  core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
+}
+
+StateReport Manager::state_report() const { return core_->state_report(); }
+
 void Manager::attach(Share& share, Attachment attachment, DoneCallback done) {
   core_->post([core = core_.get(), &share, attachment = std::move(attachment), done = std::move(done)]() mutable {
     core->attach(share, std::move(attachment), std::move(done));

@@ -8,7 +8,9 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
+#include "manager/attachment_store.h"
 #include "manager/backend.h"
 #include "manager/catalog.h"
 #include "manager/events.h"
@@ -25,6 +27,15 @@ using WaiterId = std::uint64_t;
 using LeaseCallback = UniqueFunction<void(Result<Lease>)>;
 using DoneCallback = UniqueFunction<void(Result<>)>;
 
+/// What a manager knows of its state on disk, for people to look at.
+struct StateReport {
+  std::string directory;  ///< "": attachments live in memory alone
+  std::vector<StateDamage> damages;
+  /// Attachments of shares that are not in the catalog: how many, by the share's name.
+  std::map<std::string, std::size_t> unknown_shares;
+  std::string failure;  ///< why the last change could not be recorded; "" when it could
+};
+
 /// What the outside gives to a manager.
 struct ManagerSetup {
   std::string berth_directory;  ///< where berths are made: absolute, existing, private to this manager
@@ -33,6 +44,8 @@ struct ManagerSetup {
   std::size_t max_attachments_per_share = 16384;
   /// One for each kind; owned by the manager.
   std::map<ShareKind, std::unique_ptr<Backend>> backends;
+  /// Where attachments are recorded before anybody is told of them. Null: they live in memory alone.
+  std::unique_ptr<AttachmentStore> store;
   /// Told of every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
@@ -80,11 +93,21 @@ class Manager {
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
   void report_lost(Share& share);
 
-  /// Adds an attachment and mounts; answers when mounted. The same pair twice is one attachment. An attachment whose
-  /// mount fails is not kept.
-  /// Errors: as lease(); EINVAL for a bad name, ENOSPC at max_attachments_per_share.
+  /// Takes up the attachments that were on disk at the start, and mounts the shares that have any: at once those that
+  /// are mounted already, the rest one after the other, with jitter, and again and again while that fails. What is of no
+  /// share in the catalog stays on disk. Damages are told, and shown by state_report().
+  ///
+  /// To be called once, before anybody can attach or detach.
+  void restore(KeptState kept);
+  /// What is not as it should be with what is on disk.
+  [[nodiscard]] StateReport state_report() const;
+
+  /// Adds an attachment and mounts; answers when it is mounted, and the attachment on disk. The same pair twice is one
+  /// attachment. An attachment whose mount fails, or that cannot be recorded, is not kept.
+  /// Errors: as lease(); EINVAL for a bad name, ENOSPC at max_attachments_per_share; the disk's own (ENOSPC, EROFS, ...).
   void attach(Share& share, Attachment attachment, DoneCallback done);
-  /// Gives an attachment back. Errors: ENOENT when there is no such attachment; nothing is unmounted then.
+  /// Gives an attachment back; answers when that is on disk. Errors: ENOENT when there is no such attachment; the disk's
+  /// own. Nothing is unmounted then.
   void detach(Share& share, Attachment attachment, DoneCallback done);
 
   struct StopReport {

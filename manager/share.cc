@@ -43,6 +43,10 @@ const char* to_string(Event::Kind kind) noexcept {
       return "attached";
     case Event::Kind::kDetached:
       return "detached";
+    case Event::Kind::kRestored:
+      return "restored";
+    case Event::Kind::kStateDamaged:
+      return "state-damaged";
     case Event::Kind::kWarning:
       return "warning";
   }

@@ -81,6 +81,11 @@ Result<int> StateDirectory::open() {
   return directory_.get();
 }
 
+StateDirectory StateDirectory::again() const {
+  UniqueFd same(directory_ ? ::fcntl(directory_.get(), F_DUPFD_CLOEXEC, 0) : -1);
+  return {state_dir_, namespace_directory_, std::move(same)};
+}
+
 Result<> StateDirectory::sync() {
   // EINVAL: a file system that has nothing to synchronise.
   if (::fsync(directory_.get()) != 0 && errno != EINVAL) return fail_errno();

@@ -21,7 +21,7 @@ class StateDirectory {
  public:
   /// Touches nothing yet.
   StateDirectory(std::string state_dir, std::string namespace_directory);
-  /// One that is open already, and locked: what descriptor() gave, in an earlier process of the same berth.
+  /// One that is open already, and locked: what open() gave, in another process of the same berth.
   StateDirectory(std::string state_dir, std::string namespace_directory, UniqueFd opened);
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
@@ -30,6 +30,9 @@ class StateDirectory {
   /// Makes the directory (0700, with those above it), opens and locks it, unless that is done.
   /// Errors: EBUSY when another berth uses it, with a story; mkdir(2)'s, open(2)'s. May be tried again.
   Result<int> open();
+
+  /// The same once more, in the same lock. What is not open yet is opened, and locked, by who needs it first.
+  [[nodiscard]] StateDirectory again() const;
 
   /// Names of the files in it, sorted.
   Result<std::vector<std::string>> list();

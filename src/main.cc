@@ -19,6 +19,7 @@ int serve(const berth::cli::ServeOptions& asked) {
   berth::daemon::ServeOptions options;
   options.config = asked.config;
   options.command_line.namespace_directory = asked.namespace_directory;
+  options.command_line.state_dir = asked.state_dir;
   for (const berth::cli::QuickShare& share : asked.shares) {
     options.command_line.quick_shares.push_back(share.name + "=" + share.directory);
   }

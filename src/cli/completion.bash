@@ -37,14 +37,14 @@ _berth() {
   local given=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      -n | --namespace | -c | --config | --share | --log-level) ((i++)) ;;
+      -n | --namespace | -c | --config | --share | --state-dir | --log-level) ((i++)) ;;
       -*) ;;
       *) if [[ $command ]]; then given+=("${COMP_WORDS[i]}"); else command=${COMP_WORDS[i]}; fi ;;
     esac
   done
   COMPREPLY=()
   case $command:$previous in
-    *:-n | *:--namespace) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
+    *:-n | *:--namespace | *:--state-dir) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
     *:-c | *:--config | check:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     *:--log-level) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
     *)

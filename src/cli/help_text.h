@@ -38,8 +38,10 @@ Examples:
 
 inline constexpr CommandText kServeText{
     "serve", "Serve a namespace until SIGTERM or SIGINT; a second signal forces",
-    "berth serve [--config FILE] [--namespace DIR] [--share NAME=DIR]... [--log-level LEVEL]",
-    R"(Nothing is mounted at the start: each share is when somebody first goes in. At the end everything is unmounted.
+    "berth serve [--config FILE] [--namespace DIR] [--share NAME=DIR]... [--state-dir DIR] [--log-level LEVEL]",
+    R"(Nothing is mounted at the start but what is attached: each share is when somebody first goes in. At the end everything
+is unmounted. Attachments are kept in the state directory and survive; with --share alone and no --state-dir they end with
+berth.
 
 Examples:
   berth serve
@@ -123,6 +125,8 @@ inline constexpr const char* kServeConfigText =
 inline constexpr const char* kServeNamespaceText =
     "Where to show the shares: an empty directory (default: what the configuration says)";
 inline constexpr const char* kServeShareText = "Show the directory DIR as share NAME as well; can be given again";
+inline constexpr const char* kServeStateDirText =
+    "Where to keep attachments (default: state_dir of the configuration; without one, nowhere)";
 inline constexpr const char* kServeLogLevelText = "debug, info, warning or error (default: info)";
 inline constexpr const char* kForceText = "Give up what is in use: its users get errors, unwritten data is lost";
 

@@ -23,6 +23,7 @@ SOURCE is a word for the mount table and says nothing else. Returns when the nam
 Options:
   -o config=FILE          The configuration (default: /etc/berth/berth.toml, unless share= is given)
   -o share=NAME=DIR       Show the directory DIR as share NAME as well; can be given again
+  -o state-dir=DIR        Where to keep attachments (default: state_dir of the configuration; without one, nowhere)
   -o log-level=LEVEL      debug, info, warning or error (default: info)
   -s                      Ignore unknown options
   -f                      Check everything and mount nothing
@@ -54,7 +55,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kRefused{
     {"bind", "to see a namespace at a second place, use mount --bind without a type"},
 }};
 
-constexpr std::array<std::string_view, 3> kOwn{"config", "share", "log-level"};
+constexpr std::array<std::string_view, 4> kOwn{"config", "share", "state-dir", "log-level"};
 
 NoCommand usage_error(std::string_view story) {
   return {kMountUsage, "mount.berth: " + std::string(story) + "\nTry `mount.berth --help`.\n"};
@@ -133,12 +134,13 @@ Result<> read_option(const std::string& option, bool sloppy, ServeOptions& serve
     if (sloppy) return {};
     const std::string_view meant = nearest(name, std::vector<std::string_view>(kOwn.begin(), kOwn.end()));
     return fail(EINVAL, "unknown option " + quote(name) +
-                            (meant.empty() ? "; there are config, share and log-level"
+                            (meant.empty() ? "; there are config, share, state-dir and log-level"
                                            : "; did you mean " + quote(meant) + "?"));
   }
   if (value.empty()) return fail(EINVAL, "option " + quote(name) + " wants a value: " + name + "=...");
   const auto within = [&name](const Error& error) { return error.within("option " + quote(name)); };
   if (name == "config") serve.config = absolute_path(value);
+  if (name == "state-dir") serve.state_dir = absolute_path(value);
   if (name == "log-level") serve.log_level = TRY(parse_log_level(value).map_error(within));
   if (name == "share") TRY_VOID(add_quick_share(value, serve.shares).map_error(within));
   return {};

@@ -17,6 +17,7 @@ struct QuickShare {
 struct ServeOptions {
   std::string config;               ///< absolute; empty: none
   std::string namespace_directory;  ///< absolute; empty: what the configuration says
+  std::string state_dir;            ///< absolute; empty: what the configuration says, else none
   std::string log_level = "info";   ///< "debug", "info", "warning", "error"
   std::vector<QuickShare> shares;
   bool background = false;  ///< return when the namespace is ready, and serve on behind the caller's back

@@ -21,6 +21,7 @@ namespace {
 struct Words {
   std::string namespace_directory;
   std::string config;
+  std::string state_dir;
   std::string log_level = "info";
   std::vector<std::string> shares;
   std::string share, instance, volume;
@@ -109,6 +110,7 @@ void Parser::add_serve() {
   serve->add_option("-c,--config", words_.config, kServeConfigText)->type_name("FILE");
   add_namespace(*serve, kServeNamespaceText);
   serve->add_option("--share", words_.shares, kServeShareText)->type_name("NAME=DIR")->allow_extra_args(false);
+  serve->add_option("--state-dir", words_.state_dir, kServeStateDirText)->type_name("DIR");
   serve->add_option("--log-level", words_.log_level, kServeLogLevelText)->type_name("LEVEL");
   serve->add_flag("--foreground", words_.foreground, "Stay in the foreground, which is the default");
 }
@@ -198,6 +200,7 @@ Result<ServeOptions> Parser::serve_options() const {
   ServeOptions options;
   if (!words_.config.empty()) options.config = absolute_path(words_.config);
   if (!words_.namespace_directory.empty()) options.namespace_directory = absolute_path(words_.namespace_directory);
+  if (!words_.state_dir.empty()) options.state_dir = absolute_path(words_.state_dir);
   options.log_level =
       TRY(parse_log_level(words_.log_level).map_error([](Error error) { return error.within("--log-level"); }));
   for (const std::string& text : words_.shares) {

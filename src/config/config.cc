@@ -23,15 +23,14 @@ namespace {
 /// Reads one configuration. All that is wrong is collected, and refused at the end.
 class Loader {
  public:
-  explicit Loader(const CommandLine& command_line) : command_line_(command_line) {
-    if (command_line.namespace_directory.empty()) return;
-    loaded_.settings.namespace_directory = normal_path(command_line.namespace_directory);
-  }
+  explicit Loader(const CommandLine& command_line) : command_line_(command_line) { apply_command_line(); }
 
   Result<Configuration> load(const std::string& file);
   Result<Configuration> finish();
 
  private:
+  /// What the command line says stands above the file.
+  void apply_command_line();
   void read_file(const std::string& path, const ConfigFile& file, bool is_main);
   void read_document(const toml::table& document, bool is_main);
   void read_top_level(const toml::table& document, bool is_main);
@@ -54,8 +53,16 @@ class Loader {
   std::optional<manager::ShareSpec> last_;  ///< most shares are like the one before
 };
 
+void Loader::apply_command_line() {
+  Settings& settings = loaded_.settings;
+  const CommandLine& said = command_line_;
+  if (!said.namespace_directory.empty()) settings.namespace_directory = normal_path(said.namespace_directory);
+  if (!said.state_dir.empty()) settings.state_dir = normal_path(said.state_dir);
+}
+
 Result<Configuration> Loader::load(const std::string& file) {
   main_file_ = file;
+  if (loaded_.settings.state_dir.empty()) loaded_.settings.state_dir = kDefaultStateDir;
   {
     Result<ConfigFile> main = read_config_file(file);
     if (!main) return fail(main.error().code(), shown_path(file) + ": " + std::string(main.error().story()));
@@ -66,6 +73,10 @@ Result<Configuration> Loader::load(const std::string& file) {
 }
 
 Result<Configuration> Loader::finish() {
+  if (!command_line_.state_dir.empty() && is_inside(loaded_.settings.state_dir, loaded_.settings.namespace_directory)) {
+    mistakes_.begin("--state-dir " + shown_path(command_line_.state_dir));
+    mistakes_.add(0, "it lies inside the namespace " + shown(loaded_.settings.namespace_directory));
+  }
   for (const std::string& argument : command_line_.quick_shares) {
     mistakes_.begin("--share " + shown_path(argument));
     read_quick_share(argument);
@@ -144,11 +155,8 @@ void Loader::read_daemon_sections(const toml::table& document) {
     Section section(*berth, "[berth]", line_of("berth"), mistakes_);
     Settings& settings = loaded_.settings;
     read_daemon_section(section, settings, defaults_);
-    // What the command line says stands above the file.
-    if (!command_line_.namespace_directory.empty()) {
-      settings.namespace_directory = normal_path(command_line_.namespace_directory);
-    }
-    if (is_inside(settings.state_dir, settings.namespace_directory)) {
+    apply_command_line();
+    if (command_line_.state_dir.empty() && is_inside(settings.state_dir, settings.namespace_directory)) {
       section.reject("state_dir",
                      shown(settings.state_dir) + " lies inside the namespace " + shown(settings.namespace_directory));
     }

@@ -16,6 +16,8 @@ namespace berth::config {
 
 /// What is read when no file is named.
 inline constexpr const char* kDefaultFile = "/etc/berth/berth.toml";
+/// `state_dir` where a file says nothing of it.
+inline constexpr const char* kDefaultStateDir = "/var/lib/berth";
 
 /// [control]: who may do what in the control tree.
 struct ControlSettings {
@@ -28,7 +30,7 @@ struct ControlSettings {
 /// [berth]: what concerns the daemon and not one share.
 struct Settings {
   std::string namespace_directory;  ///< absolute, without a trailing '/'; "" when nobody said where
-  std::string state_dir = "/var/lib/berth";
+  std::string state_dir;  ///< where attachments are kept; "": in memory alone (no file, and nobody said where)
   std::chrono::milliseconds takeover_timeout{std::chrono::seconds(10)};
   std::size_t crash_limit = 16;  ///< crashes of the server within `crash_window` that are made good
   std::chrono::milliseconds crash_window{std::chrono::minutes(1)};
@@ -51,6 +53,7 @@ struct Configuration {
 /// What the command line says; it stands above the files, also when they are read again.
 struct CommandLine {
   std::string namespace_directory;  ///< --namespace DIR; "": as the file says. Relative: to the working directory.
+  std::string state_dir;            ///< --state-dir DIR; as namespace_directory
   std::vector<std::string> quick_shares;  ///< --share NAME=DIR, as given: bind mounts. Relative DIRs as above.
 };
 

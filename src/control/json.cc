@@ -72,6 +72,30 @@ Json summary_json(const ShareSummary& share) {
   return json;
 }
 
+Json state_json(const StateView& state) {
+  Json json;
+  put_bytes(json, "directory", state.directory);
+  put_bytes(json, "failure", state.failure);
+  Json damages = Json::array();
+  for (const DamageView& damage : state.damages) {
+    Json one;
+    put_bytes(one, "file", damage.file);
+    put_bytes(one, "reason", damage.reason);
+    put_bytes(one, "set_aside", damage.set_aside);
+    damages.push_back(std::move(one));
+  }
+  json["damages"] = std::move(damages);
+  Json shares = Json::array();
+  for (const UnknownShareView& share : state.unknown_shares) {
+    Json one;
+    put_bytes(one, "name", share.name);
+    one["attachments"] = share.attachments;
+    shares.push_back(std::move(one));
+  }
+  json["unknown_shares"] = std::move(shares);
+  return json;
+}
+
 Json counts_json(const std::vector<ShareSummary>& shares) {
   Json json = {{"total", shares.size()}, {"idle", 0}, {"mounting", 0}, {"mounted", 0}, {"expiring", 0}, {"failed", 0}};
   for (const ShareSummary& share : shares) {
@@ -222,6 +246,30 @@ ShareSummary read_summary(const Json& json, Fields& outer) {
   return share;
 }
 
+StateView read_state(const Json& json, Fields& outer) {
+  StateView state;
+  Fields fields(json, "state");
+  fields.get_bytes("directory", state.directory);
+  fields.get_bytes("failure", state.failure);
+  for (const Json& one : fields.list("damages")) {
+    Fields damage(one, "state.damages");
+    DamageView& view = state.damages.emplace_back();
+    damage.get_bytes("file", view.file);
+    damage.get_bytes("reason", view.reason);
+    damage.get_bytes("set_aside", view.set_aside);
+    fields.take_refusal(damage);
+  }
+  for (const Json& one : fields.list("unknown_shares")) {
+    Fields share(one, "state.unknown_shares");
+    UnknownShareView& view = state.unknown_shares.emplace_back();
+    share.get_bytes("name", view.name);
+    share.get("attachments", view.attachments);
+    fields.take_refusal(share);
+  }
+  outer.take_refusal(fields);
+  return state;
+}
+
 void read_share(Fields& fields, ShareView& share) {
   fields.get_bytes("name", share.name);
   fields.get("type", share.type);
@@ -290,6 +338,7 @@ std::string render_json(const NamespaceView& berth) {
   json["keeper_pid"] = berth.keeper;
   json["server_pid"] = berth.server;
   json["started"] = time_json(berth.started);
+  json["state"] = state_json(berth.state);
   json["counts"] = counts_json(berth.shares);
   Json shares = Json::array();
   for (const ShareSummary& share : berth.shares) shares.push_back(summary_json(share));
@@ -315,6 +364,7 @@ Result<NamespaceView> parse_namespace_json(std::string_view text) {
   fields.get("keeper_pid", berth.keeper);
   fields.get("server_pid", berth.server);
   fields.get_time("started", berth.started);
+  if (const Json* state = fields.find("state"); state != nullptr) berth.state = read_state(*state, fields);
   for (const Json& share : fields.list("shares")) berth.shares.push_back(read_summary(share, fields));
   TRY_VOID(fields.finish());
   return berth;

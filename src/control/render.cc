@@ -128,6 +128,23 @@ std::string counts_text(const NamespaceView& berth) {
   return text;
 }
 
+/// A line for each thing with the state on disk that somebody should look at; none when all is well.
+std::string warnings_text(const StateView& state) {
+  std::string text;
+  if (!state.failure.empty()) text.append("warning: ").append(prose(state.failure)).append("\n");
+  for (const DamageView& damage : state.damages) {
+    text.append("warning: ").append(prose(damage.file)).append(": ").append(prose(damage.reason));
+    const bool is_elsewhere = !damage.set_aside.empty() && damage.set_aside != damage.file;
+    if (is_elsewhere) text.append("; kept as ").append(prose(damage.set_aside));
+    text.append("\n");
+  }
+  for (const UnknownShareView& share : state.unknown_shares) {
+    fmt::format_to(std::back_inserter(text), "warning: share {} has {} {} and is not configured\n", quote(share.name),
+                   share.attachments, share.attachments == 1 ? "attachment" : "attachments");
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string render_state(const ShareView& share) { return share.state + "\n"; }
@@ -206,6 +223,7 @@ std::string render_users(const std::vector<UserView>& users) {
 std::string render_status(const NamespaceView& berth, const Paint& paint) {
   std::string text = fmt::format("berth {} at {}, server pid {}: {}\n", prose(berth.version), prose(berth.directory),
                                  berth.server, counts_text(berth));
+  text += warnings_text(berth.state);
   if (berth.shares.empty()) return text;
   Table<6> table;
   table.add({"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"});
@@ -220,7 +238,8 @@ std::string render_status(const NamespaceView& berth, const Paint& paint) {
 }
 
 std::string render_event(const EventView& event) {
-  std::string line = fmt::format("{} {} share={}", format_time(event.when), event.kind, word(event.share));
+  std::string line = fmt::format("{} {}", format_time(event.when), event.kind);
+  if (!event.share.empty()) line.append(" share=").append(word(event.share));
   if (event.attempt != 0) fmt::format_to(std::back_inserter(line), " attempt={}", event.attempt);
   if (event.took.count() != 0) fmt::format_to(std::back_inserter(line), " took={}", format_duration(event.took));
   if (!event.reason.empty()) fmt::format_to(std::back_inserter(line), " reason={}", word(event.reason));

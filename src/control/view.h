@@ -72,6 +72,33 @@ struct ShareView {
   friend bool operator==(const ShareView&, const ShareView&) = default;
 };
 
+/// A file of the state directory that could not be read, or not wholly.
+struct DamageView {
+  std::string file;
+  std::string reason;
+  std::string set_aside;  ///< where it was kept; empty: where it was
+
+  friend bool operator==(const DamageView&, const DamageView&) = default;
+};
+
+/// Attachments of a share that is not configured.
+struct UnknownShareView {
+  std::string name;
+  std::uint64_t attachments = 0;
+
+  friend bool operator==(const UnknownShareView&, const UnknownShareView&) = default;
+};
+
+/// What is kept on disk.
+struct StateView {
+  std::string directory;  ///< empty: nothing is
+  std::string failure;    ///< why the last change could not be recorded; empty when it could
+  std::vector<DamageView> damages;
+  std::vector<UnknownShareView> unknown_shares;
+
+  friend bool operator==(const StateView&, const StateView&) = default;
+};
+
 /// The namespace as a whole.
 struct NamespaceView {
   std::string version;
@@ -79,6 +106,7 @@ struct NamespaceView {
   pid_t keeper = 0;
   pid_t server = 0;
   std::optional<WallTime> started;
+  StateView state;
   std::vector<ShareSummary> shares;
 
   friend bool operator==(const NamespaceView&, const NamespaceView&) = default;
@@ -98,8 +126,8 @@ struct UserView {
 /// One step in the life of a share.
 struct EventView {
   WallTime when{};
-  std::string kind;  ///< "mounted", "mount-failed", ...
-  std::string share;
+  std::string kind;                 ///< "mounted", "mount-failed", ...
+  std::string share;                ///< empty: it is of none
   std::uint32_t attempt = 0;        ///< 0: not an attempt
   std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
   std::string reason;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/state_directory.h"
 #include "src/base/clock.h"
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
@@ -34,7 +35,9 @@ struct Holdings {
   UniqueFd keeper;                            ///< pidfd of the keeper
   pid_t first_process = 0;                    ///< of the servers' pid namespace
   const sys::SharedMemory* memory = nullptr;  ///< what servers keep for their successors (Estate)
-  bool background = false;                    ///< let go of the terminal when ready
+  /// Where attachments are kept, locked where that was possible; nothing: in memory alone.
+  std::optional<manager::StateDirectory> state;
+  bool background = false;  ///< let go of the terminal when ready
 
   [[nodiscard]] DaemonRecord& record() const noexcept { return *reinterpret_cast<DaemonRecord*>(memory->data()); }
 };

@@ -88,6 +88,20 @@ void tell_first_process(DaemonRecord& record, const std::string& directory, std:
   record.namespace_mount = mount_id;
 }
 
+/// Where attachments are kept, made and locked; nothing: the configuration says nowhere. One that cannot be used is no
+/// reason not to serve: it fails whoever wants to attach.
+/// Errors: EBUSY when another berth has it.
+Result<std::optional<manager::StateDirectory>> open_state(const config::Settings& settings,
+                                                          const std::string& directory) {
+  if (settings.state_dir.empty()) return std::nullopt;
+  manager::StateDirectory state(settings.state_dir, directory);
+  if (const Result<int> opened = state.open(); !opened) {
+    if (opened.error().code() == EBUSY) return fail(opened.error());
+    log::warning("nothing can be attached: the state directory cannot be used: {}", opened.error().message());
+  }
+  return state;
+}
+
 Result<int> serve_until_stopped(const ServeOptions& options, Background& background) {
   const sys::SharedMemory memory = TRY(make_estate());
   auto& record = *new (memory.data()) DaemonRecord;
@@ -96,6 +110,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   config::Configuration configuration = TRY(read_configuration(options));
   for (const std::string& warning : configuration.warnings) log::warning("{}", warning);
   const std::string directory = TRY(prepare_namespace_directory(configuration.settings.namespace_directory));
+  std::optional<manager::StateDirectory> state = TRY(open_state(configuration.settings, directory));
   UniqueFd device = TRY(open_fuse_device());
   if (!first_process) return fail(first_process.error());
   const RunDirectory run_directory = TRY(RunDirectory::hold());
@@ -118,6 +133,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .keeper = std::move(keeper),
                     .first_process = *first_process,
                     .memory = &memory,
+                    .state = std::move(state),
                     .background = options.background};
   Keeper the_keeper(holdings, background);
   if (const Result<> started = the_keeper.start_server(); !started) {

@@ -50,7 +50,8 @@ pid_t host_pid() {
 }
 
 void log_event(const manager::Event& event) {
-  std::string line = "share " + quote(event.share) + ": " + to_string(event.kind);
+  std::string line = event.share.empty() ? "" : "share " + quote(event.share) + ": ";
+  line += to_string(event.kind);
   if (event.attempt > 0) line += ", attempt " + std::to_string(event.attempt);
   if (event.took.count() > 0) line += ", took " + format_duration(event.took);
   if (!event.reason.empty()) line += ", " + quote(event.reason);
@@ -58,6 +59,7 @@ void log_event(const manager::Event& event) {
     case manager::Event::Kind::kMountFailed:
     case manager::Event::Kind::kUnmountFailed:
     case manager::Event::Kind::kLost:
+    case manager::Event::Kind::kStateDamaged:
     case manager::Event::Kind::kWarning:
       return log::write(log::Level::kWarning, line);
     case manager::Event::Kind::kMounting:
@@ -67,6 +69,7 @@ void log_event(const manager::Event& event) {
     case manager::Event::Kind::kUnmounted:
     case manager::Event::Kind::kAttached:
     case manager::Event::Kind::kDetached:
+    case manager::Event::Kind::kRestored:
       return log::write(log::Level::kInfo, line);
   }
 }
@@ -107,6 +110,7 @@ class Server {
   Result<> start() {
     TRY_VOID(make_manager());
     make_file_systems();
+    manager_->restore(std::move(kept_));
     close_what_is_left();
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
@@ -156,10 +160,28 @@ class Server {
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.backends = manager::make_backends();
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
+    setup.store = open_store();
     setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
     return {};
+  }
+
+  /// Null: attachments live in memory alone. What is there already goes to kept_.
+  std::unique_ptr<manager::AttachmentStore> open_store() {
+    if (!setup_.state) {
+      log::info("attachments are kept in memory alone: there is no state directory");
+      return nullptr;
+    }
+    auto store = std::make_unique<manager::AttachmentStore>(setup_.state->again());
+    Result<manager::KeptState> kept = store->load();
+    if (kept) {
+      kept_ = *std::move(kept);
+    } else {
+      log::error("cannot read what was attached, and can record nothing: {}: {}", store->path(),
+                 kept.error().message());
+    }
+    return store;
   }
 
   void make_file_systems() {
@@ -314,6 +336,7 @@ class Server {
   Estate& estate_;
   std::vector<int> left_;
   const SystemClock clock_;
+  manager::KeptState kept_;
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;

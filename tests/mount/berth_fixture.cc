@@ -208,7 +208,8 @@ std::string BerthServer::in_namespace(std::string_view relative) const {
 
 Result<> BerthServer::start(std::string_view config, const std::vector<std::string>& arguments) {
   TRY_VOID(write_file("berth.toml", config));
-  std::vector<std::string> all{"serve", "--config", path("berth.toml"), "--namespace", namespace_path()};
+  std::vector<std::string> all{"serve",          "--config",    path("berth.toml"), "--namespace",
+                               namespace_path(), "--state-dir", path("state")};
   all.insert(all.end(), arguments.begin(), arguments.end());
   return start_program(all);
 }

@@ -92,7 +92,8 @@ class BerthServer {
   /// Path of something in it: "a/file".
   [[nodiscard]] std::string in_namespace(std::string_view relative) const;
 
-  /// Starts `berth serve --config FILE --namespace namespace_path() arguments...` and waits until it says READY=1.
+  /// Starts `berth serve --config FILE --namespace namespace_path() --state-dir path("state") arguments...` and waits
+  /// until it says READY=1. What was attached when an earlier one ended is so restored.
   /// Errors: ECHILD when it ended first (ending() tells how, log() why); ETIMEDOUT.
   Result<> start(std::string_view config, const std::vector<std::string>& arguments = {});
   /// The same with `--share NAME=DIR` for each, and no configuration file.

@@ -188,7 +188,7 @@ TEST_F(ConfigTest, HasDefaults) {
   write("berth.toml", "");
   const Result<Configuration> loaded = load_main();
   ASSERT_TRUE(loaded) << loaded.error().story();
-  EXPECT_EQ(loaded->settings, Settings{});
+  EXPECT_EQ(loaded->settings, (Settings{.state_dir = kDefaultStateDir}));
   EXPECT_THAT(loaded->catalog.shares(), IsEmpty());
   EXPECT_EQ(default_configuration()->settings, Settings{});
 }

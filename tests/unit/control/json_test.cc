@@ -52,6 +52,10 @@ NamespaceView full_namespace() {
       .keeper = 1,
       .server = 2,
       .started = kMoment,
+      .state = {.directory = "/var/lib/berth/x",
+                .failure = "disk full",
+                .damages = {{"a\xff", "it is empty", "b"}},
+                .unknown_shares = {{"gone", 3}}},
       .shares = {{.name = "a", .type = "dir", .state = "idle", .users = 0, .since = std::nullopt, .source = "/a"},
                  {.name = "b\xff", .type = "nfs", .state = "failed", .users = 2, .since = kMoment, .source = "\xc0"},
                  {.name = "c", .type = "nfs", .state = "failed", .users = 0, .since = kMoment, .source = ""}}};

@@ -175,6 +175,25 @@ TEST_F(AttachmentStoreTest, DirectoryThatComesLaterIsUsedThen) {
   EXPECT_EQ(kept_after(store), (Attachments{{"vm", "a"}}));
 }
 
+TEST_F(AttachmentStoreTest, WhatWasNeverReadIsNotLost) {
+  {
+    AttachmentStore store(directory());
+    commit(store, "a", true);
+  }
+  AttachmentStore store(directory());
+  EXPECT_EQ(commit(store, "b", true), 0) << "of a start at which the directory could not be used";
+  EXPECT_EQ(kept_after(store), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+TEST_F(AttachmentStoreTest, SecondDescriptorIsInTheSameLock) {
+  StateDirectory first = directory();
+  ASSERT_TRUE(first.open());
+  AttachmentStore store(first.again());
+  EXPECT_EQ(commit(store, "a", true), 0);
+  store = AttachmentStore(directory("/nobody's"));
+  EXPECT_EQ(directory().open().error().code(), EBUSY) << "the first still has it";
+}
+
 TEST_F(AttachmentStoreTest, DirectoryThatIsGoneFailsTheChangeAndKeepsNothingOfIt) {
   AttachmentStore store(directory());
   ASSERT_TRUE(store.load());
