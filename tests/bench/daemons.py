@@ -134,7 +134,8 @@ class Berth(Daemon):
         config = ['[berth]\nidle_timeout = "1h"\n']
         config += [f'[share.{share}]\ntype = "bind"\nsource = "{source}"\n{more}' for share, source in shares.items()]
         (self.work / "berth.toml").write_text("".join(config))
-        self.spawn(program, "serve", "--config", self.work / "berth.toml", "--namespace", self.root)
+        self.spawn(program, "serve", "--config", self.work / "berth.toml", "--namespace", self.root,
+                   "--state-dir", self.work / "state")
 
     def is_up(self):
         return super().is_up() and (self.root / ".berth/version").exists()
