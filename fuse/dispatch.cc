@@ -155,6 +155,24 @@ void access(fuse_req_t request, fuse_ino_t node, int mask) {
   dispatch(request, node, [&](Operations& to, Reply reply) { to.access(std::move(reply), node, mask); });
 }
 
+void getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.getxattr(std::move(reply), node, name, size); });
+}
+
+void listxattr(fuse_req_t request, fuse_ino_t node, std::size_t size) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.listxattr(std::move(reply), node, size); });
+}
+
+void setxattr(fuse_req_t request, fuse_ino_t node, const char* name, const char* value, std::size_t size, int flags) {
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    to.setxattr(std::move(reply), node, name, std::span(value, size), flags);
+  });
+}
+
+void removexattr(fuse_req_t request, fuse_ino_t node, const char* name) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.removexattr(std::move(reply), node, name); });
+}
+
 void poll(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, fuse_pollhandle* waker) {
   bool owned = false;
   dispatch(request, node, [&](Operations& to, Reply reply) {
@@ -195,6 +213,10 @@ fuse_lowlevel_ops dispatch_table() noexcept {
   table.fsyncdir = &fsyncdir;
   table.statfs = &statfs;
   table.access = &access;
+  table.getxattr = &getxattr;
+  table.listxattr = &listxattr;
+  table.setxattr = &setxattr;
+  table.removexattr = &removexattr;
   table.poll = &poll;
   return table;
 }

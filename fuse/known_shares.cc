@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include <algorithm>
 #include <array>
@@ -23,6 +24,18 @@ timespec now() noexcept {
   timespec time{};
   ::clock_gettime(CLOCK_REALTIME, &time);
   return time;
+}
+
+constexpr const char* kAccessList = "system.posix_acl_access";
+constexpr const char* kDefaultList = "system.posix_acl_default";
+
+/// Empty when there is none, or it cannot be read.
+std::vector<char> access_list(int fd, const char* name) {
+  std::vector<char> list(4096);
+  const ssize_t size = ::getxattr(sys::proc_path(fd).c_str(), name, list.data(), list.size());
+  list.resize(size < 0 ? 0 : static_cast<std::size_t>(size));
+  list.shrink_to_fit();
+  return list;
 }
 
 bool keeps_inodes(const manager::ShareSpec& spec) noexcept {
@@ -54,6 +67,8 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   if (!directory) return fail_errno();
   auto root = std::make_unique<Root>();
   const bool local = sys::is_local(directory.get());
+  root->access_list = access_list(directory.get(), kAccessList);
+  root->default_list = access_list(directory.get(), kDefaultList);
   MutexLock lock(mutex_);
   if (met_.load(std::memory_order_relaxed) == generation) return {};
   root_device_.store(device_of(x), std::memory_order_relaxed);
@@ -97,6 +112,13 @@ struct stat KnownShare::root_attributes() const noexcept {
   attributes.st_blksize = 4096;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = made_;
   return attributes;
+}
+
+std::vector<char> KnownShare::root_access_list(std::string_view name) const {
+  MutexLock lock(mutex_);
+  if (root_ == nullptr) return {};
+  if (name == kAccessList) return root_->access_list;
+  return name == kDefaultList ? root_->default_list : std::vector<char>();
 }
 
 void KnownShare::remember_root(const struct statx& x) noexcept {

@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "fuse/inode_number.h"
 #include "fuse/node_table.h"
@@ -60,13 +62,16 @@ class KnownShare {
   [[nodiscard]] struct stat root_attributes() const noexcept;
   /// What the real root has just said of itself.
   void remember_root(const struct statx& x) noexcept;
+  /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
+  [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
   /// Looks at the real root a last time, without asking a server, and closes what is held of it.
   void let_go() noexcept;
 
  private:
   struct Root {
-    struct stat attributes {};  ///< as the kernel is told
-    UniqueFd directory;         ///< O_PATH; empty when let go
+    struct stat attributes {};                    ///< as the kernel is told
+    std::vector<char> access_list, default_list;  ///< as getxattr(2) has them
+    UniqueFd directory;                           ///< O_PATH; empty when let go
     std::uint32_t generation = 0;
   };
 

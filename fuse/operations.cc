@@ -55,6 +55,18 @@ void Operations::statfs(Reply reply, NodeId) {
 
 void Operations::access(Reply reply, NodeId, int) { std::move(reply).error(0); }
 
+void Operations::getxattr(Reply reply, NodeId, const char* name, std::size_t) {
+  std::move(reply).error(is_access_list(name) ? ENODATA : EOPNOTSUPP);
+}
+void Operations::listxattr(Reply reply, NodeId, std::size_t size) {
+  if (size == 0) return std::move(reply).xattr_size(0);
+  std::move(reply).data({});
+}
+void Operations::setxattr(Reply reply, NodeId, const char*, std::span<const char>, int) {
+  std::move(reply).error(EOPNOTSUPP);
+}
+void Operations::removexattr(Reply reply, NodeId, const char*) { std::move(reply).error(EOPNOTSUPP); }
+
 void Operations::poll(Reply reply, NodeId, const fuse_file_info&, fuse_pollhandle* waker) {
   if (waker != nullptr) fuse_pollhandle_destroy(waker);
   // What poll(2) says of a regular file.

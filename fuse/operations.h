@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "fuse/reply.h"
 
@@ -21,6 +22,12 @@ inline constexpr NodeId kRootNode = FUSE_ROOT_ID;
 constexpr NodeOwner owner_of(NodeId node) noexcept { return static_cast<NodeOwner>((node >> kOwnerShift) & 3); }
 constexpr NodeId make_node_id(NodeOwner owner, std::uint64_t key) noexcept {
   return (static_cast<NodeId>(owner) << kOwnerShift) | key;
+}
+
+/// Whether an extended attribute is an access control list. The kernel asks for it before it lets somebody in who does not
+/// own the file: that there is none must be said by ENODATA, for on any other error it refuses him.
+constexpr bool is_access_list(std::string_view name) noexcept {
+  return name == "system.posix_acl_access" || name == "system.posix_acl_default";
 }
 
 /// What a part of the namespace does with the kernel's requests; one function an operation of the protocol.
@@ -70,6 +77,12 @@ class Operations {
   virtual void statfs(Reply reply, NodeId node);
   /// `mask`: R_OK, W_OK, X_OK, F_OK of access(2).
   virtual void access(Reply reply, NodeId node, int mask);
+  // Extended attributes (xattr(7)). `size`: most bytes of an answer; 0 asks how many there are.
+  virtual void getxattr(Reply reply, NodeId node, const char* name, std::size_t size);
+  virtual void listxattr(Reply reply, NodeId node, std::size_t size);
+  /// `flags`: XATTR_* of setxattr(2).
+  virtual void setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags);
+  virtual void removexattr(Reply reply, NodeId node, const char* name);
   /// `waker`: null unless the kernel wants to be told of a change; owned by the callee (fuse_pollhandle_destroy).
   virtual void poll(Reply reply, NodeId node, const fuse_file_info& handle, fuse_pollhandle* waker);
 };

@@ -108,7 +108,10 @@ Result<Entry> RealTree::make_node(const Visit& visit, NodeId parent, const char*
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  TRY_VOID(check(::mknodat(directory.fd, name, mode, device)));
+  {
+    const sys::WithUmask masked(visit.umask);
+    TRY_VOID(check(::mknodat(directory.fd, name, mode, device)));
+  }
   return remember_new(visit, parent, name, directory.fd, (mode & S_IFMT) == 0 ? S_IFREG : mode & S_IFMT);
 }
 
@@ -116,7 +119,10 @@ Result<Entry> RealTree::make_directory(const Visit& visit, NodeId parent, const 
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  TRY_VOID(check(::mkdirat(directory.fd, name, mode)));
+  {
+    const sys::WithUmask masked(visit.umask);
+    TRY_VOID(check(::mkdirat(directory.fd, name, mode)));
+  }
   return remember_new(visit, parent, name, directory.fd, S_IFDIR);
 }
 

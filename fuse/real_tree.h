@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -40,7 +41,13 @@ class RealTree {
   Result<struct statvfs> statistics(const Visit& visit, NodeId node);
   Result<> access(const Visit& visit, NodeId node, int mask);
 
-  // New files; `mode` is masked already.
+  // Extended attributes; of reading, the size that it takes. ERANGE when it does not fit; an empty span asks for the size.
+  Result<std::size_t> get_xattr(const Visit& visit, NodeId node, const char* name, std::span<char> value);
+  Result<std::size_t> list_xattrs(const Visit& visit, NodeId node, std::span<char> names);
+  Result<> set_xattr(const Visit& visit, NodeId node, const char* name, std::span<const char> value, int flags);
+  Result<> remove_xattr(const Visit& visit, NodeId node, const char* name);
+
+  // New files; the umask, or what the directory has instead (a default ACL), is put to `mode` here.
   Result<Entry> make_node(const Visit& visit, NodeId parent, const char* name, mode_t mode, dev_t device);
   Result<Entry> make_directory(const Visit& visit, NodeId parent, const char* name, mode_t mode);
   Result<Entry> make_symlink(const Visit& visit, NodeId parent, const char* name, const char* target);

@@ -124,6 +124,7 @@ Result<UniqueFd> RealTree::create_file(const Visit& visit, int directory, const 
                                        bool& fresh) {
   const int common = (flags & kKeptFlags) | O_CREAT | O_NOFOLLOW | O_NOCTTY;
   TRY_VOID(visit.act());
+  const sys::WithUmask masked(visit.umask);
   Result<UniqueFd> file = sys::open_beneath(directory, name, common | O_EXCL, mode);
   fresh = file.has_value();
   if (file || file.error().code() != EEXIST || (flags & O_EXCL) != 0) return file;

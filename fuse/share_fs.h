@@ -31,7 +31,7 @@ class ShareFs final : public Operations {
     Passthrough* passthrough = nullptr;
   };
 
-  /// The process's umask must be 0: modes of new files are masked with the caller's.
+  /// The process's umask must be 0: new files are made with the caller's (sys::WithUmask).
   explicit ShareFs(Setup setup);
   ~ShareFs() override;
 
@@ -91,6 +91,10 @@ class ShareFs final : public Operations {
   void fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
   void statfs(Reply reply, NodeId node) override;
   void access(Reply reply, NodeId node, int mask) override;
+  void getxattr(Reply reply, NodeId node, const char* name, std::size_t size) override;
+  void listxattr(Reply reply, NodeId node, std::size_t size) override;
+  void setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags) override;
+  void removexattr(Reply reply, NodeId node, const char* name) override;
 
  private:
   class Core;

@@ -103,6 +103,23 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   std::move(reply).attributes(share->root_attributes(), share->attributes_valid());
 }
 
+bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {
+  KnownShare* const share = share_of(node);
+  if (share == nullptr || share->share().try_lease()) return false;
+  // The programs that list a namespace ask for labels of each of them, and the kernel for access lists.
+  const std::vector<char> list = share->root_access_list(name);
+  if (list.empty()) {
+    std::move(reply).error(is_access_list(name) ? ENODATA : EOPNOTSUPP);
+  } else if (size == 0) {
+    std::move(reply).xattr_size(list.size());
+  } else if (size < list.size()) {
+    std::move(reply).error(ERANGE);
+  } else {
+    std::move(reply).data(list);
+  }
+  return true;
+}
+
 void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<Entry>& entry) {
   if (!entry) return refuse(visit, std::move(reply), entry.error());
   visit.leave();

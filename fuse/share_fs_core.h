@@ -62,6 +62,8 @@ class ShareFs::Core {
   /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
   /// and a name does not disappear because a server does.
   void answer_root(Reply reply, NodeId node);
+  /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
+  bool answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size);
 
   [[nodiscard]] KnownShare* share_of(NodeId node) const {
     const std::optional<ShareIndex> index = nodes.share_of(node);
@@ -79,7 +81,7 @@ class ShareFs::Core {
 
   template <typename W>
   void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {
-    const Visit visit{share, lease, reply.caller(), &lease};
+    const Visit visit{share, lease, reply.caller(), &lease, reply.umask()};
     if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
   }

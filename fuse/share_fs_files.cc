@@ -29,7 +29,6 @@ void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
 }
 
 void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
-  mode &= ~reply.umask();
   core_->visit(
       std::move(reply), parent, Core::Intent::kChange,
       [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit, Reply to) {

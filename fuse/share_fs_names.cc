@@ -9,7 +9,6 @@
 namespace berth::fuse {
 
 void ShareFs::mknod(Reply reply, NodeId parent, const char* name, mode_t mode, dev_t device) {
-  mode &= ~reply.umask();
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
                [core = core_.get(), parent, name = std::string(name), mode, device](const Visit& visit, Reply to) {
                  core->answer(visit, std::move(to), core->tree.make_node(visit, parent, name.c_str(), mode, device));
@@ -17,7 +16,6 @@ void ShareFs::mknod(Reply reply, NodeId parent, const char* name, mode_t mode, d
 }
 
 void ShareFs::mkdir(Reply reply, NodeId parent, const char* name, mode_t mode) {
-  mode &= ~reply.umask();
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
                [core = core_.get(), parent, name = std::string(name), mode](const Visit& visit, Reply to) {
                  core->answer(visit, std::move(to), core->tree.make_directory(visit, parent, name.c_str(), mode));

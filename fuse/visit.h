@@ -15,6 +15,7 @@ struct Visit {
   const manager::Lease& lease;  ///< of the request, or of the open file that it is about; outlives this
   const sys::Identity caller;
   manager::Lease* own = nullptr;  ///< `lease`, where it is the request's own
+  const mode_t umask = 0;         ///< the caller's, where the request is to make something
   const std::uint32_t mount_generation = share.share().mount_generation();
 
   /// Which mount the inode numbers are of; 0 where they last.

@@ -3,6 +3,8 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <sched.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -296,6 +298,21 @@ AsLender::~AsLender() {
   if (daemon.effective_uid != 0) return;
   // Going on with capabilities that are not the caller's would be worse than not to go on.
   if (!set_effective(daemon.capabilities, acts_as_root() ? daemon.capabilities.permitted : 0)) std::abort();
+}
+
+WithUmask::WithUmask(mode_t mask) noexcept : changed_(mask != 0) {
+  // Threads share it with the one that started them (umask(2), C library/kernel differences), which may be in such a scope.
+  thread_local const bool own = [] {
+    const bool unshared = ::unshare(CLONE_FS) == 0;
+    ::umask(0);
+    return unshared;
+  }();
+  if (!own) std::abort();
+  if (changed_) ::umask(mask & 0777);
+}
+
+WithUmask::~WithUmask() {
+  if (changed_) ::umask(0);
 }
 
 std::vector<gid_t> groups_of(const Identity& identity) {

@@ -63,6 +63,18 @@ class AsLender {
   AsLender& operator=(const AsLender&) = delete;
 };
 
+/// For a scope, the calling thread alone has `mask` as its umask(2). Outside of any, and for good, threads have 0.
+class WithUmask {
+ public:
+  explicit WithUmask(mode_t mask) noexcept;
+  ~WithUmask();
+  WithUmask(const WithUmask&) = delete;
+  WithUmask& operator=(const WithUmask&) = delete;
+
+ private:
+  const bool changed_;
+};
+
 /// The supplementary groups of a caller, as become() uses them.
 std::vector<gid_t> groups_of(const Identity& identity);
 
