@@ -41,6 +41,8 @@ control::ShareView view_of(const manager::Share& share) {
                           .mounts = status.mounts,
                           .failures = status.failures,
                           .mount_id = status.mount_id,
+                          .access = manager::to_string(spec.policy().access),
+                          .native = status.native,
                           .helper = status.helper,
                           .idle_timeout = spec.policy().idle_timeout,
                           .expires_at = status.expires_at,

@@ -56,6 +56,7 @@ KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share, 
       made_(made) {}
 
 Seconds KnownShare::attributes_valid() const noexcept {
+  if (share_->is_shared_with_native()) return 0;
   return std::chrono::duration<Seconds>(policy().attr_timeout).count();
 }
 

@@ -108,8 +108,17 @@ class Namespace::Core {
 
   Entry share_entry(const std::shared_ptr<manager::Share>& share) {
     Entry entry = setup_.shares.root_entry(share);
-    entry.entry_valid = setup_.names_valid;
+    entry.entry_valid = held.may_remember(share->name()) ? setup_.names_valid : 0;
     return entry;
+  }
+
+  [[nodiscard]] std::optional<Place> place_of(const std::string& share) const {
+    const std::size_t slash = share.rfind('/');
+    if (slash == std::string::npos) return Place{kRootNode, share};
+    MutexLock lock(mutex_);
+    const auto known = places_.find(share.substr(0, slash + 1));
+    if (known == places_.end()) return std::nullopt;
+    return Place{kFirstDirectory + known->second, share.substr(slash + 1)};
   }
 
   Entry look_up(const std::string& prefix, const char* name) {
@@ -158,6 +167,8 @@ class Namespace::Core {
   bool add(DirectoryPage& page, const std::string& prefix, const Listing& listing, off_t position, bool plus);
 
   [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
+
+  HeldNames held;
 
  private:
   static constexpr NodeId kFirstDirectory = kRootNode + 1;
@@ -217,11 +228,30 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   const auto prefix = core_->prefix_of(parent);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
-  const Entry entry = core_->look_up(*prefix, name);
+  if (std::optional<Reply> passed = core_->held.pass_or_wait(*prefix + name, std::move(reply))) {
+    answer(*std::move(passed), *prefix, name);
+  }
+}
+
+void Namespace::answer(Reply reply, const std::string& prefix, const char* name) {
+  const Entry entry = core_->look_up(prefix, name);
   // What is taken back here only counts for what is below a share; the control tree forgets with the session.
   if (!std::move(reply).entry(entry) && entry.node != 0 && owner_of(entry.node) == NodeOwner::kShare) {
     core_->setup().shares.forget_root(entry);
   }
+}
+
+std::optional<Namespace::Place> Namespace::place_of(const manager::Share& share) const {
+  return core_->place_of(share.name());
+}
+
+HeldNames& Namespace::held_names() noexcept { return core_->held; }
+
+void Namespace::release_name(const manager::Share& share) {
+  const std::string& path = share.name();
+  const std::size_t slash = path.rfind('/');
+  const std::string prefix = slash == std::string::npos ? "" : path.substr(0, slash + 1);
+  for (Reply& reply : core_->held.release(path)) answer(std::move(reply), prefix, path.c_str() + prefix.size());
 }
 
 /// Directories above shares are kept.

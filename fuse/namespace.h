@@ -2,8 +2,10 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "fuse/held_names.h"
 #include "fuse/operations.h"
 #include "fuse/share_fs.h"
 #include "manager/manager.h"
@@ -26,13 +28,27 @@ class Namespace final : public Operations {
     std::function<Entry()> control_root;
     /// The attributes in it, counting nothing.
     std::function<struct stat()> control_attributes;
-    /// How long the kernel may believe that a share or a directory is there.
-    Seconds names_valid = 3600;
+    /// How long the kernel may believe that a share or a directory is there: for good, for the catalog changes only through
+    /// us. What is mounted on a name that the kernel asks about again is lost when nobody answers (d_invalidate()).
+    Seconds names_valid = 10.0 * 365 * 24 * 3600;
     /// How long it may believe that a name is not there.
     Seconds absence_valid = 1;
   };
   explicit Namespace(Setup setup);
   ~Namespace() override;
+
+  /// A share's name in its directory, as Session::expire_entry() takes it.
+  struct Place {
+    NodeId directory = 0;
+    std::string name;
+  };
+  /// Absent: the kernel has not heard of the directory.
+  [[nodiscard]] std::optional<Place> place_of(const manager::Share& share) const;
+
+  /// Look-ups of shares that are answered without being remembered, or wait; see release_name().
+  [[nodiscard]] HeldNames& held_names() noexcept;
+  /// HeldNames::release(), and answers who waited.
+  void release_name(const manager::Share& share);
 
   void lookup(Reply reply, NodeId parent, const char* name) override;
   void forget(NodeId node, std::uint64_t count) noexcept override;
@@ -45,6 +61,7 @@ class Namespace final : public Operations {
 
  private:
   class Core;
+  void answer(Reply reply, const std::string& prefix, const char* name);
   void read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus);
 
   std::unique_ptr<Core> core_;

@@ -36,6 +36,10 @@ constexpr std::uint32_t kPatchedIn = FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | F
 /// other. One more, and nobody could lay an overlay over a share.
 constexpr std::uint32_t kStackDepth = 1;
 
+/// FUSE_HAS_EXPIRE_ONLY, in `flags2`. What older kernels make of the flag in the notification is an invalidation, which
+/// takes off what is mounted there.
+constexpr std::uint32_t kExpiryOffered = FUSE_HAS_EXPIRE_ONLY >> 32;
+
 /// Errors of a write to a connection that is gone: nobody waits for the answer any more.
 bool is_gone(int code) noexcept {
   return code == ENODEV || code == ECONNABORTED || code == EPIPE || code == ECONNRESET || code == ENOTCONN;
@@ -199,6 +203,13 @@ Result<> Session::invalidate_entry(NodeId parent, std::string_view name) noexcep
   std::memcpy(terminated, name.data(), name.size());
   terminated[name.size()] = '\0';
   return to_result(fuse_lowlevel_notify_inval_entry(session_.get(), parent, terminated, name.size()));
+}
+
+Result<> Session::expire_entry(NodeId parent, std::string_view name) noexcept {
+  if ((offered_more_ & kExpiryOffered) == 0) return fail(EOPNOTSUPP, "needs Linux 6.2");
+  const std::string terminated(name);
+  return to_result(fuse_lowlevel_notify_expire_entry(session_.get(), parent, terminated.c_str(), terminated.size(),
+                                                     FUSE_LL_EXPIRE_ONLY));
 }
 
 Result<> Session::invalidate_node(NodeId node, off_t offset, off_t length) noexcept {

@@ -93,6 +93,9 @@ class Session {
 
   /// The kernel forgets what it believes about `name` in `parent`.
   Result<> invalidate_entry(NodeId parent, std::string_view name) noexcept;
+  /// The kernel asks again before it believes `name` in `parent`, but forgets nothing and takes nothing off that is mounted
+  /// there. Errors: EOPNOTSUPP before Linux 6.2.
+  Result<> expire_entry(NodeId parent, std::string_view name) noexcept;
   /// The kernel forgets a node's attributes and, from `offset` on, `length` bytes of cached contents (0: to the end; a
   /// negative offset: attributes alone).
   Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;

@@ -183,6 +183,8 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
     void operator()(ClearTimer&) const { record.timer.reset(); }
+    void operator()(LayOver& lay) const { core.start_laying(record, lay.deadline); }
+    void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
     void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
   };
   std::visit(Perform{*this, record}, effect);
@@ -213,6 +215,10 @@ void Manager::Core::publish(Record& record) {
   status.busy = record.busy;
   status.last_failure = record.last_failure;
   status.helper = record.mount.helper ? record.mount.helper->pid() : 0;
+  const auto* mounted = std::get_if<life_cycle::Mounted>(&record.state);
+  const life_cycle::Native native = mounted != nullptr ? mounted->native : life_cycle::Native::kNever;
+  status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kTaking;
+  record.share.set_shared_with_native(native != life_cycle::Native::kNever);
   if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) status.retry_at = wall(failed->retry_at);
   record.share.publish(std::move(status));
 }

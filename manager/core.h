@@ -49,6 +49,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void attach(Share& share, Attachment attachment, DoneCallback done);
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void restore(KeptState kept);
+  void resume_native(Share& share);
   void begin_stop();
   void unmount_idle();
   void force_stop();
@@ -96,6 +97,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::uint32_t restores = 0;           ///< attempts at that, so far
     std::optional<TimePoint> timer;       ///< of the life cycle
     std::optional<TimePoint> scheduled;   ///< its place in timers_
+    bool was_native = false;              ///< before us: its next mount lies over its directory already
     bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
@@ -121,6 +123,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
   void start_unmount(Record& record, const life_cycle::StartUnmount& start);
   void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
+  void start_laying(Record& record, TimePoint deadline);
+  void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
   void open_gate(Record& record);
   void close_gate_if_idle(Record& record);
 

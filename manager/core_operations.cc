@@ -99,6 +99,8 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
   if (outcome) {
     ended.success = true;
     record.mount = std::move(*outcome);
+    ended.native = setup_.native != nullptr && record.mount.id != 0 && record.share.spec().wants_native();
+    ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
     if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;
   } else {
@@ -152,8 +154,10 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
     }
   }
   auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
-               deadline = start.deadline]() mutable {
+               deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
+    // What does not come off now goes with the namespace, or is found at the next start.
+    if (native) (void)self->setup_.native->take_off(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share);
     Result<> outcome =
         perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
@@ -164,6 +168,44 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   };
   record.mount = RealMount{};
   submit(operations_.get(), std::move(work));
+}
+
+void Manager::Core::start_laying(Record& record, TimePoint deadline) {
+  // No unmount starts while this runs: the root stays.
+  auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
+    Result<> laid = self->setup_.native->lay_over(record.share, root, deadline);
+    Core* core = self.get();
+    core->post([core, &record, laid = std::move(laid)] {
+      core->happen(record.share, life_cycle::NativeLaid{laid ? Error(0) : laid.error()});
+    });
+  };
+  if (by_hand()) {
+    by_hand_work_.emplace_back(std::move(work));
+  } else {
+    operations_->submit(std::move(work));
+  }
+}
+
+void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePoint deadline) {
+  auto work = [self = shared_from_this(), &record, when, deadline] {
+    Result<NativeAccess::Outcome> taken = self->setup_.native->take_off(record.share, when, deadline);
+    Core* core = self.get();
+    core->post([core, &record, taken = std::move(taken)] {
+      core->happen(record.share, taken ? life_cycle::NativeTaken{*taken, Error(0)}
+                                       : life_cycle::NativeTaken{NativeAccess::Outcome::kInUse, taken.error()});
+    });
+  };
+  if (by_hand()) {
+    by_hand_work_.emplace_back(std::move(work));
+  } else {
+    operations_->submit(std::move(work));
+  }
+}
+
+void Manager::Core::resume_native(Share& share) {
+  if (stopping_) return;
+  record_of(share).was_native = true;
+  happen(share, life_cycle::Wanted{});
 }
 
 void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> outcome) {

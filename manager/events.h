@@ -17,6 +17,8 @@ struct Event {
     kUnmounting,
     kUnmounted,
     kUnmountFailed,
+    kNative,   ///< its real mount lies over its directory: programs go straight in
+    kProxied,  ///< it has been taken off: programs come through berth
     kLost,
     kAttached,
     kDetached,
@@ -32,8 +34,8 @@ struct Event {
   std::string reason;               ///< why: "first access", "idle for 5m", "mount: exit status 32: ..."
 };
 
-/// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "lost", "attached", "detached",
-/// "restored", "state-damaged", "warning".
+/// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",
+/// "attached", "detached", "restored", "state-damaged", "warning".
 const char* to_string(Event::Kind kind) noexcept;
 
 }  // namespace berth::manager

@@ -31,7 +31,7 @@ class Stepper {
   }
   Step operator()(Mounting state, const MountEnded& ended) const {
     if (ended.success && state.overdue) return undo(state);
-    if (ended.success) return mounted(state);
+    if (ended.success) return mounted(state, ended);
     return failed(state, ended);
   }
   Step operator()(Mounting state, const Timer&) const {
@@ -49,40 +49,108 @@ class Stepper {
   // Mounted
   Step operator()(Mounted state, const Wanted&) const { return {state, {AdmitWaiters{}}}; }
   Step operator()(Mounted state, const Timer& timer) const {
+    switch (state.native) {
+      case Native::kLaying:
+      case Native::kTaking:
+        return {state, {}};  // its end goes on from there
+      case Native::kOn:
+        return look_at_native(std::move(state), timer);
+      case Native::kOff:
+        if (!state.unmount_until && now_ >= state.native_at) return lay_over(std::move(state));
+        break;
+      case Native::kNever:
+        break;
+    }
     if (state.unmount_until) return {state, {CloseGateIfIdle{}}};
-    if (timer.users > 0) return {state, {SetTimer{now_ + patience()}}};
-    const TimePoint due = timer.last_left + patience();
-    if (due > now_) return {state, {SetTimer{due}}};
+    const TimePoint due = idle_at(timer);
+    if (due > now_) return {state, {wake(state, due)}};
     return {state, {CloseGateIfIdle{}}};
   }
-  Step operator()(Mounted state, const BecameIdle&) const { return {state, {SetTimer{now_ + kLinger}}}; }
+  Step operator()(Mounted state, const BecameIdle&) const {
+    if (state.native == Native::kLaying || state.native == Native::kTaking || state.native == Native::kOn)
+      return {state, {}};
+    return {state, {wake(state, now_ + kLinger)}};
+  }
   Step operator()(Mounted state, const GateClosed&) const {
     const std::string reason = state.unmount_until ? "asked to" : "idle for " + format_duration(policy_.idle_timeout);
-    return start_unmount(false, reason);
+    return start_unmount(state, false, reason);
   }
   Step operator()(Mounted state, const GateInUse& use) const {
     if (state.unmount_until && now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
-    Effects effects{SetTimer{now_ + patience()}};
-    if (state.unmount_until) {
-      effects.emplace_back(AnswerUnmount{
-          Error(EBUSY, "in use by " + std::to_string(use.users) + (use.users == 1 ? " user" : " users"))});
-    }
+    Effects effects{wake(state, now_ + patience())};
+    if (state.unmount_until) effects.emplace_back(in_use(use.users));
     state.unmount_until.reset();
     return {state, std::move(effects)};
   }
   Step operator()(Mounted state, const UnmountWanted& wanted) const {
-    if (wanted.force) {
-      Step step = start_unmount(true, "forced");
-      step.effects.insert(step.effects.begin(), CloseGate{});
-      return step;
-    }
+    if (wanted.force) return take_away(std::move(state), "forced");
     state.unmount_until = now_ + kReleasePatience;
+    switch (state.native) {
+      case Native::kLaying:
+      case Native::kTaking:
+        return {state, {}};
+      case Native::kOn:
+        return {state, {SetTimer{now_}}};
+      case Native::kOff:
+      case Native::kNever:
+        break;
+    }
     return {state, {CloseGateIfIdle{}}};
   }
-  Step operator()(Mounted, const Lost& lost) const {
-    Step step = start_unmount(true, "lost");
-    step.effects.insert(step.effects.begin(), {CloseGate{}, Tell{Event::Kind::kLost, 0, {}, lost.reason}});
+  Step operator()(Mounted state, const Lost& lost) const {
+    Step step = take_away(std::move(state), "lost");
+    step.effects.insert(step.effects.begin(), Tell{Event::Kind::kLost, 0, {}, lost.reason});
     return step;
+  }
+  Step operator()(Mounted state, const NativeLaid& laid) const {
+    if (state.native != Native::kLaying) return {state, {}};
+    Effects effects;
+    switch (laid.error.code()) {
+      case 0:
+        state.native = Native::kOn;
+        state.native_at = now_ + look_again();
+        state.untouched = false;
+        state.bad_moments = 0;
+        effects.emplace_back(Tell{Event::Kind::kNative});
+        break;
+      case EAGAIN:
+        state.native = Native::kOff;
+        state.native_at = now_ + retry_hand_over(state.bad_moments++);
+        break;
+      default:
+        state.native = Native::kNever;
+        state.native_at = now_ + patience();
+        effects.emplace_back(
+            Tell{Event::Kind::kWarning, 0, {}, "goes on through berth, not native: " + told(laid.error)});
+    }
+    const TimePoint due = state.unmount_until ? now_ : state.native_at;
+    return go_on(std::move(state), due, std::move(effects));
+  }
+  Step operator()(Mounted state, const NativeTaken& taken) const {
+    if (state.native != Native::kTaking) return {state, {}};
+    using Outcome = NativeAccess::Outcome;
+    const bool known = taken.error.code() == 0;
+    if (known && taken.outcome == Outcome::kOff) return taken_off(std::move(state));
+    Effects effects;
+    if (!known) effects.emplace_back(Tell{Event::Kind::kUnmountFailed, 0, {}, told(taken.error)});
+    state.native = Native::kOn;
+    state.untouched = known && taken.outcome == Outcome::kTouched;
+    state.native_at = now_ + (!known            ? std::max<Duration>(patience(), kBusyRetry)
+                              : state.untouched ? patience()
+                                                : look_again());
+    TimePoint due = state.native_at;
+    if (state.unmount_until && !state.untouched) {
+      if (known && now_ < *state.unmount_until) {
+        due = now_ + kReleaseRetry;
+      } else {
+        effects.emplace_back(
+            AnswerUnmount{known ? Error(EBUSY, "in use by programs that are in it natively") : taken.error});
+        state.unmount_until.reset();
+      }
+    } else if (state.unmount_until) {
+      due = now_;
+    }
+    return go_on(std::move(state), due, std::move(effects));
   }
 
   // Expiring
@@ -93,7 +161,7 @@ class Stepper {
   }
   Step operator()(Expiring state, const UnmountEnded& ended) const {
     const Duration took = now_ - state.started;
-    if (!ended.success) return still_mounted(ended.error, took);
+    if (!ended.success) return still_mounted(state, ended.error, took);
     Step next = state.wanted_again ? start_mount(1, "wanted again while unmounting")
                                    : Step{after_unmount(state), {ClearTimer{}}};
     if (auto* fail = std::get_if<Failed>(&next.state)) next.effects = {SetTimer{fail->retry_at}};
@@ -117,6 +185,85 @@ class Stepper {
   }
 
  private:
+  /// When a share is due that nobody comes to any more.
+  [[nodiscard]] TimePoint idle_at(const Timer& timer) const {
+    return (timer.users > 0 ? now_ : timer.last_left) + patience();
+  }
+
+  /// The timer for `due`, or for what is to be done natively before.
+  [[nodiscard]] static SetTimer wake(const Mounted& state, TimePoint due) {
+    return SetTimer{state.native == Native::kOff ? std::min(due, state.native_at) : due};
+  }
+
+  [[nodiscard]] static AnswerUnmount in_use(std::uint64_t users) {
+    return {Error(EBUSY, "in use by " + std::to_string(users) + (users == 1 ? " user" : " users"))};
+  }
+
+  [[nodiscard]] Duration look_again() const {
+    return std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
+  }
+
+  [[nodiscard]] static Duration retry_hand_over(std::uint32_t bad_moments) {
+    return std::min<Duration>(kHandOverRetry * (1 << std::min<std::uint32_t>(bad_moments, 16)), kHandOverLongestRetry);
+  }
+
+  [[nodiscard]] Step lay_over(Mounted state) const {
+    state.native = Native::kLaying;
+    return {std::move(state), {ClearTimer{}, LayOver{now_ + kNativePatience}}};
+  }
+
+  [[nodiscard]] Step take_off(Mounted state, NativeAccess::When when) const {
+    state.native = Native::kTaking;
+    return {std::move(state), {ClearTimer{}, TakeOff{when, now_ + kNativePatience}}};
+  }
+
+  /// It is taken off only when nobody uses it through berth either, so that it does not go back and forth.
+  [[nodiscard]] Step look_at_native(Mounted state, const Timer& timer) const {
+    if (state.unmount_until) {
+      if (timer.users == 0) return take_off(std::move(state), NativeAccess::When::kUnused);
+      if (now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
+      state.unmount_until.reset();
+      return {state, {in_use(timer.users), SetTimer{std::max(state.native_at, now_)}}};
+    }
+    if (now_ < state.native_at) return {state, {SetTimer{state.native_at}}};
+    const TimePoint due = idle_at(timer);
+    if (state.untouched && due > now_) return {state, {SetTimer{due}}};
+    return take_off(std::move(state), NativeAccess::When::kUntouched);
+  }
+
+  /// If anybody is inside through berth by now it stays mounted, and is laid over again.
+  [[nodiscard]] Step taken_off(Mounted state) const {
+    state.native = Native::kOff;
+    state.native_at = now_ + kHandOverDelay;
+    const TimePoint due = state.native_at;
+    Step step = go_on(std::move(state), due, {Tell{Event::Kind::kProxied}});
+    if (std::holds_alternative<Mounted>(step.state)) step.effects.emplace_back(CloseGateIfIdle{});
+    return step;
+  }
+
+  /// After an operation of native access: looks again at `due`, or does what has been wanted meanwhile.
+  [[nodiscard]] Step go_on(Mounted state, TimePoint due, Effects effects) const {
+    if (state.forced.empty()) {
+      effects.emplace_back(SetTimer{due});
+      return {std::move(state), std::move(effects)};
+    }
+    std::string reason = std::exchange(state.forced, "");
+    Step step = take_away(std::move(state), std::move(reason));
+    step.effects.insert(step.effects.begin(), effects.begin(), effects.end());
+    return step;
+  }
+
+  /// Forced: at once, or as soon as the operation that runs has ended.
+  [[nodiscard]] Step take_away(Mounted state, std::string reason) const {
+    if (state.native == Native::kLaying || state.native == Native::kTaking) {
+      state.forced = std::move(reason);
+      return {std::move(state), {}};
+    }
+    Step step = start_unmount(state, true, std::move(reason));
+    step.effects.insert(step.effects.begin(), CloseGate{});
+    return step;
+  }
+
   [[nodiscard]] Duration patience() const { return std::max<Duration>(policy_.idle_timeout, kLinger); }
 
   [[nodiscard]] Error overdue_error() const {
@@ -130,10 +277,16 @@ class Stepper {
              StartMount{attempt, deadline}}};
   }
 
-  [[nodiscard]] Step mounted(const Mounting& state) const {
-    return {Mounted{now_},
+  [[nodiscard]] Step mounted(const Mounting& state, const MountEnded& ended) const {
+    Mounted next = mounted_now(ended.native);
+    if (ended.lies_over) next.native = Native::kOn;
+    return {next,
             {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}, OpenGate{}, AdmitWaiters{},
-             SetTimer{now_ + patience()}}};
+             wake(next, now_ + patience())}};
+  }
+
+  [[nodiscard]] Mounted mounted_now(bool native) const {
+    return {.since = now_, .native = native ? Native::kOff : Native::kNever, .native_at = now_ + kHandOverDelay};
   }
 
   [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
@@ -147,22 +300,23 @@ class Stepper {
   }
 
   [[nodiscard]] Step undo(const Mounting& state) const {
-    Step step = start_unmount(true, "mounted after its mount_timeout");
+    Step step = start_unmount({}, true, "mounted after its mount_timeout");
     std::get<Expiring>(step.state).undo = true;
     std::get<Expiring>(step.state).failed_attempts = state.attempt;
     return step;
   }
 
-  [[nodiscard]] Step start_unmount(bool force, std::string reason) const {
-    return {Expiring{.started = now_},
+  [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
+    return {Expiring{.started = now_, .native = state.native != Native::kNever},
             {Tell{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
-             StartUnmount{force, now_ + policy_.unmount_timeout}}};
+             StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn}}};
   }
 
-  [[nodiscard]] Step still_mounted(const Error& error, Duration took) const {
-    return {Mounted{now_},
+  [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
+    const Mounted next = mounted_now(state.native);
+    return {next,
             {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, OpenGate{}, AdmitWaiters{}, AnswerUnmount{error},
-             SetTimer{now_ + std::max<Duration>(policy_.idle_timeout, kBusyRetry)}}};
+             wake(next, now_ + std::max<Duration>(policy_.idle_timeout, kBusyRetry))}};
   }
 
   [[nodiscard]] State after_unmount(const Expiring& state) const {

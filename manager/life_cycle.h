@@ -8,6 +8,7 @@
 
 #include "manager/backend.h"
 #include "manager/events.h"
+#include "manager/native_access.h"
 #include "manager/share_status.h"
 #include "src/base/clock.h"
 #include "src/base/error.h"
@@ -24,6 +25,13 @@
 ///
 /// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
 /// succeeds after all it is undone.
+///
+/// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
+///
+///           Timer            NativeLaid ok           Timer             NativeTaken off
+///     kOff ───────▶ kLaying ───────────────▶ kOn ───────────▶ kTaking ─────────────────▶ kOff, and Expiring if unused
+///      ▲               │ not now              ▲                  │ touched, in use
+///      └───────────────┘                      └──────────────────┘
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted.
@@ -37,16 +45,30 @@ struct Mounting {
   bool overdue = false;
   TimePoint retry_at;  ///< overdue: the remembered failure is answered until then
 };
+/// Whether the real mount lies over the share's directory.
+enum class Native : std::uint8_t {
+  kNever,   ///< it is not to, or has turned out not to work for this mount
+  kOff,     ///< it is to, at Mounted::native_at
+  kLaying,  ///< an operation runs
+  kOn,      ///< it does; looked at again at Mounted::native_at
+  kTaking,  ///< an operation runs
+};
 /// Mounted, the gate is open.
 struct Mounted {
   TimePoint since;
-  std::optional<TimePoint> unmount_until;  ///< somebody waits for an unmount, which is tried until then
+  std::optional<TimePoint> unmount_until = {};  ///< somebody waits for an unmount, which is tried until then
+  Native native = Native::kNever;
+  TimePoint native_at = {};       ///< kOff, kOn
+  bool untouched = false;         ///< kOn: nobody has been in it since the last look; the next one takes it off
+  std::uint32_t bad_moments = 0;  ///< attempts to lay it over that were refused
+  std::string forced = {};        ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
 /// An unmount operation runs, the gate is closed.
 struct Expiring {
   TimePoint started;
   bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
   bool undo = false;          ///< of a mount that came too late: it counts as failed
+  bool native = false;        ///< if it stays mounted after all: whether it is to be native
   std::uint32_t failed_attempts = 0;
 };
 /// The last attempt failed; nothing is mounted.
@@ -63,8 +85,10 @@ ShareState name_of(const State& state) noexcept;
 struct Wanted {};  ///< a request has been parked
 struct MountEnded {
   bool success = false;
-  Error error{0};     ///< the failure, as callers are told
-  double jitter = 0;  ///< in [0, 1), spreads the next attempt
+  Error error{0};          ///< the failure, as callers are told
+  double jitter = 0;       ///< in [0, 1), spreads the next attempt
+  bool native = false;     ///< whether it is to be native
+  bool lies_over = false;  ///< it is already, since before this manager
 };
 struct UnmountEnded {
   bool success = false;
@@ -85,9 +109,16 @@ struct UnmountWanted {
 struct RetryWanted {};
 struct Lost {
   std::string reason;
-};  ///< the real mount is dead or gone
+};                   ///< the real mount is dead or gone
+struct NativeLaid {  ///< answer to LayOver
+  Error error{0};    ///< code 0: it lies over the directory; EAGAIN: to be tried again
+};
+struct NativeTaken {  ///< answer to TakeOff
+  NativeAccess::Outcome outcome{};
+  Error error{0};  ///< not code 0: nobody knows, so it may still be there
+};
 using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
-                               UnmountWanted, RetryWanted, Lost>;
+                               UnmountWanted, RetryWanted, Lost, NativeLaid, NativeTaken>;
 
 // What is to be done about it, in this order.
 struct StartMount {
@@ -96,6 +127,14 @@ struct StartMount {
 };
 struct StartUnmount {
   bool force;
+  TimePoint deadline;
+  bool native = false;  ///< it is to be taken off the directory first, whoever is in it
+};
+struct LayOver {
+  TimePoint deadline;
+};
+struct TakeOff {
+  NativeAccess::When when;
   TimePoint deadline;
 };
 struct OpenGate {};
@@ -119,7 +158,7 @@ struct Tell {
   std::string reason;
 };
 using Effect = std::variant<StartMount, StartUnmount, OpenGate, CloseGate, CloseGateIfIdle, AdmitWaiters, FailWaiters,
-                            AnswerUnmount, SetTimer, ClearTimer, Tell>;
+                            AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;
 
 struct Step {
   State state;
@@ -142,6 +181,17 @@ inline constexpr std::chrono::milliseconds kLinger{10};
 /// a share may still be in use for a moment when the program that used it has ended.
 inline constexpr std::chrono::milliseconds kReleasePatience{200};
 inline constexpr std::chrono::milliseconds kReleaseRetry{5};
+/// How long the first users of a native share come through berth before it is laid over: a program that goes in twice in a
+/// moment finds the share the same both times.
+inline constexpr std::chrono::milliseconds kHandOverDelay{10};
+/// After a bad moment the next attempt comes this much later, doubled each time up to kHandOverLongestRetry.
+inline constexpr std::chrono::milliseconds kHandOverRetry{10};
+inline constexpr std::chrono::milliseconds kHandOverLongestRetry{std::chrono::seconds(5)};
+/// How long an operation of NativeAccess may take.
+inline constexpr std::chrono::milliseconds kNativePatience{std::chrono::seconds(10)};
+/// How often a native share in use is looked at: a quarter of its idle timeout, within these.
+inline constexpr std::chrono::milliseconds kShortestLook{20};
+inline constexpr std::chrono::milliseconds kLongestLook{std::chrono::seconds(30)};
 /// How soon an unmount that met EBUSY is tried again, at least.
 inline constexpr std::chrono::milliseconds kBusyRetry{std::chrono::seconds(5)};
 

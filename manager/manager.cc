@@ -72,6 +72,10 @@ void Manager::unmount(Share& share, bool force, DoneCallback done) {
   });
 }
 
+void Manager::resume_native(Share& share) {
+  core_->post([core = core_.get(), &share] { core->resume_native(share); });
+}
+
 void Manager::retry(Share& share) {
   core_->post([core = core_.get(), &share] { core->happen(share, life_cycle::RetryWanted{}); });
 }

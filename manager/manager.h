@@ -14,6 +14,7 @@
 #include "manager/backend.h"
 #include "manager/catalog.h"
 #include "manager/events.h"
+#include "manager/native_access.h"
 #include "manager/share.h"
 #include "src/base/clock.h"
 #include "src/base/result.h"
@@ -46,6 +47,8 @@ struct ManagerSetup {
   std::map<ShareKind, std::unique_ptr<Backend>> backends;
   /// Where attachments are recorded before anybody is told of them. Null: they live in memory alone.
   std::unique_ptr<AttachmentStore> store;
+  /// For shares that are to be native; null: none is. Must outlive the manager.
+  NativeAccess* native = nullptr;
   /// Told of every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
@@ -88,6 +91,9 @@ class Manager {
   void mount(Share& share, DoneCallback done);
   /// Unmounts now if nobody uses it. Errors: EBUSY with the number of users; with `force` those are given up.
   void unmount(Share& share, bool force, DoneCallback done);
+  /// For a share whose real mount lies over its directory already, since an earlier manager: mounts it, or finds it
+  /// mounted, and takes it for native.
+  void resume_native(Share& share);
   /// Forgets a remembered error, so that the next access tries again at once. Answers at once.
   void retry(Share& share);
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.

@@ -37,6 +37,10 @@ const char* to_string(Event::Kind kind) noexcept {
       return "unmounted";
     case Event::Kind::kUnmountFailed:
       return "unmount-failed";
+    case Event::Kind::kNative:
+      return "native";
+    case Event::Kind::kProxied:
+      return "proxied";
     case Event::Kind::kLost:
       return "lost";
     case Event::Kind::kAttached:
@@ -91,7 +95,8 @@ ShareStatus Share::status() const {
     if (status_) status = *status_;
     status.attachments.assign(attachments_.begin(), attachments_.end());
   }
-  if (status.state == ShareState::kMounted && users() == 0) {
+  // When a native share was used last only the kernel knows.
+  if (status.state == ShareState::kMounted && users() == 0 && !status.native) {
     const Duration left = last_left() + spec_.policy().idle_timeout - std::chrono::steady_clock::now();
     status.expires_at = std::chrono::system_clock::now() + std::chrono::duration_cast<WallTime::duration>(left);
   }

@@ -89,6 +89,10 @@ class Share {
     return mount_generation_.load(std::memory_order_acquire);
   }
 
+  /// Whether the same files are, or are about to be, in use past us: nothing that the kernel remembers of them for us
+  /// lasts then.
+  [[nodiscard]] bool is_shared_with_native() const noexcept { return native_.load(std::memory_order_acquire); }
+
   /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
   /// The state alone.
@@ -101,6 +105,7 @@ class Share {
   Gate& gate() noexcept { return gate_; }
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
+  void set_shared_with_native(bool native) noexcept { native_.store(native, std::memory_order_release); }
   void publish(ShareStatus status);
   /// Records an attachment; false when it was there already.
   bool add_attachment(const Attachment& attachment);
@@ -123,6 +128,7 @@ class Share {
   std::atomic<int> root_{-1};
   std::atomic<std::uint32_t> mount_generation_{0};
   std::atomic<Duration::rep> last_left_{0};
+  std::atomic<bool> native_{false};
 
   mutable Mutex mutex_;
   std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);  ///< null: idle since the start

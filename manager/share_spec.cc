@@ -44,6 +44,23 @@ bool type_needs_source(std::string_view type) noexcept {
   return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
 }
 
+/// File systems whose data is this host's own.
+bool is_local_type(std::string_view type) noexcept {
+  constexpr std::array kTypes{"bcachefs", "btrfs",  "cramfs", "erofs",   "exfat",   "ext2",  "ext3",
+                              "ext4",     "f2fs",   "hfs",    "hfsplus", "iso9660", "jfs",   "minix",
+                              "msdos",    "nilfs2", "ntfs3",  "overlay", "ramfs",   "romfs", "squashfs",
+                              "tmpfs",    "udf",    "ufs",    "vfat",    "xfs",     "zonefs"};
+  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+}
+
+/// Whether what is mounted below the source comes along: the kernel then cannot say whether anybody is in it.
+bool binds_recursively(std::string_view options) {
+  for (const std::string_view word : split(options, ',')) {
+    if (word == "rbind") return true;
+  }
+  return false;
+}
+
 class Faults {
  public:
   explicit Faults(const ShareFields& fields) : fields_(fields), is_template_(fields.name.ends_with('*')) {}
@@ -166,6 +183,21 @@ class Faults {
     at_least("stall_timeout", policy.stall_timeout, milliseconds(1));
     at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
+    if (policy.access == Access::kNative) check_native();
+  }
+
+  void check_native() {
+    const SharePolicy& policy = fields_.policy;
+    if (fields_.type == "dir") {
+      add("access",
+          "nothing is mounted for a share of type \"dir\", so there is nothing to go straight into; use \"bind\"");
+    }
+    if (!policy.allow_users.empty() || !policy.allow_groups.empty()) {
+      add("access", "\"native\" leads past berth, which alone knows allow_users and allow_groups; use \"proxy\"");
+    }
+    if (binds_recursively(fields_.options)) {
+      add("access", "\"native\" cannot be with the option \"rbind\": the kernel does not tell when nobody is in it");
+    }
   }
 
   const ShareFields& fields_;
@@ -208,6 +240,26 @@ Result<> check_share_name(std::string_view name) {
   for (const std::string_view component : components) TRY_VOID(check_component(name, component));
   if (components.front() == ".berth") return fail(EINVAL, shown(name) + ": \".berth\" is the control tree");
   return {};
+}
+
+const char* to_string(Access access) noexcept {
+  switch (access) {
+    case Access::kAuto:
+      return "auto";
+    case Access::kProxy:
+      return "proxy";
+    case Access::kNative:
+      return "native";
+  }
+  return "unknown";
+}
+
+bool ShareSpec::wants_native() const {
+  const SharePolicy& policy = this->policy();
+  if (policy.access != Access::kAuto) return policy.access == Access::kNative;
+  const bool is_local = kind() == ShareKind::kBind || (kind() == ShareKind::kFilesystem && is_local_type(type()));
+  return is_local && policy.idle_timeout.count() > 0 && policy.allow_users.empty() && policy.allow_groups.empty() &&
+         !binds_recursively(options());
 }
 
 std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }

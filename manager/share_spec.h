@@ -23,7 +23,13 @@ enum class ShareKind : std::uint8_t {
 };
 
 /// Whether programs reach the share through berth's proxy or walk straight into the real mount.
-enum class Access : std::uint8_t { kAuto, kProxy, kNative };
+enum class Access : std::uint8_t {
+  kAuto,    ///< native where that is as safe as the proxy: see ShareSpec::wants_native()
+  kProxy,   ///< through berth, always
+  kNative,  ///< straight into the real mount wherever it can be seen
+};
+/// "auto", "proxy", "native".
+const char* to_string(Access access) noexcept;
 
 /// The settings that every share has, with the documented defaults.
 struct SharePolicy {
@@ -94,6 +100,10 @@ class ShareSpec {
     return own_->common->unmount_command;
   }
   [[nodiscard]] const SharePolicy& policy() const noexcept { return own_->common->policy; }
+  /// Whether its real mount is to be laid over its directory. Of `auto` shares those whose file system is this host's own
+  /// (a bind, an image, a disk, tmpfs, overlay): there the proxy only costs time. Not those that somebody else serves, who
+  /// may stop answering; nor where the proxy has something to do: lists of who may go in, an unmount right after use.
+  [[nodiscard]] bool wants_native() const;
   /// Where it was read, for messages: "/etc/berth/berth.toml:12".
   [[nodiscard]] std::string origin() const;
 

@@ -45,6 +45,7 @@ struct ShareStatus {
   std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
   std::string busy;                    ///< why the last unmount did not succeed; "" when it did
   std::optional<FailureReport> last_failure;
+  bool native = false;                  ///< its real mount lies over its directory
   pid_t helper = 0;                     ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted
 };

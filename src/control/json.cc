@@ -284,6 +284,8 @@ void read_share(Fields& fields, ShareView& share) {
   fields.get("mounts", share.mounts);
   fields.get("failures", share.failures);
   fields.get("mount_id", share.mount_id);
+  fields.get("access", share.access);
+  fields.get("native", share.native);
   fields.get("helper_pid", share.helper);
   fields.get_duration("idle_timeout_seconds", share.idle_timeout);
   fields.get_time("expires_at", share.expires_at);
@@ -321,6 +323,8 @@ std::string render_json(const ShareView& share) {
   json["mounts"] = share.mounts;
   json["failures"] = share.failures;
   json["mount_id"] = share.mount_id;
+  json["access"] = share.access;
+  json["native"] = share.native;
   json["helper_pid"] = share.helper;
   json["idle_timeout_seconds"] = seconds(share.idle_timeout);
   json["expires_at"] = time_json(share.expires_at);

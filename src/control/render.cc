@@ -166,6 +166,7 @@ std::string render_status(const ShareView& share) {
   lines.add("mounts", std::to_string(share.mounts));
   lines.add("failures", std::to_string(share.failures));
   if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));
+  if (!share.access.empty()) lines.add("access", share.access + (share.native ? ", native now" : ""));
   if (share.helper != 0) lines.add("helper", fmt::format("pid {}", share.helper));
   lines.add("idle timeout", format_duration(share.idle_timeout));
   lines.add_unless_absent("expires at", share.expires_at);

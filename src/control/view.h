@@ -61,6 +61,8 @@ struct ShareView {
   std::uint64_t mounts = 0;    ///< successful mounts so far
   std::uint64_t failures = 0;  ///< failed attempts so far
   std::uint64_t mount_id = 0;  ///< the kernel's; 0: none
+  std::string access;          ///< as configured: "auto", "proxy", "native"
+  bool native = false;         ///< programs go straight into the real mount now
   pid_t helper = 0;            ///< program that serves the mount; 0: none
   std::chrono::milliseconds idle_timeout{};
   std::optional<WallTime> expires_at;  ///< mounted and unused: when it will be unmounted

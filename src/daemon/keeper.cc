@@ -174,6 +174,7 @@ std::optional<int> Keeper::collect_children() {
     if (child <= 0) return std::nullopt;
     if (child == holdings_.first_process)
       return give_up("the first process of the servers' pid namespace " + how(status));
+    holdings_.agent.on_ended(child);
     if (child != server_) continue;
     if (const std::optional<int> code = on_server_ended(status)) return code;
   }

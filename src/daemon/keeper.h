@@ -17,6 +17,7 @@
 #include "src/config/config.h"
 #include "src/daemon/background.h"
 #include "src/daemon/link.h"
+#include "src/daemon/native_agent.h"
 #include "src/daemon/records.h"
 #include "src/sys/shared_memory.h"
 
@@ -31,6 +32,7 @@ struct Holdings {
   int device = -1;             ///< the FUSE connection
   Link keepers_end;
   Link servers_end;
+  NativeAgent agent;
   pid_t keeper_pid = 0;                       ///< as the host numbers it
   UniqueFd keeper;                            ///< pidfd of the keeper
   pid_t first_process = 0;                    ///< of the servers' pid namespace

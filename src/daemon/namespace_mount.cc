@@ -30,17 +30,6 @@ constexpr std::chrono::seconds kProbePatience{3};
 /// (STATX_MNT_ID) is, so soon that the next berth's namespace may well have it.
 constexpr unsigned kStatxMountIdUnique = 0x4000U;
 
-/// The id of the topmost mount at `directory`; asks no file system.
-Result<std::uint64_t> mount_id_at(const std::string& directory) {
-  for (const unsigned kind : {kStatxMountIdUnique, static_cast<unsigned>(STATX_MNT_ID)}) {
-    struct statx x {};
-    const int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
-    if (::statx(AT_FDCWD, directory.c_str(), flags, kind, &x) != 0) return fail_errno();
-    if ((x.stx_mask & kind) != 0) return x.stx_mnt_id;
-  }
-  return fail(EOPNOTSUPP, "this kernel tells no mount ids (statx(2), Linux 5.8)");
-}
-
 enum class Life { kDead, kAlive, kSilent };
 
 /// Asks the namespace at `directory` for a sign of life, in a process of its own: the call may never come back. It asks
@@ -91,6 +80,16 @@ Result<> check_empty(const std::string& directory) {
 
 }  // namespace
 
+Result<std::uint64_t> mount_id_at(int directory, const std::string& path) {
+  for (const unsigned kind : {kStatxMountIdUnique, static_cast<unsigned>(STATX_MNT_ID)}) {
+    struct statx x {};
+    const int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH;
+    if (::statx(directory, path.c_str(), flags, kind, &x) != 0) return fail_errno();
+    if ((x.stx_mask & kind) != 0) return x.stx_mnt_id;
+  }
+  return fail(EOPNOTSUPP, "this kernel tells no mount ids (statx(2), Linux 5.8)");
+}
+
 Result<UniqueFd> open_fuse_device() {
   Result<UniqueFd> device = sys::open_at(AT_FDCWD, "/dev/fuse", O_RDWR);
   if (device) return device;
@@ -140,13 +139,13 @@ Result<std::uint64_t> mount_namespace(int device, const std::string& directory) 
   if (!there || there->type != kNamespaceType) {
     return fail(EBUSY, "the namespace at " + quote(directory) + " was covered by another mount at once");
   }
-  return mount_id_at(directory);
+  return mount_id_at(AT_FDCWD, directory);
 }
 
 Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id) {
   const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
   if (!there || there->type != kNamespaceType) return false;
-  if (TRY(mount_id_at(directory)) != mount_id) return false;
+  if (TRY(mount_id_at(AT_FDCWD, directory)) != mount_id) return false;
   if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
   if (errno == EINVAL) return false;  // somebody else was quicker
   if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(directory)));

@@ -21,6 +21,10 @@ Result<UniqueFd> open_fuse_device();
 /// The result is the directory's absolute path without symbolic links.
 Result<std::string> prepare_namespace_directory(const std::string& directory);
 
+/// The id of the mount that `path` below `directory` (openat(2)) is in, the topmost there; asks no file system. Where the
+/// kernel can tell one that is never given out again, that one.
+Result<std::uint64_t> mount_id_at(int directory, const std::string& path);
+
 /// Mounts the namespace that `device` will serve: allow_other and default_permissions, nosuid, nodev (mount.fuse3(8)).
 /// The result is the mount's id (statx(2)): one that is never used again on Linux 6.8 and later.
 Result<std::uint64_t> mount_namespace(int device, const std::string& directory);

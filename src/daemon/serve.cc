@@ -18,6 +18,7 @@
 #include "src/daemon/keeper.h"
 #include "src/daemon/link.h"
 #include "src/daemon/namespace_mount.h"
+#include "src/daemon/native_agent.h"
 #include "src/daemon/server.h"
 #include "src/sys/file.h"
 #include "src/sys/memory.h"
@@ -113,6 +114,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   std::optional<manager::StateDirectory> state = TRY(open_state(configuration.settings, directory));
   UniqueFd device = TRY(open_fuse_device());
   if (!first_process) return fail(first_process.error());
+  NativeAgent agent = TRY(NativeAgent::start());
   const RunDirectory run_directory = TRY(RunDirectory::hold());
   const UniqueFd signals = TRY(Keeper::take_signals());
   if (const Result<std::uint64_t> limit = sys::raise_file_limit(); !limit) {
@@ -129,6 +131,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .device = device.release(),
                     .keepers_end = std::move(keepers_end),
                     .servers_end = std::move(servers_end),
+                    .agent = std::move(agent),
                     .keeper_pid = ::getpid(),
                     .keeper = std::move(keeper),
                     .first_process = *first_process,

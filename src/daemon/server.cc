@@ -28,6 +28,7 @@
 #include "src/base/text.h"
 #include "src/daemon/background.h"
 #include "src/daemon/namespace_mount.h"
+#include "src/daemon/native_shares.h"
 #include "src/log/log.h"
 #include "src/sys/file.h"
 #include "src/sys/namespaces.h"
@@ -41,6 +42,9 @@ constexpr std::uint64_t kMaxBerthInodes = 4 * manager::kMaxShares;
 
 /// How long the threads that handle requests may take to end when everything else has.
 constexpr std::chrono::milliseconds kChannelPatience{2000};
+
+/// How long the agent may take to say what lies over the namespace.
+constexpr std::chrono::seconds kAgentPatience{2};
 
 /// The number by which the host knows this process; /proc is the host's.
 pid_t host_pid() {
@@ -67,6 +71,8 @@ void log_event(const manager::Event& event) {
       return log::write(log::Level::kDebug, line);
     case manager::Event::Kind::kMounted:
     case manager::Event::Kind::kUnmounted:
+    case manager::Event::Kind::kNative:
+    case manager::Event::Kind::kProxied:
     case manager::Event::Kind::kAttached:
     case manager::Event::Kind::kDetached:
     case manager::Event::Kind::kRestored:
@@ -117,6 +123,8 @@ class Server {
     if (const Result<> succeeded = session_->succeed(); !succeeded) {
       log::warning("requests that the last server has read are not answered: {}", succeeded.error().message());
     }
+    native_->serve(*names_, *session_);
+    if (record_.servers > 1) resume_native();
     workers_ = std::make_unique<fuse::Workers>(*session_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
@@ -155,7 +163,10 @@ class Server {
   }
 
   Result<> make_manager() {
+    native_ = std::make_unique<NativeShares>(NativeShares::Setup{
+        .agent = setup_.agent.channel(), .directory = setup_.directory, .namespace_mount = setup_.mount_id});
     manager::ManagerSetup setup;
+    setup.native = native_.get();
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.backends = manager::make_backends();
@@ -207,6 +218,16 @@ class Server {
                                .shares = *shares_,
                                .control_root = [this] { return control_->root_entry(); },
                                .control_attributes = [this] { return control_->root_attributes(); }});
+  }
+
+  /// What an earlier server left over the namespace is in use, or will be found idle. Before the first request: that may
+  /// want to lay over what lies there already.
+  void resume_native() {
+    const Result<std::vector<std::string>> names = native_->adopt(clock_.now() + kAgentPatience);
+    if (!names) return log::warning("native access: {}", names.error().message());
+    for (const std::string& name : *names) {
+      if (const std::shared_ptr<manager::Share> share = manager_->find(name)) manager_->resume_native(*share);
+    }
   }
 
   /// On the control thread.
@@ -328,6 +349,7 @@ class Server {
     control_.reset();
     shares_.reset();
     manager_.reset();
+    native_.reset();
     return clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE;
   }
 
@@ -342,6 +364,7 @@ class Server {
   std::size_t given_up_ = 0;
   std::uint32_t mounted_ = 0;  ///< the control thread's
   bool clean_end_ = false;     ///< of the channel; written before served_ is, read after
+  std::unique_ptr<NativeShares> native_;
   std::unique_ptr<manager::Manager> manager_;
   fuse::Passthrough passthrough_;
   std::unique_ptr<fuse::ShareFs> shares_;

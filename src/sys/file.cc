@@ -54,6 +54,15 @@ Result<UniqueFd> open_beneath(int directory, const char* path, int flags, mode_t
   }
 }
 
+Result<UniqueFd> open_in_mount(int directory, const char* path, int flags) noexcept {
+  struct open_how how {};
+  how.flags = static_cast<unsigned>(flags | O_NOFOLLOW | O_CLOEXEC);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  const long fd = ::syscall(SYS_openat2, directory, path, &how, sizeof how);
+  if (fd < 0) return fail_errno();
+  return UniqueFd(static_cast<int>(fd));
+}
+
 Result<UniqueFd> reopen(int fd, int flags) noexcept {
   std::array<char, 32> path{};
   std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd);

@@ -21,6 +21,10 @@ Result<UniqueFd> open_at(int directory, const char* path, int flags, mode_t mode
 /// Errors: EXDEV when the path leads outside. Source: openat2(2), Linux 5.6.
 Result<UniqueFd> open_beneath(int directory, const char* path, int flags, mode_t mode = 0) noexcept;
 
+/// The same that does not leave the mount of `directory` either, nor follows a symbolic link.
+/// Errors: EXDEV when something is mounted on the way or at the end, ELOOP.
+Result<UniqueFd> open_in_mount(int directory, const char* path, int flags) noexcept;
+
 /// Opens again what an O_PATH descriptor names, with other flags, through /proc/self/fd (proc(5)).
 Result<UniqueFd> reopen(int fd, int flags) noexcept;
 

@@ -122,6 +122,22 @@ Result<UniqueFd> make_bind(const std::string& source, const MountOptions& option
   return tree;
 }
 
+Result<UniqueFd> clone_mount(int root) noexcept {
+  UniqueFd tree(::open_tree(root, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH));
+  if (!tree) return fail_errno();
+  struct mount_attr attributes {};
+  attributes.propagation = MS_PRIVATE;
+  if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) return fail_errno();
+  return tree;
+}
+
+Result<> attach_mount_at(int mount, int directory) noexcept {
+  if (::move_mount(mount, "", directory, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
+    return fail_errno();
+  }
+  return {};
+}
+
 Result<> attach_mount(int mount, const std::string& target) {
   if (::move_mount(mount, "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     return fail(errno, "mountpoint " + quote(target));

@@ -34,6 +34,13 @@ Result<UniqueFd> make_mount(const std::string& type, const std::string& source, 
 /// A detached clone of the mount at `source` (open_tree(2) with OPEN_TREE_CLONE), with the options' attributes applied.
 Result<UniqueFd> make_bind(const std::string& source, const MountOptions& options);
 
+/// A clone, attached nowhere, of the mount that `root` is the root of, with its attributes, private (open_tree(2)). What is
+/// mounted below it is not in it.
+Result<UniqueFd> clone_mount(int root) noexcept;
+
+/// Attaches a detached mount at the directory that a descriptor names; nothing is looked up (move_mount(2)).
+Result<> attach_mount_at(int mount, int directory) noexcept;
+
 /// Attaches a detached mount at `target` (move_mount(2)). The descriptor stays valid and names the mount's root.
 Result<> attach_mount(int mount, const std::string& target);
 

@@ -117,6 +117,7 @@ void Stage::add_usual_shares() {
              .users = 3,
              .mounts = 1,
              .mount_id = 812,
+             .access = "auto",
              .idle_timeout = std::chrono::minutes(5),
              .busy = "used by 3 when it was to be unmounted",
              .attachments = {{"vm-17", "disk-0"}, {"vm-17", "disk-1"}}});

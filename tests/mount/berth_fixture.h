@@ -96,7 +96,7 @@ class BerthServer {
   /// until it says READY=1. What was attached when an earlier one ended is so restored.
   /// Errors: ECHILD when it ended first (ending() tells how, log() why); ETIMEDOUT.
   Result<> start(std::string_view config, const std::vector<std::string>& arguments = {});
-  /// The same with `--share NAME=DIR` for each, and no configuration file.
+  /// The same with a configuration of bind shares, NAME of DIR, that go through berth always (access = "proxy").
   Result<> start_shares(const std::vector<std::pair<std::string, std::string>>& shares,
                         const std::vector<std::string>& arguments = {});
   /// Starts the program with just these arguments (after the program's name) and waits until it says READY=1.

@@ -43,14 +43,15 @@ bool cycle(const BerthServer& server, const std::vector<std::string>& names) {
   return true;
 }
 
-std::vector<std::string> start_with_shares(BerthServer& server, const std::string& berth_table) {
+std::vector<std::string> start_with_shares(BerthServer& server, const std::string& berth_table,
+                                           const std::string& share_lines = "access = \"proxy\"\n") {
   std::string config = berth_table;
   std::vector<std::string> names;
   for (int i = 0; i < kShares; ++i) {
     names.push_back("s" + std::to_string(i));
     const std::string source = server.make_directory("source/" + names.back());
     EXPECT_TRUE(ok(server.write_file("source/" + names.back() + "/hello", "hello")));
-    config += "[share." + names.back() + "]\ntype = \"bind\"\nsource = \"" + source + "\"\n";
+    config += "[share." + names.back() + "]\ntype = \"bind\"\nsource = \"" + source + "\"\n" + share_lines;
   }
   EXPECT_TRUE(ok(server.start(config)));
   return names;
@@ -84,6 +85,28 @@ TEST(Cycles, ExpiryLeaksNothing) {
   for (int i = 0; i < 10; ++i) touch_and_wait();
   const Footprint before = server.footprint();
   for (int i = 0; i < kCycles / kShares; ++i) touch_and_wait();
+  expect_no_growth(server, before);
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
+TEST(Cycles, NativeOnesLeakNothing) {
+  BerthServer server;
+  const auto names = start_with_shares(server, "[berth]\nidle_timeout = \"1ms\"\n", "access = \"native\"\n");
+  ASSERT_FALSE(HasFailure());
+
+  const auto native = [&](const std::string& name) {
+    return server.read_json("shares/" + name + "/status.json").value("native", false);
+  };
+  const auto go_native_and_wait = [&] {
+    for (const std::string& name : names) {
+      ASSERT_EQ(read_hello(server, name), "hello");
+      ASSERT_TRUE(eventually([&] { return native(name) || server.state(name) == "idle"; }));
+    }
+    for (const std::string& name : names) ASSERT_TRUE(server.wait_for_state(name, "idle"));
+  };
+  for (int i = 0; i < 10; ++i) go_native_and_wait();
+  const Footprint before = server.footprint();
+  for (int i = 0; i < kCycles / kShares / 5; ++i) go_native_and_wait();
   expect_no_growth(server, before);
   EXPECT_EQ(server.stop(), Ending{});
 }

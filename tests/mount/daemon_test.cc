@@ -88,7 +88,8 @@ TEST_F(Daemon, UnmountOfTheNamespaceEndsIt) {
 
 TEST_F(Daemon, OpenFileHoldsTheStopBackASecondSignalForces) {
   ASSERT_TRUE(
-      ok(server_.start("[berth]\nstop_timeout = \"1h\"\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+      ok(server_.start("[berth]\nstop_timeout = \"1h\"\n[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" +
+                       source_ + "\"\n")));
   const UniqueFd held(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(held);
   ASSERT_EQ(::kill(server_.pid(), SIGTERM), 0);
@@ -110,8 +111,8 @@ TEST_F(Daemon, KilledServerIsSucceeded) {
 }
 
 TEST_F(Daemon, OneCrashTooManyEndsTheConnection) {
-  ASSERT_TRUE(
-      ok(server_.start("[berth]\ncrash_limit = 1\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+  ASSERT_TRUE(ok(server_.start("[berth]\ncrash_limit = 1\n[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" +
+                               source_ + "\"\n")));
   touch();
   const UniqueFd inside(::open(server_.in_namespace("a").c_str(), O_PATH | O_CLOEXEC));
   ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
@@ -124,8 +125,9 @@ TEST_F(Daemon, OneCrashTooManyEndsTheConnection) {
 }
 
 TEST_F(Daemon, ServerThatDoesNotTakeOverEndsTheConnection) {
-  ASSERT_TRUE(ok(server_.start("[berth]\ntakeover_timeout = \"300ms\"\n[share.a]\ntype = \"bind\"\nsource = \"" +
-                               source_ + "\"\n")));
+  ASSERT_TRUE(ok(server_.start(
+      "[berth]\ntakeover_timeout = \"300ms\"\n[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + source_ +
+      "\"\n")));
   touch();
   // The successor is stopped as soon as it is there; if it was quicker, the next one is.
   for (std::size_t takeovers = 0; mounts_at(server_.namespace_path()) != 0;) {

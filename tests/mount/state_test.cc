@@ -73,7 +73,7 @@ TEST_F(State, AttachmentsOutliveTheKillingOfEverything) {
   EXPECT_TRUE(is_attached("vm2/a b%\n\xff"));
   EXPECT_FALSE(is_attached("vm1/other"));
   ASSERT_TRUE(server_.wait_for_state("a", "mounted")) << "nobody has touched it";
-  EXPECT_EQ(users(), 2U);
+  EXPECT_TRUE(eventually([&] { return users() == 2U; })) << users();
   EXPECT_EQ(detach("vm1/disk"), 0);
   EXPECT_EQ(detach("vm2/a b%\n\xff"), 0);
   EXPECT_EQ(server_.stop(), Ending{});
@@ -217,11 +217,12 @@ TEST_F(State, SecondBerthWithTheSameRecordsIsRefused) {
 }
 
 TEST_F(State, WithQuickSharesAloneAttachmentsEndWithBerthAndTheLogSaysSo) {
-  ASSERT_TRUE(ok(server_.start_shares({{"a", source_}})));
+  const std::vector<std::string> arguments{"serve", "--namespace", server_.namespace_path(), "--share", "a=" + source_};
+  ASSERT_TRUE(ok(server_.start_program(arguments)));
   EXPECT_NE(server_.log().find("attachments are kept in memory alone"), std::string::npos);
   ASSERT_EQ(attach("vm1/disk"), 0);
   server_.kill_all();
-  ASSERT_TRUE(ok(server_.start_shares({{"a", source_}})));
+  ASSERT_TRUE(ok(server_.start_program(arguments)));
   EXPECT_FALSE(is_attached("vm1"));
   EXPECT_FALSE(fs::exists(server_.path("state")));
 }

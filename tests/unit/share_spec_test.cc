@@ -356,5 +356,57 @@ TEST(ShareTemplate, RefusesInstancesWhoseNameIsTooLong) {
   EXPECT_FALSE(instantiate(pattern, std::string(254, 'k')));
 }
 
+TEST(ShareSpec, AutoIsNativeForFileSystemsOfThisHostAlone) {
+  const auto wants_native = [](const ShareFields& fields) {
+    const Result<ShareSpec> spec = ShareSpec::make(fields);
+    EXPECT_TRUE(spec) << spec.error().message();
+    return spec && spec->wants_native();
+  };
+  ShareFields fields = bind_fields();
+  EXPECT_TRUE(wants_native(fields));
+  for (const char* local : {"ext4", "xfs", "btrfs", "squashfs", "tmpfs", "overlay", "vfat"}) {
+    fields.type = local;
+    EXPECT_TRUE(wants_native(fields)) << local;
+  }
+  for (const char* other : {"dir", "nfs", "cifs", "fuse.sshfs", "ceph", "9p", "auto"}) {
+    fields.type = other;
+    EXPECT_FALSE(wants_native(fields)) << other;
+  }
+  EXPECT_FALSE(wants_native(command_fields()));
+  fields.policy.access = Access::kNative;
+  fields.type = "nfs";
+  EXPECT_TRUE(wants_native(fields)) << "who asks for it gets it";
+  fields = bind_fields();
+  fields.policy.access = Access::kProxy;
+  EXPECT_FALSE(wants_native(fields));
+}
+
+TEST(ShareSpec, AutoStaysWithBerthWhereBerthHasSomethingToDo) {
+  const auto with = [](auto change) {
+    ShareFields fields = bind_fields();
+    change(fields);
+    return ShareSpec::make(fields)->wants_native();
+  };
+  EXPECT_FALSE(with([](ShareFields& fields) { fields.policy.allow_users = {1000}; }));
+  EXPECT_FALSE(with([](ShareFields& fields) { fields.policy.allow_groups = {100}; }));
+  EXPECT_FALSE(with([](ShareFields& fields) { fields.policy.idle_timeout = std::chrono::milliseconds(0); }));
+  EXPECT_FALSE(with([](ShareFields& fields) { fields.options = "noatime,rbind"; }));
+  EXPECT_TRUE(with([](ShareFields& fields) { fields.policy.read_only = true; })) << "the kernel sees to that";
+}
+
+TEST(ShareSpec, RefusesNativeWhereItCannotBe) {
+  ShareFields fields = bind_fields();
+  fields.policy.access = Access::kNative;
+  EXPECT_THAT(faults_of(fields), IsEmpty());
+  fields.policy.allow_users = {1000};
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("access: \"native\" leads past berth")));
+  fields.policy.allow_users = {};
+  fields.options = "rbind";
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("access: \"native\" cannot be with the option \"rbind\"")));
+  fields.options = "";
+  fields.type = "dir";
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("access: nothing is mounted for a share of type \"dir\"")));
+}
+
 }  // namespace
 }  // namespace berth::manager

@@ -29,6 +29,8 @@ ShareView full_share() {
           .mounts = 3,
           .failures = 4,
           .mount_id = (1ULL << 63) + 5,
+          .access = "auto",
+          .native = true,
           .helper = 6,
           .idle_timeout = milliseconds(1500),
           .expires_at = kMoment + milliseconds(1),

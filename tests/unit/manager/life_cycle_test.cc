@@ -32,6 +32,7 @@ class World {
       case 2:
       case 3:
         end_operation();
+        end_native_operation();
         break;
       case 4:
         if (gate_.try_enter()) users_++;
@@ -64,9 +65,10 @@ class World {
 
   /// Lets everything that is under way come to its end.
   void come_to_rest() {
-    for (int i = 0; i < 100 && (operation_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
+    for (int i = 0; i < 100 && (operation_ || native_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
       now_ += 1s;
       end_operation();
+      end_native_operation();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
         happen(Timer{users_, left_});
@@ -75,11 +77,16 @@ class World {
     }
     EXPECT_EQ(waiters_, 0) << "nobody waits for nothing";
     EXPECT_FALSE(operation_);
+    EXPECT_FALSE(native_);
     EXPECT_EQ(unmount_answers_owed_, 0);
   }
 
+  [[nodiscard]] int times_laid() const noexcept { return times_laid_; }
+  [[nodiscard]] int times_taken() const noexcept { return times_taken_; }
+
  private:
   enum class Operation { kMount, kUnmount };
+  enum class NativeOperation { kLay, kTake };
 
   std::uint32_t pick(std::uint32_t below) {
     return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_);
@@ -90,12 +97,31 @@ class World {
     const Operation ended = *std::exchange(operation_, std::nullopt);
     if (ended == Operation::kMount) {
       really_mounted_ = pick(3) != 0;
-      happen(MountEnded{really_mounted_, really_mounted_ ? Error(0) : Error(EHOSTDOWN), 0.5});
+      happen(MountEnded{really_mounted_, really_mounted_ ? Error(0) : Error(EHOSTDOWN), 0.5, pick(2) == 0});
     } else {
       const bool success = forced_ || pick(3) != 0;
       if (success) really_mounted_ = false;
       happen(UnmountEnded{success, success ? Error(0) : Error(EBUSY)});
     }
+  }
+
+  void end_native_operation() {
+    if (!native_) return;
+    const NativeOperation ended = *std::exchange(native_, std::nullopt);
+    if (ended == NativeOperation::kLay) {
+      const std::uint32_t luck = pick(6);
+      lies_over_ = luck > 1;
+      if (lies_over_) ++times_laid_;
+      happen(NativeLaid{lies_over_ ? Error(0) : Error(luck == 0 ? EAGAIN : EOPNOTSUPP)});
+      return;
+    }
+    const auto outcome = static_cast<NativeAccess::Outcome>(pick(3));
+    const bool known = pick(8) != 0;
+    if (known && outcome == NativeAccess::Outcome::kOff) {
+      lies_over_ = false;
+      ++times_taken_;
+    }
+    happen(NativeTaken{outcome, known ? Error(0) : Error(ETIMEDOUT)});
   }
 
   void happen(const Happening& happening) {
@@ -111,9 +137,24 @@ class World {
   }
   void perform(StartUnmount& start) {
     EXPECT_FALSE(operation_) << "never two operations at once";
+    EXPECT_FALSE(native_) << "never beside an operation of native access";
     EXPECT_TRUE(gate_.closed());
+    EXPECT_EQ(start.native, lies_over_) << "taken off if and only if it lies there";
+    EXPECT_TRUE(start.force || !lies_over_) << "only force takes it from under its users";
+    lies_over_ = false;
     forced_ = start.force;
     operation_ = Operation::kUnmount;
+  }
+  void perform(LayOver&) {
+    EXPECT_FALSE(operation_ || native_) << "never two operations at once";
+    EXPECT_TRUE(really_mounted_ && !lies_over_);
+    native_ = NativeOperation::kLay;
+  }
+  void perform(TakeOff& take) {
+    EXPECT_FALSE(operation_ || native_) << "never two operations at once";
+    EXPECT_TRUE(lies_over_);
+    EXPECT_NE(take.when, NativeAccess::When::kAlways);
+    native_ = NativeOperation::kTake;
   }
   void perform(OpenGate&) { gate_.open(); }
   void perform(CloseGate&) { gate_.close(); }
@@ -148,7 +189,10 @@ class World {
       EXPECT_FALSE(really_mounted_) << "nothing is left mounted";
     }
     if (std::holds_alternative<Mounted>(state_)) {
-      EXPECT_TRUE(timer_) << "a mounted share will be looked at again";
+      EXPECT_TRUE(timer_ || native_) << "a mounted share will be looked at again";
+    } else {
+      EXPECT_FALSE(lies_over_) << "what lies over the directory is mounted";
+      EXPECT_FALSE(native_);
     }
   }
 
@@ -163,17 +207,88 @@ class World {
   int unmount_answers_owed_ = 0;
   bool really_mounted_ = false;
   bool forced_ = false;
+  bool lies_over_ = false;
+  int times_laid_ = 0;
+  int times_taken_ = 0;
   std::optional<Operation> operation_;
+  std::optional<NativeOperation> native_;
   std::optional<TimePoint> timer_;
 };
 
 TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
+  int laid = 0;
+  int taken = 0;
   for (std::uint32_t seed = 0; seed < 2000 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed);
     for (int event = 0; event < 200; ++event) world.live_one_event();
     world.come_to_rest();
+    laid += world.times_laid();
+    taken += world.times_taken();
   }
+  EXPECT_GT(laid, 1000) << "the histories reach what they are about";
+  EXPECT_GT(taken, 500);
+}
+
+/// A mounted share that is to be native, after `lay_over` has answered what it has.
+Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
+  State state = step(Idle{}, Wanted{}, policy, now).state;
+  state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
+  state = step(state, Timer{}, policy, now + kHandOverDelay).state;
+  state = step(state, NativeLaid{std::move(answer)}, policy, now + kHandOverDelay).state;
+  return std::get<Mounted>(state);
+}
+
+template <typename E>
+const E* effect_of(const Step& step) {
+  for (const Effect& effect : step.effects) {
+    if (const E* found = std::get_if<E>(&effect)) return found;
+  }
+  return nullptr;
+}
+
+TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
+  const SharePolicy policy;
+  TimePoint now{};
+  State state = after_laying(policy, Error(0), now);
+  now = std::get<Mounted>(state).native_at;
+  Step first = step(state, Timer{}, policy, now);
+  ASSERT_NE(effect_of<TakeOff>(first), nullptr);
+  state = step(first.state, NativeTaken{NativeAccess::Outcome::kTouched, Error(0)}, policy, now).state;
+  EXPECT_EQ(std::get<Mounted>(state).native_at, now + policy.idle_timeout);
+  // Somebody is inside through berth: it stays, whatever the kernel says of the other door.
+  now = std::get<Mounted>(state).native_at;
+  EXPECT_EQ(effect_of<TakeOff>(step(state, Timer{1, now}, policy, now)), nullptr);
+  EXPECT_EQ(effect_of<TakeOff>(step(state, Timer{0, now - policy.idle_timeout / 2}, policy, now)), nullptr);
+  const Step last = step(state, Timer{0, now - policy.idle_timeout}, policy, now);
+  ASSERT_NE(effect_of<TakeOff>(last), nullptr);
+  EXPECT_EQ(effect_of<TakeOff>(last)->when, NativeAccess::When::kUntouched);
+  const Step off = step(last.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0)}, policy, now);
+  EXPECT_NE(effect_of<CloseGateIfIdle>(off), nullptr);
+}
+
+TEST(LifeCycle, BadMomentsForLayingOverComeLaterEachTime) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  State state = after_laying(policy, Error(EAGAIN), now);
+  Duration last{};
+  for (int i = 0; i < 5; ++i) {
+    const TimePoint at = std::get<Mounted>(state).native_at;
+    state = step(state, Timer{}, policy, at).state;
+    ASSERT_EQ(std::get<Mounted>(state).native, Native::kLaying);
+    state = step(state, NativeLaid{Error(EAGAIN)}, policy, at).state;
+    EXPECT_GT(std::get<Mounted>(state).native_at - at, last);
+    last = std::get<Mounted>(state).native_at - at;
+  }
+}
+
+TEST(LifeCycle, WhereItCannotBeLaidOverItGoesOnThroughBerth) {
+  const SharePolicy policy;
+  const Mounted mounted = after_laying(policy, Error(EOPNOTSUPP), {});
+  EXPECT_EQ(mounted.native, Native::kNever);
+  const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
+  EXPECT_NE(effect_of<CloseGateIfIdle>(step(mounted, Timer{0, {}}, policy, later)), nullptr)
+      << "and expires as any other";
 }
 
 TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include "src/base/clock.h"
+#include "src/base/result.h"
+#include "src/base/unique_fd.h"
+#include "src/daemon/native_channel.h"
+
+namespace berth::daemon {
+
+/// The process that lays real mounts over the namespace, and takes them off, in the host's mount namespace.
+///
+/// It is not the keeper, for to find a share's directory is to ask the server, and the keeper must not wait for the server
+/// that it may have to restart. It is not a thread of the server, for one that waits for a look-up which only the server
+/// itself can answer could not even be killed. It holds nothing of the namespace and knows nothing from one request to the
+/// next: each is done in a child of its own, so that one that hangs holds up no other, and what lies over the namespace is
+/// what the kernel says (NativeRequest::kList). So it may die and be started again at any time.
+///
+/// It lives in the servers' pid namespace, where it ends when keeper and server have.
+///
+/// Threading: one thread.
+class NativeAgent {
+ public:
+  /// Starts it. Call it with one thread, after start_first_process() and before the process opens much.
+  static Result<NativeAgent> start();
+
+  /// For the server.
+  [[nodiscard]] const NativeChannel& channel() const noexcept { return servers_end_; }
+
+  /// A child of the process has ended: starts the agent again if it was that. One that dies again and again is left alone.
+  void on_ended(pid_t child);
+
+ private:
+  NativeAgent(NativeChannel servers_end, NativeChannel agents_end) noexcept;
+  Result<> fork_agent();
+
+  NativeChannel servers_end_;
+  NativeChannel agents_end_;
+  pid_t pid_ = -1;
+  TimePoint started_{};
+};
+
+}  // namespace berth::daemon

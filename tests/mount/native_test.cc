@@ -1,0 +1,505 @@
+// Shares whose real mount is laid over their directory (access = "native"): when, for whom, and what nobody notices.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "src/sys/mount_table.h"
+#include "tests/mount/berth_fixture.h"
+
+namespace berth::test {
+namespace {
+
+dev_t device_of(const std::string& path) {
+  struct stat attributes {};
+  return ::stat(path.c_str(), &attributes) == 0 ? attributes.st_dev : 0;
+}
+
+std::size_t mounts_at(const std::string& target) {
+  const auto table = sys::read_mount_table();
+  if (!table) return 0;
+  return static_cast<std::size_t>(
+      std::count_if(table->begin(), table->end(), [&](const auto& entry) { return entry.target == target; }));
+}
+
+/// A process that does what it is told step by step, elsewhere (another working directory, another mount namespace).
+class Companion {
+ public:
+  using Step = std::function<int()>;
+  /// `prepare` runs first, in the new process; not 0: it could not.
+  explicit Companion(const Step& prepare, const std::vector<Step>& steps) {
+    EXPECT_EQ(::pipe2(to_.data(), O_CLOEXEC), 0);
+    EXPECT_EQ(::pipe2(from_.data(), O_CLOEXEC), 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      ::close(to_[1]);
+      answer(prepare());
+      char number = 0;
+      while (::read(to_[0], &number, 1) == 1) answer(steps[static_cast<std::size_t>(number)]());
+      ::_exit(0);
+    }
+    ::close(to_[0]);
+    EXPECT_EQ(await(), 0) << "it could not be prepared";
+  }
+  ~Companion() { end(); }
+  Companion(const Companion&) = delete;
+  Companion& operator=(const Companion&) = delete;
+
+  int run(std::size_t step) {
+    const char number = static_cast<char>(step);
+    EXPECT_EQ(::write(to_[1], &number, 1), 1);
+    return await();
+  }
+  void end() {
+    if (pid_ <= 0) return;
+    ::close(to_[1]);
+    ::waitpid(pid_, nullptr, 0);
+    ::close(from_[0]);
+    ::close(from_[1]);
+    pid_ = -1;
+  }
+
+ private:
+  void answer(int value) const {
+    if (::write(from_[1], &value, sizeof value) != sizeof value) ::_exit(1);
+  }
+  int await() const {
+    int value = -1;
+    EXPECT_EQ(::read(from_[0], &value, sizeof value), static_cast<ssize_t>(sizeof value));
+    return value;
+  }
+
+  std::array<int, 2> to_{};
+  std::array<int, 2> from_{};
+  pid_t pid_ = -1;
+};
+
+class Native : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    source_ = server_.make_directory("source");
+    server_.make_directory("source/d");
+    ASSERT_TRUE(ok(server_.write_file("source/hello", "hello")));
+  }
+  void start(const std::string& share_lines = "", const std::string& berth_lines = "") {
+    ASSERT_TRUE(ok(server_.start("[berth]\n" + berth_lines + "[share.a]\ntype = \"bind\"\nsource = \"" + source_ +
+                                 "\"\n" + share_lines)));
+  }
+  [[nodiscard]] std::string in(std::string_view name) const { return server_.in_namespace("a/" + std::string(name)); }
+  [[nodiscard]] std::string share() const { return server_.in_namespace("a"); }
+  [[nodiscard]] nlohmann::json status(const std::string& name = "a") const {
+    return server_.read_json("shares/" + name + "/status.json");
+  }
+  [[nodiscard]] bool is_native(const std::string& name = "a") const { return status(name).value("native", false); }
+  void touch() { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }
+  /// How often the events tell `what` of the share: " native", " unmounted".
+  [[nodiscard]] std::size_t times(const std::string& what) const {
+    const std::string events = server_.read_control("events").value_or("");
+    std::size_t found = 0;
+    for (std::size_t at = 0; (at = events.find(what + " share=a", at)) != std::string::npos; ++at) ++found;
+    return found;
+  }
+  /// It may be over by the time this returns, where the idle timeout is short.
+  void go_native() {
+    const std::size_t before = times(" native");
+    touch();
+    ASSERT_TRUE(eventually([&] { return is_native() || times(" native") > before; }))
+        << server_.read_control("events").value_or("");
+  }
+  [[nodiscard]] bool unmount() const { return server_.write_control("shares/a/control", "unmount").has_value(); }
+
+  BerthServer server_;
+  std::string source_;
+};
+
+TEST_F(Native, KernelLeadsStraightIntoTheRealMountAfterTheFirstAccess) {
+  start();
+  EXPECT_FALSE(is_native());
+  go_native();
+  EXPECT_EQ(device_of(in("hello")), device_of(source_ + "/hello"));
+  EXPECT_EQ(mounts_at(share()), 1U);
+  EXPECT_EQ(status().value("access", ""), "auto");
+  EXPECT_NE(server_.read_control("events").value_or("").find(" native share=a"), std::string::npos);
+  EXPECT_NE(server_.read_control("shares/a/status").value_or("").find("access:       auto, native now"),
+            std::string::npos);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Native, ListingAndStatOfTheNamespaceMountNothing) {
+  start();
+  const std::string quietly = " " + server_.namespace_path() + " >/dev/null";
+  EXPECT_EQ(::system(("ls -l" + quietly + " && stat " + share() + quietly + " && df" + quietly).c_str()), 0);
+  EXPECT_EQ(::system(("find " + server_.namespace_path() + " -maxdepth 1 >/dev/null").c_str()), 0);
+  EXPECT_EQ(status().value("mounts", -1), 0);
+  EXPECT_EQ(mounts_at(share()), 0U);
+}
+
+TEST_F(Native, ProxyStaysWhereItIsAskedFor) {
+  start("access = \"proxy\"\nidle_timeout = \"300ms\"\n");
+  touch();
+  ASSERT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_EQ(server_.read_control("events").value_or("").find(" native "), std::string::npos);
+}
+
+TEST_F(Native, AutoStaysWithBerthWhereOnlyBerthKnowsWhoMayGoIn) {
+  start("allow_users = [\"root\", \"nobody\"]\nidle_timeout = \"300ms\"\n");
+  touch();
+  ASSERT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_EQ(server_.read_control("events").value_or("").find(" native "), std::string::npos);
+}
+
+TEST_F(Native, WhatWasOpenedBeforeGoesOnThroughBerth) {
+  start();
+  const UniqueFd file(::open(in("hello").c_str(), O_RDWR | O_CLOEXEC));
+  const UniqueFd directory(::open(in("d").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_TRUE(file && directory);
+  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  struct stat attributes {};
+  ASSERT_EQ(::fstat(file.get(), &attributes), 0);
+  EXPECT_NE(attributes.st_dev, device_of(in("hello")));
+  EXPECT_EQ(::pwrite(file.get(), "HELLO", 5, 0), 5);
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "HELLO") << "natively, what was written through berth";
+  ASSERT_TRUE(ok(server_.write_file("namespace/a/d/new", "natively")));
+  const UniqueFd seen(::openat(directory.get(), "new", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(seen) << "through berth, what was made natively: " << errno_name(errno);
+  char text[9]{};
+  EXPECT_EQ(::read(seen.get(), text, 8), 8);
+  EXPECT_STREQ(text, "natively");
+  EXPECT_FALSE(unmount()) << "its handles hold it";
+  EXPECT_EQ(server_.state("a"), "mounted");
+}
+
+TEST_F(Native, ExpiresWhenNobodyHasBeenInItForItsIdleTimeout) {
+  start("idle_timeout = \"100ms\"\n");
+  for (int i = 0; i < 5; ++i) {
+    go_native();
+    ASSERT_TRUE(server_.wait_for_state("a", "idle"));
+    EXPECT_EQ(mounts_at(share()), 0U);
+  }
+  EXPECT_EQ(status().value("mounts", 0), 5);
+}
+
+TEST_F(Native, WorkingDirectoryInItKeepsItUntilItIsLeft) {
+  start("idle_timeout = \"500ms\"\n");
+  go_native();
+  Companion companion([&] { return ::chdir(in("d").c_str()); },
+                      {[&] { return ::access("../hello", R_OK); }, [] { return ::chdir("/"); }});
+  ASSERT_TRUE(is_native());
+  EXPECT_EQ(device_of(share()), device_of(source_));
+  const auto looks = [&] { return server_.read_control("events").value_or(""); };
+  const std::string before = looks();
+  // Long enough for it to have gone many times over: unmounting it on request says why it does not.
+  EXPECT_FALSE(unmount());
+  EXPECT_EQ(companion.run(0), 0);
+  EXPECT_NE(status().value("busy", "").find("natively"), std::string::npos) << status();
+  EXPECT_EQ(looks(), before) << "it has stayed";
+  EXPECT_EQ(companion.run(1), 0);
+  EXPECT_TRUE(server_.wait_for_state("a", "idle"));
+}
+
+TEST_F(Native, IsUnmountedOnRequestAndUnderItsUsersOnlyByForce) {
+  start();
+  go_native();
+  ASSERT_TRUE(unmount());
+  EXPECT_EQ(server_.state("a"), "idle");
+  EXPECT_EQ(mounts_at(share()), 0U);
+  go_native();
+  const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  EXPECT_FALSE(unmount());
+  EXPECT_EQ(mounts_at(share()), 1U);
+  ASSERT_TRUE(ok(server_.write_control("shares/a/control", "force-unmount")));
+  EXPECT_EQ(server_.state("a"), "idle");
+  EXPECT_EQ(mounts_at(share()), 0U);
+  char byte = 0;
+  EXPECT_EQ(::pread(file.get(), &byte, 1, 0), 1) << "who is in it goes on";
+}
+
+TEST_F(Native, StopTakesItOffAlsoUnderItsUsers) {
+  start();
+  go_native();
+  const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  EXPECT_EQ(server_.stop(), Ending{});
+  char byte = 0;
+  EXPECT_EQ(::pread(file.get(), &byte, 1, 0), 1) << "who is in it goes on";
+}
+
+TEST_F(Native, MountKeepsTheAttributesOfTheShare) {
+  start("read_only = true\n");
+  go_native();
+  EXPECT_LT(::open(in("new").c_str(), O_CREAT | O_WRONLY, 0644), 0);
+  EXPECT_EQ(errno, EROFS);
+  struct statvfs statistics {};
+  ASSERT_EQ(::statvfs(share().c_str(), &statistics), 0);
+  constexpr unsigned long kWanted = ST_RDONLY | ST_NOSUID;
+  EXPECT_EQ(statistics.f_flag & kWanted, kWanted);
+  EXPECT_NE(statistics.f_flag & 4UL, 0U) << "nodev (ST_NODEV)";
+}
+
+TEST_F(Native, SharesBelowDirectories) {
+  ASSERT_TRUE(ok(server_.start("[share.\"home/alice\"]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+  ASSERT_EQ(server_.read_file("namespace/home/alice/hello").value_or(""), "hello");
+  ASSERT_TRUE(eventually([&] { return is_native("home/alice"); }));
+  EXPECT_EQ(mounts_at(server_.in_namespace("home/alice")), 1U);
+  EXPECT_EQ(server_.read_file("namespace/home/alice/hello").value_or(""), "hello");
+}
+
+TEST_F(Native, WhatIsMadeNativelyIsThereAtOnceWhenItGoesThroughBerthAgain) {
+  start();
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = "new" + std::to_string(i);
+    ASSERT_NE(::access(in(name).c_str(), F_OK), 0);  // berth's kernel has heard that it is not there
+    ASSERT_TRUE(eventually([&] { return is_native(); }));
+    ASSERT_TRUE(ok(server_.write_file("namespace/a/" + name, "x")));
+    ASSERT_TRUE(unmount());
+    ASSERT_EQ(::access(in(name).c_str(), F_OK), 0) << errno_name(errno);
+    ASSERT_TRUE(eventually([&] { return is_native(); }));
+    ASSERT_TRUE(unmount());
+  }
+}
+
+// The first access to an idle share is a call that walks there twice: its second walk must not find the share elsewhere.
+TEST_F(Native, FirstAccessByRenameIsNeverAcrossMounts) {
+  start();
+  server_.make_directory("source/e");
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(ok(server_.write_file("source/d/from", "x")));
+    ASSERT_EQ(::rename(in("d/from").c_str(), in("e/to").c_str()), 0) << errno_name(errno) << " in round " << i;
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+  }
+}
+
+TEST_F(Native, MountNamespaceThatSeesNoNewMountsGoesThroughBerth) {
+  start("idle_timeout = \"100ms\"\n");
+  Companion elsewhere(
+      [] {
+        if (::unshare(CLONE_NEWNS) != 0) return errno;
+        return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 ? 0 : errno;
+      },
+      {[&] { return server_.read_file("namespace/a/hello").value_or("") == "hello" ? 0 : 1; },
+       [&] { return server_.write_file("namespace/a/there", "there") ? 0 : errno; },
+       [&] { return device_of(in("hello")) == device_of(source_ + "/hello") ? 0 : 1; },
+       [&] { return ::rename(in("there").c_str(), in("d/there").c_str()) == 0 ? 0 : errno; }});
+  // By them first: it is native here, and they go on through berth.
+  EXPECT_EQ(elsewhere.run(0), 0);
+  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  EXPECT_EQ(elsewhere.run(0), 0);
+  EXPECT_EQ(elsewhere.run(1), 0);
+  EXPECT_EQ(elsewhere.run(2), 1) << "through berth";
+  EXPECT_EQ(server_.read_file("source/there").value_or(""), "there");
+  EXPECT_EQ(elsewhere.run(3), 0);
+  EXPECT_EQ(server_.read_file("namespace/a/d/there").value_or(""), "there");
+  EXPECT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_EQ(elsewhere.run(0), 0);
+}
+
+// A copy of the whole mount namespace, taken while the share is native, keeps its copy of the real mount.
+TEST_F(Native, PrivateCopyOfTheMountNamespaceDoesNotKeepItHere) {
+  start("idle_timeout = \"100ms\"\n");
+  go_native();
+  Companion elsewhere(
+      [&] { return ::chdir(share().c_str()) == 0 && ::unshare(CLONE_NEWNS) == 0 ? ::chdir("/") : errno; },
+      {[&] { return server_.read_file("namespace/a/hello").value_or("") == "hello" ? 0 : 1; }});
+  EXPECT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_EQ(elsewhere.run(0), 0) << "theirs is there still";
+  go_native();
+  EXPECT_EQ(elsewhere.run(0), 0);
+}
+
+// As a container with propagation sees it.
+TEST_F(Native, MountNamespaceThatFollowsSeesItComeAndGo) {
+  const std::string shared = server_.make_directory("namespace");
+  ASSERT_EQ(::mount("tmpfs", shared.c_str(), "tmpfs", 0, nullptr), 0);
+  ASSERT_EQ(::mount(nullptr, shared.c_str(), nullptr, MS_SHARED, nullptr), 0);
+  server_.make_directory("namespace/here");
+  {
+    BerthServer berth;
+    Companion elsewhere(
+        [] {
+          if (::unshare(CLONE_NEWNS) != 0) return errno;
+          return ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) == 0 ? 0 : errno;
+        },
+        {[&] { return device_of(shared + "/here/a/hello") == device_of(source_ + "/hello") ? 0 : 1; },
+         [&] { return ::chdir((shared + "/here/a/d").c_str()); }, [] { return ::chdir("/"); },
+         [&] { return static_cast<int>(mounts_at(shared + "/here/a")); }});
+    ASSERT_TRUE(
+        ok(berth.write_file("other.toml", "[berth]\nidle_timeout = \"50ms\"\nnamespace = \"" + shared +
+                                              "/here\"\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+    ASSERT_TRUE(ok(berth.start_program({"serve", "--config", berth.path("other.toml")})));
+    ASSERT_TRUE(eventually([&] { return elsewhere.run(0) == 0; })) << "native there as well";
+    ASSERT_TRUE(eventually([&] { return elsewhere.run(0) == 0 && elsewhere.run(1) == 0 && elsewhere.run(3) == 1; }));
+    const std::string control = shared + "/here/.berth/shares/a/";
+    EXPECT_NE(::system(("echo unmount 2>/dev/null >" + control + "control").c_str()), 0)
+        << "who is in the copy is in it";
+    EXPECT_EQ(elsewhere.run(2), 0);
+    EXPECT_TRUE(eventually([&] { return ::system(("grep -q idle " + control + "state").c_str()) == 0; }));
+    EXPECT_EQ(elsewhere.run(3), 0);
+    EXPECT_EQ(berth.stop(), Ending{});
+  }
+  ASSERT_EQ(::umount2(shared.c_str(), MNT_DETACH), 0);
+}
+
+TEST_F(Native, ShareStaysNativeOverTheDeathOfTheServer) {
+  start();
+  go_native();
+  const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  const pid_t server = server_.read_json("status.json").value("server_pid", 0);
+  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return is_native(); })) << "the next one knows";
+  EXPECT_NE(server_.read_json("status.json").value("server_pid", 0), server);
+  EXPECT_EQ(mounts_at(share()), 1U);
+  touch();
+  EXPECT_EQ(device_of(in("hello")), device_of(source_ + "/hello"));
+  EXPECT_FALSE(unmount()) << "and asks the kernel who is in it";
+  EXPECT_EQ(mounts_at(share()), 1U);
+}
+
+TEST_F(Native, DeathOfAllOfBerthLeavesWhoIsInItAloneAndTheNextStartTakesItOff) {
+  start();
+  go_native();
+  Companion inside([&] { return ::chdir(in("d").c_str()); },
+                   {[] {
+                      const int file = ::open("made", O_CREAT | O_EXCL | O_WRONLY, 0644);
+                      return file >= 0 && ::write(file, "made", 4) == 4 && ::close(file) == 0 ? 0 : errno;
+                    },
+                    [] { return ::unlink("made") == 0 ? 0 : errno; },
+                    [&] { return ::access(in("hello").c_str(), R_OK) == 0 ? 0 : errno; }});
+  const UniqueFd file(::open(in("hello").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  for (const pid_t pid : server_.processes()) ::kill(pid, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return ::access(server_.in_namespace(".berth/status").c_str(), R_OK) != 0; }));
+  EXPECT_EQ(inside.run(0), 0);
+  EXPECT_EQ(server_.read_file("source/d/made").value_or(""), "made");
+  EXPECT_EQ(::pwrite(file.get(), "HELLO", 5, 0), 5);
+  EXPECT_EQ(inside.run(2), 0) << "by its path as well";
+  ASSERT_TRUE(eventually([&] { return server_.processes().size() <= 1; }));
+
+  BerthServer next;
+  ASSERT_TRUE(ok(next.start_program({"serve", "--namespace", server_.namespace_path(), "--share", "a=" + source_})));
+  EXPECT_EQ(mounts_at(server_.namespace_path()), 1U);
+  EXPECT_EQ(mounts_at(share()), 0U) << "what was left is off";
+  EXPECT_EQ(inside.run(1), 0) << "and who is in it goes on";
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "HELLO");
+  inside.end();
+  EXPECT_EQ(next.stop(), Ending{});
+  EXPECT_EQ(server_.stop(0).signal, SIGKILL);
+}
+
+TEST_F(Native, AgentThatDiesIsStartedAgain) {
+  start();
+  go_native();
+  ASSERT_TRUE(unmount());
+  const auto agent = [&]() -> pid_t {
+    for (const pid_t pid : server_.processes()) {
+      std::string name(16, '\0');
+      const UniqueFd comm(::open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
+      const ssize_t size = comm ? ::read(comm.get(), name.data(), name.size()) : 0;
+      if (size > 0 && name.starts_with("berth-agent")) return pid;
+    }
+    return 0;
+  };
+  const pid_t before = agent();
+  ASSERT_NE(before, 0);
+  // One that dies young is taken to be unable to live.
+  ASSERT_TRUE(eventually([&] {
+    struct stat born {};
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    return ::stat(("/proc/" + std::to_string(before)).c_str(), &born) == 0 && now.tv_sec - born.st_mtim.tv_sec > 2;
+  }));
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return agent() != 0 && agent() != before; }));
+  go_native();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Native, ImageIsGivenBackWithItsLoopDevice) {
+  const std::string image = server_.path("image");
+  ASSERT_EQ(::system(("truncate -s 16M " + image + " && mkfs.ext4 -q " + image).c_str()), 0);
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"ext4\"\nidle_timeout = \"100ms\"\nsource = \"" + image + "\"\n")));
+  ASSERT_TRUE(ok(server_.write_file("namespace/a/hello", "hello")));
+  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  ASSERT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_TRUE(eventually([&] { return ::system(("losetup -j " + image + " | grep -q .").c_str()) != 0; }));
+  touch();
+}
+
+/// What went wrong in many threads, by the call and the error.
+class Faults {
+ public:
+  void note(const char* call, int error) {
+    const std::lock_guard lock(mutex_);
+    ++counts_[std::string(call) + ": " + errno_name(error)];
+  }
+  [[nodiscard]] std::map<std::string, int> counts() {
+    const std::lock_guard lock(mutex_);
+    return counts_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, int> counts_;
+};
+
+/// One round of what a program does with names: each call by a path of its own, from the root.
+void make_and_rename(const std::string& share, const std::string& id, Faults& faults) {
+  const auto check = [&](const char* call, int result) {
+    if (result < 0) faults.note(call, errno);
+    return result;
+  };
+  const std::string directory = share + "/" + id;
+  check("mkdir", ::mkdir(directory.c_str(), 0755));
+  const int file = check("create", ::open((directory + "/file").c_str(), O_CREAT | O_EXCL | O_WRONLY, 0644));
+  if (file >= 0) {
+    check("write", static_cast<int>(::write(file, "x", 1)));
+    ::close(file);
+  }
+  check("rename", ::rename((directory + "/file").c_str(), (share + "/" + id + ".moved").c_str()));
+  check("link", ::link((share + "/" + id + ".moved").c_str(), (directory + "/again").c_str()));
+  check("unlink", ::unlink((share + "/" + id + ".moved").c_str()));
+  check("unlink", ::unlink((directory + "/again").c_str()));
+  check("rmdir", ::rmdir(directory.c_str()));
+}
+
+// The share comes and goes as fast as it can, from one door to the other and down to idle, and nobody notices.
+TEST_F(Native, TenThousandRacingCallsMeetNoError) {
+  start("idle_timeout = \"1ms\"\naccess = \"native\"\n");
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 400;  // of eight calls each
+  Faults faults;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < kRounds; ++round) {
+        make_and_rename(share(), std::to_string(i) + "-" + std::to_string(round), faults);
+        // All pause together now and then, or it would be in use for good.
+        if (round % 4 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(round % 64));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(faults.counts(), (std::map<std::string, int>{}));
+  EXPECT_GT(times(" native"), 20U) << "it has gone to and fro meanwhile";
+  EXPECT_GT(times(" unmounted"), 20U);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+}  // namespace
+}  // namespace berth::test
