@@ -444,6 +444,18 @@ void NodeTable::keep_descriptor(NodeId node, SharedFd descriptor, std::uint32_t 
   former = part.keep_descriptor(Part::place_of(node), std::move(descriptor), mount_generation);
 }
 
+void NodeTable::keep_descriptor(const RealFile& file, mode_t type, SharedFd descriptor,
+                                std::uint32_t mount_generation) {
+  NodeId known = 0;
+  {
+    Part& part = part_of(file);
+    MutexLock lock(part.mutex);
+    const std::uint32_t place = part.find(file, hash(file), type, false);
+    if (place != kNone) known = part.id(place);
+  }
+  if (known != 0) keep_descriptor(known, std::move(descriptor), mount_generation);
+}
+
 void NodeTable::drop_descriptors(ShareIndex share) { drop(share); }
 void NodeTable::drop_all_descriptors() { drop(std::nullopt); }
 

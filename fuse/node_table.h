@@ -101,6 +101,8 @@ class NodeTable {
 
   /// Caches a descriptor of `node`, opened in the share's mount of that generation.
   void keep_descriptor(NodeId node, SharedFd descriptor, std::uint32_t mount_generation);
+  /// The same for the node of `file`, if it has one.
+  void keep_descriptor(const RealFile& file, mode_t type, SharedFd descriptor, std::uint32_t mount_generation);
   /// Closes the cached descriptors in `share`, but for those in use, which are closed when they are not used any more.
   void drop_descriptors(ShareIndex share);
   /// The same of all shares: when the process runs out of descriptors.

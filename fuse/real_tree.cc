@@ -57,10 +57,10 @@ Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* 
                .entry_valid = visit.share.attributes_valid()};
 }
 
-Result<struct statx> RealTree::attributes(const Visit& visit, NodeId node) {
+Result<struct stat> RealTree::attributes(const Visit& visit, NodeId node) {
   const struct statx x = TRY(finder_.stat(visit, node));
   if (NodeTable::is_root(node)) visit.share.remember_root(x);
-  return x;
+  return visit.share.attributes_of(x);
 }
 
 Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, const struct stat& attributes, int to_set,
@@ -156,7 +156,19 @@ Result<> RealTree::remove(const Visit& visit, NodeId parent, const char* name, i
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  return check(::unlinkat(directory.fd, name, flags));
+  if ((flags & AT_REMOVEDIR) == 0) return check(::unlinkat(directory.fd, name, flags));
+  Result<UniqueFd> removed = sys::open_beneath(directory.fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  TRY_VOID(check(::unlinkat(directory.fd, name, flags)));
+  if (removed) remember_removed(visit, *std::move(removed));
+  return {};
+}
+
+/// Who works in a directory that is removed goes on seeing it, empty, though it has no name any more.
+void RealTree::remember_removed(const Visit& visit, UniqueFd directory) {
+  const Result<struct statx> x = sys::stat_at(directory.get(), "", STATX_TYPE | STATX_INO);
+  if (!x || visit.share.share().gate().closed()) return;
+  nodes_.keep_descriptor(visit.share.file_of(*x), x->stx_mode, std::make_shared<const UniqueFd>(std::move(directory)),
+                         visit.mount_generation);
 }
 
 Result<> RealTree::rename(const Visit& visit, NodeId parent, const char* name, NodeId new_parent, const char* new_name,

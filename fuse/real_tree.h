@@ -33,7 +33,7 @@ class RealTree {
 
   /// A negative entry when there is no such name.
   Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
-  Result<struct statx> attributes(const Visit& visit, NodeId node);
+  Result<struct stat> attributes(const Visit& visit, NodeId node);
   /// `to_set`: FUSE_SET_ATTR_*. `handle`: null unless the change is asked of an open file.
   Result<struct stat> set_attributes(const Visit& visit, NodeId node, const struct stat& attributes, int to_set,
                                      const Handle* handle);
@@ -66,8 +66,6 @@ class RealTree {
     Opened opened;
   };
   Result<Created> create(const Visit& visit, NodeId parent, const char* name, mode_t mode, int flags);
-  /// O_TMPFILE. The node is reached by its handles alone until it is given a name.
-  Result<Created> create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags);
   /// Closes a handle; false when there is none of that number and node.
   bool close(std::uint64_t handle, NodeId node);
 
@@ -80,6 +78,7 @@ class RealTree {
   Result<Entry> remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x, bool fresh);
   Result<Entry> remember_new(const Visit& visit, NodeId parent, const char* name, int directory, mode_t type);
   void follow_rename(const Visit& visit, NodeId parent, int directory, const char* name);
+  void remember_removed(const Visit& visit, UniqueFd directory);
   Result<UniqueFd> create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
                                bool& fresh);
   Result<OpenedFile> open_to_execute(const Visit& visit, NodeId node);

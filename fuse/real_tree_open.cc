@@ -118,19 +118,6 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
   return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
 }
 
-Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags) {
-  const Reached directory = TRY(finder_.directory(visit, parent));
-  TRY_VOID(visit.act());
-  UniqueFd file = TRY([&] {
-    const sys::WithUmask masked(visit.umask);
-    return sys::open_beneath(directory.fd, ".", (flags & (kKeptFlags | O_EXCL)) | O_TMPFILE, mode);
-  }());
-  const struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
-  // A name that leads to the directory, and so never to the file.
-  const Entry entry = TRY(remember(visit, parent, ".", x, true));
-  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
-}
-
 /// `fresh` answers whether it was made here. One call at a time the name is taken or free; the kernel asks only when it
 /// believes that it is free, so that is tried first.
 Result<UniqueFd> RealTree::create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,

@@ -1,6 +1,7 @@
 #include <sys/xattr.h>
 
 #include <cerrno>
+#include <string_view>
 
 #include "fuse/operations.h"
 #include "fuse/real_tree.h"
@@ -45,8 +46,15 @@ Result<> RealTree::set_xattr(const Visit& visit, NodeId node, const char* name, 
 
 Result<> RealTree::remove_xattr(const Visit& visit, NodeId node, const char* name) {
   const Reached at = TRY(finder_.pin(visit, node));
+  const auto remove = [&] { return to_result(::removexattr(sys::proc_path(at.fd).c_str(), name)); };
+  // The caller's kernel refuses this one to everybody without CAP_SETFCAP, but takes it away itself, in the name of
+  // whoever truncates or chowns a file that has it.
+  if (std::string_view(name) == "security.capability") {
+    const sys::AsDaemon as_daemon;
+    return remove();
+  }
   TRY_VOID(visit.act());
-  return to_result(::removexattr(sys::proc_path(at.fd).c_str(), name));
+  return remove();
 }
 
 }  // namespace berth::fuse
