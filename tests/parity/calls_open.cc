@@ -74,8 +74,10 @@ std::string perform_dup(Hand& hand, const Operation& op) {
 }
 
 std::string perform_flags(Hand& hand, const Operation& op) {
-  if (op.n[0] >= 0) return result(::fcntl(hand.fd(op.slot), F_SETFL, op.n[0] | O_NONBLOCK));
-  return result(::fcntl(hand.fd(op.slot), F_GETFL));
+  const int now = ::fcntl(hand.fd(op.slot), F_GETFL);
+  if (now < 0 || op.n[0] < 0) return result(now);
+  // Linux opens the file that is passed through with the flags of the first moment, and goes on appending.
+  return result(::fcntl(hand.fd(op.slot), F_SETFL, op.n[0] | O_NONBLOCK | (now & O_APPEND)));
 }
 
 void invent_flags(Random& random, Operation& op) { op.n[0] = random.of({-1, -1, 0, O_APPEND, O_NOATIME}); }

@@ -55,9 +55,31 @@ std::string attributes_of(const std::string& path) {
   return text;
 }
 
+bool same(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
+
+std::string target_of(int directory, const char* name) {
+  std::array<char, 5000> target;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by readlinkat
+  const ssize_t size = ::readlinkat(directory, name, target.data(), target.size());
+  return size < 0 ? result(size) : digest({target.data(), static_cast<std::size_t>(size)});
+}
+
+/// What is looked at besides stat(2).
+struct With {
+  bool data;
+  const Tree* known;
+};
+
+bool is_known(const Tree* known, const std::string& path, const Seen& seen) {
+  if (known == nullptr) return false;
+  const auto found = known->find(path);
+  if (found == known->end()) return false;
+  const struct stat &before = found->second.status, &now = seen.status;
+  return before.st_ino == now.st_ino && same(before.st_ctim, now.st_ctim);
+}
+
 /// Looks at `name` in `directory`, and at what is below it.
 void look_at(Tree& tree, int directory, const std::string& name, const std::string& path, const std::string& absolute,
-             bool with_data) {
+             const With& with) {
   Seen seen;
   if (::fstatat(directory, name.c_str(), &seen.status, AT_SYMLINK_NOFOLLOW) != 0) {
     seen.data = "stat: " + result(-1);
@@ -65,12 +87,8 @@ void look_at(Tree& tree, int directory, const std::string& name, const std::stri
     return;
   }
   const mode_t type = seen.status.st_mode & S_IFMT;
-  if (type == S_IFLNK) {
-    std::array<char, 5000> target{};
-    const ssize_t size = ::readlinkat(directory, name.c_str(), target.data(), target.size());
-    seen.target = size < 0 ? result(size) : digest({target.data(), static_cast<std::size_t>(size)});
-  }
-  if (with_data) {
+  if (with.data && !is_known(with.known, path, seen)) {
+    if (type == S_IFLNK) seen.target = target_of(directory, name.c_str());
     if (options().without.find("listxattr") == std::string::npos) seen.attributes = attributes_of(absolute);
     if (type == S_IFREG) seen.data = data_of(directory, name.c_str());
   }
@@ -85,7 +103,7 @@ void look_at(Tree& tree, int directory, const std::string& name, const std::stri
   while (const dirent* const entry = ::readdir(stream)) {
     const std::string below = entry->d_name;
     if (below == "." || below == "..") continue;
-    look_at(tree, ::dirfd(stream), below, path == "." ? below : path + "/" + below, absolute + "/" + below, with_data);
+    look_at(tree, ::dirfd(stream), below, path == "." ? below : path + "/" + below, absolute + "/" + below, with);
   }
   ::closedir(stream);
 }
@@ -95,8 +113,6 @@ struct Time {
   timespec stat::*member;
 };
 constexpr std::array<Time, 3> kTimes{{{"atime", &stat::st_atim}, {"mtime", &stat::st_mtim}, {"ctime", &stat::st_ctim}}};
-
-bool same(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
 
 std::string shown(const timespec& time) { return std::to_string(time.tv_sec) + "." + std::to_string(time.tv_nsec); }
 
@@ -157,10 +173,10 @@ void differ(std::string& text, const char* what, const T& native, const T& share
 
 }  // namespace
 
-Tree look(const std::string& root, bool with_data) {
+Tree look(const std::string& root, bool with_data, const Tree* known) {
   Tree tree;
   const UniqueFd at(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  look_at(tree, at.get(), ".", ".", root, with_data);
+  look_at(tree, at.get(), ".", ".", root, {with_data, known});
   return tree;
 }
 

@@ -27,9 +27,9 @@ struct Tolerance {
   bool blocks = false;  ///< st_blocks differs by itself (allocation that is put off)
 };
 
-/// Looks at everything below `root`, as root, without changing times of access. `with_data`: reads files and extended
-/// attributes too.
-Tree look(const std::string& root, bool with_data);
+/// Looks at everything below `root`, as root, without changing times of access. `with_data`: reads files, links and
+/// extended attributes too, but for those that are as they are in `known`.
+Tree look(const std::string& root, bool with_data, const Tree* known = nullptr);
 
 /// Differences between two sides, a line each; none when they are alike.
 ///

@@ -78,21 +78,28 @@ std::string Operation::describe() const {
 const std::vector<const Call*>& all_calls() {
   static const std::vector<const Call*> calls = [] {
     std::vector<const Call*> all;
-    const std::vector<std::string_view> without = split(options().without, ',');
     for (const auto& group : {open_calls(), data_calls(), name_calls(), attribute_calls(), xattr_calls(), lock_calls(),
                               directory_calls()}) {
-      for (const Call& call : group) {
-        if (std::find(without.begin(), without.end(), call.name) == without.end()) all.push_back(&call);
-      }
+      for (const Call& call : group) all.push_back(&call);
     }
+    const std::vector<std::string_view> without = split(options().without, ',');
+    std::erase_if(
+        all, [&](const Call* call) { return std::find(without.begin(), without.end(), call->name) != without.end(); });
     return all;
   }();
   return calls;
 }
 
+bool is_known(std::string_view name) {
+  return std::any_of(all_calls().begin(), all_calls().end(), [&](const Call* call) { return call->name == name; });
+}
+
 const Call& call_named(std::string_view name) {
-  for (const Call* call : all_calls()) {
-    if (call->name == name) return *call;
+  for (const auto& group :
+       {open_calls(), data_calls(), name_calls(), attribute_calls(), xattr_calls(), lock_calls(), directory_calls()}) {
+    for (const Call& call : group) {
+      if (call.name == name) return call;
+    }
   }
   std::fprintf(stderr, "no call '%s'\n", std::string(name).c_str());
   std::abort();

@@ -69,9 +69,10 @@ std::span<const Call> xattr_calls();
 std::span<const Call> lock_calls();
 std::span<const Call> directory_calls();
 
-/// Every call there is.
+/// Every call there is, but for those that main() was told to leave out.
 const std::vector<const Call*>& all_calls();
-/// By name; ends the program when there is none.
+[[nodiscard]] bool is_known(std::string_view name);
+/// By name, whether it is left out or not; ends the program when there is none.
 const Call& call_named(std::string_view name);
 
 /// A random sequence, made from `seed` alone.

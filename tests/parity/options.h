@@ -12,6 +12,7 @@ struct Options {
   int steps = 60;            ///< --steps=N: operations in a sequence
   std::string without;       ///< --without=CALL,CALL...: what is never called
   bool atime = true;         ///< --no-atime: times of access are not compared
+  bool thorough = false;     ///< --thorough: every case of the tables
   bool minimise = true;      ///< --whole: show a failing sequence as it was invented
 };
 /// What main() was told.

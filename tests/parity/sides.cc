@@ -78,7 +78,7 @@ std::string Sides::prepare(const std::string& type) {
 
 Sides::~Sides() {
   if (server_.pid() > 0) server_.stop();
-  if (native_ == server_.path("read-only")) ::umount2(native_.c_str(), 0);
+  if (read_only()) ::umount2(native_.c_str(), 0);
   if (!native_.empty() && ::umount2(mount_.c_str(), 0) != 0) {
     ADD_FAILURE() << "the file system is still in use: " << errno_name(errno);
     ::umount2(mount_.c_str(), MNT_DETACH);

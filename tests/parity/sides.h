@@ -50,6 +50,7 @@ class Sides {
   };
   [[nodiscard]] Stage make_stage(mode_t mode);
   [[nodiscard]] static std::string remove(const Stage& stage);
+  [[nodiscard]] bool read_only() const { return native_ == server_.path("read-only"); }
   [[nodiscard]] Tolerance tolerance() const { return {.blocks = type_ == "xfs" || type_ == "btrfs"}; }
   [[nodiscard]] std::string prepare(const std::string& type);
   [[nodiscard]] std::string attempt(const Run& run, const Stage& stage, std::size_t& reached);

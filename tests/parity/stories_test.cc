@@ -1,0 +1,199 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "tests/parity/furniture.h"
+#include "tests/parity/options.h"
+#include "tests/parity/sides.h"
+
+// What takes several calls to see: set-id bits that a write takes away, files that are open and removed, directories that
+// somebody works in and another removes. On the furniture of furnish().
+namespace berth::test {
+namespace {
+
+using Case = Sides::Case;
+
+constexpr int kRoot = 0, kOwner = 1, kStranger = 2, kOwnerAgain = 3;
+
+/// How a file is changed through a descriptor that is open for writing in slot 1.
+struct Change {
+  const char* call;
+  Given given;
+};
+const std::vector<Change>& changes() {
+  static const std::vector<Change> all{
+      {"write", {.n = {0, 10, 1}, .slot = 1}},
+      {"write", {.n = {0, 0, 1}, .slot = 1}},
+      {"pwrite", {.n = {6000, 100, 1}, .slot = 1}},
+      {"writev", {.n = {0, 100, 1}, .slot = 1}},
+      {"ftruncate", {.n = {10}, .slot = 1}},
+      {"ftruncate", {.n = {5000}, .slot = 1}},
+      {"ftruncate", {.n = {9000}, .slot = 1}},
+      {"fallocate", {.n = {0, 9000, 0}, .slot = 1}},
+      {"fallocate", {.n = {0, 4096, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE}, .slot = 1}},
+      {"map", {.n = {0, 10, 1, 1}, .slot = 1}},
+      {"copy", {.n = {0, 0, 100}, .slot = 1, .other_slot = 1}},
+      {"fchown", {.n = {-1, -1}, .slot = 1}},
+      {"fchmod", {.n = {06711}, .slot = 1}},
+      {"futimes", {.n = {-1, -1, -9}, .slot = 1}},
+      {"setxattr", {.other = "security.capability", .slot = 1}},
+  };
+  return all;
+}
+
+/// Set-id bits and capabilities, when others and when owners write.
+std::vector<Case> set_id_stories() {
+  std::vector<Case> stories;
+  for (const int user : {kRoot, kOwner, kStranger}) {
+    for (const char* file : {"suid", "sgid-only", "mandatory"}) {
+      for (const Change& change : changes()) {
+        if (!is_known(change.call)) continue;
+        Case story{operation("open", {.path = file, .n = {O_RDWR}, .slot = 1}, user),
+                   operation(change.call, change.given, user), operation("fstat", {.slot = 1}, user),
+                   operation(change.call, change.given, user), operation("stat", {.path = file}, user)};
+        stories.push_back(story);
+        // Of a stranger's chown(2) of nobody, which is refused for the set-id bits, Linux takes the capability all the same.
+        if (!is_known("setxattr") || (user == kStranger && std::string_view(change.call) == "fchown")) continue;
+        story.insert(story.begin(), operation("setxattr", {.path = file, .other = "security.capability"}));
+        story.push_back(operation("getxattr", {.path = file, .other = "security.capability"}));
+        stories.push_back(std::move(story));
+      }
+      for (const long length : {0L, 5000L, 7000L}) {
+        stories.push_back({operation("truncate", {.path = file, .n = {length}}, user)});
+      }
+    }
+  }
+  return stories;
+}
+
+/// Files and directories that have lost their names.
+std::vector<Case> removed_stories() {
+  const auto open = [](const char* path, long flags) {
+    return operation("open", {.path = path, .n = {flags, 0644}, .slot = 1}, kOwner);
+  };
+  const auto as_owner = [](const char* call, const Given& given) { return operation(call, given, kOwner); };
+  const Case use{as_owner("fstat", {.slot = 1}),
+                 as_owner("pwrite", {.n = {100, 5000, 3}, .slot = 1}),
+                 as_owner("pread", {.n = {0, 8192}, .slot = 1}),
+                 as_owner("ftruncate", {.n = {50}, .slot = 1}),
+                 as_owner("fchmod", {.n = {0600}, .slot = 1}),
+                 as_owner("fchown", {.n = {-1, 2001}, .slot = 1}),
+                 as_owner("futimes", {.n = {5, 6}, .slot = 1}),
+                 as_owner("sync", {.slot = 1}),
+                 as_owner("map", {.n = {0, 20, 3, 1}, .slot = 1}),
+                 as_owner("seek", {.n = {0, SEEK_END}, .slot = 1}),
+                 as_owner("statfs", {.slot = 1}),
+                 as_owner("flags", {.n = {-1}, .slot = 1}),
+                 as_owner("list_open", {.n = {1}, .slot = 1}),
+                 as_owner("open", {.path = "@1/x", .n = {O_CREAT | O_WRONLY, 0644}, .slot = 2}),
+                 as_owner("mkdir", {.path = "@1/y", .n = {0755}}),
+                 as_owner("stat", {.path = "@1/..", .n = {0}}),
+                 as_owner("fstat", {.slot = 1}),
+                 as_owner("close", {.slot = 1}),
+                 as_owner("stat", {.path = "."})};
+  std::vector<Case> stories;
+  const auto add = [&](const Operation& opened, const std::vector<Operation>& then) {
+    Case story{opened};
+    story.insert(story.end(), then.begin(), then.end());
+    story.insert(story.end(), use.begin(), use.end());
+    stories.push_back(std::move(story));
+  };
+  add(open("file", O_RDWR), {operation("unlink", {.path = "hard"}), operation("unlink", {.path = "file"})});
+  add(open("file", O_RDWR), {operation("unlink", {.path = "file"})});
+  add(open("file", O_RDWR), {operation("rename", {.path = "file", .other = "dir/moved"})});
+  add(open("file", O_RDWR), {operation("rename", {.path = "suid", .other = "file"})});
+  add(open("file", O_RDWR), {operation("rename", {.path = "suid", .other = "file", .n = {RENAME_EXCHANGE}})});
+  add(open("dir", O_RDONLY), {operation("rename", {.path = "dir", .other = "empty"})});
+  add(open("dir/deep", O_RDONLY), {operation("rename", {.path = "dir", .other = "elsewhere"})});
+  add(open("empty", O_RDONLY), {operation("rmdir", {.path = "empty", .n = {AT_REMOVEDIR}})});
+  add(open("new", O_CREAT | O_RDWR), {operation("unlink", {.path = "new"}), operation("mkdir", {.path = "new"})});
+  add(open("suid", O_RDWR | O_APPEND), {operation("unlink", {.path = "suid"})});
+  if (is_known("tmpfile")) {
+    add(operation("tmpfile", {.path = "dir", .n = {O_RDWR, 0640}, .slot = 1}, kOwner), {});
+    add(operation("tmpfile", {.path = "dir", .n = {O_RDWR, 0640}, .slot = 1}, kOwner),
+        {operation("link_fd", {.path = "dir/named", .slot = 1}, kOwner)});
+    add(operation("tmpfile", {.path = "dir", .n = {O_RDWR | O_EXCL, 0640}, .slot = 1}, kOwner),
+        {operation("link_fd", {.path = "dir/named", .slot = 1}, kOwner)});
+  }
+  return stories;
+}
+
+/// A working directory that is renamed, removed or closed to who works in it.
+std::vector<Case> working_directory_stories() {
+  const auto at_work = [](std::vector<Operation> happens) {
+    Case story{operation("chdir", {.path = "empty"}, kOwner)};
+    story.insert(story.end(), happens.begin(), happens.end());
+    for (const Operation& operation :
+         {operation("open", {.path = "~new", .n = {O_CREAT | O_RDWR, 0644}, .slot = 3}, kOwner),
+          operation("mkdir", {.path = "~below", .n = {0755}}, kOwner), operation("list", {.path = "~."}, kOwner),
+          operation("stat", {.path = "~.."}, kOwner), operation("symlink", {.path = "~l", .other = "new"}, kOwner),
+          operation("rename", {.path = "~new", .other = "~other"}, kOwner), operation("stat", {.path = "~."}, kOwner),
+          operation("chmod", {.path = "~.", .n = {0700}}, kOwner), operation("chdir", {.path = "~.."}, kOwner)}) {
+      story.push_back(operation);
+    }
+    return story;
+  };
+  return {at_work({}),
+          at_work({operation("rmdir", {.path = "empty", .n = {AT_REMOVEDIR}})}),
+          at_work({operation("rename", {.path = "empty", .other = "dir/moved"})}),
+          at_work({operation("rename", {.path = "empty", .other = "closed/moved"})}),
+          at_work({operation("chmod", {.path = "empty", .n = {0}})}),
+          at_work({operation("chown", {.path = "empty", .n = {0, 0}})}),
+          at_work({operation("rmdir", {.path = "empty", .n = {AT_REMOVEDIR}}), operation("mkdir", {.path = "empty"})})};
+}
+
+/// Permissions that change while a file is open, and who runs what another writes.
+std::vector<Case> two_process_stories() {
+  const auto open = [](const char* path, long flags, int user) {
+    return operation("open", {.path = path, .n = {flags, 0644}, .slot = 1}, user);
+  };
+  return {
+      {open("file", O_RDWR, kOwner), operation("chmod", {.path = "file", .n = {0}}),
+       operation("write", {.n = {0, 10, 1}, .slot = 1}, kOwner), operation("read", {.n = {0, 10}, .slot = 1}, kOwner),
+       operation("reopen", {.slot = 1, .other_slot = 2}, kOwner), open("file", O_RDONLY, kOwnerAgain)},
+      {open("file", O_RDWR, kOwner), operation("chown", {.path = "file", .n = {0, 0}}),
+       operation("ftruncate", {.n = {7}, .slot = 1}, kOwner), operation("fchmod", {.n = {0777}, .slot = 1}, kOwner),
+       operation("futimes", {.n = {5, 6}, .slot = 1}, kOwner),
+       operation("futimes", {.n = {-1, -1, -9}, .slot = 1}, kOwner)},
+      {operation("chmod", {.path = "program", .n = {0777}}), open("program", O_RDWR, kOwner),
+       operation("execute", {.path = "program"}, kStranger), operation("close", {.slot = 1}, kOwner)},
+      {open("file", O_WRONLY | O_APPEND, kOwner), open("file", O_WRONLY | O_APPEND, kOwnerAgain),
+       operation("write", {.n = {0, 10, 1}, .slot = 1}, kOwner),
+       operation("write", {.n = {0, 20, 2}, .slot = 1}, kOwnerAgain),
+       operation("write", {.n = {0, 30, 3}, .slot = 1}, kOwner), operation("flags", {.n = {0}, .slot = 1}, kOwner),
+       operation("pwrite", {.n = {0, 5, 3}, .slot = 1}, kOwner),
+       operation("write", {.n = {0, 5, 4}, .slot = 1}, kOwner)},
+      {operation("chattr", {.path = "file", .n = {FS_APPEND_FL}}), open("file", O_WRONLY, kOwner),
+       open("file", O_WRONLY | O_APPEND, kOwner), operation("write", {.n = {0, 10, 1}, .slot = 1}, kOwner),
+       operation("ftruncate", {.n = {0}, .slot = 1}, kOwner), operation("flags", {.n = {0}, .slot = 1}, kOwner)},
+  };
+}
+
+class Stories : public testing::TestWithParam<const char*> {
+ protected:
+  void expect_alike(std::vector<Case> cases) {
+    Sides sides(GetParam());
+    if (!sides.why_not().empty()) GTEST_SKIP() << sides.why_not();
+    std::erase_if(cases, [](const Case& one) {
+      return std::any_of(one.begin(), one.end(), [](const Operation& op) { return !is_known(op.call->name); });
+    });
+    for (const std::string& text : sides.run_each(cases, &furnish_sparsely, 20)) ADD_FAILURE() << text;
+  }
+};
+
+TEST_P(Stories, OfSetIdBitsThatAreTakenAway) { expect_alike(set_id_stories()); }
+TEST_P(Stories, OfFilesWithoutName) { expect_alike(removed_stories()); }
+TEST_P(Stories, OfWorkingDirectories) { expect_alike(working_directory_stories()); }
+TEST_P(Stories, OfTwoProcesses) { expect_alike(two_process_stories()); }
+
+INSTANTIATE_TEST_SUITE_P(On, Stories, testing::Values("ext4", "xfs", "btrfs", "tmpfs"),
+                         [](const auto& tried) { return std::string(tried.param); });
+
+}  // namespace
+}  // namespace berth::test
