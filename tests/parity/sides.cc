@@ -11,6 +11,7 @@
 
 #include "src/sys/process.h"
 #include "tests/parity/actors.h"
+#include "tests/parity/options.h"
 
 namespace berth::test {
 namespace {
@@ -62,8 +63,9 @@ Sides::Sides(std::string type, bool read_only) : type_(std::move(type)) {
     why_not_ = tool_failed({"mount", "--bind", mount_ + "/native", native_});
     if (why_not_.empty()) why_not_ = tool_failed({"mount", "-o", "remount,bind,ro", native_});
   }
-  EXPECT_TRUE(ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + mount_ +
-                               "/share\"\nidle_timeout = \"1h\"\n" + (read_only ? "read_only = true\n" : ""))));
+  EXPECT_TRUE(
+      ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + mount_ + "/share\"\naccess = \"" + options().access +
+                       "\"\nidle_timeout = \"1h\"\n" + (read_only ? "read_only = true\n" : ""))));
 }
 
 /// Mounts it; "" or why that cannot be.
