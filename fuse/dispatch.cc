@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fuse/last_wall.h"
+#include "fuse/requests.h"
 #include "fuse/session.h"
 
 namespace berth::fuse {
@@ -33,12 +34,18 @@ void forget_one(const Router& router, NodeId node, std::uint64_t count) noexcept
 }
 
 void forget(fuse_req_t request, fuse_ino_t node, std::uint64_t count) {
-  forget_one(router_of(request), node, count);
+  if (CurrentRequest::first_forget() == 0) {
+    CurrentRequest::note_forget(0);
+    forget_one(router_of(request), node, count);
+  }
   fuse_reply_none(request);
 }
 
 void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* forgets) {
-  for (const fuse_forget_data& one : std::span(forgets, count)) forget_one(router_of(request), one.ino, one.nlookup);
+  for (std::size_t i = CurrentRequest::first_forget(); i < count; ++i) {
+    CurrentRequest::note_forget(static_cast<std::uint32_t>(i));
+    forget_one(router_of(request), forgets[i].ino, forgets[i].nlookup);
+  }
   fuse_reply_none(request);
 }
 

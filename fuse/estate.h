@@ -1,23 +1,142 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace berth::fuse {
 
+// What the FUSE layer keeps for the server that succeeds this one, in memory that outlives it: flat records, numbers and
+// no pointers. Zero is "nothing" everywhere. What makes a record valid is stored last, so that a crash at any instruction
+// leaves the old or the new. Everything that can be found out from these is not here. Sparse: what was never used takes no
+// memory.
+
 /// The kernel's first request: it is sent once in the life of a connection, and each further session is brought up by it.
 struct SessionRecord {
   static constexpr std::size_t kMaxInit = 1024;
 
-  std::atomic<std::uint32_t> init_size{0};  ///< 0: not sent yet. Stored last.
-  char init[kMaxInit]{};                    ///< as it was read
+  std::atomic<std::uint32_t> init_size;  ///< 0: not sent yet. Stored last.
+  char init[kMaxInit];                   ///< as it was read
 };
 
-/// What the FUSE layer keeps for the server that succeeds this one, in memory that outlives it. Flat: numbers, no pointers.
-/// All zero is the state before the first request. Sparse: what is not used takes no memory.
+/// One node of NodeTable.
+struct NodeRecord {
+  enum State : std::uint8_t { kFree, kInUse, kReplaced };
+
+  /// Look-ups that the kernel counts, and which request changed that last (RequestRecord::tag()).
+  std::atomic<std::uint64_t> lookups;
+  std::uint64_t inode;
+  std::uint32_t share;
+  std::uint32_t device;
+  std::uint32_t generation;  ///< of the id
+  std::atomic<std::uint32_t> seen_in;
+  std::atomic<std::uint32_t> place;   ///< a PlaceRecord
+  std::atomic<std::int32_t> backing;  ///< of all handles of the node, while there are any
+  std::uint16_t type;
+  std::atomic<std::uint8_t> state;  ///< stored last
+
+  static constexpr unsigned kCountBits = 40;
+  static constexpr std::uint64_t kCountMask = (std::uint64_t{1} << kCountBits) - 1;
+  [[nodiscard]] std::uint64_t count() const noexcept { return lookups.load(std::memory_order_relaxed) & kCountMask; }
+};
+
+/// Where a node is: a name in a parent. Written once, then pointed to.
+struct PlaceRecord {
+  std::uint64_t parent;
+  std::uint16_t length;  ///< of the name, which follows at once and ends with a zero
+
+  static constexpr std::size_t kHeader = 10;
+  [[nodiscard]] char* name() noexcept { return reinterpret_cast<char*>(this) + kHeader; }
+  [[nodiscard]] const char* name() const noexcept { return reinterpret_cast<const char*>(this) + kHeader; }
+};
+
+/// One open file or directory, under the number of its descriptor.
+struct HandleRecord {
+  enum Kind : std::uint32_t { kFile, kDirectory };
+
+  std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
+  std::uint64_t owner;              ///< of a lock
+  std::uint32_t sequence;           ///< tells it from who had the number before
+  std::uint32_t share;
+  std::uint32_t device;
+  std::uint32_t mount_generation;
+  std::int32_t flags;
+  std::int32_t pid;
+  std::uint32_t uid;
+  std::uint32_t kind;
+};
+
+/// What a request was about to do that must not be done twice, noted right before it is done.
+struct IntentRecord {
+  enum Kind : std::uint32_t {
+    kNone,
+    kMake,    ///< the name was free
+    kRemove,  ///< the name was `inode`'s
+    kMove,    ///< the old name was `inode`'s
+    kAppend,  ///< the file was `size` bytes long
+  };
+  std::atomic<std::uint32_t> kind;  ///< stored last
+  std::uint32_t device;
+  std::uint64_t inode;
+  std::uint64_t size;
+};
+
+/// What one thread is doing for the kernel.
+struct RequestRecord {
+  static constexpr std::size_t kMaxCounted = 8192;
+  static constexpr std::size_t kMessageSize = (std::size_t{1} << 20) + 4096;
+
+  std::atomic<std::uint64_t> unique;  ///< of the request that is not answered yet; 0: none
+  std::uint32_t place;                ///< of this record among all
+  /// How many look-ups it has counted (or FORGETs it has done), and a number for each change: one store for both.
+  std::atomic<std::uint64_t> change;
+  std::atomic<std::uint64_t> handle;  ///< 1 + what it has put into HandleTable; 0: nothing
+  IntentRecord intent;
+  std::atomic<std::uint64_t> counted[kMaxCounted];  ///< the nodes of which it has counted a look-up, in order
+  alignas(4096) char message[kMessageSize];         ///< as it was read; its length 0: none
+};
+
+struct NodeArea {
+  static constexpr unsigned kPartBits = 5;
+  static constexpr std::size_t kParts = std::size_t{1} << kPartBits;
+  static constexpr std::size_t kMaxNodes = std::size_t{1} << 26;
+  static constexpr std::size_t kPageSize = 4096;
+  static constexpr std::size_t kMaxPages = std::size_t{1} << 21;
+
+  std::atomic<std::uint32_t> places[kParts];  ///< records of each part that were ever used
+  std::atomic<std::uint32_t> pages;           ///< pages of names that were ever used
+  alignas(kPageSize) NodeRecord nodes[kMaxNodes];
+  alignas(kPageSize) std::byte names[kMaxPages * kPageSize];
+};
+
+struct HandleArea {
+  static constexpr std::size_t kMaxHandles = std::size_t{1} << 20;
+  std::atomic<std::uint32_t> end;  ///< no record at or beyond this number was ever used
+  alignas(64) HandleRecord handles[kMaxHandles];
+};
+
+struct RequestArea {
+  static constexpr std::size_t kRequests = 1024;
+  std::atomic<std::uint32_t> end;  ///< no record at or beyond this place was ever used
+  alignas(4096) RequestRecord requests[kRequests];
+};
+
+/// Names in the order in which they were given their numbers: each with its length before it (16 bits).
+struct NameLog {
+  static constexpr std::size_t kSize = std::size_t{1} << 28;
+  std::atomic<std::uint32_t> used;  ///< bytes
+  char bytes[kSize];
+};
+
 struct Estate {
-  SessionRecord session;
+  alignas(4096) SessionRecord session;
+  alignas(4096) NodeArea nodes;
+  alignas(4096) HandleArea handles;
+  alignas(4096) RequestArea requests;
+  alignas(4096) NameLog shares;       ///< of KnownShares
+  alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
 };
 
 }  // namespace berth::fuse

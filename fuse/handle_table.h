@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "fuse/directory_stream.h"
+#include "fuse/estate.h"
 #include "fuse/node_table.h"
 #include "manager/share.h"
 #include "src/base/mutex.h"
@@ -40,18 +41,37 @@ struct Handle {
   [[nodiscard]] int fd() const noexcept { return file->get(); }
 };
 
-/// What is open, by descriptor number. A number that was not given out is refused.
+/// What is open, by a number of which the lower half is the descriptor's: that stays open when the server dies. The upper
+/// half tells it from who had the descriptor before. A number that was not given out is refused.
+///
+/// What cannot be found out again is in memory that outlives the server (HandleArea).
 ///
 /// Threading: any thread may call anything. Split by number, each part under a lock of its own; a handle that was found
 /// stays valid, and its descriptor open, while it is used.
 class HandleTable {
  public:
-  /// `handle->file` is open and in no table; its number is now the handle's name.
+  /// `area`: outlives the table; null: nobody succeeds us.
+  explicit HandleTable(HandleArea* area = nullptr) noexcept : area_(area) {}
+
+  /// `handle->file` is open and in no table; the answer is now the handle's name.
   std::uint64_t add(std::shared_ptr<Handle> handle);
   /// Null: there is no such handle, or it is not of `node`.
   [[nodiscard]] std::shared_ptr<Handle> find(std::uint64_t number, NodeId node) const;
+  /// The node of a handle, 0 when there is no such handle.
+  [[nodiscard]] NodeId node_of(std::uint64_t number) const;
   /// Takes it out; null as find().
   std::shared_ptr<Handle> remove(std::uint64_t number, NodeId node);
+
+  /// What a dead server had open; its descriptors are ours to take by restore(), or to close.
+  struct Left {
+    std::uint64_t number;
+    const HandleRecord* record;
+  };
+  [[nodiscard]] std::vector<Left> left() const;
+  /// Puts a handle of a dead server back under its number.
+  void restore(std::uint64_t number, std::shared_ptr<Handle> handle);
+  /// Forgets a handle that cannot be restored; its descriptor is the caller's.
+  void forget(std::uint64_t number) noexcept;
 
   /// All handles in a share, in no order.
   [[nodiscard]] std::vector<std::shared_ptr<Handle>> of_share(ShareIndex share) const;
@@ -61,11 +81,29 @@ class HandleTable {
 
  private:
   static constexpr std::size_t kParts = 32;
+  struct Slot {
+    std::shared_ptr<Handle> handle;
+    std::uint32_t sequence = 0;
+  };
+  static constexpr std::uint32_t descriptor_of(std::uint64_t number) noexcept {
+    return static_cast<std::uint32_t>(number);
+  }
+  static constexpr std::uint32_t sequence_of(std::uint64_t number) noexcept {
+    return static_cast<std::uint32_t>(number >> 32);
+  }
+  [[nodiscard]] HandleRecord* record_of(std::uint32_t descriptor) const noexcept {
+    return area_ != nullptr && descriptor < HandleArea::kMaxHandles ? &area_->handles[descriptor] : nullptr;
+  }
+  void note(const Handle& handle, std::uint32_t descriptor, std::uint32_t sequence) const noexcept;
+
   struct Part {
     mutable Mutex mutex;
-    std::vector<std::shared_ptr<Handle>> handles BERTH_GUARDED_BY(mutex);  ///< by number / kParts
+    std::vector<Slot> slots BERTH_GUARDED_BY(mutex);  ///< by descriptor / kParts
+
+    Slot* find(std::uint64_t number, NodeId node) BERTH_REQUIRES(mutex);
   };
-  Part parts_[kParts];
+  HandleArea* const area_;
+  mutable Part parts_[kParts];
 };
 
 }  // namespace berth::fuse

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fuse/name_log.h"
 #include "src/sys/file.h"
 
 namespace berth::fuse {
@@ -139,7 +140,7 @@ void KnownShare::let_go() noexcept {
   if (x) remember_root(*x);
 }
 
-KnownShares::KnownShares() : made_(now()) {}
+KnownShares::KnownShares(NameLog* names) : names_(names), made_(now()) {}
 
 KnownShares::~KnownShares() {
   for (std::atomic<Block*>& block : blocks_) delete block.load(std::memory_order_relaxed);
@@ -148,13 +149,30 @@ KnownShares::~KnownShares() {
 Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& share) {
   MutexLock lock(mutex_);
   if (const auto found = indices_.find(share.get()); found != indices_.end()) return find(found->second);
+  if (names_ != nullptr && !append(*names_, share->name())) return fail(ENOSPC);
+  return put(share);
+}
+
+void KnownShares::recover(const manager::Manager::Directory& directory) {
+  if (names_ == nullptr) return;
+  MutexLock lock(mutex_);
+  for (const std::string& name : read_all(*names_)) {
+    const auto found = directory.find(name);
+    if (!put(found != directory.end() ? found->second : nullptr)) return;
+  }
+}
+
+/// Gives `share` the next index; null: nobody has it.
+Result<KnownShare*> KnownShares::put(std::shared_ptr<manager::Share> share) {
   const std::uint32_t index = count_.load(std::memory_order_relaxed);
   if (index / kBlockSize >= kMaxBlocks) return fail(ENOSPC);
   std::atomic<Block*>& block = blocks_[index / kBlockSize];
   if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block, std::memory_order_relaxed);
   auto& known = (*block.load(std::memory_order_relaxed))[index % kBlockSize];
-  known = std::make_unique<KnownShare>(index, share, made_);
-  indices_.emplace(share.get(), index);
+  if (share != nullptr) {
+    indices_.emplace(share.get(), index);
+    known = std::make_unique<KnownShare>(index, std::move(share), made_);
+  }
   count_.store(index + 1, std::memory_order_release);
   return known.get();
 }

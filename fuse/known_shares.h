@@ -12,10 +12,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/inode_number.h"
 #include "fuse/node_table.h"
 #include "fuse/reply.h"
-#include "manager/share.h"
+#include "manager/manager.h"
 #include "src/base/mutex.h"
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
@@ -96,10 +97,14 @@ class KnownShare {
 /// Threading: any thread may call anything; finding by index takes no lock.
 class KnownShares {
  public:
-  KnownShares();
+  /// `names`: outlives this, and says which share has which index when we are succeeded. Null: we are not.
+  explicit KnownShares(NameLog* names = nullptr);
   ~KnownShares();
   KnownShares(const KnownShares&) = delete;
   KnownShares& operator=(const KnownShares&) = delete;
+
+  /// Gives the shares of a dead server their indices again. One that is not in `directory` any more is found by nobody.
+  void recover(const manager::Manager::Directory& directory);
 
   /// Errors: ENOSPC when there are manager::kMaxShares.
   Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);
@@ -108,10 +113,13 @@ class KnownShares {
   [[nodiscard]] KnownShare* find(const manager::Share& share) const;
 
  private:
+  Result<KnownShare*> put(std::shared_ptr<manager::Share> share) BERTH_REQUIRES(mutex_);
+
   static constexpr std::size_t kBlockSize = 64;
   static constexpr std::size_t kMaxBlocks = 2048;
   using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
 
+  NameLog* const names_;
   const timespec made_;
   std::array<std::atomic<Block*>, kMaxBlocks> blocks_{};
   std::atomic<std::uint32_t> count_{0};  ///< stored after what it counts

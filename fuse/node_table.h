@@ -8,10 +8,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/operations.h"
 #include "fuse/passthrough.h"
 #include "src/base/unique_fd.h"
+#include "src/sys/shared_memory.h"
 
 namespace berth::fuse {
 
@@ -44,12 +47,16 @@ struct RealFile {
 /// Node ids are keys into this table with a generation, so that a stale or invented one is refused. The root of a share
 /// has an id (root_id()), which never goes stale, but no record here.
 ///
+/// The records are in memory that outlives the server (NodeArea): a table made over what a dead server has left knows the
+/// nodes that the kernel knows, under the same ids.
+///
 /// Threading: any thread may call anything. The table is split by file, each part under a lock of its own; no call holds
 /// two, and descriptors are closed after the lock is let go.
 class NodeTable {
  public:
-  /// `max_descriptors`: kept at the same time, rounded up to one a part.
-  explicit NodeTable(std::size_t max_descriptors);
+  /// `max_descriptors`: kept at the same time, rounded up to one a part. `area`: outlives the table; null: memory of its
+  /// own. Errors: throws std::bad_alloc.
+  explicit NodeTable(std::size_t max_descriptors, NodeArea* area = nullptr);
   NodeTable(const NodeTable&) = delete;
   NodeTable& operator=(const NodeTable&) = delete;
   ~NodeTable();
@@ -108,6 +115,18 @@ class NodeTable {
   /// The same of all shares: when the process runs out of descriptors.
   void drop_all_descriptors();
 
+  // After a dead server, before there is another thread.
+
+  /// Whether the last change of the look-ups of `node` has this tag (Requests::WasApplied), or the node is gone.
+  [[nodiscard]] bool was_changed_by(NodeId node, std::uint64_t tag) const;
+  /// A handle of the dead server is open still. False: its node is not known, which cannot be.
+  bool restore_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation);
+  /// Frees what nobody needs, after all handles have been restored: what the dead server had just begun. Answers what was
+  /// lent to the kernel for handles that are not there.
+  std::vector<BackingId> free_unneeded();
+  /// Ids of what was lent to the kernel, in order.
+  [[nodiscard]] std::vector<BackingId> lent() const;
+
   /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known.
   [[nodiscard]] std::string path_of(NodeId node) const;
 
@@ -122,24 +141,25 @@ class NodeTable {
   static constexpr std::size_t kMaxDepth = 2048;
 
  private:
-  static constexpr unsigned kPartBits = 5;
-  static constexpr std::size_t kParts = std::size_t{1} << kPartBits;
+  static constexpr std::size_t kParts = NodeArea::kParts;
   static constexpr NodeId kRootFlag = NodeId{1} << 60;
 
-  struct Record;
   struct Place;
   class Part;
 
   [[nodiscard]] Part& part_of(const RealFile& file) const noexcept;
   [[nodiscard]] Part& part_of(NodeId node) const noexcept;
-  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, std::uint64_t lookups,
-             std::uint32_t seen_in);
+  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, bool look_up, std::uint32_t seen_in);
   void drop(std::optional<ShareIndex> share);
   [[nodiscard]] bool hold(NodeId parent) const;
   void release(NodeId parent) const noexcept;
   [[nodiscard]] bool is_above(NodeId node, NodeId descendant) const;
 
-  std::unique_ptr<Part[]> parts_;
+  void recover();
+
+  const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
+  NodeArea& area_;
+  std::vector<std::unique_ptr<Part>> parts_;
 };
 
 }  // namespace berth::fuse

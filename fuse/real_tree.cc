@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "fuse/once.h"
 #include "src/sys/file.h"
 
 namespace berth::fuse {
@@ -108,10 +109,10 @@ Result<Entry> RealTree::make_node(const Visit& visit, NodeId parent, const char*
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  {
+  TRY_VOID(once::make(directory.fd, name, [&] {
     const sys::WithUmask masked(visit.umask);
-    TRY_VOID(check(::mknodat(directory.fd, name, mode, device)));
-  }
+    return ::mknodat(directory.fd, name, mode, device);
+  }));
   return remember_new(visit, parent, name, directory.fd, (mode & S_IFMT) == 0 ? S_IFREG : mode & S_IFMT);
 }
 
@@ -119,10 +120,10 @@ Result<Entry> RealTree::make_directory(const Visit& visit, NodeId parent, const 
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  {
+  TRY_VOID(once::make(directory.fd, name, [&] {
     const sys::WithUmask masked(visit.umask);
-    TRY_VOID(check(::mkdirat(directory.fd, name, mode)));
-  }
+    return ::mkdirat(directory.fd, name, mode);
+  }));
   return remember_new(visit, parent, name, directory.fd, S_IFDIR);
 }
 
@@ -130,7 +131,7 @@ Result<Entry> RealTree::make_symlink(const Visit& visit, NodeId parent, const ch
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  TRY_VOID(check(::symlinkat(target, directory.fd, name)));
+  TRY_VOID(once::make(directory.fd, name, [&] { return ::symlinkat(target, directory.fd, name); }));
   return remember_new(visit, parent, name, directory.fd, S_IFLNK);
 }
 
@@ -147,7 +148,9 @@ Result<Entry> RealTree::make_link(const Visit& visit, NodeId node, NodeId new_pa
   const Reached file = TRY(finder_.pin(visit, node));
   TRY_VOID(visit.act());
   // By descriptor alone (AT_EMPTY_PATH) it takes CAP_DAC_READ_SEARCH, which the caller need not have.
-  TRY_VOID(check(::linkat(AT_FDCWD, sys::proc_path(file.fd).c_str(), directory.fd, new_name, AT_SYMLINK_FOLLOW)));
+  TRY_VOID(once::make(directory.fd, new_name, [&] {
+    return ::linkat(AT_FDCWD, sys::proc_path(file.fd).c_str(), directory.fd, new_name, AT_SYMLINK_FOLLOW);
+  }));
   const struct statx x = TRY(sys::stat_at(directory.fd, new_name, STATX_BASIC_STATS));
   return remember(visit, new_parent, new_name, x, false);
 }
@@ -156,9 +159,10 @@ Result<> RealTree::remove(const Visit& visit, NodeId parent, const char* name, i
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
-  if ((flags & AT_REMOVEDIR) == 0) return check(::unlinkat(directory.fd, name, flags));
+  const auto take_away = [&] { return ::unlinkat(directory.fd, name, flags); };
+  if ((flags & AT_REMOVEDIR) == 0) return once::remove(directory.fd, name, take_away);
   Result<UniqueFd> removed = sys::open_beneath(directory.fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
-  TRY_VOID(check(::unlinkat(directory.fd, name, flags)));
+  TRY_VOID(once::remove(directory.fd, name, take_away));
   if (removed) remember_removed(visit, *std::move(removed));
   return {};
 }
@@ -177,7 +181,8 @@ Result<> RealTree::rename(const Visit& visit, NodeId parent, const char* name, N
   const Reached directory = TRY(finder_.directory(visit, parent));
   const Reached new_directory = TRY(finder_.directory(visit, new_parent));
   TRY_VOID(visit.act());
-  TRY_VOID(check(::renameat2(directory.fd, name, new_directory.fd, new_name, flags)));
+  TRY_VOID(once::move(directory.fd, name, new_directory.fd, new_name,
+                      [&] { return ::renameat2(directory.fd, name, new_directory.fd, new_name, flags); }));
   follow_rename(visit, new_parent, new_directory.fd, new_name);
   if ((flags & RENAME_EXCHANGE) != 0) follow_rename(visit, parent, directory.fd, name);
   return {};

@@ -14,6 +14,7 @@
 #include "fuse/node_table.h"
 #include "fuse/passthrough.h"
 #include "fuse/reply.h"
+#include "fuse/requests.h"
 #include "fuse/visit.h"
 #include "src/base/result.h"
 
@@ -72,7 +73,12 @@ class RealTree {
   /// The entry of a name in an open directory, for a listing: found with one statx(2).
   Result<Entry> entry_in(const Visit& visit, const Handle& directory, const char* name);
 
+  /// Files that the last server had open when it died, for requests of which it is not known what became of them. Before
+  /// the first request.
+  void set_made(std::vector<FileKey> files) { made_ = std::move(files); }
+
  private:
+  [[nodiscard]] bool is_made_already(int directory, const char* name) const;
   /// The kernel never asks for anything else by name; who else does must not get out of the share.
   static bool is_name(std::string_view name) noexcept;
   Result<Entry> remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x, bool fresh);
@@ -89,6 +95,7 @@ class RealTree {
   HandleTable& handles_;
   Passthrough* const passthrough_;
   const NodeFinder finder_;
+  std::vector<FileKey> made_;
 };
 
 }  // namespace berth::fuse

@@ -2,9 +2,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
+#include "fuse/once.h"
 #include "fuse/real_tree.h"
 #include "src/sys/file.h"
 
@@ -118,6 +120,13 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
   return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
 }
 
+/// Whether this very request has made the file before the last server died: then that server had it open.
+bool RealTree::is_made_already(int directory, const char* name) const {
+  if (!once::was(IntentRecord::kMake)) return false;
+  const FileKey file = once::look(directory, name);
+  return file.inode != 0 && std::find(made_.begin(), made_.end(), file) != made_.end();
+}
+
 /// `fresh` answers whether it was made here. One call at a time the name is taken or free; the kernel asks only when it
 /// believes that it is free, so that is tried first.
 Result<UniqueFd> RealTree::create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
@@ -125,8 +134,11 @@ Result<UniqueFd> RealTree::create_file(const Visit& visit, int directory, const 
   const int common = (flags & kKeptFlags) | O_CREAT | O_NOFOLLOW | O_NOCTTY;
   TRY_VOID(visit.act());
   const sys::WithUmask masked(visit.umask);
+  if (CurrentRequest::prior() == nullptr) CurrentRequest::note_intent(IntentRecord::kMake);
   Result<UniqueFd> file = sys::open_beneath(directory, name, common | O_EXCL, mode);
-  fresh = file.has_value();
+  crash_point("create-done");
+  fresh = file.has_value() || is_made_already(directory, name);
+  if (!file && fresh) return sys::open_beneath(directory, name, common, mode);
   if (file || file.error().code() != EEXIST || (flags & O_EXCL) != 0) return file;
   // With O_CREAT still, so that the rules for sticky directories hold (proc_sys_fs(5), protected_regular).
   file = sys::open_beneath(directory, name, common | O_NONBLOCK, mode);

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <string_view>
 
+#include "fuse/once.h"
 #include "fuse/operations.h"
 #include "fuse/real_tree.h"
 #include "src/sys/file.h"
@@ -14,11 +15,6 @@ namespace {
 Result<std::size_t> to_size(ssize_t result) noexcept {
   if (result < 0) return fail_errno();
   return static_cast<std::size_t>(result);
-}
-
-Result<> to_result(int result) noexcept {
-  if (result != 0) return fail_errno();
-  return {};
 }
 
 }  // namespace
@@ -41,12 +37,25 @@ Result<> RealTree::set_xattr(const Visit& visit, NodeId node, const char* name, 
                              int flags) {
   const Reached at = TRY(finder_.pin(visit, node));
   TRY_VOID(visit.act());
-  return to_result(::setxattr(sys::proc_path(at.fd).c_str(), name, value.data(), value.size(), flags));
+  const std::string path = sys::proc_path(at.fd);
+  if ((flags & XATTR_CREATE) != 0 && CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr &&
+      ::getxattr(path.c_str(), name, nullptr, 0) < 0) {
+    CurrentRequest::note_intent(IntentRecord::kMake);
+  }
+  crash_point("xattr-noted");
+  const int set = ::setxattr(path.c_str(), name, value.data(), value.size(), flags);
+  const int code = errno;
+  crash_point("xattr-done");
+  if (set == 0 || (code == EEXIST && once::was(IntentRecord::kMake))) return {};
+  return fail(code);
 }
 
 Result<> RealTree::remove_xattr(const Visit& visit, NodeId node, const char* name) {
   const Reached at = TRY(finder_.pin(visit, node));
-  const auto remove = [&] { return to_result(::removexattr(sys::proc_path(at.fd).c_str(), name)); };
+  const auto remove = [&]() -> Result<> {
+    if (::removexattr(sys::proc_path(at.fd).c_str(), name) != 0) return fail_errno();
+    return {};
+  };
   // The caller's kernel refuses this one to everybody without CAP_SETFCAP, but takes it away itself, in the name of
   // whoever truncates or chowns a file that has it.
   if (std::string_view(name) == "security.capability") {
@@ -54,7 +63,15 @@ Result<> RealTree::remove_xattr(const Visit& visit, NodeId node, const char* nam
     return remove();
   }
   TRY_VOID(visit.act());
-  return remove();
+  if (CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr &&
+      ::getxattr(sys::proc_path(at.fd).c_str(), name, nullptr, 0) >= 0) {
+    CurrentRequest::note_intent(IntentRecord::kRemove);
+  }
+  crash_point("xattr-noted");
+  const Result<> removed = remove();
+  crash_point("xattr-done");
+  if (!removed && removed.error().code() == ENODATA && once::was(IntentRecord::kRemove)) return {};
+  return removed;
 }
 
 }  // namespace berth::fuse

@@ -136,14 +136,18 @@ void Session::note_init(std::span<const char> message) noexcept {
   record_->init_size = static_cast<std::uint32_t>(message.size());
 }
 
-Result<> Session::succeed() {
-  if (record_ == nullptr || record_->init_size == 0) return {};
+bool Session::succeed() noexcept {
+  if (record_ == nullptr || record_->init_size == 0) return false;
   alignas(std::uint64_t) char init[SessionRecord::kMaxInit];
   const std::size_t size = std::min<std::size_t>(record_->init_size, sizeof init);
   std::memcpy(init, record_->init, size);
   // Answered for real: it may be the very request that the predecessor died over. If not, the kernel has forgotten it
   // and says ENOENT.
   process({init, size});
+  return true;
+}
+
+Result<> Session::ask_again() noexcept {
   const fuse_out_header notification{.len = sizeof(fuse_out_header), .error = protocol::kNotifyResend, .unique = 0};
   if (::write(device_, &notification, sizeof notification) < 0) return fail_errno();
   return {};

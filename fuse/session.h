@@ -70,10 +70,11 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Goes on where a predecessor on this connection ended, which is over: brings the session up and has the kernel send
-  /// again what is not answered (FUSE_NOTIFY_RESEND, Linux 6.9). Before the first process(). Nothing to do where there was
-  /// no predecessor. Errors: EINVAL on a kernel that cannot send again; the session is up all the same.
-  Result<> succeed();
+  /// Brings the session up by what its predecessor has recorded. Before the first process(). False: there was none.
+  bool succeed() noexcept;
+  /// Has the kernel send again what has been read and not answered (FUSE_NOTIFY_RESEND, Linux 6.9), after succeed().
+  /// Errors: EINVAL on a kernel that cannot.
+  Result<> ask_again() noexcept;
 
   /// Handles one request as it was read from the device. `message` starts at an address aligned for 64-bit words, is
   /// changed, and is free again when this returns. What is not a request is logged and dropped.

@@ -5,8 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/operations.h"
 #include "fuse/passthrough.h"
+#include "fuse/requests.h"
 #include "manager/manager.h"
 
 namespace berth::fuse {
@@ -25,6 +27,9 @@ class ShareFs final : public Operations {
   struct Setup {
     /// Must outlive this object, and call no callback of a lease after it is gone (stop it first).
     manager::Manager& manager;
+    /// What outlives us, and what requests are noted in. Null: nobody succeeds us.
+    Estate* estate = nullptr;
+    Requests* requests = nullptr;
     /// Most descriptors that are kept only to save finding directories again.
     std::size_t max_cached_descriptors = 8192;
     /// Lends open files to the kernel; must outlive this object. Null: all reading and writing comes here.
@@ -34,6 +39,12 @@ class ShareFs final : public Operations {
   /// The process's umask must be 0: new files are made with the caller's (sys::WithUmask).
   explicit ShareFs(Setup setup);
   ~ShareFs() override;
+
+  /// Goes on where a dead server ended. `left`: descriptors that it had opened and nobody has taken yet; those that are
+  /// open files of ours are taken out. Before the first request. Nothing to do where there was no other server.
+  void take_over(std::vector<int>& left);
+  /// The rest of it, when the connection is up again.
+  void finish_take_over();
 
   /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
   /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.

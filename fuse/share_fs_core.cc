@@ -48,7 +48,12 @@ std::size_t affordable(std::size_t descriptors) noexcept {
 
 ShareFs::Core::Core(const Setup& setup)
     : manager(setup.manager),
-      nodes(affordable(setup.max_cached_descriptors)),
+      requests(setup.requests),
+      passthrough(setup.passthrough),
+      outlived(setup.estate != nullptr && setup.estate->session.init_size != 0),
+      shares(setup.estate != nullptr ? &setup.estate->shares : nullptr),
+      nodes(affordable(setup.max_cached_descriptors), setup.estate != nullptr ? &setup.estate->nodes : nullptr),
+      handles(setup.estate != nullptr ? &setup.estate->handles : nullptr),
       tree(nodes, handles, setup.passthrough) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
@@ -58,9 +63,13 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
     if (id != 0) manager.interrupt(share.share(), id);
   });
   sys::become_daemon();  // threads that are started for the mount inherit who this one is
+  const PriorAttempt* const prior = CurrentRequest::prior();
   const manager::WaiterId id = manager.lease(
       share.share(),
-      [this, &share, reply = std::move(reply), work = std::move(work)](Result<manager::Lease> lease) mutable {
+      [this, &share, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
+       prior = prior != nullptr ? std::optional(*prior) : std::nullopt](Result<manager::Lease> lease) mutable {
+        const Requests::Borrowed record(requests);
+        const CurrentRequest request(record.get(), unique, prior ? &*prior : nullptr);
         finish_parked(share, std::move(lease), std::move(reply), work);
       });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);

@@ -70,7 +70,14 @@ class ShareFs::Core {
     return index ? shares.find(*index) : nullptr;
   }
 
+  /// As ShareFs's own.
+  void take_over(std::vector<int>& left);
+  void finish_take_over();
+
   manager::Manager& manager;
+  Requests* const requests;
+  Passthrough* const passthrough;
+  const bool outlived;  ///< there was another server before
   KnownShares shares;
   NodeTable nodes;
   HandleTable handles;
@@ -85,6 +92,12 @@ class ShareFs::Core {
     if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
   }
+  bool restore(const HandleTable::Left& left);
+  void take_back(const Requests::Leftover& left);
+  [[nodiscard]] std::vector<FileKey> made_by_the_dead(const std::vector<int>& left) const;
+
+  std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
+
   void park(KnownShare& share, Reply reply, Work work);
   void finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept;
 };

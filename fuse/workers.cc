@@ -83,6 +83,11 @@ const char* to_string(StopReason reason) noexcept {
 
 int Workers::wake_signal() noexcept { return SIGRTMIN + 1; }
 
+Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limits)
+    : session_(session),
+      requests_(requests),
+      process_([&session](std::span<char> message) { session.process(message); }),
+      limits_(limits) {}
 Workers::~Workers() = default;
 
 Result<StopReason> Workers::run() {
@@ -133,12 +138,17 @@ bool Workers::start_worker() noexcept {
 
 void Workers::work(Worker& self) noexcept {
   ::pthread_setname_np(::pthread_self(), "berth-fuse");
-  const RequestBuffer buffer(session_.buffer_size());
-  if (buffer) serve(self, buffer.bytes());
+  // Where it outlives us, so that a successor sees what was read; or in memory of our own.
+  if (RequestRecord* const record = requests_.acquire()) {
+    serve(self, record, {record->message, std::min(session_.buffer_size(), sizeof record->message)});
+    requests_.release(record);
+  } else if (const RequestBuffer buffer(session_.buffer_size()); buffer) {
+    serve(self, nullptr, buffer.bytes());
+  }
   on_ended(self);
 }
 
-void Workers::serve(Worker& self, std::span<char> buffer) noexcept {
+void Workers::serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept {
   while (!stopping_.load(std::memory_order_relaxed)) {
     if (reading_.fetch_add(1) >= limits_.max_spare) {
       // The others that wait are enough.
@@ -149,7 +159,7 @@ void Workers::serve(Worker& self, std::span<char> buffer) noexcept {
     const bool was_last = reading_.fetch_sub(1) == 1;
     if (!size) return;
     if (was_last) start_worker();
-    session_.process(buffer.first(*size));
+    requests_.handle(record, buffer.first(*size), process_);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <span>
 #include <thread>
 
+#include "fuse/requests.h"
 #include "fuse/session.h"
 #include "src/base/mutex.h"
 
@@ -39,8 +40,8 @@ struct WorkerLimits {
 /// run() installs a handler that does nothing: after stop() it ends reads that wait.
 class Workers {
  public:
-  /// `session` outlives this.
-  explicit Workers(Session& session, const WorkerLimits& limits = {}) noexcept : session_(session), limits_(limits) {}
+  /// `session` and `requests` outlive this.
+  Workers(Session& session, Requests& requests, const WorkerLimits& limits = {});
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
@@ -67,7 +68,7 @@ class Workers {
 
   bool start_worker() noexcept;
   void work(Worker& self) noexcept;
-  void serve(Worker& self, std::span<char> buffer) noexcept;
+  void serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept;
   std::optional<std::size_t> read(Worker& self, std::span<char> buffer) noexcept;
   void finish(StopReason reason) noexcept;
   void on_ended(Worker& self) noexcept;
@@ -77,6 +78,8 @@ class Workers {
 
   // Constant.
   Session& session_;
+  Requests& requests_;
+  const Requests::Process process_;
   const WorkerLimits limits_;
 
   // Synchronised by themselves.

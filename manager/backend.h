@@ -24,6 +24,9 @@ class HelperProcess {
   [[nodiscard]] virtual pid_t pid() const noexcept = 0;
   /// A pidfd: readable when the helper has ended.
   [[nodiscard]] virtual int pidfd() const noexcept = 0;
+  /// A pidfd of the program itself, and the reading end of what it writes, for who succeeds us. -1: there is none.
+  [[nodiscard]] virtual int process() const noexcept { return -1; }
+  [[nodiscard]] virtual int output() const noexcept { return -1; }
   /// Ends it: SIGTERM, then SIGKILL at `deadline`; collects it. Blocks until it has ended.
   virtual void end(TimePoint deadline) noexcept = 0;
 };

@@ -57,6 +57,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] std::size_t active() const noexcept;
   void quit() noexcept { quit_ = true; }
 
+  void adopt_mounts();
+  [[nodiscard]] std::vector<int> kept_descriptors() const;
+
   /// Waits until no callback runs.
   void drain_callbacks();
   /// Gives up on threads that are stuck in the kernel.
@@ -99,6 +102,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<TimePoint> scheduled;   ///< its place in timers_
     bool was_native = false;              ///< before us: its next mount lies over its directory already
     bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
+    MountRecord* kept = nullptr;          ///< what outlives us of it
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -108,6 +112,14 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
 
   Record& record_of(Share& share);
+
+  MountRecord* kept_of(Record& record);
+  void note(Record& record, MountRecord::State state);
+  void note_mounted(Record& record);
+  void adopt(Record& record, const MountRecord& kept);
+  void find_out(Record& record, MountRecord& kept);
+  void watch_helper(Record& record);
+
   void apply(Record& record, life_cycle::Step step);
   void perform(Record& record, life_cycle::Effect& effect);
   void publish(Record& record);

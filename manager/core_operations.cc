@@ -76,6 +76,7 @@ void Manager::Core::release_mount_slot(Record& record) {
 }
 
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
+  note(record, MountRecord::kMounting);
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
   auto work = [self = shared_from_this(), &record, deadline, started = clock_.now()] {
     const ShareSpec& spec = record.share.spec();
@@ -104,6 +105,7 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;
   } else {
+    note(record, MountRecord::kNone);
     ended.error = outcome.error().error;
     ended.jitter = std::uniform_real_distribution<double>(0, 1)(random_);
     const auto* mounting = std::get_if<life_cycle::Mounting>(&record.state);
@@ -129,10 +131,13 @@ void Manager::Core::open_gate(Record& record) {
   record.share.gate().open();
   claim_attachments(record);
   collect_retired(record);
-  if (record.mount.helper) {
-    // Refused only when out of memory or watches; then the mount table tells of its end, later.
-    (void)poller_.add(record.mount.helper->pidfd(), EPOLLIN, reinterpret_cast<std::uint64_t>(&record));
-  }
+  if (record.mount.helper) watch_helper(record);
+  note_mounted(record);
+}
+
+void Manager::Core::watch_helper(Record& record) {
+  // Refused only when out of memory or watches; then the mount table tells of its end, later.
+  (void)poller_.add(record.mount.helper->pidfd(), EPOLLIN, reinterpret_cast<std::uint64_t>(&record));
 }
 
 void Manager::Core::close_gate_if_idle(Record& record) {
@@ -145,6 +150,7 @@ void Manager::Core::close_gate_if_idle(Record& record) {
 }
 
 void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount& start) {
+  note(record, MountRecord::kUnmounting);
   if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
   if (record.root) {
     if (record.share.users() > 0) {
@@ -204,7 +210,15 @@ void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePo
 
 void Manager::Core::resume_native(Share& share) {
   if (stopping_) return;
-  record_of(share).was_native = true;
+  Record& record = record_of(share);
+  if (auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state)) {
+    mounted->native = life_cycle::Native::kOn;
+    mounted->native_at = clock_.now();
+    record.timer = mounted->native_at;
+    publish(record);
+    return schedule(record);
+  }
+  record.was_native = true;
   happen(share, life_cycle::Wanted{});
 }
 
@@ -212,6 +226,7 @@ void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> o
   life_cycle::UnmountEnded ended;
   ended.success = outcome.has_value();
   if (outcome) {
+    note(record, MountRecord::kNone);
     if (stopping_) ++stopped_.unmounted;
   } else {
     ended.error = outcome.error();

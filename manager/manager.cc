@@ -26,6 +26,7 @@ Result<std::unique_ptr<Manager>> Manager::make(ManagerSetup setup, const Catalog
 }
 
 Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) {
+  core_->adopt_mounts();
   if (core_->by_hand()) return;
   control_ = std::thread([core = core_] {
     pthread_setname_np(pthread_self(), "berth-control");
@@ -34,6 +35,8 @@ Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) {
 }
 
 Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
+
+std::vector<int> Manager::kept_descriptors() const { return core_->kept_descriptors(); }
 
 std::shared_ptr<const Manager::Directory> Manager::directory() const { return core_->directory(); }
 

@@ -14,6 +14,7 @@
 #include "manager/backend.h"
 #include "manager/catalog.h"
 #include "manager/events.h"
+#include "manager/mount_record.h"
 #include "manager/native_access.h"
 #include "manager/share.h"
 #include "src/base/clock.h"
@@ -54,6 +55,8 @@ struct ManagerSetup {
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
   /// covered by a lease.
   std::function<void(Share&)> before_unmount;
+  /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
+  MountArea* kept = nullptr;
   /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
   bool by_hand = false;
 };
@@ -75,6 +78,9 @@ class Manager {
   static Result<std::unique_ptr<Manager>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
   /// As stop() with no patience.
   ~Manager();
+
+  /// The descriptors that mounts are held by (MountRecord); before anything else is asked.
+  [[nodiscard]] std::vector<int> kept_descriptors() const;
 
   /// The shares there are; an immutable snapshot.
   [[nodiscard]] std::shared_ptr<const Directory> directory() const;

@@ -106,6 +106,10 @@ class Share {
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
   void set_shared_with_native(bool native) noexcept { native_.store(native, std::memory_order_release); }
+  /// After a dead server: generations go on where its own ended.
+  void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
+  /// As set_root(), for the mount that the generation is of already.
+  void adopt_root(int root) noexcept { root_.store(root, std::memory_order_relaxed); }
   void publish(ShareStatus status);
   /// Records an attachment; false when it was there already.
   bool add_attachment(const Attachment& attachment);

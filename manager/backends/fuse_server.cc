@@ -31,6 +31,7 @@ class FuseServer final : public HelperProcess {
   FuseServer(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
   [[nodiscard]] pid_t pid() const noexcept override { return pid_; }
   [[nodiscard]] int pidfd() const noexcept override { return pidfd_.get(); }
+  [[nodiscard]] int process() const noexcept override { return pidfd_.get(); }
 
   void end(TimePoint deadline) noexcept override {
     if (!wait_readable(pidfd_.get(), now())) {

@@ -37,6 +37,8 @@ ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId 
       mount_(mount),
       stop_(std::move(stop)),
       lost_(std::move(lost)),
+      process_descriptor_(process.pidfd()),
+      output_descriptor_(process.output_pipe()),
       pid_(process.proc_number()),
       process_(std::move(process)) {}
 

@@ -28,6 +28,8 @@ class ServingProgram final : public HelperProcess {
   [[nodiscard]] pid_t pid() const noexcept override { return pid_.load(std::memory_order_relaxed); }
   /// An eventfd that is readable when the program has ended and its mount is lost.
   [[nodiscard]] int pidfd() const noexcept override { return lost_.get(); }
+  [[nodiscard]] int process() const noexcept override { return process_descriptor_; }
+  [[nodiscard]] int output() const noexcept override { return output_descriptor_; }
   void end(TimePoint deadline) noexcept override;
 
  private:
@@ -39,6 +41,8 @@ class ServingProgram final : public HelperProcess {
   const MountId mount_;
   const UniqueFd stop_;  ///< readable: the thread leaves the process to end()
   const UniqueFd lost_;
+  const int process_descriptor_;  ///< of process_
+  const int output_descriptor_;
   std::atomic<pid_t> pid_;
   std::optional<sys::Process> process_;  ///< the thread's, until it is joined; empty after the program has ended
   std::thread thread_;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -25,6 +26,7 @@
 #include "fuse/workers.h"
 #include "manager/backends/make_backends.h"
 #include "manager/manager.h"
+#include "src/base/crash_point.h"
 #include "src/base/text.h"
 #include "src/daemon/background.h"
 #include "src/daemon/namespace_mount.h"
@@ -33,6 +35,7 @@
 #include "src/sys/file.h"
 #include "src/sys/namespaces.h"
 #include "src/sys/process.h"
+#include "src/sys/thread.h"
 
 namespace berth::daemon {
 namespace {
@@ -83,6 +86,7 @@ void log_event(const manager::Event& event) {
 /// All that is in the shared memory. The daemon's part is first, where everybody finds it.
 struct Estate {
   alignas(4096) DaemonRecord daemon;
+  alignas(4096) manager::MountArea mounts;
   alignas(4096) fuse::Estate fuse;
 };
 Estate& estate_of(const sys::SharedMemory& memory) noexcept { return *reinterpret_cast<Estate*>(memory.data()); }
@@ -91,7 +95,11 @@ Estate& estate_of(const sys::SharedMemory& memory) noexcept { return *reinterpre
 class Server {
  public:
   Server(Holdings& setup, std::vector<int> left)
-      : setup_(setup), record_(setup.record()), estate_(estate_of(*setup.memory)), left_(std::move(left)) {}
+      : setup_(setup),
+        record_(setup.record()),
+        estate_(estate_of(*setup.memory)),
+        left_(std::move(left)),
+        requests_(&estate_.fuse.requests) {}
 
   int run() {
     Result<> started = enter_own_mount_namespace();
@@ -116,16 +124,17 @@ class Server {
   Result<> start() {
     TRY_VOID(make_manager());
     make_file_systems();
+    take_over();
     manager_->restore(std::move(kept_));
-    close_what_is_left();
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
-    if (const Result<> succeeded = session_->succeed(); !succeeded) {
-      log::warning("requests that the last server has read are not answered: {}", succeeded.error().message());
-    }
+    const bool succeeds = session_->succeed();
     native_->serve(*names_, *session_);
-    if (record_.servers > 1) resume_native();
-    workers_ = std::make_unique<fuse::Workers>(*session_);
+    if (succeeds) {
+      resume_native();
+      finish_take_over();
+    }
+    workers_ = std::make_unique<fuse::Workers>(*session_, requests_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
     return {};
@@ -154,12 +163,27 @@ class Server {
     return {};
   }
 
-  /// What the predecessor had open and nobody needs any more.
-  void close_what_is_left() {
-    for (const int number : left_) {
-      if (number != record_.mount_namespace) ::close(number);
+  /// Everything that a dead server had goes on with us, or is closed.
+  void take_over() {
+    std::vector<int> kept = manager_->kept_descriptors();
+    kept.push_back(record_.mount_namespace);
+    std::sort(kept.begin(), kept.end());
+    std::erase_if(left_, [&](int number) { return std::binary_search(kept.begin(), kept.end(), number); });
+    shares_->take_over(left_);
+    if (left_.empty()) return;
+    // A server that does not answer may hold up the close of a file.
+    Result<std::thread> closer = sys::start_thread("berth-close", [left = std::move(left_)] {
+      for (const int number : left) ::close(number);
+    });
+    if (closer) closer->detach();
+  }
+
+  void finish_take_over() {
+    shares_->finish_take_over();
+    requests_.finish_forgets([this](std::span<char> message) { session_->process(message); });
+    if (const Result<> asked = session_->ask_again(); !asked) {
+      log::warning("requests that the last server has read are not answered: {}", asked.error().message());
     }
-    left_.clear();
   }
 
   Result<> make_manager() {
@@ -167,6 +191,7 @@ class Server {
         .agent = setup_.agent.channel(), .directory = setup_.directory, .namespace_mount = setup_.mount_id});
     manager::ManagerSetup setup;
     setup.native = native_.get();
+    setup.kept = &estate_.mounts;
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.backends = manager::make_backends();
@@ -196,7 +221,8 @@ class Server {
   }
 
   void make_file_systems() {
-    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{.manager = *manager_, .passthrough = &passthrough_});
+    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{
+        .manager = *manager_, .estate = &estate_.fuse, .requests = &requests_, .passthrough = &passthrough_});
     fuse::ControlSetup control;
     control.version = BERTH_VERSION;
     control.directory = setup_.directory;
@@ -356,7 +382,8 @@ class Server {
   Holdings& setup_;  ///< our own copy, from the moment of the start
   DaemonRecord& record_;
   Estate& estate_;
-  std::vector<int> left_;
+  std::vector<int> left_;  ///< sorted
+  fuse::Requests requests_;
   const SystemClock clock_;
   manager::KeptState kept_;
   UniqueFd host_;    ///< the host's mount namespace
@@ -393,7 +420,7 @@ void run_server(Holdings& holdings, std::vector<int> left) {
   ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
   DaemonRecord& record = holdings.record();
   record.server = ::getpid();
-  ++record.servers;
+  if (record.servers++ == 0) arm_crash_points();
   ::_exit(Server(holdings, std::move(left)).run());
 }
 

@@ -127,6 +127,7 @@ pid_t Process::proc_number() const {
   }
   return pid();
 }
+int Process::output_pipe() const noexcept { return state_->output.pipe(); }
 int Process::pidfd() const noexcept { return state_->pidfd.get(); }
 
 Result<ExitStatus> Process::wait(TimePoint deadline, int cancel_fd) {

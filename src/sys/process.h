@@ -56,6 +56,9 @@ class Process {
   /// Readable when the program has ended (pidfd_open(2)).
   [[nodiscard]] int pidfd() const noexcept;
 
+  /// Where its output is read; -1 when nobody can write any more.
+  [[nodiscard]] int output_pipe() const noexcept;
+
   /// Waits until it has ended, reading its output. Gives up at `deadline` (ETIMEDOUT) or when `cancel_fd` becomes
   /// readable (ECANCELED; -1: never); the program then still runs.
   Result<ExitStatus> wait(TimePoint deadline, int cancel_fd = -1);

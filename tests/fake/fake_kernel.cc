@@ -350,7 +350,7 @@ FakeMount::FakeMount(const Router& router, const WorkerLimits& limits) {
                                {.max_write = kMaxWrite, .max_background = 16, .passthrough = &passthrough_});
   if (!session) throw std::runtime_error(session.error().message());
   session_ = std::move(*session);
-  workers_ = std::make_unique<Workers>(*session_, limits);
+  workers_ = std::make_unique<Workers>(*session_, requests_, limits);
   serving_ = std::thread([this] {
     const auto reason = workers_->run();
     if (reason) reason_ = *reason;

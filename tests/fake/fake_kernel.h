@@ -158,6 +158,7 @@ class FakeMount {
   FakeKernel kernel_;
   Passthrough passthrough_;
   std::unique_ptr<Session> session_;
+  Requests requests_{nullptr};
   std::unique_ptr<Workers> workers_;
   fuse_init_out init_{};
   std::optional<StopReason> reason_;

@@ -126,7 +126,8 @@ TEST(SessionInit, AsksForNothingThatTheKernelDoesNotOffer) {
   auto session =
       Session::make(kernel.take_device(), Router{operations, operations, operations}, {.passthrough = &passthrough});
   ASSERT_TRUE(session);
-  Workers workers(**session);
+  Requests requests(nullptr);
+  Workers workers(**session, requests);
   std::thread serving([&] { EXPECT_EQ(workers.run(), StopReason::kUnmounted); });
   const fuse_init_out init = kernel.say_init(FUSE_ASYNC_READ | FUSE_BIG_WRITES);
   kernel.hang_up();

@@ -11,7 +11,6 @@
 
 #include "src/sys/process.h"
 #include "tests/parity/actors.h"
-#include "tests/parity/options.h"
 
 namespace berth::test {
 namespace {
@@ -63,9 +62,8 @@ Sides::Sides(std::string type, bool read_only) : type_(std::move(type)) {
     why_not_ = tool_failed({"mount", "--bind", mount_ + "/native", native_});
     if (why_not_.empty()) why_not_ = tool_failed({"mount", "-o", "remount,bind,ro", native_});
   }
-  EXPECT_TRUE(
-      ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + mount_ + "/share\"\naccess = \"" + options().access +
-                       "\"\nidle_timeout = \"1h\"\n" + (read_only ? "read_only = true\n" : ""))));
+  EXPECT_TRUE(ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + mount_ +
+                               "/share\"\nidle_timeout = \"1h\"\n" + (read_only ? "read_only = true\n" : ""))));
 }
 
 /// Mounts it; "" or why that cannot be.

@@ -22,9 +22,22 @@ std::shared_ptr<Handle> open_null(NodeId node, ShareIndex share = 0) {
 TEST(HandleTable, NamesAHandleByItsDescriptor) {
   HandleTable handles;
   const auto handle = open_null(5);
-  EXPECT_EQ(handles.add(handle), static_cast<std::uint64_t>(handle->fd()));
-  EXPECT_EQ(handles.find(static_cast<std::uint64_t>(handle->fd()), 5), handle);
+  const std::uint64_t number = handles.add(handle);
+  EXPECT_EQ(static_cast<int>(static_cast<std::uint32_t>(number)), handle->fd());
+  EXPECT_EQ(handles.find(number, 5), handle);
   EXPECT_EQ(handles.size(), 1U);
+}
+
+TEST(HandleTable, NumberOfAClosedHandleIsNotThatOfTheNextOneWithItsDescriptor) {
+  HandleTable handles;
+  std::shared_ptr<Handle> handle = open_null(5);
+  const int descriptor = handle->fd();
+  const std::uint64_t closed = handles.add(std::move(handle));
+  ASSERT_NE(handles.remove(closed, 5), nullptr);
+  handle = open_null(5);
+  ASSERT_EQ(handle->fd(), descriptor);
+  EXPECT_NE(handles.add(std::move(handle)), closed);
+  EXPECT_EQ(handles.find(closed, 5), nullptr);
 }
 
 TEST(HandleTable, RefusesWhatItDidNotGiveOut) {

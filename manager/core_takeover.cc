@@ -1,0 +1,149 @@
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "manager/backends/adopted_program.h"
+#include "manager/core.h"
+#include "src/sys/file.h"
+#include "src/sys/mount_table.h"
+
+/// How mounts outlive the server that made them: what of a share is noted in its MountRecord, and how the next manager
+/// finds it again.
+namespace berth::manager {
+namespace {
+
+/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/); never 0.
+std::uint64_t hash_of(std::string_view name) noexcept {
+  std::uint64_t sum = 0xcbf29ce484222325;
+  for (const char c : name) sum = (sum ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return sum == 0 ? 1 : sum;
+}
+
+bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
+
+/// Whether a number that may have been used again since is a pidfd of that program.
+bool is_program(int pidfd, pid_t number) {
+  const Result<std::string> text = sys::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), 4096);
+  return number > 0 && text && text->find("\nPid:\t" + std::to_string(number) + "\n") != std::string::npos;
+}
+
+UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
+
+}  // namespace
+
+/// The record of a share; made when it is first needed. Null: nobody will succeed us, or there are too many.
+MountRecord* Manager::Core::kept_of(Record& record) {
+  MountArea* const area = setup_.kept;
+  if (area == nullptr) return nullptr;
+  if (record.kept != nullptr) return record.kept;
+  const std::uint32_t place = area->used;
+  if (place >= MountArea::kMaxRecords) return nullptr;
+  MountRecord& kept = area->records[place];
+  kept.share = hash_of(record.share.name());
+  area->used = place + 1;
+  return record.kept = &kept;
+}
+
+void Manager::Core::note(Record& record, MountRecord::State state) {
+  if (MountRecord* const kept = kept_of(record)) kept->state = state;
+}
+
+void Manager::Core::note_mounted(Record& record) {
+  MountRecord* const kept = kept_of(record);
+  if (kept == nullptr) return;
+  kept->state = MountRecord::kMounting;
+  kept->generation = record.share.mount_generation();
+  kept->id = record.mount.id;
+  kept->mount_root = record.mount.root.get();
+  kept->root = record.root.get();
+  const HelperProcess* const helper = record.mount.helper.get();
+  kept->helper = helper != nullptr ? helper->pid() : 0;
+  kept->helper_pidfd = helper != nullptr ? helper->process() : -1;
+  kept->helper_output = helper != nullptr ? helper->output() : -1;
+  const std::size_t length = std::min(record.mount.source.size(), kept->source.size() - 1);
+  std::memcpy(kept->source.data(), record.mount.source.data(), length);
+  kept->source[length] = '\0';
+  kept->state = MountRecord::kMounted;
+}
+
+/// Goes on with what the last manager had mounted. What it was about to mount or to unmount is looked at as if it were
+/// wanted now, where anything is there, and forgotten where nothing is.
+void Manager::Core::adopt_mounts() {
+  MountArea* const area = setup_.kept;
+  if (area == nullptr) return;
+  std::unordered_map<std::uint64_t, Share*> shares;
+  if (area->used != 0) {
+    for (const auto& [name, share] : *directory_) shares.emplace(hash_of(name), share.get());
+  }
+  for (std::uint32_t place = 0; place < area->used; ++place) {
+    MountRecord& kept = area->records[place];
+    const auto found = shares.find(kept.share);
+    if (found == shares.end()) continue;
+    Record& record = record_of(*found->second);
+    record.kept = &kept;
+    record.share.continue_generations(kept.generation);
+    if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
+      adopt(record, kept);
+    } else if (kept.state != MountRecord::kNone) {
+      find_out(record, kept);
+    }
+  }
+}
+
+void Manager::Core::adopt(Record& record, const MountRecord& kept) {
+  record.mount.id = kept.id;
+  record.mount.root = take(kept.mount_root);
+  record.mount.source = kept.source.data();
+  if (is_open(kept.helper_pidfd)) {
+    record.mount.helper = AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output));
+  }
+  record.root = take(kept.root);
+  record.mounts = 1;
+  const bool native = setup_.native != nullptr && kept.id != 0 && record.share.spec().wants_native();
+  life_cycle::Mounted mounted{.since = clock_.now()};
+  mounted.native = native ? life_cycle::Native::kOff : life_cycle::Native::kNever;
+  mounted.native_at = mounted.since + life_cycle::kHandOverDelay;
+  record.state = mounted;
+  record.share.touch(clock_.now());
+  record.share.adopt_root(record.root.get());
+  record.share.gate().open();
+  if (record.mount.helper) watch_helper(record);
+  record.timer =
+      native ? mounted.native_at
+             : mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
+  note_mounted(record);
+  publish(record);
+  schedule(record);
+}
+
+void Manager::Core::find_out(Record& record, MountRecord& kept) {
+  const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
+  if (!there || *there) {
+    happen(record.share, life_cycle::Wanted{});
+    return;
+  }
+  // Nothing needs it any more. Its descriptors may be others' by now, but for the one that still names it.
+  if (is_program(kept.helper_pidfd, kept.helper)) {
+    AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), UniqueFd())->end(clock_.now());
+  }
+  kept.state = MountRecord::kNone;
+  berths_.remove(record.share.name());
+}
+
+std::vector<int> Manager::Core::kept_descriptors() const {
+  std::vector<int> numbers;
+  for (const auto& [share, record] : records_) {
+    for (const int number : {record->mount.root.get(), record->root.get()}) numbers.push_back(number);
+    const HelperProcess* const helper = record->mount.helper.get();
+    if (helper == nullptr) continue;
+    for (const int number : {helper->process(), helper->output()}) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace berth::manager {
+
+/// What the manager keeps of one share for the manager of the next server, in memory that outlives it: a flat record, zero
+/// when nothing was ever mounted. `state` is stored last, so that a crash at any instruction leaves the old or the new.
+///
+/// Descriptors keep their numbers: the servers share one table (clone(2), CLONE_FILES).
+struct MountRecord {
+  enum State : std::uint32_t {
+    kNone,        ///< nothing is mounted
+    kMounting,    ///< an attempt runs: something may be mounted, and its program may run
+    kMounted,     ///< all of what follows holds
+    kUnmounting,  ///< an unmount runs: the mount may be gone
+  };
+  static constexpr std::size_t kSourceKept = 200;
+
+  std::atomic<std::uint64_t> share;  ///< hash of its name; 0: the record is free
+  std::atomic<std::uint32_t> state;
+  std::uint32_t generation;              ///< Share::mount_generation()
+  std::uint64_t id;                      ///< RealMount::id
+  std::int32_t mount_root;               ///< RealMount::root; -1: none
+  std::int32_t root;                     ///< what leases hand out; -1: none
+  std::int32_t helper;                   ///< its number in /proc; 0: none
+  std::int32_t helper_pidfd;             ///< -1: none
+  std::int32_t helper_output;            ///< what it writes can be read there; -1: nothing of it is read
+  std::array<char, kSourceKept> source;  ///< RealMount::source, cut off where it is longer; ends with a zero
+};
+
+struct MountArea {
+  static constexpr std::size_t kMaxRecords = 1U << 17;
+  std::atomic<std::uint32_t> used;  ///< records from here on are free
+  std::array<MountRecord, kMaxRecords> records;
+};
+
+}  // namespace berth::manager
