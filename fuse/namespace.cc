@@ -234,6 +234,7 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
 }
 
 void Namespace::answer(Reply reply, const std::string& prefix, const char* name) {
+  const HeldNames::Answering answering(core_->held);
   const Entry entry = core_->look_up(prefix, name);
   // What is taken back here only counts for what is below a share; the control tree forgets with the session.
   if (!std::move(reply).entry(entry) && entry.node != 0 && owner_of(entry.node) == NodeOwner::kShare) {
@@ -247,11 +248,16 @@ std::optional<Namespace::Place> Namespace::place_of(const manager::Share& share)
 
 HeldNames& Namespace::held_names() noexcept { return core_->held; }
 
+void Namespace::answer_all(std::vector<Reply> replies, const std::string& share) {
+  const std::size_t slash = share.rfind('/');
+  const std::string prefix = slash == std::string::npos ? "" : share.substr(0, slash + 1);
+  for (Reply& reply : replies) answer(std::move(reply), prefix, share.c_str() + prefix.size());
+}
+
+void Namespace::let_pass(const manager::Share& share) { answer_all(core_->held.let_pass(share.name()), share.name()); }
+
 void Namespace::release_name(const manager::Share& share) {
-  const std::string& path = share.name();
-  const std::size_t slash = path.rfind('/');
-  const std::string prefix = slash == std::string::npos ? "" : path.substr(0, slash + 1);
-  for (Reply& reply : core_->held.release(path)) answer(std::move(reply), prefix, path.c_str() + prefix.size());
+  answer_all(core_->held.release(share.name()), share.name());
 }
 
 /// Directories above shares are kept.
@@ -275,6 +281,7 @@ void Namespace::read_page(Reply reply, NodeId node, std::size_t size, off_t offs
   const auto listing = prefix != nullptr ? core_->listing(handle, *prefix, offset) : nullptr;
   if (listing == nullptr) return std::move(reply).error(EBADF);
   if (offset < 0) return std::move(reply).error(EINVAL);
+  const HeldNames::Answering answering(core_->held);
   DirectoryPage page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
   while (offset < end && core_->add(page, *prefix, *listing, offset, plus)) ++offset;

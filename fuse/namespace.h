@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fuse/held_names.h"
 #include "fuse/operations.h"
@@ -45,9 +46,10 @@ class Namespace final : public Operations {
   /// Absent: the kernel has not heard of the directory.
   [[nodiscard]] std::optional<Place> place_of(const manager::Share& share) const;
 
-  /// Look-ups of shares that are answered without being remembered, or wait; see release_name().
+  /// Look-ups of shares that are answered without being remembered, or wait.
   [[nodiscard]] HeldNames& held_names() noexcept;
-  /// HeldNames::release(), and answers who waited.
+  /// HeldNames::let_pass() and release(), and the answers.
+  void let_pass(const manager::Share& share);
   void release_name(const manager::Share& share);
 
   void lookup(Reply reply, NodeId parent, const char* name) override;
@@ -62,6 +64,7 @@ class Namespace final : public Operations {
  private:
   class Core;
   void answer(Reply reply, const std::string& prefix, const char* name);
+  void answer_all(std::vector<Reply> replies, const std::string& share);
   void read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus);
 
   std::unique_ptr<Core> core_;

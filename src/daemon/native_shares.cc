@@ -1,65 +1,22 @@
 #include "src/daemon/native_shares.h"
 
-#include <sys/syscall.h>
-
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "src/sys/mount.h"
-#include "src/sys/process.h"
 
 namespace berth::daemon {
 namespace {
 
-/// How long after new walkers are held back those that had passed before are given to come to the end of their call, where
-/// they do not ask us anything: between its two walks rename(2) does nothing but walk.
-constexpr std::chrono::milliseconds kSettle{20};
+/// How long everybody is given to move on before it is tried again later, and how long who walks to the share waits for
+/// the few that have passed.
+constexpr std::chrono::milliseconds kApproachPatience{100};
+constexpr std::chrono::milliseconds kHoldPatience{10};
 
-/// Whether a thread that waits for a look-up may have made another one in the same system call: it would find the first
-/// place in the proxy and the second in the real mount, which is EXDEV.
-bool may_walk_twice(pid_t thread) {
-#ifdef SYS_rename
-  constexpr std::array kWalkTwice{SYS_rename, SYS_renameat, SYS_renameat2, SYS_link, SYS_linkat};
-#else
-  constexpr std::array kWalkTwice{SYS_renameat, SYS_renameat2, SYS_linkat};
-#endif
-  if (thread == 0) return true;
-  const Result<long> call = sys::system_call_of(thread);
-  return !call || std::find(kWalkTwice.begin(), kWalkTwice.end(), *call) != kWalkTwice.end();
-}
-
-/// Keeps look-ups of a share's name waiting.
-class NameHold {
- public:
-  NameHold(fuse::Namespace& names, const manager::Share& share) : names_(names), share_(share) {
-    names_.held_names().doubt(share_.name());
-  }
-  ~NameHold() { names_.release_name(share_); }
-  NameHold(const NameHold&) = delete;
-  NameHold& operator=(const NameHold&) = delete;
-
-  Result<> close(fuse::Session& session) {
-    const std::optional<fuse::Namespace::Place> place = names_.place_of(share_);
-    // Before any of them waits: some wait with the directory's lock held, which this needs.
-    if (place) TRY_VOID(session.expire_entry(place->directory, place->name));
-    names_.held_names().hold(share_.name());
-    return {};
-  }
-
-  [[nodiscard]] bool holds_who_may_walk_twice() const {
-    const std::vector<pid_t> waiting = names_.held_names().waiting(share_.name());
-    return std::any_of(waiting.begin(), waiting.end(), may_walk_twice);
-  }
-
- private:
-  fuse::Namespace& names_;
-  const manager::Share& share_;
-};
+TimePoint from_now(std::chrono::milliseconds time) { return SystemClock().now() + time; }
 
 }  // namespace
 
@@ -91,20 +48,76 @@ Result<std::vector<std::string>> NativeShares::adopt(TimePoint deadline) {
 
 Result<> NativeShares::lay_over(const manager::Share& share, int root, TimePoint deadline) {
   if (names_ == nullptr) return fail(EAGAIN);
+  Result<> laid = approach(share);
+  if (laid) laid = ask_to_lay(share, root, deadline);
+  if (!laid && laid.error().code() == EAGAIN)
+    return laid;  // the name stays doubted: the next attempt is half way there
+  {
+    MutexLock lock(mutex_);
+    approached_.erase(share.name());
+  }
+  names_->release_name(share);
+  return laid;
+}
+
+Result<> NativeShares::expire(const manager::Share& share) {
+  const std::optional<fuse::Namespace::Place> place = names_->place_of(share);
+  if (!place) return {};
+  return session_->expire_entry(place->directory, place->name);
+}
+
+/// Everybody who may be between two walks, or brings the kernel an answer that it would remember, moves on.
+Result<> NativeShares::approach(const manager::Share& share) {
+  Walkers walkers;
+  bool is_new = false;
+  {
+    MutexLock lock(mutex_);
+    const auto [found, inserted] = approached_.try_emplace(share.name());
+    is_new = inserted;
+    walkers = std::move(found->second);
+  }
+  if (is_new) {
+    names_->held_names().doubt(share.name());
+    TRY_VOID(expire(share));
+    walkers = Walkers::all();
+  }
+  const bool moved_on = walkers.have_moved_on(from_now(kApproachPatience));
+  MutexLock lock(mutex_);
+  approached_[share.name()] = std::move(walkers);
+  if (!moved_on) return fail(EAGAIN);
+  return {};
+}
+
+Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoint deadline) {
   UniqueFd mount = TRY(sys::clone_mount(root));
   const NativeTalk talk = TRY(setup_.agent.ask(request(NativeRequest::Kind::kLay, share.name()), mount));
   mount.reset();  // the agent's now; held here it would look used
   static_cast<void>(TRY(talk.expect(deadline)));
-  TRY_VOID(switch_over(share, talk, deadline));
+  // Before anybody waits: some wait with the directory's lock held, which this needs.
+  TRY_VOID(expire(share));
+  const Result<> switched = switch_over(share, talk, deadline);
+  if (!switched) {
+    names_->let_pass(share);
+    return switched;
+  }
+  names_->release_name(share);
   return talk.go_on();
 }
 
-/// The moment itself: nobody passes the share's name while its mount is laid over it.
+/// The moment itself: nobody passes the share's name.
 Result<> NativeShares::switch_over(const manager::Share& share, const NativeTalk& talk, TimePoint deadline) {
-  NameHold hold(*names_, share);
-  TRY_VOID(hold.close(*session_));
-  std::this_thread::sleep_for(kSettle);
-  if (hold.holds_who_may_walk_twice()) return fail(EAGAIN);
+  fuse::HeldNames& names = names_->held_names();
+  names.hold(share.name());
+  const std::vector<pid_t> threads = names.take_passed(share.name());
+  const bool all_known = std::find(threads.begin(), threads.end(), 0) == threads.end();
+  Walkers passed(threads);
+  if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) {
+    MutexLock lock(mutex_);
+    approached_[share.name()] = std::move(passed);
+    return fail(EAGAIN);
+  }
+  const std::vector<pid_t> waiting = names.waiting(share.name());
+  if (std::any_of(waiting.begin(), waiting.end(), may_walk_twice)) return fail(EAGAIN);
   TRY_VOID(talk.go_on());
   const NativeAnswer laid = TRY(talk.expect(deadline));
   MutexLock lock(mutex_);

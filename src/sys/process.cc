@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <climits>
 #include <csignal>
 #include <cstdlib>
@@ -183,14 +182,6 @@ Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, i
   story += quote_command(argv);
   if (const std::string output = process.output(); !output.empty()) story += ", which said " + quote(output);
   return fail(status.error().code(), std::move(story));
-}
-
-Result<long> system_call_of(pid_t thread) {
-  const std::string line = TRY(read_file("/proc/" + std::to_string(thread) + "/syscall", 4096));
-  long number = -1;
-  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), number);
-  if (error != std::errc() || number < 0) return fail(EAGAIN);  // "running", or -1: waits outside of any
-  return number;
 }
 
 }  // namespace berth::sys

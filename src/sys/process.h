@@ -87,10 +87,6 @@ class Process {
 /// Threading: any thread.
 std::size_t reap_orphans() noexcept;
 
-/// The number of the system call that `thread`, which waits in the kernel, is in (/proc/TID/syscall, proc(5)).
-/// Errors: EAGAIN when it does not wait, or is in none; what open(2) says when it may not be looked at.
-Result<long> system_call_of(pid_t thread);
-
 /// What a program that ran to its end left.
 struct Finished {
   ExitStatus status;

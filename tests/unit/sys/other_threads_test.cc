@@ -1,0 +1,66 @@
+#include "src/sys/other_threads.h"
+
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <functional>
+#include <utility>
+
+#include "tests/unit/eventually.h"
+
+namespace berth::sys {
+namespace {
+
+using Kind = ThreadActivity::Kind;
+
+/// A process that does one thing until it is killed.
+class Doing {
+ public:
+  explicit Doing(const std::function<void()>& what) : pid_(::fork()) {
+    if (pid_ != 0) return;
+    for (;;) what();
+  }
+  ~Doing() { end(); }
+  Doing(const Doing&) = delete;
+  Doing& operator=(const Doing&) = delete;
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+  }
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+
+ private:
+  pid_t pid_;
+};
+
+TEST(OtherThreads, OneThatWaitsIsInItsSystemCall) {
+  Doing waiting([] { ::syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0); });
+  const pid_t pid = waiting.pid();
+  EXPECT_TRUE(testing::eventually(
+      [&] { return activity_of(pid).kind == Kind::kWaiting && activity_of(pid).call == SYS_ppoll; }));
+  const std::vector<pid_t> all = other_threads();
+  EXPECT_NE(std::find(all.begin(), all.end(), pid), all.end());
+  EXPECT_EQ(std::find(all.begin(), all.end(), ::getpid()), all.end()) << "others";
+  waiting.end();
+  EXPECT_EQ(activity_of(pid).kind, Kind::kGone);
+  EXPECT_FALSE(cpu_time_of(pid));
+}
+
+TEST(OtherThreads, OneThatWorksUsesItsTime) {
+  volatile int sum = 0;
+  const Doing working([&] { sum = sum + 1; });
+  const Result<std::chrono::nanoseconds> before = cpu_time_of(working.pid());
+  if (!before) GTEST_SKIP() << "this kernel tells no CPU times (CONFIG_SCHED_INFO)";
+  EXPECT_EQ(activity_of(working.pid()).kind, Kind::kRunning);
+  EXPECT_TRUE(
+      testing::eventually([&] { return *cpu_time_of(working.pid()) - *before > std::chrono::milliseconds(2); }));
+  EXPECT_FALSE(is_kernel_thread(working.pid()));
+}
+
+}  // namespace
+}  // namespace berth::sys
