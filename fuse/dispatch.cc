@@ -1,15 +1,20 @@
 #include "fuse/dispatch.h"
 
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "fuse/last_wall.h"
+#include "fuse/protocol.h"
 #include "fuse/requests.h"
 #include "fuse/session.h"
 
 namespace berth::fuse {
 
 namespace {
+
+/// What the request is that this thread handles, where libfuse was told that it is another.
+thread_local constinit std::uint32_t disguised = 0;
 
 const Router& router_of(fuse_req_t request) noexcept {
   return static_cast<const Session*>(fuse_req_userdata(request))->router();
@@ -50,7 +55,11 @@ void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* forge
 }
 
 void getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
-  dispatch(request, node, [&](Operations& to, Reply reply) { to.getattr(std::move(reply), node, handle); });
+  const bool statx = std::exchange(disguised, 0) == protocol::kStatx;
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    if (statx) reply.ask_statx();
+    to.getattr(std::move(reply), node, handle);
+  });
 }
 
 void setattr(fuse_req_t request, fuse_ino_t node, struct stat* attributes, int to_set, fuse_file_info* handle) {
@@ -103,8 +112,11 @@ void open(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
 }
 
 void create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* handle) {
-  dispatch(request, parent,
-           [&](Operations& to, Reply reply) { to.create(std::move(reply), parent, name, mode, *handle); });
+  const bool nameless = std::exchange(disguised, 0) == FUSE_TMPFILE;
+  dispatch(request, parent, [&](Operations& to, Reply reply) {
+    if (nameless) return to.create_nameless(std::move(reply), parent, mode, *handle);
+    to.create(std::move(reply), parent, name, mode, *handle);
+  });
 }
 
 void read(fuse_req_t request, fuse_ino_t node, std::size_t size, off_t offset, fuse_file_info* handle) {
@@ -162,6 +174,31 @@ void access(fuse_req_t request, fuse_ino_t node, int mask) {
   dispatch(request, node, [&](Operations& to, Reply reply) { to.access(std::move(reply), node, mask); });
 }
 
+void fallocate(fuse_req_t request, fuse_ino_t node, int mode, off_t offset, off_t length, fuse_file_info* handle) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.fallocate(std::move(reply), node, mode, offset, length, *handle); });
+}
+
+void lseek(fuse_req_t request, fuse_ino_t node, off_t offset, int whence, fuse_file_info* handle) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.lseek(std::move(reply), node, offset, whence, *handle); });
+}
+
+void copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset, fuse_file_info* from_handle, fuse_ino_t to,
+                     off_t to_offset, fuse_file_info* to_handle, std::size_t size, int) {
+  dispatch(request, from, [&](Operations& owner, Reply reply) {
+    if (owner_of(from) != owner_of(to)) return std::move(reply).error(EXDEV);
+    owner.copy(std::move(reply), {from, *from_handle, from_offset}, {to, *to_handle, to_offset}, size);
+  });
+}
+
+void ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void*, fuse_file_info* handle, unsigned,
+           const void* bytes, std::size_t size, std::size_t answer_size) {
+  dispatch(request, node, [&](Operations& to, Reply reply) {
+    to.ioctl(std::move(reply), node, command, *handle, std::span(static_cast<const char*>(bytes), size), answer_size);
+  });
+}
+
 void getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size) {
   dispatch(request, node, [&](Operations& to, Reply reply) { to.getxattr(std::move(reply), node, name, size); });
 }
@@ -190,6 +227,24 @@ void poll(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, fuse_poll
 }
 
 }  // namespace
+
+void disguise(std::span<char> message) noexcept {
+  fuse_in_header header;
+  std::memcpy(&header, message.data(), sizeof header);
+  disguised = header.opcode;
+  switch (header.opcode) {
+    case FUSE_TMPFILE:
+      header.opcode = FUSE_CREATE;  // the same structures; the name in it says nothing
+      break;
+    case protocol::kStatx:
+      header.opcode = FUSE_GETATTR;  // what libfuse reads of it is the same
+      break;
+    default:
+      disguised = 0;
+      return;
+  }
+  std::memcpy(message.data(), &header, sizeof header);
+}
 
 fuse_lowlevel_ops dispatch_table() noexcept {
   fuse_lowlevel_ops table{};
@@ -220,6 +275,10 @@ fuse_lowlevel_ops dispatch_table() noexcept {
   table.fsyncdir = &fsyncdir;
   table.statfs = &statfs;
   table.access = &access;
+  table.fallocate = &fallocate;
+  table.lseek = &lseek;
+  table.copy_file_range = &copy_file_range;
+  table.ioctl = &ioctl;
   table.getxattr = &getxattr;
   table.listxattr = &listxattr;
   table.setxattr = &setxattr;

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -100,6 +102,30 @@ Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, 
 Result<> flush(const Handle& handle) {
   const int copy = ::fcntl(handle.fd(), F_DUPFD_CLOEXEC, 0);
   if (copy < 0 || ::close(copy) != 0) return fail_errno();
+  return {};
+}
+
+Result<std::size_t> copy(const Handle& from, off_t from_offset, const Handle& to, off_t to_offset, std::size_t size) {
+  constexpr std::size_t kMostAtOnce = std::size_t{64} << 20;
+  const ssize_t copied =
+      ::copy_file_range(from.fd(), &from_offset, to.fd(), &to_offset, std::min(size, kMostAtOnce), 0);
+  if (copied < 0) return fail_errno();
+  return static_cast<std::size_t>(copied);
+}
+
+bool changes(unsigned command) noexcept { return command == FS_IOC_SETFLAGS || command == FS_IOC_FSSETXATTR; }
+
+Result<> control(const Handle& handle, unsigned command, std::span<char> bytes) {
+  const bool of_flags = command == FS_IOC_GETFLAGS || command == FS_IOC_SETFLAGS;
+  const bool of_attributes = command == FS_IOC_FSGETXATTR || command == FS_IOC_FSSETXATTR;
+  if (!of_flags && !of_attributes) return fail(ENOTTY);
+  // The flags are declared as long, but are int to every file system.
+  const std::size_t size = of_flags ? sizeof(int) : sizeof(fsxattr);
+  if (bytes.size() < size) return fail(EINVAL);
+  alignas(fsxattr) std::array<char, sizeof(fsxattr)> argument{};
+  std::memcpy(argument.data(), bytes.data(), size);
+  if (::ioctl(handle.fd(), command, argument.data()) != 0) return fail_errno();
+  std::memcpy(bytes.data(), argument.data(), size);
   return {};
 }
 

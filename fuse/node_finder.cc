@@ -157,11 +157,11 @@ Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const
 
 Result<struct statx> NodeFinder::stat(const Visit& visit, NodeId node) const {
   const Place place = TRY(this->place(visit, node));
-  Result<struct statx> x = ask(visit, [&] { return sys::stat_at(place.at.fd, place.name.c_str(), STATX_BASIC_STATS); });
+  Result<struct statx> x = ask(visit, [&] { return sys::stat_at(place.at.fd, place.name.c_str(), kAllAttributes); });
   if (place.direct() || (x && is_same(visit, *x, place.node))) return x;
   if (!x && !means_gone(x.error())) return x;
   const Reached open = TRY(still_open(visit, node));
-  return sys::stat_at(open.fd, "", STATX_BASIC_STATS);
+  return sys::stat_at(open.fd, "", kAllAttributes);
 }
 
 Result<UniqueFd> NodeFinder::pin_by_name(const Visit& visit, const Place& place) const {

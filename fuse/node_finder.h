@@ -13,6 +13,9 @@
 
 namespace berth::fuse {
 
+/// What is asked of a file whose attributes the kernel wants.
+inline constexpr unsigned kAllAttributes = STATX_BASIC_STATS | STATX_BTIME;
+
 /// A descriptor to work with. Who holds this may use it; it is closed by somebody else, or stays cached.
 struct Reached {
   int fd = -1;

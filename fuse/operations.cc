@@ -55,6 +55,20 @@ void Operations::statfs(Reply reply, NodeId) {
 
 void Operations::access(Reply reply, NodeId, int) { std::move(reply).error(0); }
 
+void Operations::create_nameless(Reply reply, NodeId, mode_t, const fuse_file_info&) {
+  std::move(reply).error(EOPNOTSUPP);
+}
+void Operations::fallocate(Reply reply, NodeId, int, off_t, off_t, const fuse_file_info&) {
+  std::move(reply).error(EOPNOTSUPP);
+}
+void Operations::lseek(Reply reply, NodeId, off_t, int, const fuse_file_info&) { std::move(reply).error(EINVAL); }
+void Operations::copy(Reply reply, const Position&, const Position&, std::size_t) {
+  std::move(reply).error(EOPNOTSUPP);
+}
+void Operations::ioctl(Reply reply, NodeId, unsigned, const fuse_file_info&, std::span<const char>, std::size_t) {
+  std::move(reply).error(ENOTTY);
+}
+
 void Operations::getxattr(Reply reply, NodeId, const char* name, std::size_t) {
   std::move(reply).error(is_access_list(name) ? ENODATA : EOPNOTSUPP);
 }

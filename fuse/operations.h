@@ -64,6 +64,8 @@ class Operations {
   /// `handle.flags`: as given to open(2), without O_CREAT, O_EXCL, O_NOCTTY.
   virtual void open(Reply reply, NodeId node, const fuse_file_info& handle);
   virtual void create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle);
+  /// A file without a name (O_TMPFILE); answered as create() is.
+  virtual void create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle);
   virtual void read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle);
   virtual void write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset, const fuse_file_info& handle);
   virtual void flush(Reply reply, NodeId node, const fuse_file_info& handle);
@@ -77,6 +79,21 @@ class Operations {
   virtual void statfs(Reply reply, NodeId node);
   /// `mask`: R_OK, W_OK, X_OK, F_OK of access(2).
   virtual void access(Reply reply, NodeId node, int mask);
+  /// `mode`: FALLOC_FL_* of fallocate(2).
+  virtual void fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle);
+  /// `whence`: SEEK_DATA or SEEK_HOLE.
+  virtual void lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle);
+  /// A place in an open file.
+  struct Position {
+    NodeId node;
+    const fuse_file_info& handle;
+    off_t offset;
+  };
+  /// copy_file_range(2); answered by written(). Both have the same owner.
+  virtual void copy(Reply reply, const Position& from, const Position& to, std::size_t size);
+  /// ioctl(2). `bytes`: what the caller gives; `answer_size`: most bytes of what he gets.
+  virtual void ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
+                     std::span<const char> bytes, std::size_t answer_size);
   // Extended attributes (xattr(7)). `size`: most bytes of an answer; 0 asks how many there are.
   virtual void getxattr(Reply reply, NodeId node, const char* name, std::size_t size);
   virtual void listxattr(Reply reply, NodeId node, std::size_t size);

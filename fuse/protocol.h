@@ -51,6 +51,42 @@ struct OpenAnswer {
 };
 static_assert(sizeof(OpenAnswer) == sizeof(fuse_open_out));
 
+// Requests that libfuse 3.14 does not know.
+
+/// FUSE_STATX (7.39).
+inline constexpr std::uint32_t kStatx = 52;
+
+/// struct fuse_sx_time.
+struct StatxTime {
+  std::int64_t seconds;
+  std::uint32_t nanoseconds;
+  std::int32_t reserved;
+};
+
+/// struct fuse_statx_out, with the fuse_statx in it.
+struct StatxAnswer {
+  std::uint64_t attr_valid;
+  std::uint32_t attr_valid_nsec;
+  std::uint32_t flags;
+  std::uint64_t spare[2];
+  std::uint32_t mask;  ///< STATX_* of statx(2): what is there
+  std::uint32_t blksize;
+  std::uint64_t attributes;
+  std::uint32_t nlink;
+  std::uint32_t uid;
+  std::uint32_t gid;
+  std::uint16_t mode;
+  std::uint16_t spare0;
+  std::uint64_t ino;
+  std::uint64_t size;
+  std::uint64_t blocks;
+  std::uint64_t attributes_mask;
+  StatxTime atime, btime, ctime, mtime;
+  std::uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+  std::uint64_t spare2[14];
+};
+static_assert(sizeof(StatxAnswer) == 288);
+
 /// struct fuse_backing_map.
 struct BackingMap {
   std::int32_t fd;

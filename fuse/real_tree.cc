@@ -58,10 +58,10 @@ Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* 
                .entry_valid = visit.share.attributes_valid()};
 }
 
-Result<struct stat> RealTree::attributes(const Visit& visit, NodeId node) {
+Result<struct statx> RealTree::attributes(const Visit& visit, NodeId node) {
   const struct statx x = TRY(finder_.stat(visit, node));
   if (NodeTable::is_root(node)) visit.share.remember_root(x);
-  return visit.share.attributes_of(x);
+  return x;
 }
 
 Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, const struct stat& attributes, int to_set,

@@ -34,7 +34,7 @@ class RealTree {
 
   /// A negative entry when there is no such name.
   Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
-  Result<struct stat> attributes(const Visit& visit, NodeId node);
+  Result<struct statx> attributes(const Visit& visit, NodeId node);
   /// `to_set`: FUSE_SET_ATTR_*. `handle`: null unless the change is asked of an open file.
   Result<struct stat> set_attributes(const Visit& visit, NodeId node, const struct stat& attributes, int to_set,
                                      const Handle* handle);
@@ -67,6 +67,8 @@ class RealTree {
     Opened opened;
   };
   Result<Created> create(const Visit& visit, NodeId parent, const char* name, mode_t mode, int flags);
+  /// O_TMPFILE. The node is reached by its handles alone until it is given a name.
+  Result<Created> create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags);
   /// Closes a handle; false when there is none of that number and node.
   bool close(std::uint64_t handle, NodeId node);
 

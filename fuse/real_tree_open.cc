@@ -120,6 +120,19 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
   return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
 }
 
+Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags) {
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  TRY_VOID(visit.act());
+  UniqueFd file = TRY([&] {
+    const sys::WithUmask masked(visit.umask);
+    return sys::open_beneath(directory.fd, ".", (flags & (kKeptFlags | O_EXCL)) | O_TMPFILE, mode);
+  }());
+  const struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
+  // A name that leads to the directory, and so never to the file.
+  const Entry entry = TRY(remember(visit, parent, ".", x, true));
+  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
+}
+
 /// Whether this very request has made the file before the last server died: then that server had it open.
 bool RealTree::is_made_already(int directory, const char* name) const {
   if (!once::was(IntentRecord::kMake)) return false;

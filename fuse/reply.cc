@@ -1,5 +1,8 @@
 #include "fuse/reply.h"
 
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+
 #include <cerrno>
 #include <memory>
 #include <tuple>
@@ -7,6 +10,7 @@
 
 #include "fuse/last_wall.h"
 #include "fuse/protocol.h"
+#include "fuse/session.h"
 #include "src/log/log.h"
 
 namespace berth::fuse {
@@ -97,6 +101,32 @@ protocol::OpenAnswer to_answer(const Opened& opened) noexcept {
   return {.handle = opened.handle, .flags = flags, .backing_id = opened.backing};
 }
 
+protocol::StatxTime to_answer(const timespec& time) noexcept {
+  return {.seconds = time.tv_sec, .nanoseconds = static_cast<std::uint32_t>(time.tv_nsec), .reserved = 0};
+}
+
+protocol::StatxAnswer to_statx_answer(const struct stat& attributes, Seconds valid,
+                                      const std::optional<timespec>& born) noexcept {
+  protocol::StatxAnswer answer{};
+  std::tie(answer.attr_valid, answer.attr_valid_nsec) = to_answer(valid);
+  answer.mask = STATX_BASIC_STATS | (born ? STATX_BTIME : 0U);
+  answer.blksize = static_cast<std::uint32_t>(attributes.st_blksize);
+  answer.nlink = static_cast<std::uint32_t>(attributes.st_nlink);
+  answer.uid = attributes.st_uid;
+  answer.gid = attributes.st_gid;
+  answer.mode = static_cast<std::uint16_t>(attributes.st_mode);
+  answer.ino = attributes.st_ino;
+  answer.size = static_cast<std::uint64_t>(attributes.st_size);
+  answer.blocks = static_cast<std::uint64_t>(attributes.st_blocks);
+  answer.atime = to_answer(attributes.st_atim);
+  answer.btime = to_answer(born.value_or(timespec{}));
+  answer.ctime = to_answer(attributes.st_ctim);
+  answer.mtime = to_answer(attributes.st_mtim);
+  answer.rdev_major = major(attributes.st_rdev);
+  answer.rdev_minor = minor(attributes.st_rdev);
+  return answer;
+}
+
 template <typename Answer>
 int send(fuse_req_t request, const Answer& answer) noexcept {
   const void* const bytes = &answer;
@@ -147,6 +177,7 @@ Reply& Reply::operator=(Reply&& other) noexcept {
     Reply dropped(std::move(*this));
     request_ = std::exchange(other.request_, nullptr);
     interrupt_ = std::exchange(other.interrupt_, nullptr);
+    statx_ = other.statx_;
   }
   return *this;
 }
@@ -199,8 +230,13 @@ bool Reply::opened(const Opened& opened) && noexcept {
   return answer([&](fuse_req_t request) { return send(request, open); });
 }
 
-void Reply::attributes(const struct stat& attributes, Seconds valid) && noexcept {
-  answer([&](fuse_req_t request) { return fuse_reply_attr(request, &attributes, valid); });
+void Reply::attributes(const struct stat& attributes, Seconds valid, std::optional<timespec> born) && noexcept {
+  if (!statx_) {
+    answer([&](fuse_req_t request) { return fuse_reply_attr(request, &attributes, valid); });
+    return;
+  }
+  const protocol::StatxAnswer statx = to_statx_answer(attributes, valid, born);
+  answer([&](fuse_req_t request) { return send(request, statx); });
 }
 
 void Reply::link_target(const char* target) && noexcept {
@@ -229,6 +265,21 @@ void Reply::poll(unsigned revents) && noexcept {
 
 void Reply::offset(off_t offset) && noexcept {
   answer([&](fuse_req_t request) { return fuse_reply_lseek(request, offset); });
+}
+
+void Reply::lock(const struct flock& lock) && noexcept {
+  answer([&](fuse_req_t request) { return fuse_reply_lock(request, &lock); });
+}
+
+void Reply::ioctl(int result, std::span<const char> bytes) && noexcept {
+  answer([&](fuse_req_t request) { return fuse_reply_ioctl(request, result, bytes.data(), bytes.size()); });
+}
+
+void Reply::changes_attributes_of(std::uint64_t node) const noexcept {
+  auto* const session = static_cast<Session*>(fuse_req_userdata(request_));
+  // Attributes alone, so this waits for no lock that a request may hold. Nothing is lost when it fails: they are believed
+  // for a moment only.
+  (void)session->invalidate_node(node, -1, 0);
 }
 
 void Reply::none() && noexcept {

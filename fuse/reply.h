@@ -6,6 +6,8 @@
 #include <sys/statvfs.h>
 
 #include <cstdint>
+#include <ctime>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -53,7 +55,9 @@ class Reply {
  public:
   explicit Reply(fuse_req_t request) noexcept : request_(request) {}
   Reply(Reply&& other) noexcept
-      : request_(std::exchange(other.request_, nullptr)), interrupt_(std::exchange(other.interrupt_, nullptr)) {}
+      : request_(std::exchange(other.request_, nullptr)),
+        interrupt_(std::exchange(other.interrupt_, nullptr)),
+        statx_(other.statx_) {}
   Reply& operator=(Reply&& other) noexcept;
   Reply(const Reply&) = delete;
   Reply& operator=(const Reply&) = delete;
@@ -75,7 +79,8 @@ class Reply {
   [[nodiscard]] bool entry(const Entry& entry) && noexcept;
   [[nodiscard]] bool created(const Entry& entry, const Opened& opened) && noexcept;
   [[nodiscard]] bool opened(const Opened& opened) && noexcept;
-  void attributes(const struct stat& attributes, Seconds valid) && noexcept;
+  /// `born`: where it is known; not all requests for attributes can be told.
+  void attributes(const struct stat& attributes, Seconds valid, std::optional<timespec> born = {}) && noexcept;
   void link_target(const char* target) && noexcept;
   void data(std::span<const char> bytes) && noexcept;
   void written(std::size_t bytes) && noexcept;
@@ -83,8 +88,16 @@ class Reply {
   void xattr_size(std::size_t bytes) && noexcept;
   void poll(unsigned revents) && noexcept;
   void offset(off_t offset) && noexcept;
+  void lock(const struct flock& lock) && noexcept;
+  /// What ioctl(2) returned, and what it wrote.
+  void ioctl(int result, std::span<const char> bytes) && noexcept;
   /// Answered by libfuse already, or by nobody: for FORGET and what else has no answer.
   void none() && noexcept;
+
+  /// The request for attributes is one for statx(2), and to be answered so.
+  void ask_statx() noexcept { statx_ = true; }
+  /// The kernel is to ask again for the attributes of a node that this request changed without saying so.
+  void changes_attributes_of(std::uint64_t node) const noexcept;
 
   /// The request itself, for building directory entries (fuse_add_direntry and _plus take it).
   [[nodiscard]] fuse_req_t request() const noexcept { return request_; }
@@ -98,6 +111,7 @@ class Reply {
 
   fuse_req_t request_;
   Interrupt* interrupt_ = nullptr;  ///< owned; null unless on_interrupt() was called
+  bool statx_ = false;              ///< attributes are asked for by statx(2)
 };
 
 }  // namespace berth::fuse

@@ -22,7 +22,7 @@ namespace {
 /// What is asked of the kernel where it offers it.
 constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
                              FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-                             FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK;
+                             FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR;
 /// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), the first way to end set-id
 /// bits (for every caller; by the second they end where the file system below ends them), a cache of writes (others write
 /// to shares too).
@@ -117,6 +117,7 @@ void Session::process(std::span<char> message) noexcept {
   std::memcpy(&header, message.data(), sizeof header);
   if (header.len != message.size()) return;
   if (header.opcode == FUSE_INIT && !ready()) note_init(message);
+  disguise(message);
   fuse_buf buffer{};
   buffer.size = message.size();
   buffer.mem = message.data();

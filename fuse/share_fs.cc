@@ -55,16 +55,16 @@ void ShareFs::forget(NodeId node, std::uint64_t count) noexcept { core_->nodes.f
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
   const auto tell = [core = core_.get(), node](const Visit& visit, Reply to) {
-    const Result<struct stat> attributes = core->tree.attributes(visit, node);
-    if (!attributes) return core->refuse(visit, std::move(to), attributes.error());
+    const Result<struct statx> x = core->tree.attributes(visit, node);
+    if (!x) return core->refuse(visit, std::move(to), x.error());
     visit.leave();
-    std::move(to).attributes(*attributes, visit.share.attributes_valid(attributes->st_mode));
+    core->answer_attributes(visit.share, std::move(to), *x);
   };
   if (handle != nullptr) {
-    return core_->visit_open(std::move(reply), node, handle->fh, [](const Visit& visit, Handle& open, Reply to) {
-      const Result<struct statx> x = sys::stat_at(open.fd(), "", STATX_BASIC_STATS);
+    return core_->visit_open(std::move(reply), node, handle->fh, [this](const Visit& visit, Handle& open, Reply to) {
+      const Result<struct statx> x = sys::stat_at(open.fd(), "", kAllAttributes);
       if (!x) return std::move(to).error(x.error());
-      std::move(to).attributes(visit.share.attributes_of(*x), visit.share.attributes_valid(x->stx_mode));
+      core_->answer_attributes(visit.share, std::move(to), *x);
     });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);

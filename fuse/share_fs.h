@@ -89,6 +89,7 @@ class ShareFs final : public Operations {
   void link(Reply reply, NodeId node, NodeId new_parent, const char* new_name) override;
   void open(Reply reply, NodeId node, const fuse_file_info& handle) override;
   void create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) override;
+  void create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) override;
   void read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
   void write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset,
              const fuse_file_info& handle) override;
@@ -102,6 +103,11 @@ class ShareFs final : public Operations {
   void fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
   void statfs(Reply reply, NodeId node) override;
   void access(Reply reply, NodeId node, int mask) override;
+  void fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle) override;
+  void lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) override;
+  void copy(Reply reply, const Position& from, const Position& to, std::size_t size) override;
+  void ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle, std::span<const char> bytes,
+             std::size_t answer_size) override;
   void getxattr(Reply reply, NodeId node, const char* name, std::size_t size) override;
   void listxattr(Reply reply, NodeId node, std::size_t size) override;
   void setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags) override;

@@ -99,6 +99,14 @@ void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) 
   std::move(reply).error(error);
 }
 
+void ShareFs::Core::answer_attributes(const KnownShare& share, Reply reply, const struct statx& x) const {
+  std::optional<timespec> born;
+  if ((x.stx_mask & STATX_BTIME) != 0) {
+    born = timespec{.tv_sec = x.stx_btime.tv_sec, .tv_nsec = static_cast<long>(x.stx_btime.tv_nsec)};
+  }
+  std::move(reply).attributes(share.attributes_of(x), share.attributes_valid(x.stx_mode), born);
+}
+
 void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return std::move(reply).error(ESTALE);
@@ -145,6 +153,14 @@ void ShareFs::Core::answer_opened(const Visit& visit, Reply reply, NodeId node, 
   if (!opened) return refuse(visit, std::move(reply), opened.error());
   visit.leave();
   if (!std::move(reply).opened(*opened)) tree.close(opened->handle, node);
+}
+
+void ShareFs::Core::answer_created(const Visit& visit, Reply reply, const Result<RealTree::Created>& created) {
+  if (!created) return refuse(visit, std::move(reply), created.error());
+  visit.leave();
+  if (std::move(reply).created(created->entry, created->opened)) return;
+  tree.close(created->opened.handle, created->entry.node);
+  nodes.forget(created->entry.node, 1);
 }
 
 }  // namespace berth::fuse

@@ -59,6 +59,10 @@ class ShareFs::Core {
   /// Answers what was opened, and closes it again if the kernel does not want it any more.
   void answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<Opened>& opened);
 
+  void answer_attributes(const KnownShare& share, Reply reply, const struct statx& x) const;
+  /// The same of what was created, which has a look-up as well.
+  void answer_created(const Visit& visit, Reply reply, const Result<RealTree::Created>& created);
+
   /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
   /// and a name does not disappear because a server does.
   void answer_root(Reply reply, NodeId node);

@@ -1,5 +1,7 @@
 #include <fcntl.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "fuse/handle_io.h"
@@ -36,13 +38,15 @@ void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, 
   core_->visit(
       std::move(reply), parent, Core::Intent::kChange,
       [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit, Reply to) {
-        const auto created = core->tree.create(visit, parent, name.c_str(), mode, flags);
-        if (!created) return core->refuse(visit, std::move(to), created.error());
-        visit.leave();
-        if (std::move(to).created(created->entry, created->opened)) return;
-        core->tree.close(created->opened.handle, created->entry.node);
-        core->nodes.forget(created->entry.node, 1);
+        core->answer_created(visit, std::move(to), core->tree.create(visit, parent, name.c_str(), mode, flags));
       });
+}
+
+void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
+  core_->visit(std::move(reply), parent, Core::Intent::kChange,
+               [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit, Reply to) {
+                 core->answer_created(visit, std::move(to), core->tree.create_nameless(visit, parent, mode, flags));
+               });
 }
 
 void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
@@ -68,6 +72,50 @@ void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t
                       if (!done) return core_->refuse(visit, std::move(to), done.error());
                       std::move(to).written(*done);
                     });
+}
+
+void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
+    const bool done = ::fallocate(open.fd(), mode, offset, length) == 0;
+    core_->answer(visit, std::move(to), done ? Result<>() : fail_errno());
+  });
+}
+
+void ShareFs::lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    const off_t found = ::lseek(open.fd(), offset, whence);
+    if (found < 0) return core_->refuse(visit, std::move(to), Error::last());
+    std::move(to).offset(found);
+  });
+}
+
+void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::size_t size) {
+  const std::shared_ptr<Handle> target = core_->handles.find(to.handle.fh, to.node);
+  if (target == nullptr) return std::move(reply).error(EBADF);
+  core_->visit_open(std::move(reply), from.node, from.handle.fh,
+                    [&](const Visit& visit, const Handle& source, Reply answer) {
+                      if (const Result<> acts = visit.act(); !acts) return std::move(answer).error(acts.error());
+                      const Result<std::size_t> done = fuse::copy(source, from.offset, *target, to.offset, size);
+                      if (!done) return core_->refuse(visit, std::move(answer), done.error());
+                      std::move(answer).written(*done);
+                    });
+}
+
+void ShareFs::ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
+                    std::span<const char> bytes, std::size_t answer_size) {
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    const Result<> admitted = admit(visit.share.policy(), visit.caller, changes(command));
+    if (!admitted) return std::move(to).error(admitted.error());
+    if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
+    const std::span<char> argument = scratch(std::max(bytes.size(), answer_size));
+    std::copy(bytes.begin(), bytes.end(), argument.begin());
+    if (const Result<> done = control(open, command, argument); !done) {
+      return core_->refuse(visit, std::move(to), done.error());
+    }
+    if (changes(command)) to.changes_attributes_of(node);
+    std::move(to).ioctl(0, argument.first(answer_size));
+  });
 }
 
 void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {

@@ -285,7 +285,8 @@ TEST(AttributesOfAnIdleRoot, LetInWhomTheyLetInWhenItWasMounted) {
                                .bytes();
   ASSERT_EQ(::chmod(source.c_str(), 0700), 0);
   ASSERT_EQ(::setxattr(source.c_str(), kAccess, list.data(), list.size(), 0), 0);
-  ASSERT_TRUE(ok(server.start("[share.a]\ntype = \"bind\"\nsource = \"" + source + "\"\nidle_timeout = \"0s\"\n")));
+  ASSERT_TRUE(ok(server.start("[share.a]\ntype = \"bind\"\nsource = \"" + source +
+                              "\"\naccess = \"proxy\"\nidle_timeout = \"0s\"\n")));
   const auto read = [&] {
     return in_process([&]() -> std::string {
       if (!become_nobody()) return "cannot become nobody";

@@ -326,7 +326,7 @@ class ShareWithoutPatience : public testing::Test {
     server_.make_directory("source/b/c");
     ASSERT_TRUE(ok(server_.write_file("source/b/c/file", "hello")));
     ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + server_.path("source") +
-                                 "\"\nidle_timeout = \"0s\"\n")));
+                                 "\"\naccess = \"proxy\"\nidle_timeout = \"0s\"\n")));
   }
   void TearDown() override { EXPECT_EQ(server_.stop(), Ending{}); }
 
