@@ -21,6 +21,15 @@ namespace {
 
 /// How often readers are woken after stop(): one that was about to read when the signal came is caught the next time.
 constexpr std::chrono::milliseconds kWakeAgain{5};
+/// How often the watch looks while there is work, and how often it sees nothing new before it sleeps.
+constexpr std::chrono::milliseconds kWatch{1};
+constexpr unsigned kQuietWatches = 50;
+/// A request that takes longer has blocked.
+constexpr std::chrono::microseconds kSlow{500};
+/// Between two looks for a request goes less time than this, unless another thread got the processor.
+constexpr std::chrono::microseconds kLostProcessor{30};
+/// How long all threads serve after one of the two was seen.
+constexpr std::chrono::milliseconds kAllServe{500};
 
 /// A read buffer. Pages of its own, so that it takes no memory before a large request comes and gives all back at the end.
 class RequestBuffer {
@@ -87,7 +96,9 @@ Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limit
     : session_(session),
       requests_(requests),
       process_([&session](std::span<char> message) { session.process(message); }),
-      limits_(limits) {}
+      limits_(limits),
+      processors_(std::max(1U, std::thread::hardware_concurrency())) {}
+
 Workers::~Workers() = default;
 
 Result<StopReason> Workers::run() {
@@ -96,11 +107,12 @@ Result<StopReason> Workers::run() {
   while (threads_.load(std::memory_order_acquire) > 0) {
     {
       MutexLock lock(mutex_);
-      while (!has_ended() && !stopping_) changed_.wait(mutex_);
-      if (stopping_ && !has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + kWakeAgain);
+      while (!has_ended() && !stopping_ && !watching_) changed_.wait(mutex_);
+      const auto pause = stopping_ ? kWakeAgain : kWatch;
+      if (!has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + pause);
     }
     join_ended();
-    if (stopping_) wake_readers();
+    stopping_ ? wake_readers() : watch();
   }
   join_ended();
   MutexLock lock(mutex_);
@@ -111,6 +123,7 @@ void Workers::stop() noexcept {
   stopping_ = true;
   MutexLock lock(mutex_);
   changed_.notify_all();
+  called_.notify_all();
 }
 
 bool Workers::start_worker() noexcept {
@@ -150,17 +163,124 @@ void Workers::work(Worker& self) noexcept {
 
 void Workers::serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept {
   while (!stopping_.load(std::memory_order_relaxed)) {
-    if (reading_.fetch_add(1) >= limits_.max_spare) {
-      // The others that wait are enough.
-      reading_.fetch_sub(1);
+    if (spare_.fetch_add(1) >= limits_.max_spare && waiting_ != 0) {
+      // The others are enough.
+      spare_.fetch_sub(1);
       return;
     }
-    const std::optional<std::size_t> size = read(self, buffer);
-    const bool was_last = reading_.fetch_sub(1) == 1;
+    const std::optional<std::size_t> size = take(self, buffer);
+    spare_.fetch_sub(1);
     if (!size) return;
-    if (was_last) start_worker();
-    requests_.handle(record, buffer.first(*size), process_);
+    handle(record, buffer.first(*size));
   }
+}
+
+std::optional<std::size_t> Workers::take(Worker& self, std::span<char> buffer) noexcept {
+  for (;;) {
+    waiting_.fetch_add(1);
+    const bool all_serve = do_all_serve();
+    if (!all_serve && !comes_soon() && may_rest()) {
+      if (!rest()) return std::nullopt;
+      continue;
+    }
+    const std::optional<std::size_t> size = read(self, buffer);
+    const bool was_last = waiting_.fetch_sub(1) == 1;
+    if (!size) return std::nullopt;
+    taken_.fetch_add(1);
+    if (!watching_) wake_watch();
+    if (was_last && all_serve) call_another();
+    return size;
+  }
+}
+
+void Workers::handle(RequestRecord* record, std::span<char> message) noexcept {
+  const TimePoint begin = std::chrono::steady_clock::now();
+  requests_.handle(record, message, process_);
+  if (std::chrono::steady_clock::now() - begin > kSlow) let_all_serve();
+}
+
+bool Workers::do_all_serve() const noexcept {
+  return std::chrono::steady_clock::now() < all_serve_until_.load(std::memory_order_relaxed);
+}
+
+void Workers::let_all_serve() noexcept {
+  all_serve_until_.store(std::chrono::steady_clock::now() + kAllServe, std::memory_order_relaxed);
+}
+
+bool Workers::has_request() const noexcept {
+  pollfd readable{.fd = session_.device(), .events = POLLIN, .revents = 0};
+  return ::poll(&readable, 1, 0) != 0;
+}
+
+/// Looking costs nobody anything only where a processor would idle. Who looks and loses the processor over it waits for
+/// milliseconds to get it back, so where processors are wanted nobody looks; nor while somebody sleeps in read(2).
+bool Workers::comes_soon() noexcept {
+  const bool spins = processors_ > 1 && limits_.spin.count() != 0;
+  const TimePoint begin = std::chrono::steady_clock::now();
+  for (TimePoint before = begin; !has_request();) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    if (now - before > kLostProcessor) let_all_serve();
+    if (!spins || waiting_ > 1 || now - begin > limits_.spin || stopping_.load(std::memory_order_relaxed)) return false;
+    before = now;
+  }
+  return true;
+}
+
+/// Leaves the device to the others that wait there. False: there is none.
+bool Workers::may_rest() noexcept {
+  std::size_t waiting = waiting_.load();
+  while (waiting > 1) {
+    if (waiting_.compare_exchange_weak(waiting, waiting - 1)) return true;
+  }
+  return false;
+}
+
+/// Until called. False: it is time to end.
+bool Workers::rest() noexcept {
+  MutexLock lock(mutex_);
+  ++resting_;
+  while (calls_ == 0 && !stopping_ && !reason_) called_.wait(mutex_);
+  --resting_;
+  if (calls_ == 0) return false;
+  --calls_;
+  return true;
+}
+
+bool Workers::call_resting() noexcept {
+  MutexLock lock(mutex_);
+  if (resting_ <= calls_) return false;
+  ++calls_;
+  called_.notify_one();
+  return true;
+}
+
+void Workers::call_another() noexcept {
+  if (!call_resting()) start_worker();
+}
+
+void Workers::wake_watch() noexcept {
+  MutexLock lock(mutex_);
+  watching_ = true;
+  changed_.notify_all();
+}
+
+void Workers::watch() noexcept {
+  const std::uint64_t taken = taken_;
+  const bool progressed = std::exchange(seen_, taken) != taken;
+  if (waiting_ != 0) {
+    quiet_watches_ = progressed ? 0 : quiet_watches_ + 1;
+    if (quiet_watches_ < kQuietWatches) return;
+    watching_ = false;
+    // Whoever takes a request looks at watching_ after that.
+    if (taken_ != taken) watching_ = true;
+    return;
+  }
+  quiet_watches_ = 0;
+  const std::size_t busy = threads_ - std::min<std::size_t>(threads_, spare_);
+  if ((progressed && busy >= processors_) || !has_request()) return;
+  if (progressed) return call_another();
+  let_all_serve();
+  for (std::size_t i = 0; i < std::max<std::size_t>(busy, 1); ++i) call_another();
 }
 
 std::optional<std::size_t> Workers::read(Worker& self, std::span<char> buffer) noexcept {
@@ -192,6 +312,7 @@ std::optional<std::size_t> Workers::read(Worker& self, std::span<char> buffer) n
 void Workers::finish(StopReason reason) noexcept {
   MutexLock lock(mutex_);
   if (!reason_) reason_ = reason;
+  called_.notify_all();
 }
 
 void Workers::on_ended(Worker& self) noexcept {

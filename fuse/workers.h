@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -11,6 +12,7 @@
 
 #include "fuse/requests.h"
 #include "fuse/session.h"
+#include "src/base/clock.h"
 #include "src/base/mutex.h"
 
 namespace berth::fuse {
@@ -28,13 +30,20 @@ const char* to_string(StopReason reason) noexcept;
 
 struct WorkerLimits {
   std::size_t max_threads = 512;  ///< requests handled at once; operations may block on a server, so this is generous
-  std::size_t max_spare = 8;      ///< threads that wait for a request; what is more ends
+  std::size_t max_spare = 8;      ///< threads without a request; what is more ends
+  std::chrono::microseconds spin{20};  ///< looking for the next request; nobody looks where there is one processor
 };
 
 /// The threads that read requests and handle them.
 ///
-/// A thread that takes a request and leaves nobody reading starts another one first, so that a request which blocks on a
-/// server holds up no other; a thread that comes back and finds enough others reading ends.
+/// Most requests take a few microseconds, and waking a thread takes as long. So as few threads as possible serve: who has
+/// answered looks for the next request a moment longer, and then sleeps in read(2), or rests when somebody else waits
+/// there. (While somebody sleeps in read(2) nobody looks, or the kernel would wake that one for nothing.) A watch, which is
+/// run() itself, looks after them every millisecond while there is work: when a request waits and nobody takes it, it calls a
+/// thread that rests, or starts one.
+///
+/// Where requests block (a server far away), or other programs want the processors, all serve: each sleeps in read(2), and
+/// one that takes a request and leaves nobody there calls another at once.
 ///
 /// Threading: run() on one thread, once; stop() on any. Worker threads block all signals but wake_signal(), for which
 /// run() installs a handler that does nothing: after stop() it ends reads that wait.
@@ -67,9 +76,21 @@ class Workers {
   };
 
   bool start_worker() noexcept;
+  bool call_resting() noexcept;
+  void call_another() noexcept;
   void work(Worker& self) noexcept;
   void serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept;
+  std::optional<std::size_t> take(Worker& self, std::span<char> buffer) noexcept;
   std::optional<std::size_t> read(Worker& self, std::span<char> buffer) noexcept;
+  [[nodiscard]] bool do_all_serve() const noexcept;
+  void let_all_serve() noexcept;
+  [[nodiscard]] bool has_request() const noexcept;
+  [[nodiscard]] bool comes_soon() noexcept;
+  [[nodiscard]] bool may_rest() noexcept;
+  bool rest() noexcept;
+  void handle(RequestRecord* record, std::span<char> message) noexcept;
+  void wake_watch() noexcept;
+  void watch() noexcept;
   void finish(StopReason reason) noexcept;
   void on_ended(Worker& self) noexcept;
   bool has_ended() noexcept BERTH_REQUIRES(mutex_);
@@ -81,14 +102,26 @@ class Workers {
   Requests& requests_;
   const Requests::Process process_;
   const WorkerLimits limits_;
+  const std::size_t processors_;
+
+  // Of the thread in run().
+  std::uint64_t seen_ = 0;      ///< requests taken when the watch last looked
+  unsigned quiet_watches_ = 0;  ///< how often in a row it has seen nothing new
 
   // Synchronised by themselves.
   std::atomic<std::size_t> threads_{0};
-  std::atomic<std::size_t> reading_{0};
+  std::atomic<std::size_t> spare_{0};    ///< threads without a request: they wait at the device, or rest
+  std::atomic<std::size_t> waiting_{0};  ///< threads that wait at the device
+  std::atomic<std::uint64_t> taken_{0};  ///< requests, ever
+  std::atomic<TimePoint> all_serve_until_{TimePoint{}};
+  std::atomic<bool> watching_{true};  ///< false: the watch sleeps until a request is taken
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;
-  ConditionVariable changed_;  ///< a worker ended, or stop() was called
+  ConditionVariable changed_;  ///< a worker ended, stop() was called, or the watch is needed
+  ConditionVariable called_;   ///< who rests is to wait at the device, or to end
+  std::size_t resting_ BERTH_GUARDED_BY(mutex_) = 0;
+  std::size_t calls_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those who rest, how many are called
   std::list<std::unique_ptr<Worker>> workers_ BERTH_GUARDED_BY(mutex_);
   std::optional<StopReason> reason_ BERTH_GUARDED_BY(mutex_);  ///< the first one
 };
