@@ -24,6 +24,11 @@ constexpr std::chrono::milliseconds kTableDelay{200};
 // Tags of what the control thread polls; helpers are polled under their record's address.
 constexpr std::uint64_t kMountTableTag = 1;
 
+/// Whether something is mounted, or an operation runs.
+bool is_active(const life_cycle::State& state) noexcept {
+  return !std::holds_alternative<life_cycle::Idle>(state) && !std::holds_alternative<life_cycle::Failed>(state);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, const Catalog& catalog,
@@ -38,6 +43,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     directory->emplace(name, std::make_shared<Share>(spec, *core));
   }
   core->directory_ = std::move(directory);
+  core->begin_host(core->setup_.host);
   core->cancel_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!core->cancel_) return fail_errno();
   if (!core->by_hand()) {
@@ -68,6 +74,8 @@ Manager::Core::~Core() {
     record->changing.clear();
   }
   pending_changes_.clear();
+  drain_waiters_.clear();
+  resume_waiters_.clear();
   by_hand_work_.clear();
   for (bool any = true; any;) {
     std::vector<Task> commands;
@@ -120,8 +128,9 @@ void Manager::Core::on_left(Share& share) noexcept {
   post([this, &share] {
     Record& record = record_of(share);
     collect_retired(record);
-    if (share.spec().policy().idle_timeout.count() == 0 && !share.gate().closed()) {
-      apply(record, life_cycle::step(record.state, life_cycle::BecameIdle{}, share.spec().policy(), clock_.now()));
+    if (drained_ || (share.spec().policy().idle_timeout.count() == 0 && !share.gate().closed())) {
+      apply(record,
+            life_cycle::step(record.state, life_cycle::BecameIdle{}, share.spec().policy(), clock_.now(), drained_));
     }
   });
 }
@@ -138,7 +147,7 @@ bool Manager::Core::run_commands() {
 
 void Manager::Core::happen(Share& share, const life_cycle::Happening& happening) {
   Record& record = record_of(share);
-  apply(record, life_cycle::step(record.state, happening, share.spec().policy(), clock_.now()));
+  apply(record, life_cycle::step(record.state, happening, share.spec().policy(), clock_.now(), drained_));
 }
 
 Manager::Core::Record& Manager::Core::record_of(Share& share) {
@@ -151,13 +160,16 @@ Manager::Core::Record& Manager::Core::record_of(Share& share) {
 }
 
 void Manager::Core::apply(Record& record, life_cycle::Step step) {
-  if (step.state.index() != record.state.index()) record.since = clock_.wall_now();
+  if (life_cycle::name_of(step.state) != life_cycle::name_of(record.state)) record.since = clock_.wall_now();
+  if (is_active(record.state)) --active_;
   record.state = std::move(step.state);
+  if (is_active(record.state)) ++active_;
   // Before anybody is answered: who was told that a share is mounted must find it so. And after, for who waits no more.
   publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
   schedule(record);
+  if (drained_ && active_ == 0) look_whether_drained();
 }
 
 void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
@@ -168,6 +180,11 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     void operator()(StartMount& start) const { core.enqueue_mount(record, start); }
     void operator()(StartUnmount& start) const { core.start_unmount(record, start); }
     void operator()(OpenGate&) const { core.open_gate(record); }
+    void operator()(ReopenGate&) const {
+      record.share.touch(core.clock_.now());
+      record.share.gate().open();
+      core.claim_attachments(record);
+    }
     void operator()(CloseGate&) const { record.share.gate().close(); }
     void operator()(CloseGateIfIdle&) const { core.close_gate_if_idle(record); }
     void operator()(AdmitWaiters&) const { core.admit_waiters(record); }
@@ -288,16 +305,10 @@ void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
   }
 }
 
-std::size_t Manager::Core::active() const noexcept {
-  const auto busy = std::count_if(records_.begin(), records_.end(), [](const auto& entry) {
-    return !std::holds_alternative<life_cycle::Idle>(entry.second->state) &&
-           !std::holds_alternative<life_cycle::Failed>(entry.second->state);
-  });
-  return static_cast<std::size_t>(busy) + (committing_ ? 1 : 0);
-}
-
 void Manager::Core::begin_stop() {
   stopping_ = true;
+  answer_all(drain_waiters_, fail(ESHUTDOWN));
+  answer_all(resume_waiters_, fail(ESHUTDOWN));
   const std::uint64_t one = 1;
   if (::write(cancel_.get(), &one, sizeof one) < 0) {
   }  // an eventfd that is full is readable, which is all that is wanted

@@ -38,6 +38,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   [[nodiscard]] std::shared_ptr<const Directory> directory() const { return directory_; }
   [[nodiscard]] StateReport state_report() const;
+  [[nodiscard]] HostStatus host() const;
   [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
   [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
 
@@ -50,11 +51,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void restore(KeptState kept);
   void resume_native(Share& share);
+  void drain(DoneCallback done);
+  void resume(DoneCallback done);
   void begin_stop();
   void unmount_idle();
   void force_stop();
   /// Shares that are not idle, and what is on its way to the disk.
-  [[nodiscard]] std::size_t active() const noexcept;
+  [[nodiscard]] std::size_t active() const noexcept { return active_ + (committing_ ? 1 : 0) + recording_; }
   void quit() noexcept { quit_ = true; }
 
   void adopt_mounts();
@@ -67,6 +70,20 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] StopReport stop_report() const;
 
  private:
+  /// An operation of this generation, from its acceptance to the end of its callback.
+  class Use {
+   public:
+    explicit Use(Core& core) : core_(core.weak_from_this()) { ++core.uses_; }
+    Use(Use&&) noexcept = default;
+    Use& operator=(Use&&) = delete;
+    ~Use() {
+      if (const std::shared_ptr<Core> core = core_.lock()) core->post([raw = core.get()] { raw->end_use(); });
+    }
+
+   private:
+    std::weak_ptr<Core> core_;  ///< null when moved from
+  };
+
   struct Waiter {
     WaiterId id;
     TimePoint deadline;
@@ -160,6 +177,18 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_restores();
   void on_restore_tried(Record& record);
 
+  void begin_host(const HostState& host);
+  void end_use();
+  /// The same callback, counted as a use until it has run.
+  DoneCallback counted(DoneCallback done);
+  void change_host(const HostState& next);
+  void record_host(std::vector<DoneCallback> done);
+  void tell_shares_of_host();
+  void answer_all(std::vector<DoneCallback>& waiters, const Result<>& result);
+  void look_whether_drained();
+  void look_whether_resumed();
+  void publish_host();
+
   void schedule(Record& record);
   bool run_timers();
   bool run_commands();
@@ -182,6 +211,15 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::size_t mounts_running_ = 0;
   std::vector<PendingChange> pending_changes_;  ///< for the commit after the one that runs
   bool committing_ = false;
+  std::size_t recording_ = 0;  ///< host states on their way to the disk
+  std::size_t active_ = 0;     ///< shares that are not idle
+  HostState host_;
+  Error refusal_{ESHUTDOWN};  ///< what is answered while the host is not up
+  bool drained_ = false;      ///< not up, and not only while a resume waits
+  bool told_drained_ = false;
+  std::atomic<std::size_t> uses_{0};  ///< others only look
+  std::vector<DoneCallback> drain_waiters_;
+  std::vector<DoneCallback> resume_waiters_;
   std::deque<Record*> restore_queue_;
   std::size_t restores_running_ = 0;
   std::mt19937 random_;
@@ -201,6 +239,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   mutable Mutex mutex_;
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
   StateReport report_ BERTH_GUARDED_BY(mutex_);
+  HostStatus host_status_ BERTH_GUARDED_BY(mutex_);
   std::deque<Task> by_hand_work_;  ///< by_hand: instead of the pools
 };
 

@@ -35,10 +35,11 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
                   fail(ENOSPC, quote(share.name()) + " has " + std::to_string(record.attachments.size()) +
                                    " attachments already, the limit"));
   }
+  if (!host_.up) return answer(std::move(done), fail(refusal_));
   // Only by weak reference: a waiter must not keep alive the core that keeps the waiter.
   park(share, next_waiter(),
        [weak = weak_from_this(), &share, attachment = std::move(attachment),
-        done = std::move(done)](Result<Lease> lease) mutable {
+        done = counted(std::move(done))](Result<Lease> lease) mutable {
          const std::shared_ptr<Core> core = weak.lock();
          if (!core) return done(fail(ESHUTDOWN));
          Core* raw = core.get();
@@ -224,7 +225,7 @@ void Manager::Core::queue_restore(Record& record) {
 /// A quarter of the mounts that may run at once is left to who waits for one.
 void Manager::Core::start_restores() {
   const std::size_t most = std::max<std::size_t>(setup_.max_concurrent_mounts * 3 / 4, 1);
-  while (restores_running_ < most && !restore_queue_.empty() && !stopping_) {
+  while (restores_running_ < most && !restore_queue_.empty() && !stopping_ && host_.up) {
     Record& record = *restore_queue_.front();
     restore_queue_.pop_front();
     if (record.unclaimed == 0) continue;

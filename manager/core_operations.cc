@@ -20,10 +20,14 @@ bool can_end_by_itself(const Share& share) {
 void Manager::Core::park(Share& share, WaiterId id, LeaseCallback done) {
   Record& record = record_of(share);
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
+  if (!host_.up) return answer(std::move(done), fail(refusal_));
   // It may have been mounted since the caller looked.
   if (std::optional<Lease> lease = share.try_lease()) return answer(std::move(done), std::move(*lease));
   if (record.waiters.size() >= setup_.max_waiters_per_share) return answer(std::move(done), fail(EAGAIN));
-  record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(done)});
+  LeaseCallback counted = [use = Use(*this), done = std::move(done)](Result<Lease> lease) mutable {
+    done(std::move(lease));
+  };
+  record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(counted)});
   happen(share, life_cycle::Wanted{});
 }
 
@@ -142,7 +146,9 @@ void Manager::Core::watch_helper(Record& record) {
 
 void Manager::Core::close_gate_if_idle(Record& record) {
   // In the midst of the step that asked: until the answer is known the gate and the state would disagree.
-  if (record.share.gate().close_if_idle()) {
+  // A draining share's is closed already, and nobody comes in.
+  Gate& gate = record.share.gate();
+  if (gate.close_if_idle() || (gate.closed() && gate.users() == 0)) {
     happen(record.share, life_cycle::GateClosed{});
   } else {
     happen(record.share, life_cycle::GateInUse{record.share.users()});

@@ -23,7 +23,10 @@ struct Event {
     kAttached,
     kDetached,
     kRestored,      ///< attachments that were on disk
-    kStateDamaged,  ///< a file of the state directory; of no share
+    kStateDamaged,  ///< a file of the state directory; of no share, as what follows
+    kDraining,      ///< the host gives out nothing any more
+    kDrained,       ///< and nothing is in use any more
+    kResumed,       ///< it does again, in a new generation
     kWarning,
   };
   WallTime when{};
@@ -35,7 +38,7 @@ struct Event {
 };
 
 /// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",
-/// "attached", "detached", "restored", "state-damaged", "warning".
+/// "attached", "detached", "restored", "state-damaged", "draining", "drained", "resumed", "warning".
 const char* to_string(Event::Kind kind) noexcept;
 
 }  // namespace berth::manager

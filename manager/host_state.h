@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "src/base/clock.h"
@@ -20,5 +21,21 @@ struct HostState {
 
   friend bool operator==(const HostState&, const HostState&) = default;
 };
+
+/// Where the host stands, for people to look at.
+struct HostStatus {
+  HostState state;
+  bool is_draining = false;  ///< down, and something is still in use
+  bool is_resuming = false;  ///< a resume waits for what has begun before it
+  std::size_t uses = 0;      ///< of this generation: operations that have begun and not ended (see Manager::resume)
+};
+
+/// What a host goes on with after a restart of everything, where `kept` was on disk: up in a new generation, or drained
+/// still, until somebody says resume.
+[[nodiscard]] inline HostState begin_again(const HostState& kept, WallTime now) noexcept {
+  const bool is_drained = !kept.up && kept.next_generation > 0;
+  if (is_drained) return kept;
+  return {.up = true, .next_generation = kept.next_generation + 1, .since = now};
+}
 
 }  // namespace berth::manager

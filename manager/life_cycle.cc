@@ -17,7 +17,7 @@ std::string told(const Error& error) { return error.story().empty() ? error.mess
 /// One step: what each state makes of each happening. A pair that is not named leaves the state as it is.
 class Stepper {
  public:
-  Stepper(const SharePolicy& policy, TimePoint now) : policy_(policy), now_(now) {}
+  Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}
 
   // Idle
   Step operator()(Idle state, const Wanted&) const { return start_mount(state.failed_attempts + 1, "first access"); }
@@ -47,7 +47,10 @@ class Stepper {
   }
 
   // Mounted
-  Step operator()(Mounted state, const Wanted&) const { return {state, {AdmitWaiters{}}}; }
+  Step operator()(Mounted state, const Wanted&) const {
+    if (state.draining) return {state, {FailWaiters{Error(ESHUTDOWN)}}};
+    return {state, {AdmitWaiters{}}};
+  }
   Step operator()(Mounted state, const Timer& timer) const {
     switch (state.native) {
       case Native::kLaying:
@@ -56,7 +59,7 @@ class Stepper {
       case Native::kOn:
         return look_at_native(std::move(state), timer);
       case Native::kOff:
-        if (!state.unmount_until && now_ >= state.native_at) return lay_over(std::move(state));
+        if (!state.unmount_until && !state.draining && now_ >= state.native_at) return lay_over(std::move(state));
         break;
       case Native::kNever:
         break;
@@ -72,12 +75,14 @@ class Stepper {
     return {state, {wake(state, now_ + kLinger)}};
   }
   Step operator()(Mounted state, const GateClosed&) const {
-    const std::string reason = state.unmount_until ? "asked to" : "idle for " + format_duration(policy_.idle_timeout);
-    return start_unmount(state, false, reason);
+    std::string reason = "idle for " + format_duration(policy_.idle_timeout);
+    if (state.draining) reason = "drained";
+    if (state.unmount_until) reason = "asked to";
+    return start_unmount(state, false, std::move(reason));
   }
   Step operator()(Mounted state, const GateInUse& use) const {
     if (state.unmount_until && now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
-    Effects effects{wake(state, now_ + patience())};
+    Effects effects{wake(state, now_ + patience_with_users())};
     if (state.unmount_until) effects.emplace_back(in_use(use.users));
     state.unmount_until.reset();
     return {state, std::move(effects)};
@@ -96,6 +101,20 @@ class Stepper {
         break;
     }
     return {state, {CloseGateIfIdle{}}};
+  }
+  Step operator()(Mounted state, const HostChanged&) const {
+    if (state.draining == drained_) return {state, {}};
+    state.draining = drained_;
+    Effects effects;
+    if (drained_) {
+      effects.emplace_back(CloseGate{});
+      state.native_at = now_;
+    } else {
+      effects.emplace_back(ReopenGate{});
+    }
+    const TimePoint due = state.unmount_until || state.native == Native::kOn ? now_ + kReleaseRetry : now_ + patience();
+    effects.emplace_back(wake(state, due));
+    return {state, std::move(effects)};
   }
   Step operator()(Mounted state, const Lost& lost) const {
     Step step = take_away(std::move(state), "lost");
@@ -187,12 +206,13 @@ class Stepper {
  private:
   /// When a share is due that nobody comes to any more.
   [[nodiscard]] TimePoint idle_at(const Timer& timer) const {
-    return (timer.users > 0 ? now_ : timer.last_left) + patience();
+    return timer.users > 0 ? now_ + patience_with_users() : timer.last_left + patience();
   }
 
   /// The timer for `due`, or for what is to be done natively before.
   [[nodiscard]] static SetTimer wake(const Mounted& state, TimePoint due) {
-    return SetTimer{state.native == Native::kOff ? std::min(due, state.native_at) : due};
+    const bool is_to_be_laid = state.native == Native::kOff && !state.draining;
+    return SetTimer{is_to_be_laid ? std::min(due, state.native_at) : due};
   }
 
   [[nodiscard]] static AnswerUnmount in_use(std::uint64_t users) {
@@ -200,7 +220,7 @@ class Stepper {
   }
 
   [[nodiscard]] Duration look_again() const {
-    return std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
+    return drained_ ? Duration(kDrainLook) : std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
   }
 
   [[nodiscard]] static Duration retry_hand_over(std::uint32_t bad_moments) {
@@ -226,6 +246,8 @@ class Stepper {
       return {state, {in_use(timer.users), SetTimer{std::max(state.native_at, now_)}}};
     }
     if (now_ < state.native_at) return {state, {SetTimer{state.native_at}}};
+    // It does not come back, and who is inside through berth needs no door.
+    if (state.draining) return take_off(std::move(state), NativeAccess::When::kUnused);
     const TimePoint due = idle_at(timer);
     if (state.untouched && due > now_) return {state, {SetTimer{due}}};
     return take_off(std::move(state), NativeAccess::When::kUntouched);
@@ -264,7 +286,21 @@ class Stepper {
     return step;
   }
 
-  [[nodiscard]] Duration patience() const { return std::max<Duration>(policy_.idle_timeout, kLinger); }
+  /// How long a share stays that nobody uses.
+  [[nodiscard]] Duration patience() const {
+    return drained_ ? kLinger : std::max<Duration>(policy_.idle_timeout, kLinger);
+  }
+  /// When to look again at one that somebody uses; the last to leave a draining one says so.
+  [[nodiscard]] Duration patience_with_users() const { return drained_ ? kBusyRetry : patience(); }
+
+  /// Mounted, and who waited for it is inside.
+  [[nodiscard]] Step let_in(Mounted next, Effects before, Duration look_again) const {
+    next.draining = drained_;
+    before.insert(before.end(), {OpenGate{}, AdmitWaiters{}});
+    if (drained_) before.emplace_back(CloseGate{});
+    before.emplace_back(wake(next, now_ + look_again));
+    return {std::move(next), std::move(before)};
+  }
 
   [[nodiscard]] Error overdue_error() const {
     return Error(ETIMEDOUT, "no mount after " + format_duration(policy_.mount_timeout) + " (mount_timeout)");
@@ -280,9 +316,7 @@ class Stepper {
   [[nodiscard]] Step mounted(const Mounting& state, const MountEnded& ended) const {
     Mounted next = mounted_now(ended.native);
     if (ended.lies_over) next.native = Native::kOn;
-    return {next,
-            {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}, OpenGate{}, AdmitWaiters{},
-             wake(next, now_ + patience())}};
+    return let_in(std::move(next), {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}}, patience());
   }
 
   [[nodiscard]] Mounted mounted_now(bool native) const {
@@ -313,10 +347,9 @@ class Stepper {
   }
 
   [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
-    const Mounted next = mounted_now(state.native);
-    return {next,
-            {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, OpenGate{}, AdmitWaiters{}, AnswerUnmount{error},
-             wake(next, now_ + std::max<Duration>(policy_.idle_timeout, kBusyRetry))}};
+    return let_in(mounted_now(state.native),
+                  {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, AnswerUnmount{error}},
+                  std::max<Duration>(patience(), kBusyRetry));
   }
 
   [[nodiscard]] State after_unmount(const Expiring& state) const {
@@ -326,6 +359,7 @@ class Stepper {
 
   const SharePolicy& policy_;
   TimePoint now_;
+  bool drained_;
 };
 
 }  // namespace
@@ -334,7 +368,7 @@ ShareState name_of(const State& state) noexcept {
   struct Names {
     ShareState operator()(const Idle&) const { return ShareState::kIdle; }
     ShareState operator()(const Mounting& m) const { return m.overdue ? ShareState::kFailed : ShareState::kMounting; }
-    ShareState operator()(const Mounted&) const { return ShareState::kMounted; }
+    ShareState operator()(const Mounted& m) const { return m.draining ? ShareState::kDraining : ShareState::kMounted; }
     ShareState operator()(const Expiring&) const { return ShareState::kExpiring; }
     ShareState operator()(const Failed&) const { return ShareState::kFailed; }
   };
@@ -347,8 +381,8 @@ Duration backoff(std::uint32_t attempts, double jitter) {
   return wait + std::chrono::milliseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) * jitter / 4));
 }
 
-Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now) {
-  return std::visit(Stepper(policy, now), state, happening);
+Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now, bool drained) {
+  return std::visit(Stepper(policy, now, drained), state, happening);
 }
 
 }  // namespace berth::manager::life_cycle

@@ -23,6 +23,9 @@
 ///      │                                              │ UnmountEnded ok
 ///      └──────────────────────────────────────────────┘  (straight to Mounting when wanted again)
 ///
+/// While the host is drained, what is Mounted is draining: its gate is closed, who is inside stays, and it expires as soon
+/// as nobody is. HostChanged begins and ends that.
+///
 /// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
 /// succeeds after all it is undone.
 ///
@@ -53,10 +56,11 @@ enum class Native : std::uint8_t {
   kOn,      ///< it does; looked at again at Mounted::native_at
   kTaking,  ///< an operation runs
 };
-/// Mounted, the gate is open.
+/// Mounted; the gate is open unless the host is drained.
 struct Mounted {
   TimePoint since;
   std::optional<TimePoint> unmount_until = {};  ///< somebody waits for an unmount, which is tried until then
+  bool draining = false;                        ///< the gate is closed, and nothing is laid over any more
   Native native = Native::kNever;
   TimePoint native_at = {};       ///< kOff, kOn
   bool untouched = false;         ///< kOn: nobody has been in it since the last look; the next one takes it off
@@ -107,6 +111,7 @@ struct UnmountWanted {
   bool force = false;
 };
 struct RetryWanted {};
+struct HostChanged {};  ///< drained, or no longer
 struct Lost {
   std::string reason;
 };                   ///< the real mount is dead or gone
@@ -118,7 +123,7 @@ struct NativeTaken {  ///< answer to TakeOff
   Error error{0};  ///< not code 0: nobody knows, so it may still be there
 };
 using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
-                               UnmountWanted, RetryWanted, Lost, NativeLaid, NativeTaken>;
+                               UnmountWanted, RetryWanted, HostChanged, Lost, NativeLaid, NativeTaken>;
 
 // What is to be done about it, in this order.
 struct StartMount {
@@ -138,6 +143,7 @@ struct TakeOff {
   TimePoint deadline;
 };
 struct OpenGate {};
+struct ReopenGate {};  ///< of a mount that has been there all the time
 struct CloseGate {};
 struct CloseGateIfIdle {};  ///< and say how it went: GateClosed or GateInUse
 struct AdmitWaiters {};
@@ -157,16 +163,17 @@ struct Tell {
   Duration took{};
   std::string reason;
 };
-using Effect = std::variant<StartMount, StartUnmount, OpenGate, CloseGate, CloseGateIfIdle, AdmitWaiters, FailWaiters,
-                            AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;
+using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
+                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;
 
 struct Step {
   State state;
   std::vector<Effect> effects;
 };
 
-/// The next state of a share and what is to be done. Pure: the same arguments give the same answer.
-Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now);
+/// The next state of a share and what is to be done. Pure: the same arguments give the same answer. `drained`: the host is.
+Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now,
+          bool drained = false);
 
 /// First wait after a failed attempt; doubled for each further one up to kLongestBackoff, with up to a quarter of it as
 /// jitter so that many hosts do not come back at once.
@@ -192,6 +199,8 @@ inline constexpr std::chrono::milliseconds kNativePatience{std::chrono::seconds(
 /// How often a native share in use is looked at: a quarter of its idle timeout, within these.
 inline constexpr std::chrono::milliseconds kShortestLook{20};
 inline constexpr std::chrono::milliseconds kLongestLook{std::chrono::seconds(30)};
+/// The same while the host is drained, where it is to be taken off as soon as nobody is in it.
+inline constexpr std::chrono::milliseconds kDrainLook{250};
 /// How soon an unmount that met EBUSY is tried again, at least.
 inline constexpr std::chrono::milliseconds kBusyRetry{std::chrono::seconds(5)};
 

@@ -98,6 +98,16 @@ void Manager::restore(KeptState kept) {
 
 StateReport Manager::state_report() const { return core_->state_report(); }
 
+void Manager::drain(DoneCallback done) {
+  core_->post([core = core_.get(), done = std::move(done)]() mutable { core->drain(std::move(done)); });
+}
+
+void Manager::resume(DoneCallback done) {
+  core_->post([core = core_.get(), done = std::move(done)]() mutable { core->resume(std::move(done)); });
+}
+
+HostStatus Manager::host() const { return core_->host(); }
+
 void Manager::attach(Share& share, Attachment attachment, DoneCallback done) {
   core_->post([core = core_.get(), &share, attachment = std::move(attachment), done = std::move(done)]() mutable {
     core->attach(share, std::move(attachment), std::move(done));

@@ -50,6 +50,10 @@ struct ManagerSetup {
   std::unique_ptr<AttachmentStore> store;
   /// For shares that are to be native; null: none is. Must outlive the manager.
   NativeAccess* native = nullptr;
+  /// Where the host stands at the start: begin_again(), or what the server before this one had. Recorded by the caller.
+  HostState host{.up = true, .next_generation = 1, .since = {}};
+  /// Told of every change of it, on the control thread, before anybody else is; must not block.
+  std::function<void(const HostState&)> on_host_change;
   /// Told of every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
@@ -88,7 +92,7 @@ class Manager {
 
   /// A lease on `share`: at once when it is mounted, else after the mount that this starts or joins.
   /// Errors (to `done`): the attempt's own (EHOSTDOWN, EACCES, ENODEV, ...), ETIMEDOUT when `mount_timeout` passed,
-  /// EINTR after interrupt(), EAGAIN when too many wait already, ESHUTDOWN while stopping.
+  /// EINTR after interrupt(), EAGAIN when too many wait already, ESHUTDOWN while stopping or drained.
   WaiterId lease(Share& share, LeaseCallback done);
   /// Ends the wait of `waiter` with EINTR, if it still waits.
   void interrupt(Share& share, WaiterId waiter);
@@ -121,6 +125,20 @@ class Manager {
   /// Gives an attachment back; answers when that is on disk. Errors: ENOENT when there is no such attachment; the disk's
   /// own. Nothing is unmounted then.
   void detach(Share& share, Attachment attachment, DoneCallback done);
+
+  /// Gives out nothing any more: lease(), mount() and attach() fail with ESHUTDOWN from here on, which says so. What has
+  /// begun goes on, who is inside stays, and what nobody uses any more is unmounted; detach() and unmount() go on working.
+  /// Answers when nothing is mounted and nobody waits, however long that takes. Drained already: a warning, and the same
+  /// wait. On disk when it answers: the host is still drained after a restart.
+  ///
+  /// Calls off a resume() that waits. Errors: ECANCELED when a resume() ended it; EAGAIN when too many wait already.
+  void drain(DoneCallback done);
+  /// Gives out shares again, in a new generation, as soon as every operation that was begun before has ended: the lease(),
+  /// mount() and attach() calls that are not answered yet. Leases that are held go on. Not drained: a warning, and a new
+  /// generation all the same; nothing new begins while it waits. Several that wait are answered by one generation.
+  /// Errors: ECANCELED when a drain() called it off; EAGAIN when too many wait already.
+  void resume(DoneCallback done);
+  [[nodiscard]] HostStatus host() const;
 
   struct StopReport {
     std::size_t unmounted = 0;

@@ -15,6 +15,8 @@ const char* to_string(ShareState state) noexcept {
       return "mounting";
     case ShareState::kMounted:
       return "mounted";
+    case ShareState::kDraining:
+      return "draining";
     case ShareState::kExpiring:
       return "expiring";
     case ShareState::kFailed:
@@ -51,6 +53,12 @@ const char* to_string(Event::Kind kind) noexcept {
       return "restored";
     case Event::Kind::kStateDamaged:
       return "state-damaged";
+    case Event::Kind::kDraining:
+      return "draining";
+    case Event::Kind::kDrained:
+      return "drained";
+    case Event::Kind::kResumed:
+      return "resumed";
     case Event::Kind::kWarning:
       return "warning";
   }

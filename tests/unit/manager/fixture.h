@@ -43,7 +43,7 @@ class FakeBackend final : public Backend {
 
   tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) override {
     ++counts.mounts;
-    if (during_mount) during_mount(spec, attempt);
+    if (const auto during = during_mount) during(spec, attempt);  // a copy: it may take itself away
     if (mount_error) {
       if (mounts_all_the_same) table.insert(attempt.berth);
       return tl::unexpected(

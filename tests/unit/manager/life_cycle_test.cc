@@ -23,9 +23,10 @@ class World {
 
   void live_one_event() {
     now_ += std::chrono::milliseconds(pick(3000));
-    switch (pick(10)) {
+    switch (pick(11)) {
       case 0:
       case 1:
+        if (drained_) break;  // refused at the door
         waiters_++;
         happen(Wanted{});
         break;
@@ -42,7 +43,8 @@ class World {
         if (users_ > 0) {
           users_--;
           left_ = now_;
-          if (gate_.leave() == Gate::Left::kIdle && policy_.idle_timeout == 0ms) happen(BecameIdle{});
+          const Gate::Left left = gate_.leave();
+          if ((left == Gate::Left::kIdle && policy_.idle_timeout == 0ms) || drained_) happen(BecameIdle{});
         }
         break;
       case 7:
@@ -54,6 +56,10 @@ class World {
         break;
       case 9:
         if (pick(4) == 0) happen(Lost{"gone"});
+        break;
+      case 10:
+        drained_ = !drained_;
+        happen(HostChanged{});
         break;
     }
     if (timer_ && *timer_ <= now_) {
@@ -83,6 +89,30 @@ class World {
 
   [[nodiscard]] int times_laid() const noexcept { return times_laid_; }
   [[nodiscard]] int times_taken() const noexcept { return times_taken_; }
+
+  /// Drained, everybody leaves: what is left is nothing.
+  void drain_to_the_end() {
+    drained_ = true;
+    happen(HostChanged{});
+    while (users_ > 0) {
+      users_--;
+      left_ = now_;
+      (void)gate_.leave();
+      happen(BecameIdle{});
+      check();
+    }
+    for (int i = 0; i < 1000 && (really_mounted_ || operation_ || native_); ++i) {
+      now_ += 10s;
+      end_operation();
+      end_native_operation();
+      if (timer_ && *timer_ <= now_) {
+        timer_.reset();
+        happen(Timer{users_, left_});
+      }
+      check();
+    }
+    EXPECT_FALSE(really_mounted_);
+  }
 
  private:
   enum class Operation { kMount, kUnmount };
@@ -125,7 +155,7 @@ class World {
   }
 
   void happen(const Happening& happening) {
-    Step next = step(state_, happening, policy_, now_);
+    Step next = step(state_, happening, policy_, now_, drained_);
     state_ = std::move(next.state);
     for (Effect& effect : next.effects) std::visit([this](auto& e) { perform(e); }, effect);
   }
@@ -157,9 +187,13 @@ class World {
     native_ = NativeOperation::kTake;
   }
   void perform(OpenGate&) { gate_.open(); }
+  void perform(ReopenGate&) {
+    EXPECT_TRUE(really_mounted_);
+    gate_.open();
+  }
   void perform(CloseGate&) { gate_.close(); }
   void perform(CloseGateIfIdle&) {
-    if (gate_.close_if_idle()) {
+    if (gate_.close_if_idle() || (gate_.closed() && gate_.users() == 0)) {
       happen(GateClosed{});
     } else {
       happen(GateInUse{gate_.users()});
@@ -179,7 +213,11 @@ class World {
   void perform(Tell&) {}
 
   void check() {
-    EXPECT_EQ(!gate_.closed(), std::holds_alternative<Mounted>(state_)) << "gate open if and only if mounted";
+    const auto* mounted = std::get_if<Mounted>(&state_);
+    EXPECT_EQ(!gate_.closed(), mounted != nullptr && !drained_) << "gate open if and only if mounted and not drained";
+    if (mounted != nullptr) {
+      EXPECT_EQ(mounted->draining, drained_);
+    }
     EXPECT_EQ(operation_.has_value(),
               std::holds_alternative<Mounting>(state_) || std::holds_alternative<Expiring>(state_));
     if (waiters_ > 0) {
@@ -203,6 +241,7 @@ class World {
   State state_;
   Gate gate_;
   std::uint64_t users_ = 0;
+  bool drained_ = false;
   int waiters_ = 0;
   int unmount_answers_owed_ = 0;
   bool really_mounted_ = false;
@@ -225,6 +264,7 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
     world.come_to_rest();
     laid += world.times_laid();
     taken += world.times_taken();
+    world.drain_to_the_end();
   }
   EXPECT_GT(laid, 1000) << "the histories reach what they are about";
   EXPECT_GT(taken, 500);
@@ -289,6 +329,22 @@ TEST(LifeCycle, WhereItCannotBeLaidOverItGoesOnThroughBerth) {
   const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
   EXPECT_NE(effect_of<CloseGateIfIdle>(step(mounted, Timer{0, {}}, policy, later)), nullptr)
       << "and expires as any other";
+}
+
+TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAndNotLaidOverAgain) {
+  const SharePolicy policy;
+  const TimePoint now = TimePoint{} + 1h;
+  const Step drained = step(after_laying(policy, Error(0), {}), HostChanged{}, policy, now, true);
+  EXPECT_NE(effect_of<CloseGate>(drained), nullptr);
+  const Step look = step(drained.state, Timer{1, now}, policy, now + kReleaseRetry, true);
+  ASSERT_NE(effect_of<TakeOff>(look), nullptr);
+  EXPECT_EQ(effect_of<TakeOff>(look)->when, NativeAccess::When::kUnused);
+  const Step off = step(look.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0)}, policy, now, true);
+  const Step inside = step(off.state, GateInUse{1}, policy, now + 1s, true);
+  EXPECT_EQ(effect_of<LayOver>(step(inside.state, Timer{1, now}, policy, now + 1min, true)), nullptr);
+  const Step resumed = step(inside.state, HostChanged{}, policy, now + 1min);
+  EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
+  EXPECT_NE(effect_of<LayOver>(step(resumed.state, Timer{1, now}, policy, now + 2min)), nullptr);
 }
 
 TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {

@@ -1,5 +1,5 @@
 // The contract of Nova's mount manager (nova/virt/libvirt/volume/mount.py): each test bears the name of the behaviour
-// that it holds, lines L (locking), A (mount) and U (umount), with exact call counts; and where berth does better on
+// that it holds, lines L (locking), A (mount), U (umount) and M (host_up and host_down), with exact call counts; and where berth does better on
 // purpose, what it does instead.
 #include "tests/unit/manager/fixture.h"
 
@@ -274,6 +274,216 @@ TEST_F(NovaContract, T4_SecondCallerDuringTheMountRunsNoMountAndHoldsItAgainstAD
   settle();
   EXPECT_EQ(backend_->counts.unmounts, 0);
 }
+
+/// host_down is drain, host_up is resume, a state with its generation is HostState. What holds a state there for the time
+/// of its with-body is here an operation that is not answered yet.
+class NovaHost : public NovaContract {
+ protected:
+  /// No state yet, as after Nova's start.
+  void start_without_state() {
+    setup_.host = HostState{};
+    start();
+  }
+  Answer drain() {
+    auto [slot, done] = answer();
+    manager_->drain(std::move(done));
+    return slot;
+  }
+  Answer resume() {
+    auto [slot, done] = answer();
+    manager_->resume(std::move(done));
+    return slot;
+  }
+  /// Asks for an attachment and runs until its mount runs, which ends only when `during` has returned.
+  template <typename During>
+  Answer attach_during(const std::string& name, During during) {
+    backend_->during_mount = [this, during](const ShareSpec&, const Attempt&) {
+      backend_->during_mount = nullptr;
+      during();
+    };
+    return attach(name, "vm", "vol");
+  }
+};
+
+TEST_F(NovaHost, M1_InitiallyThereIsNoStateNoUseAndTheNextGenerationIsZero) {
+  start_without_state();
+  const HostStatus host = manager_->host();
+  EXPECT_FALSE(host.state.up);
+  EXPECT_EQ(host.state.next_generation, 0U);
+  EXPECT_EQ(host.uses, 0U);
+}
+
+TEST_F(NovaHost, M2_WithoutAStateEveryRequestIsRefusedAtOnceAndSaysWhy) {
+  start_without_state();
+  const auto lease = ask("nfs");
+  auto [mounted, done] = answer();
+  manager_->mount(share("nfs"), std::move(done));
+  const Answer attached = attach("nfs", "vm", "vol");
+  EXPECT_EQ(code_of(lease), ESHUTDOWN);
+  EXPECT_EQ(code_of(mounted), ESHUTDOWN);
+  EXPECT_EQ(code_of(attached), ESHUTDOWN);
+  EXPECT_NE((*attached)->error().story().find("drained"), std::string::npos);
+  EXPECT_EQ(backend_->counts, Counts{});
+}
+
+TEST_F(NovaHost, M3_WhoAsksWhileAStateIsBuiltWaitsForIt) {
+  start_without_state();
+  const Answer up = resume();
+  const auto lease = ask("nfs");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(up), 0);
+  EXPECT_EQ(code_of(lease), 0);
+}
+
+TEST_F(NovaHost, M4_EachOperationIsAUseUntilItIsAnsweredAlsoWhenItFails) {
+  start();
+  std::size_t during = 0;
+  attach_during("nfs", [&] { during = manager_->host().uses; });
+  EXPECT_GE(during, 1U);
+  EXPECT_EQ(manager_->host().uses, 0U) << "an attachment that is there is no operation";
+  backend_->mount_error = Error(EHOSTDOWN);
+  during = 0;
+  EXPECT_EQ(code_of(attach_during("other", [&] { during = manager_->host().uses; })), EHOSTDOWN);
+  EXPECT_GE(during, 1U);
+  EXPECT_EQ(manager_->host().uses, 0U);
+}
+
+TEST_F(NovaHost, M5_ResumeWhenDownBuildsOneStateWithTheNextGeneration) {
+  start_without_state();
+  for (std::uint64_t generation = 0; generation < 3; ++generation) {
+    const Answer up = resume();
+    manager_->run_pending();
+    EXPECT_EQ(code_of(up), 0);
+    EXPECT_TRUE(manager_->host().state.up);
+    EXPECT_EQ(manager_->host().state.generation(), generation);
+    EXPECT_EQ(manager_->host().state.next_generation, generation + 1);
+    const Answer down = drain();
+    manager_->run_pending();
+    EXPECT_EQ(code_of(down), 0);
+  }
+  EXPECT_EQ(told(Event::Kind::kResumed), 3);
+  EXPECT_EQ(told(Event::Kind::kWarning), 0);
+}
+
+TEST_F(NovaHost, M6_ResumeWhenUpWarnsAndBuildsTheNextGenerationAndUnmountsNothing) {
+  start();
+  attach("nfs", "vm", "vol");
+  const auto idle = ask("other");
+  manager_->run_pending();
+  const Answer up = resume();
+  manager_->run_pending();
+  EXPECT_EQ(code_of(up), 0) << "a warning, no error";
+  EXPECT_EQ(told(Event::Kind::kWarning), 1);
+  EXPECT_EQ(manager_->host().state.generation(), 1U);
+  EXPECT_EQ(share("nfs").state(), ShareState::kMounted);
+  EXPECT_EQ(backend_->counts.unmounts, 0);
+  EXPECT_EQ(backend_->counts.mounts, 2);
+}
+
+TEST_F(NovaHost, M7_ResumeWaitsUntilNobodyUsesTheOlderGenerationBeforeItBuilds) {
+  start();
+  Answer up;
+  const Answer attached = attach_during("nfs", [&] {
+    drain();
+    up = resume();
+    manager_->run_pending();
+    EXPECT_EQ(code_of(up), -1);
+    EXPECT_FALSE(manager_->host().state.up);
+    EXPECT_TRUE(manager_->host().is_resuming);
+    EXPECT_EQ(manager_->host().state.generation(), 0U);
+  });
+  EXPECT_EQ(code_of(attached), 0);
+  EXPECT_EQ(code_of(up), 0);
+  EXPECT_TRUE(manager_->host().state.up);
+  EXPECT_EQ(manager_->host().state.generation(), 1U);
+  EXPECT_EQ(told(Event::Kind::kResumed), 1);
+}
+
+TEST_F(NovaHost, M8_WhileResumeWaitsNewRequestsAreRefused) {
+  start();
+  const Answer attached = attach_during("nfs", [&] {
+    resume();
+    manager_->run_pending();
+    EXPECT_EQ(code_of(attach("other", "vm", "vol")), ESHUTDOWN);
+    const auto lease = ask("nfs");
+    manager_->run_pending();
+    EXPECT_EQ(code_of(lease), ESHUTDOWN) << "also of what others are waiting for";
+  });
+  EXPECT_EQ(code_of(attached), 0);
+  EXPECT_EQ(backend_->counts.mounts, 1);
+  EXPECT_EQ(code_of(attach("other", "vm", "vol")), 0);
+}
+
+TEST_F(NovaHost, M9_OfSeveralThatWaitedOneBuilds) {
+  start();
+  std::vector<Answer> ups;
+  attach_during("nfs", [&] {
+    drain();
+    for (int i = 0; i < 3; ++i) ups.push_back(resume());
+    manager_->run_pending();
+  });
+  for (const Answer& up : ups) EXPECT_EQ(code_of(up), 0);
+  EXPECT_EQ(manager_->host().state.generation(), 1U);
+  EXPECT_EQ(told(Event::Kind::kResumed), 1);
+}
+
+TEST_F(NovaHost, M10_DrainLetsWhoIsInsideGoOnAndUnmountsNothingInUse) {
+  start();
+  attach("nfs", "vm", "vol");
+  const auto lease = ask("other");
+  manager_->run_pending();
+  const Answer down = drain();
+  manager_->run_pending();
+  pass(1h);
+  EXPECT_EQ(code_of(down), -1);
+  EXPECT_EQ(backend_->counts.unmounts, 0);
+  EXPECT_EQ(share("nfs").state(), ShareState::kDraining);
+  EXPECT_TRUE(manager_->host().is_draining);
+  EXPECT_GE((**lease)->root(), 0);
+  EXPECT_FALSE(share("nfs").try_lease()) << "nobody new comes in, mounted or not";
+  EXPECT_EQ(code_of(detach("nfs", "vm", "vol")), 0) << "better than the ancestor: what is held can be given back";
+  pass(1s);
+  EXPECT_EQ(backend_->counts.unmounts, 1) << "what nobody uses any more goes";
+  EXPECT_EQ(code_of(down), -1);
+  **lease = fail(EINTR);
+  manager_->run_pending();
+  pass(1s);
+  EXPECT_EQ(backend_->counts.unmounts, 2);
+  EXPECT_EQ(code_of(down), 0);
+  EXPECT_EQ(told(Event::Kind::kDrained), 1);
+}
+
+TEST_F(NovaHost, M10_OperationsThatHadBegunEndAsIfNothingHadHappened) {
+  start();
+  const Answer attached = attach_during("nfs", [&] {
+    drain();
+    manager_->run_pending();
+  });
+  EXPECT_EQ(code_of(attached), 0);
+  EXPECT_EQ(share("nfs").state(), ShareState::kDraining);
+  EXPECT_EQ(share("nfs").users(), 1U);
+}
+
+TEST_F(NovaHost, M11_DrainWhenDownWarnsAndChangesNothing) {
+  start();
+  attach("nfs", "vm", "vol");
+  const Answer first = drain();
+  manager_->run_pending();
+  const WallTime since = manager_->host().state.since;
+  pass(1h);
+  const Answer second = drain();
+  manager_->run_pending();
+  EXPECT_EQ(told(Event::Kind::kWarning), 1);
+  EXPECT_EQ(told(Event::Kind::kDraining), 1);
+  EXPECT_EQ(manager_->host().state.since, since);
+  detach("nfs", "vm", "vol");
+  pass(1s);
+  EXPECT_EQ(code_of(first), 0);
+  EXPECT_EQ(code_of(second), 0) << "a warning, no error: it waits as the first does";
+  EXPECT_EQ(backend_->counts.unmounts, 1);
+}
+
+// M12, the wiring to the hypervisor's connection, comes with discovery (lines D).
 
 }  // namespace
 }  // namespace berth::manager
