@@ -55,6 +55,13 @@ control::ShareView view_of(const manager::Share& share) {
   return view;
 }
 
+control::HostView view_of(const manager::HostStatus& host) {
+  control::HostView view{.generation = host.state.generation(), .operations = host.uses};
+  if (host.state.since != WallTime{}) view.since = host.state.since;
+  if (!host.state.up) view.state = host.is_resuming ? "resuming" : host.is_draining ? "draining" : "drained";
+  return view;
+}
+
 control::StateView view_of(manager::StateReport report) {
   control::StateView view{.directory = std::move(report.directory), .failure = std::move(report.failure)};
   for (manager::StateDamage& damage : report.damages) {
@@ -142,6 +149,7 @@ control::NamespaceView ControlFiles::namespace_view() const {
                               .keeper = setup_.keeper,
                               .server = setup_.server,
                               .started = started_,
+                              .host = view_of(manager_.host()),
                               .state = view_of(manager_.state_report())};
   const auto directory = manager_.directory();
   view.shares.reserve(directory->size());

@@ -42,6 +42,20 @@ void ControlTree::Core::run_word(Reply reply, const std::shared_ptr<manager::Sha
   manager.unmount(*share, *word == control::Word::kForceUnmount, std::move(done));
 }
 
+void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written) {
+  const Result<control::HostWord> word = control::parse_host_word({written.data(), written.size()});
+  if (!word) return std::move(reply).error(word.error());
+  // Who gives up waiting is told EINTR; what was asked for is in force all the same.
+  manager::DoneCallback done = [size = written.size(), parked = park_to_be_left(std::move(reply))](Result<> result) {
+    std::optional<Reply> answer = parked->take();
+    if (!answer) return;
+    if (!result) return std::move(*answer).error(result.error());
+    std::move(*answer).written(size);
+  };
+  if (*word == control::HostWord::kDrain) return manager.drain(std::move(done));
+  manager.resume(std::move(done));
+}
+
 void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {
   manager::Attachment attachment{.instance = volume.instance, .volume = volume.volume};
   if (share->has_attachment(attachment)) return std::move(reply).error(EEXIST);

@@ -133,8 +133,7 @@ void ControlTree::write(Reply reply, NodeId node, std::span<const char> bytes, o
   if (open == nullptr || !is_control(open->place->kind)) return std::move(reply).error(EBADF);
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  // No word is known yet for the whole of berth.
-  if (found->share == nullptr) return std::move(reply).error(EINVAL);
+  if (found->share == nullptr) return core_->run_host_word(std::move(reply), bytes);
   core_->run_word(std::move(reply), found->share, bytes);
 }
 

@@ -45,6 +45,7 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
 
   // What waits for the manager.
   void run_word(Reply reply, const std::shared_ptr<manager::Share>& share, std::span<const char> written);
+  void run_host_word(Reply reply, std::span<const char> written);
   void attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume);
   void detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume);
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "src/base/text.h"
@@ -22,8 +23,9 @@ bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
 /// What an errno of the control tree means here, where strerror(3) misleads or says little; empty for others.
 std::string_view meaning_of(int code) {
-  constexpr std::array<std::pair<int, std::string_view>, 5> kMeanings{{
+  constexpr std::array<std::pair<int, std::string_view>, 6> kMeanings{{
       {ESHUTDOWN, ": berth is stopping"},
+      {ECANCELED, ": called off by another drain or resume"},
       {ETIMEDOUT, ": it took longer than the share's timeout"},
       {EAGAIN, ": too many wait for this share already"},
       {ENOSPC, ": the share has as many attachments as it may have"},
@@ -37,9 +39,10 @@ std::string_view meaning_of(int code) {
 
 /// A state in its colour (SGR, console_codes(4)).
 std::string paint_state(std::string_view state, std::string_view padded) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kColours{{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kColours{{
       {"mounted", "32"},   // green
       {"mounting", "33"},  // yellow
+      {"draining", "33"},
       {"expiring", "33"},
       {"failed", "31"},  // red
       {"idle", "2"},     // faint
@@ -59,6 +62,7 @@ class Action {
   int operator()(const AttachCommand& attach) const;
   int operator()(const DetachCommand& detach) const;
   int operator()(const ControlCommand& control) const;
+  int operator()(const HostCommand& host) const;
   int operator()(const EventsCommand& events) const;
   // They are not done through the control tree.
   int operator()(const ServeOptions&) const { return kUsage; }
@@ -73,6 +77,9 @@ class Action {
     return std::holds_alternative<StatusCommand>(command_.action) ||
            std::holds_alternative<EventsCommand>(command_.action);
   }
+  [[nodiscard]] control::NamespaceView look() const;
+  void warn(const HostCommand& host, const control::HostView& now) const;
+  [[nodiscard]] std::string in_use(const control::NamespaceView& berth) const;
   [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
 
   const Command& command_;
@@ -94,10 +101,15 @@ int Action::finish(const Result<>& result, const std::string& share) const {
 std::string Action::hint(const Error& error, const std::string& share) const {
   const int code = error.code();
   const bool refused = code == EACCES || code == EPERM;
+  if (refused && std::holds_alternative<HostCommand>(command_.action))
+    return ": only root and the group of [control] may do this";
   if (refused && reads()) return ": only root and the group of [control] may read this";
-  if (share.empty()) return "";
+  if (share.empty()) return std::string(meaning_of(code));
   if (refused && !tree_.may_change(share)) {
     return ": only " + tree_.who_may_change(share) + " may change this share";
+  }
+  if (const control::NamespaceView berth = look(); code == ESHUTDOWN && berth.host.state != "up") {
+    return fmt::format(": the host is {}; `berth resume` gives shares out again", berth.host.state);
   }
   const auto view = tree_.read(share, control::kStatusJson).and_then(control::parse_share_json);
   if (!view) return "";
@@ -127,7 +139,8 @@ int Action::explain(const Error& error, const std::string& share) const {
   if (!told) text.append(hint(error, share));
   world_.err(text + "\n");
   const bool refused = code == EACCES || code == EPERM;
-  return refused && (reads() || !tree_.may_change(share)) ? kNoPermission : kFailed;
+  const bool of_host = std::holds_alternative<HostCommand>(command_.action);
+  return refused && (reads() || of_host || !tree_.may_change(share)) ? kNoPermission : kFailed;
 }
 
 int Action::operator()(const StatusCommand& status) const {
@@ -164,6 +177,48 @@ int Action::operator()(const ControlCommand& control) const {
     result = tree_.write(control.share, control.word);
   }
   return finish(result, control.share);
+}
+
+/// What there is to know of the namespace; nothing where it cannot be read, for it is only to say more.
+control::NamespaceView Action::look() const {
+  return tree_.read(control::kStatusJson).and_then(control::parse_namespace_json).value_or(control::NamespaceView{});
+}
+
+void Action::warn(const HostCommand& host, const control::HostView& now) const {
+  const bool drains = host.word == control::HostWord::kDrain;
+  if (drains == (now.state == "up")) return;
+  const std::string since = now.since ? " since " + format_time(*now.since) : "";
+  world_.err(fmt::format("berth: {}: warning: the host is {} already{} (generation {})\n", command_.name, now.state,
+                         since, now.generation));
+}
+
+/// The shares that somebody still uses: "media (3 users), home/alice (1 user) and 4 more".
+std::string Action::in_use(const control::NamespaceView& berth) const {
+  constexpr std::size_t kMostNamed = 5;
+  std::string text;
+  std::size_t count = 0;
+  for (const control::ShareSummary& share : berth.shares) {
+    if (share.state == "idle" || share.state == "failed" || count++ >= kMostNamed) continue;
+    fmt::format_to(std::back_inserter(text), "{}{} ({} {})", text.empty() ? "" : ", ", quote_command({share.name}),
+                   share.users, share.users == 1 ? "user" : "users");
+  }
+  if (count > kMostNamed) fmt::format_to(std::back_inserter(text), " and {} more", count - kMostNamed);
+  return text.empty() ? "nothing that shows" : text;
+}
+
+int Action::operator()(const HostCommand& host) const {
+  const bool drains = host.word == control::HostWord::kDrain;
+  warn(host, look().host);
+  Result<> result;
+  {
+    const Progress progress(world_, drains ? "draining" : "resuming");
+    result = tree_.write(host.word, host.timeout);
+  }
+  if (result || result.error().code() != ETIMEDOUT) return finish(result, "");
+  const control::NamespaceView berth = look();
+  world_.err(fmt::format("berth: drain: after {} there is still in use: {}; the host stays {}\n",
+                         format_duration(*host.timeout), in_use(berth), berth.host.state));
+  return kFailed;
 }
 
 int Action::operator()(const EventsCommand& events) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,11 @@ struct ControlCommand {
   std::string share;
   control::Word word{};
 };
+/// drain, resume: a word for the host.
+struct HostCommand {
+  control::HostWord word{};
+  std::optional<std::chrono::milliseconds> timeout;  ///< absent: however long it takes
+};
 struct EventsCommand {
   bool follow = false;
 };
@@ -33,7 +39,8 @@ struct EventsCommand {
 struct Command {
   std::string name;                 ///< as the user typed it: "attach"
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
-  std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, EventsCommand>
+  std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
+               EventsCommand>
       action;
 };
 

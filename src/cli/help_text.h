@@ -109,6 +109,26 @@ echo retry > NAMESPACE/.berth/shares/SHARE/control
 Example:
   berth retry media)"};
 
+inline constexpr CommandText kDrainText{
+    "drain", "Give out no share any more, and wait until none is in use", "berth drain [OPTIONS]",
+    R"(Nothing in use is disturbed: who is inside goes on, what nobody uses any more is unmounted. Whoever wants to go in, attach or
+mount is refused (ESHUTDOWN) until `berth resume`. detach and unmount go on working. The host stays drained when the wait is
+interrupted or timed out, and over a restart. Drained already: a warning, and the same wait. The same as:
+echo drain > NAMESPACE/.berth/control
+
+Examples:
+  berth drain
+  berth drain --timeout 5m && poweroff)"};
+
+inline constexpr CommandText kResumeText{
+    "resume", "Give out shares again, in a new generation", "berth resume [OPTIONS]",
+    R"(Waits for operations that were begun before, each of which ends by itself within its mount_timeout; files that are open do not
+matter. What is attached and not mounted is mounted. Not drained: a warning, and a new generation all the same. The same as:
+echo resume > NAMESPACE/.berth/control
+
+Example:
+  berth resume)"};
+
 inline constexpr CommandText kEventsText{"events", "Show what happened to the shares, one line an event",
                                          "berth events [OPTIONS]",
                                          R"(The same as: cat NAMESPACE/.berth/events, or tail -f of it.
@@ -128,6 +148,8 @@ inline constexpr const char* kServeShareText = "Show the directory DIR as share 
 inline constexpr const char* kServeStateDirText =
     "Where to keep attachments (default: state_dir of the configuration; without one, nowhere)";
 inline constexpr const char* kServeLogLevelText = "debug, info, warning or error (default: info)";
+inline constexpr const char* kTimeoutText =
+    "Wait at most this long, such as 30s or 5m, then fail and say what is in use (default: however long it takes)";
 inline constexpr const char* kForceText = "Give up what is in use: its users get errors, unwritten data is lost";
 
 }  // namespace berth::cli

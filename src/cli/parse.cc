@@ -25,6 +25,7 @@ struct Words {
   std::string log_level = "info";
   std::vector<std::string> shares;
   std::string share, instance, volume;
+  std::string timeout;
   bool json = false;
   bool force = false;
   bool follow = false;
@@ -83,6 +84,11 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   CLI::App* check = add_command(kCheckText);
   check->add_option("FILE", words_.config, kCheckFileText);
   add_share_commands();
+  for (const CommandText* text : {&kDrainText, &kResumeText}) {
+    CLI::App* command = add_command(*text);
+    if (text == &kDrainText) command->add_option("--timeout", words_.timeout, kTimeoutText)->type_name("TIME");
+    add_namespace(*command, kNamespaceText);
+  }
   CLI::App* events = add_command(kEventsText);
   events->add_flag("-f,--follow", words_.follow, "Go on and show what happens from now on");
   add_namespace(*events, kNamespaceText);
@@ -215,6 +221,13 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
     return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config)};
   }
   if (name == kEventsText.name) return EventsCommand{words_.follow};
+  if (name == kResumeText.name) return HostCommand{control::HostWord::kResume, std::nullopt};
+  if (name == kDrainText.name) {
+    HostCommand drain{control::HostWord::kDrain, std::nullopt};
+    if (words_.timeout.empty()) return drain;
+    drain.timeout = TRY(parse_timeout(words_.timeout).map_error([](Error error) { return error.within("--timeout"); }));
+    return drain;
+  }
   const bool all = name == kStatusText.name && words_.share.empty();
   if (!all) TRY_VOID(check_share(words_.share));
   if (name == kStatusText.name) {

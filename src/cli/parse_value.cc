@@ -6,6 +6,7 @@
 #include <system_error>
 #include <vector>
 
+#include "src/base/quantity.h"
 #include "src/base/text.h"
 #include "src/control/names.h"
 
@@ -34,6 +35,12 @@ Result<> add_quick_share(std::string_view text, std::vector<QuickShare>& shares)
   }
   shares.push_back({std::string(name), absolute_path(std::string(directory))});
   return {};
+}
+
+Result<std::chrono::milliseconds> parse_timeout(std::string_view text) {
+  const std::chrono::milliseconds timeout = TRY(parse_duration(text));
+  if (timeout.count() == 0) return fail(EINVAL, "must be longer than 0");
+  return timeout;
 }
 
 Result<std::string> parse_log_level(std::string_view text) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,9 @@ Result<> add_quick_share(std::string_view text, std::vector<QuickShare>& shares)
 
 /// "debug", "info", "warning", "error". Errors: EINVAL with a story.
 Result<std::string> parse_log_level(std::string_view text);
+
+/// "30s", "5m", "1h30m", "250ms": longer than 0. Errors: EINVAL with a story.
+Result<std::chrono::milliseconds> parse_timeout(std::string_view text);
 
 /// `path` from the root, "." and ".." and trailing slashes resolved by the text alone.
 std::string absolute_path(const std::string& path);

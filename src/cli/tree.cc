@@ -4,7 +4,9 @@
 #include <grp.h>
 #include <poll.h>
 #include <pwd.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
@@ -62,6 +64,46 @@ Result<> wait_for_more(int fd, bool read_any) {
   return {};
 }
 
+/// While it lives, system calls of this thread that wait end with EINTR when the time is over.
+class Alarm {
+ public:
+  explicit Alarm(std::chrono::milliseconds after) {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};  // without SA_RESTART
+    ::sigaction(SIGALRM, &action, &before_);
+    sigevent event{};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = SIGALRM;
+    event._sigev_un._tid = static_cast<pid_t>(::gettid());
+    is_set_ = ::timer_create(CLOCK_MONOTONIC, &event, &timer_) == 0;
+    // Again and again: the first may come just before the call that it is to end.
+    constexpr long kAgain = 50'000'000;
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(after);
+    const itimerspec when{.it_interval = {0, kAgain},
+                          .it_value = {seconds.count(), std::chrono::nanoseconds(after - seconds).count()}};
+    if (is_set_) ::timer_settime(timer_, 0, &when, nullptr);
+  }
+  ~Alarm() {
+    if (is_set_) ::timer_delete(timer_);
+    ::sigaction(SIGALRM, &before_, nullptr);
+  }
+  Alarm(const Alarm&) = delete;
+  Alarm& operator=(const Alarm&) = delete;
+
+ private:
+  struct sigaction before_ {};
+  timer_t timer_{};
+  bool is_set_ = false;
+};
+
+/// Writes a word in one write(2), for each is a word of its own.
+Result<> write_word(const std::string& file, std::string_view word) {
+  const UniqueFd control = TRY(sys::open_at(AT_FDCWD, file.c_str(), O_WRONLY));
+  const std::string line = std::string(word) + "\n";
+  if (::write(control.get(), line.data(), line.size()) < 0) return fail_errno();
+  return {};
+}
+
 }  // namespace
 
 std::string Tree::path(std::string_view share, std::string_view file) const {
@@ -95,12 +137,16 @@ Result<> Tree::check_exists(std::string_view share) const {
 
 Result<> Tree::write(std::string_view share, control::Word word) const {
   TRY_VOID(check_exists(share));
-  const UniqueFd file = TRY(sys::open_at(AT_FDCWD, path(share, control::kControl).c_str(), O_WRONLY));
-  // In one write(2), for each is a word of its own.
-  const std::string line = std::string(control::to_string(word)) + "\n";
-  const ssize_t written = ::write(file.get(), line.data(), line.size());
-  if (written < 0) return fail_errno();
-  return {};
+  return write_word(path(share, control::kControl), control::to_string(word));
+}
+
+Result<> Tree::write(control::HostWord word, std::optional<std::chrono::milliseconds> timeout) const {
+  const std::string file = control::tree_path(directory_).append("/").append(control::kControl);
+  if (!timeout) return write_word(file, control::to_string(word));
+  const Alarm alarm(*timeout);
+  Result<> written = write_word(file, control::to_string(word));
+  if (!written && written.error().code() == EINTR) return fail(ETIMEDOUT);
+  return written;
 }
 
 Result<> Tree::attach(std::string_view share, const std::string& instance, const std::string& volume) const {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -27,6 +29,10 @@ class Tree {
 
   /// Writes `word` to the share's control file and waits until it is done. Errors: also as read().
   [[nodiscard]] Result<> write(std::string_view share, control::Word word) const;
+
+  /// Writes `word` to the control file of the namespace and waits until it is done, or for `timeout`.
+  /// Errors: ETIMEDOUT after that; the word may be in force all the same.
+  [[nodiscard]] Result<> write(control::HostWord word, std::optional<std::chrono::milliseconds> timeout) const;
 
   /// Makes the attachment and waits until the share is mounted; one that is there is left as it is.
   /// Errors: also as read().

@@ -72,6 +72,15 @@ Json summary_json(const ShareSummary& share) {
   return json;
 }
 
+Json host_json(const HostView& host) {
+  Json json;
+  json["state"] = host.state;
+  json["generation"] = host.generation;
+  json["since"] = time_json(host.since);
+  json["operations"] = host.operations;
+  return json;
+}
+
 Json state_json(const StateView& state) {
   Json json;
   put_bytes(json, "directory", state.directory);
@@ -97,7 +106,8 @@ Json state_json(const StateView& state) {
 }
 
 Json counts_json(const std::vector<ShareSummary>& shares) {
-  Json json = {{"total", shares.size()}, {"idle", 0}, {"mounting", 0}, {"mounted", 0}, {"expiring", 0}, {"failed", 0}};
+  Json json = {{"total", shares.size()}, {"idle", 0},     {"mounting", 0}, {"mounted", 0},
+               {"draining", 0},          {"expiring", 0}, {"failed", 0}};
   for (const ShareSummary& share : shares) {
     Json& count = json[share.state];
     count = count.is_number() ? count.get<std::uint64_t>() + 1 : 1;
@@ -246,6 +256,17 @@ ShareSummary read_summary(const Json& json, Fields& outer) {
   return share;
 }
 
+HostView read_host(const Json& json, Fields& outer) {
+  HostView host;
+  Fields fields(json, "host");
+  fields.get("state", host.state);
+  fields.get("generation", host.generation);
+  fields.get_time("since", host.since);
+  fields.get("operations", host.operations);
+  outer.take_refusal(fields);
+  return host;
+}
+
 StateView read_state(const Json& json, Fields& outer) {
   StateView state;
   Fields fields(json, "state");
@@ -342,6 +363,7 @@ std::string render_json(const NamespaceView& berth) {
   json["keeper_pid"] = berth.keeper;
   json["server_pid"] = berth.server;
   json["started"] = time_json(berth.started);
+  json["host"] = host_json(berth.host);
   json["state"] = state_json(berth.state);
   json["counts"] = counts_json(berth.shares);
   Json shares = Json::array();
@@ -368,6 +390,7 @@ Result<NamespaceView> parse_namespace_json(std::string_view text) {
   fields.get("keeper_pid", berth.keeper);
   fields.get("server_pid", berth.server);
   fields.get_time("started", berth.started);
+  if (const Json* host = fields.find("host"); host != nullptr) berth.host = read_host(*host, fields);
   if (const Json* state = fields.find("state"); state != nullptr) berth.state = read_state(*state, fields);
   for (const Json& share : fields.list("shares")) berth.shares.push_back(read_summary(share, fields));
   TRY_VOID(fields.finish());

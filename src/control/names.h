@@ -8,6 +8,7 @@
 ///
 ///   NAMESPACE/.berth/
 ///     version  status  status.json  events
+///     control                            written: one of word.h, for the host
 ///     shares/<name>/                     '/' in a share's name makes directories here too
 ///       state  status  status.json  error  users
 ///       control                          written: one of word.h
@@ -25,6 +26,8 @@ inline constexpr std::string_view kShares = "shares";
 // In the root and in each share's directory.
 inline constexpr std::string_view kStatus = "status";
 inline constexpr std::string_view kStatusJson = "status.json";
+
+// In the root and in each share's directory, too: kControl.
 
 // In each share's directory.
 inline constexpr std::string_view kState = "state";

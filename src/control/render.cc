@@ -118,7 +118,7 @@ void add_attachments(Lines& lines, const ShareView& share) {
 }
 
 std::string counts_text(const NamespaceView& berth) {
-  constexpr std::array<std::string_view, 5> kStates{"mounted", "expiring", "mounting", "failed", "idle"};
+  constexpr std::array<std::string_view, 6> kStates{"mounted", "draining", "expiring", "mounting", "failed", "idle"};
   std::string text = fmt::format("{} {}", berth.shares.size(), berth.shares.size() == 1 ? "share" : "shares");
   for (const std::string_view state : kStates) {
     const auto count = std::count_if(berth.shares.begin(), berth.shares.end(),
@@ -126,6 +126,14 @@ std::string counts_text(const NamespaceView& berth) {
     if (count != 0) fmt::format_to(std::back_inserter(text), ", {} {}", count, state);
   }
   return text;
+}
+
+/// A line where shares are not given out; none when all is well.
+std::string host_text(const HostView& host) {
+  if (host.state == "up") return "";
+  std::string text = "warning: the host is " + prose(host.state);
+  if (host.since) text.append(" since ").append(format_time(*host.since));
+  return text.append(": no share is given out until `berth resume`\n");
 }
 
 /// A line for each thing with the state on disk that somebody should look at; none when all is well.
@@ -222,8 +230,9 @@ std::string render_users(const std::vector<UserView>& users) {
 }
 
 std::string render_status(const NamespaceView& berth, const Paint& paint) {
-  std::string text = fmt::format("berth {} at {}, server pid {}: {}\n", prose(berth.version), prose(berth.directory),
-                                 berth.server, counts_text(berth));
+  std::string text = fmt::format("berth {} at {}, server pid {}, generation {}: {}\n", prose(berth.version),
+                                 prose(berth.directory), berth.server, berth.host.generation, counts_text(berth));
+  text += host_text(berth.host);
   text += warnings_text(berth.state);
   if (berth.shares.empty()) return text;
   Table<6> table;

@@ -38,7 +38,7 @@ struct AttachmentView {
 struct ShareSummary {
   std::string name;
   std::string type;
-  std::string state;  ///< "idle", "mounting", "mounted", "expiring", "failed"
+  std::string state;  ///< "idle", "mounting", "mounted", "draining", "expiring", "failed"
   std::uint64_t users = 0;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   std::string source;             ///< the mounted one, or the first configured
@@ -101,6 +101,16 @@ struct StateView {
   friend bool operator==(const StateView&, const StateView&) = default;
 };
 
+/// Whether shares are given out.
+struct HostView {
+  std::string state = "up";       ///< "up", "draining", "drained", "resuming"
+  std::uint64_t generation = 0;   ///< counts resumes and restarts of everything
+  std::optional<WallTime> since;  ///< when it was last drained, resumed or started
+  std::uint64_t operations = 0;   ///< that were begun and are not answered yet
+
+  friend bool operator==(const HostView&, const HostView&) = default;
+};
+
 /// The namespace as a whole.
 struct NamespaceView {
   std::string version;
@@ -108,6 +118,7 @@ struct NamespaceView {
   pid_t keeper = 0;
   pid_t server = 0;
   std::optional<WallTime> started;
+  HostView host;
   StateView state;
   std::vector<ShareSummary> shares;
 

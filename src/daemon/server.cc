@@ -79,6 +79,9 @@ void log_event(const manager::Event& event) {
     case manager::Event::Kind::kAttached:
     case manager::Event::Kind::kDetached:
     case manager::Event::Kind::kRestored:
+    case manager::Event::Kind::kDraining:
+    case manager::Event::Kind::kDrained:
+    case manager::Event::Kind::kResumed:
       return log::write(log::Level::kInfo, line);
   }
 }
@@ -197,6 +200,8 @@ class Server {
     setup.backends = manager::make_backends();
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
     setup.store = open_store();
+    setup.host = begin_host(setup.store.get());
+    setup.on_host_change = [this](const manager::HostState& host) { hand_on(host); };
     setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
@@ -218,6 +223,27 @@ class Server {
                  kept.error().message());
     }
     return store;
+  }
+
+  /// What the last server had, else a new generation, or drained still.
+  manager::HostState begin_host(manager::AttachmentStore* store) {
+    if (const std::uint64_t word = record_.host; word != 0) {
+      return {.up = (word & 1) != 0,
+              .next_generation = word >> 1,
+              .since = WallTime(std::chrono::nanoseconds(record_.host_since))};
+    }
+    const manager::HostState host = begin_again(kept_.host.value_or(manager::HostState{}), clock_.wall_now());
+    hand_on(host);
+    if (!host.up) log::warning("the host is drained: no share is given out until `berth resume`");
+    if (store == nullptr || !host.up) return host;
+    if (const Result<> kept = store->commit(host); !kept) log::warning("{}", kept.error().message());
+    return host;
+  }
+
+  /// To the next server, if this one dies.
+  void hand_on(const manager::HostState& host) {
+    record_.host_since = std::chrono::nanoseconds(host.since.time_since_epoch()).count();
+    record_.host = host.next_generation << 1 | (host.up ? 1 : 0);
   }
 
   void make_file_systems() {

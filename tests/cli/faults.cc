@@ -26,6 +26,9 @@ bool failed() {
   return true;
 }
 
+/// Of a share or of the host.
+bool is_word(std::string_view text) { return control::parse_word(text) || control::parse_host_word(text); }
+
 }  // namespace
 
 Fault::Fault(int code, int spared) noexcept {
@@ -48,7 +51,7 @@ int mkdir(const char* path, mode_t mode) noexcept {
 
 ssize_t write(int fd, const void* bytes, size_t size) {
   const std::string_view text(static_cast<const char*>(bytes), size);
-  if (size <= berth::control::kMaxControlWrite && berth::control::parse_word(text) && berth::test::failed()) return -1;
+  if (size <= berth::control::kMaxControlWrite && berth::test::is_word(text) && berth::test::failed()) return -1;
   return ::syscall(SYS_write, fd, bytes, size);
 }
 

@@ -58,6 +58,28 @@ void hostile_names(Stage& stage) {
   stage.publish();
 }
 
+void drained(Stage& stage) {
+  stage.berth().host = {.state = "drained", .generation = 4, .since = kMoment};
+  stage.add_usual_shares();
+}
+
+void draining(Stage& stage) {
+  stage.berth().host = {.state = "draining", .generation = 4, .since = kMoment};
+  for (std::uint64_t i = 1; i <= 7; ++i) {
+    stage.add_share({.name = "vm " + std::to_string(i), .type = "nfs", .state = "draining", .users = i});
+  }
+  stage.publish();
+}
+
+void damaged(Stage& stage) {
+  stage.berth().state = {
+      .directory = "/var/lib/berth/volumes-1b1911fc64695589",
+      .failure = "cannot record attachments in /var/lib/berth/volumes-1b1911fc64695589: No space left on device",
+      .damages = {{"/var/lib/berth/a\n", "it is empty", "/var/lib/berth/a.damaged"}, {"/b", "set aside earlier", "/b"}},
+      .unknown_shares = {{"gone\033", 3}, {"old", 1}}};
+  stage.publish();
+}
+
 void old_failure(Stage& stage) {
   stage.add_share({.name = "media",
                    .type = "bind",
@@ -87,7 +109,8 @@ void some_events(Stage& stage) {
 /// The helps: one of every command.
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
-  for (const char* command : {"serve", "check", "status", "attach", "detach", "mount", "unmount", "retry", "events"}) {
+  for (const char* command :
+       {"serve", "check", "status", "attach", "detach", "mount", "unmount", "retry", "drain", "resume", "events"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;
@@ -119,6 +142,9 @@ std::vector<Case> usage_cases() {
       {"usage-share-absolute", {"berth", "mount", "/volumes/media"}},
       {"usage-instance-with-slash", {"berth", "attach", "media", "vm/17", "disk"}},
       {"usage-volume-dots", {"berth", "detach", "media", "vm-17", ".."}},
+      {"usage-timeout", {"berth", "drain", "--timeout", "5"}},
+      {"usage-timeout-of-nothing", {"berth", "drain", "--timeout", "0"}},
+      {"usage-drain-of-a-share", {"berth", "drain", "media"}},
       {"usage-volume-too-long", {"berth", "attach", "media", "vm-17", std::string(256, 'v')}},
   };
 }
@@ -161,6 +187,14 @@ std::vector<Case> share_cases() {
       {"mount-fails", {"berth", "mount", "broken"}, usual, EHOSTDOWN},
       {"mount-times-out", {"berth", "mount", "media"}, usual, ETIMEDOUT},
       {"mount-stopping", {"berth", "mount", "media"}, usual, ESHUTDOWN},
+      {"status-drained", {"berth", "status"}, drained},
+      {"mount-drained", {"berth", "mount", "media"}, drained, ESHUTDOWN},
+      {"drain-already", {"berth", "drain"}, drained},
+      {"drain-called-off", {"berth", "drain"}, usual, ECANCELED},
+      {"drain-times-out", {"berth", "drain", "--timeout", "30s"}, draining, EINTR},
+      {"drain-forbidden", {"berth", "drain"}, usual, EACCES, true},
+      {"resume-already", {"berth", "resume"}, usual},
+      {"status-damaged", {"berth", "status"}, damaged},
       {"unmount-busy", {"berth", "unmount", "media"}, usual, EBUSY},
       {"unmount-forbidden", {"berth", "unmount", "media"}, usual, EACCES, true},
   };

@@ -25,6 +25,7 @@ Stage::Stage() {
   mounts.push_back({.id = 30, .parent = 1, .root = "/", .target = namespace_directory(), .type = "fuse.berth"});
   fs::create_directories(namespace_directory() + "/.berth/shares");
   write_file(namespace_directory() + "/.berth/version", "0.1.0\n");
+  write_file(namespace_directory() + "/.berth/control", "");
   world.environment = [this](const char* name) -> std::optional<std::string> {
     const auto found = environment.find(name);
     if (found == environment.end()) return std::nullopt;

@@ -39,6 +39,8 @@ class Stage {
   void add_share(control::ShareView share);
   /// The shares that most tests use: media (mounted), broken (failed), home/alice (idle).
   void add_usual_shares();
+  /// What publish() writes.
+  [[nodiscard]] control::NamespaceView& berth() noexcept { return berth_; }
   /// Writes the namespace's status.json.
   void publish() const;
   void write_file(const std::string& path, const std::string& text) const;

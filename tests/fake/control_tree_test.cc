@@ -262,5 +262,54 @@ TEST_F(ControlTreeTest, ForgetsAreCountedPerNode) {
   EXPECT_EQ(kernel->getattr(node).error, 0);
 }
 
+control::HostView host_of(const std::string& json) { return control::parse_namespace_json(json).value().host; }
+
+TEST_F(ControlTreeTest, DrainAndResumeAreWordsForTheHost) {
+  EXPECT_EQ(write("shares/media/control", "mount"), 0);
+  EXPECT_EQ(host_of(read("status.json")).state, "up");
+  EXPECT_EQ(write("control", "drain\n"), 0);
+  EXPECT_EQ(state("media"), ShareState::kIdle);
+  EXPECT_EQ(host_of(read("status.json")).state, "drained");
+  EXPECT_THAT(read("status"), HasSubstr("warning: the host is drained"));
+  EXPECT_EQ(write("shares/media/control", "mount"), ESHUTDOWN);
+  EXPECT_EQ(write("control", "drain"), 0) << "a second one is no error";
+  EXPECT_EQ(write("control", "resume"), 0);
+  EXPECT_EQ(host_of(read("status.json")).generation, 1U);
+  EXPECT_EQ(write("shares/media/control", "mount"), 0);
+  EXPECT_EQ(write("control", "resume"), 0) << "a second one is no error";
+  EXPECT_THAT(read("events"), AllOf(HasSubstr(" draining reason="), HasSubstr(" drained reason="),
+                                    HasSubstr(" resumed reason=\"generation 1\""), HasSubstr(" warning reason=")));
+}
+
+TEST_F(ControlTreeTest, HostWordsAreForRootAndTheGroup) {
+  EXPECT_EQ(write("control", "drain", kStranger), EACCES);
+  EXPECT_EQ(host_of(read("status.json")).state, "up");
+  EXPECT_EQ(write("control", "drain", kMember), 0);
+  EXPECT_EQ(write("control", "resume", kMember), 0);
+  EXPECT_EQ(write("control", "drain media"), EINVAL);
+  EXPECT_EQ(write("control", "mount"), EINVAL);
+  EXPECT_EQ(write("control", std::string(5000, 'x')), EMSGSIZE);
+}
+
+TEST_F(ControlTreeTest, InterruptedDrainIsInForceAndWaitsForNobody) {
+  const NodeId attachments = at("shares/media/attachments");
+  ASSERT_EQ(kernel->mkdir(attachments, "vm").error, 0);
+  ASSERT_EQ(kernel->mkdir(at("shares/media/attachments/vm"), "disk").error, 0);
+  const NodeId control = at("control");
+  const std::uint64_t handle = kernel->open(control, O_WRONLY).as<fuse_open_out>().fh;
+  const std::uint64_t request = kernel->send_write(control, handle, "drain\n");
+  while (host_of(read("status.json")).state != "draining") std::this_thread::yield();
+  EXPECT_FALSE(kernel->answered(request));
+  EXPECT_EQ(state("media"), ShareState::kDraining);
+  kernel->interrupt(request);
+  EXPECT_EQ(kernel->wait(request).error, EINTR);
+  kernel->release(control, handle);
+  EXPECT_EQ(host_of(read("status.json")).state, "draining");
+  EXPECT_EQ(kernel->mkdir(at("shares/media/attachments/vm"), "other").error, ESHUTDOWN);
+  EXPECT_EQ(kernel->rmdir(at("shares/media/attachments/vm"), "disk"), 0);
+  while (host_of(read("status.json")).state != "drained") std::this_thread::yield();
+  EXPECT_EQ(state("media"), ShareState::kIdle);
+}
+
 }  // namespace
 }  // namespace berth::fuse::testing

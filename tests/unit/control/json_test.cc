@@ -54,6 +54,7 @@ NamespaceView full_namespace() {
       .keeper = 1,
       .server = 2,
       .started = kMoment,
+      .host = {.state = "draining", .generation = 3, .since = kMoment, .operations = 2},
       .state = {.directory = "/var/lib/berth/x",
                 .failure = "disk full",
                 .damages = {{"a\xff", "it is empty", "b"}},

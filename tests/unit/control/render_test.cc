@@ -127,7 +127,7 @@ TEST(RenderStatus, AlignsTheTableByWhatIsSeen) {
   berth.shares = {{.name = "\xc3\xa4", .type = "bind", .state = "idle", .source = "/x"},
                   {.name = "bc", .type = "bind", .state = "mounted", .users = 12, .source = "/y"}};
   EXPECT_EQ(render_status(berth),
-            "berth 1 at /v, server pid 9: 2 shares, 1 mounted, 1 idle\n"
+            "berth 1 at /v, server pid 9, generation 0: 2 shares, 1 mounted, 1 idle\n"
             "NAME  TYPE  STATE    USERS  SINCE  SOURCE\n"
             "\xc3\xa4     bind  idle     0      -      /x\n"
             "bc    bind  mounted  12     -      /y\n");

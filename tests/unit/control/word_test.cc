@@ -36,6 +36,18 @@ TEST(Word, RefusesGarbageWithAdvice) {
   EXPECT_NE(refusal(std::string_view("mount\0", 6)), "understood");
 }
 
+TEST(HostWord, IsReadAsItIsWrittenAndIsNoWordOfAShare) {
+  for (const HostWord word : {HostWord::kDrain, HostWord::kResume}) {
+    const std::string text(to_string(word));
+    EXPECT_FALSE(text.empty());
+    EXPECT_EQ(parse_host_word(text + "\n").value(), word);
+    EXPECT_FALSE(parse_word(text));
+  }
+  EXPECT_FALSE(parse_host_word("mount"));
+  EXPECT_EQ(parse_host_word("drian").error().story(), "unknown word \"drian\"; did you mean \"drain\"?");
+  EXPECT_EQ(parse_host_word("").error().story(), "nothing to do was written; write one of: drain, resume");
+}
+
 TEST(Word, RefusesWhatIsTooLong) {
   EXPECT_EQ(parse_word("mount" + std::string(kMaxControlWrite - 5, ' ')).value(), Word::kMount);
   EXPECT_EQ(refusal("mount" + std::string(kMaxControlWrite - 4, ' '), EMSGSIZE),
