@@ -4,11 +4,16 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <chrono>
+#include <cstdio>
 #include <memory>
+#include <thread>
 
 #include "manager/state_format.h"
 #include "src/base/text.h"
@@ -42,6 +47,27 @@ Result<> reserve_room(int fd, std::size_t end) {
   return {};
 }
 
+/// Whether the process that took the flock(2) on `fd` is gone, though the lock is not (proc(5), /proc/locks). Who cannot be
+/// seen from this pid namespace counts as alive.
+bool is_owner_dead(int fd) {
+  constexpr std::size_t kMostRead = std::size_t{16} << 20;
+  struct stat there {};
+  const Result<std::string> locks = sys::read_file("/proc/locks", kMostRead);
+  if (!locks || ::fstat(fd, &there) != 0) return false;
+  std::array<char, 64> place{};
+  std::snprintf(place.data(), place.size(), "%02x:%02x:%llu", major(there.st_dev), minor(there.st_dev),
+                static_cast<unsigned long long>(there.st_ino));
+  for (const std::string_view line : split(*locks, '\n')) {
+    // "1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF"
+    std::vector<std::string_view> words = split(line, ' ');
+    std::erase(words, "");
+    if (words.size() < 6 || words[1] != "FLOCK" || words[5] != place.data()) continue;
+    const std::string process = "/proc/" + std::string(words[4]);
+    return words[4] != "0" && ::access(process.c_str(), F_OK) != 0 && errno == ENOENT;
+  }
+  return false;
+}
+
 /// The directory's own name, on the disk of the one above it.
 Result<> sync_parent(const std::string& path) {
   const std::string parent = path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
@@ -61,24 +87,44 @@ StateDirectory::StateDirectory(std::string state_dir, std::string namespace_dire
       path_(state_dir_ + "/" + state_format::file_name(namespace_directory_)),
       directory_(std::move(opened)) {}
 
-Result<int> StateDirectory::open() {
-  if (directory_) return directory_.get();
+Result<UniqueFd> StateDirectory::open_unlocked() {
   struct stat there {};
   if (::stat(path_.c_str(), &there) != 0) {
     TRY_VOID(sys::make_directories(path_, 0700));
     TRY_VOID(sync_parent(path_));
     TRY_VOID(sync_parent(state_dir_));
   }
-  UniqueFd directory = TRY(
-      sys::open_at(AT_FDCWD, path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW).map_error([this](const Error& error) {
-        return error.within(path_);
-      }));
+  Result<UniqueFd> directory = sys::open_at(AT_FDCWD, path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+  if (!directory) return fail(directory.error().within(path_));
+  return directory;
+}
+
+Result<int> StateDirectory::open() {
+  if (directory_) return directory_.get();
+  UniqueFd directory = TRY(open_unlocked());
   if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return fail(Error::last().within(path_));
     return fail(EBUSY, "another berth uses " + quote(path_) + ", for a namespace of the same name");
   }
   directory_ = std::move(directory);
   return directory_.get();
+}
+
+Result<bool> StateDirectory::open_after_others(TimePoint deadline) {
+  constexpr std::chrono::milliseconds kLookAgain{20};
+  for (;;) {
+    const Result<int> opened = open();
+    if (opened) return true;
+    if (opened.error().code() != EBUSY) return fail(opened.error());
+    if (std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(kLookAgain);
+      continue;
+    }
+    UniqueFd directory = TRY(open_unlocked());
+    if (!is_owner_dead(directory.get())) return fail(opened.error());
+    directory_ = std::move(directory);
+    return false;
+  }
 }
 
 StateDirectory StateDirectory::again() const {

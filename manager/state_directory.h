@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "src/base/clock.h"
 #include "src/base/result.h"
 #include "src/base/unique_fd.h"
 
@@ -31,6 +32,10 @@ class StateDirectory {
   /// Errors: EBUSY when another berth uses it, with a story; mkdir(2)'s, open(2)'s. May be tried again.
   Result<int> open();
 
+  /// The same, waiting until `deadline` for a berth that is just ending. A lock whose owner is dead by then, and which only
+  /// a thread that is stuck in the kernel still holds, is passed by: such a thread writes nothing any more. False then.
+  Result<bool> open_after_others(TimePoint deadline);
+
   /// The same once more, in the same lock. What is not open yet is opened, and locked, by who needs it first.
   [[nodiscard]] StateDirectory again() const;
 
@@ -55,6 +60,7 @@ class StateDirectory {
   Result<> link(const std::string& name, const std::string& second_name);
 
  private:
+  Result<UniqueFd> open_unlocked();
   Result<> sync();
 
   std::string namespace_directory_;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <string>
 
+#include "src/base/text.h"
 #include "src/daemon/background.h"
 #include "src/daemon/first_process.h"
 #include "src/daemon/keeper.h"
@@ -89,6 +91,9 @@ void tell_first_process(DaemonRecord& record, const std::string& directory, std:
   record.namespace_mount = mount_id;
 }
 
+/// How long a berth that was killed may take to let go of what it had open.
+constexpr std::chrono::seconds kStatePatience{3};
+
 /// Where attachments are kept, made and locked; nothing: the configuration says nowhere. One that cannot be used is no
 /// reason not to serve: it fails whoever wants to attach.
 /// Errors: EBUSY when another berth has it.
@@ -96,9 +101,12 @@ Result<std::optional<manager::StateDirectory>> open_state(const config::Settings
                                                           const std::string& directory) {
   if (settings.state_dir.empty()) return std::nullopt;
   manager::StateDirectory state(settings.state_dir, directory);
-  if (const Result<int> opened = state.open(); !opened) {
-    if (opened.error().code() == EBUSY) return fail(opened.error());
+  const Result<bool> opened = state.open_after_others(std::chrono::steady_clock::now() + kStatePatience);
+  if (!opened && opened.error().code() == EBUSY) return fail(opened.error());
+  if (!opened) {
     log::warning("nothing can be attached: the state directory cannot be used: {}", opened.error().message());
+  } else if (!*opened) {
+    log::warning("{} is locked by what is left of a berth that was killed; going on", quote(state.path()));
   }
   return state;
 }

@@ -6,12 +6,16 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -30,6 +34,39 @@ namespace {
 namespace fs = std::filesystem;
 using Attachments = std::set<Attachment>;
 using Change = AttachmentStore::Change;
+
+/// Through a socket (SCM_RIGHTS, unix(7)).
+bool send_descriptor(int socket, int descriptor) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> space{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = space.data();
+  message.msg_controllen = space.size();
+  cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+  return ::sendmsg(socket, &message, 0) == 1;
+}
+
+UniqueFd receive_descriptor(int socket) {
+  char byte = 0;
+  iovec part{&byte, 1};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> space{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = space.data();
+  message.msg_controllen = space.size();
+  if (::recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != 1 || CMSG_FIRSTHDR(&message) == nullptr) return UniqueFd();
+  int descriptor = -1;
+  std::memcpy(&descriptor, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof descriptor);
+  return UniqueFd(descriptor);
+}
 
 class AttachmentStoreTest : public ::testing::Test {
  protected:
@@ -183,6 +220,38 @@ TEST_F(AttachmentStoreTest, WhatWasNeverReadIsNotLost) {
   AttachmentStore store(directory());
   EXPECT_EQ(commit(store, "b", true), 0) << "of a start at which the directory could not be used";
   EXPECT_EQ(kept_after(store), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+TEST_F(AttachmentStoreTest, LockOfADeadBerthIsPassedByThatOfALivingOneIsNot) {
+  const auto soon = [] { return std::chrono::steady_clock::now() + std::chrono::milliseconds(50); };
+  // Its descriptor lives on in this process, as it would in a thread that is stuck in the kernel.
+  StateDirectory left = directory();
+  UniqueFd kept;
+  {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
+    const UniqueFd ours(ends[0]);
+    const pid_t owner = ::fork();
+    if (owner == 0) {
+      StateDirectory mine = directory();
+      const Result<int> opened = mine.open();
+      ::_exit(opened && send_descriptor(ends[1], *opened) && ::pause() < 0 ? 0 : 1);
+    }
+    ::close(ends[1]);
+    kept = receive_descriptor(ours.get());
+    ASSERT_TRUE(kept);
+    const Result<bool> refused = left.open_after_others(soon());
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), EBUSY);
+    ::kill(owner, SIGKILL);
+    ::waitpid(owner, nullptr, 0);
+  }
+  EXPECT_EQ(left.open().error().code(), EBUSY) << "the lock is still there";
+  const Result<bool> passed_by = left.open_after_others(soon());
+  ASSERT_TRUE(passed_by) << passed_by.error().message();
+  EXPECT_FALSE(*passed_by);
+  AttachmentStore store(std::move(left));
+  EXPECT_EQ(commit(store, "a", true), 0);
 }
 
 TEST_F(AttachmentStoreTest, SecondDescriptorIsInTheSameLock) {
