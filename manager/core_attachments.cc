@@ -182,6 +182,8 @@ void Manager::Core::restore(KeptState kept) {
           .share = one.share,
           .reason = "it has " + count_of(one.attachments.size()) + " and is not configured; they stay on disk"});
   }
+  // What was taken over was open until now, for those who were inside.
+  if (drained_) tell_shares_of_host();
   MutexLock lock(mutex_);
   report_ = std::move(report);
 }
@@ -189,7 +191,6 @@ void Manager::Core::restore(KeptState kept) {
 void Manager::Core::restore_share(Share& share, const std::set<Attachment>& attachments) {
   Record& record = record_of(share);
   for (const Attachment& attachment : attachments) {
-    share.add_attachment(attachment);
     if (record.attachments.try_emplace(attachment).second) ++record.unclaimed;
   }
   tell(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));

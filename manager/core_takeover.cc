@@ -109,6 +109,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   mounted.native = native ? life_cycle::Native::kOff : life_cycle::Native::kNever;
   mounted.native_at = mounted.since + life_cycle::kHandOverDelay;
   record.state = mounted;
+  ++active_;
   record.share.touch(clock_.now());
   record.share.adopt_root(record.root.get());
   record.share.gate().open();

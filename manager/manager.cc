@@ -93,6 +93,13 @@ void Manager::report_lost(Share& share) {
 }
 
 void Manager::restore(KeptState kept) {
+  // Here and now, so that nobody who comes next finds them missing.
+  for (const KeptAttachments& one : kept.shares) {
+    const std::shared_ptr<Share> share = find(one.share);
+    for (const Attachment& attachment : one.attachments) {
+      if (share != nullptr) share->add_attachment(attachment);
+    }
+  }
   core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
 }
 

@@ -109,11 +109,11 @@ class Manager {
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
   void report_lost(Share& share);
 
-  /// Takes up the attachments that were on disk at the start, and mounts the shares that have any: at once those that
-  /// are mounted already, the rest one after the other, with jitter, and again and again while that fails. What is of no
-  /// share in the catalog stays on disk. Damages are told, and shown by state_report().
+  /// Takes up the attachments that were on disk at the start: they are shown when it returns. Mounts the shares that have
+  /// any: at once those that are mounted already, the rest one after the other, with jitter, and again and again while
+  /// that fails. What is of no share in the catalog stays on disk. Damages are told, and shown by state_report().
   ///
-  /// To be called once, before anybody can attach or detach.
+  /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
   void restore(KeptState kept);
   /// What is not as it should be with what is on disk.
   [[nodiscard]] StateReport state_report() const;
