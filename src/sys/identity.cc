@@ -86,6 +86,7 @@ const Daemon& daemon_identity() {
 struct Current {
   enum class Who { kUnknown, kDaemon, kCaller } who = Who::kUnknown;
   Identity identity;
+  Groups groups;  ///< of a caller
   TimePoint groups_until;
 };
 thread_local Current current;
@@ -221,14 +222,20 @@ GroupCache::Entry groups_for(const Identity& caller) {
   return look_up_groups(caller);
 }
 
-/// Whether this thread acts as `identity` already and its groups are fresh enough.
-bool is_current(const Identity& identity) noexcept {
-  return current.who == Current::Who::kCaller && current.identity == identity &&
-         (identity.uid == 0 || std::chrono::steady_clock::now() < current.groups_until);
+/// Whether this thread acts as `identity` already and its groups are fresh enough. Another thread of the same user with the
+/// same groups may do as well: a program's threads and a user's programs take turns here.
+bool is_current(const Identity& identity) {
+  if (current.who != Current::Who::kCaller) return false;
+  if (identity.uid != current.identity.uid || identity.gid != current.identity.gid) return false;
+  if (identity.uid == 0) return true;
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (identity.pid == current.identity.pid) return now < current.groups_until;
+  const std::optional<GroupCache::Entry> known = cache().find(identity, now);
+  if (!known || *known->groups != *current.groups) return false;
+  current.identity = identity;
+  current.groups_until = known->until;
+  return true;
 }
-
-/// Whether the thread's effective user id is 0, with all that the process may do; where its identity is known.
-bool acts_as_root() noexcept { return current.who != Current::Who::kCaller || current.identity.uid == 0; }
 
 /// Puts the three kinds of ids in place; the user id is the daemon's when it is called.
 bool take_on(const Identity& identity, const std::vector<gid_t>& groups) noexcept {
@@ -256,7 +263,7 @@ Result<> become(const Identity& identity) noexcept {
     become_daemon();
     return fail(code);
   }
-  current = {.who = Current::Who::kCaller, .identity = identity, .groups_until = entry.until};
+  current = {.who = Current::Who::kCaller, .identity = identity, .groups = entry.groups, .groups_until = entry.until};
   return {};
 }
 
@@ -269,7 +276,7 @@ void become_daemon() noexcept {
     if (!set_uid(daemon.uid) || !set_gid(daemon.gid)) return;
     if (!set_groups(daemon.groups) && errno != EPERM) return;
   }
-  current = {.who = Current::Who::kDaemon, .identity = {}, .groups_until = {}};
+  current = {.who = Current::Who::kDaemon, .identity = {}, .groups = nullptr, .groups_until = {}};
 }
 
 AsDaemon::AsDaemon() noexcept : before_(current.identity), switched_(current.who == Current::Who::kCaller) {
@@ -282,6 +289,8 @@ AsDaemon::~AsDaemon() {
   // to go on.
   if (!become(before_)) std::abort();
 }
+
+bool acts_as_root() noexcept { return current.who != Current::Who::kCaller || current.identity.uid == 0; }
 
 AsLender::AsLender() noexcept {
   const Daemon& daemon = daemon_identity();

@@ -52,6 +52,9 @@ class AsDaemon {
   bool switched_;
 };
 
+/// Whether the thread's effective user id is 0, with all that the process may do; where its identity is known.
+[[nodiscard]] bool acts_as_root() noexcept;
+
 /// For a scope, what this thread leaves to the kernel to be done later (a backing file of FUSE passthrough) may be left
 /// there, which takes CAP_SYS_ADMIN, and is done without CAP_FSETID and as who the thread acts as. Switches nothing else:
 /// no become() inside.
