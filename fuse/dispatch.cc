@@ -199,6 +199,19 @@ void ioctl(fuse_req_t request, fuse_ino_t node, unsigned command, void*, fuse_fi
   });
 }
 
+void getlk(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, struct flock* range) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.getlk(std::move(reply), node, *handle, *range); });
+}
+
+void setlk(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, struct flock* range, int wait) {
+  dispatch(request, node,
+           [&](Operations& to, Reply reply) { to.setlk(std::move(reply), node, *handle, *range, wait != 0); });
+}
+
+void flock(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, int operation) {
+  dispatch(request, node, [&](Operations& to, Reply reply) { to.flock(std::move(reply), node, *handle, operation); });
+}
+
 void getxattr(fuse_req_t request, fuse_ino_t node, const char* name, std::size_t size) {
   dispatch(request, node, [&](Operations& to, Reply reply) { to.getxattr(std::move(reply), node, name, size); });
 }
@@ -279,6 +292,9 @@ fuse_lowlevel_ops dispatch_table() noexcept {
   table.lseek = &lseek;
   table.copy_file_range = &copy_file_range;
   table.ioctl = &ioctl;
+  table.getlk = &getlk;
+  table.setlk = &setlk;
+  table.flock = &berth::fuse::flock;
   table.getxattr = &getxattr;
   table.listxattr = &listxattr;
   table.setxattr = &setxattr;

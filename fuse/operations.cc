@@ -69,6 +69,14 @@ void Operations::ioctl(Reply reply, NodeId, unsigned, const fuse_file_info&, std
   std::move(reply).error(ENOTTY);
 }
 
+void Operations::getlk(Reply reply, NodeId, const fuse_file_info&, const struct flock&) {
+  std::move(reply).error(ENOLCK);
+}
+void Operations::setlk(Reply reply, NodeId, const fuse_file_info&, const struct flock&, bool) {
+  std::move(reply).error(ENOLCK);
+}
+void Operations::flock(Reply reply, NodeId, const fuse_file_info&, int) { std::move(reply).error(ENOLCK); }
+
 void Operations::getxattr(Reply reply, NodeId, const char* name, std::size_t) {
   std::move(reply).error(is_access_list(name) ? ENODATA : EOPNOTSUPP);
 }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fcntl.h>
+
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -94,6 +96,11 @@ class Operations {
   /// ioctl(2). `bytes`: what the caller gives; `answer_size`: most bytes of what he gets.
   virtual void ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
                      std::span<const char> bytes, std::size_t answer_size);
+  // Locks. `handle.lock_owner` says whose those of fcntl(2) are; `range.l_pid` is the caller's process.
+  virtual void getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range);
+  virtual void setlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range, bool wait);
+  /// `operation`: LOCK_* of flock(2).
+  virtual void flock(Reply reply, NodeId node, const fuse_file_info& handle, int operation);
   // Extended attributes (xattr(7)). `size`: most bytes of an answer; 0 asks how many there are.
   virtual void getxattr(Reply reply, NodeId node, const char* name, std::size_t size);
   virtual void listxattr(Reply reply, NodeId node, std::size_t size);

@@ -32,6 +32,11 @@ class ParkedReply {
 
   explicit ParkedReply(Reply reply) noexcept : reply_(std::move(reply)) {}
 
+  /// Whether somebody has taken it.
+  [[nodiscard]] bool taken() noexcept {
+    MutexLock lock(mutex_);
+    return !reply_;
+  }
   /// The request, for answering it; nothing when it was taken before.
   [[nodiscard]] std::optional<Reply> take() noexcept {
     MutexLock lock(mutex_);

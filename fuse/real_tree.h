@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "fuse/handle_table.h"
+#include "fuse/lock_table.h"
 #include "fuse/node_finder.h"
 #include "fuse/node_table.h"
 #include "fuse/passthrough.h"
@@ -29,8 +30,8 @@ namespace berth::fuse {
 class RealTree {
  public:
   /// `passthrough`: null where files are not lent to the kernel.
-  RealTree(NodeTable& nodes, HandleTable& handles, Passthrough* passthrough) noexcept
-      : nodes_(nodes), handles_(handles), passthrough_(passthrough), finder_(nodes, handles) {}
+  RealTree(NodeTable& nodes, HandleTable& handles, const LockTable& locks, Passthrough* passthrough) noexcept
+      : nodes_(nodes), handles_(handles), locks_(locks), passthrough_(passthrough), finder_(nodes, handles) {}
 
   /// A negative entry when there is no such name.
   Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
@@ -90,11 +91,13 @@ class RealTree {
   Result<UniqueFd> create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
                                bool& fresh);
   Result<OpenedFile> open_to_execute(const Visit& visit, NodeId node);
-  Opened keep(const Visit& visit, NodeId node, OpenedFile file, int flags);
+  Opened keep(const Visit& visit, NodeId node, OpenedFile file, int flags, bool fresh = false);
+  [[nodiscard]] bool owes_nothing_at_close(const Visit& visit, const Handle& handle, bool fresh) const;
   BackingId lend(const Visit& visit, NodeId node, const SharedFd& file, const struct statx& x);
 
   NodeTable& nodes_;
   HandleTable& handles_;
+  const LockTable& locks_;
   Passthrough* const passthrough_;
   const NodeFinder finder_;
   std::vector<FileKey> made_;

@@ -35,7 +35,7 @@ constexpr bool has_set_id_bits(unsigned mode) noexcept { return (mode & (S_ISUID
 
 }  // namespace
 
-Opened RealTree::keep(const Visit& visit, NodeId node, OpenedFile file, int flags) {
+Opened RealTree::keep(const Visit& visit, NodeId node, OpenedFile file, int flags, bool fresh) {
   auto handle = std::make_shared<Handle>();
   handle->lease = visit.lease.again();
   handle->file = std::make_shared<const UniqueFd>(std::move(file.fd));
@@ -47,13 +47,22 @@ Opened RealTree::keep(const Visit& visit, NodeId node, OpenedFile file, int flag
   handle->uid = visit.caller.uid;
   handle->directory = S_ISDIR(file.x.stx_mode);
   handle->device = visit.share.file_of(file.x).device;
-  const bool no_flush = !handle->directory && visit.share.is_local();
+  const bool no_flush = owes_nothing_at_close(visit, *handle, fresh);
   const BackingId backing = lend(visit, node, handle->file, file.x);
   const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   return {.handle = handles_.add(std::move(handle)),
           .direct_io = backing != kNoBacking && writes && has_set_id_bits(file.x.stx_mode),
           .no_flush = no_flush,
           .backing = backing};
+}
+
+/// Whether close(2) needs no FLUSH. Servers elsewhere say then what a write could not; and a process's record locks end
+/// there. Who locks opens for reading and writing, or what somebody has locked before, nearly always; the locks of the few
+/// others end when the handle is closed.
+bool RealTree::owes_nothing_at_close(const Visit& visit, const Handle& handle, bool fresh) const {
+  const int mode = handle.flags & O_ACCMODE;
+  return !handle.directory && visit.share.is_local() && (mode == O_RDONLY || (fresh && mode == O_WRONLY)) &&
+         !locks_.is_used(handle.node);
 }
 
 /// Adds a handle to its node. The first one of a node decides whether the kernel reads and writes the file by itself. What
@@ -117,7 +126,7 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
     x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
   }
   const Entry entry = TRY(remember(visit, parent, name, x, fresh));
-  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
+  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags, fresh)};
 }
 
 Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags) {
@@ -130,7 +139,7 @@ Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId p
   const struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
   // A name that leads to the directory, and so never to the file.
   const Entry entry = TRY(remember(visit, parent, ".", x, true));
-  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags)};
+  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags, true)};
 }
 
 /// Whether this very request has made the file before the last server died: then that server had it open.

@@ -108,6 +108,9 @@ class ShareFs final : public Operations {
   void copy(Reply reply, const Position& from, const Position& to, std::size_t size) override;
   void ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle, std::span<const char> bytes,
              std::size_t answer_size) override;
+  void getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range) override;
+  void setlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range, bool wait) override;
+  void flock(Reply reply, NodeId node, const fuse_file_info& handle, int operation) override;
   void getxattr(Reply reply, NodeId node, const char* name, std::size_t size) override;
   void listxattr(Reply reply, NodeId node, std::size_t size) override;
   void setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags) override;

@@ -8,6 +8,8 @@
 #include "fuse/admission.h"
 #include "fuse/handle_table.h"
 #include "fuse/known_shares.h"
+#include "fuse/lock_table.h"
+#include "fuse/lock_waiters.h"
 #include "fuse/node_table.h"
 #include "fuse/real_tree.h"
 #include "fuse/share_fs.h"
@@ -85,7 +87,9 @@ class ShareFs::Core {
   KnownShares shares;
   NodeTable nodes;
   HandleTable handles;
+  LockTable locks;
   RealTree tree;
+  LockWaiters waiters;  ///< last, for those who wait use the others
 
  private:
   using Work = UniqueFunction<void(const Visit&, Reply)>;

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -119,8 +120,9 @@ void ShareFs::ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_
 }
 
 void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh, [this](const Visit& visit, const Handle& open, Reply to) {
-    core_->answer(visit, std::move(to), fuse::flush(open));
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    if (core_->locks.drop_owner(node, handle.lock_owner)) core_->waiters.wake(open.share);
+    core_->answer(visit, std::move(to), visit.share.is_local() ? Result<>() : fuse::flush(open));
   });
 }
 
@@ -132,7 +134,15 @@ void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_in
 }
 
 void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
-  std::move(reply).error(core_->tree.close(handle.fh, node) ? 0 : EBADF);
+  const std::optional<ShareIndex> share = core_->nodes.share_of(node);
+  core_->locks.drop_handle(node, handle.fh);
+  if (handle.flock_release != 0) {
+    // The kernel may have been lent this very descriptor, and keep it open.
+    if (const auto open = core_->handles.find(handle.fh, node)) ::flock(open->fd(), LOCK_UN);
+  }
+  const bool closed = core_->tree.close(handle.fh, node);
+  if (share) core_->waiters.wake(*share);
+  std::move(reply).error(closed ? 0 : EBADF);
 }
 
 }  // namespace berth::fuse

@@ -1,0 +1,130 @@
+#include "fuse/lock_table.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "src/sys/file.h"
+#include "src/sys/identity.h"
+
+namespace berth::fuse {
+namespace {
+
+/// As OFD locks want it (fcntl(2)).
+struct flock without_pid(struct flock range) noexcept {
+  range.l_pid = 0;
+  return range;
+}
+
+/// An open file description of its own, for reading and writing where that can be: which of the two an owner will lock
+/// for is not known yet, and his rights were looked at when he opened the file.
+Result<SharedFd> open_another(const Handle& handle) {
+  const auto open = [&](int flags) { return sys::reopen(handle.fd(), flags | O_NONBLOCK | O_NOCTTY); };
+  Result<UniqueFd> file = [&] {
+    const sys::AsDaemon as_daemon;
+    Result<UniqueFd> first = open(O_RDWR);
+    return first ? std::move(first) : open(O_RDONLY);
+  }();
+  if (!file) file = open(handle.flags & O_ACCMODE);
+  if (!file) return fail(file.error().code() == EMFILE || file.error().code() == ENFILE ? ENOLCK : file.error().code());
+  return std::make_shared<const UniqueFd>(*std::move(file));
+}
+
+}  // namespace
+
+SharedFd LockTable::file_of(NodeId node, LockOwner owner) const {
+  MutexLock lock(mutex_);
+  const auto found = holders_.find(node);
+  if (found == holders_.end()) return nullptr;
+  for (const Holder& holder : found->second) {
+    if (holder.owner == owner) return holder.file;
+  }
+  return nullptr;
+}
+
+/// That of the owner, made when there is none. From here on the handle's end is the end of the owner's locks.
+Result<SharedFd> LockTable::file_for(const Request& request) {
+  SharedFd file = file_of(request.handle.node, request.owner);
+  if (file == nullptr) file = TRY(open_another(request.handle));
+  MutexLock lock(mutex_);
+  Holders& holders = holders_[request.handle.node];
+  count_.store(holders_.size(), std::memory_order_release);
+  auto holder = std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == request.owner; });
+  if (holder == holders.end()) {
+    holders.push_back({request.owner, request.range.l_pid, file, {}});
+    holder = std::prev(holders.end());
+  }
+  auto& handles = holder->handles;
+  if (std::find(handles.begin(), handles.end(), request.number) == handles.end()) handles.push_back(request.number);
+  return holder->file;  // of another of the owner's threads, where that was faster
+}
+
+Result<> LockTable::set(const Request& request) {
+  if (request.range.l_type == F_UNLCK) {
+    const SharedFd file = file_of(request.handle.node, request.owner);
+    if (file == nullptr) return {};
+    const struct flock range = without_pid(request.range);
+    if (::fcntl(file->get(), F_OFD_SETLK, &range) != 0) return fail_errno();
+    return {};
+  }
+  const SharedFd file = TRY(file_for(request));
+  const struct flock range = without_pid(request.range);
+  if (::fcntl(file->get(), F_OFD_SETLK, &range) == 0) return {};
+  return errno == EACCES ? fail(EAGAIN) : fail_errno();
+}
+
+Result<struct flock> LockTable::find(const Request& request) const {
+  const SharedFd own = file_of(request.handle.node, request.owner);
+  struct flock found = without_pid(request.range);
+  if (::fcntl(own != nullptr ? own->get() : request.handle.fd(), F_OFD_GETLK, &found) != 0) return fail_errno();
+  if (found.l_type == F_UNLCK || found.l_pid != -1) return found;
+  // An OFD lock: of one of ours, who is the one that it is not in the way of.
+  Holders others;
+  {
+    MutexLock lock(mutex_);
+    if (const auto at = holders_.find(request.handle.node); at != holders_.end()) others = at->second;
+  }
+  for (const Holder& other : others) {
+    struct flock range = without_pid(found);
+    range.l_type = F_WRLCK;
+    if (other.owner == request.owner || ::fcntl(other.file->get(), F_OFD_GETLK, &range) != 0) continue;
+    if (range.l_type == F_UNLCK) found.l_pid = other.pid;
+  }
+  return found;
+}
+
+template <typename Match>
+bool LockTable::drop(NodeId node, const Match& match) noexcept {
+  if (count_.load(std::memory_order_acquire) == 0) return false;
+  std::vector<SharedFd> dropped;  // closed after the lock is let go
+  MutexLock lock(mutex_);
+  const auto found = holders_.find(node);
+  if (found == holders_.end()) return false;
+  Holders& holders = found->second;
+  for (std::size_t i = holders.size(); i-- > 0;) {
+    if (!match(holders[i])) continue;
+    dropped.push_back(std::move(holders[i].file));
+    holders.erase(holders.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  if (holders.empty()) holders_.erase(found);
+  count_.store(holders_.size(), std::memory_order_release);
+  return !dropped.empty();
+}
+
+bool LockTable::drop_owner(NodeId node, LockOwner owner) noexcept {
+  return drop(node, [owner](const Holder& holder) { return holder.owner == owner; });
+}
+
+bool LockTable::drop_handle(NodeId node, std::uint64_t number) noexcept {
+  return drop(node, [number](const Holder& holder) {
+    return std::find(holder.handles.begin(), holder.handles.end(), number) != holder.handles.end();
+  });
+}
+
+bool LockTable::is_used(NodeId node) const {
+  if (count_.load(std::memory_order_acquire) == 0) return false;
+  MutexLock lock(mutex_);
+  return holders_.contains(node);
+}
+
+}  // namespace berth::fuse
