@@ -68,6 +68,16 @@ struct HandleRecord {
   std::uint32_t kind;
 };
 
+/// Who holds record locks of a file, under the number of the descriptor that holds them for him (LockTable).
+struct LockRecord {
+  static constexpr std::size_t kMaxHandles = 5;
+
+  std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
+  std::uint64_t owner;
+  std::uint64_t handles[kMaxHandles];  ///< by which he has locked; 0: none. Those beyond are not kept.
+  std::int32_t pid;
+};
+
 /// What a request was about to do that must not be done twice, noted right before it is done.
 struct IntentRecord {
   enum Kind : std::uint32_t {
@@ -117,6 +127,12 @@ struct HandleArea {
   alignas(64) HandleRecord handles[kMaxHandles];
 };
 
+struct LockArea {
+  static constexpr std::size_t kMaxLocks = HandleArea::kMaxHandles;
+  std::atomic<std::uint32_t> end;  ///< no record at or beyond this number was ever used
+  alignas(64) LockRecord locks[kMaxLocks];
+};
+
 struct RequestArea {
   static constexpr std::size_t kRequests = 1024;
   std::atomic<std::uint32_t> end;  ///< no record at or beyond this place was ever used
@@ -134,6 +150,7 @@ struct Estate {
   alignas(4096) SessionRecord session;
   alignas(4096) NodeArea nodes;
   alignas(4096) HandleArea handles;
+  alignas(4096) LockArea locks;
   alignas(4096) RequestArea requests;
   alignas(4096) NameLog shares;       ///< of KnownShares
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares

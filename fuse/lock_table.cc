@@ -55,8 +55,49 @@ Result<SharedFd> LockTable::file_for(const Request& request) {
     holder = std::prev(holders.end());
   }
   auto& handles = holder->handles;
-  if (std::find(handles.begin(), handles.end(), request.number) == handles.end()) handles.push_back(request.number);
+  if (std::find(handles.begin(), handles.end(), request.number) == handles.end()) {
+    handles.push_back(request.number);
+    note(request.handle.node, *holder);
+  }
   return holder->file;  // of another of the owner's threads, where that was faster
+}
+
+/// Before anything is locked with it.
+void LockTable::note(NodeId node, const Holder& holder) const noexcept {
+  const auto descriptor = static_cast<std::uint32_t>(holder.file->get());
+  if (area_ == nullptr || descriptor >= LockArea::kMaxLocks) return;
+  LockRecord& record = area_->locks[descriptor];
+  record.owner = holder.owner;
+  record.pid = holder.pid;
+  for (std::size_t i = 0; i < LockRecord::kMaxHandles; ++i) {
+    record.handles[i] = i < holder.handles.size() ? holder.handles[i] : 0;
+  }
+  std::uint32_t end = area_->end;
+  while (end <= descriptor && !area_->end.compare_exchange_weak(end, descriptor + 1)) {
+  }
+  record.node.store(node, std::memory_order_release);
+}
+
+void LockTable::take_over(std::vector<int>& left) {
+  const std::uint32_t end = area_ != nullptr ? area_->end.load() : 0;
+  for (std::uint32_t descriptor = 0; descriptor < end; ++descriptor) {
+    LockRecord& record = area_->locks[descriptor];
+    if (record.node == 0) continue;
+    const auto found = std::lower_bound(left.begin(), left.end(), static_cast<int>(descriptor));
+    if (found == left.end() || *found != static_cast<int>(descriptor)) {
+      record.node = 0;  // closed already by who died before it could say so
+      continue;
+    }
+    left.erase(found);
+    Holder holder{
+        record.owner, record.pid, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))), {}};
+    for (const std::uint64_t handle : record.handles) {
+      if (handle != 0) holder.handles.push_back(handle);
+    }
+    MutexLock lock(mutex_);
+    holders_[record.node].push_back(std::move(holder));
+    count_.store(holders_.size(), std::memory_order_release);
+  }
 }
 
 Result<> LockTable::set(const Request& request) {
@@ -103,6 +144,9 @@ bool LockTable::drop(NodeId node, const Match& match) noexcept {
   Holders& holders = found->second;
   for (std::size_t i = holders.size(); i-- > 0;) {
     if (!match(holders[i])) continue;
+    const auto descriptor = static_cast<std::uint32_t>(holders[i].file->get());
+    // Before it is closed: from then on its number may be another's.
+    if (area_ != nullptr && descriptor < LockArea::kMaxLocks) area_->locks[descriptor].node = 0;
     dropped.push_back(std::move(holders[i].file));
     holders.erase(holders.begin() + static_cast<std::ptrdiff_t>(i));
   }

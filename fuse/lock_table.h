@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/handle_table.h"
 #include "src/base/mutex.h"
 #include "src/base/result.h"
@@ -23,9 +24,18 @@ using LockOwner = std::uint64_t;
 /// in each other's way, and all end when it is closed. An owner's locks end when he closes any descriptor of the file
 /// (drop_owner, by FLUSH), and at the latest when a handle by which he locked is closed (drop_handle).
 ///
+/// What a successor needs is in memory that outlives the server (LockArea): the descriptors stay open when it dies.
+///
 /// Threading: any thread may call anything. Nothing waits here.
 class LockTable {
  public:
+  /// `area`: outlives the table; null: nobody succeeds us.
+  explicit LockTable(LockArea* area = nullptr) noexcept : area_(area) {}
+
+  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Nobody else uses the
+  /// table yet.
+  void take_over(std::vector<int>& left);
+
   /// A lock that is asked for, set or given back.
   struct Request {
     const Handle& handle;
@@ -57,9 +67,11 @@ class LockTable {
 
   SharedFd file_of(NodeId node, LockOwner owner) const;
   Result<SharedFd> file_for(const Request& request);
+  void note(NodeId node, const Holder& holder) const noexcept;
   template <typename Match>
   bool drop(NodeId node, const Match& match) noexcept;
 
+  LockArea* const area_;
   std::atomic<std::size_t> count_{0};  ///< nodes in holders_
   mutable Mutex mutex_;
   std::unordered_map<NodeId, Holders> holders_ BERTH_GUARDED_BY(mutex_);

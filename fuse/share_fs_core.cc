@@ -54,6 +54,7 @@ ShareFs::Core::Core(const Setup& setup)
       shares(setup.estate != nullptr ? &setup.estate->shares : nullptr),
       nodes(affordable(setup.max_cached_descriptors), setup.estate != nullptr ? &setup.estate->nodes : nullptr),
       handles(setup.estate != nullptr ? &setup.estate->handles : nullptr),
+      locks(setup.estate != nullptr ? &setup.estate->locks : nullptr),
       tree(nodes, handles, locks, setup.passthrough) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {

@@ -33,6 +33,7 @@ void ShareFs::Core::take_over(std::vector<int>& left) {
       left.erase(found);
     }
   }
+  locks.take_over(left);
   unused_loans_ = nodes.free_unneeded();
   tree.set_made(made_by_the_dead(left));
 }

@@ -45,7 +45,9 @@ class Locks : public ComparedShare {
     through_ = share_ + "/file";
     beside_ = source_ + "/file";
   }
-  static UniqueFd open(const std::string& path, int flags = O_RDWR) { return UniqueFd(::open(path.c_str(), flags)); }
+  static UniqueFd open(const std::string& path, int flags = O_RDWR) {
+    return UniqueFd(::open(path.c_str(), flags, 0644));
+  }
   /// Both ways: what is locked here must be taken there.
   [[nodiscard]] std::vector<std::pair<std::string, std::string>> ways() const {
     return {{through_, beside_}, {beside_, through_}, {through_, through_}};
@@ -207,6 +209,30 @@ TEST_F(Locks, ThoseWhoWaitGetThemInTheEnd) {
       EXPECT_EQ(waiter.end(), 0);
     }
   }
+}
+
+TEST_F(Locks, OutliveTheServer) {
+  const UniqueFd record = open(through_);
+  UniqueFd whole = open(share_ + "/whole", O_RDWR | O_CREAT);
+  ASSERT_EQ(lock(record.get(), F_SETLK, F_WRLCK, 2, 3), 0);
+  ASSERT_EQ(flock_of(whole.get(), LOCK_EX), 0);
+  const Waiter waiter([&] { return lock(open(through_).get(), F_SETLKW, F_WRLCK, 4, 4); });
+  ASSERT_TRUE(eventually([&] { return waiter.is_asleep(); }));
+  const auto server = [&] { return server_.read_json("status.json").value("server_pid", 0); };
+  const pid_t first = server();
+  ASSERT_GT(first, 0);
+  ASSERT_EQ(::kill(first, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server() > 0 && server() != first; }));
+  EXPECT_EQ(elsewhere([&] { return lock(open(beside_).get(), F_SETLK, F_RDLCK, 4, 1); }), kTaken);
+  EXPECT_EQ(elsewhere([&] { return flock_of(open(source_ + "/whole").get(), LOCK_SH | LOCK_NB); }), kTaken);
+  EXPECT_TRUE(waiter.waits());
+  ASSERT_EQ(lock(record.get(), F_SETLK, F_RDLCK, 2, 3), 0) << "not in its own way";
+  open(through_).reset();
+  EXPECT_EQ(waiter.end(), 0);
+  EXPECT_EQ(elsewhere([&] { return lock(open(beside_).get(), F_SETLK, F_WRLCK); }), kFree);
+  whole.reset();
+  EXPECT_TRUE(eventually(
+      [&] { return elsewhere([&] { return flock_of(open(source_ + "/whole").get(), LOCK_EX | LOCK_NB); }) == kFree; }));
 }
 
 TEST_F(Locks, ThoseWhoWaitCanBeInterruptedAndHoldUpNobody) {
