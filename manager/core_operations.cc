@@ -104,7 +104,9 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
   if (outcome) {
     ended.success = true;
     record.mount = std::move(*outcome);
-    ended.native = setup_.native != nullptr && record.mount.id != 0 && record.share.spec().wants_native();
+    const ShareSpec& spec = record.share.spec();
+    ended.native = setup_.native != nullptr && record.mount.id != 0 && spec.wants_native() &&
+                   (setup_.auto_is_native || spec.policy().access == Access::kNative);
     ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
     if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;

@@ -54,6 +54,8 @@ struct ManagerSetup {
   HostState host{.up = true, .next_generation = 1, .since = {}};
   /// Told of every change of it, on the control thread, before anybody else is; must not block.
   std::function<void(const HostState&)> on_host_change;
+  /// Whether shares are that leave it to us (Access::kAuto), where they may be; else those that ask for it alone.
+  bool auto_is_native = true;
   /// Told of every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not

@@ -13,6 +13,7 @@
 #include <cstdlib>
 
 #include "src/base/clock.h"
+#include "src/daemon/background.h"
 #include "src/daemon/namespace_mount.h"
 #include "src/sys/process.h"
 
@@ -58,6 +59,8 @@ void wait_for_keeper(int keeper, int ended) noexcept {
   sigset_t child;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
+  // It has nothing to say, and whoever reads what berth says waits for the last who could.
+  let_go_of_terminal();
   const int ended = ::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
   wait_for_keeper(keeper, ended);
   const TimePoint deadline = std::chrono::steady_clock::now() + kOrphanPatience;

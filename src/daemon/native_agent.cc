@@ -29,9 +29,11 @@ constexpr std::chrono::seconds kShortLife{1};
 
 using Outcome = manager::NativeAccess::Outcome;
 
-/// The namespace's root. Errors: ESTALE when it is not mounted there, or is covered.
+/// The namespace's root, from which everything else is walked: a walk through the directory's path could set off an
+/// automount, where the namespace has been on one and is gone. As it stands this does not (path_resolution(7)): O_DIRECTORY
+/// would. Errors: ESTALE when it is not mounted there, or is covered.
 Result<UniqueFd> open_namespace(const NativeRequest& request) {
-  UniqueFd root = TRY(sys::open_at(AT_FDCWD, request.directory.c_str(), O_PATH | O_DIRECTORY));
+  UniqueFd root = TRY(sys::open_at(AT_FDCWD, request.directory.c_str(), O_PATH | O_NOFOLLOW));
   if (TRY(mount_id_at(root.get(), "")) != request.namespace_mount) {
     return fail(ESTALE, "the namespace is not what is mounted at " + quote(request.directory));
   }
@@ -39,31 +41,32 @@ Result<UniqueFd> open_namespace(const NativeRequest& request) {
 }
 
 /// The share's own directory. Errors: EBUSY when something is mounted there.
-Result<UniqueFd> open_directory_of_share(const NativeRequest& request) {
-  const UniqueFd root = TRY(open_namespace(request));
-  Result<UniqueFd> directory = sys::open_in_mount(root.get(), request.share.c_str(), O_PATH | O_DIRECTORY);
+Result<UniqueFd> open_directory_of_share(int root, const std::string& share) {
+  Result<UniqueFd> directory = sys::open_in_mount(root, share.c_str(), O_PATH | O_DIRECTORY);
   if (!directory && directory.error().code() == EXDEV) {
     return fail(EBUSY, "something is mounted over the share's directory");
   }
   return directory;
 }
 
+std::string path_of(int root, const std::string& share) { return sys::proc_path(root) + "/" + share; }
+
 /// Ready; and when told to go on, lays it over. The descriptors are let go of before the last answer: they would make it
 /// look used.
 Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeTalk& talk) {
   const std::uint64_t id = TRY(sys::mount_id(mount.get()));
-  const std::string path = request.directory + "/" + request.share;
+  const UniqueFd root = TRY(open_namespace(request));
   {
-    const UniqueFd directory = TRY(open_directory_of_share(request));
+    const UniqueFd directory = TRY(open_directory_of_share(root.get(), request.share));
     if (!talk.answer({}) || !talk.await_go_on()) return fail(ECANCELED);
     TRY_VOID(sys::attach_mount_at(mount.get(), directory.get()));
   }
   mount.reset();
   // Who has given up waiting does not know that it is there.
-  if (!talk.answer({.value = id})) return sys::unmount(path, MNT_DETACH);
+  if (!talk.answer({.value = id})) return sys::unmount(path_of(root.get(), request.share), MNT_DETACH);
   if (!talk.await_go_on()) return {};
   // The name has been doubted while it was laid over: this makes the kernel ask, so that it may remember it again.
-  static_cast<void>(sys::open_at(AT_FDCWD, path.c_str(), O_PATH));
+  static_cast<void>(sys::open_at(root.get(), request.share.c_str(), O_PATH));
   return {};
 }
 
@@ -88,7 +91,8 @@ Result<Outcome> take(const NativeRequest& request) {
   const bool covered =
       std::any_of(laid + 1, table.end(), [&](const sys::MountEntry& entry) { return entry.target == path; });
   if (covered) return Outcome::kInUse;
-  const Result<> taken = sys::unmount(path, flags_for(request.when));
+  const UniqueFd root = TRY(open_namespace(request));
+  const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request.when));
   if (taken) return Outcome::kOff;
   switch (taken.error().code()) {
     case EAGAIN:

@@ -194,6 +194,8 @@ class Server {
         .agent = setup_.agent.channel(), .directory = setup_.directory, .namespace_mount = setup_.mount_id});
     manager::ManagerSetup setup;
     setup.native = native_.get();
+    // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.
+    setup.auto_is_native = !setup_.background;
     setup.kept = &estate_.mounts;
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;

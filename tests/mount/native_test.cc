@@ -383,7 +383,11 @@ TEST_F(Native, DeathOfAllOfBerthLeavesWhoIsInItAloneAndTheNextStartTakesItOff) {
                     [&] { return ::access(in("hello").c_str(), R_OK) == 0 ? 0 : errno; }});
   const UniqueFd file(::open(in("hello").c_str(), O_RDWR | O_CLOEXEC));
   ASSERT_TRUE(file);
-  for (const pid_t pid : server_.processes()) ::kill(pid, SIGKILL);
+  // All at once: whoever saw another one die would take the namespace off.
+  const std::vector<pid_t> all = server_.processes();
+  for (const int signal : {SIGSTOP, SIGKILL}) {
+    for (const pid_t pid : all) ::kill(pid, signal);
+  }
   ASSERT_TRUE(eventually([&] { return ::access(server_.in_namespace(".berth/status").c_str(), R_OK) != 0; }));
   EXPECT_EQ(inside.run(0), 0);
   EXPECT_EQ(server_.read_file("source/d/made").value_or(""), "made");
