@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "manager/backends/adopted_program.h"
+#include "manager/backends/left_programs.h"
 #include "manager/core.h"
 #include "src/sys/file.h"
 #include "src/sys/mount_table.h"
@@ -132,6 +133,7 @@ void Manager::Core::find_out(Record& record, MountRecord& kept) {
   if (is_program(kept.helper_pidfd, kept.helper)) {
     AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), UniqueFd())->end(clock_.now());
   }
+  end_left_programs(berths_.path_of(record.share.name()));
   kept.state = MountRecord::kNone;
   berths_.remove(record.share.name());
 }
