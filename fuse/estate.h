@@ -135,7 +135,8 @@ struct LockArea {
 
 struct RequestArea {
   static constexpr std::size_t kRequests = 1024;
-  std::atomic<std::uint32_t> end;  ///< no record at or beyond this place was ever used
+  std::atomic<std::uint32_t> end;      ///< no record at or beyond this place was ever used
+  std::atomic<std::uint32_t> largest;  ///< bytes of the largest request so far
   alignas(4096) RequestRecord requests[kRequests];
 };
 

@@ -16,6 +16,7 @@
 #include "fuse/scratch.h"
 #include "src/base/crash_point.h"
 #include "src/sys/file.h"
+#include "src/sys/identity.h"
 
 #ifndef RWF_NOAPPEND
 #define RWF_NOAPPEND 0x00000020  // Linux 6.9
@@ -49,15 +50,31 @@ Result<std::size_t> write_once(const Handle& handle, std::span<const char> bytes
   return static_cast<std::size_t>(written);
 }
 
+/// Whether the file has these bytes at `offset`. The handle may be for writing alone.
+bool has_at(const Handle& handle, std::span<const char> bytes, off_t offset) {
+  std::vector<char> there(bytes.size());
+  UniqueFd readable;
+  if ((handle.flags & O_ACCMODE) != O_RDWR) {
+    const sys::AsDaemon as_daemon;
+    Result<UniqueFd> opened = sys::reopen(handle.fd(), O_RDONLY);
+    if (opened) readable = *std::move(opened);
+  }
+  const int fd = readable ? readable.get() : handle.fd();
+  const ssize_t size = ::pread(fd, there.data(), there.size(), offset);
+  if (size >= 0)
+    return size == static_cast<ssize_t>(bytes.size()) && std::equal(bytes.begin(), bytes.end(), there.begin());
+  // Nobody lets us read it: then its size must do.
+  const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_SIZE);
+  return x && x->stx_size >= static_cast<std::uint64_t>(offset) + bytes.size();
+}
+
 /// Whether this very request has appended `bytes` before the last server died; notes where it is about to, if not. What
 /// others append to the same file in just that moment is not told apart.
 bool is_appended_already(const Handle& handle, std::span<const char> bytes) {
   if (!CurrentRequest::is_noted()) return false;
   if (const PriorAttempt* const prior = CurrentRequest::prior(); prior != nullptr) {
     if (prior->intent != IntentRecord::kAppend) return false;
-    std::vector<char> there(bytes.size());
-    const ssize_t size = ::pread(handle.fd(), there.data(), there.size(), static_cast<off_t>(prior->size));
-    return size == static_cast<ssize_t>(bytes.size()) && std::equal(bytes.begin(), bytes.end(), there.begin());
+    return has_at(handle, bytes, static_cast<off_t>(prior->size));
   }
   const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_SIZE);
   if (x) CurrentRequest::note_intent(IntentRecord::kAppend, {}, x->stx_size);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fuse/requests.h"
+#include "src/base/crash_point.h"
 
 namespace berth::fuse {
 
@@ -26,6 +27,7 @@ std::uint64_t HandleTable::add(std::shared_ptr<Handle> handle) {
   const std::uint64_t number = std::uint64_t{sequence} << 32 | descriptor;
   CurrentRequest::note_handle(number);
   note(*handle, descriptor, sequence);
+  crash_point("handle-done");
   slot = {std::move(handle), sequence};
   return number;
 }
@@ -69,6 +71,7 @@ std::shared_ptr<Handle> HandleTable::remove(std::uint64_t number, NodeId node) {
   if (slot == nullptr) return nullptr;
   // Before the descriptor is closed: from then on its number may be another's.
   if (HandleRecord* const record = record_of(descriptor_of(number))) record->node = 0;
+  crash_point("release-done");
   return std::exchange(slot->handle, nullptr);
 }
 

@@ -9,6 +9,7 @@
 
 #include "fuse/place_store.h"
 #include "fuse/requests.h"
+#include "src/base/crash_point.h"
 #include "src/base/mutex.h"
 
 namespace berth::fuse {
@@ -141,6 +142,7 @@ class NodeTable::Part {
   void count(std::uint32_t place) BERTH_REQUIRES(mutex) {
     const std::uint64_t tag = CurrentRequest::note_look_up(id(place));
     record(place).lookups.store(tag | (record(place).count() + 1), std::memory_order_release);
+    crash_point("look-up-done");
   }
   /// `count` less.
   void discount(std::uint32_t place, std::uint64_t count) BERTH_REQUIRES(mutex) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "fuse/once.h"
+#include "src/base/crash_point.h"
 #include "src/sys/file.h"
 
 namespace berth::fuse {
@@ -85,6 +86,7 @@ Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, co
                                time_to_set(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, attributes.st_mtim)};
     TRY_VOID(check(::utimensat(at.fd, "", times, AT_EMPTY_PATH)));  // Linux 5.8
   }
+  crash_point("attributes-done");
   const struct statx x = TRY(sys::stat_at(at.fd, "", STATX_BASIC_STATS));
   if (NodeTable::is_root(node)) visit.share.remember_root(x);
   return visit.share.attributes_of(x);
@@ -184,6 +186,7 @@ Result<> RealTree::rename(const Visit& visit, NodeId parent, const char* name, N
   TRY_VOID(once::move(directory.fd, name, new_directory.fd, new_name,
                       [&] { return ::renameat2(directory.fd, name, new_directory.fd, new_name, flags); }));
   follow_rename(visit, new_parent, new_directory.fd, new_name);
+  crash_point("move-followed");
   if ((flags & RENAME_EXCHANGE) != 0) follow_rename(visit, parent, directory.fd, name);
   return {};
 }

@@ -81,7 +81,7 @@ class RealTree {
   void set_made(std::vector<FileKey> files) { made_ = std::move(files); }
 
  private:
-  [[nodiscard]] bool is_made_already(int directory, const char* name) const;
+  [[nodiscard]] FileKey made_already(int directory, const char* name) const;
   /// The kernel never asks for anything else by name; who else does must not get out of the share.
   static bool is_name(std::string_view name) noexcept;
   Result<Entry> remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x, bool fresh);

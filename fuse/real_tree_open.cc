@@ -94,6 +94,7 @@ Result<Opened> RealTree::open(const Visit& visit, NodeId node, int flags) {
   if (!file) return fail(std::move(file).error());
   // Only now that it is known to be the right file.
   if ((flags & O_TRUNC) != 0) TRY_VOID(truncate(file->fd.get(), flags));
+  crash_point("open-done");
   return keep(visit, node, *std::move(file), flags);
 }
 
@@ -119,6 +120,7 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
   bool fresh = true;
   UniqueFd file = TRY(create_file(visit, directory.fd, name, mode, flags, fresh));
   struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
+  if (fresh) CurrentRequest::note_intent(IntentRecord::kMake, once::key_of(x));
   // The name was another kind of file all the time: the caller's kernel is to look again and treat it as such.
   if (!S_ISREG(x.stx_mode)) return fail(ESTALE);
   if (!fresh && (flags & O_TRUNC) != 0) {
@@ -142,11 +144,13 @@ Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId p
   return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags, true)};
 }
 
-/// Whether this very request has made the file before the last server died: then that server had it open.
-bool RealTree::is_made_already(int directory, const char* name) const {
-  if (!once::was(IntentRecord::kMake)) return false;
+/// The file, if this very request has made it before the last server died: that one has noted which file it is, or died
+/// right before and had it open.
+FileKey RealTree::made_already(int directory, const char* name) const {
+  if (!once::was(IntentRecord::kMake)) return {};
   const FileKey file = once::look(directory, name);
-  return file.inode != 0 && std::find(made_.begin(), made_.end(), file) != made_.end();
+  const bool noted = file == CurrentRequest::prior()->file;
+  return noted || std::find(made_.begin(), made_.end(), file) != made_.end() ? file : FileKey{};
 }
 
 /// `fresh` answers whether it was made here. One call at a time the name is taken or free; the kernel asks only when it
@@ -156,10 +160,12 @@ Result<UniqueFd> RealTree::create_file(const Visit& visit, int directory, const 
   const int common = (flags & kKeptFlags) | O_CREAT | O_NOFOLLOW | O_NOCTTY;
   TRY_VOID(visit.act());
   const sys::WithUmask masked(visit.umask);
-  if (CurrentRequest::prior() == nullptr) CurrentRequest::note_intent(IntentRecord::kMake);
+  const FileKey made = made_already(directory, name);
+  if (CurrentRequest::prior() == nullptr || made.inode != 0) CurrentRequest::note_intent(IntentRecord::kMake, made);
+  crash_point("create-noted");
   Result<UniqueFd> file = sys::open_beneath(directory, name, common | O_EXCL, mode);
   crash_point("create-done");
-  fresh = file.has_value() || is_made_already(directory, name);
+  fresh = file.has_value() || made.inode != 0;
   if (!file && fresh) return sys::open_beneath(directory, name, common, mode);
   if (file || file.error().code() != EEXIST || (flags & O_EXCL) != 0) return file;
   // With O_CREAT still, so that the rules for sticky directories hold (proc_sys_fs(5), protected_regular).

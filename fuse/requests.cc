@@ -7,10 +7,14 @@
 #include <utility>
 
 #include "fuse/protocol.h"
+#include "src/base/crash_point.h"
 #include "src/sys/shared_memory.h"
 
 namespace berth::fuse {
 namespace {
+
+/// What is taken for requests that carry no data.
+constexpr std::uint32_t kSmallRequest = 16384;
 
 constexpr unsigned kSequenceBits = 14;
 constexpr std::uint64_t kSequenceMask = (std::uint64_t{1} << kSequenceBits) - 1;
@@ -56,6 +60,14 @@ Forget forget_at(const char* message, std::uint32_t index) noexcept {
 /// What tells that a message is there is its length. A FORGET without one has been done.
 void drop_message(RequestRecord& record) noexcept {
   std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(record.message)).store(0, std::memory_order_release);
+}
+
+/// The next readers are to expect as much.
+void note_size(RequestArea& area, std::size_t size) noexcept {
+  const auto bytes = static_cast<std::uint32_t>(size);
+  std::uint32_t largest = area.largest.load(std::memory_order_relaxed);
+  while (largest < bytes && !area.largest.compare_exchange_weak(largest, bytes, std::memory_order_relaxed)) {
+  }
 }
 
 /// Nothing was read and nothing is noted.
@@ -114,11 +126,15 @@ std::uint64_t CurrentRequest::note_look_up(std::uint64_t node) noexcept {
   const std::uint32_t index = index_in(record.change.load(std::memory_order_relaxed));
   if (index >= RequestRecord::kMaxCounted) return 0;
   record.counted[index].store(node, std::memory_order_relaxed);
-  return note_change(record, index + 1);
+  const std::uint64_t tag = note_change(record, index + 1);
+  crash_point("look-up-noted");
+  return tag;
 }
 
 void CurrentRequest::note_forget(std::uint32_t index) noexcept {
-  if (current_ != nullptr && current_->record_ != nullptr) note_change(*current_->record_, index + 1);
+  if (current_ == nullptr || current_->record_ == nullptr) return;
+  note_change(*current_->record_, index + 1);
+  crash_point("forget-noted");
 }
 
 std::uint64_t CurrentRequest::tag() noexcept {
@@ -128,6 +144,7 @@ std::uint64_t CurrentRequest::tag() noexcept {
 void CurrentRequest::note_handle(std::uint64_t handle) noexcept {
   if (current_ != nullptr && current_->record_ != nullptr) {
     current_->record_->handle.store(handle + 1, std::memory_order_release);
+    crash_point("handle-noted");
   }
 }
 
@@ -162,6 +179,14 @@ void Requests::release(RequestRecord* record) noexcept {
   // What was large in it; the rest of the record is in the pages before.
   sys::release_shared_pages(reinterpret_cast<std::byte*>(record->message), sizeof record->message);
   give_back(record);
+}
+
+void Requests::make_ready(RequestRecord* record, std::size_t& ready) const noexcept {
+  if (record == nullptr) return;
+  const std::uint32_t wanted = std::max(kSmallRequest, area_->largest.load(std::memory_order_relaxed));
+  if (ready >= wanted) return;
+  sys::take_shared_pages(reinterpret_cast<std::byte*>(record->message), wanted);
+  ready = wanted;
 }
 
 void Requests::give_back(RequestRecord* record) noexcept {
@@ -234,10 +259,12 @@ void Requests::finish_forgets(const Process& process) {
 }
 
 void Requests::handle(RequestRecord* record, std::span<char> message, const Process& process) {
+  if (area_ != nullptr) note_size(*area_, message.size());
   const fuse_in_header header = message.size() >= sizeof header ? header_of(message.data()) : fuse_in_header{};
   if (is_forget(header)) {
     const CurrentRequest request(record, kForgetting, nullptr);
     process(message);
+    crash_point("forget-done");
     if (record != nullptr) drop_message(*record);
     return;
   }
@@ -245,8 +272,10 @@ void Requests::handle(RequestRecord* record, std::span<char> message, const Proc
   std::optional<Left> left;
   if ((header.unique & protocol::kUniqueResend) != 0) left = find_left(unique);
   const CurrentRequest request(record, unique, left ? &left->what.prior : nullptr);
+  crash_point("begun");
   if (left) finish(*left);
   process(message);
+  crash_point("answered");
 }
 
 std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
@@ -262,7 +291,9 @@ std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
 void Requests::finish(const Left& left) {
   // First: should we die over it, a look-up counted too often is harmless, one taken back twice is not.
   for (RequestRecord* const record : left.records) record->change.store(record->change.load() & 0xffffffffU);
+  crash_point("taking-back");
   take_back_(left.what);
+  crash_point("taken-back");
   for (RequestRecord* const record : left.records) clear(*record);
   MutexLock lock(mutex_);
   free_.insert(free_.end(), left.records.begin(), left.records.end());

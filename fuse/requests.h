@@ -56,6 +56,11 @@ class Requests {
   /// With what was read into it.
   void release(RequestRecord* record) noexcept;
 
+  /// To be called before each read into the record. The kernel answers EIO to a request that it cannot copy to us, which a
+  /// page that is not there makes so when we are killed just then. So the pages for requests as large as there were any are
+  /// taken before: `ready` says how many bytes the caller's have, 0 at first.
+  void make_ready(RequestRecord* record, std::size_t& ready) const noexcept;
+
   /// A record for a scope.
   class Borrowed {
    public:

@@ -12,6 +12,7 @@
 
 #include "fuse/dispatch.h"
 #include "fuse/protocol.h"
+#include "src/base/crash_point.h"
 #include "src/base/text.h"
 #include "src/log/log.h"
 
@@ -165,7 +166,9 @@ ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
   if (!ready()) [[unlikely]]
     return send_first(fd, parts, count);
   for (;;) {
+    crash_point("answer-ready");
     const ssize_t sent = ::writev(fd, parts, count);
+    crash_point("answer-sent");
     if (sent >= 0) return sent;
     if (errno == EINTR) continue;
     // libfuse complains on standard error about all but ENOENT, its word for an answer that nobody waits for.

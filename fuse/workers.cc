@@ -162,7 +162,9 @@ void Workers::work(Worker& self) noexcept {
 }
 
 void Workers::serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept {
+  std::size_t ready = 0;
   while (!stopping_.load(std::memory_order_relaxed)) {
+    requests_.make_ready(record, ready);
     if (spare_.fetch_add(1) >= limits_.max_spare && waiting_ != 0) {
       // The others are enough.
       spare_.fetch_sub(1);

@@ -448,7 +448,8 @@ void run_server(Holdings& holdings, std::vector<int> left) {
   ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
   DaemonRecord& record = holdings.record();
   record.server = ::getpid();
-  if (record.servers++ == 0) arm_crash_points();
+  ++record.servers;
+  arm_crash_points();
   ::_exit(Server(holdings, std::move(left)).run());
 }
 

@@ -42,6 +42,8 @@ SharedMemory::~SharedMemory() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
+void take_shared_pages(std::byte* start, std::size_t length) noexcept { ::madvise(start, length, MADV_POPULATE_WRITE); }
+
 void release_shared_pages(std::byte* start, std::size_t length) noexcept { ::madvise(start, length, MADV_REMOVE); }
 
 }  // namespace berth::sys

@@ -1,0 +1,272 @@
+// The server dies at every named point of every operation, and its caller sees what would have been without: one success,
+// or the right error, and one change on disk. Needs a build with -Dcrash_points=true.
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "tests/mount/takeover.h"
+
+namespace berth::test {
+namespace {
+
+/// 0 or the error.
+int code_of(long result) { return result < 0 ? errno : 0; }
+
+/// What lies at `directory`: each name with its kind, links, mode and content, and attributes.
+std::map<std::string, std::string> tree_at(const std::string& directory) {
+  std::map<std::string, std::string> tree;
+  std::error_code error;
+  auto at = std::filesystem::recursive_directory_iterator(directory, error);
+  for (; !error && at != std::filesystem::recursive_directory_iterator(); at.increment(error)) {
+    const auto& entry = *at;
+    const std::string path = entry.path();
+    struct stat attributes {};
+    if (::lstat(path.c_str(), &attributes) != 0) continue;
+    std::string text = std::to_string(attributes.st_mode) + " links " + std::to_string(attributes.st_nlink);
+    if (S_ISREG(attributes.st_mode)) {
+      std::ifstream file(path);
+      text += " holds " + std::string(std::istreambuf_iterator<char>(file), {});
+    }
+    if (S_ISLNK(attributes.st_mode)) text += " leads to " + std::filesystem::read_symlink(path).string();
+    std::string value(64, '\0');
+    const ssize_t size = ::lgetxattr(path.c_str(), "user.x", value.data(), value.size());
+    if (size >= 0) text += " user.x=" + value.substr(0, static_cast<std::size_t>(size));
+    tree[path.substr(directory.size())] = text;
+  }
+  if (error) tree["error"] = error.message();
+  return tree;
+}
+
+/// What is done in a directory, and answers 0 or an error: the first step makes what is needed, and is not disturbed.
+struct Operation {
+  const char* name;
+  std::function<int(const std::string& in)> prepare;
+  std::function<int(const std::string& in)> run;
+};
+
+int make_file(const std::string& path, std::string_view content = "content") {
+  const UniqueFd file(::open(path.c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644));
+  if (!file) return errno;
+  return ::write(file.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size()) ? 0 : EIO;
+}
+
+int make_file_in(const std::string& in) { return make_file(in + "/f"); }
+int make_two_files_in(const std::string& in) { return make_file(in + "/f") != 0 ? EIO : make_file(in + "/g", "other"); }
+int make_file_with_attribute_in(const std::string& in) {
+  if (const int code = make_file_in(in); code != 0) return code;
+  return code_of(::setxattr((in + "/f").c_str(), "user.x", "old", 3, 0));
+}
+int nothing(const std::string& /*in*/) { return 0; }
+
+/// Opens, and writes to what was opened so that a second file under the name would be noticed.
+int open_and_write(const std::string& path, int flags, std::string_view text = "written") {
+  const UniqueFd file(::open(path.c_str(), flags | O_CLOEXEC, 0640));
+  if (!file) return errno;
+  if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) return errno;
+  return code_of(::fsync(file.get()));
+}
+
+int rename_with(const std::string& in, unsigned flags) {
+  return code_of(::renameat2(AT_FDCWD, (in + "/f").c_str(), AT_FDCWD, (in + "/g").c_str(), flags));
+}
+
+int set_attribute(const std::string& in, int flags) {
+  return code_of(::setxattr((in + "/f").c_str(), "user.x", "new", 3, flags));
+}
+
+int list(const std::string& in) {
+  DIR* const listing = ::opendir(in.c_str());
+  if (listing == nullptr) return errno;
+  std::size_t count = 0;
+  errno = 0;
+  while (::readdir(listing) != nullptr) ++count;
+  const int code = errno;
+  ::closedir(listing);
+  return code != 0 ? code : count == 4 ? 0 : ERANGE;
+}
+
+const std::vector<Operation>& operations() {
+  static const std::vector<Operation> all{
+      {"create", nothing, [](const auto& in) { return open_and_write(in + "/f", O_CREAT | O_RDWR); }},
+      {"create_new", nothing, [](const auto& in) { return open_and_write(in + "/f", O_CREAT | O_EXCL | O_WRONLY); }},
+      {"create_new_over", make_file_in,
+       [](const auto& in) { return open_and_write(in + "/f", O_CREAT | O_EXCL | O_WRONLY); }},
+      {"open_truncate", make_file_in, [](const auto& in) { return open_and_write(in + "/f", O_WRONLY | O_TRUNC); }},
+      {"mkdir", nothing, [](const auto& in) { return code_of(::mkdir((in + "/f").c_str(), 0750)); }},
+      {"mkdir_over", make_file_in, [](const auto& in) { return code_of(::mkdir((in + "/f").c_str(), 0750)); }},
+      {"mknod", nothing, [](const auto& in) { return code_of(::mknod((in + "/f").c_str(), S_IFIFO | 0600, 0)); }},
+      {"symlink", nothing, [](const auto& in) { return code_of(::symlink("target", (in + "/f").c_str())); }},
+      {"link", make_file_in, [](const auto& in) { return code_of(::link((in + "/f").c_str(), (in + "/g").c_str())); }},
+      {"link_over", make_two_files_in,
+       [](const auto& in) { return code_of(::link((in + "/f").c_str(), (in + "/g").c_str())); }},
+      {"unlink", make_file_in, [](const auto& in) { return code_of(::unlink((in + "/f").c_str())); }},
+      {"unlink_missing", nothing, [](const auto& in) { return code_of(::unlink((in + "/f").c_str())); }},
+      {"rmdir", [](const auto& in) { return code_of(::mkdir((in + "/f").c_str(), 0755)); },
+       [](const auto& in) { return code_of(::rmdir((in + "/f").c_str())); }},
+      {"rename", make_file_in, [](const auto& in) { return rename_with(in, 0); }},
+      {"rename_over", make_two_files_in, [](const auto& in) { return rename_with(in, 0); }},
+      {"rename_directory", [](const auto& in) { return code_of(::mkdir((in + "/f").c_str(), 0755)); },
+       [](const auto& in) { return rename_with(in, 0); }},
+      {"rename_exchange", make_two_files_in, [](const auto& in) { return rename_with(in, RENAME_EXCHANGE); }},
+      {"rename_noreplace", make_file_in, [](const auto& in) { return rename_with(in, RENAME_NOREPLACE); }},
+      {"rename_noreplace_over", make_two_files_in, [](const auto& in) { return rename_with(in, RENAME_NOREPLACE); }},
+      {"rename_same_file",
+       [](const auto& in) { return make_file_in(in) + code_of(::link((in + "/f").c_str(), (in + "/g").c_str())); },
+       [](const auto& in) { return rename_with(in, 0); }},
+      {"setxattr_create", make_file_in, [](const auto& in) { return set_attribute(in, XATTR_CREATE); }},
+      {"setxattr_create_over", make_file_with_attribute_in,
+       [](const auto& in) { return set_attribute(in, XATTR_CREATE); }},
+      {"setxattr_replace", make_file_with_attribute_in,
+       [](const auto& in) { return set_attribute(in, XATTR_REPLACE); }},
+      {"removexattr", make_file_with_attribute_in,
+       [](const auto& in) { return code_of(::removexattr((in + "/f").c_str(), "user.x")); }},
+      {"removexattr_missing", make_file_in,
+       [](const auto& in) { return code_of(::removexattr((in + "/f").c_str(), "user.x")); }},
+      {"append", make_file_in, [](const auto& in) { return open_and_write(in + "/f", O_WRONLY | O_APPEND); }},
+      {"append_twice", make_file_in,
+       [](const auto& in) {
+         const UniqueFd file(::open((in + "/f").c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+         if (!file) return errno;
+         return ::write(file.get(), "same", 4) == 4 && ::write(file.get(), "same", 4) == 4 ? 0 : EIO;
+       }},
+      {"write", make_file_in, [](const auto& in) { return open_and_write(in + "/f", O_RDWR); }},
+      {"truncate", make_file_in, [](const auto& in) { return code_of(::truncate((in + "/f").c_str(), 3)); }},
+      {"chmod", make_file_in, [](const auto& in) { return code_of(::chmod((in + "/f").c_str(), 0600)); }},
+      {"list", make_two_files_in, list},
+  };
+  return all;
+}
+
+constexpr const char* kPoints[] = {
+    "begun",         "answer-ready", "answer-sent",  "answered",     "look-up-noted",   "look-up-done", "forget-noted",
+    "forget-done",   "make-noted",   "make-done",    "remove-noted", "remove-done",     "move-noted",   "move-done",
+    "move-followed", "create-noted", "create-done",  "open-done",    "handle-noted",    "handle-done",  "release-done",
+    "xattr-noted",   "xattr-done",   "append-noted", "write-done",   "attributes-done",
+};
+
+/// Points of the work that a successor does over what was left: reached when a server dies at another one first.
+constexpr const char* kLaterPoints[] = {"taking-back", "taken-back"};
+
+class CrashPoints : public TakeoverTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    TakeoverTest::SetUp();
+    expected_ = server_.make_directory("memory/expected");
+    trigger_ = server_.path("trigger");
+    ASSERT_EQ(::setenv("BERTH_CRASH_FILE", trigger_.c_str(), 1), 0);
+  }
+  void TearDown() override { ::unsetenv("BERTH_CRASH_FILE"); }
+
+  void arm(const std::string& points) {
+    ASSERT_TRUE(ok(server_.write_file("trigger.new", points + "\n")));
+    ASSERT_EQ(::rename(server_.path("trigger.new").c_str(), trigger_.c_str()), 0);
+  }
+  [[nodiscard]] bool is_armed() const { return ::access(trigger_.c_str(), F_OK) == 0; }
+
+  /// The operation in the share, where servers die at these points one after another, must be as it is without.
+  void expect_undisturbed(const Operation& operation, const std::string& points) {
+    SCOPED_TRACE(std::string(operation.name) + " at " + points);
+    const std::string name = operation.name + std::to_string(++count_);
+    const std::string plain = expected_ + "/" + name;
+    const std::string shown = in(name);
+    ASSERT_EQ(::mkdir(plain.c_str(), 0755), 0);
+    ASSERT_EQ(operation.prepare(plain), 0);
+    const int expected = operation.run(plain);
+    ASSERT_EQ(::mkdir(shown.c_str(), 0755), 0) << errno_name(errno);
+    ASSERT_EQ(operation.prepare(shown), 0);
+
+    arm(points);
+    const int code = operation.run(shown);
+    // What comes after the answer may still be under way.
+    const bool strikes = !is_armed();
+    if (!strikes) ::unlink(trigger_.c_str());
+    struck_ += strikes ? 1 : 0;
+    EXPECT_EQ(errno_name(code), errno_name(expected));
+    EXPECT_EQ(tree_at(source_ + "/" + name), tree_at(plain)) << "on disk";
+    EXPECT_EQ(tree_at(shown), tree_at(plain)) << "as it is shown";
+  }
+
+  std::string expected_;
+  std::string trigger_;
+  std::size_t struck_ = 0;
+
+ private:
+  int count_ = 0;
+};
+
+TEST_P(CrashPoints, CallerSeesNothingOfIt) {
+  ASSERT_NO_FATAL_FAILURE(start_overlay());
+  ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  const Footprint before = server_.footprint();
+  for (const Operation& operation : operations()) {
+    ASSERT_NO_FATAL_FAILURE(expect_undisturbed(operation, GetParam()));
+  }
+  if (std::string_view(GetParam()).starts_with("forget")) {
+    // Only now does the kernel forget anything.
+    arm(GetParam());
+    EXPECT_TRUE(eventually([&] {
+      std::ofstream("/proc/sys/vm/drop_caches") << "3";
+      return !is_armed();
+    }));
+    ++struck_;
+  }
+  EXPECT_GE(struck_, 1U) << "the point was never reached";
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_P(CrashPoints, NorOfTwo) {
+  ASSERT_NO_FATAL_FAILURE(start_overlay());
+  ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  const Footprint before = server_.footprint();
+  for (const Operation& operation : operations()) {
+    ASSERT_NO_FATAL_FAILURE(expect_undisturbed(operation, std::string(GetParam()) + " " + GetParam()));
+  }
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+std::string word_of(const ::testing::TestParamInfo<const char*>& chosen) {
+  std::string word = chosen.param;
+  std::replace(word.begin(), word.end(), '-', '_');
+  return word;
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, CrashPoints, ::testing::ValuesIn(kPoints), word_of);
+
+/// The first server dies at one point, and the second one over what that has left.
+class CrashOverACrash : public CrashPoints {};
+
+TEST_P(CrashOverACrash, CallerSeesNothingOfIt) {
+  ASSERT_NO_FATAL_FAILURE(start_overlay());
+  ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  const Footprint before = server_.footprint();
+  for (const char* const first : {"answer-ready", "make-done", "move-done", "look-up-done", "handle-done"}) {
+    for (const Operation& operation : operations()) {
+      ASSERT_NO_FATAL_FAILURE(expect_undisturbed(operation, std::string(first) + " " + GetParam()));
+    }
+  }
+  EXPECT_GE(struck_, 1U) << "the point was never reached";
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, CrashOverACrash, ::testing::ValuesIn(kLaterPoints), word_of);
+
+}  // namespace
+}  // namespace berth::test
