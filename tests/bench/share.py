@@ -202,8 +202,8 @@ def run(*words, **more):
 def image(work, size="6G"):
     """A fresh ext4 file system in memory."""
     ram, mountpoint = work / "ram", work / "image"
-    ram.mkdir()
-    mountpoint.mkdir()
+    ram.mkdir(exist_ok=True)
+    mountpoint.mkdir(exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", ram)
     try:
         run("truncate", "--size", size, ram / "image")
