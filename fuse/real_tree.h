@@ -14,6 +14,7 @@
 #include "fuse/node_finder.h"
 #include "fuse/node_table.h"
 #include "fuse/passthrough.h"
+#include "fuse/recent_listings.h"
 #include "fuse/reply.h"
 #include "fuse/requests.h"
 #include "fuse/visit.h"
@@ -100,6 +101,7 @@ class RealTree {
   const LockTable& locks_;
   Passthrough* const passthrough_;
   const NodeFinder finder_;
+  RecentListings listings_;
   std::vector<FileKey> made_;
 };
 

@@ -110,7 +110,11 @@ Result<OpenedFile> RealTree::open_to_execute(const Visit& visit, NodeId node) {
 
 Result<Opened> RealTree::open_directory(const Visit& visit, NodeId node, int flags) {
   OpenedFile directory = TRY(finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME)));
-  return keep(visit, node, std::move(directory), O_RDONLY);
+  Opened opened = keep(visit, node, std::move(directory), O_RDONLY);
+  const Duration valid = visit.share.policy().attr_timeout;
+  opened.cache_directory = valid.count() > 0;
+  opened.keep_cache = opened.cache_directory && listings_.knows(node, std::chrono::steady_clock::now(), valid);
+  return opened;
 }
 
 Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, const char* name, mode_t mode,
