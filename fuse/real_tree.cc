@@ -75,7 +75,9 @@ Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, co
   if (to_set == 0 || (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
     const uid_t uid = (to_set & FUSE_SET_ATTR_UID) != 0 ? attributes.st_uid : static_cast<uid_t>(-1);
     const gid_t gid = (to_set & FUSE_SET_ATTR_GID) != 0 ? attributes.st_gid : static_cast<gid_t>(-1);
-    TRY_VOID(check(::fchownat(at.fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)));
+    const Result<> owned = check(::fchownat(at.fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+    // A kernel also sends nothing to set before somebody else than the owner allocates in a file with set-id bits.
+    if (!owned && !(to_set == 0 && owned.error().code() == EPERM)) return fail(owned.error());
   }
   if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
     TRY_VOID(check(handle != nullptr ? ::ftruncate(at.fd, attributes.st_size)

@@ -30,6 +30,8 @@ bool take(std::string_view argument) {
     options.steps = static_cast<int>(number());
   } else if (argument.starts_with("--without=")) {
     options.without = argument.substr(argument.find('=') + 1);
+  } else if (argument.starts_with("--access=")) {
+    options.access = argument.substr(argument.find('=') + 1);
   } else if (argument == "--no-atime") {
     options.atime = false;
   } else if (argument == "--thorough") {
@@ -48,10 +50,10 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   for (int i = 1; i < argc; ++i) {
     if (take(argv[i])) continue;
-    std::fprintf(
-        stderr,
-        "usage: %s [--first=SEED] [--seeds=N] [--steps=N] [--without=CALL,...] [--no-atime] [--thorough] [--whole]\n",
-        argv[0]);
+    std::fprintf(stderr,
+                 "usage: %s [--first=SEED] [--seeds=N] [--steps=N] [--without=CALL,...] [--access=native] [--no-atime] "
+                 "[--thorough] [--whole]\n",
+                 argv[0]);
     return 64;
   }
   if (const std::string reason = berth::test::why_not(); !reason.empty()) {

@@ -66,16 +66,8 @@ std::string target_of(int directory, const char* name) {
 /// What is looked at besides stat(2).
 struct With {
   bool data;
-  const Tree* known;
+  const std::set<std::string>& known;
 };
-
-bool is_known(const Tree* known, const std::string& path, const Seen& seen) {
-  if (known == nullptr) return false;
-  const auto found = known->find(path);
-  if (found == known->end()) return false;
-  const struct stat &before = found->second.status, &now = seen.status;
-  return before.st_ino == now.st_ino && same(before.st_ctim, now.st_ctim);
-}
 
 /// Looks at `name` in `directory`, and at what is below it.
 void look_at(Tree& tree, int directory, const std::string& name, const std::string& path, const std::string& absolute,
@@ -87,9 +79,9 @@ void look_at(Tree& tree, int directory, const std::string& name, const std::stri
     return;
   }
   const mode_t type = seen.status.st_mode & S_IFMT;
-  if (with.data && !is_known(with.known, path, seen)) {
+  if (with.data && !with.known.contains(path)) {
     if (type == S_IFLNK) seen.target = target_of(directory, name.c_str());
-    if (options().without.find("listxattr") == std::string::npos) seen.attributes = attributes_of(absolute);
+    seen.attributes = attributes_of(absolute);
     if (type == S_IFREG) seen.data = data_of(directory, name.c_str());
   }
   tree.emplace(path, std::move(seen));
@@ -121,6 +113,7 @@ std::string times_of(const struct stat& native, const struct stat& share) {
   for (const auto& [name, member] : kTimes) {
     const timespec here = native.*member, there = share.*member;
     const bool set = here.tv_sec < kSet || there.tv_sec < kSet;
+    if (S_ISDIR(native.st_mode) && member == &stat::st_atim) continue;
     if (set && !same(here, there)) text += std::string(" ") + name + " " + shown(here) + " but " + shown(there);
   }
   return text;
@@ -131,7 +124,9 @@ std::string changes_of(const struct stat* native_before, const struct stat& nati
   if (native_before == nullptr || share_before == nullptr) return "";
   std::string text;
   for (const auto& [name, member] : kTimes) {
-    if (!options().atime && member == &stat::st_atim) continue;
+    // A directory that the kernel lists again from its cache is not read.
+    const bool listed = S_ISDIR(native.st_mode) || !options().atime;
+    if (listed && member == &stat::st_atim) continue;
     const bool here = !same(native_before->*member, native.*member);
     const bool there = !same(share_before->*member, share.*member);
     if (here != there) text += std::string(" ") + name + (here ? " changed but not here" : " changed here alone");
@@ -173,7 +168,7 @@ void differ(std::string& text, const char* what, const T& native, const T& share
 
 }  // namespace
 
-Tree look(const std::string& root, bool with_data, const Tree* known) {
+Tree look(const std::string& root, bool with_data, const std::set<std::string>& known) {
   Tree tree;
   const UniqueFd at(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   look_at(tree, at.get(), ".", ".", root, {with_data, known});

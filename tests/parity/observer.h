@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,8 +29,8 @@ struct Tolerance {
 };
 
 /// Looks at everything below `root`, as root, without changing times of access. `with_data`: reads files, links and
-/// extended attributes too, but for those that are as they are in `known`.
-Tree look(const std::string& root, bool with_data, const Tree* known = nullptr);
+/// extended attributes too, but not of `known` paths.
+Tree look(const std::string& root, bool with_data, const std::set<std::string>& known = {});
 
 /// Differences between two sides, a line each; none when they are alike.
 ///

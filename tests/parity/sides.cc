@@ -11,6 +11,7 @@
 
 #include "src/sys/process.h"
 #include "tests/parity/actors.h"
+#include "tests/parity/options.h"
 
 namespace berth::test {
 namespace {
@@ -62,8 +63,9 @@ Sides::Sides(std::string type, bool read_only) : type_(std::move(type)) {
     why_not_ = tool_failed({"mount", "--bind", mount_ + "/native", native_});
     if (why_not_.empty()) why_not_ = tool_failed({"mount", "-o", "remount,bind,ro", native_});
   }
-  EXPECT_TRUE(ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + mount_ +
-                               "/share\"\nidle_timeout = \"1h\"\n" + (read_only ? "read_only = true\n" : ""))));
+  EXPECT_TRUE(
+      ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + mount_ + "/share\"\naccess = \"" + options().access +
+                       "\"\nidle_timeout = \"1h\"\n" + (read_only ? "read_only = true\n" : ""))));
 }
 
 /// Mounts it; "" or why that cannot be.
@@ -96,10 +98,13 @@ Sides::Stage Sides::make_stage(mode_t mode) {
   return stage;
 }
 
-std::string Sides::remove(const Stage& stage) {
+std::string Sides::remove(const Stage& stage) const {
   std::string text;
-  for (const std::string& side : {stage.made_native, stage.made_share}) {
-    make_all_removable(side);
+  make_all_removable(stage.made_native);
+  make_all_removable(stage.made_share);
+  // Through the share: file systems give inode numbers out again at once, and for as long as names are believed nobody
+  // could tell the next directory's files from those that went beside us.
+  for (const std::string& side : {stage.made_native, read_only() ? stage.made_share : stage.share}) {
     std::error_code error;
     std::filesystem::remove_all(side, error);
     if (error) text += "cannot be removed: " + side + ": " + error.message() + "\n";

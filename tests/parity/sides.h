@@ -49,7 +49,7 @@ class Sides {
     std::string native, share;
   };
   [[nodiscard]] Stage make_stage(mode_t mode);
-  [[nodiscard]] static std::string remove(const Stage& stage);
+  [[nodiscard]] std::string remove(const Stage& stage) const;
   [[nodiscard]] bool read_only() const { return native_ == server_.path("read-only"); }
   [[nodiscard]] Tolerance tolerance() const { return {.blocks = type_ == "xfs" || type_ == "btrfs"}; }
   [[nodiscard]] std::string prepare(const std::string& type);
