@@ -127,11 +127,12 @@ class Berth(Daemon):
     """berth with the same directories as bind shares and otherwise its defaults."""
 
     name = "berth"
+    settings = ""
 
     def __init__(self, work, shares, program, more=""):
         """`more` is further lines of configuration for each share."""
         super().__init__(work)
-        config = ['[berth]\nidle_timeout = "1h"\n']
+        config = [f'[berth]\nidle_timeout = "1h"\n{self.settings}']
         config += [f'[share.{share}]\ntype = "bind"\nsource = "{source}"\n{more}' for share, source in shares.items()]
         (self.work / "berth.toml").write_text("".join(config))
         self.spawn(program, "serve", "--config", self.work / "berth.toml", "--namespace", self.root,
