@@ -15,15 +15,23 @@ std::size_t ControlHandle::bytes() const noexcept {
 }
 
 Result<std::uint64_t> ControlHandles::add(std::shared_ptr<ControlHandle> handle) {
-  const std::size_t bytes = handle->bytes();
   MutexLock lock(mutex_);
+  TRY_VOID(insert(next_, std::move(handle)));
+  return next_++;
+}
+
+Result<> ControlHandles::put(std::uint64_t number, std::shared_ptr<ControlHandle> handle) {
+  MutexLock lock(mutex_);
+  return insert(number, std::move(handle));
+}
+
+Result<> ControlHandles::insert(std::uint64_t number, std::shared_ptr<ControlHandle> handle) {
+  const std::size_t bytes = handle->bytes();
   if (handles_.size() >= kMaxHandles) return fail(EMFILE);
   // One is always let in, however large.
   if (!handles_.empty() && bytes_ + bytes > kMaxBytes) return fail(EAGAIN);
-  const std::uint64_t number = next_++;
-  handles_.emplace(number, std::move(handle));
-  bytes_ += bytes;
-  return number;
+  if (handles_.emplace(number, std::move(handle)).second) bytes_ += bytes;
+  return {};
 }
 
 std::shared_ptr<ControlHandle> ControlHandles::find(std::uint64_t number) const {

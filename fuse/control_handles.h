@@ -46,6 +46,11 @@ class ControlHandles {
   static constexpr std::size_t kMaxHandles = 4096;
   static constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
 
+  /// `first`: no number is below; so that a successor gives out none of its predecessor's.
+  explicit ControlHandles(std::uint64_t first = 1) noexcept : next_(first) {}
+
+  /// Puts a handle of a dead server, which is made afresh, under its number. Errors: as add().
+  Result<> put(std::uint64_t number, std::shared_ptr<ControlHandle> handle);
   /// The number that names it. Errors: EMFILE at kMaxHandles, EAGAIN beyond kMaxBytes.
   Result<std::uint64_t> add(std::shared_ptr<ControlHandle> handle);
   /// Null when there is none.
@@ -56,7 +61,9 @@ class ControlHandles {
  private:
   mutable Mutex mutex_;
   std::unordered_map<std::uint64_t, std::shared_ptr<ControlHandle>> handles_ BERTH_GUARDED_BY(mutex_);
-  std::uint64_t next_ BERTH_GUARDED_BY(mutex_) = 1;
+  Result<> insert(std::uint64_t number, std::shared_ptr<ControlHandle> handle) BERTH_REQUIRES(mutex_);
+
+  std::uint64_t next_ BERTH_GUARDED_BY(mutex_);
   std::size_t bytes_ BERTH_GUARDED_BY(mutex_) = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fuse/control_tree_core.h"
+#include "fuse/requests.h"
 #include "src/control/names.h"
 
 namespace berth::fuse {
@@ -37,6 +38,8 @@ ControlTree::ControlTree(manager::Manager& manager, const Clock& clock, ControlS
 ControlTree::~ControlTree() { core_->events.stop(); }
 
 Entry ControlTree::root_entry() { return core_->make_entry(Place{}); }
+
+const std::vector<std::uint64_t>& ControlTree::left_polls() const noexcept { return core_->events.left_polls(); }
 
 struct stat ControlTree::root_attributes() const {
   return core_->attributes_of(Place{});
@@ -116,8 +119,8 @@ void ControlTree::open(Reply reply, NodeId node, const fuse_file_info& handle) {
   if (!std::move(reply).opened({.handle = *number, .direct_io = true})) core_->handles.remove(*number);
 }
 
-void ControlTree::read(Reply reply, NodeId, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  const std::shared_ptr<ControlHandle> open = core_->handles.find(handle.fh);
+void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh);
   if (open == nullptr) return std::move(reply).error(EBADF);
   if (const auto* text = std::get_if<ControlHandle::Text>(&open->content)) {
     return std::move(reply).data(part_of(*text, offset, size));
@@ -129,7 +132,7 @@ void ControlTree::read(Reply reply, NodeId, std::size_t size, off_t offset, cons
 }
 
 void ControlTree::write(Reply reply, NodeId node, std::span<const char> bytes, off_t, const fuse_file_info& handle) {
-  const std::shared_ptr<ControlHandle> open = core_->handles.find(handle.fh);
+  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh);
   if (open == nullptr || !is_control(open->place->kind)) return std::move(reply).error(EBADF);
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
@@ -150,12 +153,12 @@ void ControlTree::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   if (!std::move(reply).opened({.handle = *number})) core_->handles.remove(*number);
 }
 
-void ControlTree::readdir(Reply reply, NodeId, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  core_->list_page(std::move(reply), handle.fh, size, offset, false);
+void ControlTree::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  core_->list_page(std::move(reply), node, handle.fh, size, offset, false);
 }
 
-void ControlTree::readdirplus(Reply reply, NodeId, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  core_->list_page(std::move(reply), handle.fh, size, offset, true);
+void ControlTree::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  core_->list_page(std::move(reply), node, handle.fh, size, offset, true);
 }
 
 void ControlTree::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {
@@ -164,9 +167,11 @@ void ControlTree::releasedir(Reply reply, NodeId, const fuse_file_info& handle) 
 }
 
 void ControlTree::poll(Reply reply, NodeId node, const fuse_file_info& handle, fuse_pollhandle* waker) {
-  const std::shared_ptr<ControlHandle> open = core_->handles.find(handle.fh);
+  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh);
   const auto* events = open == nullptr ? nullptr : std::get_if<std::unique_ptr<EventLog::Reader>>(&open->content);
   if (events == nullptr) return Operations::poll(std::move(reply), node, handle, waker);
+  // Noted first: what is added from now on wakes it, or the next server does.
+  if (waker != nullptr) core_->events.note_poll(CurrentRequest::poll_number());
   std::move(reply).poll((*events)->poll(waker) ? kReadable : 0);
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/operations.h"
 #include "manager/events.h"
 #include "manager/manager.h"
@@ -32,6 +33,8 @@ struct ControlSetup {
   std::optional<gid_t> group;        ///< [control] group: who besides root may change anything
   bool readable_by_everyone = true;  ///< false: for root, `owner` and `group` only
   uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
+  std::uint32_t servers = 1;         ///< how many have served this namespace, us included
+  EventArea* events = nullptr;       ///< outlives us; null: nobody succeeds us
   /// Who has files and directories of a share open; must not block on the share.
   std::function<std::vector<HandleUser>(const manager::Share&)> users_of;
 };
@@ -55,6 +58,8 @@ class ControlTree final : public Operations {
 
   /// The entry of `.berth` itself, for a look-up of that name in the root; one look-up more is owed a forget().
   [[nodiscard]] Entry root_entry();
+  /// Who waited for events at a dead server (Session::wake_poller).
+  [[nodiscard]] const std::vector<std::uint64_t>& left_polls() const noexcept;
   /// The attributes in root_entry(), for listing the root; counts nothing.
   [[nodiscard]] struct stat root_attributes() const;
 

@@ -46,13 +46,32 @@ Place place_in(const Place& directory, const PlaceName& name) {
 
 }  // namespace
 
-Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) const {
+Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) {
   Found found{.place = nodes.find(node), .share = nullptr};
+  if (found.place == nullptr && setup.servers > 1) found.place = find_again(node);
   if (found.place == nullptr) return fail(ESTALE);
   if (!is_of_share(found.place->kind)) return found;
   found.share = manager.find(found.place->share);
   if (found.share == nullptr) return fail(ESTALE);
   return found;
+}
+
+/// Which place a node is that a dead server has given out: of all that there are the one with that number.
+std::shared_ptr<const Place> ControlTree::Core::find_again(NodeId node) {
+  std::vector<Place> directories{Place{}};
+  while (!directories.empty()) {
+    const Place directory = std::move(directories.back());
+    directories.pop_back();
+    const Found found{.place = std::make_shared<Place>(directory),
+                      .share = is_of_share(directory.kind) ? manager.find(directory.share) : nullptr};
+    if (is_of_share(directory.kind) && found.share == nullptr) continue;
+    for (const PlaceName& name : names_in(found)) {
+      Place place = place_in(directory, name);
+      if (ControlNodes::id_of(place) == node) return nodes.add_known(place);
+      if (is_directory(place.kind)) directories.push_back(std::move(place));
+    }
+  }
+  return nullptr;
 }
 
 Result<Place> ControlTree::Core::find_child(const Found& parent, const char* name) const {
@@ -125,24 +144,39 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   if (is_directory(kind)) return fail(EISDIR);
   // default_permissions asks nothing of root, who may not write what cannot be written.
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
-  auto handle = std::make_shared<ControlHandle>(found.place);
-  if (kind == Kind::kEvents) {
-    handle->content = std::make_unique<EventLog::Reader>(events);
-  } else if (!is_control(kind)) {
-    handle->content = files.text_of(*found.place, found.share.get());
-  }
-  return handles.add(std::move(handle));
+  return handles.add(make_handle(found));
 }
 
 Result<std::uint64_t> ControlTree::Core::open_directory(const Found& found) {
   if (!is_directory(found.place->kind)) return fail(ENOTDIR);
-  auto handle = std::make_shared<ControlHandle>(found.place);
-  handle->content = list(found);
-  return handles.add(std::move(handle));
+  return handles.add(make_handle(found));
 }
 
-void ControlTree::Core::list_page(Reply reply, std::uint64_t handle, std::size_t size, off_t offset, bool plus) const {
-  const std::shared_ptr<ControlHandle> open = handles.find(handle);
+std::shared_ptr<ControlHandle> ControlTree::Core::make_handle(const Found& found) {
+  auto handle = std::make_shared<ControlHandle>(found.place);
+  const Kind kind = found.place->kind;
+  if (is_directory(kind)) {
+    handle->content = list(found);
+  } else if (kind == Kind::kEvents) {
+    handle->content = std::make_unique<EventLog::Reader>(events);
+  } else if (!is_control(kind)) {
+    handle->content = files.text_of(*found.place, found.share.get());
+  }
+  return handle;
+}
+
+std::shared_ptr<ControlHandle> ControlTree::Core::handle_of(NodeId node, std::uint64_t number) {
+  std::shared_ptr<ControlHandle> handle = handles.find(number);
+  if (handle != nullptr || number >> 32 == setup.servers) return handle;
+  const Result<Found> found = find(node);
+  if (!found) return nullptr;
+  handle = make_handle(*found);
+  return handles.put(number, handle) ? handles.find(number) : nullptr;
+}
+
+void ControlTree::Core::list_page(Reply reply, NodeId node, std::uint64_t handle, std::size_t size, off_t offset,
+                                  bool plus) {
+  const std::shared_ptr<ControlHandle> open = handle_of(node, handle);
   const auto* listing = open == nullptr ? nullptr : std::get_if<ControlHandle::Listing>(&open->content);
   if (listing == nullptr || offset < 0) return std::move(reply).error(EBADF);
   DirectoryPage page(reply, size);
@@ -157,7 +191,7 @@ void ControlTree::Core::list_page(Reply reply, std::uint64_t handle, std::size_t
   std::move(reply).data(page.bytes());
 }
 
-ControlHandle::Listing ControlTree::Core::list(const Found& found) const {
+std::vector<PlaceName> ControlTree::Core::names_in(const Found& found) const {
   const Place& place = *found.place;
   std::vector<PlaceName> names;
   if (place.kind == Kind::kAttachments) {
@@ -168,9 +202,15 @@ ControlHandle::Listing ControlTree::Core::list(const Found& found) const {
     for (std::string& volume : attachments.volumes(*found.share, place.instance)) {
       names.push_back({.name = std::move(volume), .kind = Kind::kVolume});
     }
-  } else {
+  } else if (place.kind != Kind::kVolume) {
     names = list_children(place, *manager.directory());
   }
+  return names;
+}
+
+ControlHandle::Listing ControlTree::Core::list(const Found& found) const {
+  const Place& place = *found.place;
+  std::vector<PlaceName> names = names_in(found);
   ControlHandle::Listing listing;
   listing.reserve(names.size() + 2);
   const ino_t self = inode_of(place);

@@ -17,7 +17,11 @@ namespace berth::fuse {
 class ControlTree::Core : public std::enable_shared_from_this<Core> {
  public:
   Core(manager::Manager& of, const Clock& clock, ControlSetup told)
-      : manager(of), setup(std::move(told)), files(of, clock, setup) {}
+      : manager(of),
+        setup(std::move(told)),
+        events(setup.events),
+        handles((std::uint64_t{setup.servers} << 32) + 1),
+        files(of, clock, setup) {}
 
   /// A place that is there, and the share that it is of (null: of none).
   struct Found {
@@ -25,7 +29,7 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
     std::shared_ptr<manager::Share> share;
   };
   /// Errors: ESTALE when the kernel cannot know the node, or what it was is gone.
-  [[nodiscard]] Result<Found> find(NodeId node) const;
+  [[nodiscard]] Result<Found> find(NodeId node);
   /// Errors: ENOENT, ENAMETOOLONG.
   [[nodiscard]] Result<Place> find_child(const Found& parent, const char* name) const;
 
@@ -35,8 +39,10 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   /// Errors: EACCES, and those of ControlHandles::add().
   Result<std::uint64_t> open_file(const Found& found, int flags, const sys::Identity& caller);
   Result<std::uint64_t> open_directory(const Found& found);
+  /// What `node` was opened as; one of a dead server's is made afresh. Null: there is no such handle.
+  std::shared_ptr<ControlHandle> handle_of(NodeId node, std::uint64_t number);
   /// Answers a READDIR or READDIRPLUS.
-  void list_page(Reply reply, std::uint64_t handle, std::size_t size, off_t offset, bool plus) const;
+  void list_page(Reply reply, NodeId node, std::uint64_t handle, std::size_t size, off_t offset, bool plus);
   /// Whether `caller` may change anything.
   [[nodiscard]] bool may_change(const sys::Identity& caller) const;
 
@@ -52,14 +58,17 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   manager::Manager& manager;
   const ControlSetup setup;
   ControlNodes nodes;
-  ControlHandles handles;
   AttachmentDirectories attachments;
   EventLog events;
+  ControlHandles handles;  ///< after the log that some of them read
   ControlFiles files;
 
  private:
   [[nodiscard]] mode_t mode_of(Place::Kind kind) const noexcept;
+  [[nodiscard]] std::vector<PlaceName> names_in(const Found& found) const;
   [[nodiscard]] ControlHandle::Listing list(const Found& found) const;
+  std::shared_ptr<ControlHandle> make_handle(const Found& found);
+  std::shared_ptr<const Place> find_again(NodeId node);
 };
 
 }  // namespace berth::fuse

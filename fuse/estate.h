@@ -147,13 +147,26 @@ struct NameLog {
   char bytes[kSize];
 };
 
+/// The lines of `events`: a ring, by offsets that count every byte that was ever written.
+struct EventArea {
+  static constexpr std::size_t kSize = std::size_t{256} << 10;
+  static constexpr std::size_t kPolls = 4096;
+
+  std::atomic<std::uint64_t> first;  ///< offset of what is kept; a line begins there
+  std::atomic<std::uint64_t> end;
+  std::atomic<std::int64_t> changed;  ///< when, in nanoseconds since 1970; 0: never
+  char text[kSize];
+  std::atomic<std::uint64_t> polls[kPolls];  ///< who waits in poll(2), as the kernel numbers it; 0: nobody
+};
+
 struct Estate {
   alignas(4096) SessionRecord session;
   alignas(4096) NodeArea nodes;
   alignas(4096) HandleArea handles;
   alignas(4096) LockArea locks;
   alignas(4096) RequestArea requests;
-  alignas(4096) NameLog shares;       ///< of KnownShares
+  alignas(4096) NameLog shares;  ///< of KnownShares
+  alignas(4096) EventArea events;
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
 };
 

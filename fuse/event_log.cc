@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -17,7 +18,12 @@ constexpr std::size_t kLeft = EventLog::kKept / 4 * 3;
 
 }  // namespace
 
-EventLog::EventLog() {
+EventLog::EventLog(EventArea* area)
+    : own_(area == nullptr ? std::make_unique<EventArea>() : nullptr), area_(area == nullptr ? *own_ : *area) {
+  // At once: what is added from now on wakes only those who have asked us.
+  for (std::atomic<std::uint64_t>& poll : area_.polls) {
+    if (const std::uint64_t number = poll.exchange(0); number != 0) left_polls_.push_back(number);
+  }
   // Signals are for the rest of the program; a thread inherits the mask.
   sigset_t all;
   sigset_t before;
@@ -31,26 +37,48 @@ EventLog::~EventLog() { stop(); }
 
 void EventLog::append(std::string_view lines, WallTime when) {
   MutexLock lock(mutex_);
-  kept_.append(lines);
-  if (kept_.size() > kKept) {
-    const std::size_t line_end = kept_.find('\n', kept_.size() - std::min(kLeft, kept_.size()));
-    const std::size_t dropped = line_end == std::string::npos ? kept_.size() : line_end + 1;
-    kept_.erase(0, dropped);
-    first_ += dropped;
-  }
-  changed_ = when;
+  lines = lines.substr(0, kKept / 2);
+  make_room(lines.size());
+  const std::uint64_t end = area_.end;
+  for (std::size_t i = 0; i < lines.size(); ++i) area_.text[(end + i) % EventArea::kSize] = lines[i];
+  area_.end = end + lines.size();
+  area_.changed = std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
   news_ = true;
   changed_condition_.notify_all();
 }
 
-std::uint64_t EventLog::size() const {
-  MutexLock lock(mutex_);
-  return first_ + kept_.size();
+/// Drops the oldest lines when there would be too much.
+void EventLog::make_room(std::size_t size) {
+  const std::uint64_t end = area_.end;
+  if (end + size - area_.first <= kKept) return;
+  std::uint64_t first = end - std::min<std::uint64_t>(end - area_.first, kLeft);
+  while (first < end && area_.text[(first + EventArea::kSize - 1) % EventArea::kSize] != '\n') ++first;
+  area_.first = first;
 }
 
+std::string EventLog::copy(std::uint64_t offset, std::size_t size) const {
+  std::string part;
+  const std::uint64_t end = std::min<std::uint64_t>(area_.end, offset + size);
+  if (offset < end) part.reserve(end - offset);
+  for (std::uint64_t at = offset; at < end; ++at) part.push_back(area_.text[at % EventArea::kSize]);
+  return part;
+}
+
+std::uint64_t EventLog::size() const { return area_.end; }
+
 WallTime EventLog::changed() const {
+  return WallTime(std::chrono::duration_cast<WallTime::duration>(std::chrono::nanoseconds(area_.changed.load())));
+}
+
+void EventLog::note_poll(std::uint64_t number) {
+  if (number == 0) return;
   MutexLock lock(mutex_);
-  return changed_;
+  std::atomic<std::uint64_t>* free = nullptr;
+  for (std::atomic<std::uint64_t>& poll : area_.polls) {
+    if (poll == number) return;
+    if (poll == 0 && free == nullptr) free = &poll;
+  }
+  if (free != nullptr) *free = number;
 }
 
 void EventLog::stop() noexcept {
@@ -74,6 +102,7 @@ void EventLog::tell() {
       for (Reader* reader : readers_) {
         if (reader->waker_ != nullptr) wakers.push_back(std::move(reader->waker_));
       }
+      for (std::atomic<std::uint64_t>& poll : area_.polls) poll = 0;
     }
     // Who does not wait any more is not told; a connection that is gone is noticed elsewhere.
     for (const auto& waker : wakers) fuse_lowlevel_notify_poll(waker.get());
@@ -97,10 +126,8 @@ std::string EventLog::Reader::read(std::uint64_t offset, std::size_t size) {
   MutexLock lock(log_.mutex_);
   // Who seeks knows where it is in the file; who reads on stands that much further back.
   if (offset != next_) skipped_ = 0;
-  if (offset + skipped_ < log_.first_) skipped_ = log_.first_ - offset;
-  const std::uint64_t at = offset + skipped_ - log_.first_;
-  std::string part;
-  if (at < log_.kept_.size()) part = log_.kept_.substr(at, size);
+  if (offset + skipped_ < log_.area_.first) skipped_ = log_.area_.first - offset;
+  std::string part = log_.copy(offset + skipped_, size);
   next_ = offset + part.size();
   return part;
 }
@@ -108,7 +135,7 @@ std::string EventLog::Reader::read(std::uint64_t offset, std::size_t size) {
 bool EventLog::Reader::poll(fuse_pollhandle* waker) {
   decltype(waker_) replaced(waker);
   MutexLock lock(log_.mutex_);
-  if (next_ + skipped_ < log_.first_ + log_.kept_.size()) return true;
+  if (next_ + skipped_ < log_.area_.end) return true;
   if (replaced != nullptr) std::swap(replaced, waker_);
   return false;
 }

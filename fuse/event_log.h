@@ -8,7 +8,9 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/reply.h"
 #include "src/base/clock.h"
 #include "src/base/mutex.h"
@@ -27,7 +29,8 @@ class EventLog {
   /// Most bytes that are kept.
   static constexpr std::size_t kKept = std::size_t{128} << 10;
 
-  EventLog();
+  /// `area`: outlives the log, and goes on where the last one ended. Null: nobody succeeds us.
+  explicit EventLog(EventArea* area = nullptr);
   /// No reader is left.
   ~EventLog();
   EventLog(const EventLog&) = delete;
@@ -68,17 +71,24 @@ class EventLog {
     std::unique_ptr<fuse_pollhandle, Destroy> waker_;
   };
 
+  /// Somebody waits in poll(2), under this number of the kernel's: should we die, the next server wakes it.
+  void note_poll(std::uint64_t number);
+  /// Who waited at a dead server; they are to be woken.
+  [[nodiscard]] const std::vector<std::uint64_t>& left_polls() const noexcept { return left_polls_; }
+
   /// Tells nobody any more; before the session goes.
   void stop() noexcept;
 
  private:
   void tell();
+  [[nodiscard]] std::string copy(std::uint64_t offset, std::size_t size) const BERTH_REQUIRES(mutex_);
+  void make_room(std::size_t size) BERTH_REQUIRES(mutex_);
 
   mutable Mutex mutex_;
   ConditionVariable changed_condition_;
-  std::string kept_ BERTH_GUARDED_BY(mutex_);
-  std::uint64_t first_ BERTH_GUARDED_BY(mutex_) = 0;  ///< offset of kept_'s first byte; a line begins there
-  WallTime changed_ BERTH_GUARDED_BY(mutex_){};
+  const std::unique_ptr<EventArea> own_;  ///< where nobody gave us any
+  std::vector<std::uint64_t> left_polls_;
+  EventArea& area_;  ///< written under `mutex_`
   std::list<Reader*> readers_ BERTH_GUARDED_BY(mutex_);
   bool news_ BERTH_GUARDED_BY(mutex_) = false;
   bool stopped_ BERTH_GUARDED_BY(mutex_) = false;

@@ -13,6 +13,7 @@
 
 #include "fuse/directory_page.h"
 #include "fuse/inode_number.h"
+#include "fuse/name_log.h"
 #include "src/base/mutex.h"
 
 namespace berth::fuse {
@@ -72,7 +73,13 @@ ino_t number_of_directory(const std::string& path) noexcept { return InodeNumber
 
 class Namespace::Core {
  public:
-  explicit Core(Setup setup) : setup_(std::move(setup)) {}
+  explicit Core(Setup setup) : setup_(std::move(setup)) {
+    if (setup_.directories == nullptr) return;
+    for (std::string& prefix : read_all(*setup_.directories)) {
+      places_.emplace(prefix, prefixes_.size());
+      prefixes_.push_back(std::move(prefix));
+    }
+  }
 
   /// The path of a directory: "" or "home/". Null: there is no such node.
   [[nodiscard]] std::unique_ptr<const std::string> prefix_of(NodeId node) const {
@@ -101,7 +108,10 @@ class Namespace::Core {
     entry.entry_valid = setup_.names_valid;
     MutexLock lock(mutex_);
     const auto [known, is_new] = places_.try_emplace(prefix, prefixes_.size());
-    if (is_new) prefixes_.push_back(prefix);
+    if (is_new) {
+      prefixes_.push_back(prefix);
+      if (setup_.directories != nullptr) static_cast<void>(append(*setup_.directories, prefix));
+    }
     entry.node = kFirstDirectory + known->second;
     return entry;
   }
@@ -137,10 +147,16 @@ class Namespace::Core {
     open_.emplace(handle, nullptr);
     return handle;
   }
+  /// The number of the server is in each handle, from 1 on.
+  [[nodiscard]] bool is_of_dead_server(std::uint64_t handle) const noexcept {
+    return handle >> 32 != 0 && handle >> 32 < setup_.servers;
+  }
   /// What an open directory shows; afresh from the start. Null: there is no such handle.
   std::shared_ptr<const Listing> listing(std::uint64_t handle, const std::string& prefix, off_t offset) {
     {
       MutexLock lock(mutex_);
+      // What was open when a server died is open still; the names are the same, so positions are too.
+      if (is_of_dead_server(handle)) open_.try_emplace(handle, nullptr);
       const auto found = open_.find(handle);
       if (found == open_.end()) return nullptr;
       if (offset != 0 && found->second != nullptr) return found->second;
@@ -184,7 +200,7 @@ class Namespace::Core {
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
   std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
-  std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = 0;
+  std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
 };
 
 bool Namespace::Core::add(DirectoryPage& page, const std::string& prefix, const Listing& listing, off_t position,
@@ -297,7 +313,8 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
 }
 
 void Namespace::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {
-  std::move(reply).error(core_->close(handle.fh) ? 0 : EBADF);
+  const bool known = core_->close(handle.fh) || core_->is_of_dead_server(handle.fh);
+  std::move(reply).error(known ? 0 : EBADF);
 }
 
 void Namespace::fsyncdir(Reply reply, NodeId, bool, const fuse_file_info&) { std::move(reply).error(0); }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "fuse/estate.h"
 #include "fuse/held_names.h"
 #include "fuse/operations.h"
 #include "fuse/share_fs.h"
@@ -29,6 +30,9 @@ class Namespace final : public Operations {
     std::function<Entry()> control_root;
     /// The attributes in it, counting nothing.
     std::function<struct stat()> control_attributes;
+    /// Outlives us, and says which directory has which node when we are succeeded. Null: we are not.
+    NameLog* directories = nullptr;
+    std::uint32_t servers = 1;  ///< how many have served this namespace, us included
     /// How long the kernel may believe that a share or a directory is there: for good, for the catalog changes only through
     /// us. What is mounted on a name that the kernel asks about again is lost when nobody answers (d_invalidate()).
     Seconds names_valid = 10.0 * 365 * 24 * 3600;

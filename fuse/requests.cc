@@ -155,6 +155,12 @@ void CurrentRequest::note_intent(IntentRecord::Kind kind, const FileKey& file, s
 bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current_->record_ != nullptr; }
 std::uint64_t CurrentRequest::unique() noexcept { return current_ != nullptr ? current_->unique_ : 0; }
 const PriorAttempt* CurrentRequest::prior() noexcept { return current_ != nullptr ? current_->prior_ : nullptr; }
+std::uint64_t CurrentRequest::poll_number() noexcept {
+  if (!is_noted() || header_of(current_->record_->message).opcode != FUSE_POLL) return 0;
+  fuse_poll_in poll;
+  std::memcpy(&poll, current_->record_->message + sizeof(fuse_in_header), sizeof poll);
+  return poll.kh;
+}
 std::uint32_t CurrentRequest::first_forget() noexcept { return current_ != nullptr ? current_->first_forget_ : 0; }
 
 RequestRecord* Requests::acquire() noexcept {

@@ -139,6 +139,8 @@ class CurrentRequest {
   [[nodiscard]] static bool is_noted() noexcept;
   /// The number of the request; 0 when there is none.
   [[nodiscard]] static std::uint64_t unique() noexcept;
+  /// The kernel's number of who waits, of a POLL; 0 where nothing is noted.
+  [[nodiscard]] static std::uint64_t poll_number() noexcept;
   /// Where the FORGETs of this request are to begin.
   [[nodiscard]] static std::uint32_t first_forget() noexcept;
 

@@ -149,6 +149,13 @@ bool Session::succeed() noexcept {
   return true;
 }
 
+void Session::wake_poller(std::uint64_t number) noexcept {
+  fuse_out_header header{.len = sizeof(fuse_out_header) + sizeof number, .error = FUSE_NOTIFY_POLL, .unique = 0};
+  iovec parts[2] = {{&header, sizeof header}, {&number, sizeof number}};
+  // Who does not wait any more is not there to be woken.
+  if (::writev(device_, parts, 2) < 0) return;
+}
+
 Result<> Session::ask_again() noexcept {
   const fuse_out_header notification{.len = sizeof(fuse_out_header), .error = protocol::kNotifyResend, .unique = 0};
   if (::write(device_, &notification, sizeof notification) < 0) return fail_errno();

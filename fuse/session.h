@@ -88,6 +88,9 @@ class Session {
   /// Whether the kernel has said INIT and was answered.
   [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
 
+  /// Wakes who waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).
+  void wake_poller(std::uint64_t number) noexcept;
+
   // Notifications write to the device and may wait there for a lock of the kernel's that a request of the same directory
   // holds: never from within an operation on what is notified, never under a lock. ENOENT (the kernel does not know the
   // node) and a connection that is gone are no errors.

@@ -183,6 +183,7 @@ class Server {
 
   void finish_take_over() {
     shares_->finish_take_over();
+    for (const std::uint64_t poller : control_->left_polls()) session_->wake_poller(poller);
     requests_.finish_forgets([this](std::span<char> message) { session_->process(message); });
     if (const Result<> asked = session_->ask_again(); !asked) {
       log::warning("requests that the last server has read are not answered: {}", asked.error().message());
@@ -256,6 +257,8 @@ class Server {
     control.directory = setup_.directory;
     control.keeper = setup_.keeper_pid;
     control.server = host_pid();
+    control.servers = record_.servers;
+    control.events = &estate_.fuse.events;
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
@@ -271,7 +274,9 @@ class Server {
         fuse::Namespace::Setup{.manager = *manager_,
                                .shares = *shares_,
                                .control_root = [this] { return control_->root_entry(); },
-                               .control_attributes = [this] { return control_->root_attributes(); }});
+                               .control_attributes = [this] { return control_->root_attributes(); },
+                               .directories = &estate_.fuse.directories,
+                               .servers = record_.servers});
   }
 
   /// What an earlier server left over the namespace is in use, or will be found idle. Before the first request: that may
