@@ -5,6 +5,7 @@
 
 #include "fuse/control_tree_core.h"
 #include "fuse/parked_reply.h"
+#include "fuse/requests.h"
 #include "src/control/word.h"
 
 namespace berth::fuse {
@@ -45,6 +46,7 @@ void ControlTree::Core::run_word(Reply reply, const std::shared_ptr<manager::Sha
 void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written) {
   const Result<control::HostWord> word = control::parse_host_word({written.data(), written.size()});
   if (!word) return std::move(reply).error(word.error());
+  const std::uint64_t request = CurrentRequest::unique();
   // Who gives up waiting is told EINTR; what was asked for is in force all the same.
   manager::DoneCallback done = [size = written.size(), parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();
@@ -52,8 +54,15 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
     if (!result) return std::move(*answer).error(result.error());
     std::move(*answer).written(size);
   };
-  if (*word == control::HostWord::kDrain) return manager.drain(std::move(done));
-  manager.resume(std::move(done));
+  switch (*word) {
+    case control::HostWord::kDrain:
+      return manager.drain(std::move(done));
+    case control::HostWord::kResume:
+      return manager.resume(std::move(done));
+    case control::HostWord::kUpgrade:
+      if (!setup.upgrade) return done(fail(EOPNOTSUPP));
+      return setup.upgrade(request, std::move(done));
+  }
 }
 
 void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {

@@ -33,8 +33,10 @@ struct ControlSetup {
   std::optional<gid_t> group;        ///< [control] group: who besides root may change anything
   bool readable_by_everyone = true;  ///< false: for root, `owner` and `group` only
   uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
-  std::uint32_t servers = 1;         ///< how many have served this namespace, us included
-  EventArea* events = nullptr;       ///< outlives us; null: nobody succeeds us
+  /// Has another binary go on in our place; `request` is the number of the request that asks.
+  std::function<void(std::uint64_t request, manager::DoneCallback done)> upgrade;
+  std::uint32_t servers = 1;    ///< how many have served this namespace, us included
+  EventArea* events = nullptr;  ///< outlives us; null: nobody succeeds us
   /// Who has files and directories of a share open; must not block on the share.
   std::function<std::vector<HandleUser>(const manager::Share&)> users_of;
 };

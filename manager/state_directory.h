@@ -36,6 +36,8 @@ class StateDirectory {
   /// a thread that is stuck in the kernel still holds, is passed by: such a thread writes nothing any more. False then.
   Result<bool> open_after_others(TimePoint deadline);
 
+  /// Its descriptor, -1 while it is not open.
+  [[nodiscard]] int fd() const noexcept { return directory_.get(); }
   /// The same once more, in the same lock. What is not open yet is opened, and locked, by who needs it first.
   [[nodiscard]] StateDirectory again() const;
 

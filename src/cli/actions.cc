@@ -23,9 +23,10 @@ bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
 /// What an errno of the control tree means here, where strerror(3) misleads or says little; empty for others.
 std::string_view meaning_of(int code) {
-  constexpr std::array<std::pair<int, std::string_view>, 6> kMeanings{{
+  constexpr std::array<std::pair<int, std::string_view>, 7> kMeanings{{
       {ESHUTDOWN, ": berth is stopping"},
       {ECANCELED, ": called off by another drain or resume"},
+      {ENOEXEC, ": refused, and going on as before; the log of berth says why"},
       {ETIMEDOUT, ": it took longer than the share's timeout"},
       {EAGAIN, ": too many wait for this share already"},
       {ENOSPC, ": the share has as many attachments as it may have"},
@@ -208,6 +209,10 @@ std::string Action::in_use(const control::NamespaceView& berth) const {
 
 int Action::operator()(const HostCommand& host) const {
   const bool drains = host.word == control::HostWord::kDrain;
+  if (host.word == control::HostWord::kUpgrade) {
+    const Progress progress(world_, "upgrading");
+    return finish(tree_.write(host.word, host.timeout), "");
+  }
   warn(host, look().host);
   Result<> result;
   {

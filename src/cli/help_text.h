@@ -129,6 +129,15 @@ echo resume > NAMESPACE/.berth/control
 Example:
   berth resume)"};
 
+inline constexpr CommandText kUpgradeText{
+    "upgrade", "Have the installed program go on in the place of the one that serves", "berth upgrade [OPTIONS]",
+    R"(Nobody who uses the namespace notices: what is open stays open, what was asked is answered by the new program. It reads the
+configuration afresh. A program that cannot go on is refused, and the one that serves goes on; its log says why. The same as:
+echo upgrade > NAMESPACE/.berth/control
+
+Example:
+  apt upgrade berth && berth upgrade)"};
+
 inline constexpr CommandText kEventsText{"events", "Show what happened to the shares, one line an event",
                                          "berth events [OPTIONS]",
                                          R"(The same as: cat NAMESPACE/.berth/events, or tail -f of it.

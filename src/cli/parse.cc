@@ -84,7 +84,7 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   CLI::App* check = add_command(kCheckText);
   check->add_option("FILE", words_.config, kCheckFileText);
   add_share_commands();
-  for (const CommandText* text : {&kDrainText, &kResumeText}) {
+  for (const CommandText* text : {&kDrainText, &kResumeText, &kUpgradeText}) {
     CLI::App* command = add_command(*text);
     if (text == &kDrainText) command->add_option("--timeout", words_.timeout, kTimeoutText)->type_name("TIME");
     add_namespace(*command, kNamespaceText);
@@ -222,6 +222,7 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
   }
   if (name == kEventsText.name) return EventsCommand{words_.follow};
   if (name == kResumeText.name) return HostCommand{control::HostWord::kResume, std::nullopt};
+  if (name == kUpgradeText.name) return HostCommand{control::HostWord::kUpgrade, std::nullopt};
   if (name == kDrainText.name) {
     HostCommand drain{control::HostWord::kDrain, std::nullopt};
     if (words_.timeout.empty()) return drain;

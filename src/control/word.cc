@@ -24,9 +24,10 @@ constexpr std::array<Named<Word>, 4> kWords{{
     {"force-unmount", Word::kForceUnmount},
     {"retry", Word::kRetry},
 }};
-constexpr std::array<Named<HostWord>, 2> kHostWords{{
+constexpr std::array<Named<HostWord>, 3> kHostWords{{
     {"drain", HostWord::kDrain},
     {"resume", HostWord::kResume},
+    {"upgrade", HostWord::kUpgrade},
 }};
 
 /// Most bytes of a refused word that are repeated in the error.

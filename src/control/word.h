@@ -12,7 +12,7 @@ namespace berth::control {
 enum class Word : std::uint8_t { kMount, kUnmount, kForceUnmount, kRetry };
 
 /// What can be written to the `control` of the whole namespace.
-enum class HostWord : std::uint8_t { kDrain, kResume };
+enum class HostWord : std::uint8_t { kDrain, kResume, kUpgrade };
 
 /// Most bytes that a write to a control file may have.
 inline constexpr std::size_t kMaxControlWrite = 256;
@@ -24,7 +24,7 @@ std::string_view to_string(Word word) noexcept;
 /// Errors: EINVAL with a story that quotes what was written and says what may be, EMSGSIZE beyond kMaxControlWrite.
 Result<Word> parse_word(std::string_view written);
 
-/// "drain", "resume".
+/// "drain", "resume", "upgrade".
 std::string_view to_string(HostWord word) noexcept;
 
 /// As parse_word().

@@ -18,11 +18,13 @@
 #include <chrono>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "src/base/text.h"
 #include "src/daemon/namespace_mount.h"
 #include "src/daemon/serve.h"
 #include "src/daemon/server.h"
+#include "src/daemon/succession.h"
 #include "src/log/log.h"
 
 namespace berth::daemon {
@@ -38,27 +40,27 @@ int milliseconds_to(TimePoint time) {
 
 bool has_passed(const std::optional<TimePoint>& time) { return time && milliseconds_to(*time) == 0; }
 
-/// The numbers of the descriptors that are open now.
-std::set<int> open_descriptors() {
-  std::set<int> numbers;
-  DIR* const listing = ::opendir("/proc/self/fd");
-  if (listing == nullptr) return numbers;
-  while (const dirent* const entry = ::readdir(listing)) {
-    const std::string_view name = entry->d_name;
-    int number = -1;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error == std::errc() && number != ::dirfd(listing)) numbers.insert(number);
-  }
-  ::closedir(listing);
-  return numbers;
-}
-
 std::string how(int status) {
   if (WIFEXITED(status)) return "ended with status " + std::to_string(WEXITSTATUS(status));
   return "was killed by signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
 }
 
 }  // namespace
+
+std::vector<int> open_descriptors() {
+  std::vector<int> numbers;
+  DIR* const listing = ::opendir("/proc/self/fd");
+  if (listing == nullptr) return numbers;
+  while (const dirent* const entry = ::readdir(listing)) {
+    const std::string_view name = entry->d_name;
+    int number = -1;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && number != ::dirfd(listing)) numbers.push_back(number);
+  }
+  ::closedir(listing);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
 
 Result<UniqueFd> Keeper::take_signals() {
   sigset_t signals;
@@ -70,13 +72,17 @@ Result<UniqueFd> Keeper::take_signals() {
   return fd;
 }
 
-Keeper::Keeper(Holdings& holdings, Background& background)
-    : holdings_(holdings), background_(background), own_(open_descriptors()) {}
+Keeper::Keeper(Holdings& holdings, Background& background, std::set<int> own)
+    : holdings_(holdings), background_(background), own_(std::move(own)), program_(own_program()) {
+  const std::vector<int> open = own_.empty() ? open_descriptors() : std::vector<int>();
+  own_.insert(open.begin(), open.end());
+  if (holdings_.record().servers > 0) crashed_ = std::chrono::steady_clock::now();
+}
 
 /// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
 std::vector<int> Keeper::left_descriptors() const {
   std::vector<int> left;
-  const std::set<int> open = open_descriptors();
+  const std::vector<int> open = open_descriptors();
   std::set_difference(open.begin(), open.end(), own_.begin(), own_.end(), std::back_inserter(left));
   return left;
 }
@@ -96,9 +102,12 @@ Result<> Keeper::start_server() {
 }
 
 int Keeper::run(int signals) {
+  signals_ = signals;
   for (;;) {
-    std::array<pollfd, 2> ready{{{signals, POLLIN, 0}, {holdings_.keepers_end.fd(), POLLIN, 0}}};
+    std::array<pollfd, 3> ready{
+        {{signals, POLLIN, 0}, {holdings_.keepers_end.fd(), POLLIN, 0}, {check_ ? check_->pidfd() : -1, POLLIN, 0}}};
     if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
+    if (ready[2].revents != 0) on_check_ended();
     if (ready[1].revents != 0) on_message();
     tell_status();
     if (const std::optional<int> code = enforce_deadlines()) return *code;
@@ -117,6 +126,7 @@ void Keeper::on_message() {
   const Result<std::optional<Message>> message = holdings_.keepers_end.receive();
   if (!message || !*message) return;
   const Message& said = **message;
+  if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
   if (said.kind == Message::Kind::kReady) {
     takeover_until_.reset();
     if (holdings_.record().servers == 1) {
@@ -140,6 +150,7 @@ int Keeper::milliseconds_to_work() const {
   };
   if (kill_at_) at(*kill_at_);
   if (takeover_until_) at(*takeover_until_);
+  if (check_) at(*check_until_);
   if (counts_ && !stopping_) at(next_status_);
   return left;
 }
@@ -159,6 +170,10 @@ std::optional<int> Keeper::enforce_deadlines() {
     log::error("the server does not end: killing it");
     ::kill(server_, SIGKILL);
     kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
+  }
+  if (check_ && has_passed(check_until_)) {
+    check_.reset();
+    refuse_upgrade(quote(program_) + " does not say whether it can go on");
   }
   if (has_passed(takeover_until_)) {
     return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +
@@ -208,6 +223,7 @@ void Keeper::take_namespace_off() {
 /// The exit code, if that was all.
 std::optional<int> Keeper::on_server_ended(int status) {
   holdings_.record().server = 0;
+  if (std::exchange(handing_over_, false) && !stopping_) return hand_over();
   if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
   take_namespace_off();
   if (WIFEXITED(status)) return WEXITSTATUS(status);
@@ -225,6 +241,57 @@ std::optional<int> Keeper::on_crash(int status) {
                    format_duration(settings.crash_window) + " (crash_limit, crash_window)");
   }
   log::error("the server {}; starting a new one", how(status));
+  if (const Result<> started = start_server(); !started) return give_up(started.error().message());
+  return std::nullopt;
+}
+
+void Keeper::on_upgrade_wanted() {
+  if (check_ || handing_over_ || stopping_) return refuse_upgrade("it is busy with something else");
+  Result<sys::Process> check = start_check(program_);
+  if (!check) return refuse_upgrade(check.error().message());
+  log::info("upgrade: asking {} whether it can go on", quote(program_));
+  check_ = std::move(*check);
+  check_until_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.takeover_timeout;
+}
+
+void Keeper::on_check_ended() {
+  const Result<sys::ExitStatus> status = check_->wait(std::chrono::steady_clock::now());
+  const std::string said = check_->output();
+  check_.reset();
+  if (!status) return refuse_upgrade(status.error().message());
+  if (!status->success()) {
+    return refuse_upgrade(quote(program_) + ": " + sys::to_string(*status) + (said.empty() ? "" : ", " + quote(said)));
+  }
+  log::info("upgrade: {} goes on", quote(program_));
+  // What it is about is done again by the next server, or finished.
+  handing_over_ = true;
+  crashed_ = std::chrono::steady_clock::now();
+  ::kill(server_, SIGKILL);
+}
+
+void Keeper::refuse_upgrade(const std::string& reason) {
+  log::error("upgrade: refused, and going on as before: {}", reason);
+  holdings_.keepers_end.send({.kind = Message::Kind::kRefused});
+}
+
+/// Executes the new binary; when even that fails the old one goes on.
+std::optional<int> Keeper::hand_over() {
+  Handed handed{.device = holdings_.device,
+                .keepers_end = holdings_.keepers_end.fd(),
+                .servers_end = holdings_.servers_end.fd(),
+                .keeper = holdings_.keeper.get(),
+                .signals = signals_,
+                .run_directory = holdings_.run_directory,
+                .state = holdings_.state ? holdings_.state->fd() : -1,
+                .native_servers_end = holdings_.agent.channel().fd(),
+                .native_agents_end = holdings_.agent.agents_end().fd(),
+                .agent = holdings_.agent.pid(),
+                .first_process = holdings_.first_process};
+  for (const int number : own_) {
+    if (handed.own_count < Handed::kMaxOwn) handed.own[handed.own_count++] = number;
+  }
+  const Error error = execute_successor(program_, holdings_, handed);
+  log::error("upgrade: cannot execute {}: {}; going on as before", quote(program_), error.message());
   if (const Result<> started = start_server(); !started) return give_up(started.error().message());
   return std::nullopt;
 }

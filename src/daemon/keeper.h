@@ -19,6 +19,7 @@
 #include "src/daemon/link.h"
 #include "src/daemon/native_agent.h"
 #include "src/daemon/records.h"
+#include "src/sys/process.h"
 #include "src/sys/shared_memory.h"
 
 namespace berth::daemon {
@@ -39,10 +40,14 @@ struct Holdings {
   const sys::SharedMemory* memory = nullptr;  ///< what servers keep for their successors (Estate)
   /// Where attachments are kept, locked where that was possible; nothing: in memory alone.
   std::optional<manager::StateDirectory> state;
+  int run_directory = -1;   ///< holds it
   bool background = false;  ///< let go of the terminal when ready
 
   [[nodiscard]] DaemonRecord& record() const noexcept { return *reinterpret_cast<DaemonRecord*>(memory->data()); }
 };
+
+/// The descriptors that are open now, sorted.
+std::vector<int> open_descriptors();
 
 /// The part of `berth serve` that never touches a share: it starts the server, starts another one when that dies, passes
 /// signals on, tells the service manager, and bounds all of it.
@@ -54,7 +59,8 @@ struct Holdings {
 /// Threading: one thread.
 class Keeper {
  public:
-  Keeper(Holdings& holdings, Background& background);
+  /// `own`: the descriptors that are the keeper's; empty: all that are open now.
+  Keeper(Holdings& holdings, Background& background, std::set<int> own = {});
 
   /// Starts the server. Errors: EAGAIN, ENOMEM.
   Result<> start_server();
@@ -73,6 +79,10 @@ class Keeper {
   void on_stop_signal(int signal);
   std::optional<int> on_server_ended(int status);
   std::optional<int> on_crash(int status);
+  void on_upgrade_wanted();
+  void on_check_ended();
+  void refuse_upgrade(const std::string& reason);
+  std::optional<int> hand_over();
   int give_up(const std::string& reason);
   void take_namespace_off();
   [[nodiscard]] std::vector<int> left_descriptors() const;
@@ -80,6 +90,11 @@ class Keeper {
   Holdings& holdings_;
   Background& background_;
   std::set<int> own_;  ///< descriptors that are not the server's
+  const std::string program_;
+  std::optional<sys::Process> check_;  ///< of the binary that is to take our place
+  std::optional<TimePoint> check_until_;
+  bool handing_over_ = false;  ///< the server was ended for it
+  int signals_ = -1;
   pid_t server_ = 0;
   bool stopping_ = false;
   std::optional<Message> counts_;  ///< what the service manager has not been told yet

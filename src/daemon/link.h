@@ -12,10 +12,12 @@ namespace berth::daemon {
 /// What keeper and server say to each other, one packet a message. A link whose other end is gone reads as ended.
 struct Message {
   enum class Kind : std::uint8_t {
-    kReady,   ///< server: the kernel said INIT, the namespace answers
-    kCounts,  ///< server: shares and mounted shares, for the service manager
-    kStop,    ///< keeper: stop, with patience
-    kForce,   ///< keeper: stop at once
+    kReady,    ///< server: the kernel said INIT, the namespace answers
+    kCounts,   ///< server: shares and mounted shares, for the service manager
+    kStop,     ///< keeper: stop, with patience
+    kForce,    ///< keeper: stop at once
+    kUpgrade,  ///< server: somebody wants another binary in our place
+    kRefused,  ///< keeper: that binary cannot go on; the log says why
   };
   Kind kind = Kind::kReady;
   std::uint32_t shares = 0;
@@ -28,6 +30,9 @@ struct Message {
 class Link {
  public:
   static Result<std::pair<Link, Link>> make_pair() noexcept;
+
+  /// An end that a keeper before us has made.
+  static Link adopt(int socket) noexcept { return Link(UniqueFd(socket)); }
 
   /// Readable when there is a message, or when the other end is gone.
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }

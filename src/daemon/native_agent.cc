@@ -171,6 +171,13 @@ Result<NativeAgent> NativeAgent::start() {
   return agent;
 }
 
+NativeAgent NativeAgent::adopt(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept {
+  NativeAgent agent(std::move(servers_end), std::move(agents_end));
+  agent.pid_ = pid;
+  agent.started_ = SystemClock().now();
+  return agent;
+}
+
 NativeAgent::NativeAgent(NativeChannel servers_end, NativeChannel agents_end) noexcept
     : servers_end_(std::move(servers_end)), agents_end_(std::move(agents_end)) {}
 

@@ -25,6 +25,11 @@ class NativeAgent {
   /// Starts it. Call it with one thread, after start_first_process() and before the process opens much.
   static Result<NativeAgent> start();
 
+  /// One that a keeper before us has started.
+  static NativeAgent adopt(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept;
+  [[nodiscard]] const NativeChannel& agents_end() const noexcept { return agents_end_; }
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+
   /// For the server.
   [[nodiscard]] const NativeChannel& channel() const noexcept { return servers_end_; }
 

@@ -69,6 +69,9 @@ class NativeChannel {
   /// The server's end and the agent's.
   static Result<std::pair<NativeChannel, NativeChannel>> make_pair() noexcept;
 
+  /// An end that a keeper before us has made.
+  static NativeChannel adopt(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
+
   /// Sends a request; `mount` goes along where there is one.
   Result<NativeTalk> ask(const NativeRequest& request, const UniqueFd& mount = {}) const;
 

@@ -8,6 +8,25 @@
 
 namespace berth::daemon {
 
+/// What a keeper hands to the binary that is executed in its place: numbers of descriptors, -1 where there is none.
+struct Handed {
+  static constexpr std::size_t kMaxOwn = 64;
+
+  int device = -1;
+  int keepers_end = -1;
+  int servers_end = -1;
+  int keeper = -1;
+  int signals = -1;
+  int run_directory = -1;
+  int state = -1;
+  int native_servers_end = -1;
+  int native_agents_end = -1;
+  pid_t agent = 0;
+  pid_t first_process = 0;
+  std::uint32_t own_count = 0;
+  int own[kMaxOwn]{};  ///< all that are the keeper's
+};
+
 /// What keeper, first process and servers tell each other in shared memory, beside what the servers keep for their
 /// successors. Flat, without pointers; each value is one store.
 struct DaemonRecord {
@@ -22,6 +41,8 @@ struct DaemonRecord {
   std::atomic<std::uint64_t> namespace_mount{0};  ///< id of the namespace's mount on the host; 0: not mounted
   std::atomic<std::uint64_t> host{0};             ///< next generation, and the lowest bit: up. 0: nothing was said yet
   std::atomic<std::int64_t> host_since{0};        ///< nanoseconds since the epoch
+  std::atomic<std::uint64_t> upgrade_request{0};  ///< number of the request that asked for the last upgrade
+  Handed handed{};                                ///< while another binary is being executed
   char directory[kMaxDirectory]{};                ///< where that is
 };
 

@@ -9,9 +9,11 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "src/base/text.h"
@@ -22,6 +24,7 @@
 #include "src/daemon/namespace_mount.h"
 #include "src/daemon/native_agent.h"
 #include "src/daemon/server.h"
+#include "src/daemon/succession.h"
 #include "src/sys/file.h"
 #include "src/sys/memory.h"
 #include "src/sys/process.h"
@@ -75,6 +78,9 @@ class RunDirectory {
         return RunDirectory(std::move(*directory));
     }
   }
+  /// One that a keeper before us holds.
+  static RunDirectory adopt(int directory) noexcept { return RunDirectory(UniqueFd(directory)); }
+  [[nodiscard]] int fd() const noexcept { return directory_.get(); }
   /// Removes it if nobody else holds it.
   void remove() const noexcept {
     if (::flock(directory_.get(), LOCK_EX | LOCK_NB) == 0) ::rmdir(kBerthDirectory);
@@ -111,6 +117,54 @@ Result<std::optional<manager::StateDirectory>> open_state(const config::Settings
   return state;
 }
 
+/// In the place of a keeper that has executed us: goes on with all that it had.
+Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
+  const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), estate_size()));
+  const auto& record = *reinterpret_cast<const DaemonRecord*>(memory.data());
+  const Handed handed = record.handed;
+  config::Configuration configuration = TRY(read_configuration(options));
+  const std::string directory = record.directory;
+  std::optional<manager::StateDirectory> state;
+  if (handed.state >= 0) {
+    state.emplace(configuration.settings.state_dir, directory, UniqueFd(handed.state));
+  } else if (!configuration.settings.state_dir.empty()) {
+    state.emplace(configuration.settings.state_dir, directory);
+  }
+  const RunDirectory run_directory = RunDirectory::adopt(handed.run_directory);
+  const UniqueFd signals(handed.signals);
+  Holdings holdings{.configuration = std::move(configuration),
+                    .directory = directory,
+                    .mount_id = record.namespace_mount,
+                    .device = handed.device,
+                    .keepers_end = Link::adopt(handed.keepers_end),
+                    .servers_end = Link::adopt(handed.servers_end),
+                    .agent = NativeAgent::adopt(NativeChannel::adopt(handed.native_servers_end),
+                                                NativeChannel::adopt(handed.native_agents_end), handed.agent),
+                    .keeper_pid = ::getpid(),
+                    .keeper = UniqueFd(handed.keeper),
+                    .first_process = handed.first_process,
+                    .memory = &memory,
+                    .state = std::move(state),
+                    .run_directory = handed.run_directory,
+                    .background = options.background};
+  Background nobody_waits;
+  Keeper the_keeper(holdings, nobody_waits, std::set<int>(handed.own, handed.own + handed.own_count));
+  TRY_VOID(the_keeper.start_server());
+  sys::release_idle_memory();
+  const int code = the_keeper.run(signals.get());
+  run_directory.remove();
+  return code;
+}
+
+/// Whether we could go on in the place of a keeper whose records have that version.
+Result<int> check_take_over(const ServeOptions& options, const std::string& version) {
+  if (version != record_version()) {
+    return fail(EINVAL, "its records have version " + version + ", and this program knows " + record_version());
+  }
+  TRY_VOID(read_configuration(options).map([](const config::Configuration&) {}));
+  return EXIT_SUCCESS;
+}
+
 Result<int> serve_until_stopped(const ServeOptions& options, Background& background) {
   const sys::SharedMemory memory = TRY(make_estate());
   auto& record = *new (memory.data()) DaemonRecord;
@@ -145,6 +199,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .first_process = *first_process,
                     .memory = &memory,
                     .state = std::move(state),
+                    .run_directory = run_directory.fd(),
                     .background = options.background};
   Keeper the_keeper(holdings, background);
   if (const Result<> started = the_keeper.start_server(); !started) {
@@ -161,8 +216,10 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
 
 int serve(const ServeOptions& options) {
   log::start(options.log_level);
+  const std::optional<std::string> version = asked_to_check();
+  const std::optional<int> memory = memory_to_take_over();
   Background background;
-  if (options.background) {
+  if (options.background && !version && !memory) {
     const Result<std::optional<int>> callers = background.split();
     if (!callers) {
       complain(callers.error().message());
@@ -170,7 +227,9 @@ int serve(const ServeOptions& options) {
     }
     if (*callers) return **callers;
   }
-  const Result<int> code = serve_until_stopped(options, background);
+  const Result<int> code = version  ? check_take_over(options, *version)
+                           : memory ? go_on(options, *memory)
+                                    : serve_until_stopped(options, background);
   if (code) return *code;
   // A wrong configuration is told line by line; the code would only blur it.
   complain(code.error().code() == EINVAL && !code.error().story().empty() ? std::string(code.error().story())

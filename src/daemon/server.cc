@@ -259,6 +259,7 @@ class Server {
     control.server = host_pid();
     control.servers = record_.servers;
     control.events = &estate_.fuse.events;
+    control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) { upgrade(request, std::move(done)); };
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
@@ -343,9 +344,41 @@ class Server {
       if (::poll(ready.data(), ready.size(), -1) < 0) continue;
       if (ready[0].revents != 0) return true;
       if (ready[3].revents != 0) return false;
-      if (ready[1].revents != 0 && setup_.servers_end.receive()) return true;
+      if (ready[1].revents != 0 && is_told_to_stop()) return true;
       if (ready[2].revents != 0 && on_signal(signal.get())) return true;
     }
+  }
+
+  /// What the keeper says beside that concerns who asked for an upgrade.
+  bool is_told_to_stop() {
+    const Result<std::optional<Message>> message = setup_.servers_end.receive();
+    if (!message) return false;
+    if (!*message || (*message)->kind != Message::Kind::kRefused) return true;
+    answer_upgrade(fail(ENOEXEC, "the new binary cannot go on; the log says why"));
+    return false;
+  }
+
+  /// Somebody wants another binary in our place. Who asked is answered by the next server, whom the kernel sends the
+  /// request again, or by us when that binary is refused.
+  void upgrade(std::uint64_t request, manager::DoneCallback done) {
+    if (record_.upgrade_request == request) return done({});
+    {
+      MutexLock lock(upgrade_mutex_);
+      if (upgrade_asked_) return done(fail(EBUSY, "an upgrade is under way"));
+      upgrade_asked_ = std::move(done);
+    }
+    record_.upgrade_request = request;
+    setup_.servers_end.send({.kind = Message::Kind::kUpgrade});
+  }
+
+  void answer_upgrade(const Result<>& result) {
+    manager::DoneCallback asked;
+    {
+      MutexLock lock(upgrade_mutex_);
+      asked = std::move(upgrade_asked_);
+      upgrade_asked_ = {};
+    }
+    if (asked) asked(result);
   }
 
   /// True when it was SIGTERM.
@@ -360,6 +393,7 @@ class Server {
   }
 
   void stop(bool keeper_lives) {
+    answer_upgrade(fail(ESHUTDOWN));
     if (!keeper_lives) {
       log::warning("the keeper is gone: stopping");
       take_namespace_off_the_host();
@@ -419,6 +453,8 @@ class Server {
   fuse::Requests requests_;
   const SystemClock clock_;
   manager::KeptState kept_;
+  Mutex upgrade_mutex_;
+  manager::DoneCallback upgrade_asked_ BERTH_GUARDED_BY(upgrade_mutex_);
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
@@ -435,6 +471,8 @@ class Server {
 };
 
 }  // namespace
+
+std::size_t estate_size() noexcept { return sizeof(Estate); }
 
 Result<sys::SharedMemory> make_estate() { return sys::SharedMemory::make("berth", sizeof(Estate)); }
 

@@ -14,6 +14,9 @@ inline constexpr const char* kBerthDirectory = "/run/berth";
 /// Memory for everything that servers keep for their successors, laid out by the layers that use it.
 Result<sys::SharedMemory> make_estate();
 
+/// Of that memory; another layout has another size, mostly.
+std::size_t estate_size() noexcept;
+
 /// The server: serves the namespace until it is unmounted or the keeper says stop, then takes everything down and exits.
 ///
 /// It has a mount namespace of its own, which its successor enters, so that nobody reaches the real mounts and the kernel
