@@ -67,7 +67,11 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
 
 void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {
   manager::Attachment attachment{.instance = volume.instance, .volume = volume.volume};
-  if (share->has_attachment(attachment)) return std::move(reply).error(EEXIST);
+  if (share->has_attachment(attachment)) {
+    // Asked for again because a server died: it was that one's work.
+    if (CurrentRequest::is_resent()) return answer_entry(std::move(reply), volume);
+    return std::move(reply).error(EEXIST);
+  }
   manager::DoneCallback done = [self = shared_from_this(), share, attachment, volume = std::move(volume),
                                 parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();

@@ -101,6 +101,8 @@ void ControlTree::rmdir(Reply reply, NodeId parent, const char* name) {
   const Result<Core::Found> found = core_->find(parent);
   if (!found) return std::move(reply).error(found.error());
   const Result<Place> child = core_->find_child(*found, name);
+  // Asked for again because a server died: it was that one's work.
+  if (!child && child.error().code() == ENOENT && CurrentRequest::is_resent()) return std::move(reply).error(0);
   if (!child) return std::move(reply).error(child.error());
   if (!is_directory(child->kind)) return std::move(reply).error(ENOTDIR);
   if (child->kind != Kind::kInstance && child->kind != Kind::kVolume) return std::move(reply).error(EPERM);

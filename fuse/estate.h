@@ -135,8 +135,12 @@ struct LockArea {
 
 struct RequestArea {
   static constexpr std::size_t kRequests = 1024;
-  std::atomic<std::uint32_t> end;      ///< no record at or beyond this place was ever used
-  std::atomic<std::uint32_t> largest;  ///< bytes of the largest request so far
+  static constexpr std::size_t kParked = 8192;
+
+  std::atomic<std::uint32_t> end;              ///< no record at or beyond this place was ever used
+  std::atomic<std::uint32_t> parked_count;     ///< so far
+  std::atomic<std::uint64_t> parked[kParked];  ///< numbers of the last requests that were put off, in a ring
+  std::atomic<std::uint32_t> largest;          ///< bytes of the largest request so far
   alignas(4096) RequestRecord requests[kRequests];
 };
 

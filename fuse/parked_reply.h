@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fuse/reply.h"
+#include "fuse/requests.h"
 #include "src/base/mutex.h"
 
 namespace berth::fuse {
@@ -19,6 +20,7 @@ class ParkedReply {
   /// returns. Must not wait.
   template <typename OnInterrupt>
   static std::shared_ptr<ParkedReply> park(Reply reply, OnInterrupt on_interrupt) {
+    CurrentRequest::note_parked();
     auto parked = std::make_shared<ParkedReply>(std::move(reply));
     Reply& held = parked->held();
     // Weak: who holds the request decides how long it lives, and one that is dropped is answered.

@@ -3,6 +3,7 @@
 #include <linux/fuse.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
@@ -152,6 +153,14 @@ void CurrentRequest::note_intent(IntentRecord::Kind kind, const FileKey& file, s
   if (current_ != nullptr && current_->record_ != nullptr) note(current_->record_->intent, kind, file, size);
 }
 
+bool CurrentRequest::is_resent() noexcept { return current_ != nullptr && current_->resent_; }
+void CurrentRequest::note_parked() noexcept {
+  if (!is_noted()) return;
+  RequestRecord* const first = current_->record_ - current_->record_->place;
+  auto* const area =
+      reinterpret_cast<RequestArea*>(reinterpret_cast<std::byte*>(first) - offsetof(RequestArea, requests));
+  area->parked[area->parked_count++ % RequestArea::kParked] = current_->unique_;
+}
 bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current_->record_ != nullptr; }
 std::uint64_t CurrentRequest::unique() noexcept { return current_ != nullptr ? current_->unique_ : 0; }
 const PriorAttempt* CurrentRequest::prior() noexcept { return current_ != nullptr ? current_->prior_ : nullptr; }
@@ -245,6 +254,16 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
   }
 }
 
+std::vector<std::uint64_t> Requests::unanswered() {
+  std::vector<std::uint64_t> numbers;
+  if (area_ == nullptr) return numbers;
+  const std::size_t parked = std::min<std::size_t>(area_->parked_count, RequestArea::kParked);
+  for (std::size_t i = 0; i < parked; ++i) numbers.push_back(area_->parked[i]);
+  MutexLock lock(mutex_);
+  for (const auto& [unique, left] : left_) numbers.push_back(unique);
+  return numbers;
+}
+
 std::vector<std::uint64_t> Requests::left_handles() {
   std::vector<std::uint64_t> numbers;
   MutexLock lock(mutex_);
@@ -277,7 +296,8 @@ void Requests::handle(RequestRecord* record, std::span<char> message, const Proc
   const std::uint64_t unique = header.unique & ~protocol::kUniqueResend;
   std::optional<Left> left;
   if ((header.unique & protocol::kUniqueResend) != 0) left = find_left(unique);
-  const CurrentRequest request(record, unique, left ? &left->what.prior : nullptr);
+  CurrentRequest request(record, unique, left ? &left->what.prior : nullptr);
+  request.resent_ = (header.unique & protocol::kUniqueResend) != 0;
   crash_point("begun");
   if (left) finish(*left);
   process(message);

@@ -82,6 +82,8 @@ class Requests {
   void recover(const WasApplied& was_applied, TakeBack take_back);
   /// What requests have put into the table of handles that the kernel will send again; after recover().
   [[nodiscard]] std::vector<std::uint64_t> left_handles();
+  /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them again.
+  [[nodiscard]] std::vector<std::uint64_t> unanswered();
   /// Does the FORGETs that were read and not done: nobody sends them again.
   void finish_forgets(const Process& process);
 
@@ -137,6 +139,10 @@ class CurrentRequest {
   [[nodiscard]] static const PriorAttempt* prior() noexcept;
   /// Whether anything is noted, for a successor.
   [[nodiscard]] static bool is_noted() noexcept;
+  /// Whether the kernel has sent this request before, to a server that died.
+  [[nodiscard]] static bool is_resent() noexcept;
+  /// The request is answered later, by somebody else.
+  static void note_parked() noexcept;
   /// The number of the request; 0 when there is none.
   [[nodiscard]] static std::uint64_t unique() noexcept;
   /// The kernel's number of who waits, of a POLL; 0 where nothing is noted.
@@ -155,6 +161,7 @@ class CurrentRequest {
   const PriorAttempt* const prior_;
   CurrentRequest* const outer_;
   std::uint32_t first_forget_ = 0;
+  bool resent_ = false;
 };
 
 }  // namespace berth::fuse

@@ -149,6 +149,11 @@ bool Session::succeed() noexcept {
   return true;
 }
 
+void Session::answer_lost(std::uint64_t unique) noexcept {
+  const fuse_out_header answer{.len = sizeof(fuse_out_header), .error = -EIO, .unique = unique};
+  if (::write(device_, &answer, sizeof answer) < 0) return;
+}
+
 void Session::wake_poller(std::uint64_t number) noexcept {
   fuse_out_header header{.len = sizeof(fuse_out_header) + sizeof number, .error = FUSE_NOTIFY_POLL, .unique = 0};
   iovec parts[2] = {{&header, sizeof header}, {&number, sizeof number}};

@@ -88,6 +88,8 @@ class Session {
   /// Whether the kernel has said INIT and was answered.
   [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
 
+  /// Answers a request that a dead server has read with EIO; one that is answered already stays so.
+  void answer_lost(std::uint64_t unique) noexcept;
   /// Wakes who waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).
   void wake_poller(std::uint64_t number) noexcept;
 

@@ -64,6 +64,7 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
     if (id != 0) manager.interrupt(share.share(), id);
   });
   sys::become_daemon();  // threads that are started for the mount inherit who this one is
+  CurrentRequest::note_parked();
   const PriorAttempt* const prior = CurrentRequest::prior();
   const manager::WaiterId id = manager.lease(
       share.share(),

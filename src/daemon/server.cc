@@ -185,9 +185,10 @@ class Server {
     shares_->finish_take_over();
     for (const std::uint64_t poller : control_->left_polls()) session_->wake_poller(poller);
     requests_.finish_forgets([this](std::span<char> message) { session_->process(message); });
-    if (const Result<> asked = session_->ask_again(); !asked) {
-      log::warning("requests that the last server has read are not answered: {}", asked.error().message());
-    }
+    const Result<> asked = resends_ ? session_->ask_again() : Result<>(fail(EOPNOTSUPP));
+    if (asked) return;
+    log::warning("this kernel does not send requests again (Linux 6.9 does): what was under way fails");
+    for (const std::uint64_t unique : requests_.unanswered()) session_->answer_lost(unique);
   }
 
   Result<> make_manager() {
@@ -450,6 +451,8 @@ class Server {
   DaemonRecord& record_;
   Estate& estate_;
   std::vector<int> left_;  ///< sorted
+  /// A switch for tests: pretends a kernel before 6.9.
+  const bool resends_ = std::getenv("BERTH_NO_RESEND") == nullptr;
   fuse::Requests requests_;
   const SystemClock clock_;
   manager::KeptState kept_;

@@ -37,7 +37,7 @@ TEST(Word, RefusesGarbageWithAdvice) {
 }
 
 TEST(HostWord, IsReadAsItIsWrittenAndIsNoWordOfAShare) {
-  for (const HostWord word : {HostWord::kDrain, HostWord::kResume}) {
+  for (const HostWord word : {HostWord::kDrain, HostWord::kResume, HostWord::kUpgrade}) {
     const std::string text(to_string(word));
     EXPECT_FALSE(text.empty());
     EXPECT_EQ(parse_host_word(text + "\n").value(), word);
