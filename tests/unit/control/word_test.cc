@@ -45,7 +45,7 @@ TEST(HostWord, IsReadAsItIsWrittenAndIsNoWordOfAShare) {
   }
   EXPECT_FALSE(parse_host_word("mount"));
   EXPECT_EQ(parse_host_word("drian").error().story(), "unknown word \"drian\"; did you mean \"drain\"?");
-  EXPECT_EQ(parse_host_word("").error().story(), "nothing to do was written; write one of: drain, resume");
+  EXPECT_EQ(parse_host_word("").error().story(), "nothing to do was written; write one of: drain, resume, upgrade");
 }
 
 TEST(Word, RefusesWhatIsTooLong) {
