@@ -1,13 +1,16 @@
 #include "src/sys/mount.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include "src/base/text.h"
 #include "src/sys/file.h"
@@ -90,6 +93,27 @@ Result<LoopDevice> configure_loop(std::string path, const loop_config& config) {
   return LoopDevice{.device = *std::move(device), .path = std::move(path)};
 }
 
+/// The device that shows this part of the image already, if there is one.
+std::optional<LoopDevice> find_loop(const struct statx& image, std::uint64_t offset, std::uint64_t size_limit,
+                                    bool& is_read_only) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> devices(::opendir("/sys/block"), &::closedir);
+  if (!devices) return std::nullopt;
+  while (const dirent* const entry = ::readdir(devices.get())) {
+    const std::string name = entry->d_name;
+    // Only one that shows something has this.
+    if (!name.starts_with("loop") || ::access(("/sys/block/" + name + "/loop/backing_file").c_str(), F_OK) != 0)
+      continue;
+    Result<UniqueFd> device = open_at(AT_FDCWD, ("/dev/" + name).c_str(), O_RDONLY);
+    loop_info64 info{};
+    if (!device || ::ioctl(device->get(), LOOP_GET_STATUS64, &info) != 0) continue;
+    if (info.lo_inode != image.stx_ino || info.lo_device != makedev(image.stx_dev_major, image.stx_dev_minor)) continue;
+    if (info.lo_offset != offset || info.lo_sizelimit != size_limit) continue;
+    is_read_only = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
+    return LoopDevice{.device = *std::move(device), .path = "/dev/" + name};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Result<UniqueFd> make_mount(const std::string& type, const std::string& source, const MountOptions& options) {
@@ -154,6 +178,12 @@ Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::ui
                                std::uint64_t size_limit) {
   Result<UniqueFd> file = open_at(AT_FDCWD, image.c_str(), read_only ? O_RDONLY : O_RDWR);
   if (!file) return fail(file.error().within("image " + quote(image)));
+  const struct statx attributes = TRY(stat_at(file->get(), "", STATX_INO));
+  bool is_read_only = false;
+  if (std::optional<LoopDevice> there = find_loop(attributes, offset, size_limit, is_read_only)) {
+    if (!is_read_only || read_only) return *std::move(there);
+    return fail(EBUSY, "image " + quote(image) + " is on " + there->path + " already, read-only");
+  }
   const Result<UniqueFd> control = open_at(AT_FDCWD, "/dev/loop-control", O_RDWR);
   if (!control) return fail(control.error().within("cannot open /dev/loop-control"));
 

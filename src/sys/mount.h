@@ -54,7 +54,8 @@ struct LoopDevice {
   std::string path;  ///< "/dev/loop7"
 };
 /// Attaches `image` by LOOP_CTL_GET_FREE and LOOP_CONFIGURE (Linux 5.8); tries again when another process took the
-/// device first.
+/// device first. An image that is on a device already, with the same offset and limit, is answered that device: two of them
+/// would be two file systems that write into one image. Errors: EBUSY when that device is read-only and this is not to be.
 Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::uint64_t offset,
                                std::uint64_t size_limit);
 

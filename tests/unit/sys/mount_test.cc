@@ -176,6 +176,25 @@ TEST_F(Mount, AnImageMayBeginLater) {
   EXPECT_TRUE(mount("ext4", loop->path, ""));
 }
 
+TEST_F(Mount, ImageThatIsOnALoopDeviceIsNotPutOnASecondOne) {
+  const auto loop = attach_loop(make_image("image"), false, 0, 0);
+  ASSERT_TRUE(loop) << loop.error().message();
+  const auto again = attach_loop(directory_ / "image", false, 0, 0);
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(again->path, loop->path);
+  const auto part = attach_loop(directory_ / "image", false, 4096, 0);
+  ASSERT_TRUE(part) << part.error().message();
+  EXPECT_NE(part->path, loop->path);
+}
+
+TEST_F(Mount, ImageOnAReadOnlyLoopDeviceIsNotWrittenTo) {
+  const auto loop = attach_loop(make_image("image"), true, 0, 0);
+  ASSERT_TRUE(loop) << loop.error().message();
+  const auto writable = attach_loop(directory_ / "image", false, 0, 0);
+  ASSERT_FALSE(writable);
+  EXPECT_EQ(writable.error().code(), EBUSY);
+}
+
 TEST_F(Mount, ALoopDeviceThatNobodyUsesIsFreed) {
   auto loop = attach_loop(make_image("image"), false, 0, 0);
   ASSERT_TRUE(loop);
