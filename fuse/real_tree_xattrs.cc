@@ -68,7 +68,7 @@ Result<> RealTree::remove_xattr(const Visit& visit, NodeId node, const char* nam
     CurrentRequest::note_intent(IntentRecord::kRemove);
   }
   crash_point("xattr-noted");
-  const Result<> removed = remove();
+  Result<> removed = remove();
   crash_point("xattr-done");
   if (!removed && removed.error().code() == ENODATA && once::was(IntentRecord::kRemove)) return {};
   return removed;

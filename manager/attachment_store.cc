@@ -177,7 +177,7 @@ Result<> AttachmentStore::write(const std::string& share, Journal& journal, std:
   // Writing anew needs more room than a line, and may fail where a line would not.
   if (is_mostly_history && replace(share, journal)) return {};
   if (journal.is_uncertain) return replace(share, journal);
-  const Result<> appended = append(journal, changes);
+  Result<> appended = append(journal, changes);
   if (appended || appended.error().code() != ESTALE) return appended;
   return replace(share, journal);  // somebody else has been at the file
 }
@@ -216,7 +216,7 @@ Result<> AttachmentStore::replace(const std::string& share, Journal& journal) {
 
 Result<> AttachmentStore::remove(Journal& journal) {
   journal.is_uncertain = true;
-  const Result<> removed = directory_.remove(journal.file);
+  Result<> removed = directory_.remove(journal.file);
   if (!removed && removed.error().code() != ENOENT) return removed;
   journal.is_uncertain = false;
   journal.size = journal.lines = journal.room = 0;

@@ -144,8 +144,11 @@ TEST_F(DataPath, WritesEndSetIdBitsAtOnce) {
     t.note("chmod", ::chmod(t.path(name).c_str(), 06777));
     t.show(name);
   };
-  for (const auto& [what, flags] : {std::pair{"write", O_WRONLY}, std::pair{"truncate", O_WRONLY | O_TRUNC},
-                                    std::pair{"append", O_WRONLY | O_APPEND}, std::pair{"direct", O_RDWR | O_SYNC}}) {
+  for (const std::pair<const char*, int>& way :
+       {std::pair{"write", O_WRONLY}, std::pair{"truncate", O_WRONLY | O_TRUNC},
+        std::pair{"append", O_WRONLY | O_APPEND}, std::pair{"direct", O_RDWR | O_SYNC}}) {
+    const char* const what = way.first;
+    const int flags = way.second;
     SCOPED_TRACE(what);
     compare([&](Transcript& t) {
       make(t, what);

@@ -37,11 +37,13 @@ class Furniture {
     own(name, mode & 07777, uid, uid);
   }
   void link(const char* name, const char* target, uid_t uid = 1001) const {
-    ::symlinkat(target, at_.get(), name);
+    [[maybe_unused]] const int made = ::symlinkat(target, at_.get(), name);
     [[maybe_unused]] const int owned = ::fchownat(at_.get(), name, uid, uid, AT_SYMLINK_NOFOLLOW);
   }
   /// Of the same file.
-  void hard_link(const char* name, const char* file) const { ::linkat(at_.get(), file, at_.get(), name, 0); }
+  void hard_link(const char* name, const char* file) const {
+    [[maybe_unused]] const int made = ::linkat(at_.get(), file, at_.get(), name, 0);
+  }
   void flag(const char* name, int flag) const {
     const UniqueFd file(::openat(at_.get(), name, O_RDONLY | O_CLOEXEC));
     int flags = 0;
@@ -53,7 +55,7 @@ class Furniture {
  private:
   void own(const char* name, mode_t mode, uid_t uid, gid_t gid) const {
     [[maybe_unused]] const int owned = ::fchownat(at_.get(), name, uid, gid, AT_SYMLINK_NOFOLLOW);
-    ::fchmodat(at_.get(), name, mode, 0);
+    [[maybe_unused]] const int changed = ::fchmodat(at_.get(), name, mode, 0);
   }
 
   UniqueFd at_;
