@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 
+#include "src/base/mutex.h"
 #include "src/base/text.h"
 #include "src/sys/file.h"
 
@@ -180,6 +181,9 @@ Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::ui
   if (!file) return fail(file.error().within("image " + quote(image)));
   const struct statx attributes = TRY(stat_at(file->get(), "", STATX_INO));
   bool is_read_only = false;
+  // Whoever comes at the same time with the same image is to find the device.
+  static Mutex one_at_a_time;
+  MutexLock lock(one_at_a_time);
   if (std::optional<LoopDevice> there = find_loop(attributes, offset, size_limit, is_read_only)) {
     if (!is_read_only || read_only) return *std::move(there);
     return fail(EBUSY, "image " + quote(image) + " is on " + there->path + " already, read-only");

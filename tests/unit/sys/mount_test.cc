@@ -204,10 +204,13 @@ TEST_F(Mount, ALoopDeviceThatNobodyUsesIsFreed) {
 }
 
 TEST_F(Mount, ManyLoopDevicesAtOnce) {
-  const std::string image = make_image("image");
   std::vector<std::thread> threads;
   std::array<Result<LoopDevice>, 8> loops;
-  for (Result<LoopDevice>& loop : loops) threads.emplace_back([&] { loop = attach_loop(image, true, 0, 0); });
+  for (Result<LoopDevice>& loop : loops) {
+    threads.emplace_back([&loop, image = make_image("image" + std::to_string(threads.size()))] {
+      loop = attach_loop(image, true, 0, 0);
+    });
+  }
   for (std::thread& thread : threads) thread.join();
   std::vector<std::string> paths;
   for (const Result<LoopDevice>& loop : loops) {
@@ -216,6 +219,18 @@ TEST_F(Mount, ManyLoopDevicesAtOnce) {
   }
   std::sort(paths.begin(), paths.end());
   EXPECT_EQ(std::adjacent_find(paths.begin(), paths.end()), paths.end());
+}
+
+TEST_F(Mount, OneImageAtOnceIsOneLoopDevice) {
+  const std::string image = make_image("image");
+  std::vector<std::thread> threads;
+  std::array<Result<LoopDevice>, 8> loops;
+  for (Result<LoopDevice>& loop : loops) threads.emplace_back([&] { loop = attach_loop(image, false, 0, 0); });
+  for (std::thread& thread : threads) thread.join();
+  for (const Result<LoopDevice>& loop : loops) {
+    ASSERT_TRUE(loop) << loop.error().message();
+    EXPECT_EQ(loop->path, loops.front()->path);
+  }
 }
 
 TEST_F(Mount, AMissingImageIsNamed) {
