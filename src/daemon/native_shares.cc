@@ -95,7 +95,7 @@ Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoi
   static_cast<void>(TRY(talk.expect(deadline)));
   // Before anybody waits: some wait with the directory's lock held, which this needs.
   TRY_VOID(expire(share));
-  const Result<> switched = switch_over(share, talk, deadline);
+  Result<> switched = switch_over(share, talk, deadline);
   if (!switched) {
     names_->let_pass(share);
     return switched;

@@ -78,7 +78,7 @@ Error execute_successor(const std::string& program, Holdings& holdings, const Ha
   set_close_on_exec(open, false);
   ::setenv(kTakeOverVariable, std::to_string(holdings.memory->fd()).c_str(), 1);
   ::execv(program.c_str(), pointers.data());
-  const Error error = Error::last();
+  Error error = Error::last();
   ::unsetenv(kTakeOverVariable);
   set_close_on_exec(open, true);
   return error;
