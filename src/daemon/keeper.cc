@@ -26,6 +26,7 @@
 #include "src/daemon/server.h"
 #include "src/daemon/succession.h"
 #include "src/log/log.h"
+#include "src/sys/memory.h"
 
 namespace berth::daemon {
 namespace {
@@ -161,6 +162,7 @@ void Keeper::tell_status() {
   ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(holdings_.directory).c_str(), counts_->shares,
                counts_->mounted);
   counts_.reset();
+  sys::release_idle_memory();  // until the next one
   next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
 }
 

@@ -170,13 +170,14 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   auto& record = *new (memory.data()) DaemonRecord;
   // Before there is a configuration to copy. Without the right to it, a wrong configuration is told first all the same.
   const Result<pid_t> first_process = start_first_process(record);
+  Result<NativeAgent> agent = NativeAgent::start();
   config::Configuration configuration = TRY(read_configuration(options));
   for (const std::string& warning : configuration.warnings) log::warning("{}", warning);
   const std::string directory = TRY(prepare_namespace_directory(configuration.settings.namespace_directory));
   std::optional<manager::StateDirectory> state = TRY(open_state(configuration.settings, directory));
   UniqueFd device = TRY(open_fuse_device());
   if (!first_process) return fail(first_process.error());
-  NativeAgent agent = TRY(NativeAgent::start());
+  if (!agent) return fail(agent.error());
   const RunDirectory run_directory = TRY(RunDirectory::hold());
   const UniqueFd signals = TRY(Keeper::take_signals());
   if (const Result<std::uint64_t> limit = sys::raise_file_limit(); !limit) {
@@ -193,7 +194,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .device = device.release(),
                     .keepers_end = std::move(keepers_end),
                     .servers_end = std::move(servers_end),
-                    .agent = std::move(agent),
+                    .agent = *std::move(agent),
                     .keeper_pid = ::getpid(),
                     .keeper = std::move(keeper),
                     .first_process = *first_process,

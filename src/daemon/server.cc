@@ -33,6 +33,7 @@
 #include "src/daemon/native_shares.h"
 #include "src/log/log.h"
 #include "src/sys/file.h"
+#include "src/sys/memory.h"
 #include "src/sys/namespaces.h"
 #include "src/sys/process.h"
 #include "src/sys/thread.h"
@@ -337,6 +338,7 @@ class Server {
     if (setup_.background) let_go_of_terminal();
     setup_.servers_end.send(
         {.kind = Message::Kind::kReady, .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
+    sys::release_idle_memory();
     for (;;) {
       std::array<pollfd, 4> ready{{{served_.get(), POLLIN, 0},
                                    {setup_.servers_end.fd(), POLLIN, 0},

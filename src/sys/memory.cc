@@ -1,35 +1,35 @@
 #include "src/sys/memory.h"
 
+#include <link.h>
 #include <malloc.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
-#include <cinttypes>
+#include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <string>
-
-#include "src/base/text.h"
-#include "src/sys/file.h"
 
 namespace berth::sys {
 namespace {
 
-constexpr std::size_t kMapsLimit = std::size_t{1} << 20;
+/// What relocations are written to is in segments that are writable, at first at least, and would come back without them.
+int release_segments(dl_phdr_info* object, std::size_t, void*) {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  for (std::size_t i = 0; i < object->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = object->dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
+    const std::uintptr_t start = (object->dlpi_addr + segment.p_vaddr) & ~(page - 1);
+    const std::uintptr_t end = object->dlpi_addr + segment.p_vaddr + segment.p_memsz;
+    // Refused where it is the kernel's (the vDSO).
+    ::madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+  }
+  return 0;
+}
 
 }  // namespace
 
 void release_idle_memory() noexcept {
   ::malloc_trim(0);
-  const Result<std::string> maps = read_file("/proc/self/maps", kMapsLimit);
-  if (!maps) return;
-  for (const std::string_view line : split(*maps, '\n')) {
-    std::uintptr_t start = 0;
-    std::uintptr_t end = 0;
-    // Relocated data (r--p) was written once and would come back without its relocations.
-    if (std::sscanf(std::string(line).c_str(), "%" SCNxPTR "-%" SCNxPTR " r-xp", &start, &end) != 2) continue;
-    if (line.find(" r-xp ") == std::string_view::npos || line.find('/') == std::string_view::npos) continue;
-    ::madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
-  }
+  ::dl_iterate_phdr(&release_segments, nullptr);
 }
 
 }  // namespace berth::sys
