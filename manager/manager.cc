@@ -100,7 +100,16 @@ void Manager::restore(KeptState kept) {
       if (share != nullptr) share->add_attachment(attachment);
     }
   }
-  core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
+  if (core_->by_hand()) {
+    return core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
+  }
+  // The rest as well, before berth says that it is ready; nothing of it waits for a mount.
+  std::promise<void> over;
+  core_->post([&] {
+    core_->restore(std::move(kept));
+    over.set_value();
+  });
+  over.get_future().wait();
 }
 
 StateReport Manager::state_report() const { return core_->state_report(); }

@@ -111,9 +111,9 @@ class Manager {
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
   void report_lost(Share& share);
 
-  /// Takes up the attachments that were on disk at the start: they are shown when it returns. Mounts the shares that have
-  /// any: at once those that are mounted already, the rest one after the other, with jitter, and again and again while
-  /// that fails. What is of no share in the catalog stays on disk. Damages are told, and shown by state_report().
+  /// Takes up the attachments that were on disk at the start: they are shown when it returns, and so is what state_report()
+  /// says of them. Mounts the shares that have any: at once those that are mounted already, the rest one after the other,
+  /// with jitter, and again and again while that fails. What is of no share in the catalog stays on disk. Damages are told.
   ///
   /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
   void restore(KeptState kept);

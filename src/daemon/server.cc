@@ -273,6 +273,7 @@ class Server {
       return users;
     };
     control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
+    shown_.store(control_.get(), std::memory_order_release);
     names_ = std::make_unique<fuse::Namespace>(
         fuse::Namespace::Setup{.manager = *manager_,
                                .shares = *shares_,
@@ -295,7 +296,7 @@ class Server {
   /// On the control thread.
   void on_event(const manager::Event& event) {
     log_event(event);
-    if (control_) control_->append_event(event);
+    if (fuse::ControlTree* const control = shown_.load(std::memory_order_acquire)) control->append_event(event);
     if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
     if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
     if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();
@@ -470,6 +471,8 @@ class Server {
   fuse::Passthrough passthrough_;
   std::unique_ptr<fuse::ShareFs> shares_;
   std::unique_ptr<fuse::ControlTree> control_;
+  /// control_ for the control thread, which runs before there is one: what was found mounted may be told of already.
+  std::atomic<fuse::ControlTree*> shown_{nullptr};
   std::unique_ptr<fuse::Namespace> names_;
   std::unique_ptr<fuse::Session> session_;
   std::unique_ptr<fuse::Workers> workers_;

@@ -107,6 +107,17 @@ class ManagerThreads : public ::testing::Test {
   std::shared_ptr<Share> share_;
 };
 
+TEST_F(ManagerThreads, WhatWasOnDiskIsShownWhenRestoreReturns) {
+  constexpr std::size_t kMany = 5000;  // more than a control thread that is not waited for goes through meanwhile
+  KeptState kept;
+  for (std::size_t i = 0; i < kMany; ++i) kept.shares.push_back({"gone" + std::to_string(i), {{"vm", "vol"}}});
+  kept.damages.push_back({.file = "damaged", .reason = "as a test", .set_aside = "damaged"});
+  manager_->restore(std::move(kept));
+  const StateReport report = manager_->state_report();
+  EXPECT_EQ(report.unknown_shares.size(), kMany);
+  EXPECT_EQ(report.damages.size(), 1U);
+}
+
 TEST_F(ManagerThreads, UsersUnmountersAndAttachersAtOnce) {
   constexpr int kThreads = 6;
   constexpr int kRounds = 300;
