@@ -108,6 +108,8 @@ class KnownShares {
 
   /// Errors: ENOSPC when there are manager::kMaxShares.
   Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);
+  /// One more than the greatest index.
+  [[nodiscard]] ShareIndex count() const noexcept { return count_.load(std::memory_order_acquire); }
   /// Null: there is none.
   [[nodiscard]] KnownShare* find(ShareIndex index) const noexcept;
   [[nodiscard]] KnownShare* find(const manager::Share& share) const;

@@ -289,7 +289,8 @@ void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   const std::uint64_t handle = core_->open();
-  if (!std::move(reply).opened({.handle = handle})) core_->close(handle);
+  // What it shows changes only through us.
+  if (!std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) core_->close(handle);
 }
 
 void Namespace::read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus) {

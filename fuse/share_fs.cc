@@ -13,11 +13,18 @@ ShareFs::~ShareFs() = default;
 Entry ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
   const Result<KnownShare*> known = core_->shares.add(share);
   if (!known) return {};
-  const Seconds valid = (*known)->attributes_valid();
+  const bool is_mounted = !share->gate().closed();
   return {.node = NodeTable::root_id((*known)->index()),
           .attributes = (*known)->root_attributes(),
-          .attributes_valid = valid,
-          .entry_valid = valid};
+          .attributes_valid = is_mounted ? (*known)->attributes_valid() : core_->idle_root_valid(**known),
+          .entry_valid = (*known)->attributes_valid()};
+}
+
+void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
+
+void ShareFs::on_mounted(const manager::Share& share) {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known != nullptr) core_->disbelieve_root(*known);
 }
 
 ino_t ShareFs::root_inode(const manager::Share& share) noexcept { return InodeNumbers(share.name()).root(); }

@@ -22,6 +22,8 @@ namespace berth::fuse {
 /// The root of a share answers getattr from what was last known of it, so that listing the namespace mounts nothing.
 ///
 /// Threading: any thread may call anything.
+class Session;
+
 class ShareFs final : public Operations {
  public:
   struct Setup {
@@ -70,6 +72,13 @@ class ShareFs final : public Operations {
   };
   [[nodiscard]] Counts counts() const;
 
+  /// Tells the kernel by `session`, which outlives the requests, what it is not to believe any more. Without one it is never
+  /// told to believe anything for long.
+  void serve(Session& session) noexcept;
+
+  /// What was known of the root of `share` while it was not mounted is not to be believed any more
+  /// (ManagerSetup::after_mount).
+  void on_mounted(const manager::Share& share);
   /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount).
   void let_go(manager::Share& share);
 

@@ -6,11 +6,15 @@
 #include <cerrno>
 
 #include "fuse/last_wall.h"
+#include "fuse/session.h"
 #include "src/base/mutex.h"
 #include "src/sys/file.h"
 
 namespace berth::fuse {
 namespace {
+
+/// How long the kernel may believe the attributes of a root that is not mounted.
+constexpr Seconds kIdleRootValid = 60;
 
 /// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
 bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
@@ -119,7 +123,20 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
   }
-  std::move(reply).attributes(share->root_attributes(), share->attributes_valid());
+  const bool is_mounted = !share->share().gate().closed();
+  std::move(reply).attributes(share->root_attributes(),
+                              is_mounted ? share->attributes_valid() : idle_root_valid(*share));
+}
+
+/// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).
+void ShareFs::Core::disbelieve_root(const KnownShare& share) noexcept {
+  Session* const told = session;
+  if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
+}
+
+Seconds ShareFs::Core::idle_root_valid(const KnownShare& share) const noexcept {
+  const Seconds valid = share.attributes_valid();
+  return valid > 0 && session != nullptr ? std::max(valid, kIdleRootValid) : valid;
 }
 
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 #include <memory>
 #include <optional>
@@ -80,7 +81,12 @@ class ShareFs::Core {
   void take_over(std::vector<int>& left);
   void finish_take_over();
 
+  /// How long the kernel may believe what was known of the root of a share that is not mounted: it is told when it is.
+  [[nodiscard]] Seconds idle_root_valid(const KnownShare& share) const noexcept;
+  void disbelieve_root(const KnownShare& share) noexcept;
+
   manager::Manager& manager;
+  std::atomic<Session*> session{nullptr};  ///< null: nobody can be told anything
   Requests* const requests;
   Passthrough* const passthrough;
   const bool outlived;  ///< there was another server before

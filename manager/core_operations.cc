@@ -89,6 +89,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
         self->clock_.now() >= deadline
             ? tl::unexpected(AttemptFailure{.error = Error(ETIMEDOUT, "waited for max_concurrent_mounts other mounts")})
             : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get());
+    if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
     core->post([core, &record, outcome = std::move(outcome), started]() mutable {
       core->on_mount_ended(record, std::move(outcome), core->clock_.now() - started);

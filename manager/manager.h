@@ -61,6 +61,8 @@ struct ManagerSetup {
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
   /// covered by a lease.
   std::function<void(Share&)> before_unmount;
+  /// Called on a pool thread when a share has been mounted, before anybody is let in; may block.
+  std::function<void(Share&)> after_mount;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
   MountArea* kept = nullptr;
   /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().

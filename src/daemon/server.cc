@@ -134,6 +134,7 @@ class Server {
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
     const bool succeeds = session_->succeed();
     native_->serve(*names_, *session_);
+    shares_->serve(*session_);
     if (succeeds) {
       resume_native();
       finish_take_over();
@@ -208,6 +209,7 @@ class Server {
     setup.host = begin_host(setup.store.get());
     setup.on_host_change = [this](const manager::HostState& host) { hand_on(host); };
     setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
+    setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
     return {};

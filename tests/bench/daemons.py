@@ -88,9 +88,11 @@ class Daemon:
         """Resident and proportional set size of all its processes, in KiB."""
         resident = proportional = 0
         for pid in self.pids():
-            # Exact, while VmRSS in "status" is a sum of per-processor counters that are off by megabytes.
-            resident += kib(f"/proc/{pid}/smaps_rollup", "Rss:")
-            proportional += kib(f"/proc/{pid}/smaps_rollup", "Pss:")
+            with contextlib.suppress(OSError):  # one that ends just now
+                # Exact, while VmRSS in "status" is a sum of per-processor counters that are off by megabytes.
+                its_resident = kib(f"/proc/{pid}/smaps_rollup", "Rss:")
+                proportional += kib(f"/proc/{pid}/smaps_rollup", "Pss:")
+                resident += its_resident
         return resident, proportional
 
 
