@@ -20,8 +20,10 @@ constexpr std::chrono::milliseconds kShortTime{1};
 constexpr std::chrono::microseconds kNextRequest{10};
 constexpr std::chrono::microseconds kLookSoon{200};
 constexpr std::chrono::milliseconds kLookLate{2};
-/// How long a worker stays away from callers' processors after somebody has waited for it there.
+/// How long a worker keeps away from callers' processors after somebody has waited for it there; up to the longer one when that
+/// happens again soon.
 constexpr std::chrono::milliseconds kKeepAway{50};
+constexpr std::chrono::milliseconds kKeepLongAway{1600};
 
 /// How often the watch sees nothing new before it sleeps.
 constexpr unsigned kQuietWatches = 50;
@@ -39,9 +41,11 @@ constexpr unsigned kBlocking = 9;
 void Workers::stay_beside_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept {
   const TimePoint now = std::chrono::steady_clock::now();
   self.has_waited |= now - self.ended > kNextRequest;
+  if (self.was_late.load(std::memory_order_relaxed) && self.was_late.exchange(false) && is_waited_for) {
+    self.free_until = self.late_until.load();
+  }
   if (!is_waited_for) return;
   if (std::exchange(self.caller, caller) != caller) self.turns.fetch_add(1, std::memory_order_relaxed);
-  if (self.was_late.load(std::memory_order_relaxed) && self.was_late.exchange(false)) self.free_until = now + kKeepAway;
   ++self.since_look;
   const Duration since = now - self.looked;
   if (self.beside.load(std::memory_order_relaxed) == kNowhere) {
@@ -131,12 +135,19 @@ void Workers::look_whether_late(Worker& worker, bool progressed, bool request_wa
   const bool owes = !worker.answered;
   if (progressed || (!owes && !request_waits)) {
     worker.late_watches = 0;
-    return;
+  } else if (++worker.late_watches >= kLateWatches) {
+    note_late(worker, owes);
   }
-  if (++worker.late_watches < kLateWatches) return;
-  // Other programs want the processor. Or its caller computes, and only has it clear up behind him: what it takes next will tell.
+}
+
+/// Other programs want the processor. Or its caller computes, and only has it clear up behind him: what it takes next will tell.
+void Workers::note_late(Worker& worker, bool owes) noexcept {
+  const TimePoint now = std::chrono::steady_clock::now();
+  const bool is_again = worker.keeps_away.count() != 0 && now - worker.late_until.load() < worker.keeps_away * 4;
+  worker.keeps_away = is_again ? std::min<Duration>(worker.keeps_away * 2, kKeepLongAway) : Duration(kKeepAway);
+  worker.late_until = now + worker.keeps_away;
   if (owes) {
-    worker.free_until = std::chrono::steady_clock::now() + kKeepAway;
+    worker.free_until = worker.late_until.load();
   } else {
     worker.was_late = true;
   }

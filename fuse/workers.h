@@ -81,9 +81,11 @@ class Workers {
     std::atomic<std::uint64_t> turns{0};  ///< how often another caller's request came next
     std::atomic<bool> handling{false};    ///< has a request
     std::atomic<bool> answered{true};     ///< nobody waits for this thread
-    std::atomic<bool> was_late{false};    ///< somebody may have waited for it to take the next request
-    std::atomic<int> beside{kNowhere};    ///< the processor where it runs beside its caller; only the watch ends that
-    std::atomic<TimePoint> free_until{TimePoint{}};  ///< stays away from its caller's
+    std::atomic<bool> was_late{
+        false};  ///< somebody may have waited for it to take the next request: then it keeps away,
+    std::atomic<TimePoint> late_until{TimePoint{}};  ///< until then
+    std::atomic<int> beside{kNowhere};  ///< the processor where it runs beside its caller; only the watch ends that
+    std::atomic<TimePoint> free_until{TimePoint{}};  ///< keeps away from its callers' until then
 
     // Its own.
     pid_t caller = 0;         ///< of the last request that somebody waited for
@@ -97,6 +99,7 @@ class Workers {
     std::uint64_t seen = 0;        ///< requests taken when the watch last looked
     std::uint64_t seen_turns = 0;  ///< turns then
     unsigned late_watches = 0;     ///< how often in a row it has seen somebody wait for it
+    Duration keeps_away{};         ///< how long it was to keep away the last time
   };
   static constexpr int kNowhere = -1;
 
@@ -127,6 +130,7 @@ class Workers {
   void watch() noexcept;
   void look_whether_quiet(bool progressed) noexcept;
   void look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept;
+  void note_late(Worker& worker, bool owes) noexcept;
   static bool is_blocked(const Worker& worker) noexcept;
   void note_blocked(bool blocked) noexcept;
   void release(Worker& worker) noexcept;

@@ -49,11 +49,9 @@ std::string fields_of(pid_t thread) {
   return name_end == std::string::npos ? std::string() : line->substr(name_end + 2);
 }
 
-/// The field at `index` of those; 0 is the third one.
+/// The field at `index`, counted from 0, of fields with a space between them.
 template <typename Number>
-bool parse_field(pid_t thread, int index, Number& number) {
-  const std::string fields = fields_of(thread);
-  std::string_view rest = fields;
+bool parse_field(std::string_view rest, int index, Number& number) {
   for (int i = 0; i < index; ++i) {
     const std::size_t space = rest.find(' ');
     if (space == std::string_view::npos) return false;
@@ -117,14 +115,14 @@ Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread) {
 Result<unsigned> processor_of(pid_t thread) {
   constexpr int kProcessor = 36;
   unsigned processor = 0;
-  if (!parse_field(thread, kProcessor, processor)) return fail(ESRCH);
+  if (!parse_field(fields_of(thread), kProcessor, processor)) return fail(ESRCH);
   return processor;
 }
 
 bool is_kernel_thread(pid_t thread) {
   constexpr int kFlags = 6;
   unsigned long flags = 0;
-  return parse_field(thread, kFlags, flags) && (flags & kKernelThread) != 0;
+  return parse_field(fields_of(thread), kFlags, flags) && (flags & kKernelThread) != 0;
 }
 
 }  // namespace berth::sys
