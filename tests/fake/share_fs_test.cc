@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 
 #include "tests/fake/shares_fixture.h"
@@ -43,6 +44,24 @@ TEST_F(ShareFsTest, ShowsTheRealRootFromTheFirstMountOn) {
   unmount("a");
   EXPECT_EQ(attributes(node("a")).mode & 07777, 0701U) << "as it was when it was unmounted";
   EXPECT_EQ(mounts(), 1);
+}
+
+TEST_F(ShareFsTest, LetsAnIdleRootBeBelievedUntilItIsMounted) {
+  add_share("a");
+  start();
+  const NodeId root = node("a");
+  EXPECT_GE(kernel().getattr(root).as<fuse_attr_out>().attr_valid, 60U);
+  EXPECT_EQ(look_up_error(root, "x"), -1);
+  const Notification told = kernel().wait_notification();
+  EXPECT_EQ(told.code, FUSE_NOTIFY_INVAL_INODE);
+  fuse_notify_inval_inode_out about{};
+  ASSERT_EQ(told.body.size(), sizeof about);
+  std::memcpy(&about, told.body.data(), sizeof about);
+  EXPECT_EQ(about.ino, root);
+  EXPECT_LT(about.off, 0) << "attributes alone";
+  EXPECT_LE(kernel().getattr(root).as<fuse_attr_out>().attr_valid, 1U);
+  unmount("a");
+  EXPECT_GE(kernel().getattr(root).as<fuse_attr_out>().attr_valid, 60U);
 }
 
 TEST_F(ShareFsTest, AnswersTheErrorOfAMountThatFailed) {

@@ -37,12 +37,14 @@ void SharesTest::start() {
   std::filesystem::create_directories(setup.berth_directory);
   setup.backends.emplace(manager::ShareKind::kDir, backend_);
   setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
+  setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
   auto manager = manager::Manager::make(std::move(setup), catalog_, clock_);
   ASSERT_TRUE(manager) << manager.error().message();
   manager_ = *std::move(manager);
   shares_ = std::make_unique<ShareFs>(ShareFs::Setup{.manager = *manager_});
   names_ = std::make_unique<Namespace>(Namespace::Setup{.manager = *manager_, .shares = *shares_});
   mount_ = std::make_unique<FakeMount>(Router{*names_, no_control, *shares_});
+  shares_->serve(mount_->session());
 }
 
 void SharesTest::TearDown() {

@@ -271,6 +271,26 @@ TEST_F(Attributes, OfTheNamespaceMountNothing) {
   EXPECT_EQ(::listxattr(server_.namespace_path().c_str(), nullptr, 0), 0);
 }
 
+TEST(AttributesOfAnIdleRoot, AreTheRealOnesAsSoonAsItIsMounted) {
+  BerthServer server;
+  const std::string source = server.make_directory("source");
+  ASSERT_EQ(::chmod(source.c_str(), 01711), 0);
+  ASSERT_TRUE(ok(server.start("[share.a]\ntype = \"bind\"\nsource = \"" + source + "\"\naccess = \"proxy\"\n")));
+  const auto mode = [&]() -> mode_t {
+    struct stat root {};
+    return ::stat(server.in_namespace("a").c_str(), &root) == 0 ? root.st_mode & 07777 : 0;
+  };
+  EXPECT_EQ(mode(), 0755U);
+  EXPECT_EQ(server.state("a"), "idle");
+  // By somebody who never goes in.
+  const std::string instance = server.in_namespace(".berth/shares/a/attachments/vm1");
+  ASSERT_EQ(::mkdir(instance.c_str(), 0755), 0);
+  ASSERT_EQ(::mkdir((instance + "/disk").c_str(), 0755), 0);
+  EXPECT_EQ(mode(), 01711U);
+  EXPECT_EQ(::rmdir((instance + "/disk").c_str()), 0);
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
 TEST(AttributesOfAnIdleRoot, LetInWhomTheyLetInWhenItWasMounted) {
   BerthServer server;
   const std::string source = server.make_directory("source");
