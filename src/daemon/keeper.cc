@@ -240,8 +240,10 @@ std::optional<int> Keeper::on_crash(int status) {
     return give_up("the server " + how(status) + ", for the " + std::to_string(crashes_.size()) + "th time within " +
                    format_duration(settings.crash_window) + " (crash_limit, crash_window)");
   }
-  log::error("the server {}; starting a new one", how(status));
-  if (const Result<> started = start_server(); !started) return give_up(started.error().message());
+  const Result<> started = start_server();
+  // Only now: whoever takes our log may be slow, and callers wait.
+  log::error("the server {}; {}", how(status), started ? "a new one has been started" : "no new one can be started");
+  if (!started) return give_up(started.error().message());
   return std::nullopt;
 }
 
