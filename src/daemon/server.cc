@@ -372,14 +372,16 @@ class Server {
     const Result<std::optional<Message>> message = setup_.servers_end.receive();
     if (!message) return false;
     if (!*message || (*message)->kind != Message::Kind::kRefused) return true;
-    answer_upgrade(fail(ENOEXEC, "the new binary cannot go on; the log says why"));
+    answer_upgrade(refused_upgrade());
     return false;
   }
+  static Result<> refused_upgrade() { return fail(ENOEXEC, "the new binary cannot go on; the log says why"); }
 
   /// Somebody wants another binary in our place. Who asked is answered by the next server, whom the kernel sends the
-  /// request again, or by us when that binary is refused.
+  /// request again, or by us when that binary is refused. A server that dies over it is succeeded by one that asks again.
   void upgrade(std::uint64_t request, manager::DoneCallback done) {
-    if (record_.upgrade_request == request) return done({});
+    if (record_.upgrade_done == request) return done({});
+    if (record_.upgrade_refused == request) return done(refused_upgrade());
     {
       MutexLock lock(upgrade_mutex_);
       if (upgrade_asked_) return done(fail(EBUSY, "an upgrade is under way"));
