@@ -126,6 +126,7 @@ Result<std::size_t> copy(const Handle& from, off_t from_offset, const Handle& to
   constexpr std::size_t kMostAtOnce = std::size_t{64} << 20;
   const ssize_t copied =
       ::copy_file_range(from.fd(), &from_offset, to.fd(), &to_offset, std::min(size, kMostAtOnce), 0);
+  crash_point("copied");
   if (copied < 0) return fail_errno();
   return static_cast<std::size_t>(copied);
 }

@@ -142,6 +142,7 @@ Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId p
     const sys::WithUmask masked(visit.umask);
     return sys::open_beneath(directory.fd, ".", (flags & (kKeptFlags | O_EXCL)) | O_TMPFILE, mode);
   }());
+  crash_point("nameless-made");
   const struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
   // A name that leads to the directory, and so never to the file.
   const Entry entry = TRY(remember(visit, parent, ".", x, true));

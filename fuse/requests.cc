@@ -243,6 +243,10 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
         if (last.exists && !was_applied(last.node, tag_of(record))) --first;
       }
       forgets_.push_back({&record, first});
+    } else if (record.unique != 0 && is_awaited_ && !is_awaited_(record.unique)) {
+      // Who handled it died between the answer and the end of it: all of it counts.
+      clear(record);
+      free_.push_back(&record);
     } else if (record.unique != 0) {
       // Two have the same number when the second server died right after it had begun with what the first one left.
       Left& left = left_[record.unique];
@@ -262,6 +266,15 @@ std::vector<std::uint64_t> Requests::unanswered() {
   MutexLock lock(mutex_);
   for (const auto& [unique, left] : left_) numbers.push_back(unique);
   return numbers;
+}
+
+void Requests::take_all_back() {
+  std::vector<Left> all;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [unique, left] : std::exchange(left_, {})) all.push_back(std::move(left));
+  }
+  for (const Left& left : all) finish(left);
 }
 
 std::vector<std::uint64_t> Requests::left_handles() {

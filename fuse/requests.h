@@ -47,9 +47,12 @@ class Requests {
   using Process = std::function<void(std::span<char>)>;
   /// Whether the last change of `node`'s record is the one with this tag, or the node is gone.
   using WasApplied = std::function<bool(std::uint64_t node, std::uint64_t tag)>;
+  /// Whether the kernel waits for the answer to the request with that number.
+  using IsAwaited = std::function<bool(std::uint64_t unique)>;
 
-  /// `area`: null where nobody will succeed us.
-  explicit Requests(RequestArea* area) noexcept : area_(area) {}
+  /// `area`: null where nobody will succeed us. Without `is_awaited`, all are waited for that were not done with.
+  explicit Requests(RequestArea* area, IsAwaited is_awaited = {}) noexcept
+      : area_(area), is_awaited_(std::move(is_awaited)) {}
 
   /// A record for a thread, where its requests are read into. Null: there is none, or none is needed.
   RequestRecord* acquire() noexcept;
@@ -84,6 +87,8 @@ class Requests {
   [[nodiscard]] std::vector<std::uint64_t> left_handles();
   /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them again.
   [[nodiscard]] std::vector<std::uint64_t> unanswered();
+  /// Takes back what was done for requests that the kernel will not send again, once they are answered.
+  void take_all_back();
   /// Does the FORGETs that were read and not done: nobody sends them again.
   void finish_forgets(const Process& process);
 
@@ -107,6 +112,7 @@ class Requests {
   void finish(const Left& left);
 
   RequestArea* const area_;
+  const IsAwaited is_awaited_;
   TakeBack take_back_;
   std::vector<LeftForget> forgets_;
 

@@ -149,6 +149,16 @@ bool Session::succeed() noexcept {
   return true;
 }
 
+bool Session::is_awaited(int device, std::uint64_t unique) noexcept {
+  // The answer to an interrupt of the request, by which the kernel finds it and does nothing (fuse_dev_do_write()).
+  constexpr std::uint64_t kInterrupt = 1;
+  for (const std::uint64_t resent : {std::uint64_t{0}, protocol::kUniqueResend}) {
+    const fuse_out_header answer{.len = sizeof(fuse_out_header), .error = 0, .unique = unique | resent | kInterrupt};
+    if (::write(device, &answer, sizeof answer) >= 0 || errno != ENOENT) return true;
+  }
+  return false;
+}
+
 void Session::answer_lost(std::uint64_t unique) noexcept {
   const fuse_out_header answer{.len = sizeof(fuse_out_header), .error = -EIO, .unique = unique};
   if (::write(device_, &answer, sizeof answer) < 0) return;

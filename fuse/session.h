@@ -91,6 +91,8 @@ class Session {
   /// Whether the kernel has said INIT and was answered.
   [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
 
+  /// Whether the kernel waits for the answer to a request that a dead server has read from `device`: before ask_again().
+  static bool is_awaited(int device, std::uint64_t unique) noexcept;
   /// Answers a request that a dead server has read with EIO; one that is answered already stays so.
   void answer_lost(std::uint64_t unique) noexcept;
   /// Wakes who waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).

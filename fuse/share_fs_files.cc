@@ -9,6 +9,7 @@
 #include "fuse/scratch.h"
 #include "fuse/share_fs.h"
 #include "fuse/share_fs_core.h"
+#include "src/base/crash_point.h"
 
 // The operations of ShareFs on files that are opened or open.
 namespace berth::fuse {
@@ -79,6 +80,7 @@ void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t 
   core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
     if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
     const bool done = ::fallocate(open.fd(), mode, offset, length) == 0;
+    crash_point("allocated");
     core_->answer(visit, std::move(to), done ? Result<>() : fail_errno());
   });
 }

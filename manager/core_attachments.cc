@@ -169,7 +169,7 @@ void Manager::Core::restore(KeptState kept) {
   for (const StateDamage& damage : kept.damages) {
     std::string reason = damage.file + ": " + damage.reason;
     if (!damage.set_aside.empty() && damage.set_aside != damage.file) reason += "; kept as " + damage.set_aside;
-    tell({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
+    if (!setup_.succeeds) tell({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
   }
   report.damages = std::move(kept.damages);
   for (KeptAttachments& one : kept.shares) {
@@ -178,6 +178,7 @@ void Manager::Core::restore(KeptState kept) {
       continue;
     }
     report.unknown_shares[one.share] = one.attachments.size();
+    if (setup_.succeeds) continue;
     tell({.kind = Event::Kind::kWarning,
           .share = one.share,
           .reason = "it has " + count_of(one.attachments.size()) + " and is not configured; they stay on disk"});
@@ -193,7 +194,7 @@ void Manager::Core::restore_share(Share& share, const std::set<Attachment>& atta
   for (const Attachment& attachment : attachments) {
     if (record.attachments.try_emplace(attachment).second) ++record.unclaimed;
   }
-  tell(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
+  if (!setup_.succeeds) tell(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
   claim_attachments(record);
   if (record.unclaimed == 0) return;
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);

@@ -65,6 +65,8 @@ struct ManagerSetup {
   std::function<void(Share&)> after_mount;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
   MountArea* kept = nullptr;
+  /// A manager before this one has told of what restore() takes up.
+  bool succeeds = false;
   /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
   bool by_hand = false;
 };
@@ -115,7 +117,8 @@ class Manager {
 
   /// Takes up the attachments that were on disk at the start: they are shown when it returns, and so is what state_report()
   /// says of them. Mounts the shares that have any: at once those that are mounted already, the rest one after the other,
-  /// with jitter, and again and again while that fails. What is of no share in the catalog stays on disk. Damages are told.
+  /// with jitter, and again and again while that fails. What is of no share in the catalog stays on disk. Events tell of it,
+  /// unless a predecessor's have.
   ///
   /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
   void restore(KeptState kept);

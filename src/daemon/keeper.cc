@@ -85,6 +85,10 @@ std::vector<int> Keeper::left_descriptors() const {
   std::vector<int> left;
   const std::vector<int> open = open_descriptors();
   std::set_difference(open.begin(), open.end(), own_.begin(), own_.end(), std::back_inserter(left));
+  if (check_) {
+    std::erase(left, check_->pidfd());
+    std::erase(left, check_->output_pipe());
+  }
   return left;
 }
 
@@ -185,19 +189,27 @@ std::optional<int> Keeper::enforce_deadlines() {
 }
 
 std::optional<int> Keeper::collect_children() {
-  for (;;) {
-    int status = 0;
-    const pid_t child = ::waitpid(-1, &status, WNOHANG);
-    if (child <= 0) return std::nullopt;
-    if (child == holdings_.first_process)
-      return give_up("the first process of the servers' pid namespace " + how(status));
-    holdings_.agent.on_ended(child);
-    if (child != server_) continue;
-    if (const std::optional<int> code = on_server_ended(status)) return code;
+  // One by one: the check of another binary is collected by who reads what it says.
+  int status = 0;
+  if (::waitpid(holdings_.first_process, &status, WNOHANG) > 0) {
+    return give_up("the first process of the servers' pid namespace " + how(status));
   }
+  const pid_t agent = holdings_.agent.pid();
+  if (agent > 0 && ::waitpid(agent, &status, WNOHANG) > 0) holdings_.agent.on_ended(agent);
+  if (::waitpid(server_, &status, WNOHANG) > 0) return on_server_ended(status);
+  return std::nullopt;
 }
 
 void Keeper::on_stop_signal(int signal) {
+  if (handing_over_) {
+    // There is no server that could stop: whoever is executed in our place is told.
+    stop_signal_ = signal;
+    return;
+  }
+  if (check_) {
+    check_.reset();
+    refuse_upgrade("signal " + std::to_string(signal) + " came first");
+  }
   if (kill_at_) {
     log::warning("signal {} once more: killing the server", signal);
     ::kill(server_, SIGKILL);
@@ -225,7 +237,7 @@ void Keeper::take_namespace_off() {
 /// The exit code, if that was all.
 std::optional<int> Keeper::on_server_ended(int status) {
   holdings_.record().server = 0;
-  if (std::exchange(handing_over_, false) && !stopping_) return hand_over();
+  if (std::exchange(handing_over_, false)) return hand_over();
   if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
   take_namespace_off();
   if (WIFEXITED(status)) return WEXITSTATUS(status);
@@ -242,13 +254,19 @@ std::optional<int> Keeper::on_crash(int status) {
     return give_up("the server " + how(status) + ", for the " + std::to_string(crashes_.size()) + "th time within " +
                    format_duration(settings.crash_window) + " (crash_limit, crash_window)");
   }
-  log::error("the server {}; starting a new one", how(status));
-  if (const Result<> started = start_server(); !started) return give_up(started.error().message());
+  const Result<> started = start_server();
+  // Only now: whoever takes our log may be slow, and callers wait.
+  log::error("the server {}; {}", how(status), started ? "a new one has been started" : "no new one can be started");
+  if (!started) return give_up(started.error().message());
   return std::nullopt;
 }
 
 void Keeper::on_upgrade_wanted() {
-  if (check_ || handing_over_ || stopping_) return refuse_upgrade("it is busy with something else");
+  // The next server asks again for what the one before it has asked for.
+  const DaemonRecord& record = holdings_.record();
+  if (record.upgrade_refused == record.upgrade_request) return tell_refused();
+  if (check_ || handing_over_) return;
+  if (stopping_) return refuse_upgrade("it is stopping");
   Result<sys::Process> check = start_check(program_);
   if (!check) return refuse_upgrade(check.error().message());
   log::info("upgrade: asking {} whether it can go on", quote(program_));
@@ -261,7 +279,7 @@ void Keeper::on_check_ended() {
   const std::string said = check_->output();
   check_.reset();
   if (!status) return refuse_upgrade(status.error().message());
-  if (!status->success()) {
+  if (!status->success() || said.find(consent()) == std::string::npos) {
     return refuse_upgrade(quote(program_) + ": " + sys::to_string(*status) + (said.empty() ? "" : ", " + quote(said)));
   }
   log::info("upgrade: {} goes on", quote(program_));
@@ -273,8 +291,12 @@ void Keeper::on_check_ended() {
 
 void Keeper::refuse_upgrade(const std::string& reason) {
   log::error("upgrade: refused, and going on as before: {}", reason);
-  holdings_.keepers_end.send({.kind = Message::Kind::kRefused});
+  DaemonRecord& record = holdings_.record();
+  record.upgrade_refused = record.upgrade_request.load();
+  tell_refused();
 }
+
+void Keeper::tell_refused() const { holdings_.keepers_end.send({.kind = Message::Kind::kRefused}); }
 
 /// Executes the new binary; when even that fails the old one goes on.
 std::optional<int> Keeper::hand_over() {
@@ -292,9 +314,14 @@ std::optional<int> Keeper::hand_over() {
   for (const int number : own_) {
     if (handed.own_count < Handed::kMaxOwn) handed.own[handed.own_count++] = number;
   }
+  // It stays pending until then, and is read where it would have been (execve(2)).
+  if (stop_signal_) ::kill(::getpid(), *stop_signal_);
   const Error error = execute_successor(program_, holdings_, handed);
+  DaemonRecord& record = holdings_.record();
+  record.upgrade_refused = record.upgrade_request.load();
+  const Result<> started = start_server();
   log::error("upgrade: cannot execute {}: {}; going on as before", quote(program_), error.message());
-  if (const Result<> started = start_server(); !started) return give_up(started.error().message());
+  if (!started) return give_up(started.error().message());
   return std::nullopt;
 }
 

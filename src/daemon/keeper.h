@@ -82,6 +82,7 @@ class Keeper {
   void on_upgrade_wanted();
   void on_check_ended();
   void refuse_upgrade(const std::string& reason);
+  void tell_refused() const;
   std::optional<int> hand_over();
   int give_up(const std::string& reason);
   void take_namespace_off();
@@ -93,7 +94,8 @@ class Keeper {
   const std::string program_;
   std::optional<sys::Process> check_;  ///< of the binary that is to take our place
   std::optional<TimePoint> check_until_;
-  bool handing_over_ = false;  ///< the server was ended for it
+  bool handing_over_ = false;       ///< the server was ended for it
+  std::optional<int> stop_signal_;  ///< came meanwhile
   int signals_ = -1;
   pid_t server_ = 0;
   bool stopping_ = false;

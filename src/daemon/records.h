@@ -31,7 +31,7 @@ struct Handed {
 /// successors. Flat, without pointers; each value is one store.
 struct DaemonRecord {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 1;
+  static constexpr std::uint32_t kVersion = 2;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
@@ -42,6 +42,8 @@ struct DaemonRecord {
   std::atomic<std::uint64_t> host{0};             ///< next generation, and the lowest bit: up. 0: nothing was said yet
   std::atomic<std::int64_t> host_since{0};        ///< nanoseconds since the epoch
   std::atomic<std::uint64_t> upgrade_request{0};  ///< number of the request that asked for the last upgrade
+  std::atomic<std::uint64_t> upgrade_done{0};     ///< the last of these for which another binary was executed
+  std::atomic<std::uint64_t> upgrade_refused{0};  ///< the last of these that the keeper has refused
   Handed handed{};                                ///< while another binary is being executed
   char directory[kMaxDirectory]{};                ///< where that is
 };

@@ -120,7 +120,8 @@ Result<std::optional<manager::StateDirectory>> open_state(const config::Settings
 /// In the place of a keeper that has executed us: goes on with all that it had.
 Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), estate_size()));
-  const auto& record = *reinterpret_cast<const DaemonRecord*>(memory.data());
+  auto& record = *reinterpret_cast<DaemonRecord*>(memory.data());
+  record.upgrade_done = record.upgrade_request.load();
   const Handed handed = record.handed;
   config::Configuration configuration = TRY(read_configuration(options));
   const std::string directory = record.directory;
@@ -162,6 +163,7 @@ Result<int> check_take_over(const ServeOptions& options, const std::string& vers
     return fail(EINVAL, "its records have version " + version + ", and this program knows " + record_version());
   }
   TRY_VOID(read_configuration(options).map([](const config::Configuration&) {}));
+  std::puts(consent().c_str());
   return EXIT_SUCCESS;
 }
 

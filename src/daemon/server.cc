@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -95,15 +96,28 @@ struct Estate {
 };
 Estate& estate_of(const sys::SharedMemory& memory) noexcept { return *reinterpret_cast<Estate*>(memory.data()); }
 
+/// A switch for the benchmark: what surviving costs is told by a server that keeps nothing for a successor.
+bool survives() noexcept { return std::getenv("BERTH_NO_SURVIVAL") == nullptr; }
+
+/// What the server works with: what all servers share, or memory of its own.
+Estate& choose_estate(const sys::SharedMemory& shared) noexcept {
+  if (survives()) return estate_of(shared);
+  void* const own =
+      ::mmap(nullptr, sizeof(Estate), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return own != MAP_FAILED ? *static_cast<Estate*>(own) : estate_of(shared);
+}
+
 /// Everything that serves, in the order in which it is made.
 class Server {
  public:
   Server(Holdings& setup, std::vector<int> left)
       : setup_(setup),
         record_(setup.record()),
-        estate_(estate_of(*setup.memory)),
+        estate_(choose_estate(*setup.memory)),
         left_(std::move(left)),
-        requests_(&estate_.fuse.requests) {}
+        requests_(survives() ? &estate_.fuse.requests : nullptr,
+                  [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); }) {
+  }
 
   int run() {
     Result<> started = enter_own_mount_namespace();
@@ -191,6 +205,7 @@ class Server {
     if (asked) return;
     log::warning("this kernel does not send requests again (Linux 6.9 does): what was under way fails");
     for (const std::uint64_t unique : requests_.unanswered()) session_->answer_lost(unique);
+    requests_.take_all_back();
   }
 
   Result<> make_manager() {
@@ -201,6 +216,7 @@ class Server {
     // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.
     setup.auto_is_native = !setup_.background;
     setup.kept = &estate_.mounts;
+    setup.succeeds = record_.servers > 1;
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.backends = manager::make_backends();
@@ -360,14 +376,16 @@ class Server {
     const Result<std::optional<Message>> message = setup_.servers_end.receive();
     if (!message) return false;
     if (!*message || (*message)->kind != Message::Kind::kRefused) return true;
-    answer_upgrade(fail(ENOEXEC, "the new binary cannot go on; the log says why"));
+    answer_upgrade(refused_upgrade());
     return false;
   }
+  static Result<> refused_upgrade() { return fail(ENOEXEC, "the new binary cannot go on; the log says why"); }
 
   /// Somebody wants another binary in our place. Who asked is answered by the next server, whom the kernel sends the
-  /// request again, or by us when that binary is refused.
+  /// request again, or by us when that binary is refused. A server that dies over it is succeeded by one that asks again.
   void upgrade(std::uint64_t request, manager::DoneCallback done) {
-    if (record_.upgrade_request == request) return done({});
+    if (record_.upgrade_done == request) return done({});
+    if (record_.upgrade_refused == request) return done(refused_upgrade());
     {
       MutexLock lock(upgrade_mutex_);
       if (upgrade_asked_) return done(fail(EBUSY, "an upgrade is under way"));
@@ -452,12 +470,12 @@ class Server {
     return clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE;
   }
 
+  /// A switch for tests: pretends a kernel before 6.9.
+  const bool resends_ = std::getenv("BERTH_NO_RESEND") == nullptr;
   Holdings& setup_;  ///< our own copy, from the moment of the start
   DaemonRecord& record_;
   Estate& estate_;
   std::vector<int> left_;  ///< sorted
-  /// A switch for tests: pretends a kernel before 6.9.
-  const bool resends_ = std::getenv("BERTH_NO_RESEND") == nullptr;
   fuse::Requests requests_;
   const SystemClock clock_;
   manager::KeptState kept_;

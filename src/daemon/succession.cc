@@ -51,6 +51,8 @@ std::optional<std::string> take_variable(const char* name) {
 
 std::string record_version() { return std::to_string(DaemonRecord::kVersion) + "." + std::to_string(estate_size()); }
 
+std::string consent() { return "goes on with records of version " + record_version(); }
+
 std::string own_program() {
   std::array<char, PATH_MAX> path{};
   const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size() - 1);

@@ -24,7 +24,10 @@ std::string record_version();
 /// Where this program is, to be executed again; what is there by then may be a newer one.
 std::string own_program();
 
-/// Starts the check; its exit code is 0 when the program can go on, else its output says why not.
+/// What a program says that can go on. The exit code alone would be any program's.
+std::string consent();
+
+/// Starts the check; when the program can go on its exit code is 0 and it has said consent(), else its output says why not.
 Result<sys::Process> start_check(const std::string& program);
 
 /// Executes `program` in this process's place, with all descriptors. Returns only when that failed, with everything as it

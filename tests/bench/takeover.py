@@ -1,4 +1,4 @@
-"""The pause that a caller sees when the server dies (kill -9): the part "takeover" of the benchmark.
+"""The pause that a caller sees when the server dies (kill -9) and over an upgrade: the part "takeover" of the benchmark.
 
 The kernel knows so many files of the share when the server is killed, again and again. What is asked is a name that was never
 asked for, so that the kernel cannot answer by itself.
@@ -31,6 +31,12 @@ class BerthThatDies(BerthProxy):
         server = self.server()
         self.kills += 1
         os.kill(server, signal.SIGKILL)
+
+    def upgrade(self):
+        """To the same program; the next server answers."""
+        self.kills += 1
+        (self.root / ".berth/control").write_text("upgrade\n")
+        self.await_takeover()
 
     def await_takeover(self):
         wait_until("the next server serves", self.has_taken_over)
@@ -100,21 +106,37 @@ def kill_and_look(daemon, kills):
     return taken
 
 
-def kill_under_a_loop(daemon, kills):
+def succeed_under_a_loop(daemon, times, succeed):
     loop = Loop(daemon.share)
     taken = []
     try:
-        for _ in range(kills):
+        for _ in range(times):
             loop.longest()
-            daemon.kill()
-            daemon.await_takeover()
+            succeed()
             taken.append(loop.longest())  # once the request that was under way is over
     finally:
         loop.end()
     return taken
 
 
-SERIES = {"look-up begun right after it": kill_and_look, "longest of a loop of look-ups": kill_under_a_loop}
+def kill_under_a_loop(daemon, kills):
+    def kill():
+        daemon.kill()
+        daemon.await_takeover()
+
+    return succeed_under_a_loop(daemon, kills, kill)
+
+
+def upgrade_under_a_loop(daemon, upgrades):
+    return succeed_under_a_loop(daemon, upgrades, daemon.upgrade)
+
+
+# When an upgrade lets go of the old server is its own affair, so nothing can be begun right after it.
+SERIES = {
+    "kill -9 with {} nodes, look-up begun right after it": kill_and_look,
+    "kill -9 with {} nodes, longest of a loop of look-ups": kill_under_a_loop,
+    "upgrade with {} nodes, longest of a loop of look-ups": upgrade_under_a_loop,
+}
 
 
 def measure(bench, add):
@@ -129,7 +151,7 @@ def measure(bench, add):
                 bench.client("run_time", lines=[f"find {daemon.share} -newermt 2100-01-01"])
                 for what, work in SERIES.items():
                     taken = sorted(work(daemon, kills))
-                    title = f"kill -9 with {known:,} nodes, {what}"
+                    title = what.format(f"{known:,}")
                     add(f"{title}: median", statistics.median(taken), None)
                     add(f"{title}: p99", taken[-(-len(taken) * 99 // 100) - 1], limit)
                     add(f"{title}: worst of {len(taken)}", taken[-1], None)

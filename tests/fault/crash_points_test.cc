@@ -1,14 +1,18 @@
 // The server dies at every named point of every operation, and its caller sees what would have been without: one success,
 // or the right error, and one change on disk. Needs a build with -Dcrash_points=true.
 #include <dirent.h>
+#include <endian.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -23,6 +27,8 @@
 
 namespace berth::test {
 namespace {
+
+constexpr const char* kAccessList = "system.posix_acl_access";
 
 /// 0 or the error.
 int code_of(long result) { return result < 0 ? errno : 0; }
@@ -43,9 +49,11 @@ std::map<std::string, std::string> tree_at(const std::string& directory) {
       text += " holds " + std::string(std::istreambuf_iterator<char>(file), {});
     }
     if (S_ISLNK(attributes.st_mode)) text += " leads to " + std::filesystem::read_symlink(path).string();
-    std::string value(64, '\0');
-    const ssize_t size = ::lgetxattr(path.c_str(), "user.x", value.data(), value.size());
-    if (size >= 0) text += " user.x=" + value.substr(0, static_cast<std::size_t>(size));
+    for (const char* const name : {"user.x", kAccessList}) {
+      std::string value(64, '\0');
+      const ssize_t size = ::lgetxattr(path.c_str(), name, value.data(), value.size());
+      if (size >= 0) text += " " + (name + ("=" + value.substr(0, static_cast<std::size_t>(size))));
+    }
     tree[path.substr(directory.size())] = text;
   }
   if (error) tree["error"] = error.message();
@@ -87,6 +95,60 @@ int rename_with(const std::string& in, unsigned flags) {
 
 int set_attribute(const std::string& in, int flags) {
   return code_of(::setxattr((in + "/f").c_str(), "user.x", "new", 3, flags));
+}
+
+/// As setfacl -m u:1234:r does.
+int set_access_list(const std::string& in) {
+  struct {
+    posix_acl_xattr_header header{htole32(POSIX_ACL_XATTR_VERSION)};
+    posix_acl_xattr_entry entries[5]{{htole16(ACL_USER_OBJ), htole16(6), htole32(ACL_UNDEFINED_ID)},
+                                     {htole16(ACL_USER), htole16(4), htole32(1234)},
+                                     {htole16(ACL_GROUP_OBJ), htole16(4), htole32(ACL_UNDEFINED_ID)},
+                                     {htole16(ACL_MASK), htole16(4), htole32(ACL_UNDEFINED_ID)},
+                                     {htole16(ACL_OTHER), htole16(0), htole32(ACL_UNDEFINED_ID)}};
+  } access;
+  return code_of(::setxattr((in + "/f").c_str(), kAccessList, &access, sizeof access, 0));
+}
+int make_file_with_access_list_in(const std::string& in) {
+  const int code = make_file_in(in);
+  return code != 0 ? code : set_access_list(in);
+}
+
+/// A file without a name in `in`, with some content; nothing: errno says why.
+UniqueFd make_nameless(const std::string& in) {
+  UniqueFd file(::open(in.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0640));
+  if (file && ::write(file.get(), "written", 7) != 7) file.reset();
+  return file;
+}
+int use_nameless(const std::string& in) {
+  const UniqueFd file = make_nameless(in);
+  if (!file) return errno;
+  std::array<char, 7> text{};
+  struct stat attributes {};
+  if (::pread(file.get(), text.data(), text.size(), 0) != 7 || ::fstat(file.get(), &attributes) != 0) return errno;
+  return attributes.st_nlink == 0 && std::string_view(text.data(), 7) == "written" ? 0 : ERANGE;
+}
+/// Under a name that is free, or not.
+int name_nameless(const std::string& in) {
+  const UniqueFd file = make_nameless(in);
+  if (!file) return errno;
+  const std::string path = "/proc/self/fd/" + std::to_string(file.get());
+  return code_of(::linkat(AT_FDCWD, path.c_str(), AT_FDCWD, (in + "/g").c_str(), AT_SYMLINK_FOLLOW));
+}
+
+int allocate(const std::string& in, int mode, off_t offset, off_t size) {
+  const UniqueFd file(::open((in + "/f").c_str(), O_RDWR | O_CLOEXEC));
+  return file ? code_of(::fallocate(file.get(), mode, offset, size)) : errno;
+}
+
+/// From the first file to the second one, or to another place in it.
+int copy_range(const std::string& in, const char* to, off_t to_offset) {
+  const UniqueFd source(::open((in + "/f").c_str(), O_RDWR | O_CLOEXEC));
+  const UniqueFd target(::open((in + to).c_str(), O_RDWR | O_CLOEXEC));
+  if (!source || !target) return errno;
+  off_t from_offset = 0;
+  const ssize_t copied = ::copy_file_range(source.get(), &from_offset, target.get(), &to_offset, 7, 0);
+  return copied < 0 ? errno : copied == 7 ? 0 : ERANGE;
 }
 
 int list(const std::string& in) {
@@ -147,16 +209,30 @@ const std::vector<Operation>& operations() {
       {"write", make_file_in, [](const auto& in) { return open_and_write(in + "/f", O_RDWR); }},
       {"truncate", make_file_in, [](const auto& in) { return code_of(::truncate((in + "/f").c_str(), 3)); }},
       {"chmod", make_file_in, [](const auto& in) { return code_of(::chmod((in + "/f").c_str(), 0600)); }},
+      {"chown", make_file_in, [](const auto& in) { return code_of(::chown((in + "/f").c_str(), 1234, 1234)); }},
+      {"access_list", make_file_in, set_access_list},
+      {"access_list_removed", make_file_with_access_list_in,
+       [](const auto& in) { return code_of(::removexattr((in + "/f").c_str(), kAccessList)); }},
+      {"nameless", nothing, use_nameless},
+      {"nameless_named", nothing, name_nameless},
+      {"nameless_named_over", make_two_files_in, name_nameless},
+      {"allocate", make_file_in, [](const auto& in) { return allocate(in, 0, 4, 100); }},
+      {"allocate_keep_size", make_file_in, [](const auto& in) { return allocate(in, FALLOC_FL_KEEP_SIZE, 0, 9000); }},
+      {"punch_hole", make_file_in,
+       [](const auto& in) { return allocate(in, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1, 3); }},
+      {"copy_range", make_two_files_in, [](const auto& in) { return copy_range(in, "/g", 2); }},
+      {"copy_range_within", make_file_in, [](const auto& in) { return copy_range(in, "/f", 7); }},
       {"list", make_two_files_in, list},
   };
   return all;
 }
 
 constexpr const char* kPoints[] = {
-    "begun",         "answer-ready", "answer-sent",  "answered",     "look-up-noted",   "look-up-done", "forget-noted",
-    "forget-done",   "make-noted",   "make-done",    "remove-noted", "remove-done",     "move-noted",   "move-done",
-    "move-followed", "create-noted", "create-done",  "open-done",    "handle-noted",    "handle-done",  "release-done",
-    "xattr-noted",   "xattr-done",   "append-noted", "write-done",   "attributes-done",
+    "begun",        "answer-ready",    "answer-sent",   "answered",     "look-up-noted", "look-up-done",
+    "forget-noted", "forget-done",     "make-noted",    "make-done",    "remove-noted",  "remove-done",
+    "move-noted",   "move-done",       "move-followed", "create-noted", "create-done",   "open-done",
+    "handle-noted", "handle-done",     "release-done",  "xattr-noted",  "xattr-done",    "append-noted",
+    "write-done",   "attributes-done", "nameless-made", "allocated",    "copied",
 };
 
 /// Points of the work that a successor does over what was left: reached when a server dies at another one first.

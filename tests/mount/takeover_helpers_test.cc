@@ -184,6 +184,20 @@ TEST_F(TakeoverOfCommand, MountUnderWayAtTheDeathIsFoundOrMadeOnce) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+TEST_F(TakeoverOfCommand, MountUnderWayAtTheUpgradeIsFoundOrMadeOnce) {
+  ASSERT_NO_FATAL_FAILURE(
+      start_script("echo >> \"$2/started\"; while ! test -e \"$2/go\"; do sleep 0.01; done\n" + std::string(kServes)));
+  Doer caller([&] { return ::access(server_.in_namespace("c/there").c_str(), F_OK) == 0 ? 0 : errno; });
+  ASSERT_TRUE(eventually([&] { return starts() == 1; }));
+  ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+  EXPECT_TRUE(caller.waits());
+  ASSERT_TRUE(ok(server_.write_file("notes/go", "")));
+  EXPECT_EQ(caller.result(), 0);
+  EXPECT_TRUE(eventually([&] { return real_mounts() == 1 && processes_named("sleep").size() == 1; }))
+      << real_mounts() << " mounts, " << processes_named("sleep").size() << " helpers";
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(TakeoverOfCommand, MountThatNobodyWaitsForAnyMoreLeavesNothing) {
   ASSERT_NO_FATAL_FAILURE(
       start_script("echo >> \"$2/started\"; while ! test -e \"$2/go\"; do sleep 0.01; done\n" + std::string(kServes)));

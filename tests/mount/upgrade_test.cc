@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
 #include <thread>
 
 #include "src/base/text.h"
-#include "tests/mount/berth_fixture.h"
+#include "tests/mount/takeover.h"
 
 namespace berth::test {
 namespace {
@@ -44,6 +45,25 @@ class Upgrade : public ::testing::Test {
     fs::copy_file(what, fresh, fs::copy_options::overwrite_existing);
     fs::permissions(fresh, fs::perms::owner_all);
     fs::rename(fresh, program_);
+  }
+
+  /// A program that is berth, after these lines of shell.
+  void install_script(const std::string& lines) {
+    ASSERT_TRUE(ok(server_.write_file("script", "#!/bin/sh\n" + lines + "\nexec " + built_ + " \"$@\"\n")));
+    install(server_.path("script"));
+  }
+  /// One that waits, when it is asked whether it can go on, until allow(); is_asked() says that it waits.
+  void install_slow() {
+    install_script("[ -z \"$BERTH_TAKE_OVER_CHECK\" ] || { touch " + server_.path("asked") + "; until [ -e " +
+                   server_.path("allowed") + " ]; do sleep 0.01; done; }");
+  }
+  [[nodiscard]] bool is_asked() const { return fs::exists(server_.path("asked")); }
+  void allow() { ASSERT_TRUE(ok(server_.write_file("allowed", ""))); }
+  Doer upgrader() {
+    return Doer([this] {
+      const Result<> done = upgrade();
+      return done ? 0 : done.error().code();
+    });
   }
 
   Result<> upgrade() { return server_.write_control("control", "upgrade"); }
@@ -102,7 +122,11 @@ TEST_F(Upgrade, ProgramThatCannotGoOnIsRefused) {
   const pid_t before = server_of(server_);
   ASSERT_TRUE(ok(server_.write_file("nonsense", "#!/bin/sh\necho other records; exit 1\n")));
   ASSERT_TRUE(ok(server_.write_file("garbage", "garbage")));
-  for (const char* what : {"nonsense", "garbage"}) {
+  ASSERT_TRUE(ok(server_.write_file("empty", "")));
+  ASSERT_TRUE(ok(server_.write_file("content", "#!/bin/sh\nexit 0\n")));
+  fs::copy_file(built_, server_.path("truncated"));
+  fs::resize_file(server_.path("truncated"), 1 << 16);
+  for (const char* what : {"nonsense", "garbage", "empty", "content", "truncated"}) {
     install(server_.path(what));
     const Result<> refused = upgrade();
     ASSERT_FALSE(refused) << what;
@@ -111,6 +135,40 @@ TEST_F(Upgrade, ProgramThatCannotGoOnIsRefused) {
   EXPECT_EQ(server_of(server_), before);
   EXPECT_NE(server_.log().find("other records"), std::string::npos) << server_.log();
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+}
+
+TEST_F(Upgrade, ProgramThatCannotBeExecutedIsRefused) {
+  const pid_t before = server_of(server_);
+  fs::permissions(program_, fs::perms::owner_read);
+  EXPECT_EQ(upgrade().error().code(), ENOEXEC);
+  fs::remove(program_);
+  EXPECT_EQ(upgrade().error().code(), ENOEXEC);
+  fs::create_directory(program_);
+  EXPECT_EQ(upgrade().error().code(), ENOEXEC);
+  EXPECT_EQ(server_of(server_), before);
+  fs::remove(program_);
+  install(built_);
+  EXPECT_TRUE(ok(upgrade()));
+  EXPECT_NE(server_of(server_), before);
+}
+
+TEST_F(Upgrade, ProgramThatIsAnotherOneWhenItsTurnComesLeavesTheOldOne) {
+  // Asked, it says what berth says; executed, it is not there any more.
+  install_script("[ -z \"$BERTH_TAKE_OVER_CHECK\" ] || rm " + program_);
+  EXPECT_EQ(upgrade().error().code(), ENOEXEC);
+  EXPECT_NE(server_.log().find("cannot execute"), std::string::npos) << server_.log();
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  install(built_);
+  EXPECT_TRUE(ok(upgrade()));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Upgrade, ProgramWithOtherRecordsIsRefused) {
+  const pid_t before = server_of(server_);
+  install_script("[ -z \"$BERTH_TAKE_OVER_CHECK\" ] || export BERTH_TAKE_OVER_CHECK=1.1");
+  EXPECT_EQ(upgrade().error().code(), ENOEXEC);
+  EXPECT_NE(server_.log().find("its records have version 1.1"), std::string::npos) << server_.log();
+  EXPECT_EQ(server_of(server_), before);
 }
 
 TEST_F(Upgrade, ConfigurationThatIsWrongByNowIsRefused) {
@@ -130,6 +188,44 @@ TEST_F(Upgrade, ServerThatIsKilledAfterwardsIsSucceeded) {
   ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Upgrade, ServerThatDiesWhileTheProgramIsAskedIsUpgradedAllTheSame) {
+  install_slow();
+  Doer asks = upgrader();
+  ASSERT_TRUE(eventually([&] { return is_asked(); }));
+  const pid_t first = server_of(server_);
+  ASSERT_EQ(::kill(first, SIGKILL), 0);
+  const pid_t second = server_of(server_);
+  EXPECT_NE(second, first);
+  EXPECT_TRUE(asks.waits()) << "nobody has said yet how it went";
+  allow();
+  EXPECT_EQ(asks.result(), 0);
+  EXPECT_NE(server_of(server_), second);
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Upgrade, TwoAtOnceAreDoneOneAfterTheOther) {
+  install_slow();
+  Doer first = upgrader();
+  ASSERT_TRUE(eventually([&] { return is_asked(); }));
+  const pid_t before = server_of(server_);
+  Doer second = upgrader();
+  ASSERT_TRUE(eventually([&] { return second.waits(); }));
+  allow();
+  EXPECT_EQ(first.result(), 0);
+  EXPECT_EQ(second.result(), 0);
+  EXPECT_NE(server_of(server_), before);
+}
+
+TEST_F(Upgrade, StopMeanwhileIsAStop) {
+  install_slow();
+  Doer asks = upgrader();
+  ASSERT_TRUE(eventually([&] { return is_asked(); }));
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_NE(asks.result(), 0);
+  EXPECT_NE(server_.log().find("0 given up"), std::string::npos) << server_.log();
 }
 
 }  // namespace
