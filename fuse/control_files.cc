@@ -148,6 +148,8 @@ control::NamespaceView ControlFiles::namespace_view() const {
                               .directory = setup_.directory,
                               .keeper = setup_.keeper,
                               .server = setup_.server,
+                              .nodes = setup_.nodes ? setup_.nodes() : 0,
+                              .max_nodes = setup_.max_nodes,
                               .started = started_,
                               .host = view_of(manager_.host()),
                               .state = view_of(manager_.state_report())};

@@ -35,6 +35,9 @@ struct ControlSetup {
   uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
   /// Has another binary go on in our place; `request` is the number of the request that asks.
   std::function<void(std::uint64_t request, manager::DoneCallback done)> upgrade;
+  std::size_t max_nodes = 0;  ///< [berth] max_nodes
+  /// How many nodes there are now. Empty: nobody knows.
+  std::function<std::size_t()> nodes;
   std::uint32_t servers = 1;    ///< how many have served this namespace, us included
   EventArea* events = nullptr;  ///< outlives us; null: nobody succeeds us
   /// Who has files and directories of a share open; must not block on the share.

@@ -2,8 +2,10 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,7 +41,8 @@ struct RealFile {
 /// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked.
 /// Some file systems number their files afresh with each mount, so of a file that was last seen in an earlier one the
 /// number alone says nothing: seen under another name it is another file, with a node of its own.
-/// A node lives while the kernel counts look-ups of it, or it has handles, or another node has it as parent.
+/// A node lives while the kernel counts look-ups of it, or it has handles, or another node has it as parent. So how many
+/// there are is the kernel's to say; cold() names those that it may be asked to drop.
 ///
 /// Beside that a node may have a descriptor, which is a cache: a bounded number of them is kept, the ones not used for
 /// longest go first (the clock algorithm), and any may go at any time.
@@ -55,8 +58,9 @@ struct RealFile {
 class NodeTable {
  public:
   /// `max_descriptors`: kept at the same time, rounded up to one a part. `area`: outlives the table; null: memory of its
-  /// own. Errors: throws std::bad_alloc.
-  explicit NodeTable(std::size_t max_descriptors, NodeArea* area = nullptr);
+  /// own. `end`: most nodes that there is room for, where somebody wants less than the memory has. Errors: throws
+  /// std::bad_alloc, as do all functions that would make a node for which there is no room.
+  explicit NodeTable(std::size_t max_descriptors, NodeArea* area = nullptr, std::size_t end = NodeArea::kMaxNodes);
   NodeTable(const NodeTable&) = delete;
   NodeTable& operator=(const NodeTable&) = delete;
   ~NodeTable();
@@ -135,6 +139,23 @@ class NodeTable {
     std::size_t descriptors = 0;  ///< cached
   };
   [[nodiscard]] Counts counts() const;
+  /// The number of nodes alone, without a lock.
+  [[nodiscard]] std::size_t size() const noexcept { return total_.load(std::memory_order_relaxed); }
+
+  // For who keeps the number of nodes down (NodePruner), one thread.
+
+  /// Where cold() goes on.
+  struct Hand {
+    std::uint32_t part = 0, place = 0;
+  };
+  /// At most `most` nodes that the kernel knows, that nothing here hangs on and that nobody has asked for since the hand
+  /// last came by: those are spared once. Takes what it has looked at from `steps`; a turn is about places() of them.
+  [[nodiscard]] std::vector<NodeId> cold(Hand& hand, std::size_t& steps, std::size_t most);
+  [[nodiscard]] std::size_t places() const noexcept;
+  /// What call_above() calls: on any thread, without a lock, and it must not throw. Before the first request.
+  void set_alarm(std::function<void()> alarm);
+  /// Calls the alarm once, when there are more nodes than this or as soon as there are.
+  void call_above(std::size_t count) noexcept;
 
   /// Deepest chain of directories that is followed: PATH_MAX / 2. Rules out that a loop, which directories moved beside us
   /// can leave here, is followed for ever.
@@ -156,9 +177,16 @@ class NodeTable {
   [[nodiscard]] bool is_above(NodeId node, NodeId descendant) const;
 
   void recover();
+  void say_above() noexcept;
+
+  static constexpr std::size_t kNever = ~std::size_t{0};
+  static constexpr std::size_t kColdSteps = 1024;  ///< looked at under one lock
 
   const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
   NodeArea& area_;
+  std::atomic<std::size_t> total_{0};  ///< nodes
+  std::atomic<std::size_t> call_above_{kNever};
+  std::function<void()> alarm_;  ///< set before there is another thread
   std::vector<std::unique_ptr<Part>> parts_;
 };
 

@@ -18,6 +18,16 @@ inline constexpr int kNotifyResend = 7;
 /// FUSE_UNIQUE_RESEND (7.40): in the number of a request that is sent again.
 inline constexpr std::uint64_t kUniqueResend = std::uint64_t{1} << 63;
 
+/// FUSE_NOTIFY_PRUNE (7.45, Linux 6.18): the kernel drops what it knows of nodes that nobody uses.
+inline constexpr int kNotifyPrune = 9;
+
+/// struct fuse_notify_prune_out; node ids follow.
+struct PruneNotification {
+  std::uint32_t count;
+  std::uint32_t padding;
+  std::uint64_t spare;
+};
+
 // FUSE passthrough (7.40, Linux 6.9).
 
 /// Of INIT, in `flags2`: FUSE_PASSTHROUGH (bit 37).

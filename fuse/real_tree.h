@@ -92,6 +92,7 @@ class RealTree {
   Result<UniqueFd> create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
                                bool& fresh);
   Result<OpenedFile> open_to_execute(const Visit& visit, NodeId node);
+  Result<OpenedFile> open_as_daemon(const Visit& visit, NodeId node);
   Opened keep(const Visit& visit, NodeId node, OpenedFile file, int flags, bool fresh = false);
   [[nodiscard]] bool owes_nothing_at_close(const Visit& visit, const Handle& handle, bool fresh) const;
   BackingId lend(const Visit& visit, NodeId node, const SharedFd& file, const struct statx& x);

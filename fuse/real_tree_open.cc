@@ -1,14 +1,17 @@
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
 #include "fuse/once.h"
 #include "fuse/real_tree.h"
 #include "src/sys/file.h"
+#include "src/sys/other_threads.h"
 
 namespace berth::fuse {
 namespace {
@@ -18,6 +21,28 @@ constexpr int kKeptFlags = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME |
 
 /// The kernel's own mark of a file that is opened to be executed (FMODE_EXEC, linux/fs.h); open(2) lets nobody give it.
 constexpr int kOpenedToExecute = 0x20;
+
+/// file_getattr(2) and file_setattr(2), Linux 6.17: the same numbers on all architectures.
+constexpr long kFileGetattr = 468;
+constexpr long kFileSetattr = 469;
+/// How often a caller is looked at who does not wait yet.
+constexpr int kLooks = 1000;
+
+/// Whether the caller's kernel opens the file on its own account, to ask for what ioctl(2) and file_getattr(2) show of any
+/// descriptor, with whatever permissions that was opened. An open(2) says O_LARGEFILE, or is not a 64-bit process's.
+bool asks_attributes(const Visit& visit, int flags) {
+  constexpr std::array kCalls{long{SYS_ioctl}, kFileGetattr, kFileSetattr};
+  if (flags != O_RDONLY || visit.caller.pid == 0) return false;
+  const sys::AsDaemon as_daemon;
+  sys::ThreadActivity activity = sys::activity_of(visit.caller.pid);
+  // It has sent the request, and is about to wait for us.
+  for (int i = 0; i < kLooks && activity.kind == sys::ThreadActivity::Kind::kRunning; ++i) {
+    ::sched_yield();
+    activity = sys::activity_of(visit.caller.pid);
+  }
+  return activity.kind == sys::ThreadActivity::Kind::kWaiting &&
+         std::find(kCalls.begin(), kCalls.end(), activity.call) != kCalls.end();
+}
 
 Result<> truncate(int fd, int flags) {
   // There is an access mode 3, too: neither reading nor writing (open(2)).
@@ -90,7 +115,12 @@ bool RealTree::close(std::uint64_t number, NodeId node) {
 
 Result<Opened> RealTree::open(const Visit& visit, NodeId node, int flags) {
   Result<OpenedFile> file = finder_.open(visit, node, flags & kKeptFlags);
-  if (!file && file.error().code() == EACCES && (flags & kOpenedToExecute) != 0) file = open_to_execute(visit, node);
+  if (!file && file.error().code() == EACCES) {
+    if ((flags & kOpenedToExecute) != 0)
+      file = open_to_execute(visit, node);
+    else if (asks_attributes(visit, flags))
+      file = open_as_daemon(visit, node);
+  }
   if (!file) return fail(std::move(file).error());
   // Only now that it is known to be the right file.
   if ((flags & O_TRUNC) != 0) TRY_VOID(truncate(file->fd.get(), flags));
@@ -101,16 +131,24 @@ Result<Opened> RealTree::open(const Visit& visit, NodeId node, int flags) {
 /// A program may be run by who may execute but not read it; its kernel then reads it on its own account, and so do we.
 Result<OpenedFile> RealTree::open_to_execute(const Visit& visit, NodeId node) {
   TRY_VOID(access(visit, node, X_OK));
-  const Reached program = TRY(finder_.pin(visit, node));
+  return open_as_daemon(visit, node);
+}
+
+/// For the caller's kernel, which has decided already.
+Result<OpenedFile> RealTree::open_as_daemon(const Visit& visit, NodeId node) {
+  const Reached file = TRY(finder_.pin(visit, node));
   const sys::AsDaemon as_daemon;
-  UniqueFd fd = TRY(sys::reopen(program.fd, O_RDONLY));
+  UniqueFd fd = TRY(sys::reopen(file.fd, O_RDONLY));
   const struct statx x = TRY(sys::stat_at(fd.get(), "", STATX_BASIC_STATS));
   return OpenedFile{std::move(fd), x};
 }
 
 Result<Opened> RealTree::open_directory(const Visit& visit, NodeId node, int flags) {
-  OpenedFile directory = TRY(finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME)));
-  Opened opened = keep(visit, node, std::move(directory), O_RDONLY);
+  Result<OpenedFile> directory = finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME));
+  if (!directory && directory.error().code() == EACCES && asks_attributes(visit, flags)) {
+    directory = open_as_daemon(visit, node);
+  }
+  Opened opened = keep(visit, node, TRY(std::move(directory)), O_RDONLY);
   const Duration valid = visit.share.policy().attr_timeout;
   opened.cache_directory = valid.count() > 0;
   opened.keep_cache = opened.cache_directory && listings_.knows(node, std::chrono::steady_clock::now(), valid);

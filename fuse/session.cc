@@ -230,6 +230,18 @@ void Session::add_to(protocol::InitAnswer& answer, bool whole) noexcept {
   options_.passthrough->enable(device_);
 }
 
+Result<> Session::prune(std::span<const NodeId> nodes) noexcept {
+  static_assert(sizeof(NodeId) == sizeof(std::uint64_t));
+  protocol::PruneNotification what{.count = static_cast<std::uint32_t>(nodes.size()), .padding = 0, .spare = 0};
+  fuse_out_header header{.len = static_cast<std::uint32_t>(sizeof header + sizeof what + nodes.size_bytes()),
+                         .error = protocol::kNotifyPrune,
+                         .unique = 0};
+  iovec parts[3] = {
+      {&header, sizeof header}, {&what, sizeof what}, {const_cast<NodeId*>(nodes.data()), nodes.size_bytes()}};
+  if (::writev(device_, parts, 3) >= 0 || is_gone(errno)) return {};
+  return fail_errno();
+}
+
 Result<> Session::invalidate_entry(NodeId parent, std::string_view name) noexcept {
   // libfuse sends the byte behind the name too, which the kernel wants to be 0.
   char terminated[256];

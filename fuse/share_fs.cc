@@ -44,6 +44,10 @@ ShareFs::Counts ShareFs::counts() const {
   return {nodes.nodes, core_->handles.size(), nodes.descriptors};
 }
 
+Result<std::unique_ptr<NodePruner>> ShareFs::keep_nodes_below(std::size_t limit, NodePruner::Drop drop) {
+  return NodePruner::start(core_->nodes, limit, std::move(drop));
+}
+
 void ShareFs::let_go(manager::Share& share) {
   KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fuse/estate.h"
+#include "fuse/node_pruner.h"
 #include "fuse/operations.h"
 #include "fuse/passthrough.h"
 #include "fuse/requests.h"
@@ -79,6 +80,10 @@ class ShareFs final : public Operations {
   /// What was known of the root of `share` while it was not mounted is not to be believed any more
   /// (ManagerSetup::after_mount).
   void on_mounted(const manager::Share& share);
+
+  /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
+  Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);
+
   /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount).
   void let_go(manager::Share& share);
 

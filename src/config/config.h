@@ -37,6 +37,7 @@ struct Settings {
   std::chrono::milliseconds stop_timeout{
       std::chrono::seconds(5)};  ///< a clean stop that takes longer becomes a forced one
   std::size_t max_concurrent_mounts = 16;
+  std::size_t max_nodes = 1'000'000;  ///< files and directories that are remembered for the kernel; soft
   ControlSettings control;
 
   friend bool operator==(const Settings&, const Settings&) = default;

@@ -53,9 +53,10 @@ bool is_inside(std::string_view path, std::string_view directory) {
 
 const std::vector<std::string_view>& daemon_keys() {
   static const std::vector<std::string_view> kKeys{
-      "namespace",     "state_dir",       "takeover_timeout",      "crash_limit",
-      "crash_window",  "stop_timeout",    "max_concurrent_mounts", "idle_timeout",
-      "mount_timeout", "unmount_timeout", "stall_timeout",         "attr_timeout",
+      "namespace",    "state_dir",     "takeover_timeout",      "crash_limit",
+      "crash_window", "stop_timeout",  "max_concurrent_mounts", "max_nodes",
+      "idle_timeout", "mount_timeout", "unmount_timeout",       "stall_timeout",
+      "attr_timeout",
   };
   return kKeys;
 }
@@ -69,6 +70,7 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   require_time(section, "crash_window", settings.crash_window);
   section.duration("stop_timeout", settings.stop_timeout);
   section.count("max_concurrent_mounts", settings.max_concurrent_mounts, 1, 1024);
+  section.count("max_nodes", settings.max_nodes, 100, 60'000'000);
   section.duration("idle_timeout", defaults.idle_timeout);
   require_time(section, "mount_timeout", defaults.mount_timeout);
   require_time(section, "unmount_timeout", defaults.unmount_timeout);

@@ -362,6 +362,8 @@ std::string render_json(const NamespaceView& berth) {
   json["namespace"] = berth.directory;
   json["keeper_pid"] = berth.keeper;
   json["server_pid"] = berth.server;
+  json["nodes"] = berth.nodes;
+  json["max_nodes"] = berth.max_nodes;
   json["started"] = time_json(berth.started);
   json["host"] = host_json(berth.host);
   json["state"] = state_json(berth.state);
@@ -389,6 +391,8 @@ Result<NamespaceView> parse_namespace_json(std::string_view text) {
   fields.get("namespace", berth.directory);
   fields.get("keeper_pid", berth.keeper);
   fields.get("server_pid", berth.server);
+  fields.get("nodes", berth.nodes);
+  fields.get("max_nodes", berth.max_nodes);
   fields.get_time("started", berth.started);
   if (const Json* host = fields.find("host"); host != nullptr) berth.host = read_host(*host, fields);
   if (const Json* state = fields.find("state"); state != nullptr) berth.state = read_state(*state, fields);

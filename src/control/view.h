@@ -117,6 +117,8 @@ struct NamespaceView {
   std::string directory;  ///< where the namespace is mounted
   pid_t keeper = 0;
   pid_t server = 0;
+  std::uint64_t nodes = 0;      ///< files and directories that are remembered for the kernel
+  std::uint64_t max_nodes = 0;  ///< more than these are let go of; 0: never
   std::optional<WallTime> started;
   HostView host;
   StateView state;

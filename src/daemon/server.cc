@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <span>
 #include <thread>
 
 #include "fuse/control_tree.h"
@@ -149,6 +150,13 @@ class Server {
     const bool succeeds = session_->succeed();
     native_->serve(*names_, *session_);
     shares_->serve(*session_);
+    pruner_ = TRY(shares_->keep_nodes_below(setup_.configuration.settings.max_nodes,
+                                            [this](std::span<const fuse::NodeId> cold) -> Result<> {
+                                              if (const Result<> asked = session_->prune(cold); !asked) {
+                                                return fail(asked.error().code(), "needs Linux 6.18");
+                                              }
+                                              return {};
+                                            }));
     if (succeeds) {
       resume_native();
       finish_take_over();
@@ -283,6 +291,8 @@ class Server {
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
+    control.max_nodes = setup_.configuration.settings.max_nodes;
+    control.nodes = [this] { return shares_->counts().nodes; };
     control.users_of = [this](const manager::Share& share) {
       std::vector<fuse::HandleUser> users;
       for (fuse::ShareFs::User& user : shares_->users_of(share)) {
@@ -461,6 +471,7 @@ class Server {
     // Who was given up may still come back from the kernel and answer: it needs what would be destroyed here.
     if (given_up_ > 0) ::_exit(clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE);
     control_->stop();
+    pruner_.reset();
     session_.reset();
     names_.reset();
     control_.reset();
@@ -495,6 +506,7 @@ class Server {
   std::atomic<fuse::ControlTree*> shown_{nullptr};
   std::unique_ptr<fuse::Namespace> names_;
   std::unique_ptr<fuse::Session> session_;
+  std::unique_ptr<fuse::NodePruner> pruner_;
   std::unique_ptr<fuse::Workers> workers_;
 };
 

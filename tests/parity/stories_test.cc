@@ -184,6 +184,27 @@ std::vector<Case> two_process_stories() {
   };
 }
 
+/// What is asked of a descriptor whatever the file's permissions have become since it was opened.
+std::vector<Case> attribute_stories() {
+  std::vector<Case> stories;
+  const auto ask = [&](const char* path, long flags, long mode) {
+    stories.push_back(
+        {operation("open", {.path = path, .n = {flags, 0644}, .slot = 1}, kOwner),
+         operation("chmod", {.path = path, .n = {mode}}), operation("fsxattr", {.n = {0}, .slot = 1}, kOwner),
+         operation("set_flags", {.n = {FS_NODUMP_FL}, .slot = 1}, kOwner),
+         operation("fsxattr", {.n = {FS_XFLAG_NODUMP}, .slot = 1}, kOwner),
+         operation("chown", {.path = path, .n = {0, 0}}), operation("fsxattr", {.n = {0}, .slot = 1}, kOwner),
+         operation("set_flags", {.n = {FS_NODUMP_FL}, .slot = 1}, kOwner),
+         operation("open", {.path = path, .n = {O_RDONLY, 0}, .slot = 2}, kOwner)});
+  };
+  for (const long mode : {0L, 0200L, 0444L}) {
+    ask("file", O_RDWR, mode);
+    ask("file", O_WRONLY, mode);
+    ask("dir", O_RDONLY | O_DIRECTORY, mode);
+  }
+  return stories;
+}
+
 class Stories : public testing::TestWithParam<const char*> {
  protected:
   void expect_alike(std::vector<Case> cases) {
@@ -199,6 +220,7 @@ class Stories : public testing::TestWithParam<const char*> {
 TEST_P(Stories, OfSetIdBitsThatAreTakenAway) { expect_alike(set_id_stories()); }
 TEST_P(Stories, OfFilesWithoutName) { expect_alike(removed_stories()); }
 TEST_P(Stories, OfWorkingDirectories) { expect_alike(working_directory_stories()); }
+TEST_P(Stories, OfAttributesOfWhatIsOpen) { expect_alike(attribute_stories()); }
 TEST_P(Stories, OfTwoProcesses) { expect_alike(two_process_stories()); }
 
 INSTANTIATE_TEST_SUITE_P(On, Stories, testing::Values("ext4", "xfs", "btrfs", "tmpfs"),

@@ -53,6 +53,8 @@ NamespaceView full_namespace() {
       .directory = "/volumes",
       .keeper = 1,
       .server = 2,
+      .nodes = 5,
+      .max_nodes = 6,
       .started = kMoment,
       .host = {.state = "draining", .generation = 3, .since = kMoment, .operations = 2},
       .state = {.directory = "/var/lib/berth/x",

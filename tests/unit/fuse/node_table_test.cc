@@ -3,11 +3,19 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <memory>
+#include <new>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "fuse/node_pruner.h"
+#include "tests/unit/eventually.h"
 
 namespace berth::fuse {
 namespace {
@@ -317,6 +325,137 @@ TEST(NodeTable, HoldsTogetherUnderManyThreads) {
   for (std::thread& thread : threads) thread.join();
   // Two moves at once may make a loop that nothing looks up again; whatever is in none is gone.
   EXPECT_LE(nodes.counts().nodes, 64U);
+}
+
+/// All that is cold, in one turn.
+std::vector<NodeId> cold_now(NodeTable& nodes, NodeTable::Hand& hand) {
+  std::size_t steps = nodes.places() + 32;
+  return nodes.cold(hand, steps, 1000);
+}
+
+TEST(NodeTable, ColdIsWhatNobodyHasAskedForSinceTheLastTurn) {
+  NodeTable nodes(100);
+  const NodeId asked = nodes.remember(file(1), S_IFREG, kRoot, "asked");
+  const NodeId seen_again = nodes.remember(file(2), S_IFREG, kRoot, "seen again");
+  const NodeId left = nodes.remember(file(3), S_IFREG, kRoot, "left");
+  ASSERT_TRUE(nodes.find(asked));
+  nodes.remember(file(2), S_IFREG, kRoot, "seen again");
+  NodeTable::Hand hand;
+  EXPECT_EQ(cold_now(nodes, hand), std::vector<NodeId>{left});
+  hand = {};
+  std::vector<NodeId> cold = cold_now(nodes, hand);
+  std::sort(cold.begin(), cold.end());
+  std::vector<NodeId> all{asked, seen_again, left};
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(cold, all);
+}
+
+TEST(NodeTable, ColdIsNothingThatSomethingHangsOn) {
+  NodeTable nodes(100);
+  const NodeId directory = nodes.remember(file(1), S_IFDIR, kRoot, "directory");
+  const NodeId child = nodes.remember(file(2), S_IFREG, directory, "child");
+  const NodeId open = nodes.remember(file(3), S_IFREG, kRoot, "open");
+  nodes.add_handle(open, open_null());
+  NodeTable::Hand hand;
+  EXPECT_EQ(cold_now(nodes, hand), std::vector<NodeId>{child});
+  nodes.forget(child, 1);
+  nodes.remove_handle(open);
+  hand = {};
+  std::vector<NodeId> cold = cold_now(nodes, hand);
+  std::sort(cold.begin(), cold.end());
+  std::vector<NodeId> all{directory, open};
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(cold, all);
+  // What the kernel has forgotten already, and a handle keeps.
+  nodes.add_handle(open, open_null());
+  nodes.forget(open, 1);
+  hand = {};
+  EXPECT_EQ(cold_now(nodes, hand), std::vector<NodeId>{directory});
+}
+
+TEST(NodeTable, ColdIsAsManyAsAreAskedForAndGoesOnWhereItWas) {
+  NodeTable nodes(100);
+  for (std::uint64_t i = 0; i < 1000; ++i) nodes.remember(file(i), S_IFREG, kRoot, "f" + std::to_string(i));
+  NodeTable::Hand hand;
+  std::vector<NodeId> all;
+  for (int i = 0; i < 10; ++i) {
+    std::size_t steps = 100'000;
+    const std::vector<NodeId> some = nodes.cold(hand, steps, 100);
+    EXPECT_EQ(some.size(), 100U);
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  std::sort(all.begin(), all.end());
+  EXPECT_EQ(std::unique(all.begin(), all.end()), all.end());
+}
+
+TEST(NodeTable, WhereThereIsNoRoomNothingIsLost) {
+  NodeTable nodes(100, nullptr, 64);
+  const NodeId directory = nodes.remember(file(1), S_IFDIR, kRoot, "directory");
+  std::vector<NodeId> made{directory};
+  std::size_t refused = 0;
+  for (std::uint64_t i = 2; i < 1000; ++i) {
+    try {
+      made.push_back(nodes.remember(file(i), S_IFREG, directory, "f" + std::to_string(i)));
+    } catch (const std::bad_alloc&) {
+      ++refused;
+    }
+  }
+  EXPECT_EQ(made.size(), 64U);
+  EXPECT_EQ(refused, 999U - made.size());
+  EXPECT_EQ(nodes.path_of(made.back()).substr(0, 11), "directory/f");
+  nodes.forget(made.back(), 1);
+  EXPECT_EQ(nodes.size(), 63U);
+  for (std::size_t i = 0; i + 1 < made.size(); ++i) nodes.forget(made[i], 1);
+  EXPECT_EQ(nodes.counts().nodes, 0U);  // the directory too: nobody who was refused hangs on it
+}
+
+TEST(NodePruner, KeepsTheNodesBelowTheLimit) {
+  constexpr std::size_t kLimit = 500;
+  NodeTable nodes(100);
+  const Result<std::unique_ptr<NodePruner>> pruner =
+      NodePruner::start(nodes, kLimit, [&](std::span<const NodeId> cold) -> Result<> {
+        for (const NodeId node : cold) nodes.forget(node, 1);
+        return {};
+      });
+  ASSERT_TRUE(pruner);
+  for (std::uint64_t i = 0; i < 5000; ++i) nodes.remember(file(i), S_IFREG, kRoot, "f" + std::to_string(i));
+  EXPECT_TRUE(testing::eventually([&] { return nodes.size() <= kLimit; })) << nodes.size();
+}
+
+TEST(NodePruner, GoesOnWhenWhatWasHeldIsLetGo) {
+  constexpr std::size_t kLimit = 100;
+  NodeTable nodes(100);
+  std::atomic<bool> held{true};
+  std::atomic<std::size_t> asked{0};
+  const Result<std::unique_ptr<NodePruner>> pruner =
+      NodePruner::start(nodes, kLimit, [&](std::span<const NodeId> cold) -> Result<> {
+        asked += cold.size();
+        if (held) return {};
+        for (const NodeId node : cold) nodes.forget(node, 1);
+        return {};
+      });
+  ASSERT_TRUE(pruner);
+  for (std::uint64_t i = 0; i < 1000; ++i) nodes.remember(file(i), S_IFREG, kRoot, "f" + std::to_string(i));
+  EXPECT_TRUE(testing::eventually([&] { return asked > 1000; }));
+  EXPECT_EQ(nodes.size(), 1000U);
+  held = false;
+  EXPECT_TRUE(testing::eventually([&] { return nodes.size() <= kLimit; })) << nodes.size();
+}
+
+TEST(NodePruner, EndsWhenTheKernelCannot) {
+  NodeTable nodes(100);
+  std::atomic<int> asked{0};
+  {
+    const Result<std::unique_ptr<NodePruner>> pruner =
+        NodePruner::start(nodes, 10, [&](std::span<const NodeId>) -> Result<> {
+          ++asked;
+          return fail(EINVAL);
+        });
+    ASSERT_TRUE(pruner);
+    for (std::uint64_t i = 0; i < 1000; ++i) nodes.remember(file(i), S_IFREG, kRoot, "f" + std::to_string(i));
+    EXPECT_TRUE(testing::eventually([&] { return asked > 0; }));
+  }
+  EXPECT_EQ(asked, 1);
 }
 
 }  // namespace
