@@ -214,6 +214,51 @@ TEST_F(Native, WorkingDirectoryInItKeepsItUntilItIsLeft) {
   EXPECT_TRUE(server_.wait_for_state("a", "idle"));
 }
 
+// Who came by berth before it was native is still inside, and berth does not see what is renamed natively.
+TEST_F(Native, WhoIsInADirectoryThroughBerthStaysInItWhenItIsRenamedNatively) {
+  server_.make_directory("source/d/sub");
+  start();
+  UniqueFd pinned;
+  const auto come_in = [&] {
+    pinned = UniqueFd(::open(in("d").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct stat here {};
+    if (!pinned || ::chdir(in("d/sub").c_str()) != 0 || ::stat(".", &here) != 0) return errno;
+    return here.st_dev == device_of(source_) ? EXDEV : 0;  // too late: it is native by now
+  };
+  const auto make = [](int directory, const char* name) {
+    const UniqueFd file(::openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
+    return file && ::write(file.get(), "made", 4) == 4 ? 0 : errno;
+  };
+  Companion inside(come_in, {[&] { return make(AT_FDCWD, "one"); }, [&] { return make(pinned.get(), "two"); },
+                             [] { return ::mkdir("deeper", 0755) == 0 && ::chdir("deeper") == 0 ? 0 : errno; },
+                             [&] { return make(AT_FDCWD, "three"); },
+                             [] {
+                               struct stat here {};
+                               return ::stat(".", &here) == 0 ? 0 : errno;
+                             }});
+  go_native();
+  server_.make_directory("source/e");
+  ASSERT_EQ(::rename(in("d").c_str(), in("e/moved").c_str()), 0);
+  ASSERT_EQ(::rename(in("e/moved/sub").c_str(), in("under").c_str()), 0);
+  EXPECT_EQ(inside.run(0), 0);
+  EXPECT_EQ(server_.read_file("source/under/one").value_or(""), "made");
+  EXPECT_EQ(inside.run(1), 0);
+  EXPECT_EQ(server_.read_file("source/e/moved/two").value_or(""), "made");
+  // What they make and go into later, too.
+  EXPECT_EQ(inside.run(2), 0);
+  ASSERT_EQ(::rename(in("under/deeper").c_str(), in("deepest").c_str()), 0);
+  EXPECT_EQ(inside.run(3), 0);
+  EXPECT_EQ(server_.read_file("source/deepest/three").value_or(""), "made");
+  // Idle and mounted anew, it is found again still.
+  ASSERT_EQ(::rename(in("deepest").c_str(), in("far").c_str()), 0);
+  ASSERT_TRUE(eventually([&] { return unmount(); }));
+  EXPECT_EQ(inside.run(4), 0);
+  // One that is gone is gone, though another has its name now.
+  ASSERT_EQ(::system(("rm -r " + source_ + "/far && mkdir " + source_ + "/far").c_str()), 0);
+  ASSERT_TRUE(eventually([&] { return unmount(); }));
+  EXPECT_EQ(inside.run(3), ESTALE);
+}
+
 TEST_F(Native, IsUnmountedOnRequestAndUnderItsUsersOnlyByForce) {
   start();
   go_native();
