@@ -25,8 +25,9 @@
 namespace berth::daemon {
 namespace {
 
-/// An agent that lived shorter than this is not started again.
+/// An agent that has lived shorter than this so many times in a row is not started again.
 constexpr std::chrono::seconds kShortLife{1};
+constexpr int kMostShortLives = 10;
 
 using Outcome = manager::NativeAccess::Outcome;
 
@@ -227,7 +228,8 @@ Result<> NativeAgent::fork_agent() {
 void NativeAgent::on_ended(pid_t child) {
   if (child != pid_) return;
   pid_ = -1;
-  if (SystemClock().now() - started_ < kShortLife) {
+  short_lives_ = SystemClock().now() - started_ < kShortLife ? short_lives_ + 1 : 0;
+  if (short_lives_ >= kMostShortLives) {
     return log::error("the agent for native access does not live: shares stay as they are");
   }
   log::warning("the agent for native access has died: starting it again");

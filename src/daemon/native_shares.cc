@@ -15,6 +15,7 @@ namespace {
 /// the few that have passed.
 constexpr std::chrono::milliseconds kApproachPatience{100};
 constexpr std::chrono::milliseconds kHoldPatience{10};
+constexpr int kTakeTries = 3;
 
 bool has_died(const Error& agents) noexcept { return agents.code() == ECONNRESET || agents.code() == EPIPE; }
 
@@ -185,8 +186,13 @@ Result<manager::NativeAccess::Outcome> NativeShares::take_off(const manager::Sha
     if (laid == laid_.end()) return Outcome::kOff;
     wanted.laid_mount = laid->second;
   }
-  const NativeTalk talk = TRY(setup_.agent.ask(wanted));
-  const auto outcome = static_cast<Outcome>(TRY(talk.expect(deadline)).value);
+  Result<NativeAnswer> answer = fail(ECONNRESET);
+  // Asked again it says the same, however far one came who has been killed.
+  for (int tries = 0; tries < kTakeTries && !answer && has_died(answer.error()); ++tries) {
+    const NativeTalk talk = TRY(setup_.agent.ask(wanted));
+    answer = talk.expect(deadline);
+  }
+  const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);
   if (outcome == Outcome::kOff) {
     MutexLock lock(mutex_);
     laid_.erase(share.name());

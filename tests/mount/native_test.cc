@@ -123,6 +123,17 @@ class Native : public ::testing::Test {
       return is_native() || times(" native") > before;
     })) << server_.read_control("events").value_or("");
   }
+  /// The agent, and those that it has at work.
+  [[nodiscard]] std::vector<pid_t> agents() const {
+    std::vector<pid_t> found;
+    for (const pid_t pid : server_.processes()) {
+      std::string name(16, '\0');
+      const UniqueFd comm(::open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
+      const ssize_t size = comm ? ::read(comm.get(), name.data(), name.size()) : 0;
+      if (size > 0 && name.starts_with("berth-agent")) found.push_back(pid);
+    }
+    return found;
+  }
   [[nodiscard]] bool unmount() const { return server_.write_control("shares/a/control", "unmount").has_value(); }
 
   BerthServer server_;
@@ -466,27 +477,57 @@ TEST_F(Native, AgentThatDiesIsStartedAgain) {
   start();
   go_native();
   ASSERT_TRUE(unmount());
-  const auto agent = [&]() -> pid_t {
-    for (const pid_t pid : server_.processes()) {
-      std::string name(16, '\0');
-      const UniqueFd comm(::open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
-      const ssize_t size = comm ? ::read(comm.get(), name.data(), name.size()) : 0;
-      if (size > 0 && name.starts_with("berth-agent")) return pid;
-    }
-    return 0;
-  };
-  const pid_t before = agent();
-  ASSERT_NE(before, 0);
-  // One that dies young is taken to be unable to live.
-  ASSERT_TRUE(eventually([&] {
-    struct stat born {};
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME, &now);
-    return ::stat(("/proc/" + std::to_string(before)).c_str(), &born) == 0 && now.tv_sec - born.st_mtim.tv_sec > 2;
-  }));
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return agent() != 0 && agent() != before; }));
+  const std::vector<pid_t> before = agents();
+  ASSERT_EQ(before.size(), 1U);
+  ASSERT_EQ(::kill(before.front(), SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return agents().size() == 1 && agents() != before; }));
   go_native();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Native, AgentsKilledInTheMidstOfAHandOverOnlyMakeItLater) {
+  start();
+  constexpr int kKills = 8;  // of ten short lives in a row
+  for (int kills = 0; kills < kKills;) {
+    touch();
+    bool killed = false;
+    ASSERT_TRUE(eventually([&] {
+      const std::vector<pid_t> all = agents();
+      killed = all.size() > 1;  // one of them is at work
+      for (const pid_t pid : all) {
+        if (killed) ::kill(pid, SIGKILL);
+      }
+      return killed || is_native();
+    }));
+    if (killed) ++kills;
+    if (killed && kills % 2 == 0) continue;  // it goes on from wherever it was
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+    ASSERT_EQ(mounts_at(share()), 0U);
+  }
+  go_native();
+  EXPECT_EQ(mounts_at(share()), 1U);
+  EXPECT_EQ(server_.read_control("events").value_or("").find("not native"), std::string::npos);
+  ASSERT_TRUE(unmount());
+  EXPECT_EQ(mounts_at(share()), 0U);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Native, WhatAnAdministratorTakesOffIsBerthsAgainAndThenNative) {
+  start("idle_timeout = \"400ms\"\n");
+  go_native();
+  Companion inside([&] { return ::chdir(in("d").c_str()); },
+                   {[] { return ::access("../hello", R_OK) == 0 ? 0 : errno; }, [] { return ::chdir("/"); }});
+  ASSERT_EQ(::system(("umount -R -l " + share()).c_str()), 0);
+  EXPECT_EQ(inside.run(0), 0);
+  touch();
+  const std::size_t before = times(" native");
+  ASSERT_TRUE(eventually([&] {
+    touch();
+    return times(" native") > before && mounts_at(share()) == 1;
+  }));
+  EXPECT_EQ(inside.run(1), 0);
+  ASSERT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_EQ(mounts_at(share()), 0U);
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
@@ -538,17 +579,25 @@ void make_and_rename(const std::string& share, const std::string& id, Faults& fa
   check("rmdir", ::rmdir(directory.c_str()));
 }
 
-// The share comes and goes as fast as it can, from one door to the other and down to idle, and nobody notices.
+/// Gives the calling thread a copy of the mount namespace that sees no new mounts.
+int go_elsewhere() {
+  if (::unshare(CLONE_NEWNS) != 0) return errno;
+  return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 ? 0 : errno;
+}
+
+// The share comes and goes as fast as it can, from one door to the other and down to idle, and nobody notices: neither here
+// nor in copies of the mount namespace, which stay with berth meanwhile.
 TEST_F(Native, TenThousandRacingCallsMeetNoError) {
   start("idle_timeout = \"1ms\"\naccess = \"native\"\n");
   constexpr int kThreads = 4;
   constexpr int kRounds = 400;  // of eight calls each, at least
-  constexpr std::size_t kComeAndGone = 20;
+  constexpr std::size_t kComeAndGone = 10;
   Faults faults;
   std::atomic<bool> enough{false};
   std::vector<std::thread> threads;
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&, i] {
+      if (const int error = i % 2 == 1 ? go_elsewhere() : 0; error != 0) faults.note("unshare", error);
       for (int round = 0; round < kRounds || !enough; ++round) {
         make_and_rename(share(), std::to_string(i) + "-" + std::to_string(round), faults);
         // All pause together now and then, or it would be in use for good.
