@@ -86,6 +86,9 @@ Result<Reached> NodeFinder::directory(const Visit& visit, NodeId id, std::size_t
   if (std::optional<Reached> reached = at_hand(visit, *node)) return *std::move(reached);
   if (lost_its_name(visit, *node)) return still_open(visit, id);
   Result<Reached> found = walk(visit, id, *node, depth);
+  if (!found && means_gone(found.error())) {
+    if (Result<Reached> moved = by_handle(visit, id, *node)) return moved;
+  }
   if (!found && means_gone(found.error()) && node->open_count != 0) return still_open(visit, id);
   return found;
 }
@@ -121,11 +124,35 @@ Result<Reached> NodeFinder::walk(const Visit& visit, NodeId id, const NodeTable:
   if (!opened) return means_gone(opened.error()) ? Result<Reached>(fail(ESTALE)) : fail(opened.error());
   const struct statx x = TRY(sys::stat_at(opened->get(), "", STATX_TYPE | STATX_INO));
   if (!is_same(visit, x, node)) return fail(ESTALE);
-  auto descriptor = std::make_shared<const UniqueFd>(*std::move(opened));
+  return keep(visit, id, *std::move(opened));
+}
+
+Reached NodeFinder::keep(const Visit& visit, NodeId id, UniqueFd directory) const {
+  auto descriptor = std::make_shared<const UniqueFd>(std::move(directory));
   // Who is inside while the share is taken away by force must not leave anything in the cache.
   if (!visit.share.share().gate().closed()) nodes_.keep_descriptor(id, descriptor, visit.mount_generation);
   const int fd = descriptor->get();
   return Reached{fd, std::move(descriptor)};
+}
+
+void NodeFinder::note_directory(const Visit& visit, NodeId node, int directory, const char* name) {
+  if (!visit.share.share().is_shared_with_native()) return;
+  // Where there are no handles it is found by its name alone, as in other shares.
+  if (Result<sys::FileHandle> handle = sys::handle_of(directory, name)) {
+    directories_.note(node, *std::move(handle), [this](NodeId known) { return nodes_.share_of(known).has_value(); });
+  }
+}
+
+/// It may be out of the share by now, where who is in it natively goes on as well.
+Result<Reached> NodeFinder::by_handle(const Visit& visit, NodeId id, const NodeTable::Node& node) const {
+  const std::optional<sys::FileHandle> handle = directories_.find(id);
+  if (!handle) return fail(ESTALE);
+  const sys::AsDaemon as_daemon;
+  const UniqueFd root = TRY(sys::reopen(visit.lease.root(), O_RDONLY | O_DIRECTORY));
+  UniqueFd found = TRY(sys::open_by_handle(root.get(), *handle, O_PATH | O_DIRECTORY));
+  const struct statx x = TRY(sys::stat_at(found.get(), "", STATX_TYPE | STATX_INO));
+  if (!is_same(visit, x, node)) return fail(ESTALE);
+  return keep(visit, id, std::move(found));
 }
 
 /// The last way to a file that has lost its name: through somebody who has it open. In an earlier mount it may be dead.
@@ -145,6 +172,9 @@ Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const
   if (!node) return fail(ESTALE);
   if (std::optional<Reached> reached = at_hand(visit, *node)) return Place{*std::move(reached), {}, *std::move(node)};
   if (lost_its_name(visit, *node)) return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
+  if (S_ISDIR(node->type) && directories_.find(id)) {  // it may have another name
+    if (Result<Reached> itself = directory(visit, id)) return Place{*std::move(itself), {}, *std::move(node)};
+  }
   Result<Reached> parent = directory(visit, node->parent);
   if (!parent) {
     if (node->open_count != 0 && means_gone(parent.error()))

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include "fuse/directory_handles.h"
 #include "fuse/handle_table.h"
 #include "fuse/node_table.h"
 #include "fuse/visit.h"
@@ -32,7 +33,8 @@ struct OpenedFile {
 ///
 /// Directories get a descriptor of their own, cached with the node, when something is first done in them. Files get none:
 /// what is done to a file is done by its name in its parent's descriptor and checked against its inode number, which
-/// costs less than to open it with O_PATH first. What was removed or replaced is still found while it is open.
+/// costs less than to open it with O_PATH first. What was removed or replaced is still found while it is open, and a
+/// directory that lost its name beside us by what its file system calls it, where that was noted.
 ///
 /// Permissions: directories on the way are found as the daemon, for the kernel has checked them when the caller went
 /// there; the file itself is reached as the caller, and as the daemon only where a descriptor says nothing about
@@ -43,6 +45,10 @@ struct OpenedFile {
 class NodeFinder {
  public:
   NodeFinder(NodeTable& nodes, HandleTable& handles) noexcept : nodes_(nodes), handles_(handles) {}
+
+  /// A directory has just been found as `name` in `directory`: notes how to find it again when that name is gone, in shares
+  /// where others may change names without us.
+  void note_directory(const Visit& visit, NodeId node, int directory, const char* name);
 
   /// A directory, to do something below it. ENOTDIR when the node is none.
   Result<Reached> directory(const Visit& visit, NodeId node) const { return directory(visit, node, 0); }
@@ -65,6 +71,8 @@ class NodeFinder {
   };
 
   Result<Reached> directory(const Visit& visit, NodeId node, std::size_t depth) const;
+  Result<Reached> by_handle(const Visit& visit, NodeId id, const NodeTable::Node& node) const;
+  Reached keep(const Visit& visit, NodeId id, UniqueFd directory) const;
   Result<Reached> walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const;
   Result<Place> place(const Visit& visit, NodeId node) const;
   Result<Reached> still_open(const Visit& visit, NodeId node) const;
@@ -73,6 +81,7 @@ class NodeFinder {
 
   NodeTable& nodes_;
   HandleTable& handles_;
+  DirectoryHandles directories_;
 };
 
 }  // namespace berth::fuse

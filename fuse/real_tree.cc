@@ -39,14 +39,21 @@ Result<Entry> RealTree::look_up(const Visit& visit, NodeId parent, const char* n
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
   const Result<struct statx> x = sys::stat_at(directory.fd, name, STATX_BASIC_STATS);
-  if (x) return remember(visit, parent, name, *x, false);
+  if (x) return remember_in(visit, parent, directory.fd, name, *x, false);
   if (x.error().code() != ENOENT) return fail(x.error());
   return Entry{.entry_valid = visit.share.attributes_valid()};
 }
 
 Result<Entry> RealTree::entry_in(const Visit& visit, const Handle& directory, const char* name) {
   const struct statx x = TRY(sys::stat_at(directory.fd(), name, STATX_BASIC_STATS));
-  return remember(visit, directory.node, name, x, false);
+  return remember_in(visit, directory.node, directory.fd(), name, x, false);
+}
+
+Result<Entry> RealTree::remember_in(const Visit& visit, NodeId parent, int directory, const char* name,
+                                    const struct statx& x, bool fresh) {
+  Result<Entry> entry = remember(visit, parent, name, x, fresh);
+  if (entry && S_ISDIR(x.stx_mode)) finder_.note_directory(visit, entry->node, directory, name);
+  return entry;
 }
 
 Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x,
@@ -143,7 +150,7 @@ Result<Entry> RealTree::make_symlink(const Visit& visit, NodeId parent, const ch
 Result<Entry> RealTree::remember_new(const Visit& visit, NodeId parent, const char* name, int directory, mode_t type) {
   const struct statx x = TRY(sys::stat_at(directory, name, STATX_BASIC_STATS));
   if ((x.stx_mode & S_IFMT) != type) return fail(ESTALE);
-  return remember(visit, parent, name, x, true);
+  return remember_in(visit, parent, directory, name, x, true);
 }
 
 Result<Entry> RealTree::make_link(const Visit& visit, NodeId node, NodeId new_parent, const char* new_name) {

@@ -86,6 +86,9 @@ class RealTree {
   /// The kernel never asks for anything else by name; who else does must not get out of the share.
   static bool is_name(std::string_view name) noexcept;
   Result<Entry> remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x, bool fresh);
+  /// The same of what was found in `directory`, the parent.
+  Result<Entry> remember_in(const Visit& visit, NodeId parent, int directory, const char* name, const struct statx& x,
+                            bool fresh);
   Result<Entry> remember_new(const Visit& visit, NodeId parent, const char* name, int directory, mode_t type);
   void follow_rename(const Visit& visit, NodeId parent, int directory, const char* name);
   void remember_removed(const Visit& visit, UniqueFd directory);
@@ -101,7 +104,7 @@ class RealTree {
   HandleTable& handles_;
   const LockTable& locks_;
   Passthrough* const passthrough_;
-  const NodeFinder finder_;
+  NodeFinder finder_;
   RecentListings listings_;
   std::vector<FileKey> made_;
 };

@@ -200,7 +200,9 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
     void operator()(ClearTimer&) const { record.timer.reset(); }
-    void operator()(LayOver& lay) const { core.start_laying(record, lay.deadline); }
+    void operator()(QueueHandOver&) const { core.queue_hand_over(record); }
+    // No unmount starts while it is laid over: the root stays.
+    void operator()(LayOver& lay) const { core.batch_.push_back({&record, record.mount.root.get(), lay.deadline}); }
     void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
     void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
   };
@@ -283,11 +285,16 @@ bool Manager::Core::run_timers() {
     look_at_table_.reset();
     look_for_lost_mounts();
   }
+  if (const std::optional<TimePoint> at = next_hand_over(); at && *at <= now) {
+    any = true;
+    start_hand_overs();
+  }
   return any;
 }
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = look_at_table_;
+  if (const std::optional<TimePoint> at = next_hand_over()) next = next ? std::min(*next, *at) : *at;
   if (!timers_.empty()) next = next ? std::min(*next, timers_.begin()->first) : timers_.begin()->first;
   return next;
 }

@@ -118,12 +118,24 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<TimePoint> timer;       ///< of the life cycle
     std::optional<TimePoint> scheduled;   ///< its place in timers_
     bool was_native = false;              ///< before us: its next mount lies over its directory already
+    bool hand_over_queued = false;        ///< its place in hand_overs_
     bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     MountRecord* kept = nullptr;          ///< what outlives us of it
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
     std::string busy;
+  };
+
+  /// A share whose turn it is to be handed over to native access.
+  struct Laying {
+    Record* record;
+    int root;
+    TimePoint deadline;
+  };
+  struct QueuedHandOver {
+    Record* record;
+    TimePoint since;
   };
 
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
@@ -152,7 +164,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
   void start_unmount(Record& record, const life_cycle::StartUnmount& start);
   void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
-  void start_laying(Record& record, TimePoint deadline);
+  void queue_hand_over(Record& record);
+  void start_hand_overs();
+  void lay_over(std::vector<Laying> batch, bool waits_for_quiet);
+  std::optional<TimePoint> next_hand_over() const;
+  void note_mount() noexcept;
+  [[nodiscard]] TimePoint quiet_at() const noexcept;
   void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
   void open_gate(Record& record);
   void close_gate_if_idle(Record& record);
@@ -222,6 +239,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<DoneCallback> resume_waiters_;
   std::deque<Record*> restore_queue_;
   std::size_t restores_running_ = 0;
+  std::deque<QueuedHandOver> hand_overs_;  ///< the oldest first
+  std::vector<Laying> batch_;              ///< being put together
+  bool laying_ = false;                    ///< a batch runs
   std::mt19937 random_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> look_at_table_;
@@ -232,6 +252,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   // Synchronised by themselves.
   std::atomic<WaiterId> next_waiter_{0};
+  std::atomic<Duration::rep> last_mount_{0};   ///< when a mount began or ended last, of TimePoint
   std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
   std::unique_ptr<sys::TaskPool> callbacks_;
   std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's

@@ -81,6 +81,7 @@ void Manager::Core::release_mount_slot(Record& record) {
 
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   note(record, MountRecord::kMounting);
+  note_mount();
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
   auto work = [self = shared_from_this(), &record, deadline, started = clock_.now()] {
     const ShareSpec& spec = record.share.spec();
@@ -100,6 +101,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
 
 void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took) {
   release_mount_slot(record);
+  note_mount();
   const bool overdue = life_cycle::name_of(record.state) == ShareState::kFailed;
   life_cycle::MountEnded ended;
   if (outcome) {
@@ -183,52 +185,6 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   };
   record.mount = RealMount{};
   submit(operations_.get(), std::move(work));
-}
-
-void Manager::Core::start_laying(Record& record, TimePoint deadline) {
-  // No unmount starts while this runs: the root stays.
-  auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
-    Result<> laid = self->setup_.native->lay_over(record.share, root, deadline);
-    Core* core = self.get();
-    core->post([core, &record, laid = std::move(laid)] {
-      core->happen(record.share, life_cycle::NativeLaid{laid ? Error(0) : laid.error()});
-    });
-  };
-  if (by_hand()) {
-    by_hand_work_.emplace_back(std::move(work));
-  } else {
-    operations_->submit(std::move(work));
-  }
-}
-
-void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePoint deadline) {
-  auto work = [self = shared_from_this(), &record, when, deadline] {
-    Result<NativeAccess::Outcome> taken = self->setup_.native->take_off(record.share, when, deadline);
-    Core* core = self.get();
-    core->post([core, &record, taken = std::move(taken)] {
-      core->happen(record.share, taken ? life_cycle::NativeTaken{*taken, Error(0)}
-                                       : life_cycle::NativeTaken{NativeAccess::Outcome::kInUse, taken.error()});
-    });
-  };
-  if (by_hand()) {
-    by_hand_work_.emplace_back(std::move(work));
-  } else {
-    operations_->submit(std::move(work));
-  }
-}
-
-void Manager::Core::resume_native(Share& share) {
-  if (stopping_) return;
-  Record& record = record_of(share);
-  if (auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state)) {
-    mounted->native = life_cycle::Native::kOn;
-    mounted->native_at = clock_.now();
-    record.timer = mounted->native_at;
-    publish(record);
-    return schedule(record);
-  }
-  record.was_native = true;
-  happen(share, life_cycle::Wanted{});
 }
 
 void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> outcome) {

@@ -59,8 +59,9 @@ class Stepper {
       case Native::kOn:
         return look_at_native(std::move(state), timer);
       case Native::kOff:
-        if (!state.unmount_until && !state.draining && now_ >= state.native_at) return lay_over(std::move(state));
+        if (!state.unmount_until && !state.draining && now_ >= state.native_at) return queue_hand_over(state, timer);
         break;
+      case Native::kQueued:
       case Native::kNever:
         break;
     }
@@ -68,6 +69,13 @@ class Stepper {
     const TimePoint due = idle_at(timer);
     if (due > now_) return {state, {wake(state, due)}};
     return {state, {CloseGateIfIdle{}}};
+  }
+  Step operator()(Mounted state, const HandOver&) const {
+    if (state.native != Native::kQueued) return {state, {}};  // asked for by an earlier mount
+    if (!state.unmount_until && !state.draining) return lay_over(std::move(state));
+    state.native = Native::kOff;
+    state.native_at = now_;
+    return {state, {}};  // whoever wants it gone has set the timer
   }
   Step operator()(Mounted state, const BecameIdle&) const {
     if (state.native == Native::kLaying || state.native == Native::kTaking || state.native == Native::kOn)
@@ -97,6 +105,7 @@ class Stepper {
       case Native::kOn:
         return {state, {SetTimer{now_}}};
       case Native::kOff:
+      case Native::kQueued:
       case Native::kNever:
         break;
     }
@@ -123,6 +132,7 @@ class Stepper {
   }
   Step operator()(Mounted state, const NativeLaid& laid) const {
     if (state.native != Native::kLaying) return {state, {}};
+    if (laid.postponed) return postpone(std::move(state));
     Effects effects;
     switch (laid.error.code()) {
       case 0:
@@ -225,6 +235,20 @@ class Stepper {
 
   [[nodiscard]] static Duration retry_hand_over(std::uint32_t bad_moments) {
     return std::min<Duration>(kHandOverRetry * (1 << std::min<std::uint32_t>(bad_moments, 16)), kHandOverLongestRetry);
+  }
+
+  /// It asks for its turn, and is idle when it is idle all the same.
+  [[nodiscard]] Step queue_hand_over(Mounted state, const Timer& timer) const {
+    state.native = Native::kQueued;
+    const TimePoint due = idle_at(timer);
+    if (due > now_) return {state, {QueueHandOver{}, SetTimer{due}}};
+    return {state, {QueueHandOver{}, CloseGateIfIdle{}}};
+  }
+
+  [[nodiscard]] Step postpone(Mounted state) const {
+    state.native = Native::kQueued;
+    const TimePoint due = state.unmount_until ? now_ : now_ + patience();
+    return go_on(std::move(state), due, {QueueHandOver{}});
   }
 
   [[nodiscard]] Step lay_over(Mounted state) const {

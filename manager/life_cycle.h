@@ -51,7 +51,8 @@ struct Mounting {
 /// Whether the real mount lies over the share's directory.
 enum class Native : std::uint8_t {
   kNever,   ///< it is not to, or has turned out not to work for this mount
-  kOff,     ///< it is to, at Mounted::native_at
+  kOff,     ///< it is to ask for its turn at Mounted::native_at
+  kQueued,  ///< it waits for its turn, and may become idle meanwhile
   kLaying,  ///< an operation runs
   kOn,      ///< it does; looked at again at Mounted::native_at
   kTaking,  ///< an operation runs
@@ -114,16 +115,18 @@ struct RetryWanted {};
 struct HostChanged {};  ///< drained, or no longer
 struct Lost {
   std::string reason;
-};                   ///< the real mount is dead or gone
-struct NativeLaid {  ///< answer to LayOver
-  Error error{0};    ///< code 0: it lies over the directory; EAGAIN: to be tried again
+};                         ///< the real mount is dead or gone
+struct HandOver {};        ///< the turn that QueueHandOver has asked for, perhaps long ago
+struct NativeLaid {        ///< answer to LayOver
+  Error error{0};          ///< code 0: it lies over the directory; EAGAIN: to be tried again
+  bool postponed = false;  ///< it was not tried: other shares come first
 };
 struct NativeTaken {  ///< answer to TakeOff
   NativeAccess::Outcome outcome{};
   Error error{0};  ///< not code 0: nobody knows, so it may still be there
 };
 using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
-                               UnmountWanted, RetryWanted, HostChanged, Lost, NativeLaid, NativeTaken>;
+                               UnmountWanted, RetryWanted, HostChanged, Lost, HandOver, NativeLaid, NativeTaken>;
 
 // What is to be done about it, in this order.
 struct StartMount {
@@ -135,6 +138,7 @@ struct StartUnmount {
   TimePoint deadline;
   bool native = false;  ///< it is to be taken off the directory first, whoever is in it
 };
+struct QueueHandOver {};  ///< HandOver when it does not disturb others; asked for twice is asked for once
 struct LayOver {
   TimePoint deadline;
 };
@@ -164,7 +168,7 @@ struct Tell {
   std::string reason;
 };
 using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
-                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;
+                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, QueueHandOver, LayOver, TakeOff>;
 
 struct Step {
   State state;
@@ -191,6 +195,10 @@ inline constexpr std::chrono::milliseconds kReleaseRetry{5};
 /// How long the first users of a native share come through berth before it is laid over: a program that goes in twice in a
 /// moment finds the share the same both times.
 inline constexpr std::chrono::milliseconds kHandOverDelay{10};
+/// Then it waits until no share has begun or ended to be mounted for this long: what a hand-over does would delay that.
+inline constexpr std::chrono::milliseconds kHandOverQuiet{50};
+/// But no longer than this, on a host where there is always one.
+inline constexpr std::chrono::milliseconds kHandOverLongestWait{std::chrono::seconds(2)};
 /// After a bad moment the next attempt comes this much later, doubled each time up to kHandOverLongestRetry.
 inline constexpr std::chrono::milliseconds kHandOverRetry{10};
 inline constexpr std::chrono::milliseconds kHandOverLongestRetry{std::chrono::seconds(5)};

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -24,8 +25,9 @@
 namespace berth::daemon {
 namespace {
 
-/// An agent that lived shorter than this is not started again.
+/// An agent that has lived shorter than this so many times in a row is not started again.
 constexpr std::chrono::seconds kShortLife{1};
+constexpr int kMostShortLives = 10;
 
 using Outcome = manager::NativeAccess::Outcome;
 
@@ -120,8 +122,29 @@ Result<> list(const NativeRequest& request, const NativeTalk& talk) {
   return {};
 }
 
+void handle(NativeChannel::Received received);
+
+/// The next request. False when there is none any more.
+bool receive(const NativeChannel& channel, std::optional<NativeChannel::Received>& next) {
+  for (;;) {
+    Result<NativeChannel::Received> received = channel.receive();
+    if (received) {
+      next.emplace(*std::move(received));
+      return true;
+    }
+    if (received.error().code() != EINTR && received.error().code() != EBADMSG) return false;
+  }
+}
+
+/// In this process: a fork for each of hundreds of shares is what makes them dear.
+void handle_many(NativeTalk talk) {
+  const NativeChannel channel = NativeChannel::adopt(std::move(talk));
+  for (std::optional<NativeChannel::Received> next; receive(channel, next);) handle(*std::move(next));
+}
+
 void handle(NativeChannel::Received received) {
   const NativeRequest& request = received.request;
+  if (request.kind == NativeRequest::Kind::kMany) return handle_many(std::move(received.talk));
   const Error failure = [&]() -> Error {
     switch (request.kind) {
       case NativeRequest::Kind::kLay: {
@@ -137,6 +160,8 @@ void handle(NativeChannel::Received received) {
         const Result<> listed = list(request, received.talk);
         return listed ? Error(0) : listed.error();
       }
+      case NativeRequest::Kind::kMany:
+        break;
     }
     return Error(EINVAL);
   }();
@@ -144,15 +169,13 @@ void handle(NativeChannel::Received received) {
 }
 
 [[noreturn]] void run(const NativeChannel& channel) {
-  for (;;) {
-    Result<NativeChannel::Received> received = channel.receive();
-    if (!received && (received.error().code() == EINTR || received.error().code() == EBADMSG)) continue;
-    if (!received) ::_exit(EXIT_SUCCESS);
+  for (std::optional<NativeChannel::Received> next; receive(channel, next); next.reset()) {
     // Where there is no process to be had the talk ends here, which is an answer.
     if (::fork() != 0) continue;
-    handle(*std::move(received));
+    handle(*std::move(next));
     ::_exit(EXIT_SUCCESS);
   }
+  ::_exit(EXIT_SUCCESS);
 }
 
 /// Lets go of all that the parent had open, so that nothing lives longer because of the agent.
@@ -205,7 +228,8 @@ Result<> NativeAgent::fork_agent() {
 void NativeAgent::on_ended(pid_t child) {
   if (child != pid_) return;
   pid_ = -1;
-  if (SystemClock().now() - started_ < kShortLife) {
+  short_lives_ = SystemClock().now() - started_ < kShortLife ? short_lives_ + 1 : 0;
+  if (short_lives_ >= kMostShortLives) {
     return log::error("the agent for native access does not live: shares stay as they are");
   }
   log::warning("the agent for native access has died: starting it again");

@@ -33,7 +33,8 @@ class NativeAgent {
   /// For the server.
   [[nodiscard]] const NativeChannel& channel() const noexcept { return servers_end_; }
 
-  /// A child of the process has ended: starts the agent again if it was that. One that dies again and again is left alone.
+  /// A child of the process has ended: starts the agent again if it was that. One that dies young again and again is left
+  /// alone.
   void on_ended(pid_t child);
 
  private:
@@ -44,6 +45,7 @@ class NativeAgent {
   NativeChannel agents_end_;
   pid_t pid_ = -1;
   TimePoint started_{};
+  int short_lives_ = 0;  ///< in a row
 };
 
 }  // namespace berth::daemon

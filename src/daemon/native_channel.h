@@ -18,6 +18,7 @@ struct NativeRequest {
     kLay,   ///< with a mount: says that it is ready, and lays it over the share when told to go on
     kTake,  ///< takes it off; the answer is an Outcome
     kList,  ///< names what lies over the namespace, one answer each
+    kMany,  ///< the talk becomes a channel for further requests, which one process serves one after another
   };
   Kind kind = Kind::kList;
   manager::NativeAccess::When when{};
@@ -49,6 +50,9 @@ class NativeTalk {
   /// To a request that waits for it: go on.
   Result<> go_on() const noexcept;
 
+  /// kMany: what the talk becomes; not to be used as a talk any more.
+  UniqueFd take_socket() noexcept { return std::move(socket_); }
+
   // The agent's side.
   /// False when nobody listens any more.
   bool answer(const NativeAnswer& answer) const;
@@ -71,6 +75,8 @@ class NativeChannel {
 
   /// An end that a keeper before us has made.
   static NativeChannel adopt(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
+  /// That of a request of kMany.
+  static NativeChannel adopt(NativeTalk talk) noexcept { return NativeChannel(talk.take_socket()); }
 
   /// Sends a request; `mount` goes along where there is one.
   Result<NativeTalk> ask(const NativeRequest& request, const UniqueFd& mount = {}) const;

@@ -15,6 +15,9 @@ namespace {
 /// the few that have passed.
 constexpr std::chrono::milliseconds kApproachPatience{100};
 constexpr std::chrono::milliseconds kHoldPatience{10};
+constexpr int kTakeTries = 3;
+
+bool has_died(const Error& agents) noexcept { return agents.code() == ECONNRESET || agents.code() == EPIPE; }
 
 TimePoint from_now(std::chrono::milliseconds time) { return SystemClock().now() + time; }
 
@@ -66,33 +69,67 @@ Result<> NativeShares::expire(const manager::Share& share) {
   return session_->expire_entry(place->directory, place->name);
 }
 
+Result<> NativeShares::doubt(const manager::Share& share) {
+  names_->held_names().doubt(share.name());
+  return expire(share);
+}
+
+void NativeShares::begin_batch(const std::vector<const manager::Share*>& shares) {
+  if (names_ == nullptr) return;
+  // Without it each request is a process of its own.
+  if (Result<NativeTalk> talk = setup_.agent.ask(request(NativeRequest::Kind::kMany, ""))) {
+    batch_ = NativeChannel::adopt(*std::move(talk));
+  }
+  const auto walkers = std::make_shared<Walkers>();
+  bool is_any_new = false;
+  for (const manager::Share* const share : shares) {
+    {
+      MutexLock lock(mutex_);
+      if (!approached_.try_emplace(share->name(), walkers).second) continue;
+    }
+    is_any_new = true;
+    if (doubt(*share)) continue;
+    // It will be told when it is its turn.
+    MutexLock lock(mutex_);
+    approached_.erase(share->name());
+  }
+  if (is_any_new) *walkers = Walkers::all();
+}
+
+void NativeShares::end_batch() { batch_.reset(); }
+
+Result<NativeTalk> NativeShares::ask_in_batch(const NativeRequest& request, const UniqueFd& mount) {
+  if (batch_) {
+    Result<NativeTalk> talk = batch_->ask(request, mount);
+    if (talk) return talk;
+    batch_.reset();  // it has been killed
+  }
+  return setup_.agent.ask(request, mount);
+}
+
 /// Everybody who may be between two walks, or brings the kernel an answer that it would remember, moves on.
 Result<> NativeShares::approach(const manager::Share& share) {
-  Walkers walkers;
-  bool is_new = false;
+  std::shared_ptr<Walkers> walkers;
   {
     MutexLock lock(mutex_);
-    const auto [found, inserted] = approached_.try_emplace(share.name());
-    is_new = inserted;
-    walkers = std::move(found->second);
+    if (const auto found = approached_.find(share.name()); found != approached_.end()) walkers = found->second;
   }
-  if (is_new) {
-    names_->held_names().doubt(share.name());
-    TRY_VOID(expire(share));
-    walkers = Walkers::all();
+  if (walkers == nullptr) {
+    TRY_VOID(doubt(share));
+    walkers = std::make_shared<Walkers>(Walkers::all());
+    MutexLock lock(mutex_);
+    approached_.insert_or_assign(share.name(), walkers);
   }
-  const bool moved_on = walkers.have_moved_on(from_now(kApproachPatience));
-  MutexLock lock(mutex_);
-  approached_[share.name()] = std::move(walkers);
-  if (!moved_on) return fail(EAGAIN);
+  if (!walkers->have_moved_on(from_now(kApproachPatience))) return fail(EAGAIN);
   return {};
 }
 
 Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoint deadline) {
   UniqueFd mount = TRY(sys::clone_mount(root));
-  const NativeTalk talk = TRY(setup_.agent.ask(request(NativeRequest::Kind::kLay, share.name()), mount));
+  const NativeTalk talk = TRY(ask_in_batch(request(NativeRequest::Kind::kLay, share.name()), mount));
   mount.reset();  // the agent's now; held here it would look used
-  static_cast<void>(TRY(talk.expect(deadline)));
+  const Result<NativeAnswer> ready = talk.expect(deadline);
+  if (!ready) return has_died(ready.error()) ? fail(EAGAIN) : fail(ready.error());
   // Before anybody waits: some wait with the directory's lock held, which this needs.
   TRY_VOID(expire(share));
   Result<> switched = switch_over(share, talk, deadline);
@@ -113,16 +150,30 @@ Result<> NativeShares::switch_over(const manager::Share& share, const NativeTalk
   Walkers passed(threads);
   if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) {
     MutexLock lock(mutex_);
-    approached_[share.name()] = std::move(passed);
+    approached_[share.name()] = std::make_shared<Walkers>(std::move(passed));
     return fail(EAGAIN);
   }
   const std::vector<pid_t> waiting = names.waiting(share.name());
   if (std::any_of(waiting.begin(), waiting.end(), may_walk_twice)) return fail(EAGAIN);
-  TRY_VOID(talk.go_on());
-  const NativeAnswer laid = TRY(talk.expect(deadline));
+  if (!talk.go_on()) return fail(EAGAIN);
+  const Result<NativeAnswer> laid = talk.expect(deadline);
+  if (!laid && has_died(laid.error())) return find_laid(share, deadline);
+  if (!laid) return fail(laid.error());
   MutexLock lock(mutex_);
-  laid_.insert_or_assign(share.name(), laid.value);
+  laid_.insert_or_assign(share.name(), laid->value);
   return {};
+}
+
+/// Of one who has died nobody knows how far he came. Nothing lay over the share when he said that he was ready.
+Result<> NativeShares::find_laid(const manager::Share& share, TimePoint deadline) {
+  const NativeTalk talk = TRY(setup_.agent.ask(request(NativeRequest::Kind::kList, "")));
+  while (std::optional<NativeAnswer> answer = TRY(talk.next(deadline))) {
+    if (answer->code != 0 || answer->text != share.name()) continue;
+    MutexLock lock(mutex_);
+    laid_.insert_or_assign(share.name(), answer->value);
+    return {};
+  }
+  return fail(EAGAIN);
 }
 
 Result<manager::NativeAccess::Outcome> NativeShares::take_off(const manager::Share& share, When when,
@@ -135,8 +186,13 @@ Result<manager::NativeAccess::Outcome> NativeShares::take_off(const manager::Sha
     if (laid == laid_.end()) return Outcome::kOff;
     wanted.laid_mount = laid->second;
   }
-  const NativeTalk talk = TRY(setup_.agent.ask(wanted));
-  const auto outcome = static_cast<Outcome>(TRY(talk.expect(deadline)).value);
+  Result<NativeAnswer> answer = fail(ECONNRESET);
+  // Asked again it says the same, however far one came who has been killed.
+  for (int tries = 0; tries < kTakeTries && !answer && has_died(answer.error()); ++tries) {
+    const NativeTalk talk = TRY(setup_.agent.ask(wanted));
+    answer = talk.expect(deadline);
+  }
+  const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);
   if (outcome == Outcome::kOff) {
     MutexLock lock(mutex_);
     laid_.erase(share.name());

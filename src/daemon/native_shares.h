@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +20,7 @@ namespace berth::daemon {
 /// proxy and the other in the real mount.
 ///
 /// First the kernel asks about the share's name at each walk (doubted), and everybody on this host is given time to move on
-/// from the call that he is in. From then on whoever passes the name is known. In the moment itself nobody passes it; the
+/// from the call that he is in, once for all shares of a batch. From then on whoever passes the name is known. In the moment itself nobody passes it; the
 /// few who have passed since move on, and if one who waits may be on his second walk, it was a bad moment, and the next
 /// attempt starts from here.
 ///
@@ -37,24 +39,31 @@ class NativeShares final : public manager::NativeAccess {
   /// Asks what lies over the namespace since an earlier server, and takes it for ours: the names.
   Result<std::vector<std::string>> adopt(TimePoint deadline);
 
+  void begin_batch(const std::vector<const manager::Share*>& shares) override;
+  void end_batch() override;
   Result<> lay_over(const manager::Share& share, int root, TimePoint deadline) override;
   Result<Outcome> take_off(const manager::Share& share, When when, TimePoint deadline) override;
 
  private:
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
   Result<> approach(const manager::Share& share);
+  Result<> doubt(const manager::Share& share);
   Result<> expire(const manager::Share& share);
+  Result<> find_laid(const manager::Share& share, TimePoint deadline);
+  Result<NativeTalk> ask_in_batch(const NativeRequest& request, const UniqueFd& mount);
   Result<> ask_to_lay(const manager::Share& share, int root, TimePoint deadline);
   Result<> switch_over(const manager::Share& share, const NativeTalk& talk, TimePoint deadline);
 
   const Setup setup_;
   fuse::Namespace* names_ = nullptr;
   fuse::Session* session_ = nullptr;
+  std::optional<NativeChannel> batch_;  ///< of the batch that runs: to the process that serves all of it
 
   Mutex mutex_;
   std::map<std::string, std::uint64_t> laid_ BERTH_GUARDED_BY(mutex_);  ///< ids of mounts, as in mountinfo
-  /// Of names that are doubted: who may not have moved on yet.
-  std::map<std::string, Walkers> approached_ BERTH_GUARDED_BY(mutex_);
+  /// Of names that are doubted: who may not have moved on yet. Shared by those that were doubted together, of which one at
+  /// a time is laid over.
+  std::map<std::string, std::shared_ptr<Walkers>> approached_ BERTH_GUARDED_BY(mutex_);
 };
 
 }  // namespace berth::daemon

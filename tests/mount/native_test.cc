@@ -114,12 +114,25 @@ class Native : public ::testing::Test {
     for (std::size_t at = 0; (at = events.find(what + " share=a", at)) != std::string::npos; ++at) ++found;
     return found;
   }
-  /// It may be over by the time this returns, where the idle timeout is short.
+  /// It may be over by the time this returns, where the idle timeout is short; and one that nobody touches may be idle
+  /// before it is its turn.
   void go_native() {
     const std::size_t before = times(" native");
-    touch();
-    ASSERT_TRUE(eventually([&] { return is_native() || times(" native") > before; }))
-        << server_.read_control("events").value_or("");
+    ASSERT_TRUE(eventually([&] {
+      touch();
+      return is_native() || times(" native") > before;
+    })) << server_.read_control("events").value_or("");
+  }
+  /// The agent, and those that it has at work.
+  [[nodiscard]] std::vector<pid_t> agents() const {
+    std::vector<pid_t> found;
+    for (const pid_t pid : server_.processes()) {
+      std::string name(16, '\0');
+      const UniqueFd comm(::open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
+      const ssize_t size = comm ? ::read(comm.get(), name.data(), name.size()) : 0;
+      if (size > 0 && name.starts_with("berth-agent")) found.push_back(pid);
+    }
+    return found;
   }
   [[nodiscard]] bool unmount() const { return server_.write_control("shares/a/control", "unmount").has_value(); }
 
@@ -212,6 +225,51 @@ TEST_F(Native, WorkingDirectoryInItKeepsItUntilItIsLeft) {
   EXPECT_TRUE(server_.wait_for_state("a", "idle"));
 }
 
+// Who came by berth before it was native is still inside, and berth does not see what is renamed natively.
+TEST_F(Native, WhoIsInADirectoryThroughBerthStaysInItWhenItIsRenamedNatively) {
+  server_.make_directory("source/d/sub");
+  start();
+  UniqueFd pinned;
+  const auto come_in = [&] {
+    pinned = UniqueFd(::open(in("d").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct stat here {};
+    if (!pinned || ::chdir(in("d/sub").c_str()) != 0 || ::stat(".", &here) != 0) return errno;
+    return here.st_dev == device_of(source_) ? EXDEV : 0;  // too late: it is native by now
+  };
+  const auto make = [](int directory, const char* name) {
+    const UniqueFd file(::openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
+    return file && ::write(file.get(), "made", 4) == 4 ? 0 : errno;
+  };
+  Companion inside(come_in, {[&] { return make(AT_FDCWD, "one"); }, [&] { return make(pinned.get(), "two"); },
+                             [] { return ::mkdir("deeper", 0755) == 0 && ::chdir("deeper") == 0 ? 0 : errno; },
+                             [&] { return make(AT_FDCWD, "three"); },
+                             [] {
+                               struct stat here {};
+                               return ::stat(".", &here) == 0 ? 0 : errno;
+                             }});
+  go_native();
+  server_.make_directory("source/e");
+  ASSERT_EQ(::rename(in("d").c_str(), in("e/moved").c_str()), 0);
+  ASSERT_EQ(::rename(in("e/moved/sub").c_str(), in("under").c_str()), 0);
+  EXPECT_EQ(inside.run(0), 0);
+  EXPECT_EQ(server_.read_file("source/under/one").value_or(""), "made");
+  EXPECT_EQ(inside.run(1), 0);
+  EXPECT_EQ(server_.read_file("source/e/moved/two").value_or(""), "made");
+  // What they make and go into later, too.
+  EXPECT_EQ(inside.run(2), 0);
+  ASSERT_EQ(::rename(in("under/deeper").c_str(), in("deepest").c_str()), 0);
+  EXPECT_EQ(inside.run(3), 0);
+  EXPECT_EQ(server_.read_file("source/deepest/three").value_or(""), "made");
+  // Idle and mounted anew, it is found again still.
+  ASSERT_EQ(::rename(in("deepest").c_str(), in("far").c_str()), 0);
+  ASSERT_TRUE(eventually([&] { return unmount(); }));
+  EXPECT_EQ(inside.run(4), 0);
+  // One that is gone is gone, though another has its name now.
+  ASSERT_EQ(::system(("rm -r " + source_ + "/far && mkdir " + source_ + "/far").c_str()), 0);
+  ASSERT_TRUE(eventually([&] { return unmount(); }));
+  EXPECT_EQ(inside.run(3), ESTALE);
+}
+
 TEST_F(Native, IsUnmountedOnRequestAndUnderItsUsersOnlyByForce) {
   start();
   go_native();
@@ -274,13 +332,22 @@ TEST_F(Native, WhatIsMadeNativelyIsThereAtOnceWhenItGoesThroughBerthAgain) {
   }
 }
 
-// The first access to an idle share is a call that walks there twice: its second walk must not find the share elsewhere.
-TEST_F(Native, FirstAccessByRenameIsNeverAcrossMounts) {
+// The first access to an idle share is a call that walks there twice, and they go on until it is native and after: the second
+// walk of none must find the share elsewhere.
+TEST_F(Native, RenamesAreNeverAcrossMountsWhileItIsHandedOver) {
   start();
   server_.make_directory("source/e");
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(ok(server_.write_file("source/d/from", "x")));
-    ASSERT_EQ(::rename(in("d/from").c_str(), in("e/to").c_str()), 0) << errno_name(errno) << " in round " << i;
+    int error = 0;
+    ASSERT_TRUE(eventually([&] {
+      for (int times = 0; times < 200 && error == 0; ++times) {
+        if (::rename(in("d/from").c_str(), in("e/to").c_str()) != 0) error = errno;
+        if (::rename(in("e/to").c_str(), in("d/from").c_str()) != 0) error = errno;
+      }
+      return error != 0 || is_native();
+    }));
+    ASSERT_EQ(error, 0) << errno_name(error) << " in round " << i;
     ASSERT_TRUE(eventually([&] { return unmount(); }));
   }
 }
@@ -410,27 +477,57 @@ TEST_F(Native, AgentThatDiesIsStartedAgain) {
   start();
   go_native();
   ASSERT_TRUE(unmount());
-  const auto agent = [&]() -> pid_t {
-    for (const pid_t pid : server_.processes()) {
-      std::string name(16, '\0');
-      const UniqueFd comm(::open(("/proc/" + std::to_string(pid) + "/comm").c_str(), O_RDONLY | O_CLOEXEC));
-      const ssize_t size = comm ? ::read(comm.get(), name.data(), name.size()) : 0;
-      if (size > 0 && name.starts_with("berth-agent")) return pid;
-    }
-    return 0;
-  };
-  const pid_t before = agent();
-  ASSERT_NE(before, 0);
-  // One that dies young is taken to be unable to live.
-  ASSERT_TRUE(eventually([&] {
-    struct stat born {};
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME, &now);
-    return ::stat(("/proc/" + std::to_string(before)).c_str(), &born) == 0 && now.tv_sec - born.st_mtim.tv_sec > 2;
-  }));
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return agent() != 0 && agent() != before; }));
+  const std::vector<pid_t> before = agents();
+  ASSERT_EQ(before.size(), 1U);
+  ASSERT_EQ(::kill(before.front(), SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return agents().size() == 1 && agents() != before; }));
   go_native();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Native, AgentsKilledInTheMidstOfAHandOverOnlyMakeItLater) {
+  start();
+  constexpr int kKills = 8;  // of ten short lives in a row
+  for (int kills = 0; kills < kKills;) {
+    touch();
+    bool killed = false;
+    ASSERT_TRUE(eventually([&] {
+      const std::vector<pid_t> all = agents();
+      killed = all.size() > 1;  // one of them is at work
+      for (const pid_t pid : all) {
+        if (killed) ::kill(pid, SIGKILL);
+      }
+      return killed || is_native();
+    }));
+    if (killed) ++kills;
+    if (killed && kills % 2 == 0) continue;  // it goes on from wherever it was
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+    ASSERT_EQ(mounts_at(share()), 0U);
+  }
+  go_native();
+  EXPECT_EQ(mounts_at(share()), 1U);
+  EXPECT_EQ(server_.read_control("events").value_or("").find("not native"), std::string::npos);
+  ASSERT_TRUE(unmount());
+  EXPECT_EQ(mounts_at(share()), 0U);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Native, WhatAnAdministratorTakesOffIsBerthsAgainAndThenNative) {
+  start("idle_timeout = \"400ms\"\n");
+  go_native();
+  Companion inside([&] { return ::chdir(in("d").c_str()); },
+                   {[] { return ::access("../hello", R_OK) == 0 ? 0 : errno; }, [] { return ::chdir("/"); }});
+  ASSERT_EQ(::system(("umount -R -l " + share()).c_str()), 0);
+  EXPECT_EQ(inside.run(0), 0);
+  touch();
+  const std::size_t before = times(" native");
+  ASSERT_TRUE(eventually([&] {
+    touch();
+    return times(" native") > before && mounts_at(share()) == 1;
+  }));
+  EXPECT_EQ(inside.run(1), 0);
+  ASSERT_TRUE(server_.wait_for_state("a", "idle"));
+  EXPECT_EQ(mounts_at(share()), 0U);
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
@@ -482,17 +579,25 @@ void make_and_rename(const std::string& share, const std::string& id, Faults& fa
   check("rmdir", ::rmdir(directory.c_str()));
 }
 
-// The share comes and goes as fast as it can, from one door to the other and down to idle, and nobody notices.
+/// Gives the calling thread a copy of the mount namespace that sees no new mounts.
+int go_elsewhere() {
+  if (::unshare(CLONE_NEWNS) != 0) return errno;
+  return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 ? 0 : errno;
+}
+
+// The share comes and goes as fast as it can, from one door to the other and down to idle, and nobody notices: neither here
+// nor in copies of the mount namespace, which stay with berth meanwhile.
 TEST_F(Native, TenThousandRacingCallsMeetNoError) {
   start("idle_timeout = \"1ms\"\naccess = \"native\"\n");
   constexpr int kThreads = 4;
   constexpr int kRounds = 400;  // of eight calls each, at least
-  constexpr std::size_t kComeAndGone = 20;
+  constexpr std::size_t kComeAndGone = 10;
   Faults faults;
   std::atomic<bool> enough{false};
   std::vector<std::thread> threads;
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&, i] {
+      if (const int error = i % 2 == 1 ? go_elsewhere() : 0; error != 0) faults.note("unshare", error);
       for (int round = 0; round < kRounds || !enough; ++round) {
         make_and_rename(share(), std::to_string(i) + "-" + std::to_string(round), faults);
         // All pause together now and then, or it would be in use for good.

@@ -22,7 +22,7 @@ class World {
   }
 
   void live_one_event() {
-    now_ += std::chrono::milliseconds(pick(3000));
+    now_ += std::chrono::milliseconds(pick(pick(2) == 0 ? 30 : 3000));  // a turn comes soon, or late
     switch (pick(11)) {
       case 0:
       case 1:
@@ -66,15 +66,17 @@ class World {
       timer_.reset();
       happen(Timer{users_, left_});
     }
+    if (pick(4) != 0) hand_over();
     check();
   }
 
   /// Lets everything that is under way come to its end.
   void come_to_rest() {
-    for (int i = 0; i < 100 && (operation_ || native_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
+    for (int i = 0; i < 100 && (operation_ || native_ || queued_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
       now_ += 1s;
       end_operation();
       end_native_operation();
+      hand_over();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
         happen(Timer{users_, left_});
@@ -101,10 +103,11 @@ class World {
       happen(BecameIdle{});
       check();
     }
-    for (int i = 0; i < 1000 && (really_mounted_ || operation_ || native_); ++i) {
+    for (int i = 0; i < 1000 && (really_mounted_ || operation_ || native_ || queued_); ++i) {
       now_ += 10s;
       end_operation();
       end_native_operation();
+      hand_over();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
         happen(Timer{users_, left_});
@@ -135,10 +138,15 @@ class World {
     }
   }
 
+  void hand_over() {
+    if (std::exchange(queued_, false)) happen(HandOver{});
+  }
+
   void end_native_operation() {
     if (!native_) return;
     const NativeOperation ended = *std::exchange(native_, std::nullopt);
     if (ended == NativeOperation::kLay) {
+      if (pick(8) == 0) return happen(NativeLaid{.postponed = true});
       const std::uint32_t luck = pick(6);
       lies_over_ = luck > 1;
       if (lies_over_) ++times_laid_;
@@ -175,6 +183,7 @@ class World {
     forced_ = start.force;
     operation_ = Operation::kUnmount;
   }
+  void perform(QueueHandOver&) { queued_ = true; }
   void perform(LayOver&) {
     EXPECT_FALSE(operation_ || native_) << "never two operations at once";
     EXPECT_TRUE(really_mounted_ && !lies_over_);
@@ -186,10 +195,14 @@ class World {
     EXPECT_NE(take.when, NativeAccess::When::kAlways);
     native_ = NativeOperation::kTake;
   }
-  void perform(OpenGate&) { gate_.open(); }
+  void perform(OpenGate&) {
+    gate_.open();
+    left_ = now_;
+  }
   void perform(ReopenGate&) {
     EXPECT_TRUE(really_mounted_);
     gate_.open();
+    left_ = now_;
   }
   void perform(CloseGate&) { gate_.close(); }
   void perform(CloseGateIfIdle&) {
@@ -251,13 +264,14 @@ class World {
   int times_taken_ = 0;
   std::optional<Operation> operation_;
   std::optional<NativeOperation> native_;
+  bool queued_ = false;
   std::optional<TimePoint> timer_;
 };
 
 TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
   int laid = 0;
   int taken = 0;
-  for (std::uint32_t seed = 0; seed < 2000 && !::testing::Test::HasFailure(); ++seed) {
+  for (std::uint32_t seed = 0; seed < 6000 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed);
     for (int event = 0; event < 200; ++event) world.live_one_event();
@@ -274,7 +288,8 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
 Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
   State state = step(Idle{}, Wanted{}, policy, now).state;
   state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
-  state = step(state, Timer{}, policy, now + kHandOverDelay).state;
+  state = step(state, Timer{0, now}, policy, now + kHandOverDelay).state;
+  state = step(state, HandOver{}, policy, now + kHandOverDelay).state;
   state = step(state, NativeLaid{std::move(answer)}, policy, now + kHandOverDelay).state;
   return std::get<Mounted>(state);
 }
@@ -314,7 +329,8 @@ TEST(LifeCycle, BadMomentsForLayingOverComeLaterEachTime) {
   Duration last{};
   for (int i = 0; i < 5; ++i) {
     const TimePoint at = std::get<Mounted>(state).native_at;
-    state = step(state, Timer{}, policy, at).state;
+    state = step(state, Timer{0, at}, policy, at).state;
+    state = step(state, HandOver{}, policy, at).state;
     ASSERT_EQ(std::get<Mounted>(state).native, Native::kLaying);
     state = step(state, NativeLaid{Error(EAGAIN)}, policy, at).state;
     EXPECT_GT(std::get<Mounted>(state).native_at - at, last);
@@ -344,7 +360,56 @@ TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAn
   EXPECT_EQ(effect_of<LayOver>(step(inside.state, Timer{1, now}, policy, now + 1min, true)), nullptr);
   const Step resumed = step(inside.state, HostChanged{}, policy, now + 1min);
   EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
-  EXPECT_NE(effect_of<LayOver>(step(resumed.state, Timer{1, now}, policy, now + 2min)), nullptr);
+  const Step queued = step(resumed.state, Timer{1, now}, policy, now + 2min);
+  EXPECT_NE(effect_of<QueueHandOver>(queued), nullptr);
+  EXPECT_NE(effect_of<LayOver>(step(queued.state, HandOver{}, policy, now + 2min)), nullptr);
+}
+
+/// A share that is mounted and waits for its turn to be handed over.
+State queued_for_hand_over(const SharePolicy& policy, TimePoint now) {
+  State state = step(Idle{}, Wanted{}, policy, now).state;
+  state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
+  return step(state, Timer{0, now}, policy, now + kHandOverDelay).state;
+}
+
+TEST(LifeCycle, ShareThatBecomesIdleBeforeItsTurnIsUnmountedAndItsTurnIsNobodys) {
+  SharePolicy policy;
+  policy.idle_timeout = 100ms;
+  const TimePoint now{};
+  const State queued = queued_for_hand_over(policy, now);
+  ASSERT_EQ(std::get<Mounted>(queued).native, Native::kQueued);
+  const Step idle = step(queued, Timer{0, now}, policy, now + 100ms);
+  EXPECT_NE(effect_of<CloseGateIfIdle>(idle), nullptr);
+  const Step gone = step(idle.state, GateClosed{}, policy, now + 100ms);
+  ASSERT_TRUE(std::holds_alternative<Expiring>(gone.state));
+  const State again = step(gone.state, HandOver{}, policy, now + 101ms).state;
+  EXPECT_TRUE(std::holds_alternative<Expiring>(again));
+  // Mounted anew, it has not asked yet.
+  State anew = step(Idle{}, Wanted{}, policy, now + 1s).state;
+  anew = step(anew, MountEnded{.success = true, .native = true}, policy, now + 1s).state;
+  EXPECT_EQ(effect_of<LayOver>(step(anew, HandOver{}, policy, now + 1s)), nullptr);
+}
+
+TEST(LifeCycle, ShareThatIsPostponedAsksAgainAndLooksWhetherItIsIdle) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  const Step laying = step(queued_for_hand_over(policy, now), HandOver{}, policy, now + 1s);
+  ASSERT_NE(effect_of<LayOver>(laying), nullptr);
+  const Step postponed = step(laying.state, NativeLaid{.postponed = true}, policy, now + 1s);
+  EXPECT_EQ(std::get<Mounted>(postponed.state).native, Native::kQueued);
+  EXPECT_NE(effect_of<QueueHandOver>(postponed), nullptr);
+  EXPECT_NE(effect_of<SetTimer>(postponed), nullptr);
+}
+
+TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedDoesNotTakeItsTurn) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  const State queued = queued_for_hand_over(policy, now);
+  const Step asked = step(queued, UnmountWanted{}, policy, now + 1s);
+  EXPECT_NE(effect_of<CloseGateIfIdle>(asked), nullptr);
+  EXPECT_EQ(effect_of<LayOver>(step(asked.state, HandOver{}, policy, now + 1s)), nullptr);
+  const Step drained = step(queued, HostChanged{}, policy, now + 1s, true);
+  EXPECT_EQ(effect_of<LayOver>(step(drained.state, HandOver{}, policy, now + 1s, true)), nullptr);
 }
 
 TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {
