@@ -118,7 +118,9 @@ void ControlTree::open(Reply reply, NodeId node, const fuse_file_info& handle) {
   const Result<std::uint64_t> number = core_->open_file(*found, handle.flags, reply.caller());
   if (!number) return std::move(reply).error(number.error());
   // Past the page cache: the size is not known before, and a file that is followed grows.
-  if (!std::move(reply).opened({.handle = *number, .direct_io = true})) core_->handles.remove(*number);
+  // A word may wait for long, and another one may be what ends that.
+  const Opened opened{.handle = *number, .direct_io = true, .parallel_writes = is_control(found->place->kind)};
+  if (!std::move(reply).opened(opened)) core_->handles.remove(*number);
 }
 
 void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {

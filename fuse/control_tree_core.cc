@@ -18,6 +18,9 @@ namespace berth::fuse {
 
 namespace {
 
+/// What is said of the size of a file that takes words.
+constexpr off_t kMostOfAWord = 4096;
+
 using Kind = Place::Kind;
 
 timespec to_timespec(WallTime time) noexcept {
@@ -114,6 +117,8 @@ struct stat ControlTree::Core::attributes_of(const Place& place) const {
     attributes.st_size = static_cast<off_t>(events.size());
     changed = std::max(changed, events.changed());
   }
+  // The kernel lets writes go on side by side within what it takes for the size alone.
+  if (is_control(place.kind)) attributes.st_size = kMostOfAWord;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = to_timespec(changed);
   return attributes;
 }

@@ -97,6 +97,21 @@ TEST_F(HostDrain, DrainReturnsWhenTheLastUserHasGone) {
   EXPECT_EQ(host(), "drained");
 }
 
+TEST_F(HostDrain, ResumeEndsADrainThatWaits) {
+  UniqueFd held(::open(server_.in_namespace("b/hello").c_str(), O_RDONLY | O_CLOEXEC));
+  const pid_t drainer = ::fork();
+  if (drainer == 0) {
+    held.reset();
+    ::_exit(berth("drain --timeout 25s"));
+  }
+  ASSERT_TRUE(eventually([&] { return host() == "draining"; }));
+  EXPECT_EQ(berth("resume"), 0) << said();
+  int status = 0;
+  ASSERT_EQ(::waitpid(drainer, &status, 0), drainer);
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_EQ(host(), "up");
+}
+
 TEST_F(HostDrain, RestartOfEverythingIsANewGenerationAndKeepsDrained) {
   EXPECT_EQ(generation(), 0U);
   EXPECT_EQ(server_.stop(), Ending{});

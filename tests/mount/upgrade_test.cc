@@ -206,17 +206,30 @@ TEST_F(Upgrade, ServerThatDiesWhileTheProgramIsAskedIsUpgradedAllTheSame) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
-TEST_F(Upgrade, TwoAtOnceAreDoneOneAfterTheOther) {
+TEST_F(Upgrade, SecondOneMeanwhileIsTold) {
   install_slow();
-  Doer first = upgrader();
+  Doer asks = upgrader();
   ASSERT_TRUE(eventually([&] { return is_asked(); }));
-  const pid_t before = server_of(server_);
-  Doer second = upgrader();
-  ASSERT_TRUE(eventually([&] { return second.waits(); }));
+  EXPECT_EQ(upgrade().error().code(), EBUSY);
   allow();
-  EXPECT_EQ(first.result(), 0);
-  EXPECT_EQ(second.result(), 0);
-  EXPECT_NE(server_of(server_), before);
+  EXPECT_EQ(asks.result(), 0);
+  EXPECT_TRUE(ok(upgrade()));
+}
+
+TEST_F(Upgrade, DrainThatWaitsGoesOn) {
+  UniqueFd file(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  Doer drains([&] {
+    file.reset();
+    const Result<> drained = server_.write_control("control", "drain");
+    return drained ? 0 : drained.error().code();
+  });
+  ASSERT_TRUE(server_.wait_for_state("a", "draining"));
+  ASSERT_TRUE(ok(upgrade()));
+  EXPECT_EQ(server_.state("a"), "draining");
+  file.reset();
+  EXPECT_EQ(drains.result(), 0);
+  EXPECT_EQ(server_.state("a"), "idle");
 }
 
 TEST_F(Upgrade, StopMeanwhileIsAStop) {
