@@ -69,12 +69,13 @@ class NodeTable::Part {
   mutable Mutex mutex;
 
   Part(NodeArea& area, std::uint32_t number, std::size_t max_descriptors, std::size_t max_places,
-       std::atomic<std::size_t>& total) noexcept
+       std::atomic<std::size_t>& total, std::atomic<std::size_t>& freed) noexcept
       : area_(area),
         number_(number),
         max_descriptors_(max_descriptors),
         max_places_(max_places),
         total_(total),
+        freed_(freed),
         names_(area, number) {}
 
   [[nodiscard]] Node& at(std::uint32_t place) BERTH_REQUIRES(mutex) { return nodes_[place]; }
@@ -183,6 +184,7 @@ class NodeTable::Part {
     node.next = std::exchange(free_, place);
     --count_;
     --total_;
+    ++freed_;
   }
 
   /// What cold() finds from `place` on, in `steps` places at most; answers where to go on.
@@ -315,7 +317,8 @@ class NodeTable::Part {
   const std::uint32_t number_;
   const std::size_t max_descriptors_;
   const std::size_t max_places_;
-  std::atomic<std::size_t>& total_;                             ///< nodes in use in all parts
+  std::atomic<std::size_t>& total_;  ///< nodes in use in all parts
+  std::atomic<std::size_t>& freed_;
   PlaceStore names_;                                            ///< under `mutex`
   std::deque<Node> nodes_ BERTH_GUARDED_BY(mutex);              ///< grows without moving what is there
   std::uint32_t free_ BERTH_GUARDED_BY(mutex) = kNoPlace;       ///< places of nodes not in use, chained

@@ -12,9 +12,13 @@ namespace {
 
 /// Asked for in one call.
 constexpr std::size_t kBatch = 512;
-/// For the FORGETs of what was dropped to come in.
-constexpr std::chrono::milliseconds kShortest{5};
+/// How often it is looked whether the FORGETs of what was dropped have come, and how long after the last one no more do.
+constexpr std::chrono::milliseconds kTick{5};
+constexpr std::chrono::milliseconds kQuiet{250};
+/// Between two sweeps of which the first had little effect.
+constexpr std::chrono::milliseconds kShortest{100};
 constexpr std::chrono::milliseconds kLongest{10'000};
+constexpr std::size_t kNobodyCalls = ~std::size_t{0};
 
 constexpr std::size_t some_of(std::size_t limit) noexcept { return limit / 16 + 1; }
 
@@ -53,9 +57,9 @@ bool NodePruner::wait() {
   return !stopping_;
 }
 
-/// Until many more have come, at most so long; false when it is time to end.
-bool NodePruner::pause(std::chrono::milliseconds most) {
-  nodes_.call_above(std::max(limit_, nodes_.size()) + some_of(limit_));
+/// At most so long, and until there are so many; false when it is time to end.
+bool NodePruner::pause(std::chrono::milliseconds most, std::size_t unless_above) {
+  nodes_.call_above(unless_above);
   const auto deadline = std::chrono::steady_clock::now() + most;
   MutexLock lock(mutex_);
   while (!called_ && !stopping_ && changed_.wait_until(mutex_, deadline)) continue;
@@ -63,30 +67,48 @@ bool NodePruner::pause(std::chrono::milliseconds most) {
   return !stopping_;
 }
 
+/// Waits until so many have been freed in all, or no more come for a while: else those whose FORGETs are still on their way
+/// would be made up for with others. False when it is time to end.
+bool NodePruner::settle(std::size_t freed) {
+  std::size_t last = nodes_.freed();
+  for (std::chrono::milliseconds quiet{}; nodes_.freed() < freed && quiet < kQuiet; quiet += kTick) {
+    if (!pause(kTick, kNobodyCalls)) return false;
+    if (std::exchange(last, nodes_.freed()) < nodes_.freed()) quiet = {};
+  }
+  return true;
+}
+
 void NodePruner::run() {
   while (wait()) {
     std::chrono::milliseconds patience = kShortest;
-    for (std::size_t before = nodes_.size(); before > limit_; before = nodes_.size()) {
-      if (const Result<> swept = sweep(); !swept) {
-        return log::warning("nodes are not kept below {}: {}", limit_, swept.error().message());
+    while (nodes_.size() > limit_) {
+      const std::size_t before = nodes_.freed();
+      const Result<std::size_t> asked = sweep();
+      if (!asked) return log::warning("nodes are not kept below {}: {}", limit_, asked.error().message());
+      if (!settle(before + *asked)) return;
+      if (nodes_.freed() - before >= some_of(limit_) || nodes_.size() <= limit_) {
+        patience = kShortest;
+        continue;
       }
-      if (!pause(patience)) return;
-      patience = nodes_.size() < before ? kShortest : std::min(2 * patience, kLongest);
+      if (!pause(patience, std::max(limit_, nodes_.size()) + some_of(limit_))) return;
+      patience = std::min(2 * patience, kLongest);
     }
   }
 }
 
-/// Once round at least what is cold, twice at most: what was used lately is spared in the first turn.
-Result<> NodePruner::sweep() {
+/// Once round at least what is cold, twice at most: what was used lately is spared in the first turn. Answers how many were
+/// asked for.
+Result<std::size_t> NodePruner::sweep() {
   const std::size_t size = nodes_.size();
   const std::size_t goal = limit_ - std::min(limit_, some_of(limit_));
-  std::size_t excess = size - std::min(size, goal);
-  for (std::size_t steps = 2 * (nodes_.places() + NodeArea::kParts); excess > 0 && steps > 0;) {
-    const std::vector<NodeId> cold = nodes_.cold(hand_, steps, std::min(excess, kBatch));
+  const std::size_t excess = size - std::min(size, goal);
+  std::size_t asked = 0;
+  for (std::size_t steps = 2 * (nodes_.places() + NodeArea::kParts); asked < excess && steps > 0;) {
+    const std::vector<NodeId> cold = nodes_.cold(hand_, steps, std::min(excess - asked, kBatch));
     if (!cold.empty()) TRY_VOID(drop_(cold));
-    excess -= cold.size();
+    asked += cold.size();
   }
-  return {};
+  return asked;
 }
 
 }  // namespace berth::fuse

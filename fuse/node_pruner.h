@@ -38,8 +38,9 @@ class NodePruner {
 
   void run();
   bool wait();
-  bool pause(std::chrono::milliseconds most);
-  Result<> sweep();
+  bool pause(std::chrono::milliseconds most, std::size_t unless_above);
+  bool settle(std::size_t freed);
+  Result<std::size_t> sweep();
 
   NodeTable& nodes_;
   const std::size_t limit_;

@@ -23,7 +23,7 @@ NodeTable::NodeTable(std::size_t max_descriptors, NodeArea* area, std::size_t en
   parts_.reserve(kParts);
   for (std::uint32_t i = 0; i < kParts; ++i) {
     parts_.push_back(std::make_unique<Part>(area_, i, std::max<std::size_t>(1, max_descriptors / kParts),
-                                            std::min(end, NodeArea::kMaxNodes) / kParts, total_));
+                                            std::min(end, NodeArea::kMaxNodes) / kParts, total_, freed_));
   }
   if (area != nullptr && area->pages != 0) recover();
 }

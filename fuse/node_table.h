@@ -152,6 +152,8 @@ class NodeTable {
   /// last came by: those are spared once. Takes what it has looked at from `steps`; a turn is about places() of them.
   [[nodiscard]] std::vector<NodeId> cold(Hand& hand, std::size_t& steps, std::size_t most);
   [[nodiscard]] std::size_t places() const noexcept;
+  /// How many nodes have been freed so far.
+  [[nodiscard]] std::size_t freed() const noexcept { return freed_.load(std::memory_order_relaxed); }
   /// What call_above() calls: on any thread, without a lock, and it must not throw. Before the first request.
   void set_alarm(std::function<void()> alarm);
   /// Calls the alarm once, when there are more nodes than this or as soon as there are.
@@ -185,6 +187,7 @@ class NodeTable {
   const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
   NodeArea& area_;
   std::atomic<std::size_t> total_{0};  ///< nodes
+  std::atomic<std::size_t> freed_{0};
   std::atomic<std::size_t> call_above_{kNever};
   std::function<void()> alarm_;  ///< set before there is another thread
   std::vector<std::unique_ptr<Part>> parts_;

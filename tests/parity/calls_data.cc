@@ -55,6 +55,12 @@ void invent_extent(Random& random, Operation& op) {
   op.n = {invent_offset(random), invent_length(random), random.below(1000), 0};
 }
 
+/// Not of nothing: tmpfs counts that as an access, and through FUSE it is not asked.
+void invent_reading(Random& random, Operation& op) {
+  invent_extent(random, op);
+  op.n[1] = std::max(op.n[1], 1L);
+}
+
 std::string perform_write(Hand& hand, const Operation& op) {
   Aligned buffer(op.n[1]);
   buffer.fill(pattern(op.n[1], op.n[2]));
@@ -183,8 +189,8 @@ std::string perform_sync(Hand& hand, const Operation& op) {
 void invent_sync(Random& random, Operation& op) { op.n[0] = random.of({0, 0, 1, 1, 2, 3}); }
 
 constexpr Call kCalls[] = {
-    {"read", 12, &perform_read, &invent_extent, Call::Stamps::kCoarse},
-    {"pread", 12, &perform_pread, &invent_extent, Call::Stamps::kCoarse},
+    {"read", 12, &perform_read, &invent_reading, Call::Stamps::kCoarse},
+    {"pread", 12, &perform_pread, &invent_reading, Call::Stamps::kCoarse},
     {"write", 25, &perform_write, &invent_extent},
     {"pwrite", 15, &perform_pwrite, &invent_extent},
     {"writev", 5, &perform_writev, &invent_writev},
