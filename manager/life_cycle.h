@@ -31,10 +31,13 @@
 ///
 /// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
 ///
-///           Timer            NativeLaid ok           Timer             NativeTaken off
-///     kOff ───────▶ kLaying ───────────────▶ kOn ───────────▶ kTaking ─────────────────▶ kOff, and Expiring if unused
-///      ▲               │ not now              ▲                  │ touched, in use
-///      └───────────────┘                      └──────────────────┘
+///           Timer            HandOver            NativeLaid ok          Timer             NativeTaken off
+///     kOff ───────▶ kQueued ──────────▶ kLaying ───────────────▶ kOn ──────────▶ kTaking ─────────────────▶ kOff, and
+///      ▲               ▲    postponed    │ not now                ▲                 │ touched, in use        Expiring if
+///      └───────────────┼─────────────────┤                        └─────────────────┘                        unused
+///                      └─────────────────┘
+///
+/// While kQueued it expires as if it were never to be native.
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted.

@@ -1,0 +1,87 @@
+// When shares are handed over to native access: in quiet moments, many at once.
+#include "manager/life_cycle.h"
+#include "tests/unit/manager/fixture.h"
+
+namespace berth::manager {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Lays over what it is asked to.
+class CountedNativeAccess final : public NativeAccess {
+ public:
+  void begin_batch(const std::vector<const Share*>& shares) override { batches.push_back(shares.size()); }
+  void end_batch() override { ++ended; }
+  Result<> lay_over(const Share& share, int, TimePoint) override {
+    EXPECT_EQ(batches.size(), ended + 1) << "in a batch";
+    laid.insert(share.name());
+    return {};
+  }
+  Result<Outcome> take_off(const Share&, When, TimePoint) override { return Outcome::kTouched; }
+
+  std::vector<std::size_t> batches;  ///< how many each had
+  std::size_t ended = 0;
+  std::set<std::string> laid;
+};
+
+class HandOver : public ManagerTest {
+ protected:
+  void serve(int shares, SharePolicy policy = {}) {
+    setup_.native = &native_;
+    for (int i = 0; i < shares; ++i) add("s" + std::to_string(i), policy);
+    start();
+  }
+  void touch(int number) {
+    ask("s" + std::to_string(number));
+    manager_->run_pending();
+  }
+  /// As time goes by: timers are late by a millisecond at most.
+  void live(std::chrono::milliseconds time) {
+    for (; time > 0ms; time -= 1ms) pass(1ms);
+  }
+
+  CountedNativeAccess native_;
+  const TimePoint begun_ = clock_.now();
+};
+
+TEST_F(HandOver, WaitsUntilNoShareIsBeingMountedAndThenServesAllTogether) {
+  serve(3);
+  for (int i = 0; i < 3; ++i) {
+    touch(i);
+    live(life_cycle::kHandOverQuiet - 10ms);
+    EXPECT_TRUE(native_.batches.empty());
+  }
+  live(20ms);
+  EXPECT_EQ(native_.laid, (std::set<std::string>{"s0", "s1", "s2"}));
+  EXPECT_EQ(native_.batches, std::vector<std::size_t>{3});
+}
+
+TEST_F(HandOver, ComesOnAHostThatIsNeverQuietAsWell) {
+  constexpr int kShares = 150;
+  serve(kShares);
+  for (int i = 0; i < kShares; ++i) {
+    touch(i);
+    live(20ms);
+    if (i == 0) continue;
+    ASSERT_TRUE(native_.batches.empty() || clock_.now() - begun_ >= life_cycle::kHandOverLongestWait);
+  }
+  EXPECT_TRUE(native_.laid.contains("s0"));
+  EXPECT_FALSE(native_.laid.contains("s" + std::to_string(kShares - 1)));
+  EXPECT_LE(*std::max_element(native_.batches.begin(), native_.batches.end()), 4U) << "few at once";
+}
+
+TEST_F(HandOver, ShareThatIsIdleBeforeItsTurnIsUnmountedAndHandedOverAtItsNextAccess) {
+  SharePolicy policy;
+  policy.idle_timeout = 30ms;
+  serve(1, policy);
+  touch(0);
+  live(200ms);
+  EXPECT_TRUE(native_.batches.empty());
+  EXPECT_EQ(share("s0").status().state, ShareState::kIdle);
+  const auto lease = ask("s0");
+  live(200ms);
+  EXPECT_EQ(native_.laid, std::set<std::string>{"s0"}) << "somebody is in it this time";
+}
+
+}  // namespace
+}  // namespace berth::manager
