@@ -168,6 +168,7 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
+  note_failure(record);
   schedule(record);
   if (drained_ && active_ == 0) look_whether_drained();
 }

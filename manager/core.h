@@ -121,6 +121,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     bool hand_over_queued = false;        ///< its place in hand_overs_
     bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     MountRecord* kept = nullptr;          ///< what outlives us of it
+    bool failure_is_kept = false;         ///< there as well
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -145,6 +146,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   MountRecord* kept_of(Record& record);
   void note(Record& record, MountRecord::State state);
   void note_mounted(Record& record);
+  void note_failure(Record& record);
+  void adopt_failure(Record& record, const FailureRecords& kept);
   void adopt(Record& record, const MountRecord& kept);
   void find_out(Record& record, MountRecord& kept);
   void watch_helper(Record& record);

@@ -72,6 +72,57 @@ void Manager::Core::note_mounted(Record& record) {
   kept->state = MountRecord::kMounted;
 }
 
+/// Keeps the back-off of a share, and that it is over.
+void Manager::Core::note_failure(Record& record) {
+  const auto* const idle = std::get_if<life_cycle::Idle>(&record.state);
+  const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
+  const auto* const mounting = std::get_if<life_cycle::Mounting>(&record.state);
+  std::uint32_t attempts = 0;
+  if (failed != nullptr) attempts = failed->attempts;
+  if (idle != nullptr) attempts = idle->failed_attempts;
+  if (mounting != nullptr) attempts = mounting->overdue ? mounting->attempt : mounting->attempt - 1;
+  if (setup_.kept == nullptr || (attempts == 0 && !record.failure_is_kept)) return;
+  const MountRecord* const kept = kept_of(record);
+  if (kept == nullptr) return;
+  FailureRecords& records = setup_.kept->failures[static_cast<std::size_t>(kept - setup_.kept->records.data())];
+  FailureRecord& slot = records.slots[(records.writes + 1) % 2];
+  slot = FailureRecord{.attempts = attempts, .failures = record.failures};
+  if (failed != nullptr) {
+    slot.code = failed->error.code();
+    slot.retry_at = std::chrono::nanoseconds(failed->retry_at.time_since_epoch()).count();
+    const std::string_view story = failed->error.story();
+    story.copy(slot.story.data(), slot.story.size() - 1);
+  }
+  if (record.last_failure) {
+    slot.failed_at = std::chrono::nanoseconds(record.last_failure->when.time_since_epoch()).count();
+    slot.took = record.last_failure->took.count();
+  }
+  ++records.writes;
+  record.failure_is_kept = attempts != 0;
+}
+
+/// Who was told a moment ago that a share cannot be mounted is told so again, and its server is not asked sooner.
+void Manager::Core::adopt_failure(Record& record, const FailureRecords& kept) {
+  if (kept.writes == 0) return;
+  const FailureRecord& last = kept.slots[kept.writes % 2];
+  record.failures = last.failures;
+  record.failure_is_kept = last.attempts != 0;
+  if (last.attempts == 0) return;
+  record.state = life_cycle::Idle{.failed_attempts = last.attempts};
+  if (last.code != 0) {
+    const Error error(last.code, last.story.data());
+    const TimePoint retry_at{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(last.retry_at))};
+    record.state = life_cycle::Failed{.attempts = last.attempts, .retry_at = retry_at, .error = error};
+    record.timer = retry_at;
+    record.last_failure = FailureReport{.when = WallTime(std::chrono::nanoseconds(last.failed_at)),
+                                        .attempt = last.attempts,
+                                        .took = std::chrono::nanoseconds(last.took),
+                                        .failure = {.error = error}};
+  }
+  publish(record);
+  schedule(record);
+}
+
 /// Goes on with what the last manager had mounted. What it was about to mount or to unmount is looked at as if it were
 /// wanted now, where anything is there, and forgotten where nothing is.
 void Manager::Core::adopt_mounts() {
@@ -88,6 +139,7 @@ void Manager::Core::adopt_mounts() {
     Record& record = record_of(*found->second);
     record.kept = &kept;
     record.share.continue_generations(kept.generation);
+    if (kept.state != MountRecord::kMounted) adopt_failure(record, area->failures[place]);
     if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
       adopt(record, kept);
     } else if (kept.state != MountRecord::kNone) {

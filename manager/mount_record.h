@@ -32,10 +32,28 @@ struct MountRecord {
   std::array<char, kSourceKept> source;  ///< RealMount::source, cut off where it is longer; ends with a zero
 };
 
+/// That mounting a share has failed: two of them take turns, so that one is whole at any instant.
+struct FailureRecord {
+  static constexpr std::size_t kStoryKept = 400;
+
+  std::uint32_t attempts;              ///< in a row; 0: it works again
+  std::int32_t code;                   ///< what callers are told until `retry_at`; 0: the next one tries again
+  std::int64_t retry_at;               ///< nanoseconds on the monotonic clock, which goes on over processes
+  std::int64_t failed_at;              ///< nanoseconds since 1970
+  std::int64_t took;                   ///< nanoseconds
+  std::uint64_t failures;              ///< so far
+  std::array<char, kStoryKept> story;  ///< of the error, cut off where it is longer; ends with a zero
+};
+struct FailureRecords {
+  std::atomic<std::uint32_t> writes;  ///< the last one is in slots[writes % 2]; 0: there is none
+  std::array<FailureRecord, 2> slots;
+};
+
 struct MountArea {
   static constexpr std::size_t kMaxRecords = 1U << 17;
   std::atomic<std::uint32_t> used;  ///< records from here on are free
   std::array<MountRecord, kMaxRecords> records;
+  std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same place; few have any
 };
 
 }  // namespace berth::manager

@@ -1,5 +1,6 @@
 #include "manager/manager.h"
 
+#include "src/sys/shared_memory.h"
 #include "tests/unit/manager/fixture.h"
 
 namespace berth::manager {
@@ -78,6 +79,46 @@ TEST_F(ManagerTest, FailureIsRememberedUntilTheBackoffIsOver) {
   EXPECT_EQ(backend_->counts.mounts, 2);
   EXPECT_EQ(share("media").status().failures, 1U);
   EXPECT_EQ(share("media").status().last_failure->failure.exit, "exit status 32");
+}
+
+TEST_F(ManagerTest, FailureIsRememberedByTheNextManager) {
+  add("media");
+  const auto memory = sys::SharedMemory::make("mounts", sizeof(MountArea));
+  ASSERT_TRUE(memory);
+  auto* const area = reinterpret_cast<MountArea*>(memory->data());
+  setup_.kept = area;
+  start();
+  backend_->mount_error = Error(EACCES, "access denied by server");
+  ask("media");
+  manager_->run_pending();
+  const ShareStatus before = share("media").status();
+
+  // As if it was killed: nothing is taken down, and the next one has the same memory.
+  const std::unique_ptr<Manager> dead = std::move(manager_);
+  auto fake = std::make_unique<FakeBackend>();
+  backend_ = fake.get();
+  ManagerSetup next;
+  next.berth_directory = directory_;
+  next.by_hand = true;
+  next.kept = area;
+  next.backends.emplace(ShareKind::kBind, std::move(fake));
+  setup_ = std::move(next);
+  start();
+  const ShareStatus status = share("media").status();
+  EXPECT_EQ(status.state, ShareState::kFailed);
+  EXPECT_EQ(status.retry_at, before.retry_at);
+  EXPECT_EQ(status.failures, 1U);
+  ASSERT_TRUE(status.last_failure);
+  EXPECT_EQ(status.last_failure->failure.error.story(), "access denied by server");
+  EXPECT_EQ(status.last_failure->when, before.last_failure->when);
+  const auto refused = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(refused), EACCES);
+  EXPECT_EQ(backend_->counts.mounts, 0);
+  pass(2s);
+  const auto mounted = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(mounted), 0);
 }
 
 TEST_F(ManagerTest, RetryForgetsTheRememberedError) {
