@@ -187,10 +187,10 @@ class NodeTable::Part {
     ++freed_;
   }
 
-  /// What cold() finds from `place` on, in `steps` places at most; answers where to go on.
-  std::uint32_t find_cold(std::uint32_t place, std::size_t& steps, std::size_t most, std::vector<NodeId>& found)
+  /// What cold() finds from `place` on, before `end`; answers where to go on.
+  std::uint32_t find_cold(std::uint32_t place, std::uint32_t end, std::size_t most, std::vector<NodeId>& found)
       BERTH_REQUIRES(mutex) {
-    for (; place < nodes_.size() && steps > 0 && found.size() < most; ++place, --steps) {
+    for (; place < end && found.size() < most; ++place) {
       Node& node = nodes_[place];
       if (!in_use(place) || record(place).count() == 0 || node.children != 0 || node.open_count != 0) continue;
       if (!std::exchange(node.wanted_lately, false)) found.push_back(id(place));

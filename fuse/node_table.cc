@@ -1,6 +1,7 @@
 #include "fuse/node_table.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "fuse/node_part.h"
@@ -149,20 +150,26 @@ void NodeTable::say_above() noexcept {
   if (call_above_.exchange(kNever) != kNever) alarm_();
 }
 
+/// A few places of each part, then the next few: new nodes come to all parts alike, and find the room that was made.
 std::vector<NodeId> NodeTable::cold(Hand& hand, std::size_t& steps, std::size_t most) {
   std::vector<NodeId> found;
   found.reserve(most);
   while (steps > 0 && found.size() < most) {
     Part& part = *parts_[hand.part];
-    // No longer under one lock than others can wait.
-    std::size_t at_once = std::min(steps, kColdSteps);
-    steps -= at_once;
-    MutexLock lock(part.mutex);
-    hand.place = part.find_cold(hand.place, at_once, most, found);
-    steps += at_once;
-    if (hand.place < part.places()) continue;
-    hand = {.part = (hand.part + 1) % static_cast<std::uint32_t>(kParts), .place = 0};
-    steps -= std::min<std::size_t>(steps, 1);
+    {
+      MutexLock lock(part.mutex);
+      const std::uint32_t begin = std::max(hand.place, hand.stretch);
+      const std::uint32_t end = std::min(hand.stretch + kStretch, part.places());
+      hand.place = part.find_cold(begin, end, most, found);
+      steps -= std::min<std::size_t>(steps, hand.place - std::min(begin, hand.place) + 1);
+      if (hand.place < end) break;
+    }
+    hand.place = 0;
+    if (++hand.part < kParts) continue;
+    hand.part = 0;
+    hand.stretch += kStretch;
+    const auto reaches = [&](const std::atomic<std::uint32_t>& places) { return places > hand.stretch; };
+    if (std::none_of(std::begin(area_.places), std::end(area_.places), reaches)) hand.stretch = 0;
   }
   return found;
 }

@@ -146,6 +146,7 @@ class NodeTable {
 
   /// Where cold() goes on.
   struct Hand {
+    std::uint32_t stretch = 0;  ///< of places, in all parts
     std::uint32_t part = 0, place = 0;
   };
   /// At most `most` nodes that the kernel knows, that nothing here hangs on and that nobody has asked for since the hand
@@ -182,7 +183,7 @@ class NodeTable {
   void say_above() noexcept;
 
   static constexpr std::size_t kNever = ~std::size_t{0};
-  static constexpr std::size_t kColdSteps = 1024;  ///< looked at under one lock
+  static constexpr std::uint32_t kStretch = 64;  ///< places that are looked at under one lock
 
   const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
   NodeArea& area_;

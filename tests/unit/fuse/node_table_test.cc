@@ -388,6 +388,29 @@ TEST(NodeTable, ColdIsAsManyAsAreAskedForAndGoesOnWhereItWas) {
   EXPECT_EQ(std::unique(all.begin(), all.end()), all.end());
 }
 
+TEST(NodeTable, RoomThatColdOnesLeaveIsUsedAgain) {
+  constexpr std::uint64_t kNodes = 32'000;
+  constexpr std::uint64_t kAtOnce = 2'000;
+  NodeTable nodes(100);
+  std::uint64_t next = 0;
+  const auto add = [&](std::uint64_t count) {
+    for (std::uint64_t end = next + count; next < end; ++next) {
+      nodes.remember(file(next), S_IFREG, kRoot, "f" + std::to_string(next));
+    }
+  };
+  add(kNodes);
+  NodeTable::Hand hand;
+  for (std::uint64_t round = 0; round < 5 * kNodes / kAtOnce; ++round) {
+    std::size_t steps = 10 * kNodes;
+    const std::vector<NodeId> cold = nodes.cold(hand, steps, kAtOnce);
+    ASSERT_EQ(cold.size(), kAtOnce);
+    for (const NodeId node : cold) nodes.forget(node, 1);
+    add(kAtOnce);
+  }
+  EXPECT_EQ(nodes.size(), kNodes);
+  EXPECT_LT(nodes.places(), kNodes + kNodes / 4);
+}
+
 TEST(NodeTable, WhereThereIsNoRoomNothingIsLost) {
   NodeTable nodes(100, nullptr, 64);
   const NodeId directory = nodes.remember(file(1), S_IFDIR, kRoot, "directory");
