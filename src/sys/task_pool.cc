@@ -74,13 +74,19 @@ void TaskPool::State::start_worker() {
   if (nobody) run_here();
 }
 
-/// Waits for a task. False when the thread must end: nothing to do for idle_time, or the pool ends. It then counts as
+/// Waits for a task. False when the thread must end: nothing to do for idle_time and others are there, or the pool ends. It then counts as
 /// ended from the moment of that decision, so that no task waits for it.
 bool TaskPool::State::take(Task& task, std::vector<std::thread>& to_join) {
   const auto deadline = std::chrono::steady_clock::now() + idle_time;
   const MutexLock lock(mutex);
   bool in_time = true;
-  while (queue.empty() && !stopping && in_time) in_time = task_added.wait_until(mutex, deadline);
+  while (queue.empty() && !stopping && in_time) {
+    if (threads == 1) {
+      task_added.wait(mutex);  // the next task need not wait until there is a thread
+    } else {
+      in_time = task_added.wait_until(mutex, deadline) || threads == 1;
+    }
+  }
   if (queue.empty()) {
     --threads;
     to_join = take_ended();

@@ -20,7 +20,7 @@ class TaskPool {
   static constexpr std::chrono::seconds kIdleTime{10};
 
   /// `name`: at most 15 bytes, as the threads are shown by ps(1). `max_threads` >= 1. A thread that had nothing to do
-  /// for `idle_time` ends.
+  /// for `idle_time` ends, but for the last one.
   TaskPool(std::string name, std::size_t max_threads, std::chrono::milliseconds idle_time = kIdleTime);
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;

@@ -75,7 +75,7 @@ TEST(TaskPool, UsesAnIdleThreadAgain) {
   EXPECT_EQ(pool.counts().threads, 1U);
 }
 
-TEST(TaskPool, GivesIdleThreadsBack) {
+TEST(TaskPool, GivesIdleThreadsBackButTheLast) {
   const std::size_t before = threads_of_this_process();
   TaskPool pool("test", 4, std::chrono::milliseconds(1));
   for (int round = 0; round < 20; ++round) {
@@ -84,13 +84,13 @@ TEST(TaskPool, GivesIdleThreadsBack) {
       pool.submit([&all] { all.arrive_and_wait(); });
     }
     pool.drain();
-    EXPECT_TRUE(eventually([&pool] { return pool.counts().threads == 0; }));
+    EXPECT_TRUE(eventually([&pool] { return pool.counts().threads == 1; }));
   }
-  EXPECT_TRUE(eventually([before] { return threads_of_this_process() == before; }));
+  EXPECT_TRUE(eventually([before] { return threads_of_this_process() == before + 1; }));
 }
 
 TEST(TaskPool, LosesNoTaskToAThreadThatIsAboutToEnd) {
-  TaskPool pool("test", 1, std::chrono::milliseconds(0));
+  TaskPool pool("test", 4, std::chrono::milliseconds(0));
   std::atomic<int> done = 0;
   for (int i = 0; i < 5000; ++i) pool.submit([&done] { ++done; });
   EXPECT_TRUE(eventually([&done] { return done == 5000; }));
