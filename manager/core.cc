@@ -53,7 +53,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
     if (core->setup_.store) core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
   }
-  if (core->setup_.store) {
+  if (core->setup_.store && !core->setup_.store_ends_with_berth) {
     MutexLock lock(core->mutex_);
     core->report_.directory = core->setup_.store->path();
   }

@@ -48,6 +48,7 @@ struct ManagerSetup {
   std::map<ShareKind, std::unique_ptr<Backend>> backends;
   /// Where attachments are recorded before anybody is told of them. Null: they live in memory alone.
   std::unique_ptr<AttachmentStore> store;
+  bool store_ends_with_berth = false;  ///< so nobody is told where it is
   /// For shares that are to be native; null: none is. Must outlive the manager.
   NativeAccess* native = nullptr;
   /// Where the host stands at the start: begin_again(), or what the server before this one had. Recorded by the caller.

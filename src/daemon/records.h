@@ -35,9 +35,10 @@ struct DaemonRecord {
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
-  std::atomic<std::uint32_t> servers{0};          ///< started so far
-  std::atomic<pid_t> server{0};                   ///< the one that runs, as its own pid namespace numbers it
-  std::atomic<int> mount_namespace{-1};           ///< descriptor of the servers' own, complete
+  std::atomic<std::uint32_t> servers{0};  ///< started so far
+  std::atomic<pid_t> server{0};           ///< the one that runs, as its own pid namespace numbers it
+  std::atomic<int> mount_namespace{-1};   ///< descriptor of the servers' own, complete
+  std::atomic<int> state{-1};             ///< descriptor of the state directory in memory, where there is no other
   std::atomic<std::uint64_t> namespace_mount{0};  ///< id of the namespace's mount on the host; 0: not mounted
   std::atomic<std::uint64_t> host{0};             ///< next generation, and the lowest bit: up. 0: nothing was said yet
   std::atomic<std::int64_t> host_since{0};        ///< nanoseconds since the epoch

@@ -45,6 +45,9 @@ namespace {
 
 /// Mountpoints are a few inodes each; beyond the most shares there can be nothing is made.
 constexpr std::uint64_t kMaxBerthInodes = 4 * manager::kMaxShares;
+constexpr const char* kBerthsSize = "64k";
+/// Room for some ten thousand attachments in each of a hundred shares.
+constexpr const char* kStateInMemory = "64m";
 
 /// How long the threads that handle requests may take to end when everything else has.
 constexpr std::chrono::milliseconds kChannelPatience{2000};
@@ -183,7 +186,7 @@ class Server {
     // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once. Not sooner, as in
     // Background::ready(); and not later, for what lies behind other automount points is to be mounted for us.
     ::setsid();
-    TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes));
+    TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes, kBerthsSize));
     // Only now: a successor finds it complete or not at all.
     UniqueFd mine = TRY(sys::current_mount_namespace());
     record_.mount_namespace = mine.release();
@@ -194,6 +197,7 @@ class Server {
   void take_over() {
     std::vector<int> kept = manager_->kept_descriptors();
     kept.push_back(record_.mount_namespace);
+    kept.push_back(record_.state);
     std::sort(kept.begin(), kept.end());
     std::erase_if(left_, [&](int number) { return std::binary_search(kept.begin(), kept.end(), number); });
     shares_->take_over(left_);
@@ -230,6 +234,7 @@ class Server {
     setup.backends = manager::make_backends();
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
     setup.store = open_store();
+    setup.store_ends_with_berth = !setup_.state;
     setup.host = begin_host(setup.store.get());
     setup.on_host_change = [this](const manager::HostState& host) { hand_on(host); };
     setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
@@ -239,13 +244,33 @@ class Server {
     return {};
   }
 
-  /// Null: attachments live in memory alone. What is there already goes to kept_.
+  /// What is there already goes to kept_. Null: attachments end with this server.
   std::unique_ptr<manager::AttachmentStore> open_store() {
-    if (!setup_.state) {
-      log::info("attachments are kept in memory alone: there is no state directory");
-      return nullptr;
+    if (setup_.state) return load(setup_.state->again());
+    if (record_.servers == 1) log::info("attachments are kept in memory alone: there is no state directory");
+    Result<manager::StateDirectory> in_memory = state_in_memory();
+    if (in_memory) return load(*std::move(in_memory));
+    log::error("attachments will end with this server: {}", in_memory.error().message());
+    return nullptr;
+  }
+
+  /// In the servers' mount namespace, so that it outlives servers and ends with berth.
+  Result<manager::StateDirectory> state_in_memory() {
+    const std::string place = std::string(kBerthDirectory) + "/.berth";  // the name of no share
+    if (record_.state < 0) {
+      if (::mkdir(place.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno();
+      TRY_VOID(sys::mount_private_tmpfs(place, kMaxBerthInodes, kStateInMemory));
+      manager::StateDirectory made(place, setup_.directory);
+      TRY(made.open());
+      record_.state = ::fcntl(made.fd(), F_DUPFD_CLOEXEC, 0);
     }
-    auto store = std::make_unique<manager::AttachmentStore>(setup_.state->again());
+    UniqueFd opened(::fcntl(record_.state, F_DUPFD_CLOEXEC, 0));
+    if (!opened) return fail_errno();
+    return manager::StateDirectory(place, setup_.directory, std::move(opened));
+  }
+
+  std::unique_ptr<manager::AttachmentStore> load(manager::StateDirectory state) {
+    auto store = std::make_unique<manager::AttachmentStore>(std::move(state));
     Result<manager::KeptState> kept = store->load();
     if (kept) {
       kept_ = *std::move(kept);

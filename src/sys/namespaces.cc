@@ -36,10 +36,10 @@ Result<> in_mount_namespace(int mount_namespace, const std::function<Result<>()>
   return result;
 }
 
-Result<> mount_private_tmpfs(const std::string& directory, std::uint64_t max_inodes) {
+Result<> mount_private_tmpfs(const std::string& directory, std::uint64_t max_inodes, const std::string& size) {
   MountOptions options;
   options.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-  options.parameters = {{"mode", "0700"}, {"size", "64k"}, {"nr_inodes", std::to_string(max_inodes)}};
+  options.parameters = {{"mode", "0700"}, {"size", size}, {"nr_inodes", std::to_string(max_inodes)}};
   const UniqueFd mount = TRY(make_mount("tmpfs", "berth", options));
   TRY_VOID(attach_mount(mount.get(), directory));
   // Where the parent is shared, the mount has become so too and would be sent on.

@@ -20,8 +20,8 @@ Result<UniqueFd> current_mount_namespace() noexcept;
 /// no file system attributes).
 Result<> in_mount_namespace(int mount_namespace, const std::function<Result<>()>& work);
 
-/// Covers `directory` with an empty tmpfs, private, mode 0700, of at most `max_inodes` inodes: a place for mountpoints
-/// that leaves nothing behind.
-Result<> mount_private_tmpfs(const std::string& directory, std::uint64_t max_inodes);
+/// Covers `directory` with an empty tmpfs, private, mode 0700, of at most `max_inodes` inodes and `size` (tmpfs(5)): a place
+/// for mountpoints that leaves nothing behind.
+Result<> mount_private_tmpfs(const std::string& directory, std::uint64_t max_inodes, const std::string& size);
 
 }  // namespace berth::sys

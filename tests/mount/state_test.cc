@@ -227,6 +227,21 @@ TEST_F(State, WithQuickSharesAloneAttachmentsEndWithBerthAndTheLogSaysSo) {
   EXPECT_FALSE(fs::exists(server_.path("state")));
 }
 
+TEST_F(State, WithQuickSharesAloneAttachmentsOutliveTheServer) {
+  ASSERT_TRUE(ok(server_.start_program({"serve", "--namespace", server_.namespace_path(), "--share", "a=" + source_})));
+  for (int life = 0; life < 3; ++life) {
+    const std::string name = "vm1/disk" + std::to_string(life);
+    ASSERT_EQ(attach(name), 0);
+    const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
+    ASSERT_EQ(::kill(before, SIGKILL), 0);
+    EXPECT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+    EXPECT_TRUE(is_attached(name));
+    EXPECT_EQ(users(), static_cast<std::uint64_t>(life + 1));
+  }
+  EXPECT_EQ(detach("vm1/disk0"), 0);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(State, ManyAttachmentsComeBack) {
   constexpr int kMany = 2000;
   start(share("a"));

@@ -139,7 +139,14 @@ class LogOnATerminal : public Log {
       const Redirected redirected(slave_.get());
       error("bad");
     }
-    return read_from(master_.get());
+    // A terminal hands over what is written to it piece by piece.
+    std::string line;
+    while (!line.ends_with('\n')) {
+      const std::string more = read_from(master_.get());
+      if (more.empty()) break;
+      line += more;
+    }
+    return line;
   }
 
   UniqueFd master_;

@@ -380,7 +380,7 @@ TEST_F(Namespaces, MountsGoInButNotOut) {
   std::thread thread([&] {
     ASSERT_TRUE(unshare_mount_namespace());
     other = std::move(*current_mount_namespace());
-    ASSERT_TRUE(mount_private_tmpfs(inner, 10));
+    ASSERT_TRUE(mount_private_tmpfs(inner, 10, "64k"));
     EXPECT_TRUE(find_mount(inner).value()) << "the table is the thread's own";
   });
   thread.join();
@@ -407,7 +407,7 @@ TEST_F(Namespaces, ThePrivateTmpfsIsForUsAlone) {
   ASSERT_TRUE(mount("tmpfs", "outer", ""));
   ASSERT_EQ(::mount(nullptr, target_.c_str(), nullptr, MS_SHARED, nullptr), 0);
   const std::string inner = make_directory("target/inner");
-  ASSERT_TRUE(mount_private_tmpfs(inner, 3));
+  ASSERT_TRUE(mount_private_tmpfs(inner, 3, "64k"));
   EXPECT_EQ(stat_at(AT_FDCWD, inner.c_str(), STATX_MODE)->stx_mode & 07777U, 0700U);
   EXPECT_THAT(read_file("/proc/thread-self/mountinfo", 1U << 20U).value(),
               ::testing::ContainsRegex(inner + " rw,nosuid,nodev,noexec,relatime - tmpfs berth "))
