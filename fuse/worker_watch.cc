@@ -106,7 +106,14 @@ void Workers::watch() noexcept {
   if (!nobody_takes_it) return look_whether_quiet(progressed);
   // One who asks one thing after another is served best by one worker, and few by few: that something waits says nothing.
   const std::size_t enough = take_turns ? std::max<std::size_t>(processors_ - 1, 1) : 1;
-  const std::size_t wanted = blocked == busy ? std::max<std::size_t>(busy, 1) : busy - blocked < enough ? 1 : 0;
+  std::size_t wanted = 0;
+  if (busy == 0) {
+    wanted = progressed ? 0 : 1;  // who is to take it is on his way
+  } else if (blocked == busy) {
+    wanted = busy;
+  } else if (busy - blocked < enough) {
+    wanted = 1;
+  }
   for (std::size_t i = 0; i < wanted; ++i) call_another();
 }
 
@@ -131,7 +138,7 @@ void Workers::look_whether_quiet(bool progressed) noexcept {
 /// A worker beside its caller that somebody waits for in vain runs anywhere again.
 void Workers::look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept {
   if (worker.beside == kNowhere) return;
-  if (do_all_serve()) return release(worker);
+  if (worker.resting || do_all_serve()) return release(worker);
   const bool owes = !worker.answered;
   if (progressed || (!owes && !request_waits)) {
     worker.late_watches = 0;

@@ -199,7 +199,7 @@ std::optional<std::size_t> Workers::take(Worker& self, std::span<char> buffer) n
     waiting_.fetch_add(1);
     const bool all_serve = do_all_serve();
     if (!all_serve && may_rest()) {
-      if (!rest()) return std::nullopt;
+      if (!rest(self)) return std::nullopt;
       continue;
     }
     const std::optional<std::size_t> size = read(self, buffer);
@@ -249,10 +249,12 @@ bool Workers::may_rest() noexcept {
 }
 
 /// Until called. False: it is time to end.
-bool Workers::rest() noexcept {
+bool Workers::rest(Worker& self) noexcept {
   MutexLock lock(mutex_);
   ++resting_;
+  self.resting = true;
   while (calls_ == 0 && !stopping_ && !reason_) called_.wait(mutex_);
+  self.resting = false;
   --resting_;
   if (calls_ == 0) return false;
   --calls_;

@@ -80,6 +80,7 @@ class Workers {
     std::atomic<std::uint64_t> taken{0};  ///< requests
     std::atomic<std::uint64_t> turns{0};  ///< how often another caller's request came next
     std::atomic<bool> handling{false};    ///< has a request
+    std::atomic<bool> resting{false};     ///< leaves the requests to others
     std::atomic<bool> answered{true};     ///< nobody waits for this thread
     std::atomic<bool> was_late{
         false};  ///< somebody may have waited for it to take the next request: then it keeps away,
@@ -114,7 +115,7 @@ class Workers {
   void let_all_serve() noexcept;
   [[nodiscard]] bool has_request() const noexcept;
   [[nodiscard]] bool may_rest() noexcept;
-  bool rest() noexcept;
+  bool rest(Worker& self) noexcept;
   void handle(Worker& self, RequestRecord* record, std::span<char> message) noexcept;
   void wake_watch() noexcept;
   void finish(StopReason reason) noexcept;
