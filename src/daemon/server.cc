@@ -147,6 +147,7 @@ class Server {
     TRY_VOID(make_manager());
     make_file_systems();
     take_over();
+    mounted_ = count_mounted();
     manager_->restore(std::move(kept_));
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
@@ -346,6 +347,13 @@ class Server {
     }
   }
 
+  /// What a predecessor has mounted.
+  [[nodiscard]] std::uint32_t count_mounted() const {
+    const auto shares = manager_->directory();
+    return static_cast<std::uint32_t>(std::count_if(shares->begin(), shares->end(),
+                                                    [](const auto& entry) { return !entry.second->gate().closed(); }));
+  }
+
   /// On the control thread.
   void on_event(const manager::Event& event) {
     log_event(event);
@@ -390,8 +398,9 @@ class Server {
     sigaddset(&signals, SIGTERM);
     const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     if (setup_.background) let_go_of_terminal();
-    setup_.servers_end.send(
-        {.kind = Message::Kind::kReady, .shares = static_cast<std::uint32_t>(manager_->directory()->size())});
+    setup_.servers_end.send({.kind = Message::Kind::kReady,
+                             .shares = static_cast<std::uint32_t>(manager_->directory()->size()),
+                             .mounted = mounted_});
     sys::release_idle_memory();
     for (;;) {
       std::array<pollfd, 4> ready{{{served_.get(), POLLIN, 0},
@@ -520,8 +529,7 @@ class Server {
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
-  std::uint32_t mounted_ = 0;  ///< the control thread's
-  bool clean_end_ = false;     ///< of the channel; written before served_ is, read after
+  bool clean_end_ = false;  ///< of the channel; written before served_ is, read after
   std::unique_ptr<NativeShares> native_;
   std::unique_ptr<manager::Manager> manager_;
   fuse::Passthrough passthrough_;
@@ -533,6 +541,7 @@ class Server {
   std::unique_ptr<fuse::Session> session_;
   std::unique_ptr<fuse::NodePruner> pruner_;
   std::unique_ptr<fuse::Workers> workers_;
+  std::atomic<std::uint32_t> mounted_{0};
 };
 
 }  // namespace
