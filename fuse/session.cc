@@ -184,9 +184,13 @@ void Session::on_init(fuse_conn_info& connection) noexcept {
   connection.max_background = options_.max_background;
 }
 
+thread_local constinit std::atomic<bool>* Session::answered_ = nullptr;
+
 ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
   if (!ready()) [[unlikely]]
     return send_first(fd, parts, count);
+  // Before it is sent: whoever gets the answer may take the processor from this thread right then.
+  if (answered_ != nullptr) answered_->store(true, std::memory_order_relaxed);
   for (;;) {
     crash_point("answer-ready");
     const ssize_t sent = ::writev(fd, parts, count);

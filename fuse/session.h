@@ -80,6 +80,9 @@ class Session {
   /// changed, and is free again when this returns. What is not a request is logged and dropped.
   void process(std::span<char> message) noexcept;
 
+  /// Has what the calling thread handles say in `answered` that it is about to be answered. Null: it says so nowhere.
+  static void tell_answers(std::atomic<bool>* answered) noexcept { answered_ = answered; }
+
   /// The device: what requests are read from.
   [[nodiscard]] int device() const noexcept { return device_; }
   /// Size of a buffer that any request fits into.
@@ -125,6 +128,8 @@ class Session {
   ssize_t send(int fd, iovec* parts, int count) noexcept;
   ssize_t send_first(int fd, iovec* parts, int count) noexcept;
   void add_to(protocol::InitAnswer& answer, bool whole) noexcept;
+
+  static thread_local constinit std::atomic<bool>* answered_;
 
   // Constant after make().
   const Router router_;

@@ -1,5 +1,6 @@
 #include "fuse/workers.h"
 
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -9,11 +10,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <utility>
-#include <vector>
 
 #include "src/base/error.h"
 #include "src/log/log.h"
+#include "src/sys/other_threads.h"
+#include "src/sys/scheduling.h"
 
 namespace berth::fuse {
 
@@ -21,14 +24,9 @@ namespace {
 
 /// How often readers are woken after stop(): one that was about to read when the signal came is caught the next time.
 constexpr std::chrono::milliseconds kWakeAgain{5};
-/// How often the watch looks while there is work, and how often it sees nothing new before it sleeps.
+/// How often the watch looks while there is work.
 constexpr std::chrono::milliseconds kWatch{1};
-constexpr unsigned kQuietWatches = 50;
-/// A request that takes longer has blocked.
-constexpr std::chrono::microseconds kSlow{500};
-/// Between two looks for a request goes less time than this, unless another thread got the processor.
-constexpr std::chrono::microseconds kLostProcessor{30};
-/// How long all threads serve after one of the two was seen.
+/// How long all threads serve after it was seen that requests block.
 constexpr std::chrono::milliseconds kAllServe{500};
 
 /// A read buffer. Pages of its own, so that it takes no memory before a large request comes and gives all back at the end.
@@ -49,6 +47,20 @@ class RequestBuffer {
   void* const memory_;
   const std::size_t size_;
 };
+
+/// Whether somebody waits until a request of that kind has been handled.
+bool needs_answer(std::uint32_t opcode) noexcept {
+  switch (opcode) {
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR:
+    case FUSE_INTERRUPT:
+      return false;
+    default:
+      return true;
+  }
+}
 
 void install_wake_handler() noexcept {
   struct sigaction action {};
@@ -97,7 +109,8 @@ Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limit
       requests_(requests),
       process_([&session](std::span<char> message) { session.process(message); }),
       limits_(limits),
-      processors_(std::max(1U, std::thread::hardware_concurrency())) {}
+      processors_(std::max(1U, std::thread::hardware_concurrency())),
+      may_run_beside_(sys::may_run_beside()) {}
 
 Workers::~Workers() = default;
 
@@ -151,6 +164,10 @@ bool Workers::start_worker() noexcept {
 
 void Workers::work(Worker& self) noexcept {
   ::pthread_setname_np(::pthread_self(), "berth-fuse");
+  static_cast<void>(sys::run_as_usual(0));  // it may have been started by one that is beside its caller
+  self.id = ::gettid();
+  self.proc_id = sys::own_id_in_proc();
+  Session::tell_answers(&self.answered);
   // Where it outlives us, so that a successor sees what was read; or in memory of our own.
   if (RequestRecord* const record = requests_.acquire()) {
     serve(self, record, {record->message, std::min(session_.buffer_size(), sizeof record->message)});
@@ -173,7 +190,7 @@ void Workers::serve(Worker& self, RequestRecord* record, std::span<char> buffer)
     const std::optional<std::size_t> size = take(self, buffer);
     spare_.fetch_sub(1);
     if (!size) return;
-    handle(record, buffer.first(*size));
+    handle(self, record, buffer.first(*size));
   }
 }
 
@@ -181,8 +198,8 @@ std::optional<std::size_t> Workers::take(Worker& self, std::span<char> buffer) n
   for (;;) {
     waiting_.fetch_add(1);
     const bool all_serve = do_all_serve();
-    if (!all_serve && !comes_soon() && may_rest()) {
-      if (!rest()) return std::nullopt;
+    if (!all_serve && may_rest()) {
+      if (!rest(self)) return std::nullopt;
       continue;
     }
     const std::optional<std::size_t> size = read(self, buffer);
@@ -195,10 +212,19 @@ std::optional<std::size_t> Workers::take(Worker& self, std::span<char> buffer) n
   }
 }
 
-void Workers::handle(RequestRecord* record, std::span<char> message) noexcept {
-  const TimePoint begin = std::chrono::steady_clock::now();
+void Workers::handle(Worker& self, RequestRecord* record, std::span<char> message) noexcept {
+  fuse_in_header header{};
+  std::memcpy(&header, message.data(), std::min(sizeof header, message.size()));
+  const bool is_waited_for = needs_answer(header.opcode);
+  self.handling.store(true, std::memory_order_relaxed);
+  self.answered.store(!is_waited_for, std::memory_order_relaxed);
+  self.taken.fetch_add(1, std::memory_order_release);
+  if (may_run_beside_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
   requests_.handle(record, message, process_);
-  if (std::chrono::steady_clock::now() - begin > kSlow) let_all_serve();
+  self.answered.store(true, std::memory_order_relaxed);
+  self.ended = std::chrono::steady_clock::now();
+  if (may_run_beside_ && is_waited_for) stay_beside_caller(self);
+  self.handling.store(false, std::memory_order_relaxed);
 }
 
 bool Workers::do_all_serve() const noexcept {
@@ -214,20 +240,6 @@ bool Workers::has_request() const noexcept {
   return ::poll(&readable, 1, 0) != 0;
 }
 
-/// Looking costs nobody anything only where a processor would idle. Who looks and loses the processor over it waits for
-/// milliseconds to get it back, so where processors are wanted nobody looks; nor while somebody sleeps in read(2).
-bool Workers::comes_soon() noexcept {
-  const bool spins = processors_ > 1 && limits_.spin.count() != 0;
-  const TimePoint begin = std::chrono::steady_clock::now();
-  for (TimePoint before = begin; !has_request();) {
-    const TimePoint now = std::chrono::steady_clock::now();
-    if (now - before > kLostProcessor) let_all_serve();
-    if (!spins || waiting_ > 1 || now - begin > limits_.spin || stopping_.load(std::memory_order_relaxed)) return false;
-    before = now;
-  }
-  return true;
-}
-
 /// Leaves the device to the others that wait there. False: there is none.
 bool Workers::may_rest() noexcept {
   std::size_t waiting = waiting_.load();
@@ -238,10 +250,12 @@ bool Workers::may_rest() noexcept {
 }
 
 /// Until called. False: it is time to end.
-bool Workers::rest() noexcept {
+bool Workers::rest(Worker& self) noexcept {
   MutexLock lock(mutex_);
   ++resting_;
+  self.resting = true;
   while (calls_ == 0 && !stopping_ && !reason_) called_.wait(mutex_);
+  self.resting = false;
   --resting_;
   if (calls_ == 0) return false;
   --calls_;
@@ -258,31 +272,6 @@ bool Workers::call_resting() noexcept {
 
 void Workers::call_another() noexcept {
   if (!call_resting()) start_worker();
-}
-
-void Workers::wake_watch() noexcept {
-  MutexLock lock(mutex_);
-  watching_ = true;
-  changed_.notify_all();
-}
-
-void Workers::watch() noexcept {
-  const std::uint64_t taken = taken_;
-  const bool progressed = std::exchange(seen_, taken) != taken;
-  if (waiting_ != 0) {
-    quiet_watches_ = progressed ? 0 : quiet_watches_ + 1;
-    if (quiet_watches_ < kQuietWatches) return;
-    watching_ = false;
-    // Whoever takes a request looks at watching_ after that.
-    if (taken_ != taken) watching_ = true;
-    return;
-  }
-  quiet_watches_ = 0;
-  const std::size_t busy = threads_ - std::min<std::size_t>(threads_, spare_);
-  if ((progressed && busy >= processors_) || !has_request()) return;
-  if (progressed) return call_another();
-  let_all_serve();
-  for (std::size_t i = 0; i < std::max<std::size_t>(busy, 1); ++i) call_another();
 }
 
 std::optional<std::size_t> Workers::read(Worker& self, std::span<char> buffer) noexcept {
@@ -319,13 +308,13 @@ void Workers::finish(StopReason reason) noexcept {
 
 void Workers::on_ended(Worker& self) noexcept {
   MutexLock lock(mutex_);
-  self.ended = true;
+  self.over = true;
   threads_.fetch_sub(1, std::memory_order_release);
   changed_.notify_all();
 }
 
 bool Workers::has_ended() noexcept {
-  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->ended.load(); });
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->over.load(); });
 }
 
 void Workers::join_ended() {
@@ -334,7 +323,7 @@ void Workers::join_ended() {
     MutexLock lock(mutex_);
     for (auto at = workers_.begin(); at != workers_.end();) {
       const auto next = std::next(at);
-      if ((*at)->ended) ended.splice(ended.end(), workers_, at);
+      if ((*at)->over) ended.splice(ended.end(), workers_, at);
       at = next;
     }
   }
@@ -342,16 +331,12 @@ void Workers::join_ended() {
 }
 
 void Workers::wake_readers() {
-  std::vector<pthread_t> readers;
-  {
-    MutexLock lock(mutex_);
-    for (const auto& worker : workers_) {
-      // Only readers: the signal would end a system call of a request that is being handled.
-      if (worker->reading) readers.push_back(worker->thread.native_handle());
-    }
-  }
   // One that has ended meanwhile has not been joined: only this thread does that.
-  for (const pthread_t reader : readers) ::pthread_kill(reader, wake_signal());
+  for (Worker* const worker : all_workers()) {
+    release(*worker);
+    // Only readers: the signal would end a system call of a request that is being handled.
+    if (worker->reading) ::pthread_kill(worker->thread.native_handle(), wake_signal());
+  }
 }
 
 }  // namespace berth::fuse

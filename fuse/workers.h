@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <thread>
+#include <vector>
 
 #include "fuse/requests.h"
 #include "fuse/session.h"
@@ -31,19 +32,18 @@ const char* to_string(StopReason reason) noexcept;
 struct WorkerLimits {
   std::size_t max_threads = 512;  ///< requests handled at once; operations may block on a server, so this is generous
   std::size_t max_spare = 8;      ///< threads without a request; what is more ends
-  std::chrono::microseconds spin{20};  ///< looking for the next request; nobody looks where there is one processor
 };
 
 /// The threads that read requests and handle them.
 ///
-/// Most requests take a few microseconds, and waking a thread takes as long. So as few threads as possible serve: who has
-/// answered looks for the next request a moment longer, and then sleeps in read(2), or rests when somebody else waits
-/// there. (While somebody sleeps in read(2) nobody looks, or the kernel would wake that one for nothing.) A watch, which is
-/// run() itself, looks after them every millisecond while there is work: when a request waits and nobody takes it, it calls a
-/// thread that rests, or starts one.
+/// Most requests take a few microseconds, and waking a processor takes as long or much longer. So as few threads as possible
+/// serve, on the processors where the callers are: a caller who waits has left his processor, and the worker goes on there.
+/// A watch, which is run() itself, looks after that every millisecond while there is work: it finds out where who asks is, and
+/// puts the worker beside him (sys::run_beside). When a request waits and nobody takes it, it lets the worker run
+/// anywhere, and calls a thread that rests, or starts one.
 ///
-/// Where requests block (a server far away), or other programs want the processors, all serve: each sleeps in read(2), and
-/// one that takes a request and leaves nobody there calls another at once.
+/// Where requests block (a server far away) all serve: each sleeps in read(2), and one that takes a request and leaves nobody
+/// there calls another at once.
 ///
 /// Threading: run() on one thread, once; stop() on any. Worker threads block all signals but wake_signal(), for which
 /// run() installs a handler that does nothing: after stop() it ends reads that wait.
@@ -71,9 +71,38 @@ class Workers {
  private:
   struct Worker {
     std::thread thread;
+    pid_t id = 0;                      ///< of the thread
+    pid_t proc_id = 0;                 ///< the same in /proc, which may be of another pid namespace
     std::atomic<bool> reading{false};  ///< waits for a request, or is about to
-    std::atomic<bool> ended{false};    ///< can be joined without waiting long
+    std::atomic<bool> over{false};     ///< can be joined without waiting long
+
+    // For the watch.
+    std::atomic<std::uint64_t> taken{0};  ///< requests
+    std::atomic<std::uint64_t> turns{0};  ///< how often another caller's request came next
+    std::atomic<bool> handling{false};    ///< has a request
+    std::atomic<bool> resting{false};     ///< leaves the requests to others
+    std::atomic<bool> answered{true};     ///< nobody waits for this thread
+    std::atomic<bool> was_late{
+        false};  ///< somebody may have waited for it to take the next request: then it keeps away,
+    std::atomic<TimePoint> late_until{TimePoint{}};  ///< until then
+    std::atomic<int> beside{kNowhere};  ///< the processor where it runs beside its caller; only the watch ends that
+    std::atomic<TimePoint> free_until{TimePoint{}};  ///< keeps away from its callers' until then
+
+    // Its own.
+    pid_t caller = 0;         ///< of the last request that somebody waited for
+    TimePoint looked{};       ///< when it last looked where its caller is
+    unsigned since_look = 0;  ///< such requests since then
+    bool has_waited = false;  ///< the caller may have gone since then
+    Duration look_again{};    ///< when to look the next time if he may have
+    TimePoint ended{};        ///< when it was done with the last request
+
+    // Of the watch.
+    std::uint64_t seen = 0;        ///< requests taken when the watch last looked
+    std::uint64_t seen_turns = 0;  ///< turns then
+    unsigned late_watches = 0;     ///< how often in a row it has seen somebody wait for it
+    Duration keeps_away{};         ///< how long it was to keep away the last time
   };
+  static constexpr int kNowhere = -1;
 
   bool start_worker() noexcept;
   bool call_resting() noexcept;
@@ -85,17 +114,29 @@ class Workers {
   [[nodiscard]] bool do_all_serve() const noexcept;
   void let_all_serve() noexcept;
   [[nodiscard]] bool has_request() const noexcept;
-  [[nodiscard]] bool comes_soon() noexcept;
   [[nodiscard]] bool may_rest() noexcept;
-  bool rest() noexcept;
-  void handle(RequestRecord* record, std::span<char> message) noexcept;
+  bool rest(Worker& self) noexcept;
+  void handle(Worker& self, RequestRecord* record, std::span<char> message) noexcept;
   void wake_watch() noexcept;
-  void watch() noexcept;
   void finish(StopReason reason) noexcept;
   void on_ended(Worker& self) noexcept;
   bool has_ended() noexcept BERTH_REQUIRES(mutex_);
   void join_ended();
   void wake_readers();
+
+  void note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept;
+  void stay_beside_caller(Worker& self) noexcept;
+  void go_beside_caller(Worker& self) noexcept;
+
+  // The watch.
+  void watch() noexcept;
+  void look_whether_quiet(bool progressed) noexcept;
+  void look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept;
+  void note_late(Worker& worker, bool owes) noexcept;
+  static bool is_blocked(const Worker& worker) noexcept;
+  void note_blocked(bool blocked) noexcept;
+  void release(Worker& worker) noexcept;
+  std::vector<Worker*> all_workers() noexcept;
 
   // Constant.
   Session& session_;
@@ -103,15 +144,17 @@ class Workers {
   const Requests::Process process_;
   const WorkerLimits limits_;
   const std::size_t processors_;
+  const bool may_run_beside_;
 
   // Of the thread in run().
   std::uint64_t seen_ = 0;      ///< requests taken when the watch last looked
   unsigned quiet_watches_ = 0;  ///< how often in a row it has seen nothing new
+  unsigned blocking_ = 0;       ///< how much of late requests have blocked while others waited
 
   // Synchronised by themselves.
   std::atomic<std::size_t> threads_{0};
-  std::atomic<std::size_t> spare_{0};    ///< threads without a request: they wait at the device, or rest
-  std::atomic<std::size_t> waiting_{0};  ///< threads that wait at the device
+  std::atomic<std::size_t> spare_{0};    ///< threads without a request: they wait in read(2), or rest
+  std::atomic<std::size_t> waiting_{0};  ///< threads that wait in read(2)
   std::atomic<std::uint64_t> taken_{0};  ///< requests, ever
   std::atomic<TimePoint> all_serve_until_{TimePoint{}};
   std::atomic<bool> watching_{true};  ///< false: the watch sleeps until a request is taken
@@ -119,7 +162,7 @@ class Workers {
 
   Mutex mutex_;
   ConditionVariable changed_;  ///< a worker ended, stop() was called, or the watch is needed
-  ConditionVariable called_;   ///< who rests is to wait at the device, or to end
+  ConditionVariable called_;   ///< who rests is to wait in read(2), or to end
   std::size_t resting_ BERTH_GUARDED_BY(mutex_) = 0;
   std::size_t calls_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those who rest, how many are called
   std::list<std::unique_ptr<Worker>> workers_ BERTH_GUARDED_BY(mutex_);

@@ -49,6 +49,17 @@ std::string fields_of(pid_t thread) {
   return name_end == std::string::npos ? std::string() : line->substr(name_end + 2);
 }
 
+/// The field at `index`, counted from 0, of fields with a space between them.
+template <typename Number>
+bool parse_field(std::string_view rest, int index, Number& number) {
+  for (int i = 0; i < index; ++i) {
+    const std::size_t space = rest.find(' ');
+    if (space == std::string_view::npos) return false;
+    rest.remove_prefix(space + 1);
+  }
+  return parse(rest, number);
+}
+
 /// What everybody may know.
 ThreadActivity activity_by_state(pid_t thread) {
   const std::string fields = fields_of(thread);
@@ -72,6 +83,16 @@ std::vector<pid_t> other_threads() {
   return threads;
 }
 
+pid_t own_id_in_proc() {
+  // "PROCESS/task/THREAD"
+  std::array<char, 64> target{};
+  const ssize_t length = ::readlink("/proc/thread-self", target.data(), target.size());
+  const std::string_view path(target.data(), length < 0 ? 0 : static_cast<std::size_t>(length));
+  pid_t own = 0;
+  parse(path.substr(path.rfind('/') + 1), own);
+  return own;
+}
+
 ThreadActivity activity_of(pid_t thread) {
   using Kind = ThreadActivity::Kind;
   const Result<std::string> line = read_file(proc(thread, "syscall"), kLongestFile);
@@ -91,18 +112,17 @@ Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread) {
   return std::chrono::nanoseconds(time);
 }
 
+Result<unsigned> processor_of(pid_t thread) {
+  constexpr int kProcessor = 36;
+  unsigned processor = 0;
+  if (!parse_field(fields_of(thread), kProcessor, processor)) return fail(ESRCH);
+  return processor;
+}
+
 bool is_kernel_thread(pid_t thread) {
-  // State, parent, group, session, terminal, its group, flags.
-  constexpr int kFieldsBeforeFlags = 6;
-  const std::string fields = fields_of(thread);
-  std::string_view rest = fields;
-  for (int i = 0; i < kFieldsBeforeFlags; ++i) {
-    const std::size_t space = rest.find(' ');
-    if (space == std::string_view::npos) return false;
-    rest.remove_prefix(space + 1);
-  }
+  constexpr int kFlags = 6;
   unsigned long flags = 0;
-  return parse(rest, flags) && (flags & kKernelThread) != 0;
+  return parse_field(fields_of(thread), kFlags, flags) && (flags & kKernelThread) != 0;
 }
 
 }  // namespace berth::sys

@@ -8,11 +8,16 @@
 
 #include "src/base/result.h"
 
-/// Threads of other processes, looked at from outside (proc(5)). It takes root, and sees what /proc shows.
+/// Threads, of other processes mostly, looked at from outside (proc(5)). It takes root, and sees what /proc shows. Looking at one
+/// waits while it is in a step of execve(2) that closes files (signal->exec_update_lock, seen with Linux 6.18), so whoever
+/// serves such a close must not look.
 namespace berth::sys {
 
 /// All threads of all processes but this one, kernel threads with them.
 std::vector<pid_t> other_threads();
+
+/// The number of the calling thread in /proc, which may be that of another pid namespace; 0 when it is not known.
+pid_t own_id_in_proc();
 
 /// What a thread does now.
 struct ThreadActivity {
@@ -28,6 +33,9 @@ ThreadActivity activity_of(pid_t thread);
 
 /// How long it has been on a CPU so far (/proc/TID/schedstat). Errors: ENOENT, ESRCH when it is gone; EBADMSG.
 Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread);
+
+/// The processor that it is on, or was on last. Errors: ESRCH when it is gone.
+Result<unsigned> processor_of(pid_t thread);
 
 /// Whether it is a thread of the kernel's own; one that is gone is none.
 bool is_kernel_thread(pid_t thread);

@@ -22,6 +22,18 @@ constexpr int kCallers = 50;
   ::_exit(byte == 'h' ? 0 : EBADMSG);
 }
 
+// Runs in a child: asks for something all the time, and executes a program, which closes its files.
+[[noreturn]] void ask_and_execute(const std::string& directory) {
+  constexpr int kFiles = 200;
+  for (int i = 0; i < kFiles; ++i) {
+    const std::string path = directory + "/" + std::to_string(i);
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ::write(fd, "x", 1) != 1 || ::access((path + "?").c_str(), F_OK) == 0) ::_exit(1);
+  }
+  ::execl("/bin/true", "true", nullptr);
+  ::_exit(1);
+}
+
 // Starts processes that open `path` at once, and returns how many succeeded.
 int touch_at_once(const std::string& path) {
   std::array<int, 2> shot{};
@@ -73,6 +85,25 @@ TEST(ManyCallers, FiftyProcessesShareOneSlowMount) {
 
   EXPECT_EQ(touch_at_once(server.in_namespace("slow/hello")), kCallers);
   EXPECT_EQ(server.read_json("shares/slow/status.json").value("mounts", -1), 1);
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
+// While it is in execve(2) nobody can look at it in /proc, the server neither.
+TEST(ManyCallers, WhoExecutesAProgramIsServedMeanwhile) {
+  BerthServer server;
+  const std::string source = server.make_directory("source");
+  ASSERT_TRUE(ok(server.start("[share.a]\ntype = \"bind\"\nsource = \"" + source +
+                              "\"\naccess = \"proxy\"\nattr_timeout = \"0\"\n")));
+  for (int i = 0; i < 20; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) ask_and_execute(server.in_namespace("a"));
+    int status = -1;
+    if (!eventually([&] { return ::waitpid(child, &status, WNOHANG) == child; })) {
+      ::kill(server.pid(), SIGKILL);  // before anything here looks into /proc
+      FAIL() << "it hangs";
+    }
+    ASSERT_EQ(status, 0);
+  }
   EXPECT_EQ(server.stop(), Ending{});
 }
 

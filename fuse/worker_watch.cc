@@ -1,0 +1,201 @@
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <utility>
+
+#include "fuse/workers.h"
+#include "src/sys/other_threads.h"
+#include "src/sys/scheduling.h"
+
+// Workers: how many serve, and on which processor.
+namespace berth::fuse {
+namespace {
+
+/// A worker that is asked as often in as long a time goes beside its caller.
+constexpr unsigned kManyRequests = 4;
+constexpr std::chrono::milliseconds kShortTime{1};
+/// A caller beside us needs less from an answer to his next request, unless he computes. Otherwise he may be somewhere else
+/// now (the kernel moves who waits to a processor that has nothing to do), so we look: at first after the shorter time, then,
+/// while he is still there, after up to the longer one.
+constexpr std::chrono::microseconds kNextRequest{10};
+constexpr std::chrono::microseconds kLookSoon{200};
+constexpr std::chrono::milliseconds kLookLate{2};
+/// How long a worker keeps away from callers' processors after somebody has waited for it there; up to the longer one when that
+/// happens again soon.
+constexpr std::chrono::milliseconds kKeepAway{50};
+constexpr std::chrono::milliseconds kKeepLongAway{1600};
+
+/// How often the watch sees nothing new before it sleeps.
+constexpr unsigned kQuietWatches = 50;
+/// How often in a row somebody is seen to wait for a worker before it is late: once may be this very moment.
+constexpr unsigned kLateWatches = 2;
+/// Callers take turns where another one comes next at least every so many requests.
+constexpr std::uint64_t kTurnsInRequests = 4;
+/// Requests block when a worker was seen to while others waited, three times within some ten looks.
+constexpr unsigned kBlockedCounts = 4;
+constexpr unsigned kBlocking = 9;
+
+}  // namespace
+
+/// When a request of `caller` has been taken.
+void Workers::note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept {
+  self.has_waited |= std::chrono::steady_clock::now() - self.ended > kNextRequest;
+  if (self.was_late.load(std::memory_order_relaxed) && self.was_late.exchange(false) && is_waited_for) {
+    self.free_until = self.late_until.load();
+  }
+  if (!is_waited_for) return;
+  if (std::exchange(self.caller, caller) != caller) self.turns.fetch_add(1, std::memory_order_relaxed);
+  ++self.since_look;
+}
+
+/// When it has been answered, not before: while a thread is in execve(2) nobody is told where it is (src/sys/other_threads.h), and
+/// it may be waiting there until its files are closed, by us. Then this waits, and another worker closes them.
+void Workers::stay_beside_caller(Worker& self) noexcept {
+  const TimePoint now = self.ended;
+  const Duration since = now - self.looked;
+  if (self.beside.load(std::memory_order_relaxed) == kNowhere) {
+    if (since < kShortTime) return;
+    const bool is_asked_often = std::exchange(self.since_look, 0U) >= kManyRequests && since < kShortTime * 2;
+    self.looked = now;
+    self.look_again = kLookSoon;
+    if (is_asked_often && now >= self.free_until.load() && !do_all_serve()) go_beside_caller(self);
+  } else if (since >= (self.has_waited ? self.look_again : Duration(kLookLate))) {
+    self.has_waited = false;
+    self.looked = now;
+    go_beside_caller(self);
+  }
+}
+
+void Workers::go_beside_caller(Worker& self) noexcept {
+  try {
+    const Result<unsigned> processor = sys::processor_of(self.caller);
+    int before = self.beside.load();
+    if (!processor || before == static_cast<int>(*processor)) {
+      self.look_again = std::min<Duration>(self.look_again * 2, kLookLate);
+      return;
+    }
+    self.look_again = kLookSoon;
+    const bool moved = sys::run_beside(self.id, *processor).has_value();
+    const int now = moved ? static_cast<int>(*processor) : kNowhere;
+    // The watch may have let us go meanwhile.
+    if (!self.beside.compare_exchange_strong(before, now)) static_cast<void>(sys::run_as_usual(self.id));
+  } catch (const std::exception&) {
+    // It stays where it is.
+  }
+}
+
+void Workers::wake_watch() noexcept {
+  MutexLock lock(mutex_);
+  watching_ = true;
+  changed_.notify_all();
+}
+
+void Workers::watch() noexcept {
+  const std::uint64_t taken = taken_;
+  const bool progressed = std::exchange(seen_, taken) != taken;
+  const bool request_waits = has_request();
+  const bool nobody_takes_it = request_waits && waiting_ == 0;
+  std::size_t busy = 0;
+  std::size_t blocked = 0;
+  bool take_turns = false;
+  for (Worker* const worker : all_workers()) {
+    const std::uint64_t news = worker->taken - std::exchange(worker->seen, worker->taken);
+    const std::uint64_t turns = worker->turns - std::exchange(worker->seen_turns, worker->turns);
+    take_turns |= turns * kTurnsInRequests > news;
+    look_whether_late(*worker, news != 0, request_waits);
+    if (!worker->handling) continue;
+    ++busy;
+    if (nobody_takes_it && is_blocked(*worker)) ++blocked;
+  }
+  note_blocked(blocked != 0);
+  if (!nobody_takes_it) return look_whether_quiet(progressed);
+  // One who asks one thing after another is served best by one worker, and few by few: that something waits says nothing.
+  const std::size_t enough = take_turns ? std::max<std::size_t>(processors_ - 1, 1) : 1;
+  std::size_t wanted = 0;
+  if (busy == 0) {
+    wanted = progressed ? 0 : 1;  // who is to take it is on his way
+  } else if (blocked == busy) {
+    wanted = busy;
+  } else if (busy - blocked < enough) {
+    wanted = 1;
+  }
+  for (std::size_t i = 0; i < wanted; ++i) call_another();
+}
+
+/// All serve while requests block.
+void Workers::note_blocked(bool blocked) noexcept {
+  blocking_ = blocked ? blocking_ + kBlockedCounts : blocking_ - std::min(blocking_, 1U);
+  if (blocking_ < kBlocking) return;
+  blocking_ = 0;
+  let_all_serve();
+}
+
+/// Sleeps when nothing has happened for some time. From then on nobody would see that a worker does not get its processor.
+void Workers::look_whether_quiet(bool progressed) noexcept {
+  quiet_watches_ = progressed ? 0 : quiet_watches_ + 1;
+  if (quiet_watches_ < kQuietWatches) return;
+  // All may be in requests that last, and only the next one ends them.
+  if (waiting_ == 0) return call_another();
+  for (Worker* const worker : all_workers()) release(*worker);
+  watching_ = false;
+  // Whoever takes a request looks at watching_ after that.
+  if (taken_ != seen_) watching_ = true;
+}
+
+/// A worker beside its caller that somebody waits for in vain runs anywhere again.
+void Workers::look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept {
+  if (worker.beside == kNowhere) return;
+  if (worker.resting || do_all_serve()) return release(worker);
+  const bool owes = !worker.answered;
+  if (progressed || (!owes && !request_waits)) {
+    worker.late_watches = 0;
+  } else if (++worker.late_watches >= kLateWatches) {
+    note_late(worker, owes);
+  }
+}
+
+/// Other programs want the processor. Or its caller computes, and only has it clear up behind him: what it takes next will tell.
+void Workers::note_late(Worker& worker, bool owes) noexcept {
+  const TimePoint now = std::chrono::steady_clock::now();
+  const bool is_again = worker.keeps_away.count() != 0 && now - worker.late_until.load() < worker.keeps_away * 4;
+  worker.keeps_away = is_again ? std::min<Duration>(worker.keeps_away * 2, kKeepLongAway) : Duration(kKeepAway);
+  worker.late_until = now + worker.keeps_away;
+  if (owes) {
+    worker.free_until = worker.late_until.load();
+  } else {
+    worker.was_late = true;
+  }
+  release(worker);
+}
+
+bool Workers::is_blocked(const Worker& worker) noexcept {
+  try {
+    return sys::activity_of(worker.proc_id).kind == sys::ThreadActivity::Kind::kWaiting;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+void Workers::release(Worker& worker) noexcept {
+  if (worker.beside == kNowhere) return;
+  // In this order: should it move just now, it finds that out and comes back.
+  worker.beside = kNowhere;
+  static_cast<void>(sys::run_as_usual(worker.id));
+  worker.late_watches = 0;
+}
+
+std::vector<Workers::Worker*> Workers::all_workers() noexcept {
+  std::vector<Worker*> all;
+  try {
+    MutexLock lock(mutex_);
+    all.reserve(workers_.size());
+    for (const auto& worker : workers_) {
+      if (!worker->over) all.push_back(worker.get());
+    }
+  } catch (const std::exception&) {
+    // They are looked after the next time.
+  }
+  return all;
+}
+
+}  // namespace berth::fuse

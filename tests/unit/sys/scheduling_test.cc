@@ -1,0 +1,77 @@
+#include "src/sys/scheduling.h"
+
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <latch>
+#include <thread>
+
+#include "src/sys/other_threads.h"
+#include "src/sys/thread.h"
+
+namespace berth::sys {
+namespace {
+
+int count_of_processors() {
+  cpu_set_t processors;
+  return ::sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : 0;
+}
+
+class Scheduling : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!may_run_beside()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
+  }
+  const int processors_ = count_of_processors();
+  const unsigned processor_ = static_cast<unsigned>(::sched_getcpu());
+};
+
+TEST_F(Scheduling, OneBesideAnotherHasOneProcessorThatCountsAsIdle) {
+  std::thread thread([&] {
+    ASSERT_TRUE(run_beside(::gettid(), processor_));
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_IDLE);
+    EXPECT_EQ(count_of_processors(), 1);
+    EXPECT_EQ(::sched_getcpu(), static_cast<int>(processor_));
+    EXPECT_EQ(processor_of(own_id_in_proc()), processor_);
+    ASSERT_TRUE(run_as_usual(0));
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    EXPECT_EQ(count_of_processors(), processors_);
+  });
+  thread.join();
+}
+
+TEST_F(Scheduling, WhatIsStartedBesideAnotherRunsAnywhere) {
+  std::thread thread([&] {
+    ASSERT_TRUE(run_beside(::gettid(), processor_));
+    Result<std::thread> started = start_thread("berth-test", [&] {
+      EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+      EXPECT_EQ(count_of_processors(), processors_);
+    });
+    ASSERT_TRUE(started);
+    started->join();
+  });
+  thread.join();
+}
+
+TEST_F(Scheduling, ProcessorThatIsNotOursChangesNothing) {
+  std::thread thread([&] {
+    const Result<> placed = run_beside(::gettid(), CPU_SETSIZE);
+    ASSERT_FALSE(placed);
+    EXPECT_EQ(placed.error().code(), EINVAL);
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    EXPECT_EQ(count_of_processors(), processors_);
+  });
+  thread.join();
+}
+
+TEST_F(Scheduling, ThreadThatIsGoneHasNoProcessor) {
+  pid_t gone = 0;
+  std::thread([&] { gone = own_id_in_proc(); }).join();
+  ASSERT_GT(gone, 0);
+  EXPECT_FALSE(processor_of(gone));
+}
+
+}  // namespace
+}  // namespace berth::sys
