@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <functional>
 #include <string_view>
 #include <utility>
 
@@ -21,10 +22,18 @@ namespace {
 /// As the kernel keeps it: 12 bits of major and 20 of minor number (linux/kdev_t.h).
 std::uint32_t device_of(const struct statx& x) noexcept { return x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff); }
 
-timespec now() noexcept {
-  timespec time{};
-  ::clock_gettime(CLOCK_REALTIME, &time);
-  return time;
+/// What the times of a root are until the real ones are known.
+const timespec& started() noexcept {
+  static const timespec noted = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_REALTIME, &time);
+    return time;
+  }();
+  return noted;
+}
+
+bool is_before(const KnownShare* known, const manager::Share* share) noexcept {
+  return std::less<>()(&known->share(), share);
 }
 
 constexpr const char* kAccessList = "system.posix_acl_access";
@@ -49,12 +58,11 @@ bool keeps_inodes(const manager::ShareSpec& spec) noexcept {
 
 }  // namespace
 
-KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share, timespec made) noexcept
+KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) noexcept
     : index_(index),
       share_(std::move(share)),
       numbers_(share_->name()),
-      keeps_inodes_(fuse::keeps_inodes(share_->spec())),
-      made_(made) {}
+      keeps_inodes_(fuse::keeps_inodes(share_->spec())) {}
 
 Seconds KnownShare::attributes_valid() const noexcept {
   if (share_->is_shared_with_native()) return 0;
@@ -112,7 +120,7 @@ struct stat KnownShare::root_attributes() const noexcept {
   attributes.st_uid = policy().owner;
   attributes.st_gid = policy().group;
   attributes.st_blksize = 4096;
-  attributes.st_atim = attributes.st_mtim = attributes.st_ctim = made_;
+  attributes.st_atim = attributes.st_mtim = attributes.st_ctim = started();
   return attributes;
 }
 
@@ -140,7 +148,7 @@ void KnownShare::let_go() noexcept {
   if (x) remember_root(*x);
 }
 
-KnownShares::KnownShares(NameLog* names) : names_(names), made_(now()) {}
+KnownShares::KnownShares(NameLog* names) : names_(names) { started(); }
 
 KnownShares::~KnownShares() {
   for (std::atomic<Block*>& block : blocks_) delete block.load(std::memory_order_relaxed);
@@ -148,7 +156,7 @@ KnownShares::~KnownShares() {
 
 Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& share) {
   MutexLock lock(mutex_);
-  if (const auto found = indices_.find(share.get()); found != indices_.end()) return find(found->second);
+  if (KnownShare* const known = find_locked(*share)) return known;
   if (names_ != nullptr && !append(*names_, share->name())) return fail(ENOSPC);
   return put(share);
 }
@@ -170,8 +178,9 @@ Result<KnownShare*> KnownShares::put(std::shared_ptr<manager::Share> share) {
   if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block, std::memory_order_relaxed);
   auto& known = (*block.load(std::memory_order_relaxed))[index % kBlockSize];
   if (share != nullptr) {
-    indices_.emplace(share.get(), index);
-    known = std::make_unique<KnownShare>(index, std::move(share), made_);
+    const auto place = std::lower_bound(by_share_.begin(), by_share_.end(), share.get(), is_before);
+    known = std::make_unique<KnownShare>(index, std::move(share));
+    by_share_.insert(place, known.get());
   }
   count_.store(index + 1, std::memory_order_release);
   return known.get();
@@ -184,8 +193,12 @@ KnownShare* KnownShares::find(ShareIndex index) const noexcept {
 
 KnownShare* KnownShares::find(const manager::Share& share) const {
   MutexLock lock(mutex_);
-  const auto found = indices_.find(&share);
-  return found == indices_.end() ? nullptr : find(found->second);
+  return find_locked(share);
+}
+
+KnownShare* KnownShares::find_locked(const manager::Share& share) const {
+  const auto found = std::lower_bound(by_share_.begin(), by_share_.end(), &share, is_before);
+  return found != by_share_.end() && &(*found)->share() == &share ? *found : nullptr;
 }
 
 }  // namespace berth::fuse

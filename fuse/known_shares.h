@@ -9,7 +9,6 @@
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "fuse/estate.h"
@@ -28,8 +27,7 @@ namespace berth::fuse {
 /// Threading: any thread may call anything.
 class KnownShare {
  public:
-  /// `made`: what the root's times are until the real ones are known.
-  KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share, timespec made) noexcept;
+  KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) noexcept;
 
   [[nodiscard]] ShareIndex index() const noexcept { return index_; }
   [[nodiscard]] manager::Share& share() const noexcept { return *share_; }
@@ -80,7 +78,6 @@ class KnownShare {
   const std::shared_ptr<manager::Share> share_;
   const InodeNumbers numbers_;
   const bool keeps_inodes_;
-  const timespec made_;
 
   // Of the mount whose generation is met_; stored before it.
   std::atomic<std::uint32_t> met_{0};
@@ -116,18 +113,18 @@ class KnownShares {
 
  private:
   Result<KnownShare*> put(std::shared_ptr<manager::Share> share) BERTH_REQUIRES(mutex_);
+  [[nodiscard]] KnownShare* find_locked(const manager::Share& share) const BERTH_REQUIRES(mutex_);
 
   static constexpr std::size_t kBlockSize = 64;
   static constexpr std::size_t kMaxBlocks = 2048;
   using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
 
   NameLog* const names_;
-  const timespec made_;
   std::array<std::atomic<Block*>, kMaxBlocks> blocks_{};
   std::atomic<std::uint32_t> count_{0};  ///< stored after what it counts
 
   mutable Mutex mutex_;
-  std::unordered_map<const manager::Share*, ShareIndex> indices_ BERTH_GUARDED_BY(mutex_);
+  std::vector<KnownShare*> by_share_ BERTH_GUARDED_BY(mutex_);  ///< in the order of their shares' addresses
 };
 
 }  // namespace berth::fuse

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -106,7 +107,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     UniqueFd root;  ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
                     ///< the number away under a request
     std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
-    std::deque<Waiter> waiters;           ///< in the order of their deadlines: all wait equally long
+    std::list<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
     /// Attachments that are being recorded, and who waits to do something with one of them next.
