@@ -27,7 +27,8 @@ class Noting : public Operations {
  public:
   void lookup(Reply reply, NodeId, const char* name) override {
     const unsigned before = handled;
-    while (std::string_view(name) == "wait" && handled == before) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (std::string_view(name) == "wait" && handled == before)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     thread = ::gettid();
     is_beside = ::sched_getscheduler(0) == SCHED_IDLE;
     processor = ::sched_getcpu();
