@@ -62,7 +62,7 @@ std::vector<PlaceName> list_names(const Place& names, const Directory& shares) {
   std::vector<PlaceName> list;
   const std::string prefix = prefix_of(names);
   for (auto at = shares.lower_bound(prefix); at != shares.end() && at->first.starts_with(prefix);) {
-    const std::string_view rest = std::string_view(at->first).substr(prefix.size());
+    const std::string_view rest = at->first.substr(prefix.size());
     const std::size_t slash = rest.find('/');
     list.push_back(
         {.name = std::string(rest.substr(0, slash)), .kind = slash == rest.npos ? Kind::kShare : Kind::kNames});

@@ -48,12 +48,12 @@ std::shared_ptr<const Listing> list(std::shared_ptr<const manager::Manager::Dire
   auto at = prefix.empty() ? shares->begin() : shares->lower_bound(prefix);
   while (at != shares->end() && at->first.starts_with(prefix)) {
     const std::size_t end = at->first.find('/', prefix.size());
-    listing->names.push_back({std::string_view(at->first).substr(prefix.size(), end - prefix.size()),
-                              end == std::string::npos ? &at->second : nullptr});
+    listing->names.push_back(
+        {at->first.substr(prefix.size(), end - prefix.size()), end == std::string::npos ? &at->second : nullptr});
     if (end == std::string::npos) {
       ++at;
     } else {
-      at = shares->lower_bound(at->first.substr(0, end) + static_cast<char>('/' + 1));
+      at = shares->lower_bound(std::string(at->first.substr(0, end)) + static_cast<char>('/' + 1));
     }
   }
   listing->shares = std::move(shares);

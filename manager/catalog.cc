@@ -51,8 +51,8 @@ Result<> Catalog::add(ShareSpec spec) {
     if (below == nullptr) below = find_below(templates_, spec.name());
     if (below != nullptr) return fail(EEXIST, told(*below) + " lies inside of " + told(spec) + kWhy);
   }
-  std::string name = spec.name();
-  map.emplace(std::move(name), std::move(spec));
+  const std::string_view name = spec.name();
+  map.add(name, std::move(spec));
   return {};
 }
 

@@ -1,11 +1,10 @@
 #pragma once
 
-#include <map>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "manager/share_spec.h"
+#include "src/base/name_map.h"
 
 namespace berth::manager {
 
@@ -19,7 +18,7 @@ inline constexpr std::size_t kMaxShares = 100'000;
 /// Threading: immutable once built; build it on one thread.
 class Catalog {
  public:
-  using Map = std::map<std::string, ShareSpec, std::less<>>;
+  using Map = NameMap<ShareSpec>;
 
   /// Errors: EEXIST when the name is taken or lies above or below another share (the story names both and their
   /// origins), ENOSPC when there are kMaxShares shares and templates.

@@ -40,7 +40,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     if (!core->setup_.backends.contains(spec.kind())) {
       return fail(EINVAL, spec.origin() + ": shares of type \"" + spec.type() + "\" are not served here");
     }
-    directory->emplace(name, std::make_shared<Share>(spec, *core));
+    directory->add(name, std::make_shared<Share>(spec, *core));
   }
   core->directory_ = std::move(directory);
   core->begin_host(core->setup_.host);

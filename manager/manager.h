@@ -18,6 +18,7 @@
 #include "manager/native_access.h"
 #include "manager/share.h"
 #include "src/base/clock.h"
+#include "src/base/name_map.h"
 #include "src/base/result.h"
 #include "src/base/unique_function.h"
 
@@ -83,7 +84,7 @@ struct ManagerSetup {
 class Manager {
  public:
   /// Shares by name, sorted bytewise.
-  using Directory = std::map<std::string, std::shared_ptr<Share>, std::less<>>;
+  using Directory = NameMap<std::shared_ptr<Share>>;
 
   /// Errors: EINVAL when a kind of share in the catalog has no backend.
   static Result<std::unique_ptr<Manager>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);

@@ -252,7 +252,7 @@ TEST_F(ManagerTest, MountsAreThrottled) {
   backend_->during_mount = [&](const ShareSpec&, const Attempt&) {
     std::size_t begun = 0;
     for (const auto& [name, share] : *manager_->directory())
-      begun += has_berth(name) && share->state() == ShareState::kMounting;
+      begun += has_berth(std::string(name)) && share->state() == ShareState::kMounting;
     most = std::max(most, begun);
   };
   manager_->run_pending();
