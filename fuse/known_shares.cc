@@ -59,9 +59,9 @@ bool keeps_inodes(const manager::ShareSpec& spec) noexcept {
 }  // namespace
 
 KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) noexcept
-    : index_(index),
-      share_(std::move(share)),
+    : share_(std::move(share)),
       numbers_(share_->name()),
+      index_(index),
       keeps_inodes_(fuse::keeps_inodes(share_->spec())) {}
 
 Seconds KnownShare::attributes_valid() const noexcept {

@@ -74,16 +74,16 @@ class KnownShare {
     std::uint32_t generation = 0;
   };
 
-  const ShareIndex index_;
   const std::shared_ptr<manager::Share> share_;
   const InodeNumbers numbers_;
+  const ShareIndex index_;
   const bool keeps_inodes_;
 
-  // Of the mount whose generation is met_; stored before it.
+  // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
+  std::atomic<bool> local_{false};
   std::atomic<std::uint32_t> met_{0};
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
-  std::atomic<bool> local_{false};
 
   mutable Mutex mutex_;
   std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted

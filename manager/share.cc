@@ -101,7 +101,7 @@ ShareStatus Share::status() const {
   {
     MutexLock lock(mutex_);
     if (status_) status = *status_;
-    status.attachments.assign(attachments_.begin(), attachments_.end());
+    status.attachments.assign(attachments().begin(), attachments().end());
   }
   // When a native share was used last only the kernel knows.
   if (status.state == ShareState::kMounted && users() == 0 && !status.native) {
@@ -111,16 +111,21 @@ ShareStatus Share::status() const {
   return status;
 }
 
+const std::set<Attachment>& Share::attachments() const noexcept {
+  static const std::set<Attachment> none;
+  return attachments_ == nullptr ? none : *attachments_;
+}
+
 bool Share::has_attachment(const Attachment& attachment) const {
   MutexLock lock(mutex_);
-  return attachments_.contains(attachment);
+  return attachments().contains(attachment);
 }
 
 bool Share::has_attachments_of(const std::string& instance) const {
   const Attachment first{.instance = instance, .volume = {}};
   MutexLock lock(mutex_);
-  const auto at = attachments_.lower_bound(first);
-  return at != attachments_.end() && at->instance == instance;
+  const auto at = attachments().lower_bound(first);
+  return at != attachments().end() && at->instance == instance;
 }
 
 ShareState Share::state() const {
@@ -136,17 +141,18 @@ void Share::publish(ShareStatus status) {
 
 bool Share::add_attachment(const Attachment& attachment) {
   MutexLock lock(mutex_);
-  return attachments_.insert(attachment).second;
+  if (attachments_ == nullptr) attachments_ = std::make_unique<std::set<Attachment>>();
+  return attachments_->insert(attachment).second;
 }
 
 bool Share::remove_attachment(const Attachment& attachment) {
   MutexLock lock(mutex_);
-  return attachments_.erase(attachment) > 0;
+  return attachments_ != nullptr && attachments_->erase(attachment) > 0;
 }
 
 std::size_t Share::attachment_count() const {
   MutexLock lock(mutex_);
-  return attachments_.size();
+  return attachments().size();
 }
 
 }  // namespace berth::manager

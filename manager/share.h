@@ -125,6 +125,7 @@ class Share {
  private:
   friend class Lease;
   void leave() noexcept;
+  [[nodiscard]] const std::set<Attachment>& attachments() const noexcept BERTH_REQUIRES(mutex_);
 
   const ShareSpec spec_;
   LeaveListener& listener_;
@@ -135,8 +136,8 @@ class Share {
   std::atomic<bool> native_{false};
 
   mutable Mutex mutex_;
-  std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);  ///< null: idle since the start
-  std::set<Attachment> attachments_ BERTH_GUARDED_BY(mutex_);
+  std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);          ///< null: idle since the start
+  std::unique_ptr<std::set<Attachment>> attachments_ BERTH_GUARDED_BY(mutex_);  ///< null: most shares never have any
 };
 
 }  // namespace berth::manager
