@@ -18,6 +18,8 @@ namespace {
 
 /// Large files are made by seeking, not by writing.
 constexpr long kMostWritten = 256 * 1024;
+/// Where every file system of ours could have a byte.
+constexpr long kFarthest = 1L << 41;
 
 /// Memory as O_DIRECT wants it.
 class Aligned {
@@ -90,6 +92,8 @@ void invent_writev(Random& random, Operation& op) {
 std::string perform_seek(Hand& hand, const Operation& op) {
   struct stat s {};
   // The end of a directory is what its file system makes of it; through FUSE it is its size.
+  // How far a file may reach is its file system's as well.
+  if (op.n[1] == SEEK_SET && op.n[0] > kFarthest) return "";
   if (op.n[1] == SEEK_END && ::fstat(hand.fd(op.slot), &s) == 0 && S_ISDIR(s.st_mode)) return "";
   return result(::lseek(hand.fd(op.slot), op.n[0], static_cast<int>(op.n[1])));
 }
