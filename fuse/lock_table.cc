@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "src/base/text.h"
 #include "src/sys/file.h"
 #include "src/sys/identity.h"
 
 namespace berth::fuse {
 namespace {
+
+/// Of /proc/PID/fdinfo/FD, which has a line for each lock.
+constexpr std::size_t kLongestInfo = std::size_t{1} << 20;
 
 /// As OFD locks want it (fcntl(2)).
 struct flock without_pid(struct flock range) noexcept {
@@ -28,6 +34,21 @@ Result<SharedFd> open_another(const Handle& handle) {
   if (!file) file = open(handle.flags & O_ACCMODE);
   if (!file) return fail(file.error().code() == EMFILE || file.error().code() == ENFILE ? ENOLCK : file.error().code());
   return std::make_shared<const UniqueFd>(*std::move(file));
+}
+
+/// Whether a lock of just this range belongs to `file`: that it is in nobody's way says nothing of locks that are shared.
+bool holds(const UniqueFd& file, const struct flock& range) {
+  const Result<std::string> info = [&] {
+    const sys::AsDaemon as_daemon;
+    return sys::read_file("/proc/self/fdinfo/" + std::to_string(file.get()), kLongestInfo);
+  }();
+  if (!info) return false;
+  const std::string end = range.l_len == 0 ? "EOF" : std::to_string(range.l_start + range.l_len - 1);
+  const std::string extent = " " + std::to_string(range.l_start) + " " + end;
+  for (const std::string_view line : split(*info, '\n')) {
+    if (line.starts_with("lock:") && line.ends_with(extent)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -119,17 +140,17 @@ Result<struct flock> LockTable::find(const Request& request) const {
   struct flock found = without_pid(request.range);
   if (::fcntl(own != nullptr ? own->get() : request.handle.fd(), F_OFD_GETLK, &found) != 0) return fail_errno();
   if (found.l_type == F_UNLCK || found.l_pid != -1) return found;
-  // An OFD lock: of one of ours, who is the one that it is not in the way of.
+  // An OFD lock; maybe of one of ours.
   Holders others;
   {
     MutexLock lock(mutex_);
     if (const auto at = holders_.find(request.handle.node); at != holders_.end()) others = at->second;
   }
   for (const Holder& other : others) {
-    struct flock range = without_pid(found);
-    range.l_type = F_WRLCK;
-    if (other.owner == request.owner || ::fcntl(other.file->get(), F_OFD_GETLK, &range) != 0) continue;
-    if (range.l_type == F_UNLCK) found.l_pid = other.pid;
+    if (other.owner != request.owner && holds(*other.file, found)) {
+      found.l_pid = other.pid;
+      break;
+    }
   }
   return found;
 }
