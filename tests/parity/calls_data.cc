@@ -63,6 +63,8 @@ void invent_reading(Random& random, Operation& op) {
   op.n[1] = std::max(op.n[1], 1L);
 }
 
+void invent_sending(Random& random, Operation& op) { op.n = {0, 0, std::max(invent_length(random), 1L), 0}; }
+
 std::string perform_write(Hand& hand, const Operation& op) {
   Aligned buffer(op.n[1]);
   buffer.fill(pattern(op.n[1], op.n[2]));
@@ -203,7 +205,7 @@ constexpr Call kCalls[] = {
     {"truncate", 8, &perform_truncate, &invent_truncate},
     {"fallocate", 8, &perform_fallocate, &invent_fallocate},
     {"copy", 5, &perform_copy, &invent_copy, Call::Stamps::kCoarse},
-    {"sendfile", 3, &perform_sendfile, &invent_copy, Call::Stamps::kCoarse},
+    {"sendfile", 3, &perform_sendfile, &invent_sending, Call::Stamps::kCoarse},
     {"map", 8, &perform_map, &invent_map, Call::Stamps::kCoarse},
     {"sync", 4, &perform_sync, &invent_sync},
 };
