@@ -16,6 +16,9 @@ namespace {
 /// Of /proc/PID/fdinfo/FD, which has a line for each lock.
 constexpr std::size_t kLongestInfo = std::size_t{1} << 20;
 
+/// MAX_DEADLK_ITERATIONS of fs/locks.c.
+constexpr int kLongestCircle = 10;
+
 /// As OFD locks want it (fcntl(2)).
 struct flock without_pid(struct flock range) noexcept {
   range.l_pid = 0;
@@ -141,18 +144,60 @@ Result<struct flock> LockTable::find(const Request& request) const {
   if (::fcntl(own != nullptr ? own->get() : request.handle.fd(), F_OFD_GETLK, &found) != 0) return fail_errno();
   if (found.l_type == F_UNLCK || found.l_pid != -1) return found;
   // An OFD lock; maybe of one of ours.
+  if (const auto holder = holder_of(request.handle.node, request.owner, found)) found.l_pid = holder->pid;
+  return found;
+}
+
+/// Whose the lock is that was found to be in the way of `asker`.
+std::optional<LockTable::Holder> LockTable::holder_of(NodeId node, LockOwner asker, const struct flock& found) const {
   Holders others;
   {
     MutexLock lock(mutex_);
-    if (const auto at = holders_.find(request.handle.node); at != holders_.end()) others = at->second;
+    if (const auto at = holders_.find(node); at != holders_.end()) others = at->second;
   }
-  for (const Holder& other : others) {
-    if (other.owner != request.owner && holds(*other.file, found)) {
-      found.l_pid = other.pid;
-      break;
-    }
+  for (Holder& other : others) {
+    if (other.owner != asker && holds(*other.file, found)) return std::move(other);
   }
-  return found;
+  return std::nullopt;
+}
+
+LockTable::Wait::Wait(LockTable& table, const Request& request)
+    : table_(table), node_(request.handle.node), owner_(request.owner), range_(request.range) {
+  MutexLock lock(table_.mutex_);
+  table_.waits_.push_back(this);
+}
+
+LockTable::Wait::~Wait() {
+  MutexLock lock(table_.mutex_);
+  std::erase(table_.waits_, this);
+}
+
+/// 0: nobody's whom we know.
+LockOwner LockTable::blocker_of(NodeId node, LockOwner asker, struct flock range) const {
+  const SharedFd file = file_of(node, asker);
+  range.l_pid = 0;
+  if (file == nullptr || ::fcntl(file->get(), F_OFD_GETLK, &range) != 0 || range.l_type == F_UNLCK) return 0;
+  const std::optional<Holder> holder = range.l_pid == -1 ? holder_of(node, asker, range) : std::nullopt;
+  return holder ? holder->owner : 0;
+}
+
+std::optional<LockTable::Wanted> LockTable::wanted_by(LockOwner owner) const {
+  MutexLock lock(mutex_);
+  for (const Wait* const wait : waits_) {
+    if (wait->owner_ == owner) return Wanted{wait->node_, wait->range_};
+  }
+  return std::nullopt;
+}
+
+bool LockTable::is_in_circle(const Wait& wait) const {
+  std::optional<Wanted> wanted = Wanted{wait.node_, wait.range_};
+  LockOwner owner = wait.owner_;
+  for (int i = 0; i < kLongestCircle && wanted; ++i) {
+    owner = blocker_of(wanted->node, owner, wanted->range);
+    if (owner == wait.owner_) return true;
+    wanted = owner != 0 ? wanted_by(owner) : std::nullopt;
+  }
+  return false;
 }
 
 template <typename Match>
