@@ -123,6 +123,19 @@ std::vector<Case> removed_stories() {
   add(open("empty", O_RDONLY), {operation("rmdir", {.path = "empty", .n = {AT_REMOVEDIR}})});
   add(open("new", O_CREAT | O_RDWR), {operation("unlink", {.path = "new"}), operation("mkdir", {.path = "new"})});
   add(open("suid", O_RDWR | O_APPEND), {operation("unlink", {.path = "suid"})});
+  // Whoever else had it open closes it: then it is looked for by its name.
+  const auto again = [&](long flags) {
+    return Case{as_owner("reopen", {.n = {flags}, .slot = 1, .other_slot = 2}), as_owner("close", {.slot = 2})};
+  };
+  for (const Operation& replacement :
+       {operation("mkdir", {.path = "file", .n = {0777}}), operation("mknod", {.path = "file", .n = {S_IFIFO | 0666}}),
+        operation("open", {.path = "file", .n = {O_CREAT | O_RDWR, 0}, .slot = 4})}) {
+    Case then{operation("unlink", {.path = "file"}), replacement};
+    for (const long flags : {O_RDONLY, O_WRONLY, O_RDWR, O_RDWR | O_TRUNC}) {
+      for (const Operation& step : again(flags)) then.push_back(step);
+    }
+    add(open("file", O_RDWR), then);
+  }
   if (is_known("tmpfile")) {
     add(operation("tmpfile", {.path = "dir", .n = {O_RDWR, 0640}, .slot = 1}, kOwner), {});
     add(operation("tmpfile", {.path = "dir", .n = {O_RDWR, 0640}, .slot = 1}, kOwner),
