@@ -2,13 +2,22 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
+#include <string_view>
 #include <utility>
 
+#include "src/base/text.h"
 #include "src/sys/file.h"
 #include "src/sys/identity.h"
 
 namespace berth::fuse {
 namespace {
+
+/// Of /proc/PID/fdinfo/FD, which has a line for each lock.
+constexpr std::size_t kLongestInfo = std::size_t{1} << 20;
+
+/// MAX_DEADLK_ITERATIONS of fs/locks.c.
+constexpr int kLongestCircle = 10;
 
 /// As OFD locks want it (fcntl(2)).
 struct flock without_pid(struct flock range) noexcept {
@@ -28,6 +37,21 @@ Result<SharedFd> open_another(const Handle& handle) {
   if (!file) file = open(handle.flags & O_ACCMODE);
   if (!file) return fail(file.error().code() == EMFILE || file.error().code() == ENFILE ? ENOLCK : file.error().code());
   return std::make_shared<const UniqueFd>(*std::move(file));
+}
+
+/// Whether a lock of just this range belongs to `file`: that it is in nobody's way says nothing of locks that are shared.
+bool holds(const UniqueFd& file, const struct flock& range) {
+  const Result<std::string> info = [&] {
+    const sys::AsDaemon as_daemon;
+    return sys::read_file("/proc/self/fdinfo/" + std::to_string(file.get()), kLongestInfo);
+  }();
+  if (!info) return false;
+  const std::string end = range.l_len == 0 ? "EOF" : std::to_string(range.l_start + range.l_len - 1);
+  const std::string extent = " " + std::to_string(range.l_start) + " " + end;
+  for (const std::string_view line : split(*info, '\n')) {
+    if (line.starts_with("lock:") && line.ends_with(extent)) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -119,19 +143,61 @@ Result<struct flock> LockTable::find(const Request& request) const {
   struct flock found = without_pid(request.range);
   if (::fcntl(own != nullptr ? own->get() : request.handle.fd(), F_OFD_GETLK, &found) != 0) return fail_errno();
   if (found.l_type == F_UNLCK || found.l_pid != -1) return found;
-  // An OFD lock: of one of ours, who is the one that it is not in the way of.
+  // An OFD lock; maybe of one of ours.
+  if (const auto holder = holder_of(request.handle.node, request.owner, found)) found.l_pid = holder->pid;
+  return found;
+}
+
+/// Whose the lock is that was found to be in the way of `asker`.
+std::optional<LockTable::Holder> LockTable::holder_of(NodeId node, LockOwner asker, const struct flock& found) const {
   Holders others;
   {
     MutexLock lock(mutex_);
-    if (const auto at = holders_.find(request.handle.node); at != holders_.end()) others = at->second;
+    if (const auto at = holders_.find(node); at != holders_.end()) others = at->second;
   }
-  for (const Holder& other : others) {
-    struct flock range = without_pid(found);
-    range.l_type = F_WRLCK;
-    if (other.owner == request.owner || ::fcntl(other.file->get(), F_OFD_GETLK, &range) != 0) continue;
-    if (range.l_type == F_UNLCK) found.l_pid = other.pid;
+  for (Holder& other : others) {
+    if (other.owner != asker && holds(*other.file, found)) return std::move(other);
   }
-  return found;
+  return std::nullopt;
+}
+
+LockTable::Wait::Wait(LockTable& table, const Request& request)
+    : table_(table), node_(request.handle.node), owner_(request.owner), range_(request.range) {
+  MutexLock lock(table_.mutex_);
+  table_.waits_.push_back(this);
+}
+
+LockTable::Wait::~Wait() {
+  MutexLock lock(table_.mutex_);
+  std::erase(table_.waits_, this);
+}
+
+/// 0: nobody's whom we know.
+LockOwner LockTable::blocker_of(NodeId node, LockOwner asker, struct flock range) const {
+  const SharedFd file = file_of(node, asker);
+  range.l_pid = 0;
+  if (file == nullptr || ::fcntl(file->get(), F_OFD_GETLK, &range) != 0 || range.l_type == F_UNLCK) return 0;
+  const std::optional<Holder> holder = range.l_pid == -1 ? holder_of(node, asker, range) : std::nullopt;
+  return holder ? holder->owner : 0;
+}
+
+std::optional<LockTable::Wanted> LockTable::wanted_by(LockOwner owner) const {
+  MutexLock lock(mutex_);
+  for (const Wait* const wait : waits_) {
+    if (wait->owner_ == owner) return Wanted{wait->node_, wait->range_};
+  }
+  return std::nullopt;
+}
+
+bool LockTable::is_in_circle(const Wait& wait) const {
+  std::optional<Wanted> wanted = Wanted{wait.node_, wait.range_};
+  LockOwner owner = wait.owner_;
+  for (int i = 0; i < kLongestCircle && wanted; ++i) {
+    owner = blocker_of(wanted->node, owner, wanted->range);
+    if (owner == wait.owner_) return true;
+    wanted = owner != 0 ? wanted_by(owner) : std::nullopt;
+  }
+  return false;
 }
 
 template <typename Match>

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -49,6 +50,25 @@ class LockTable {
   /// F_GETLK: the lock that is in the way, or F_UNLCK.
   Result<struct flock> find(const Request& request) const;
 
+  /// Who waits for a lock, as long as this lives.
+  class Wait {
+   public:
+    Wait(LockTable& table, const Request& request);
+    ~Wait();
+    Wait(const Wait&) = delete;
+    Wait& operator=(const Wait&) = delete;
+
+   private:
+    friend class LockTable;
+    LockTable& table_;
+    const NodeId node_;
+    const LockOwner owner_;
+    const struct flock range_;
+  };
+  /// Whether the one waits for the next and the last of them for `wait`, so that all would wait for ever (EDEADLK). Of several
+  /// who share a lock that is wanted, one is followed, as Linux does.
+  [[nodiscard]] bool is_in_circle(const Wait& wait) const;
+
   /// Answers whether there were any.
   bool drop_owner(NodeId node, LockOwner owner) noexcept;
   bool drop_handle(NodeId node, std::uint64_t number) noexcept;
@@ -66,6 +86,13 @@ class LockTable {
   using Holders = std::vector<Holder>;
 
   SharedFd file_of(NodeId node, LockOwner owner) const;
+  [[nodiscard]] std::optional<Holder> holder_of(NodeId node, LockOwner asker, const struct flock& found) const;
+  [[nodiscard]] LockOwner blocker_of(NodeId node, LockOwner asker, struct flock range) const;
+  struct Wanted {
+    NodeId node;
+    struct flock range;
+  };
+  [[nodiscard]] std::optional<Wanted> wanted_by(LockOwner owner) const;
   Result<SharedFd> file_for(const Request& request);
   void note(NodeId node, const Holder& holder) const noexcept;
   template <typename Match>
@@ -75,6 +102,7 @@ class LockTable {
   std::atomic<std::size_t> count_{0};  ///< nodes in holders_
   mutable Mutex mutex_;
   std::unordered_map<NodeId, Holders> holders_ BERTH_GUARDED_BY(mutex_);
+  std::vector<const Wait*> waits_ BERTH_GUARDED_BY(mutex_);
 };
 
 }  // namespace berth::fuse

@@ -234,7 +234,8 @@ Result<OpenedFile> NodeFinder::open(const Visit& visit, NodeId node, int flags) 
   const Place place = TRY(this->place(visit, node));
   if (!place.direct()) {
     Result<OpenedFile> file = open_by_name(visit, place, flags);
-    if (file || !means_gone(file.error())) return file;
+    // What has the name by now may refuse for reasons of its own: a directory that is to be written, a running program.
+    if (file || (!means_gone(file.error()) && place.node.open_count == 0)) return file;
   }
   const Reached open = place.direct() ? place.at : TRY(still_open(visit, node));
   TRY_VOID(visit.act());

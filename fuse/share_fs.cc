@@ -58,7 +58,8 @@ void ShareFs::let_go(manager::Share& share) {
 void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {
   core_->visit(std::move(reply), parent, Core::Intent::kLook,
                [core = core_.get(), parent, name = std::string(name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), core->tree.look_up(visit, parent, name.c_str()));
+                 core->answer(visit, std::move(to),
+                              visit.as_of_now([&] { return core->tree.look_up(visit, parent, name.c_str()); }));
                });
 }
 
@@ -85,7 +86,8 @@ void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
 void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
                       const fuse_file_info* handle) {
   const auto set = [core = core_.get(), node, attributes, to_set](const Visit& visit, const Handle* open, Reply to) {
-    const Result<struct stat> after = core->tree.set_attributes(visit, node, attributes, to_set, open);
+    const Result<struct stat> after =
+        visit.as_of_now([&] { return core->tree.set_attributes(visit, node, attributes, to_set, open); });
     if (!after) return core->refuse(visit, std::move(to), after.error());
     visit.leave();
     std::move(to).attributes(*after, visit.share.attributes_valid(after->st_mode));

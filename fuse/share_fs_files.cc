@@ -32,7 +32,8 @@ void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
   const Core::Intent intent = may_change(handle.flags) ? Core::Intent::kChange : Core::Intent::kLook;
   core_->visit(std::move(reply), node, intent,
                [core = core_.get(), node, flags = handle.flags](const Visit& visit, Reply to) {
-                 core->answer_opened(visit, std::move(to), node, core->tree.open(visit, node, flags));
+                 core->answer_opened(visit, std::move(to), node,
+                                     visit.as_of_now([&] { return core->tree.open(visit, node, flags); }));
                });
 }
 
@@ -40,14 +41,18 @@ void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, 
   core_->visit(
       std::move(reply), parent, Core::Intent::kChange,
       [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit, Reply to) {
-        core->answer_created(visit, std::move(to), core->tree.create(visit, parent, name.c_str(), mode, flags));
+        core->answer_created(visit, std::move(to), visit.as_of_now([&] {
+          return core->tree.create(visit, parent, name.c_str(), mode, flags);
+        }));
       });
 }
 
 void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
                [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit, Reply to) {
-                 core->answer_created(visit, std::move(to), core->tree.create_nameless(visit, parent, mode, flags));
+                 core->answer_created(visit, std::move(to), visit.as_of_now([&] {
+                   return core->tree.create_nameless(visit, parent, mode, flags);
+                 }));
                });
 }
 

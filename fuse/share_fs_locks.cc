@@ -1,12 +1,16 @@
+#include <sched.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <thread>
 
 #include "fuse/share_fs.h"
 #include "fuse/share_fs_core.h"
+#include "src/sys/identity.h"
+#include "src/sys/other_threads.h"
 
 // The operations of ShareFs on locks. A lock of flock(2) is that of a handle's descriptor, one of fcntl(2) is in LockTable.
 namespace berth::fuse {
@@ -33,6 +37,20 @@ int attempt_surely(bool waits, const Attempt& attempt) {
   return code;
 }
 
+/// Whether a caller who has asked for a lock waits in F_SETLKW: for locks of open files, F_OFD_SETLKW, no deadlocks are looked
+/// for (fcntl(2)), and the request does not say which it is.
+bool asks_for_process(pid_t caller) {
+  constexpr int kLooks = 1000;
+  const sys::AsDaemon as_daemon;
+  sys::ThreadActivity activity = sys::activity_of(caller);
+  // It has sent the request, and is about to wait for us.
+  for (int i = 0; i < kLooks && activity.kind == sys::ThreadActivity::Kind::kRunning; ++i) {
+    ::sched_yield();
+    activity = sys::activity_of(caller);
+  }
+  return activity.call != -1 && activity.second_argument != F_OFD_SETLKW;
+}
+
 }  // namespace
 
 void ShareFs::getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range) {
@@ -52,10 +70,13 @@ void ShareFs::setlk(Reply reply, NodeId node, const fuse_file_info& handle, cons
   const int code = attempt_surely(wait, [&] { return set(range); });
   if (code == 0 && range.l_type != F_WRLCK) core_->waiters.wake(open->share);  // a read lock may replace one to write
   if (code != EAGAIN || !wait) return std::move(reply).error(code);
+  auto waits =
+      std::make_unique<LockTable::Wait>(core_->locks, LockTable::Request{*open, handle.fh, handle.lock_owner, range});
+  if (core_->locks.is_in_circle(*waits) && asks_for_process(reply.caller().pid)) return std::move(reply).error(EDEADLK);
   struct flock nothing = range;
   nothing.l_type = F_UNLCK;
   core_->waiters.wait(
-      open->share, std::move(reply), [set, range] { return set(range); },
+      open->share, std::move(reply), [set, range, waits = std::move(waits)] { return set(range); },
       [core = core_.get(), set, nothing, node, number = handle.fh](bool taken) {
         if (taken) set(nothing);
         // Closed meanwhile: nobody else would end what an attempt has left.

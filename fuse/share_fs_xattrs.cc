@@ -27,8 +27,9 @@ void ShareFs::getxattr(Reply reply, NodeId node, const char* name, std::size_t s
   if (NodeTable::is_root(node) && core_->answer_root_xattr(reply, node, name, size)) return;
   core_->visit(std::move(reply), node, Core::Intent::kLook,
                [core = core_.get(), node, name = std::string(name), size](const Visit& visit, Reply to) {
-                 tell(*core, visit, std::move(to), size,
-                      [&](std::span<char> buffer) { return core->tree.get_xattr(visit, node, name.c_str(), buffer); });
+                 tell(*core, visit, std::move(to), size, [&](std::span<char> buffer) {
+                   return visit.as_of_now([&] { return core->tree.get_xattr(visit, node, name.c_str(), buffer); });
+                 });
                });
 }
 
@@ -44,14 +45,17 @@ void ShareFs::setxattr(Reply reply, NodeId node, const char* name, std::span<con
   core_->visit(std::move(reply), node, Core::Intent::kChange,
                [core = core_.get(), node, name = std::string(name),
                 value = std::vector<char>(value.begin(), value.end()), flags](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), core->tree.set_xattr(visit, node, name.c_str(), value, flags));
+                 core->answer(visit, std::move(to), visit.as_of_now([&] {
+                   return core->tree.set_xattr(visit, node, name.c_str(), value, flags);
+                 }));
                });
 }
 
 void ShareFs::removexattr(Reply reply, NodeId node, const char* name) {
   core_->visit(std::move(reply), node, Core::Intent::kChange,
                [core = core_.get(), node, name = std::string(name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), core->tree.remove_xattr(visit, node, name.c_str()));
+                 core->answer(visit, std::move(to),
+                              visit.as_of_now([&] { return core->tree.remove_xattr(visit, node, name.c_str()); }));
                });
 }
 

@@ -31,7 +31,14 @@ constexpr std::size_t kMostGroups = 65536;
 /// Callers remembered at once; when there are more, all are forgotten.
 constexpr std::size_t kMostRemembered = 1024;
 
-using Groups = std::shared_ptr<const std::vector<gid_t>>;
+/// What a caller has besides its ids.
+struct Rights {
+  std::vector<gid_t> groups;
+  std::uint64_t capabilities = 0;  ///< effective ones, of kForFiles
+
+  friend bool operator==(const Rights&, const Rights&) = default;
+};
+using SharedRights = std::shared_ptr<const Rights>;
 
 /// The capabilities of a thread: effective ones come and go with the user id, the others stay.
 struct Capabilities {
@@ -40,6 +47,12 @@ struct Capabilities {
 };
 
 constexpr std::uint64_t capability(unsigned number) noexcept { return std::uint64_t{1} << number; }
+
+/// What file systems ask for (capabilities(7)).
+constexpr std::uint64_t kForFiles = capability(CAP_CHOWN) | capability(CAP_DAC_OVERRIDE) |
+                                    capability(CAP_DAC_READ_SEARCH) | capability(CAP_FOWNER) | capability(CAP_FSETID) |
+                                    capability(CAP_LINUX_IMMUTABLE) | capability(CAP_SYS_ADMIN) |
+                                    capability(CAP_SYS_RESOURCE) | capability(CAP_MKNOD) | capability(CAP_SETFCAP);
 
 Capabilities own_capabilities() noexcept {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
@@ -86,8 +99,8 @@ const Daemon& daemon_identity() {
 struct Current {
   enum class Who { kUnknown, kDaemon, kCaller } who = Who::kUnknown;
   Identity identity;
-  Groups groups;  ///< of a caller
-  TimePoint groups_until;
+  SharedRights rights;  ///< of a caller
+  TimePoint rights_until;
 };
 thread_local Current current;
 
@@ -98,11 +111,11 @@ bool set_groups(const std::vector<gid_t>& groups) noexcept {
   return ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0;
 }
 
-/// The groups of callers, so that not every request reads /proc.
-class GroupCache {
+/// The rights of callers, so that not every request reads /proc.
+class RightsCache {
  public:
   struct Entry {
-    Groups groups;
+    SharedRights rights;
     TimePoint until;
   };
 
@@ -133,8 +146,8 @@ class GroupCache {
   Entries entries_ BERTH_GUARDED_BY(mutex_);
 };
 
-GroupCache& cache() {
-  static auto* const the_cache = new GroupCache;
+RightsCache& cache() {
+  static auto* const the_cache = new RightsCache;
   return *the_cache;
 }
 
@@ -143,6 +156,7 @@ struct ThreadStatus {
   std::vector<gid_t> uids;
   std::vector<gid_t> gids;
   std::vector<gid_t> groups;
+  std::uint64_t capabilities = 0;  ///< effective ones, in the thread's user namespace
 };
 
 std::vector<gid_t> parse_ids(std::string_view text) {
@@ -166,13 +180,26 @@ std::optional<ThreadStatus> read_status(pid_t pid) {
     if (line.starts_with("Uid:")) status.uids = parse_ids(line.substr(4));
     if (line.starts_with("Gid:")) status.gids = parse_ids(line.substr(4));
     if (line.starts_with("Groups:")) status.groups = parse_ids(line.substr(7));
+    if (line.starts_with("CapEff:\t")) {
+      std::from_chars(line.data() + 8, line.data() + line.size(), status.capabilities, 16);
+    }
   }
   return status;
 }
 
-/// The groups of the calling thread, if the thread of that number still is the caller: the number may be in use again,
+/// Whether a thread is in the daemon's user namespace. In another its capabilities are good for the users and groups of
+/// that namespace alone.
+bool is_in_own_user_namespace(pid_t pid) {
+  struct stat own {
+  }, other{};
+  return ::stat("/proc/self/ns/user", &own) == 0 &&
+         ::stat(("/proc/" + std::to_string(pid) + "/ns/user").c_str(), &other) == 0 && own.st_dev == other.st_dev &&
+         own.st_ino == other.st_ino;
+}
+
+/// The rights of the calling thread, if the thread of that number still is the caller: the number may be in use again,
 /// or belong to a kernel thread that acts for somebody. access(2) asks with the real ids, so any of the four counts.
-std::optional<std::vector<gid_t>> groups_from_proc(const Identity& caller) {
+std::optional<Rights> rights_from_proc(const Identity& caller) {
   if (caller.pid <= 0) return std::nullopt;
   std::optional<ThreadStatus> status = read_status(caller.pid);
   if (!status) return std::nullopt;
@@ -180,7 +207,9 @@ std::optional<std::vector<gid_t>> groups_from_proc(const Identity& caller) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   };
   if (!has(status->uids, caller.uid) || !has(status->gids, caller.gid)) return std::nullopt;
-  return std::move(status->groups);
+  std::uint64_t capabilities = status->capabilities & kForFiles & daemon_identity().capabilities.permitted;
+  if (capabilities != 0 && !is_in_own_user_namespace(caller.pid)) capabilities = 0;
+  return Rights{.groups = std::move(status->groups), .capabilities = capabilities};
 }
 
 std::vector<gid_t> groups_from_database(const Identity& caller) {
@@ -204,45 +233,46 @@ std::vector<gid_t> groups_from_database(const Identity& caller) {
   return groups;
 }
 
-/// Reads /proc or the user database unless remembered; call it with the daemon's user id.
-GroupCache::Entry look_up_groups(const Identity& caller) {
-  const TimePoint now = std::chrono::steady_clock::now();
-  if (std::optional<GroupCache::Entry> known = cache().find(caller, now)) return *std::move(known);
-  std::optional<std::vector<gid_t>> groups = groups_from_proc(caller);
-  if (!groups) groups = groups_from_database(caller);
-  GroupCache::Entry entry{.groups = std::make_shared<const std::vector<gid_t>>(*std::move(groups)),
-                          .until = now + kGroupsRemembered};
+RightsCache::Entry keep_rights(const Identity& caller, Rights rights) {
+  RightsCache::Entry entry{.rights = std::make_shared<const Rights>(std::move(rights)),
+                           .until = std::chrono::steady_clock::now() + kRightsRemembered};
   cache().put(caller, entry);
   return entry;
 }
 
-GroupCache::Entry groups_for(const Identity& caller) {
-  static const auto none = std::make_shared<const std::vector<gid_t>>();
-  if (caller.uid == 0) return {.groups = none, .until = TimePoint::max()};
-  return look_up_groups(caller);
+/// Reads /proc or the user database unless remembered; call it with the daemon's user id.
+RightsCache::Entry rights_for(const Identity& caller) {
+  static const auto none = std::make_shared<const Rights>();
+  if (caller.uid == 0) return {.rights = none, .until = TimePoint::max()};
+  if (std::optional<RightsCache::Entry> known = cache().find(caller, std::chrono::steady_clock::now())) {
+    return *std::move(known);
+  }
+  std::optional<Rights> rights = rights_from_proc(caller);
+  return keep_rights(caller, rights ? *std::move(rights) : Rights{.groups = groups_from_database(caller)});
 }
 
-/// Whether this thread acts as `identity` already and its groups are fresh enough. Another thread of the same user with the
-/// same groups may do as well: a program's threads and a user's programs take turns here.
+/// Whether this thread acts as `identity` already and its rights are fresh enough. Another thread of the same user with the
+/// same rights may do as well: a program's threads and a user's programs take turns here.
 bool is_current(const Identity& identity) {
   if (current.who != Current::Who::kCaller) return false;
   if (identity.uid != current.identity.uid || identity.gid != current.identity.gid) return false;
   if (identity.uid == 0) return true;
   const TimePoint now = std::chrono::steady_clock::now();
-  if (identity.pid == current.identity.pid) return now < current.groups_until;
-  const std::optional<GroupCache::Entry> known = cache().find(identity, now);
-  if (!known || *known->groups != *current.groups) return false;
+  if (identity.pid == current.identity.pid) return now < current.rights_until;
+  const std::optional<RightsCache::Entry> known = cache().find(identity, now);
+  if (!known || *known->rights != *current.rights) return false;
   current.identity = identity;
-  current.groups_until = known->until;
+  current.rights_until = known->until;
   return true;
 }
 
-/// Puts the three kinds of ids in place; the user id is the daemon's when it is called.
-bool take_on(const Identity& identity, const std::vector<gid_t>& groups) noexcept {
+/// Puts the three kinds of ids in place, and capabilities; the user id is the daemon's when it is called.
+bool take_on(const Identity& identity, const Rights& rights) noexcept {
   // A user namespace may forbid setgroups (user_namespaces(7)); for the daemon's own user the groups are right as they
   // are.
-  if (!set_groups(groups) && (errno != EPERM || identity.uid != daemon_identity().uid)) return false;
-  return set_gid(identity.gid) && set_uid(identity.uid);
+  if (!set_groups(rights.groups) && (errno != EPERM || identity.uid != daemon_identity().uid)) return false;
+  if (!set_gid(identity.gid) || !set_uid(identity.uid)) return false;
+  return rights.capabilities == 0 || set_effective(daemon_identity().capabilities, rights.capabilities);
 }
 
 }  // namespace
@@ -257,14 +287,26 @@ Result<> become(const Identity& identity) noexcept {
   // Only the daemon may change groups. As long as this function is not done the thread is neither.
   if (current.who != Current::Who::kDaemon && !set_uid(daemon.uid)) return fail_errno();
   current.who = Current::Who::kUnknown;
-  const GroupCache::Entry entry = groups_for(identity);
-  if (!take_on(identity, *entry.groups)) {
+  const RightsCache::Entry entry = rights_for(identity);
+  if (!take_on(identity, *entry.rights)) {
     const int code = errno;
     become_daemon();
     return fail(code);
   }
-  current = {.who = Current::Who::kCaller, .identity = identity, .groups = entry.groups, .groups_until = entry.until};
+  current = {.who = Current::Who::kCaller, .identity = identity, .rights = entry.rights, .rights_until = entry.until};
   return {};
+}
+
+bool look_again(const Identity& identity) noexcept {
+  const bool acts_so = current.who == Current::Who::kCaller && identity.uid == current.identity.uid &&
+                       identity.gid == current.identity.gid;
+  if (!acts_so || identity.uid == 0) return false;
+  const SharedRights before = current.rights;
+  const AsDaemon as_daemon;
+  std::optional<Rights> now = rights_from_proc(identity);
+  if (!now || *now == *before) return false;
+  keep_rights(identity, *std::move(now));
+  return true;
 }
 
 void become_daemon() noexcept {
@@ -276,7 +318,7 @@ void become_daemon() noexcept {
     if (!set_uid(daemon.uid) || !set_gid(daemon.gid)) return;
     if (!set_groups(daemon.groups) && errno != EPERM) return;
   }
-  current = {.who = Current::Who::kDaemon, .identity = {}, .groups = nullptr, .groups_until = {}};
+  current = {.who = Current::Who::kDaemon, .identity = {}, .rights = nullptr, .rights_until = {}};
 }
 
 AsDaemon::AsDaemon() noexcept : before_(current.identity), switched_(current.who == Current::Who::kCaller) {
@@ -290,6 +332,15 @@ AsDaemon::~AsDaemon() {
   if (!become(before_)) std::abort();
 }
 
+namespace {
+
+/// The capabilities that the thread has as who it acts.
+std::uint64_t effective_now() noexcept {
+  return acts_as_root() ? daemon_identity().capabilities.permitted : current.rights->capabilities;
+}
+
+}  // namespace
+
 bool acts_as_root() noexcept { return current.who != Current::Who::kCaller || current.identity.uid == 0; }
 
 AsLender::AsLender() noexcept {
@@ -297,7 +348,7 @@ AsLender::AsLender() noexcept {
   if (daemon.effective_uid != 0) return;
   if (current.who == Current::Who::kUnknown) become_daemon();
   const std::uint64_t own = daemon.capabilities.permitted;
-  const std::uint64_t rights = acts_as_root() ? own & ~capability(CAP_FSETID) : 0;
+  const std::uint64_t rights = effective_now() & ~capability(CAP_FSETID);
   // Where this cannot be, the kernel refuses what the thread wants to leave there.
   set_effective(daemon.capabilities, rights | (own & capability(CAP_SYS_ADMIN)));
 }
@@ -306,7 +357,7 @@ AsLender::~AsLender() {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
   // Going on with capabilities that are not the caller's would be worse than not to go on.
-  if (!set_effective(daemon.capabilities, acts_as_root() ? daemon.capabilities.permitted : 0)) std::abort();
+  if (!set_effective(daemon.capabilities, effective_now())) std::abort();
 }
 
 WithUmask::WithUmask(mode_t mask) noexcept : changed_(mask != 0) {
@@ -326,7 +377,7 @@ WithUmask::~WithUmask() {
 
 std::vector<gid_t> groups_of(const Identity& identity) {
   const AsDaemon as_daemon;
-  return *groups_for(identity).groups;
+  return rights_for(identity).rights->groups;
 }
 
 }  // namespace berth::sys

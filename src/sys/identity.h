@@ -21,23 +21,28 @@ struct Identity {
 
 /// Makes the calling thread act as `identity` towards file systems: effective uid and gid, and supplementary groups, of
 /// this thread alone (raw setresuid(2), setresgid(2), setgroups(2)), and with them the effective capabilities
-/// (capabilities(7), "Effect of user ID changes on capabilities"). Real and saved ids stay the daemon's, so that the
-/// thread can come back and the caller cannot signal it.
+/// (capabilities(7), "Effect of user ID changes on capabilities"), of which a caller who is not root keeps those for files
+/// that it has. Real and saved ids stay the daemon's, so that the thread can come back and the caller cannot signal it.
 ///
 /// The switch is lazy: a thread keeps the last identity until it needs another, and nothing is done when it already has
 /// the right one. Everything that must be done as the daemon says so with become_daemon().
 ///
-/// Supplementary groups are those of the caller's thread (/proc/PID/status), or of the user database when `pid` is 0 or
-/// gone; they are remembered for kGroupsRemembered per (pid, uid, gid). Callers with uid 0 get none: they do not need
-/// them.
+/// Supplementary groups and capabilities are those of the caller's thread (/proc/PID/status), or groups of the user
+/// database when `pid` is 0 or gone; they are remembered for kRightsRemembered per (pid, uid, gid). Callers with uid 0 get no
+/// groups, which they do not need, and all capabilities: their own kernel has looked at these. Those of another user namespace
+/// count for nothing, for they are good for some files only.
 ///
 /// Errors: EPERM when the daemon itself is not privileged and `identity` is not its own user.
 Result<> become(const Identity& identity) noexcept;
 
+/// For who was refused while this thread acted as `identity`: whether the caller has other groups or capabilities by now
+/// than were remembered. The next become() takes them.
+[[nodiscard]] bool look_again(const Identity& identity) noexcept;
+
 /// Back to the daemon's own identity.
 void become_daemon() noexcept;
 
-inline constexpr std::chrono::milliseconds kGroupsRemembered{1000};
+inline constexpr std::chrono::milliseconds kRightsRemembered{1000};
 
 /// Acts as the daemon for a scope, then as before.
 class AsDaemon {

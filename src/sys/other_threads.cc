@@ -57,7 +57,9 @@ bool parse_field(std::string_view rest, int index, Number& number) {
     if (space == std::string_view::npos) return false;
     rest.remove_prefix(space + 1);
   }
-  return parse(rest, number);
+  if (!rest.starts_with("0x")) return parse(rest, number);
+  rest.remove_prefix(2);
+  return std::from_chars(rest.data(), rest.data() + rest.size(), number, 16).ec == std::errc();
 }
 
 /// What everybody may know.
@@ -102,6 +104,7 @@ ThreadActivity activity_of(pid_t thread) {
   ThreadActivity activity{Kind::kWaiting};
   // A worker of io_uring has no stack and no program counter in user space, and no number that says anything.
   if (!line->ends_with(" 0x0 0x0\n")) parse(*line, activity.call);
+  parse_field(*line, 2, activity.second_argument);
   return activity;
 }
 

@@ -28,6 +28,7 @@ struct ThreadActivity {
   };
   Kind kind = Kind::kGone;
   long call = -1;  ///< kWaiting: the number of the system call that it is in; -1: none, or we may not know (ptrace(2))
+  std::uint64_t second_argument = 0;  ///< of that call
 };
 ThreadActivity activity_of(pid_t thread);
 

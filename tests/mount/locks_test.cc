@@ -211,6 +211,44 @@ TEST_F(Locks, ThoseWhoWaitGetThemInTheEnd) {
   }
 }
 
+/// Each has a byte and waits for another's. For locks of open files Linux looks for no deadlocks.
+TEST_F(Locks, OfProcessesThatWaitForEachOtherAreADeadlock) {
+  for (const bool of_files : {false, true}) {
+    SCOPED_TRACE(of_files ? "open files" : "processes");
+    const int take = of_files ? F_OFD_SETLK : F_SETLK, wait = of_files ? F_OFD_SETLKW : F_SETLKW;
+    int ready[2], go[2];
+    ASSERT_TRUE(::pipe2(ready, O_CLOEXEC) == 0 && ::pipe2(go, O_CLOEXEC) == 0);
+    char byte = 0;
+    const Waiter last([&] {
+      const UniqueFd own = open(through_);
+      const bool led =
+          lock(own.get(), take, F_WRLCK, 0, 1) == 0 && ::write(ready[1], &byte, 1) == 1 && ::read(go[0], &byte, 1) == 1;
+      return led ? lock(own.get(), wait, F_WRLCK, 2, 1) : EIO;
+    });
+    ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+    const auto has_and_wants = [&](off_t has, off_t wants) {
+      return [this, take, wait, has, wants] {
+        const UniqueFd own = open(through_);
+        const int taken = lock(own.get(), take, F_WRLCK, has, 1);
+        return taken != 0 ? taken : lock(own.get(), wait, F_WRLCK, wants, 1);
+      };
+    };
+    const Waiter first(has_and_wants(1, 0));
+    ASSERT_TRUE(eventually([&] { return first.is_asleep(); }));
+    const Waiter second(has_and_wants(2, 1));
+    ASSERT_TRUE(eventually([&] { return second.is_asleep(); }));
+    ASSERT_EQ(::write(go[1], &byte, 1), 1);
+    if (of_files) {
+      EXPECT_TRUE(eventually([&] { return last.is_asleep(); }));
+      last.signal(SIGUSR1);
+    }
+    EXPECT_EQ(last.end(), of_files ? EINTR : EDEADLK);
+    EXPECT_EQ(first.end(), 0);
+    EXPECT_EQ(second.end(), 0);
+    for (const int fd : {ready[0], ready[1], go[0], go[1]}) ::close(fd);
+  }
+}
+
 TEST_F(Locks, OutliveTheServer) {
   const UniqueFd record = open(through_);
   UniqueFd whole = open(share_ + "/whole", O_RDWR | O_CREAT);

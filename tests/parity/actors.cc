@@ -1,11 +1,13 @@
 #include "tests/parity/actors.h"
 
 #include <grp.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,10 +30,19 @@ void await_tick() {
   } while (now.tv_sec == start.tv_sec && now.tv_nsec == start.tv_nsec);
 }
 
+/// Of a user; root has all.
+bool take_capabilities(std::uint64_t which) {
+  const auto low = static_cast<std::uint32_t>(which), high = static_cast<std::uint32_t>(which >> 32U);
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  const __user_cap_data_struct data[2] = {{low, low, 0}, {high, high, 0}};
+  return ::syscall(SYS_capset, &header, data) == 0;
+}
+
 bool become(const Person& person) {
   std::vector<gid_t> groups(person.groups.begin(), person.groups.end());
-  return ::setgroups(groups.size(), groups.data()) == 0 && ::setresgid(person.gid, person.gid, person.gid) == 0 &&
-         ::setresuid(person.uid, person.uid, person.uid) == 0;
+  return ::prctl(PR_SET_KEEPCAPS, 1) == 0 && ::setgroups(groups.size(), groups.data()) == 0 &&
+         ::setresgid(person.gid, person.gid, person.gid) == 0 && ::setresuid(person.uid, person.uid, person.uid) == 0 &&
+         (person.uid == 0 || take_capabilities(person.capabilities));
 }
 
 void replace_all(std::string& text, const std::string& what, const std::string& with) {

@@ -18,6 +18,8 @@ namespace {
 
 /// Large files are made by seeking, not by writing.
 constexpr long kMostWritten = 256 * 1024;
+/// Where every file system of ours could have a byte.
+constexpr long kFarthest = 1L << 41;
 
 /// Memory as O_DIRECT wants it.
 class Aligned {
@@ -61,6 +63,8 @@ void invent_reading(Random& random, Operation& op) {
   op.n[1] = std::max(op.n[1], 1L);
 }
 
+void invent_sending(Random& random, Operation& op) { op.n = {0, 0, std::max(invent_length(random), 1L), 0}; }
+
 std::string perform_write(Hand& hand, const Operation& op) {
   Aligned buffer(op.n[1]);
   buffer.fill(pattern(op.n[1], op.n[2]));
@@ -90,6 +94,8 @@ void invent_writev(Random& random, Operation& op) {
 std::string perform_seek(Hand& hand, const Operation& op) {
   struct stat s {};
   // The end of a directory is what its file system makes of it; through FUSE it is its size.
+  // How far a file may reach is its file system's as well.
+  if (op.n[1] == SEEK_SET && op.n[0] > kFarthest) return "";
   if (op.n[1] == SEEK_END && ::fstat(hand.fd(op.slot), &s) == 0 && S_ISDIR(s.st_mode)) return "";
   return result(::lseek(hand.fd(op.slot), op.n[0], static_cast<int>(op.n[1])));
 }
@@ -199,7 +205,7 @@ constexpr Call kCalls[] = {
     {"truncate", 8, &perform_truncate, &invent_truncate},
     {"fallocate", 8, &perform_fallocate, &invent_fallocate},
     {"copy", 5, &perform_copy, &invent_copy, Call::Stamps::kCoarse},
-    {"sendfile", 3, &perform_sendfile, &invent_copy, Call::Stamps::kCoarse},
+    {"sendfile", 3, &perform_sendfile, &invent_sending, Call::Stamps::kCoarse},
     {"map", 8, &perform_map, &invent_map, Call::Stamps::kCoarse},
     {"sync", 4, &perform_sync, &invent_sync},
 };

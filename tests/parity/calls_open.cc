@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -157,6 +158,14 @@ std::string perform_umask(Hand&, const Operation& op) {
 }
 
 void invent_umask(Random& random, Operation& op) { op.n[0] = random.of({0L, 022L, 077L, 027L, 0777L, 0111L}); }
+
+/// The process's only supplementary group from now on, where it may choose.
+std::string perform_set_group(Hand&, const Operation& op) {
+  const auto group = static_cast<gid_t>(op.n[0]);
+  return result(::setgroups(1, &group));
+}
+
+void invent_group(Random& random, Operation& op) { op.n[0] = random.of({2001, 2002, 3000}); }
 void invent_nothing(Random&, Operation&) {}
 
 constexpr Call kCalls[] = {
@@ -174,6 +183,7 @@ constexpr Call kCalls[] = {
     {"execute", 3, &perform_execute, &invent_path_and_slot, Call::Stamps::kCoarse},
     {"bind", 2, &perform_bind, &invent_path_and_slot, Call::Stamps::kCoarseOnTmpfs},
     {"umask", 2, &perform_umask, &invent_umask},
+    {"set_group", 3, &perform_set_group, &invent_group},
 };
 
 }  // namespace

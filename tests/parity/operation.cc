@@ -1,5 +1,7 @@
 #include "tests/parity/operation.h"
 
+#include <linux/capability.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -149,8 +151,14 @@ long invent_length(Random& random) {
 long invent_owner(Random& random) { return random.of({-1L, 0L, 1001L, 1002L, 2001L, 2002L, 4'000'000'000L}); }
 
 const std::vector<Person>& persons() {
-  static const std::vector<Person> everybody{
-      {0, 0, {}}, {1001, 1001, {2001, 2002}}, {1002, 1002, {2001}}, {1001, 1001, {2001, 2002}}};
+  constexpr std::uint64_t kSome = 1U << CAP_CHOWN | 1U << CAP_DAC_OVERRIDE | 1U << CAP_FOWNER;
+  constexpr std::uint64_t kSetgid = 1U << CAP_SETGID;
+  static const std::vector<Person> everybody{{0, 0, {}},
+                                             {1001, 1001, {2001, 2002}},
+                                             {1002, 1002, {2001}},
+                                             {1001, 1001, {2001, 2002}},
+                                             {1002, 1002, {2002}, kSome},
+                                             {1003, 1003, {2002}, kSetgid}};
   return everybody;
 }
 

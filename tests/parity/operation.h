@@ -92,6 +92,7 @@ long invent_owner(Random& random);
 struct Person {
   unsigned uid, gid;
   std::vector<unsigned> groups;
+  std::uint64_t capabilities = 0;
 };
 const std::vector<Person>& persons();
 

@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@ namespace {
 
 using Case = Sides::Case;
 
-constexpr int kRoot = 0, kOwner = 1, kStranger = 2, kOwnerAgain = 3;
+constexpr int kRoot = 0, kOwner = 1, kStranger = 2, kOwnerAgain = 3, kCapable = 4, kJoiner = 5;
 
 /// How a file is changed through a descriptor that is open for writing in slot 1.
 struct Change {
@@ -122,6 +123,19 @@ std::vector<Case> removed_stories() {
   add(open("empty", O_RDONLY), {operation("rmdir", {.path = "empty", .n = {AT_REMOVEDIR}})});
   add(open("new", O_CREAT | O_RDWR), {operation("unlink", {.path = "new"}), operation("mkdir", {.path = "new"})});
   add(open("suid", O_RDWR | O_APPEND), {operation("unlink", {.path = "suid"})});
+  // Whoever else had it open closes it: then it is looked for by its name.
+  const auto again = [&](long flags) {
+    return Case{as_owner("reopen", {.n = {flags}, .slot = 1, .other_slot = 2}), as_owner("close", {.slot = 2})};
+  };
+  for (const Operation& replacement :
+       {operation("mkdir", {.path = "file", .n = {0777}}), operation("mknod", {.path = "file", .n = {S_IFIFO | 0666}}),
+        operation("open", {.path = "file", .n = {O_CREAT | O_RDWR, 0}, .slot = 4})}) {
+    Case then{operation("unlink", {.path = "file"}), replacement};
+    for (const long flags : {O_RDONLY, O_WRONLY, O_RDWR, O_RDWR | O_TRUNC}) {
+      for (const Operation& step : again(flags)) then.push_back(step);
+    }
+    add(open("file", O_RDWR), then);
+  }
   if (is_known("tmpfile")) {
     add(operation("tmpfile", {.path = "dir", .n = {O_RDWR, 0640}, .slot = 1}, kOwner), {});
     add(operation("tmpfile", {.path = "dir", .n = {O_RDWR, 0640}, .slot = 1}, kOwner),
@@ -178,10 +192,49 @@ std::vector<Case> two_process_stories() {
        operation("write", {.n = {0, 30, 3}, .slot = 1}, kOwner), operation("flags", {.n = {0}, .slot = 1}, kOwner),
        operation("pwrite", {.n = {0, 5, 3}, .slot = 1}, kOwner),
        operation("write", {.n = {0, 5, 4}, .slot = 1}, kOwner)},
+      {open("file", O_RDWR, kOwner), operation("lock", {.n = {0, F_RDLCK, 10, 10}, .slot = 1}, kOwner),
+       open("file", O_RDWR, kOwnerAgain), operation("lock", {.n = {0, F_RDLCK, 10, 10}, .slot = 1}, kOwnerAgain),
+       operation("ask_lock", {.n = {0, F_WRLCK, 10, 10}, .slot = 1}, kOwnerAgain),
+       operation("ask_lock", {.n = {0, F_WRLCK, 0, 0}, .slot = 1}, kOwner)},
       {operation("chattr", {.path = "file", .n = {FS_APPEND_FL}}), open("file", O_WRONLY, kOwner),
        open("file", O_WRONLY | O_APPEND, kOwner), operation("write", {.n = {0, 10, 1}, .slot = 1}, kOwner),
        operation("ftruncate", {.n = {0}, .slot = 1}, kOwner), operation("flags", {.n = {0}, .slot = 1}, kOwner)},
   };
+}
+
+/// Users whom not only their ids allow things: capabilities, and groups that a process joins after its first call.
+std::vector<Case> rights_stories() {
+  const auto as_capable = [](const char* call, const Given& given) { return operation(call, given, kCapable); };
+  const auto as_joiner = [](const char* call, const Given& given) { return operation(call, given, kJoiner); };
+  const auto join = [&](long group) { return as_joiner("set_group", {.n = {group}}); };
+  const Operation look = as_joiner("open", {.path = "teams", .n = {O_RDWR}, .slot = 1});
+  const Case prepare{operation("mkdir", {.path = "team", .n = {0770}}),
+                     operation("chown", {.path = "team", .n = {0, 3000}}),
+                     operation("open", {.path = "teams", .n = {O_CREAT | O_RDWR, 0660}, .slot = 1}),
+                     operation("chown", {.path = "teams", .n = {0, 3000}}),
+                     as_joiner("open", {.path = "joiners", .n = {O_CREAT | O_RDWR, 0644}, .slot = 2})};
+  std::vector<Case> stories{
+      {as_capable("open", {.path = "closed/f", .n = {O_RDWR}, .slot = 1}),
+       as_capable("write", {.n = {0, 9, 1}, .slot = 1})},
+      {as_capable("mkdir", {.path = "closed/new", .n = {0755}}), as_capable("unlink", {.path = "closed/f", .n = {0}})},
+      {as_capable("chown", {.path = "file", .n = {1002, 3000}}), as_capable("chmod", {.path = "file", .n = {06755}})},
+      {as_capable("utimes", {.path = "rootfile", .n = {5, 6}}), as_capable("truncate", {.path = "rootfile", .n = {3}})},
+      {as_capable("rename", {.path = "sticky/mine", .other = "sticky/other"}), as_capable("list", {.path = "closed"})},
+      {as_capable("link", {.path = "rootfile", .other = "closed/another"}),
+       as_capable("setxattr", {.path = "rootfile", .other = "user.a"}),
+       as_capable("setxattr", {.path = "rootfile", .other = "trusted.a"})},
+      {as_capable("mknod", {.path = "null", .n = {S_IFCHR | 0644, 0x103}})},
+  };
+  for (const Operation& then :
+       {look, as_joiner("mkdir", {.path = "team/below", .n = {0755}}),
+        as_joiner("chown", {.path = "joiners", .n = {-1, 3000}}), as_joiner("list", {.path = "team", .n = {2}}),
+        as_joiner("link", {.path = "teams", .other = "another"}),
+        as_joiner("rename", {.path = "joiners", .other = "team/joiners"})}) {
+    Case story = prepare;
+    for (const Operation& step : {join(2001), look, join(3000), then, join(2001), then}) story.push_back(step);
+    stories.push_back(std::move(story));
+  }
+  return stories;
 }
 
 /// What is asked of a descriptor whatever the file's permissions have become since it was opened.
@@ -221,6 +274,7 @@ TEST_P(Stories, OfSetIdBitsThatAreTakenAway) { expect_alike(set_id_stories()); }
 TEST_P(Stories, OfFilesWithoutName) { expect_alike(removed_stories()); }
 TEST_P(Stories, OfWorkingDirectories) { expect_alike(working_directory_stories()); }
 TEST_P(Stories, OfAttributesOfWhatIsOpen) { expect_alike(attribute_stories()); }
+TEST_P(Stories, OfCapabilitiesAndGroups) { expect_alike(rights_stories()); }
 TEST_P(Stories, OfTwoProcesses) { expect_alike(two_process_stories()); }
 
 INSTANTIATE_TEST_SUITE_P(On, Stories, testing::Values("ext4", "xfs", "btrfs", "tmpfs"),

@@ -4,7 +4,11 @@
 #include <gmock/gmock.h>
 #include <grp.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -44,24 +48,32 @@ std::vector<gid_t> own_groups() {
 /// A process of another user, as a caller of ours would be.
 class Caller {
  public:
-  Caller(uid_t uid, gid_t gid, const std::vector<gid_t>& groups) {
-    std::array<int, 2> ready{};
-    if (::pipe2(ready.data(), O_CLOEXEC) != 0) std::abort();
+  /// `unshared`: a namespace of its own, for unshare(2).
+  Caller(uid_t uid, gid_t gid, const std::vector<gid_t>& groups, std::uint32_t capabilities = 0, int unshared = 0) {
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) std::abort();
+    line_.reset(ends[0]);
     pid_ = ::fork();
     if (pid_ == 0) {
-      const bool done = ::setgroups(groups.size(), groups.data()) == 0 && ::setresgid(gid, gid, gid) == 0 &&
-                        ::setresuid(uid, uid, uid) == 0 && ::write(ready[1], "x", 1) == 1;
-      while (done) ::pause();
-      ::_exit(1);
+      const bool done = ::prctl(PR_SET_KEEPCAPS, 1) == 0 && ::setgroups(groups.size(), groups.data()) == 0 &&
+                        ::setresgid(gid, gid, gid) == 0 && ::setresuid(uid, uid, uid) == 0 && limit(capabilities) &&
+                        (unshared == 0 || ::unshare(unshared) == 0);
+      serve(ends[1], done);
     }
-    ::close(ready[1]);
-    char byte = 0;
-    if (::read(ready[0], &byte, 1) != 1) std::abort();
-    ::close(ready[0]);
+    ::close(ends[1]);
+    ready_ = answer() != 0;
   }
   Caller(const Caller&) = delete;
   Caller& operator=(const Caller&) = delete;
   ~Caller() { end(); }
+
+  /// False: it could not become what it was to be.
+  [[nodiscard]] bool ready() const { return ready_; }
+  /// Has this supplementary group alone from now on. It takes CAP_SETGID.
+  void change_group(gid_t group) {
+    ASSERT_EQ(::send(line_.get(), &group, sizeof group, 0), static_cast<ssize_t>(sizeof group));
+    ASSERT_EQ(answer(), 1);
+  }
 
   void end() {
     if (pid_ == 0) return;
@@ -73,7 +85,30 @@ class Caller {
   [[nodiscard]] pid_t pid() const { return pid_; }
 
  private:
+  static bool limit(std::uint32_t capabilities) {
+    __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    const std::array<__user_cap_data_struct, 2> data{{{capabilities, capabilities, 0}, {}}};
+    return ::syscall(SYS_capset, &header, data.data()) == 0;
+  }
+  [[noreturn]] static void serve(int line, bool done) {
+    gid_t group = 0;
+    do {
+      const char told = done ? 1 : 0;
+      if (::send(line, &told, 1, MSG_NOSIGNAL) != 1) break;
+      if (::recv(line, &group, sizeof group, 0) <= 0) break;
+      done = ::setgroups(1, &group) == 0;
+    } while (true);
+    ::_exit(0);
+  }
+  int answer() {
+    char byte = 0;
+    if (::recv(line_.get(), &byte, 1, 0) != 1) std::abort();
+    return byte;
+  }
+
+  UniqueFd line_;
   pid_t pid_ = 0;
+  bool ready_ = false;
 };
 
 class IdentityTest : public ::testing::Test {
@@ -270,6 +305,44 @@ TEST_F(IdentityTest, CapabilitiesGoAndComeBack) {
   EXPECT_EQ(effective(), "0000000000000000");
   become_daemon();
   EXPECT_EQ(effective(), before);
+}
+
+TEST_F(IdentityTest, CapabilitiesForFilesAreTheCallers) {
+  const std::string roots = make_file("roots", 0, 0, 0600);
+  const Caller reader(kUser, kGroup, {}, 1U << CAP_DAC_READ_SEARCH | 1U << CAP_KILL);
+  const Caller stranger(kUser, kGroup, {});
+  const Caller other(kOtherUser, kGroup, {});
+  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = reader.pid()}));
+  EXPECT_EQ(try_open(roots), 0);
+  EXPECT_EQ(open_at(AT_FDCWD, roots.c_str(), O_WRONLY).error().code(), EACCES);
+  EXPECT_EQ(::kill(other.pid(), 0), -1) << "what is not for files is not taken on";
+  { const AsDaemon as_daemon; }
+  EXPECT_EQ(try_open(roots), 0);
+  { const AsLender as_lender; }
+  EXPECT_EQ(try_open(roots), 0);
+  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = stranger.pid()}));
+  EXPECT_EQ(try_open(roots), EACCES);
+}
+
+TEST_F(IdentityTest, CapabilitiesOfAnotherUserNamespaceAreNotTakenOn) {
+  const std::string roots = make_file("roots", 0, 0, 0600);
+  const Caller reader(kUser, kGroup, {}, 0, CLONE_NEWUSER);
+  if (!reader.ready()) GTEST_SKIP() << "users may make no user namespaces here";
+  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = reader.pid()}));
+  EXPECT_EQ(try_open(roots), EACCES);
+}
+
+TEST_F(IdentityTest, WhoWasRefusedIsLookedAtAgain) {
+  const std::string teams = make_file("teams", 0, kTeam, 0640);
+  Caller member(kUser, kGroup, {}, 1U << CAP_SETGID);
+  const Identity identity{.uid = kUser, .gid = kGroup, .pid = member.pid()};
+  ASSERT_TRUE(become(identity));
+  EXPECT_FALSE(look_again(identity));
+  member.change_group(kTeam);
+  EXPECT_TRUE(look_again(identity));
+  EXPECT_FALSE(look_again(identity));
+  ASSERT_TRUE(become(identity));
+  EXPECT_EQ(try_open(teams), 0);
 }
 
 TEST(IdentityWithoutPrivilege, OnlyTheOwnUserIsPossible) {

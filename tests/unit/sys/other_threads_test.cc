@@ -1,11 +1,14 @@
 #include "src/sys/other_threads.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <functional>
 #include <utility>
@@ -39,10 +42,19 @@ class Doing {
 };
 
 TEST(OtherThreads, OneThatWaitsIsInItsSystemCall) {
-  Doing waiting([] { ::syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0); });
+  constexpr std::uint64_t kSeventeen = 17;
+  Doing waiting([] {
+    std::array<int, 2> ends{};
+    const pollfd polled{.fd = ::pipe2(ends.data(), O_CLOEXEC) == 0 ? ends[0] : -1, .events = POLLIN, .revents = 0};
+    std::array<pollfd, kSeventeen> all{};
+    all.fill(polled);
+    ::syscall(SYS_ppoll, all.data(), kSeventeen, nullptr, nullptr, 0);
+  });
   const pid_t pid = waiting.pid();
-  EXPECT_TRUE(testing::eventually(
-      [&] { return activity_of(pid).kind == Kind::kWaiting && activity_of(pid).call == SYS_ppoll; }));
+  EXPECT_TRUE(testing::eventually([&] {
+    const ThreadActivity activity = activity_of(pid);
+    return activity.kind == Kind::kWaiting && activity.call == SYS_ppoll && activity.second_argument == kSeventeen;
+  }));
   const std::vector<pid_t> all = other_threads();
   EXPECT_NE(std::find(all.begin(), all.end(), pid), all.end());
   EXPECT_EQ(std::find(all.begin(), all.end(), ::getpid()), all.end()) << "others";
