@@ -24,7 +24,7 @@ struct Handed {
   pid_t agent = 0;
   pid_t first_process = 0;
   std::uint32_t own_count = 0;
-  int own[kMaxOwn]{};  ///< all that are the keeper's
+  int own[kMaxOwn]{};  ///< what is the keeper's, or the first of it
 };
 
 /// What keeper, first process and servers tell each other in shared memory, beside what the servers keep for their

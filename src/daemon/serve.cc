@@ -117,6 +117,15 @@ Result<std::optional<manager::StateDirectory>> open_state(const config::Settings
   return state;
 }
 
+/// What is the keeper's. Where it was started with more descriptors than can be handed over, at least all that it needs.
+std::set<int> own_of(const Handed& handed, int memory) {
+  std::set<int> own(handed.own, handed.own + handed.own_count);
+  own.insert({STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, memory, handed.device, handed.keepers_end, handed.servers_end,
+              handed.keeper, handed.signals, handed.run_directory, handed.state, handed.native_servers_end,
+              handed.native_agents_end});
+  return own;
+}
+
 /// In the place of a keeper that has executed us: goes on with all that it had.
 Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), estate_size()));
@@ -149,7 +158,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
                     .run_directory = handed.run_directory,
                     .background = options.background};
   Background nobody_waits;
-  Keeper the_keeper(holdings, nobody_waits, std::set<int>(handed.own, handed.own + handed.own_count));
+  Keeper the_keeper(holdings, nobody_waits, own_of(handed, memory_descriptor));
   TRY_VOID(the_keeper.start_server());
   sys::release_idle_memory();
   const int code = the_keeper.run(signals.get());

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "src/base/text.h"
 #include "tests/mount/takeover.h"
@@ -74,6 +75,16 @@ class Upgrade : public ::testing::Test {
   std::string source_;
 };
 
+/// Started by a program that leaves many descriptors open.
+class UpgradeFromADescriptorLeak : public Upgrade {
+ protected:
+  void SetUp() override {
+    std::vector<UniqueFd> leaked(100);
+    for (UniqueFd& fd : leaked) fd = UniqueFd(::open("/dev/null", O_RDONLY));
+    ASSERT_NO_FATAL_FAILURE(Upgrade::SetUp());
+  }
+};
+
 TEST_F(Upgrade, NobodyNotices) {
   const UniqueFd file(::open(server_.in_namespace("a/hello").c_str(), O_RDWR | O_CLOEXEC));
   const UniqueFd directory(::open(server_.in_namespace("a").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -116,6 +127,19 @@ TEST_F(Upgrade, LeavesNoDescriptorAndNoProcess) {
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(ok(upgrade()));
   EXPECT_TRUE(eventually([&] { return server_.footprint().descriptors <= before.descriptors; })) << server_.footprint();
   EXPECT_EQ(server_.footprint().processes, before.processes);
+}
+
+TEST_F(UpgradeFromADescriptorLeak, NobodyNotices) {
+  UniqueFd file(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(ok(upgrade()));
+    EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  }
+  char text[5] = {};
+  EXPECT_EQ(::pread(file.get(), text, 5, 0), 5) << errno_name(errno);
+  file.reset();
+  EXPECT_EQ(server_.stop(), Ending{});
 }
 
 TEST_F(Upgrade, ProgramThatCannotGoOnIsRefused) {
