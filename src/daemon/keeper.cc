@@ -27,12 +27,15 @@
 #include "src/daemon/succession.h"
 #include "src/log/log.h"
 #include "src/sys/memory.h"
+#include "src/sys/other_threads.h"
 
 namespace berth::daemon {
 namespace {
 
 /// How long a server may take to end that was told to stop at once, before it is killed.
 constexpr std::chrono::seconds kForcePatience{5};
+/// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot end.
+constexpr std::chrono::milliseconds kEndPatience{50};
 
 int milliseconds_to(TimePoint time) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now());
@@ -94,6 +97,8 @@ std::vector<int> Keeper::left_descriptors() const {
 
 Result<> Keeper::start_server() {
   const std::vector<int> left = left_descriptors();
+  ends_until_.reset();
+  holdings_.record().life = -1;
   clone_args arguments{};
   // One table of descriptors for us and all servers: what is open survives the one who opened it.
   arguments.flags = CLONE_FILES;
@@ -109,9 +114,12 @@ Result<> Keeper::start_server() {
 int Keeper::run(int signals) {
   signals_ = signals;
   for (;;) {
-    std::array<pollfd, 3> ready{
-        {{signals, POLLIN, 0}, {holdings_.keepers_end.fd(), POLLIN, 0}, {check_ ? check_->pidfd() : -1, POLLIN, 0}}};
+    std::array<pollfd, 4> ready{{{signals, POLLIN, 0},
+                                 {holdings_.keepers_end.fd(), POLLIN, 0},
+                                 {check_ ? check_->pidfd() : -1, POLLIN, 0},
+                                 {ends_until_ ? -1 : holdings_.record().life.load(), POLLIN, 0}}};
     if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
+    if (ready[3].revents != 0) ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
     if (ready[2].revents != 0) on_check_ended();
     if (ready[1].revents != 0) on_message();
     tell_status();
@@ -154,6 +162,7 @@ int Keeper::milliseconds_to_work() const {
     left = left < 0 ? milliseconds : std::min(left, milliseconds);
   };
   if (kill_at_) at(*kill_at_);
+  if (ends_until_) at(*ends_until_);
   if (takeover_until_) at(*takeover_until_);
   if (check_) at(*check_until_);
   if (counts_ && !stopping_) at(next_status_);
@@ -181,11 +190,36 @@ std::optional<int> Keeper::enforce_deadlines() {
     check_.reset();
     refuse_upgrade(quote(program_) + " does not say whether it can go on");
   }
+  if (has_passed(ends_until_)) return on_end_under_way();
   if (has_passed(takeover_until_)) {
     return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +
                    " after its start (takeover_timeout)");
   }
   return std::nullopt;
+}
+
+/// The server is dead, but for threads that are stuck in the kernel: a share hangs, or they wait for somebody who waits for the next
+/// server. So that one must not wait for them. None of them comes back to run anything.
+std::optional<int> Keeper::on_end_under_way() {
+  const std::optional<int> status = sys::status_of_zombie(server_);
+  if (!status) {
+    ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
+    return std::nullopt;
+  }
+  log::warning("threads of the dead server are stuck in the kernel: going on without them");
+  return on_server_ended(*status);
+}
+
+/// Servers that had threads stuck when the next one was started, and have ended since. Only what nobody else waits for.
+void Keeper::collect_stuck() const {
+  siginfo_t ended{};
+  while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0) {
+    const pid_t pid = ended.si_pid;
+    if (pid == server_ || pid == holdings_.first_process || pid == holdings_.agent.pid()) return;
+    if (check_ && pid == check_->pid()) return;
+    ::waitpid(pid, nullptr, WNOHANG);
+    ended = {};
+  }
 }
 
 std::optional<int> Keeper::collect_children() {
@@ -197,6 +231,7 @@ std::optional<int> Keeper::collect_children() {
   const pid_t agent = holdings_.agent.pid();
   if (agent > 0 && ::waitpid(agent, &status, WNOHANG) > 0) holdings_.agent.on_ended(agent);
   if (::waitpid(server_, &status, WNOHANG) > 0) return on_server_ended(status);
+  collect_stuck();
   return std::nullopt;
 }
 
@@ -236,6 +271,7 @@ void Keeper::take_namespace_off() {
 
 /// The exit code, if that was all.
 std::optional<int> Keeper::on_server_ended(int status) {
+  ends_until_.reset();
   holdings_.record().server = 0;
   if (std::exchange(handing_over_, false)) return hand_over();
   if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
@@ -328,13 +364,22 @@ std::optional<int> Keeper::hand_over() {
 /// Ends the connection: whoever waits for an answer, or asks from now on, gets an error.
 int Keeper::give_up(const std::string& reason) {
   log::error("giving up {}: {}", quote(holdings_.directory), reason);
-  ::kill(server_, SIGKILL);
+  // Of one that has been collected the number may be another process's by now.
+  if (holdings_.record().server != 0) ::kill(server_, SIGKILL);
   // umount2(2): MNT_FORCE aborts the connection, also where the unmount itself is refused because somebody is inside.
   ::umount2(holdings_.directory.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
   take_namespace_off();
-  ::waitpid(server_, nullptr, 0);
+  await_servers_end();
   ::close(holdings_.device);
   return kExitUnavailable;
+}
+
+/// One that is stuck in the kernel cannot be waited for. It is ended by the end of its pid namespace, after us.
+void Keeper::await_servers_end() const {
+  const Result<UniqueFd> server = sys::open_process(server_);
+  if (!server) return;
+  pollfd ended{server->get(), POLLIN, 0};
+  ::poll(&ended, 1, static_cast<int>(std::chrono::milliseconds(kForcePatience).count()));
 }
 
 }  // namespace berth::daemon

@@ -75,8 +75,10 @@ class Keeper {
   [[nodiscard]] int milliseconds_to_work() const;
   void tell_status();
   std::optional<int> enforce_deadlines();
+  std::optional<int> on_end_under_way();
   std::optional<int> collect_children();
   void on_stop_signal(int signal);
+  void collect_stuck() const;
   std::optional<int> on_server_ended(int status);
   std::optional<int> on_crash(int status);
   void on_upgrade_wanted();
@@ -86,6 +88,7 @@ class Keeper {
   std::optional<int> hand_over();
   int give_up(const std::string& reason);
   void take_namespace_off();
+  void await_servers_end() const;
   [[nodiscard]] std::vector<int> left_descriptors() const;
 
   Holdings& holdings_;
@@ -102,6 +105,7 @@ class Keeper {
   std::optional<Message> counts_;  ///< what the service manager has not been told yet
   TimePoint next_status_{};
   std::optional<TimePoint> kill_at_;         ///< after a second signal
+  std::optional<TimePoint> ends_until_;      ///< the server is ending, and is given until then
   std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
   std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
   TimePoint crashed_{};                      ///< the last time

@@ -31,12 +31,13 @@ struct Handed {
 /// successors. Flat, without pointers; each value is one store.
 struct DaemonRecord {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 2;
+  static constexpr std::uint32_t kVersion = 3;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
   std::atomic<std::uint32_t> servers{0};  ///< started so far
   std::atomic<pid_t> server{0};           ///< the one that runs, as its own pid namespace numbers it
+  std::atomic<int> life{-1};              ///< descriptor that is readable once the server that runs has begun to end
   std::atomic<int> mount_namespace{-1};   ///< descriptor of the servers' own, complete
   std::atomic<int> state{-1};             ///< descriptor of the state directory in memory, where there is no other
   std::atomic<std::uint64_t> namespace_mount{0};  ///< id of the namespace's mount on the host; 0: not mounted

@@ -125,6 +125,7 @@ class Server {
 
   int run() {
     Result<> started = enter_own_mount_namespace();
+    show_life();
     if (started) started = start();
     if (!started) {
       log::error("cannot serve {}: {}", quote(setup_.directory), started.error().message());
@@ -192,6 +193,17 @@ class Server {
     UniqueFd mine = TRY(sys::current_mount_namespace());
     record_.mount_namespace = mine.release();
     return {};
+  }
+
+  /// By a thread that does nothing: whoever is killed in a request to a share that hangs does not end before that is answered, and
+  /// until the last thread has ended nobody is told of the end of the process. Where that cannot be had (before Linux 6.9), it has
+  /// to be waited for.
+  void show_life() {
+    Result<std::thread> thread = sys::start_thread("berth-life", [this] {
+      if (Result<UniqueFd> life = sys::open_thread(::gettid())) record_.life = life->release();
+      for (;;) ::pause();
+    });
+    if (thread) thread->detach();
   }
 
   /// Everything that a dead server had goes on with us, or is closed.

@@ -122,6 +122,15 @@ Result<unsigned> processor_of(pid_t thread) {
   return processor;
 }
 
+std::optional<int> status_of_zombie(pid_t process) {
+  constexpr int kExitCode = 49;
+  std::string fields = fields_of(process);
+  while (!fields.empty() && fields.back() == '\n') fields.pop_back();
+  int status = 0;
+  if (!fields.starts_with('Z') || !parse_field(fields, kExitCode, status)) return std::nullopt;
+  return status;
+}
+
 bool is_kernel_thread(pid_t thread) {
   constexpr int kFlags = 6;
   unsigned long flags = 0;

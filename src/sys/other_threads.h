@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "src/base/result.h"
@@ -37,6 +38,10 @@ Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread);
 
 /// The processor that it is on, or was on last. Errors: ESRCH when it is gone.
 Result<unsigned> processor_of(pid_t thread);
+
+/// The status (wait(2)) with which a process has ended whose first thread is a zombie; nothing: it is none. While another thread of
+/// it is stuck in the kernel nobody can wait for the process.
+std::optional<int> status_of_zombie(pid_t process);
 
 /// Whether it is a thread of the kernel's own; one that is gone is none.
 bool is_kernel_thread(pid_t thread);

@@ -166,10 +166,21 @@ ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   return *state_->status;
 }
 
-Result<UniqueFd> open_process(pid_t pid) noexcept {
-  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+namespace {
+
+Result<UniqueFd> open_pid(pid_t pid, unsigned flags) noexcept {
+  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, flags)));
   if (!process) return fail_errno();
   return process;
+}
+
+}  // namespace
+
+Result<UniqueFd> open_process(pid_t pid) noexcept { return open_pid(pid, 0); }
+
+Result<UniqueFd> open_thread(pid_t thread) noexcept {
+  constexpr unsigned kThread = O_EXCL;  // PIDFD_THREAD, newer than Debian 12's headers
+  return open_pid(thread, kThread);
 }
 
 Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd) {

@@ -99,6 +99,9 @@ Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, i
 
 /// A pidfd of any process (pidfd_open(2)): readable when it has ended. Errors: ESRCH.
 Result<UniqueFd> open_process(pid_t pid) noexcept;
+/// A pidfd of a thread that is not the first of its process: readable when that thread has ended. Errors: ESRCH; EINVAL before
+/// Linux 6.9.
+Result<UniqueFd> open_thread(pid_t thread) noexcept;
 
 /// The absolute path of `program` in the fixed PATH of Process::start, or "".
 std::string find_program(std::string_view program);

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -114,6 +115,64 @@ TEST_F(TakeoverOfSshfs, ReaderThatWaitsGetsItsDataThoughTheServerDies) {
   EXPECT_TRUE(reader.waits());
   let_go();
   EXPECT_EQ(reader.result(), 0);
+}
+
+/// One who asks for a file in a share that hangs, so that the server's thread in it can be killed and does not end.
+class TakeoverOfSshfsThatHangs : public TakeoverOfSshfs {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(TakeoverOfSshfs::SetUp());
+    if (IsSkipped()) return;
+    ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+    ASSERT_NO_FATAL_FAILURE(hold());
+    caller_.emplace([this] { return ::access(in("unknown").c_str(), F_OK) == 0 ? 0 : errno; });
+    ASSERT_TRUE(eventually([this] { return is_stuck(); }));
+  }
+  void TearDown() override {
+    TakeoverOfSshfs::TearDown();
+    caller_.reset();
+  }
+
+  /// Whether a thread of the server waits in the share.
+  [[nodiscard]] bool is_stuck() const {
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(server()) + "/task")) {
+      std::ifstream where(thread.path() / "wchan");
+      if (std::string name; where >> name && name == "request_wait_answer") return true;
+    }
+    return false;
+  }
+
+  std::optional<Doer> caller_;
+};
+
+TEST_F(TakeoverOfSshfsThatHangs, NextServerDoesNotWaitForIt) {
+  const Footprint before = server_.footprint();
+  ASSERT_NO_FATAL_FAILURE(kill_server());
+  EXPECT_EQ(server_.state("a"), "mounted");
+  ASSERT_TRUE(eventually([this] { return is_stuck(); })) << "as before: the kernel has asked again";
+  ASSERT_NO_FATAL_FAILURE(kill_server());
+  EXPECT_EQ(server_.state("a"), "mounted");
+  EXPECT_TRUE(caller_->waits());
+  let_go();
+  EXPECT_EQ(caller_->result(), ENOENT);
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  EXPECT_TRUE(eventually([&] { return server_.footprint().processes == before.processes; })) << server_.footprint();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TakeoverOfSshfsThatHangs, UpgradeDoesNotWaitForIt) {
+  const Footprint before = server_.footprint();
+  EXPECT_TRUE(ok(server_.write_control("control", "upgrade")));
+  EXPECT_TRUE(caller_->waits());
+  let_go();
+  EXPECT_EQ(caller_->result(), ENOENT);
+  EXPECT_TRUE(eventually([&] { return server_.footprint().processes == before.processes; })) << server_.footprint();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TakeoverOfSshfsThatHangs, StopDoesNotWaitForIt) {
+  EXPECT_EQ(server_.stop().signal, 0);
+  EXPECT_NE(caller_->result(), -1) << "it has got an answer";
 }
 
 class TakeoverOfCommand : public TakeoverTest {
