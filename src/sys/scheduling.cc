@@ -1,6 +1,7 @@
 #include "src/sys/scheduling.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <thread>
@@ -10,19 +11,9 @@
 namespace berth::sys {
 namespace {
 
-struct Usual {
-  cpu_set_t processors{};
-  bool known = false;
-
-  Usual() noexcept {
-    // Fails where there are more processors than fit: then nothing is changed either.
-    known = ::sched_getscheduler(0) == SCHED_OTHER && ::sched_getaffinity(0, sizeof processors, &processors) == 0;
-  }
-};
-
-const Usual& usual() noexcept {
-  static const Usual noted;
-  return noted;
+/// Where all may run. Fails where there are more processors than fit: then nothing is changed either.
+bool find_usual(cpu_set_t& processors) noexcept {
+  return ::sched_getaffinity(::getpid(), sizeof processors, &processors) == 0;
 }
 
 Result<> set_policy(pid_t thread, int policy) noexcept {
@@ -50,25 +41,33 @@ bool can_come_back() {
 }  // namespace
 
 bool may_run_beside() {
-  static const bool may = usual().known && CPU_COUNT(&usual().processors) > 1 && can_come_back();
+  static const bool may = [] {
+    cpu_set_t usual;
+    return ::sched_getscheduler(::getpid()) == SCHED_OTHER && find_usual(usual) && CPU_COUNT(&usual) > 1 &&
+           can_come_back();
+  }();
   return may;
 }
 
 Result<> run_beside(pid_t thread, unsigned processor) noexcept {
-  if (processor >= CPU_SETSIZE || !CPU_ISSET(processor, &usual().processors)) return fail(EINVAL);
+  cpu_set_t usual;
   cpu_set_t one;
   CPU_ZERO(&one);
-  CPU_SET(processor, &one);
-  TRY_VOID(set_policy(thread, SCHED_IDLE));
-  Result<> placed = set_processors(thread, one);
+  if (processor < CPU_SETSIZE) CPU_SET(processor, &one);
+  const bool is_ours = find_usual(usual) && processor < CPU_SETSIZE && CPU_ISSET(processor, &usual);
+  Result<> placed = is_ours ? set_policy(thread, SCHED_IDLE) : fail(EINVAL);
+  if (placed) placed = set_processors(thread, one);
+  // It may have been beside somebody else before.
   if (!placed) static_cast<void>(run_as_usual(thread));
   return placed;
 }
 
 Result<> run_as_usual(pid_t thread) noexcept {
-  if (!usual().known) return {};
+  if (!may_run_beside()) return {};
   TRY_VOID(set_policy(thread, SCHED_OTHER));
-  return set_processors(thread, usual().processors);
+  cpu_set_t usual;
+  if (!find_usual(usual)) return fail_errno();
+  return set_processors(thread, usual);
 }
 
 }  // namespace berth::sys

@@ -66,6 +66,38 @@ TEST_F(Scheduling, ProcessorThatIsNotOursChangesNothing) {
   thread.join();
 }
 
+TEST_F(Scheduling, OneWhoseCallerIsOnAProcessorThatIsNotOursRunsAnywhere) {
+  std::thread thread([&] {
+    ASSERT_TRUE(run_beside(::gettid(), processor_));
+    EXPECT_FALSE(run_beside(::gettid(), CPU_SETSIZE));
+    EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+    EXPECT_EQ(count_of_processors(), processors_);
+  });
+  thread.join();
+}
+
+TEST_F(Scheduling, WhereAllMayRunIsAskedAgain) {
+  cpu_set_t before;
+  cpu_set_t here;
+  CPU_ZERO(&here);
+  CPU_SET(processor_, &here);
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  std::latch is_beside(1);
+  std::latch is_changed(1);
+  std::thread thread([&] {
+    EXPECT_TRUE(run_beside(::gettid(), processor_));
+    is_beside.count_down();
+    is_changed.wait();
+    EXPECT_TRUE(run_as_usual(0));
+    EXPECT_EQ(count_of_processors(), 1);
+  });
+  is_beside.wait();
+  EXPECT_EQ(::sched_setaffinity(0, sizeof here, &here), 0);
+  is_changed.count_down();
+  thread.join();
+  EXPECT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
+}
+
 TEST_F(Scheduling, ThreadThatIsGoneHasNoProcessor) {
   pid_t gone = 0;
   std::thread([&] { gone = own_id_in_proc(); }).join();
