@@ -25,6 +25,10 @@ constexpr std::chrono::milliseconds kLookLate{2};
 constexpr std::chrono::milliseconds kKeepAway{50};
 constexpr std::chrono::milliseconds kKeepLongAway{1600};
 
+/// Looking lasts as long as a caller likes: who executes a program and leaves open a file of a FUSE server of his own, which does not
+/// answer the close, holds up who looks. These many threads may be lost to such callers; then nobody looks.
+constexpr std::size_t kMostLooking = 4;
+
 /// How often the watch sees nothing new before it sleeps.
 constexpr unsigned kQuietWatches = 50;
 /// How often in a row somebody is seen to wait for a worker before it is late: once may be this very moment.
@@ -66,9 +70,20 @@ void Workers::stay_beside_caller(Worker& self) noexcept {
   }
 }
 
+std::optional<unsigned> Workers::processor_of_caller(Worker& self) {
+  std::optional<unsigned> found;
+  if (looking_.fetch_add(1) < kMostLooking) {
+    self.looking.store(true, std::memory_order_relaxed);
+    if (const Result<unsigned> processor = sys::processor_of(self.caller)) found = *processor;
+    self.looking.store(false, std::memory_order_relaxed);
+  }
+  looking_.fetch_sub(1);
+  return found;
+}
+
 void Workers::go_beside_caller(Worker& self) noexcept {
   try {
-    const Result<unsigned> processor = sys::processor_of(self.caller);
+    const std::optional<unsigned> processor = processor_of_caller(self);
     int before = self.beside.load();
     if (!processor || before == static_cast<int>(*processor)) {
       self.look_again = std::min<Duration>(self.look_again * 2, kLookLate);
@@ -79,6 +94,8 @@ void Workers::go_beside_caller(Worker& self) noexcept {
     const int now = moved ? static_cast<int>(*processor) : kNowhere;
     // The watch may have let us go meanwhile.
     if (!self.beside.compare_exchange_strong(before, now)) static_cast<void>(sys::run_as_usual(self.id));
+    // And may have gone to sleep over it: it is needed as long as somebody is beside a caller.
+    if (!watching_) wake_watch();
   } catch (const std::exception&) {
     // It stays where it is.
   }
@@ -97,6 +114,7 @@ void Workers::watch() noexcept {
   const bool nobody_takes_it = request_waits && waiting_ == 0;
   std::size_t busy = 0;
   std::size_t blocked = 0;
+  bool requests_block = false;
   bool take_turns = false;
   for (Worker* const worker : all_workers()) {
     const std::uint64_t news = worker->taken - std::exchange(worker->seen, worker->taken);
@@ -105,9 +123,11 @@ void Workers::watch() noexcept {
     look_whether_late(*worker, news != 0, request_waits);
     if (!worker->handling) continue;
     ++busy;
-    if (nobody_takes_it && is_blocked(*worker)) ++blocked;
+    if (!nobody_takes_it || !is_blocked(*worker)) continue;
+    ++blocked;
+    requests_block |= !worker->looking;
   }
-  note_blocked(blocked != 0);
+  note_blocked(requests_block);
   if (!nobody_takes_it) return look_whether_quiet(progressed);
   // One who asks one thing after another is served best by one worker, and few by few: that something waits says nothing.
   const std::size_t enough = take_turns ? std::max<std::size_t>(processors_ - 1, 1) : 1;

@@ -80,6 +80,7 @@ class Workers {
     std::atomic<std::uint64_t> taken{0};  ///< requests
     std::atomic<std::uint64_t> turns{0};  ///< how often another caller's request came next
     std::atomic<bool> handling{false};    ///< has a request
+    std::atomic<bool> looking{false};     ///< looks where its caller is
     std::atomic<bool> resting{false};     ///< leaves the requests to others
     std::atomic<bool> answered{true};     ///< nobody waits for this thread
     std::atomic<bool> was_late{
@@ -127,6 +128,7 @@ class Workers {
   void note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept;
   void stay_beside_caller(Worker& self) noexcept;
   void go_beside_caller(Worker& self) noexcept;
+  std::optional<unsigned> processor_of_caller(Worker& self);
 
   // The watch.
   void watch() noexcept;
@@ -157,7 +159,8 @@ class Workers {
   std::atomic<std::size_t> waiting_{0};  ///< threads that wait in read(2)
   std::atomic<std::uint64_t> taken_{0};  ///< requests, ever
   std::atomic<TimePoint> all_serve_until_{TimePoint{}};
-  std::atomic<bool> watching_{true};  ///< false: the watch sleeps until a request is taken
+  std::atomic<std::size_t> looking_{0};  ///< threads that look where their callers are
+  std::atomic<bool> watching_{true};     ///< false: the watch sleeps until a request is taken
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;

@@ -4,10 +4,15 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
+#include <memory>
 #include <thread>
+#include <utility>
 
+#include "src/base/mutex.h"
 #include "src/base/result.h"
 #include "src/sys/other_threads.h"
+#include "src/sys/thread.h"
 
 namespace berth::daemon {
 namespace {
@@ -26,6 +31,8 @@ constexpr std::chrono::milliseconds kLookAgain{1};
 /// One that waits in we may not know what (it is in a user namespace above ours, or a worker of io_uring) is taken to have
 /// moved on after this; between its walks it has nothing to wait for but us.
 constexpr std::chrono::milliseconds kUnknownPatience{20};
+/// How long who looks may take to come back after the deadline.
+constexpr std::chrono::milliseconds kLookPatience{50};
 
 bool walks_twice(long call) noexcept {
   return std::find(kWalkTwice.begin(), kWalkTwice.end(), call) != kWalkTwice.end();
@@ -58,14 +65,51 @@ bool Walkers::has_moved_on(Walker& walker, TimePoint now) {
   return *used - *walker.cpu_time >= kLongerThanAWalk;
 }
 
-bool Walkers::have_moved_on(TimePoint deadline) {
-  for (;;) {
-    const TimePoint now = SystemClock().now();
-    std::erase_if(walkers_, [now](Walker& walker) { return has_moved_on(walker, now); });
-    if (walkers_.empty()) return true;
-    if (now >= deadline) return false;
-    std::this_thread::sleep_for(kLookAgain);
+struct Walkers::Round {
+  std::vector<Walker> walkers;  ///< of the thread that looks until it is over
+  Mutex mutex;
+  ConditionVariable ended;
+  bool over BERTH_GUARDED_BY(mutex) = false;
+};
+
+void Walkers::look(Round& round, TimePoint deadline) {
+  try {
+    for (;;) {
+      const TimePoint now = SystemClock().now();
+      std::erase_if(round.walkers, [now](Walker& walker) { return has_moved_on(walker, now); });
+      if (round.walkers.empty() || now >= deadline) break;
+      std::this_thread::sleep_for(kLookAgain);
+    }
+  } catch (const std::exception&) {
+    // Who is left has not moved on, as far as is known.
   }
+  MutexLock lock(round.mutex);
+  round.over = true;
+  round.ended.notify_all();
+}
+
+bool Walkers::start_round(TimePoint deadline) {
+  const auto round = std::make_shared<Round>();
+  round->walkers = walkers_;
+  Result<std::thread> looking = sys::start_thread("berth-walkers", [round, deadline] { look(*round, deadline); });
+  if (!looking) return false;
+  looking->detach();
+  round_ = round;
+  return true;
+}
+
+bool Walkers::have_moved_on(TimePoint deadline) {
+  if (walkers_.empty() && round_ == nullptr) return true;
+  if (round_ == nullptr && !start_round(deadline)) return false;
+  {
+    MutexLock lock(round_->mutex);
+    const TimePoint last = deadline + kLookPatience;
+    while (!round_->over && SystemClock().now() < last) round_->ended.wait_until(round_->mutex, last);
+    if (!round_->over) return false;
+  }
+  walkers_ = std::move(round_->walkers);
+  round_.reset();
+  return walkers_.empty();
 }
 
 bool may_walk_twice(pid_t thread) {

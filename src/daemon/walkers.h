@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -26,7 +27,8 @@ class Walkers {
   /// Everybody on this host.
   static Walkers all();
 
-  /// Waits until all have moved on since this was made. False at `deadline`; who has, has all the same.
+  /// Waits until all have moved on since this was made. False at `deadline`; who has, has all the same. Looking at somebody may
+  /// last as long as he likes (other_threads.h), so a thread of its own does it: where that hangs, false until it has gone on.
   bool have_moved_on(TimePoint deadline);
 
  private:
@@ -35,9 +37,13 @@ class Walkers {
     std::optional<std::chrono::nanoseconds> cpu_time = {};  ///< when it was first seen on a CPU
     std::optional<TimePoint> waits_since = {};              ///< in we may not know what
   };
+  struct Round;
   static bool has_moved_on(Walker& walker, TimePoint now);
+  static void look(Round& round, TimePoint deadline);
+  bool start_round(TimePoint deadline);
 
   std::vector<Walker> walkers_;
+  std::shared_ptr<Round> round_;  ///< has them while it looks
 };
 
 /// Whether a thread that waits in the kernel may be in a call that walks to two places.

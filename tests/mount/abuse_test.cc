@@ -1,10 +1,16 @@
 // What a hostile or unlucky tester found.
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
+#include <cstddef>
+#include <cstdlib>
+#include <filesystem>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -87,6 +93,95 @@ TEST(Helper, MakesFilesThatOthersMayNotWrite) {
   struct stat attributes {};
   ASSERT_EQ(::stat(made.c_str(), &attributes), 0);
   EXPECT_EQ(attributes.st_mode & 07777, 0644U);
+}
+
+/// Processes that do not come out of execve(2): it closes a file whose server does not answer. Nobody can look at one of them
+/// without waiting for that, too.
+class InExecveForEver : public ::testing::Test {
+ protected:
+  static constexpr int kFirstOfTheirs = 500;  // execve(2) closes in order
+
+  void SetUp() override {
+    const std::string source = server_.make_directory("source");
+    ASSERT_TRUE(ok(server_.write_file("source/file", "file")));
+    ASSERT_TRUE(
+        ok(server_.start("[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + source +
+                         "\"\n[share.n]\ntype = \"bind\"\naccess = \"native\"\nsource = \"" + source + "\"\n")));
+    threads_ = "/proc/" + std::to_string(server_.read_json("status.json").value("server_pid", 0)) + "/task";
+    const std::string silent = silent_.make_directory("source");
+    ASSERT_TRUE(ok(silent_.write_file("source/file", "")));
+    ASSERT_TRUE(ok(silent_.start_shares({{"a", silent}})));
+    const UniqueFd file(::open(silent_.in_namespace("a/file").c_str(), O_RDWR | O_CLOEXEC));
+    ASSERT_TRUE(file);
+    held_ = UniqueFd(::fcntl(file.get(), F_DUPFD_CLOEXEC, kFirstOfTheirs));
+    ASSERT_TRUE(held_);
+    stopped_ = silent_.read_json("status.json").value("server_pid", 0);
+    ASSERT_GT(stopped_, 0);
+    ASSERT_EQ(::kill(stopped_, SIGSTOP), 0);
+  }
+  void TearDown() override {
+    if (stopped_ > 0) ::kill(stopped_, SIGCONT);
+    for (const pid_t pid : processes_) ::kill(pid, SIGKILL);
+    for (const pid_t pid : processes_) ::waitpid(pid, nullptr, 0);
+  }
+
+  /// They have that many files of the other server open as well, which are closed first.
+  void start(int processes, int files) {
+    const std::string file = server_.in_namespace("a/file");
+    std::string name = "sleep";
+    std::string time = "1000";
+    const std::array<char*, 3> argv{name.data(), time.data(), nullptr};
+    for (int i = 0; i < processes; ++i) {
+      const pid_t pid = ::fork();
+      if (pid == 0) {
+        for (int k = 0; k < files; ++k) static_cast<void>(UniqueFd(::open(file.c_str(), O_RDWR | O_CLOEXEC)).release());
+        ::execv("/bin/sleep", argv.data());
+        ::_exit(EXIT_FAILURE);
+      }
+      ASSERT_GT(pid, 0);
+      processes_.push_back(pid);
+      // What can be read all the same.
+      ASSERT_TRUE(eventually([&] {
+        return content_of(("/proc/" + std::to_string(pid) + "/comm").c_str()) != "sleep\n" &&
+               content_of(("/proc/" + std::to_string(pid) + "/cmdline").c_str()).empty();
+      })) << "it is in execve(2)";
+    }
+  }
+
+  /// Whether a thread of the server looks at one of them.
+  [[nodiscard]] bool is_held_up() const {
+    for (const auto& thread : std::filesystem::directory_iterator(threads_)) {
+      const std::string where = content_of((thread.path() / "wchan").c_str());
+      if (where == "lock_trace" || where == "proc_pid_syscall") return true;
+    }
+    return false;
+  }
+  [[nodiscard]] std::ptrdiff_t threads() const {
+    return std::distance(std::filesystem::directory_iterator(threads_), std::filesystem::directory_iterator());
+  }
+
+  BerthServer server_;
+  BerthServer silent_;
+  UniqueFd held_;
+  pid_t stopped_ = 0;
+  std::vector<pid_t> processes_;
+  std::string threads_;
+};
+
+TEST_F(InExecveForEver, WhoeverServedThemServesOthers) {
+  ASSERT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
+  const std::ptrdiff_t before = threads();
+  ASSERT_NO_FATAL_FAILURE(start(40, 300));
+  EXPECT_LE(threads(), before + 20);
+  EXPECT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
+}
+
+TEST_F(InExecveForEver, ShareThatIsToBecomeNativeIsServedAndUnmounted) {
+  ASSERT_NO_FATAL_FAILURE(start(1, 0));
+  EXPECT_EQ(server_.read_file("namespace/n/file").value_or(""), "file");
+  ASSERT_TRUE(eventually([&] { return server_.read_file("namespace/n/file").has_value() && is_held_up(); }));
+  EXPECT_TRUE(eventually([&] { return server_.write_control("shares/n/control", "unmount").has_value(); }));
+  EXPECT_TRUE(server_.wait_for_state("n", "idle"));
 }
 
 }  // namespace
