@@ -256,6 +256,20 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
       free_.push_back(&record);
     }
   }
+  left_count_ = left_.size();
+}
+
+void Requests::drop_unawaited() {
+  if (!is_awaited_) return;
+  std::vector<std::uint64_t> numbers;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [unique, left] : left_) numbers.push_back(unique);
+  }
+  for (const std::uint64_t unique : numbers) {
+    if (is_awaited_(unique)) continue;
+    if (const std::optional<Left> left = find_left(unique)) finish(*left);
+  }
 }
 
 std::vector<std::uint64_t> Requests::unanswered() {
@@ -273,6 +287,7 @@ void Requests::take_all_back() {
   {
     MutexLock lock(mutex_);
     for (auto& [unique, left] : std::exchange(left_, {})) all.push_back(std::move(left));
+    left_count_ = 0;
   }
   for (const Left& left : all) finish(left);
 }
@@ -323,6 +338,7 @@ std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
   if (found == left_.end()) return std::nullopt;
   Left left = std::move(found->second);
   left_.erase(found);
+  left_count_ = left_.size();
   return left;
 }
 

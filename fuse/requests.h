@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -89,6 +91,11 @@ class Requests {
   [[nodiscard]] std::vector<std::uint64_t> unanswered();
   /// Takes back what was done for requests that the kernel will not send again, once they are answered.
   void take_all_back();
+  /// Whether something is left for requests that the kernel has not sent again yet.
+  [[nodiscard]] bool has_left() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
+  /// Takes back what was done for requests that never come: who asked was killed before it was read again. To be called only when
+  /// all that the kernel was asked to send again has been read.
+  void drop_unawaited();
   /// Does the FORGETs that were read and not done: nobody sends them again.
   void finish_forgets(const Process& process);
 
@@ -115,6 +122,7 @@ class Requests {
   const IsAwaited is_awaited_;
   TakeBack take_back_;
   std::vector<LeftForget> forgets_;
+  std::atomic<std::size_t> left_count_{0};  ///< of left_
 
   Mutex mutex_;
   std::vector<RequestRecord*> free_ BERTH_GUARDED_BY(mutex_);

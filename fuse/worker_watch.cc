@@ -128,6 +128,7 @@ void Workers::watch() noexcept {
     requests_block |= !worker->looking;
   }
   note_blocked(requests_block);
+  look_whether_all_came(request_waits);
   if (!nobody_takes_it) return look_whether_quiet(progressed);
   // One who asks one thing after another is served best by one worker, and few by few: that something waits says nothing.
   const std::size_t enough = take_turns ? std::max<std::size_t>(processors_ - 1, 1) : 1;
@@ -140,6 +141,23 @@ void Workers::watch() noexcept {
     wanted = 1;
   }
   for (std::size_t i = 0; i < wanted; ++i) call_another();
+}
+
+/// The kernel sends what it was asked to send again before all else. So when nothing waits there, and then each read that was
+/// under way has brought what it brought, all have come but those whose callers were killed before.
+void Workers::look_whether_all_came(bool request_waits) noexcept {
+  if (!requests_.has_left() || (!all_sent_ && request_waits)) return;
+  const std::vector<Worker*> workers = all_workers();
+  if (!std::exchange(all_sent_, true)) {
+    for (Worker* const worker : workers) {
+      const std::uint64_t taken = worker->taken;
+      if (worker->reading) worker->reads_after = taken;
+    }
+    return;
+  }
+  const bool all_came = std::none_of(workers.begin(), workers.end(),
+                                     [](const Worker* worker) { return worker->reads_after == worker->taken.load(); });
+  if (all_came) all_came_ = true;
 }
 
 /// All serve while requests block.

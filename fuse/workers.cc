@@ -222,9 +222,20 @@ void Workers::handle(Worker& self, RequestRecord* record, std::span<char> messag
   if (may_run_beside_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
   requests_.handle(record, message, process_);
   self.answered.store(true, std::memory_order_relaxed);
+  if (all_came_.load(std::memory_order_relaxed)) [[unlikely]]
+    drop_unawaited();
   self.ended = std::chrono::steady_clock::now();
   if (may_run_beside_ && is_waited_for) stay_beside_caller(self);
   self.handling.store(false, std::memory_order_relaxed);
+}
+
+void Workers::drop_unawaited() noexcept {
+  if (!all_came_.exchange(false)) return;
+  try {
+    requests_.drop_unawaited();
+  } catch (const std::exception&) {
+    // The next server does it.
+  }
 }
 
 bool Workers::do_all_serve() const noexcept {

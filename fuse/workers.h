@@ -98,10 +98,11 @@ class Workers {
     TimePoint ended{};        ///< when it was done with the last request
 
     // Of the watch.
-    std::uint64_t seen = 0;        ///< requests taken when the watch last looked
-    std::uint64_t seen_turns = 0;  ///< turns then
-    unsigned late_watches = 0;     ///< how often in a row it has seen somebody wait for it
-    Duration keeps_away{};         ///< how long it was to keep away the last time
+    std::uint64_t seen = 0;                    ///< requests taken when the watch last looked
+    std::optional<std::uint64_t> reads_after;  ///< requests taken before a read that may bring what was sent again
+    std::uint64_t seen_turns = 0;              ///< turns then
+    unsigned late_watches = 0;                 ///< how often in a row it has seen somebody wait for it
+    Duration keeps_away{};                     ///< how long it was to keep away the last time
   };
   static constexpr int kNowhere = -1;
 
@@ -133,6 +134,8 @@ class Workers {
   // The watch.
   void watch() noexcept;
   void look_whether_quiet(bool progressed) noexcept;
+  void look_whether_all_came(bool request_waits) noexcept;
+  void drop_unawaited() noexcept;
   void look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept;
   void note_late(Worker& worker, bool owes) noexcept;
   static bool is_blocked(const Worker& worker) noexcept;
@@ -151,6 +154,7 @@ class Workers {
   // Of the thread in run().
   std::uint64_t seen_ = 0;      ///< requests taken when the watch last looked
   unsigned quiet_watches_ = 0;  ///< how often in a row it has seen nothing new
+  bool all_sent_ = false;       ///< no request that was sent again waits to be read
   unsigned blocking_ = 0;       ///< how much of late requests have blocked while others waited
 
   // Synchronised by themselves.
@@ -161,6 +165,7 @@ class Workers {
   std::atomic<TimePoint> all_serve_until_{TimePoint{}};
   std::atomic<std::size_t> looking_{0};  ///< threads that look where their callers are
   std::atomic<bool> watching_{true};     ///< false: the watch sleeps until a request is taken
+  std::atomic<bool> all_came_{false};    ///< what was sent again; the next worker takes back what nobody came for
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;

@@ -345,12 +345,12 @@ std::vector<std::string> FakeKernel::list(NodeId node, bool plus) {
   return names;
 }
 
-FakeMount::FakeMount(const Router& router, const WorkerLimits& limits) {
+FakeMount::FakeMount(const Router& router, const WorkerLimits& limits, Requests* requests) {
   auto session = Session::make(kernel_.take_device(), router,
                                {.max_write = kMaxWrite, .max_background = 16, .passthrough = &passthrough_});
   if (!session) throw std::runtime_error(session.error().message());
   session_ = std::move(*session);
-  workers_ = std::make_unique<Workers>(*session_, requests_, limits);
+  workers_ = std::make_unique<Workers>(*session_, requests != nullptr ? *requests : requests_, limits);
   serving_ = std::thread([this] {
     const auto reason = workers_->run();
     if (reason) reason_ = *reason;

@@ -139,7 +139,8 @@ class FakeKernel {
 /// waits for the threads.
 class FakeMount {
  public:
-  explicit FakeMount(const Router& router, const WorkerLimits& limits = {});
+  /// `requests`: null for some that nobody succeeds to.
+  explicit FakeMount(const Router& router, const WorkerLimits& limits = {}, Requests* requests = nullptr);
   ~FakeMount();
   FakeMount(const FakeMount&) = delete;
   FakeMount& operator=(const FakeMount&) = delete;

@@ -10,6 +10,7 @@
 
 #include "src/sys/other_threads.h"
 #include "src/sys/scheduling.h"
+#include "src/sys/shared_memory.h"
 #include "tests/fake/fake_kernel.h"
 #include "tests/unit/eventually.h"
 
@@ -122,6 +123,35 @@ TEST_F(WorkersBeside, StoppingEndsThemThere) {
     mount.workers().stop();
     EXPECT_EQ(mount.join(), StopReason::kRequested);
   }).join();
+}
+
+TEST(WorkersOfASuccessor, TakeBackWhatWasDoneForWhoWasKilledBeforeHeAskedAgain) {
+  Result<sys::SharedMemory> memory = sys::SharedMemory::make("requests", sizeof(RequestArea));
+  ASSERT_TRUE(memory);
+  auto* const area = reinterpret_cast<RequestArea*>(memory->data());
+  {
+    Requests dead(area);
+    RequestRecord* const record = dead.acquire();
+    ASSERT_NE(record, nullptr);
+    {
+      const CurrentRequest current(record, 12, nullptr);
+      CurrentRequest::note_look_up(kNode);
+    }
+    record->unique = 12;  // as a process that is killed leaves it
+  }
+  std::atomic<bool> is_awaited{true};
+  std::atomic<int> taken_back{0};
+  Requests requests(area, [&](std::uint64_t) { return is_awaited.load(); });
+  requests.recover([](std::uint64_t, std::uint64_t) { return true; },
+                   [&](const Requests::Leftover& what) { taken_back += static_cast<int>(what.counted.size()); });
+  is_awaited = false;
+  Noting operations;
+  FakeMount mount{Router{operations, operations, operations}, {}, &requests};
+  EXPECT_TRUE(eventually([&] {
+    mount.kernel().lookup(kNode, "x");
+    return taken_back == 1;
+  }));
+  EXPECT_FALSE(requests.has_left());
 }
 
 }  // namespace

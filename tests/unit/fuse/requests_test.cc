@@ -91,6 +91,24 @@ TEST_F(RequestsOfTheDead, WhatWasAnsweredStandsAndGivesItsRecordBack) {
   EXPECT_EQ(free_records(requests), 1);
 }
 
+TEST_F(RequestsOfTheDead, WhoseCallerIsKilledBeforeItComesAgainIsTakenBack) {
+  die_over(12);
+  die_over(13);
+  std::set<std::uint64_t> awaited{12, 13};
+  Requests requests(area(), [&](std::uint64_t unique) { return awaited.contains(unique); });
+  recover(requests);
+  awaited.erase(12);
+  EXPECT_TRUE(requests.has_left());
+  requests.drop_unawaited();
+  EXPECT_EQ(taken_back_, 1);
+  EXPECT_EQ(free_records(requests), 1);
+  EXPECT_TRUE(requests.has_left());
+  awaited.clear();
+  requests.drop_unawaited();
+  EXPECT_EQ(taken_back_, 2);
+  EXPECT_FALSE(requests.has_left());
+}
+
 TEST_F(RequestsOfTheDead, WhatIsNeverSentAgainIsTakenBackWhenItIsAnswered) {
   die_over(12);
   Requests requests(area(), [](std::uint64_t) { return true; });
