@@ -52,6 +52,9 @@ constexpr const char* kStateInMemory = "64m";
 /// How long the threads that handle requests may take to end when everything else has.
 constexpr std::chrono::milliseconds kChannelPatience{2000};
 
+/// Descriptors that no server uses while it serves: two of them are open at once in a take-over.
+constexpr std::uint64_t kRoomForNext = 256;
+
 /// How long the agent may take to say what lies over the namespace.
 constexpr std::chrono::seconds kAgentPatience{2};
 
@@ -131,6 +134,7 @@ class Server {
       log::error("cannot serve {}: {}", quote(setup_.directory), started.error().message());
       return EXIT_FAILURE;
     }
+    leave_room();
     std::thread workers([this] { serve(); });
     const bool keeper_lives = wait_for_end();
     stop(keeper_lives);
@@ -204,6 +208,12 @@ class Server {
       for (;;) ::pause();
     });
     if (thread) thread->detach();
+  }
+
+  /// Whoever opens as many files as he can must not keep the next server from its start, which shares the table of descriptors. It
+  /// has the keeper's limit then, not ours.
+  static void leave_room() {
+    if (const Result<> left = sys::lower_file_limit(kRoomForNext); !left) log::warning("{}", left.error().message());
   }
 
   /// Everything that a dead server had goes on with us, or is closed.

@@ -140,4 +140,12 @@ Result<std::uint64_t> raise_file_limit() noexcept {
   return limit.rlim_cur;
 }
 
+Result<> lower_file_limit(std::uint64_t by) noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
+  limit.rlim_cur -= std::min<rlim_t>(by, limit.rlim_cur / 2);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
+  return {};
+}
+
 }  // namespace berth::sys

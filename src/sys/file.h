@@ -49,5 +49,7 @@ bool is_local(int fd) noexcept;
 
 /// Raises the soft limit of open files to the hard one and returns it. Source: getrlimit(2).
 Result<std::uint64_t> raise_file_limit() noexcept;
+/// Lowers this process's (RLIMIT_NOFILE) by so many, or by half where there are few.
+Result<> lower_file_limit(std::uint64_t by) noexcept;
 
 }  // namespace berth::sys

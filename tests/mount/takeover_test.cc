@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -264,6 +265,25 @@ TEST_F(TakeoverTest, NothingIsLostOfTwoHundredOpenFiles) {
   }
   expect_footprint_of(before);
   EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
+  ASSERT_NO_FATAL_FAILURE(start());
+  const rlimit low{128, 128};
+  ASSERT_EQ(::prlimit(server_.pid(), RLIMIT_NOFILE, &low, nullptr), 0) << errno_name(errno);
+  ASSERT_NO_FATAL_FAILURE(kill_server());  // the next one has it from the keeper
+  std::vector<UniqueFd> files;
+  do {
+    files.push_back(open_file(in("file-" + std::to_string(files.size())), O_CREAT | O_RDWR));
+  } while (files.back() && files.size() < low.rlim_cur);
+  EXPECT_EQ(errno, EMFILE);
+  files.pop_back();
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_NO_FATAL_FAILURE(kill_server());
+    for (const UniqueFd& file : files) ASSERT_EQ(::write(file.get(), "x", 1), 1) << errno_name(errno);
+  }
+  files.clear();
+  EXPECT_EQ(server_.read_file("namespace/a/file-0").value_or(""), "xxx");
 }
 
 TEST_F(TakeoverTest, NativeShareIsNotDisturbed) {
