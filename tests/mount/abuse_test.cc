@@ -156,9 +156,6 @@ class InExecveForEver : public ::testing::Test {
     }
     return false;
   }
-  [[nodiscard]] std::ptrdiff_t threads() const {
-    return std::distance(std::filesystem::directory_iterator(threads_), std::filesystem::directory_iterator());
-  }
 
   BerthServer server_;
   BerthServer silent_;
@@ -167,14 +164,6 @@ class InExecveForEver : public ::testing::Test {
   std::vector<pid_t> processes_;
   std::string threads_;
 };
-
-TEST_F(InExecveForEver, WhoeverServedThemServesOthers) {
-  ASSERT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
-  const std::ptrdiff_t before = threads();
-  ASSERT_NO_FATAL_FAILURE(start(40, 300));
-  EXPECT_LE(threads(), before + 20);
-  EXPECT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
-}
 
 TEST_F(InExecveForEver, ShareThatIsToBecomeNativeIsServedAndUnmounted) {
   ASSERT_NO_FATAL_FAILURE(start(1, 0));
