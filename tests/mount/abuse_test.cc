@@ -111,10 +111,11 @@ class InExecveForEver : public ::testing::Test {
     const std::string silent = silent_.make_directory("source");
     ASSERT_TRUE(ok(silent_.write_file("source/file", "")));
     ASSERT_TRUE(ok(silent_.start_shares({{"a", silent}})));
-    const UniqueFd file(::open(silent_.in_namespace("a/file").c_str(), O_RDWR | O_CLOEXEC));
+    UniqueFd file(::open(silent_.in_namespace("a/file").c_str(), O_RDWR | O_CLOEXEC));
     ASSERT_TRUE(file);
     held_ = UniqueFd(::fcntl(file.get(), F_DUPFD_CLOEXEC, kFirstOfTheirs));
     ASSERT_TRUE(held_);
+    file.reset();  // while that is answered
     stopped_ = silent_.read_json("status.json").value("server_pid", 0);
     ASSERT_GT(stopped_, 0);
     ASSERT_EQ(::kill(stopped_, SIGSTOP), 0);
@@ -156,6 +157,9 @@ class InExecveForEver : public ::testing::Test {
     }
     return false;
   }
+  [[nodiscard]] std::ptrdiff_t threads() const {
+    return std::distance(std::filesystem::directory_iterator(threads_), std::filesystem::directory_iterator());
+  }
 
   BerthServer server_;
   BerthServer silent_;
@@ -164,6 +168,14 @@ class InExecveForEver : public ::testing::Test {
   std::vector<pid_t> processes_;
   std::string threads_;
 };
+
+TEST_F(InExecveForEver, WhoeverServedThemServesOthers) {
+  ASSERT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
+  const std::ptrdiff_t before = threads();
+  ASSERT_NO_FATAL_FAILURE(start(40, 300));
+  EXPECT_LE(threads(), before + 20);
+  EXPECT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
+}
 
 TEST_F(InExecveForEver, ShareThatIsToBecomeNativeIsServedAndUnmounted) {
   ASSERT_NO_FATAL_FAILURE(start(1, 0));
