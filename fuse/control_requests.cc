@@ -67,23 +67,29 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
 
 void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {
   manager::Attachment attachment{.instance = volume.instance, .volume = volume.volume};
-  if (share->has_attachment(attachment)) {
+  const AttachRequests::Key key(share.get(), attachment);
+  // One that is being attached for somebody who has left may be had after all.
+  if (share->has_attachment(attachment) && !attach_requests.contains(key)) {
     // Asked for again because a server died: it was that one's work.
     if (CurrentRequest::is_resent()) return answer_entry(std::move(reply), volume);
     return std::move(reply).error(EEXIST);
   }
-  manager::DoneCallback done = [self = shared_from_this(), share, attachment, volume = std::move(volume),
+  manager::DoneCallback done = [self = shared_from_this(), share, key, volume = std::move(volume),
                                 parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();
-    if (!answer) {
-      // Whoever asked was told EINTR, and counts on not having it.
-      if (result) self->manager.detach(*share, attachment, [share](Result<>) {});
-      return;
+    // Whoever asked and left was told EINTR, and counts on not having it.
+    if (self->attach_requests.end(key, result.has_value(), result && answer)) {
+      self->manager.detach(*share, key.second,
+                           [self, share, key](Result<>) { self->attach_requests.give_back_done(key); });
     }
+    if (!answer) return;
     if (!result) return std::move(*answer).error(result.error());
     self->answer_entry(std::move(*answer), volume);
   };
-  manager.attach(*share, std::move(attachment), std::move(done));
+  attach_requests.begin(
+      key, [self = shared_from_this(), share, attachment = std::move(attachment), done = std::move(done)]() mutable {
+        self->manager.attach(*share, std::move(attachment), std::move(done));
+      });
 }
 
 void ControlTree::Core::detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume) {

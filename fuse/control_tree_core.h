@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "fuse/attach_requests.h"
 #include "fuse/attachment_directories.h"
 #include "fuse/control_files.h"
 #include "fuse/control_handles.h"
@@ -59,6 +60,7 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   const ControlSetup setup;
   ControlNodes nodes;
   AttachmentDirectories attachments;
+  AttachRequests attach_requests;
   EventLog events;
   ControlHandles handles;  ///< after the log that some of them read
   ControlFiles files;

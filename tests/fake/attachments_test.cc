@@ -101,6 +101,25 @@ TEST_F(AttachmentsTest, InterruptedMkdirLeavesNoAttachment) {
   EXPECT_EQ(make("vm1/disk"), 0);
 }
 
+TEST_F(AttachmentsTest, WhoAsksAgainForWhatAnotherHasLeftKeepsIt) {
+  EXPECT_EQ(make("vm1"), 0);
+  const NodeId instance = at("shares/media/attachments/vm1");
+  int left = 0;
+  for (int i = 0; i < 2000 && left < 20; ++i) {
+    const std::uint64_t request = kernel->send_mkdir(instance, "disk");
+    kernel->interrupt(request);
+    const int told = kernel->wait(request).error;
+    ASSERT_TRUE(told == 0 || told == EINTR) << told;
+    if (told == EINTR) ++left;
+    ASSERT_EQ(make("vm1/disk"), told == 0 ? EEXIST : 0);
+    // Whatever was to be given back has been by now.
+    ASSERT_EQ(make("vm1/other"), 0);
+    ASSERT_EQ(remove("vm1/other"), 0);
+    ASSERT_TRUE(manager->find("media")->has_attachment({.instance = "vm1", .volume = "disk"}));
+    ASSERT_EQ(remove("vm1/disk"), 0);
+  }
+}
+
 TEST_F(AttachmentsTest, InstancesAreBounded) {
   const NodeId parent = at("shares/media/attachments");
   for (std::size_t i = 0; i < AttachmentDirectories::kMaxInstances; ++i) {
