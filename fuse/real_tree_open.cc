@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,8 +24,6 @@ constexpr int kOpenedToExecute = 0x20;
 /// file_getattr(2) and file_setattr(2), Linux 6.17: the same numbers on all architectures.
 constexpr long kFileGetattr = 468;
 constexpr long kFileSetattr = 469;
-/// How often a caller is looked at who does not wait yet.
-constexpr int kLooks = 1000;
 
 /// Whether the caller's kernel opens the file on its own account, to ask for what ioctl(2) and file_getattr(2) show of any
 /// descriptor, with whatever permissions that was opened. An open(2) says O_LARGEFILE, or is not a 64-bit process's.
@@ -34,12 +31,7 @@ bool asks_attributes(const Visit& visit, int flags) {
   constexpr std::array kCalls{long{SYS_ioctl}, kFileGetattr, kFileSetattr};
   if (flags != O_RDONLY || visit.caller.pid == 0) return false;
   const sys::AsDaemon as_daemon;
-  sys::ThreadActivity activity = sys::activity_of(visit.caller.pid);
-  // It has sent the request, and is about to wait for us.
-  for (int i = 0; i < kLooks && activity.kind == sys::ThreadActivity::Kind::kRunning; ++i) {
-    ::sched_yield();
-    activity = sys::activity_of(visit.caller.pid);
-  }
+  const sys::ThreadActivity activity = sys::activity_of_asker(visit.caller.pid);
   return activity.kind == sys::ThreadActivity::Kind::kWaiting &&
          std::find(kCalls.begin(), kCalls.end(), activity.call) != kCalls.end();
 }

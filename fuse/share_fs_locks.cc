@@ -1,4 +1,3 @@
-#include <sched.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -40,14 +39,8 @@ int attempt_surely(bool waits, const Attempt& attempt) {
 /// Whether a caller who has asked for a lock waits in F_SETLKW: for locks of open files, F_OFD_SETLKW, no deadlocks are looked
 /// for (fcntl(2)), and the request does not say which it is.
 bool asks_for_process(pid_t caller) {
-  constexpr int kLooks = 1000;
   const sys::AsDaemon as_daemon;
-  sys::ThreadActivity activity = sys::activity_of(caller);
-  // It has sent the request, and is about to wait for us.
-  for (int i = 0; i < kLooks && activity.kind == sys::ThreadActivity::Kind::kRunning; ++i) {
-    ::sched_yield();
-    activity = sys::activity_of(caller);
-  }
+  const sys::ThreadActivity activity = sys::activity_of_asker(caller);
   return activity.call != -1 && activity.second_argument != F_OFD_SETLKW;
 }
 

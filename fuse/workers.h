@@ -38,9 +38,9 @@ struct WorkerLimits {
 ///
 /// Most requests take a few microseconds, and waking a processor takes as long or much longer. So as few threads as possible
 /// serve, on the processors where the callers are: a caller who waits has left his processor, and the worker goes on there.
-/// A watch, which is run() itself, looks after that every millisecond while there is work: it finds out where who asks is, and
-/// puts the worker beside him (sys::run_beside). When a request waits and nobody takes it, it lets the worker run
-/// anywhere, and calls a thread that rests, or starts one.
+/// Each finds out where who asks is, when it has answered, and goes beside him (sys::run_beside). A watch, which is run() itself,
+/// looks every millisecond while there is work: when a request waits and nobody takes it, it lets the worker run anywhere, and
+/// calls a thread that rests, or starts one.
 ///
 /// Where requests block (a server far away) all serve: each sleeps in read(2), and one that takes a request and leaves nobody
 /// there calls another at once.
@@ -119,6 +119,7 @@ class Workers {
   [[nodiscard]] bool may_rest() noexcept;
   bool rest(Worker& self) noexcept;
   void handle(Worker& self, RequestRecord* record, std::span<char> message) noexcept;
+  void drop_unawaited() noexcept;
   void wake_watch() noexcept;
   void finish(StopReason reason) noexcept;
   void on_ended(Worker& self) noexcept;
@@ -135,7 +136,6 @@ class Workers {
   void watch() noexcept;
   void look_whether_quiet(bool progressed) noexcept;
   void look_whether_all_came(bool request_waits) noexcept;
-  void drop_unawaited() noexcept;
   void look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept;
   void note_late(Worker& worker, bool owes) noexcept;
   static bool is_blocked(const Worker& worker) noexcept;

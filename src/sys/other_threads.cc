@@ -1,6 +1,7 @@
 #include "src/sys/other_threads.h"
 
 #include <dirent.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <array>
@@ -105,6 +106,16 @@ ThreadActivity activity_of(pid_t thread) {
   // A worker of io_uring has no stack and no program counter in user space, and no number that says anything.
   if (!line->ends_with(" 0x0 0x0\n")) parse(*line, activity.call);
   parse_field(*line, 2, activity.second_argument);
+  return activity;
+}
+
+ThreadActivity activity_of_asker(pid_t thread) {
+  constexpr int kLooks = 1000;
+  ThreadActivity activity = activity_of(thread);
+  for (int i = 0; i < kLooks && activity.kind == ThreadActivity::Kind::kRunning; ++i) {
+    ::sched_yield();
+    activity = activity_of(thread);
+  }
   return activity;
 }
 
