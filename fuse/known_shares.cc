@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "fuse/name_log.h"
+#include "fuse/operations.h"
 #include "src/sys/file.h"
 
 namespace berth::fuse {
@@ -35,9 +36,6 @@ const timespec& started() noexcept {
 bool is_before(const KnownShare* known, const manager::Share* share) noexcept {
   return std::less<>()(&known->share(), share);
 }
-
-constexpr const char* kAccessList = "system.posix_acl_access";
-constexpr const char* kDefaultList = "system.posix_acl_default";
 
 /// Empty when there is none, or it cannot be read.
 std::vector<char> access_list(int fd, const char* name) {
@@ -84,6 +82,7 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   root_device_.store(device_of(x), std::memory_order_relaxed);
   root_inode_.store(x.stx_ino, std::memory_order_relaxed);
   local_.store(local, std::memory_order_relaxed);
+  has_list_.store(!root->access_list.empty() || !root->default_list.empty(), std::memory_order_relaxed);
   root->attributes = attributes_of(x);
   root->directory = std::move(directory);
   root_.swap(root);

@@ -289,8 +289,12 @@ void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   const std::uint64_t handle = core_->open();
+  Listers& listers = core_->setup().shares.listers();
+  listers.opened(handle, reply.caller().pid);
   // What it shows changes only through us.
-  if (!std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) core_->close(handle);
+  if (std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) return;
+  listers.closed(handle);
+  core_->close(handle);
 }
 
 void Namespace::read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus) {
@@ -314,6 +318,7 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
 }
 
 void Namespace::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {
+  core_->setup().shares.listers().closed(handle.fh);
   const bool known = core_->close(handle.fh) || core_->is_of_dead_server(handle.fh);
   std::move(reply).error(known ? 0 : EBADF);
 }

@@ -28,9 +28,9 @@ constexpr NodeId make_node_id(NodeOwner owner, std::uint64_t key) noexcept {
 
 /// Whether an extended attribute is an access control list. The kernel asks for it before it lets somebody in who does not
 /// own the file: that there is none must be said by ENODATA, for on any other error it refuses him.
-constexpr bool is_access_list(std::string_view name) noexcept {
-  return name == "system.posix_acl_access" || name == "system.posix_acl_default";
-}
+inline constexpr const char* kAccessList = "system.posix_acl_access";
+inline constexpr const char* kDefaultList = "system.posix_acl_default";  ///< what is made in a directory gets it
+constexpr bool is_access_list(std::string_view name) noexcept { return name == kAccessList || name == kDefaultList; }
 
 /// What a part of the namespace does with the kernel's requests; one function an operation of the protocol.
 ///

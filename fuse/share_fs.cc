@@ -20,6 +20,8 @@ Entry ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
           .entry_valid = (*known)->attributes_valid()};
 }
 
+Listers& ShareFs::listers() noexcept { return core_->listers; }
+
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 
 void ShareFs::on_mounted(const manager::Share& share) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fuse/estate.h"
+#include "fuse/listers.h"
 #include "fuse/node_pruner.h"
 #include "fuse/operations.h"
 #include "fuse/passthrough.h"
@@ -54,6 +55,9 @@ class ShareFs final : public Operations {
   [[nodiscard]] Entry root_entry(const std::shared_ptr<manager::Share>& share);
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
+
+  /// Who lists shares, which whoever has the namespace's directories opened has to say.
+  [[nodiscard]] Listers& listers() noexcept;
 
   /// What root_entry() would say the inode number is.
   [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;

@@ -9,6 +9,7 @@
 #include "fuse/admission.h"
 #include "fuse/handle_table.h"
 #include "fuse/known_shares.h"
+#include "fuse/listers.h"
 #include "fuse/lock_table.h"
 #include "fuse/lock_waiters.h"
 #include "fuse/node_table.h"
@@ -71,6 +72,15 @@ class ShareFs::Core {
   void answer_root(Reply reply, NodeId node);
   /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
   bool answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size);
+  /// Whether an access list that an idle share's root does not have may be said to be one that it cannot have.
+  [[nodiscard]] bool may_say_unsupported(std::string_view list, const sys::Identity& caller) const;
+
+  /// KnownShare::meet(), and whether any share's root ever had an access list.
+  Result<> meet(KnownShare& share, const manager::Lease& lease) {
+    TRY_VOID(share.meet(lease));
+    if (share.root_has_list() && !list_seen_.load(std::memory_order_relaxed)) list_seen_ = true;
+    return {};
+  }
 
   [[nodiscard]] KnownShare* share_of(NodeId node) const {
     const std::optional<ShareIndex> index = nodes.share_of(node);
@@ -95,6 +105,7 @@ class ShareFs::Core {
   HandleTable handles;
   LockTable locks;
   RealTree tree;
+  Listers listers;
   LockWaiters waiters;  ///< last, for those who wait use the others
 
  private:
@@ -103,13 +114,14 @@ class ShareFs::Core {
   template <typename W>
   void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {
     const Visit visit{share, lease, reply.caller(), &lease, reply.umask()};
-    if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
+    if (const Result<> met = meet(share, lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
   }
   bool restore(const HandleTable::Left& left);
   void take_back(const Requests::Leftover& left);
   [[nodiscard]] std::vector<FileKey> made_by_the_dead(const std::vector<int>& left) const;
 
+  std::atomic<bool> list_seen_{false};
   std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
 
   void park(KnownShare& share, Reply reply, Work work);

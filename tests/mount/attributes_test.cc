@@ -291,6 +291,29 @@ TEST(AttributesOfAnIdleRoot, AreTheRealOnesAsSoonAsItIsMounted) {
   EXPECT_EQ(server.stop(), Ending{});
 }
 
+/// `ls -l` gives up asking for access lists, and still whoever lists may go in.
+TEST(AttributesOfAnIdleRoot, AreListedWithFewCallsAndLetTheListerIn) {
+  BerthServer server;
+  const std::string source = server.make_directory("source");
+  ::chmod(server.directory().c_str(), 0755);
+  ASSERT_TRUE(ok(server.write_file("source/file", "hello")));
+  const std::string share = "type = \"bind\"\nsource = \"" + source + "\"\naccess = \"proxy\"\n";
+  ASSERT_TRUE(ok(server.start("[share.a]\n" + share + "[share.b]\n" + share)));
+  const std::string done = in_process([&]() -> std::string {
+    if (!become_nobody()) return "cannot become nobody";
+    const UniqueFd listing(::open(server.namespace_path().c_str(), O_RDONLY | O_DIRECTORY));
+    if (!listing) return "listing: " + errno_name(errno);
+    if (::getxattr(server.in_namespace("a").c_str(), kDefault, nullptr, 0) != -1 || errno != EOPNOTSUPP) {
+      return "the default list: " + errno_name(errno);
+    }
+    const UniqueFd file(::open(server.in_namespace("a/file").c_str(), O_RDONLY));
+    return file ? "opened" : errno_name(errno);
+  });
+  EXPECT_EQ(done, "opened");
+  EXPECT_EQ(server.state("b"), "idle");
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
 TEST(AttributesOfAnIdleRoot, LetInWhomTheyLetInWhenItWasMounted) {
   BerthServer server;
   const std::string source = server.make_directory("source");
