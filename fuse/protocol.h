@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <span>
 
 /// The FUSE protocol as the kernel speaks it: linux/fuse.h, and here what is not in it or newer than Debian 12's (7.38).
 namespace berth::fuse::protocol {
@@ -12,6 +14,27 @@ namespace berth::fuse::protocol {
 /// Room for the headers before the data of a request, in the size of a read buffer: what libfuse and the kernel reserve
 /// (the kernel wants FUSE_MIN_READ_BUFFER, and max_write plus the headers of a WRITE).
 inline constexpr std::size_t kHeaderRoom = 4096;
+
+/// The header of a request; zeros where the message is too short for one.
+inline fuse_in_header header_of(std::span<const char> message) noexcept {
+  fuse_in_header header{};
+  if (message.size() >= sizeof header) std::memcpy(&header, message.data(), sizeof header);
+  return header;
+}
+
+/// Whether somebody waits until a request of that kind has been handled.
+constexpr bool needs_answer(std::uint32_t opcode) noexcept {
+  switch (opcode) {
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+    case FUSE_RELEASE:
+    case FUSE_RELEASEDIR:
+    case FUSE_INTERRUPT:
+      return false;
+    default:
+      return true;
+  }
+}
 
 /// FUSE_NOTIFY_RESEND (7.40): the kernel sends again every request that has been read and not answered.
 inline constexpr int kNotifyResend = 7;

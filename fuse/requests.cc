@@ -30,12 +30,6 @@ std::uint64_t note_change(RequestRecord& record, std::uint32_t index) noexcept {
   return tag_of(record);
 }
 
-fuse_in_header header_of(const char* message) noexcept {
-  fuse_in_header header;
-  std::memcpy(&header, message, sizeof header);
-  return header;
-}
-
 bool is_forget(const fuse_in_header& header) noexcept {
   return header.opcode == FUSE_FORGET || header.opcode == FUSE_BATCH_FORGET;
 }
@@ -47,7 +41,7 @@ struct Forget {
 
 /// The node of the FORGET at `index` of a message that was read.
 Forget forget_at(const char* message, std::uint32_t index) noexcept {
-  const fuse_in_header header = header_of(message);
+  const fuse_in_header header = protocol::header_of({message, sizeof(fuse_in_header)});
   if (header.opcode == FUSE_FORGET) return {header.nodeid, index == 0};
   fuse_batch_forget_in batch;
   std::memcpy(&batch, message + sizeof header, sizeof batch);
@@ -165,7 +159,7 @@ bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current
 std::uint64_t CurrentRequest::unique() noexcept { return current_ != nullptr ? current_->unique_ : 0; }
 const PriorAttempt* CurrentRequest::prior() noexcept { return current_ != nullptr ? current_->prior_ : nullptr; }
 std::uint64_t CurrentRequest::poll_number() noexcept {
-  if (!is_noted() || header_of(current_->record_->message).opcode != FUSE_POLL) return 0;
+  if (!is_noted() || protocol::header_of(current_->record_->message).opcode != FUSE_POLL) return 0;
   fuse_poll_in poll;
   std::memcpy(&poll, current_->record_->message + sizeof(fuse_in_header), sizeof poll);
   return poll.kh;
@@ -234,7 +228,7 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
   const std::uint32_t end = std::min<std::uint32_t>(area_->end.load(), RequestArea::kRequests);
   for (std::uint32_t place = 0; place < end; ++place) {
     RequestRecord& record = area_->requests[place];
-    const fuse_in_header header = header_of(record.message);
+    const fuse_in_header header = protocol::header_of(record.message);
     if (header.len != 0 && is_forget(header)) {
       // Where it was read and not begun, the change says what the request before has left: entry 0 is not noted.
       std::uint32_t first = record.unique == kForgetting ? index_in(record.change.load()) : 0;
@@ -304,7 +298,7 @@ std::vector<std::uint64_t> Requests::left_handles() {
 void Requests::finish_forgets(const Process& process) {
   for (const LeftForget& left : std::exchange(forgets_, {})) {
     CurrentRequest request(left);
-    process({left.record->message, header_of(left.record->message).len});
+    process({left.record->message, protocol::header_of(left.record->message).len});
     clear(*left.record);
     MutexLock lock(mutex_);
     free_.push_back(left.record);
@@ -313,7 +307,7 @@ void Requests::finish_forgets(const Process& process) {
 
 void Requests::handle(RequestRecord* record, std::span<char> message, const Process& process) {
   if (area_ != nullptr) note_size(*area_, message.size());
-  const fuse_in_header header = message.size() >= sizeof header ? header_of(message.data()) : fuse_in_header{};
+  const fuse_in_header header = protocol::header_of(message);
   if (is_forget(header)) {
     const CurrentRequest request(record, kForgetting, nullptr);
     process(message);

@@ -11,23 +11,10 @@
 namespace berth::fuse {
 namespace {
 
-/// A worker that is asked as often in as long a time goes beside its caller.
-constexpr unsigned kManyRequests = 4;
-constexpr std::chrono::milliseconds kShortTime{1};
-/// A caller beside us needs less from an answer to his next request, unless he computes. Otherwise he may be somewhere else
-/// now (the kernel moves who waits to a processor that has nothing to do), so we look: at first after the shorter time, then,
-/// while he is still there, after up to the longer one.
-constexpr std::chrono::microseconds kNextRequest{10};
-constexpr std::chrono::microseconds kLookSoon{200};
-constexpr std::chrono::milliseconds kLookLate{2};
 /// How long a worker keeps away from callers' processors after somebody has waited for it there; up to the longer one when that
 /// happens again soon.
 constexpr std::chrono::milliseconds kKeepAway{50};
 constexpr std::chrono::milliseconds kKeepLongAway{1600};
-
-/// Looking lasts as long as a caller likes: who executes a program and leaves open a file of a FUSE server of his own, which does not
-/// answer the close, holds up who looks. These many threads may be lost to such callers; then nobody looks.
-constexpr std::size_t kMostLooking = 4;
 
 /// How often the watch sees nothing new before it sleeps.
 constexpr unsigned kQuietWatches = 50;
@@ -41,66 +28,6 @@ constexpr unsigned kBlocking = 9;
 
 }  // namespace
 
-/// When a request of `caller` has been taken.
-void Workers::note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept {
-  self.has_waited |= std::chrono::steady_clock::now() - self.ended > kNextRequest;
-  if (self.was_late.load(std::memory_order_relaxed) && self.was_late.exchange(false) && is_waited_for) {
-    self.free_until = self.late_until.load();
-  }
-  if (!is_waited_for) return;
-  if (std::exchange(self.caller, caller) != caller) self.turns.fetch_add(1, std::memory_order_relaxed);
-  ++self.since_look;
-}
-
-/// When it has been answered, not before: while a thread is in execve(2) nobody is told where it is (src/sys/other_threads.h), and
-/// it may be waiting there until its files are closed, by us. Then this waits, and another worker closes them.
-void Workers::stay_beside_caller(Worker& self) noexcept {
-  const TimePoint now = self.ended;
-  const Duration since = now - self.looked;
-  if (self.beside.load(std::memory_order_relaxed) == kNowhere) {
-    if (since < kShortTime) return;
-    const bool is_asked_often = std::exchange(self.since_look, 0U) >= kManyRequests && since < kShortTime * 2;
-    self.looked = now;
-    self.look_again = kLookSoon;
-    if (is_asked_often && now >= self.free_until.load() && !do_all_serve()) go_beside_caller(self);
-  } else if (since >= (self.has_waited ? self.look_again : Duration(kLookLate))) {
-    self.has_waited = false;
-    self.looked = now;
-    go_beside_caller(self);
-  }
-}
-
-std::optional<unsigned> Workers::processor_of_caller(Worker& self) {
-  std::optional<unsigned> found;
-  if (looking_.fetch_add(1) < kMostLooking) {
-    self.looking.store(true, std::memory_order_relaxed);
-    if (const Result<unsigned> processor = sys::processor_of(self.caller)) found = *processor;
-    self.looking.store(false, std::memory_order_relaxed);
-  }
-  looking_.fetch_sub(1);
-  return found;
-}
-
-void Workers::go_beside_caller(Worker& self) noexcept {
-  try {
-    const std::optional<unsigned> processor = processor_of_caller(self);
-    int before = self.beside.load();
-    if (!processor || before == static_cast<int>(*processor)) {
-      self.look_again = std::min<Duration>(self.look_again * 2, kLookLate);
-      return;
-    }
-    self.look_again = kLookSoon;
-    const bool moved = sys::run_beside(self.id, *processor).has_value();
-    const int now = moved ? static_cast<int>(*processor) : kNowhere;
-    // The watch may have let us go meanwhile.
-    if (!self.beside.compare_exchange_strong(before, now)) static_cast<void>(sys::run_as_usual(self.id));
-    // And may have gone to sleep over it: it is needed as long as somebody is beside a caller.
-    if (!watching_) wake_watch();
-  } catch (const std::exception&) {
-    // It stays where it is.
-  }
-}
-
 void Workers::wake_watch() noexcept {
   MutexLock lock(mutex_);
   watching_ = true;
@@ -112,6 +39,7 @@ void Workers::watch() noexcept {
   const bool progressed = std::exchange(seen_, taken) != taken;
   const bool request_waits = has_request();
   const bool nobody_takes_it = request_waits && waiting_ == 0;
+  called_to_ = kNowhere;  // whoever was called has gone there by now, or not come
   std::size_t busy = 0;
   std::size_t blocked = 0;
   bool requests_block = false;
@@ -126,7 +54,9 @@ void Workers::watch() noexcept {
     if (!nobody_takes_it || !is_blocked(*worker)) continue;
     ++blocked;
     requests_block |= !worker->looking;
+    release(*worker);
   }
+  if (posts_.has_stray()) call_another();  // all others may sleep or be stuck
   note_blocked(requests_block);
   look_whether_all_came(request_waits);
   if (!nobody_takes_it) return look_whether_quiet(progressed);
@@ -175,6 +105,8 @@ void Workers::look_whether_quiet(bool progressed) noexcept {
   // All may be in requests that last, and only the next one ends them.
   if (waiting_ == 0) return call_another();
   for (Worker* const worker : all_workers()) release(*worker);
+  while (posts_.take_spare() != nullptr) {
+  }
   watching_ = false;
   // Whoever takes a request looks at watching_ after that.
   if (taken_ != seen_) watching_ = true;
@@ -182,9 +114,13 @@ void Workers::look_whether_quiet(bool progressed) noexcept {
 
 /// A worker beside its caller that somebody waits for in vain runs anywhere again.
 void Workers::look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept {
-  if (worker.beside == kNowhere) return;
+  if (worker.beside == kNowhere) {
+    worker.late_watches = 0;
+    return;
+  }
   if (worker.resting || do_all_serve()) return release(worker);
-  const bool owes = !worker.answered;
+  const std::optional<unsigned> post = worker.post();
+  const bool owes = !worker.answered || (post && posts_.has_mail(*post));
   if (progressed || (!owes && !request_waits)) {
     worker.late_watches = 0;
   } else if (++worker.late_watches >= kLateWatches) {
@@ -200,6 +136,7 @@ void Workers::note_late(Worker& worker, bool owes) noexcept {
   worker.late_until = now + worker.keeps_away;
   if (owes) {
     worker.free_until = worker.late_until.load();
+    if (const std::optional<unsigned> post = worker.post()) posts_.close(*post, worker.late_until.load());
   } else {
     worker.was_late = true;
   }
@@ -215,11 +152,11 @@ bool Workers::is_blocked(const Worker& worker) noexcept {
 }
 
 void Workers::release(Worker& worker) noexcept {
-  if (worker.beside == kNowhere) return;
+  const int before = worker.beside.exchange(kNowhere);
+  if (before == kNowhere) return;
   // In this order: should it move just now, it finds that out and comes back.
-  worker.beside = kNowhere;
   static_cast<void>(sys::run_as_usual(worker.id));
-  worker.late_watches = 0;
+  posts_.leave(static_cast<unsigned>(before));
 }
 
 std::vector<Workers::Worker*> Workers::all_workers() noexcept {

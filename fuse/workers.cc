@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,38 +28,22 @@ constexpr std::chrono::milliseconds kWatch{1};
 /// How long all threads serve after it was seen that requests block.
 constexpr std::chrono::milliseconds kAllServe{500};
 
-/// A read buffer. Pages of its own, so that it takes no memory before a large request comes and gives all back at the end.
-class RequestBuffer {
+/// Where a worker sleeps nothing is sent to it.
+class Asleep {
  public:
-  explicit RequestBuffer(std::size_t size) noexcept
-      : memory_(::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)), size_(size) {}
-  ~RequestBuffer() {
-    if (*this) ::munmap(memory_, size_);
+  Asleep(Posts& posts, std::optional<unsigned> post) noexcept : posts_(posts), post_(post) {
+    if (post_) posts_.set_asleep(*post_, true);
   }
-  RequestBuffer(const RequestBuffer&) = delete;
-  RequestBuffer& operator=(const RequestBuffer&) = delete;
-
-  [[nodiscard]] explicit operator bool() const noexcept { return memory_ != MAP_FAILED; }
-  [[nodiscard]] std::span<char> bytes() const noexcept { return {static_cast<char*>(memory_), size_}; }
+  ~Asleep() {
+    if (post_) posts_.set_asleep(*post_, false);
+  }
+  Asleep(const Asleep&) = delete;
+  Asleep& operator=(const Asleep&) = delete;
 
  private:
-  void* const memory_;
-  const std::size_t size_;
+  Posts& posts_;
+  const std::optional<unsigned> post_;
 };
-
-/// Whether somebody waits until a request of that kind has been handled.
-bool needs_answer(std::uint32_t opcode) noexcept {
-  switch (opcode) {
-    case FUSE_FORGET:
-    case FUSE_BATCH_FORGET:
-    case FUSE_RELEASE:
-    case FUSE_RELEASEDIR:
-    case FUSE_INTERRUPT:
-      return false;
-    default:
-      return true;
-  }
-}
 
 void install_wake_handler() noexcept {
   struct sigaction action {};
@@ -110,7 +93,8 @@ Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limit
       process_([&session](std::span<char> message) { session.process(message); }),
       limits_(limits),
       processors_(std::max(1U, std::thread::hardware_concurrency())),
-      may_run_beside_(sys::may_run_beside()) {}
+      may_run_beside_(sys::may_run_beside()),
+      posts_(may_run_beside_ ? sys::processor_numbers() : 0) {}
 
 Workers::~Workers() = default;
 
@@ -168,59 +152,61 @@ void Workers::work(Worker& self) noexcept {
   self.id = ::gettid();
   self.proc_id = sys::own_id_in_proc();
   Session::tell_answers(&self.answered);
-  // Where it outlives us, so that a successor sees what was read; or in memory of our own.
-  if (RequestRecord* const record = requests_.acquire()) {
-    serve(self, record, {record->message, std::min(session_.buffer_size(), sizeof record->message)});
-    requests_.release(record);
-  } else if (const RequestBuffer buffer(session_.buffer_size()); buffer) {
-    serve(self, nullptr, buffer.bytes());
-  }
+  serve(self);
+  finish_mail(self);
   on_ended(self);
 }
 
-void Workers::serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept {
-  std::size_t ready = 0;
-  while (!stopping_.load(std::memory_order_relaxed)) {
-    requests_.make_ready(record, ready);
+void Workers::serve(Worker& self) noexcept {
+  self.buffer = ReadBuffer::make(requests_, session_.buffer_size());
+  while (self.buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
+    self.buffer->make_ready();
     if (spare_.fetch_add(1) >= limits_.max_spare && waiting_ != 0) {
       // The others are enough.
       spare_.fetch_sub(1);
       return;
     }
-    const std::optional<std::size_t> size = take(self, buffer);
+    const std::optional<std::size_t> size = take(self);
     spare_.fetch_sub(1);
     if (!size) return;
-    handle(self, record, buffer.first(*size));
+    handle(self, *size);
   }
 }
 
-std::optional<std::size_t> Workers::take(Worker& self, std::span<char> buffer) noexcept {
+/// The next request is in the worker's buffer then; answers its size.
+std::optional<std::size_t> Workers::take(Worker& self) noexcept {
   for (;;) {
+    if (const std::optional<std::size_t> size = receive_mail(self)) return size;
     waiting_.fetch_add(1);
     const bool all_serve = do_all_serve();
-    if (!all_serve && may_rest()) {
+    const Found found = all_serve ? Found::kNothing : look_around(self);
+    if (found == Found::kMail) {
+      waiting_.fetch_sub(1);
+      continue;
+    }
+    if (found == Found::kNothing && !all_serve && may_rest()) {
       if (!rest(self)) return std::nullopt;
       continue;
     }
-    const std::optional<std::size_t> size = read(self, buffer);
+    const std::optional<std::size_t> size = read(self, found == Found::kRequest);
     const bool was_last = waiting_.fetch_sub(1) == 1;
     if (!size) return std::nullopt;
     taken_.fetch_add(1);
     if (!watching_) wake_watch();
     if (was_last && all_serve) call_another();
-    return size;
+    if (!pass_on(self, *size)) return size;
   }
 }
 
-void Workers::handle(Worker& self, RequestRecord* record, std::span<char> message) noexcept {
-  fuse_in_header header{};
-  std::memcpy(&header, message.data(), std::min(sizeof header, message.size()));
-  const bool is_waited_for = needs_answer(header.opcode);
+void Workers::handle(Worker& self, std::size_t size) noexcept {
+  const std::span<char> message = self.buffer->bytes().first(size);
+  const fuse_in_header header = protocol::header_of(message);
+  const bool is_waited_for = protocol::needs_answer(header.opcode);
   self.handling.store(true, std::memory_order_relaxed);
   self.answered.store(!is_waited_for, std::memory_order_relaxed);
   self.taken.fetch_add(1, std::memory_order_release);
   if (may_run_beside_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
-  requests_.handle(record, message, process_);
+  requests_.handle(self.buffer->record(), message, process_);
   self.answered.store(true, std::memory_order_relaxed);
   if (all_came_.load(std::memory_order_relaxed)) [[unlikely]]
     drop_unawaited();
@@ -262,6 +248,7 @@ bool Workers::may_rest() noexcept {
 
 /// Until called. False: it is time to end.
 bool Workers::rest(Worker& self) noexcept {
+  release(self);
   MutexLock lock(mutex_);
   ++resting_;
   self.resting = true;
@@ -285,7 +272,10 @@ void Workers::call_another() noexcept {
   if (!call_resting()) start_worker();
 }
 
-std::optional<std::size_t> Workers::read(Worker& self, std::span<char> buffer) noexcept {
+/// `is_there`: a request was seen.
+std::optional<std::size_t> Workers::read(Worker& self, bool is_there) noexcept {
+  const std::span<char> buffer = self.buffer->bytes();
+  const Asleep asleep(posts_, is_there ? std::nullopt : self.post());
   for (;;) {
     self.reading.store(true);
     const bool asked_to_stop = stopping_.load();

@@ -11,6 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "fuse/caller_places.h"
+#include "fuse/posts.h"
+#include "fuse/read_buffer.h"
 #include "fuse/requests.h"
 #include "fuse/session.h"
 #include "src/base/clock.h"
@@ -38,7 +41,8 @@ struct WorkerLimits {
 ///
 /// Most requests take a few microseconds, and waking a processor takes as long or much longer. So as few threads as possible
 /// serve, on the processors where the callers are: a caller who waits has left his processor, and the worker goes on there.
-/// Each finds out where who asks is, when it has answered, and goes beside him (sys::run_beside). A watch, which is run() itself,
+/// Each finds out where who asks is, when it has answered, and goes beside him (sys::run_beside), one to a processor; what it reads
+/// of callers beside another is that one's (Posts). A watch, which is run() itself,
 /// looks every millisecond while there is work: when a request waits and nobody takes it, it lets the worker run anywhere, and
 /// calls a thread that rests, or starts one.
 ///
@@ -69,6 +73,7 @@ class Workers {
   static int wake_signal() noexcept;
 
  private:
+  static constexpr int kNowhere = -1;
   struct Worker {
     std::thread thread;
     pid_t id = 0;                      ///< of the thread
@@ -86,16 +91,24 @@ class Workers {
     std::atomic<bool> was_late{
         false};  ///< somebody may have waited for it to take the next request: then it keeps away,
     std::atomic<TimePoint> late_until{TimePoint{}};  ///< until then
-    std::atomic<int> beside{kNowhere};  ///< the processor where it runs beside its caller; only the watch ends that
+    std::atomic<int> beside{kNowhere};  ///< the processor where it runs beside its callers, and has the post
     std::atomic<TimePoint> free_until{TimePoint{}};  ///< keeps away from its callers' until then
 
     // Its own.
-    pid_t caller = 0;         ///< of the last request that somebody waited for
-    TimePoint looked{};       ///< when it last looked where its caller is
-    unsigned since_look = 0;  ///< such requests since then
-    bool has_waited = false;  ///< the caller may have gone since then
-    Duration look_again{};    ///< when to look the next time if he may have
-    TimePoint ended{};        ///< when it was done with the last request
+    std::unique_ptr<ReadBuffer> buffer;
+    std::optional<Mail> mail;  ///< to be handled next
+    pid_t caller = 0;          ///< of the last request that somebody waited for
+    unsigned in_a_row = 0;     ///< such requests of his before that
+    TimePoint counted{};       ///< from when on these are counted:
+    unsigned requests = 0;     ///< those that somebody waited for
+    unsigned elsewhere = 0;    ///< those of callers on another processor
+    bool has_waited = false;   ///< the caller may have gone since the last request
+    TimePoint ended{};         ///< when it was done with the last request
+
+    [[nodiscard]] std::optional<unsigned> post() const noexcept {
+      const int now = beside.load(std::memory_order_relaxed);
+      return now == kNowhere ? std::nullopt : std::optional(static_cast<unsigned>(now));
+    }
 
     // Of the watch.
     std::uint64_t seen = 0;                    ///< requests taken when the watch last looked
@@ -104,21 +117,22 @@ class Workers {
     unsigned late_watches = 0;                 ///< how often in a row it has seen somebody wait for it
     Duration keeps_away{};                     ///< how long it was to keep away the last time
   };
-  static constexpr int kNowhere = -1;
+  /// What a worker sees that looks around: nothing, what others have read for it, or a request to read.
+  enum class Found : std::uint8_t { kNothing, kMail, kRequest };
 
   bool start_worker() noexcept;
   bool call_resting() noexcept;
   void call_another() noexcept;
   void work(Worker& self) noexcept;
-  void serve(Worker& self, RequestRecord* record, std::span<char> buffer) noexcept;
-  std::optional<std::size_t> take(Worker& self, std::span<char> buffer) noexcept;
-  std::optional<std::size_t> read(Worker& self, std::span<char> buffer) noexcept;
+  void serve(Worker& self) noexcept;
+  std::optional<std::size_t> take(Worker& self) noexcept;
+  std::optional<std::size_t> read(Worker& self, bool is_there) noexcept;
   [[nodiscard]] bool do_all_serve() const noexcept;
   void let_all_serve() noexcept;
   [[nodiscard]] bool has_request() const noexcept;
   [[nodiscard]] bool may_rest() noexcept;
   bool rest(Worker& self) noexcept;
-  void handle(Worker& self, RequestRecord* record, std::span<char> message) noexcept;
+  void handle(Worker& self, std::size_t size) noexcept;
   void drop_unawaited() noexcept;
   void wake_watch() noexcept;
   void finish(StopReason reason) noexcept;
@@ -129,8 +143,17 @@ class Workers {
 
   void note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept;
   void stay_beside_caller(Worker& self) noexcept;
-  void go_beside_caller(Worker& self) noexcept;
-  std::optional<unsigned> processor_of_caller(Worker& self);
+  void look_for_caller(Worker& self) noexcept;
+  void go_to(Worker& self, unsigned processor) noexcept;
+
+  // Several workers, each beside some of the callers.
+  std::optional<std::size_t> receive_mail(Worker& self) noexcept;
+  std::size_t open_mail(Worker& self, Mail mail) noexcept;
+  bool pass_on(Worker& self, std::size_t size) noexcept;
+  void finish_mail(Worker& self) noexcept;
+  Found look_around(Worker& self) noexcept;
+  void call_to(unsigned processor) noexcept;
+  void go_where_called(Worker& self) noexcept;
 
   // The watch.
   void watch() noexcept;
@@ -160,12 +183,15 @@ class Workers {
   // Synchronised by themselves.
   std::atomic<std::size_t> threads_{0};
   std::atomic<std::size_t> spare_{0};    ///< threads without a request: they wait in read(2), or rest
-  std::atomic<std::size_t> waiting_{0};  ///< threads that wait in read(2)
+  std::atomic<std::size_t> waiting_{0};  ///< threads that wait in read(2), or look around before that
   std::atomic<std::uint64_t> taken_{0};  ///< requests, ever
   std::atomic<TimePoint> all_serve_until_{TimePoint{}};
   std::atomic<std::size_t> looking_{0};  ///< threads that look where their callers are
-  std::atomic<bool> watching_{true};     ///< false: the watch sleeps until a request is taken
-  std::atomic<bool> all_came_{false};    ///< what was sent again; the next worker takes back what nobody came for
+  CallerPlaces places_;
+  Posts posts_;
+  std::atomic<int> called_to_{kNowhere};  ///< where the next worker that is called is to go
+  std::atomic<bool> watching_{true};      ///< false: the watch sleeps until a request is taken
+  std::atomic<bool> all_came_{false};     ///< what was sent again; the next worker takes back what nobody came for
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <thread>
 
@@ -47,6 +48,10 @@ bool may_run_beside() {
            can_come_back();
   }();
   return may;
+}
+
+std::size_t processor_numbers() noexcept {
+  return static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_CONF)));
 }
 
 Result<> run_beside(pid_t thread, unsigned processor) noexcept {

@@ -2,6 +2,8 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
+
 #include "src/base/result.h"
 
 /// How threads of this process are scheduled (sched(7)).
@@ -11,6 +13,9 @@ namespace berth::sys {
 /// them return to that (CAP_SYS_NICE or RLIMIT_NICE, sched_setscheduler(2)). The first thread of the process must never run otherwise:
 /// what is usual is what it has, which follows those who change it for all (cpuset(7), taskset(1)).
 [[nodiscard]] bool may_run_beside();
+
+/// One more than the greatest number of a processor of this machine.
+[[nodiscard]] std::size_t processor_numbers() noexcept;
 
 /// From now on `thread` has one processor alone, and that only while nobody else wants it (SCHED_IDLE). So the kernel takes
 /// the processor to be idle: who is woken by the thread stays there, and who wakes it as well.

@@ -3,11 +3,17 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <latch>
+#include <map>
 #include <string_view>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "src/base/mutex.h"
 #include "src/sys/other_threads.h"
 #include "src/sys/scheduling.h"
 #include "src/sys/shared_memory.h"
@@ -123,6 +129,129 @@ TEST_F(WorkersBeside, StoppingEndsThemThere) {
     mount.workers().stop();
     EXPECT_EQ(mount.join(), StopReason::kRequested);
   }).join();
+}
+
+/// Notes where the look-ups of each caller were handled. That of "hold" lasts until it is let go.
+class NotingEach : public Operations {
+ public:
+  void lookup(Reply reply, NodeId, const char* name) override {
+    if (std::string_view(name) == "hold") {
+      holder = ::gettid();
+      while (holds) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    const bool is_beside = ::sched_getscheduler(0) == SCHED_IDLE;
+    const int processor = is_beside ? ::sched_getcpu() : -1;
+    {
+      MutexLock lock(mutex);
+      handled[reply.caller().pid].push_back(processor);
+    }
+    std::move(reply).error(ENOENT);
+  }
+  void forget(NodeId, std::uint64_t) noexcept override {}
+  /// How many of a caller's look-ups were handled beside him, and how many altogether, since this was asked last.
+  std::pair<long, std::size_t> take_handled(const Caller& caller, int processor) {
+    MutexLock lock(mutex);
+    const std::vector<int> all = std::exchange(handled[caller.pid], {});
+    return {std::count(all.begin(), all.end(), processor), all.size()};
+  }
+
+  std::atomic<bool> holds{true};
+  std::atomic<pid_t> holder{0};
+  Mutex mutex;
+  std::map<pid_t, std::vector<int>> handled BERTH_GUARDED_BY(mutex);  ///< by caller: the processors; -1: not beside
+};
+
+/// A thread on a processor of its own, in whose name the test asks.
+class Elsewhere {
+ public:
+  explicit Elsewhere(unsigned processor) : processor_(static_cast<int>(processor)) {
+    thread_ = std::thread([this, processor] {
+      cpu_set_t here;
+      CPU_ZERO(&here);
+      CPU_SET(processor, &here);
+      ::sched_setaffinity(0, sizeof here, &here);
+      caller_.pid = sys::own_id_in_proc();
+      started_.count_down();
+      end_.wait();
+    });
+    started_.wait();
+  }
+  ~Elsewhere() {
+    end_.count_down();
+    thread_.join();
+  }
+  Elsewhere(const Elsewhere&) = delete;
+  Elsewhere& operator=(const Elsewhere&) = delete;
+  [[nodiscard]] const Caller& caller() const noexcept { return caller_; }
+  [[nodiscard]] int processor() const noexcept { return processor_; }
+
+ private:
+  const int processor_;
+  Caller caller_;
+  std::latch started_{1}, end_{1};
+  std::thread thread_;
+};
+
+class WorkersOfTwoProcessors : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!sys::may_run_beside()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
+  }
+  /// Look-ups of both callers at once, all answered.
+  void ask_both() {
+    std::vector<std::uint64_t> requests;
+    for (int i = 0; i < 100; ++i) {
+      for (const Elsewhere* const from : {&first, &second}) {
+        requests.push_back(mount.kernel().send(FUSE_LOOKUP, kNode, std::string_view("x\0", 2), from->caller()));
+      }
+    }
+    for (const std::uint64_t request : requests) EXPECT_EQ(mount.kernel().wait(request).error, ENOENT);
+  }
+  /// Until some of each are handled by a worker beside him.
+  bool has_workers_beside_both() {
+    return eventually([&] {
+      ask_both();
+      const auto [beside_first, of_first] = operations.take_handled(first.caller(), first.processor());
+      const auto [beside_second, of_second] = operations.take_handled(second.caller(), second.processor());
+      EXPECT_EQ(of_first, 100U);
+      EXPECT_EQ(of_second, 100U);
+      return beside_first > 0 && beside_second > 0;
+    });
+  }
+
+  const Elsewhere first{0}, second{1};
+  NotingEach operations;
+  FakeMount mount{Router{operations, operations, operations}};
+};
+
+TEST_F(WorkersOfTwoProcessors, EachCallerIsServedWhereHeIs) { EXPECT_TRUE(has_workers_beside_both()); }
+
+TEST_F(WorkersOfTwoProcessors, WhatIsForAWorkerThatIsStuckIsHandledByOthers) {
+  ASSERT_TRUE(has_workers_beside_both());
+  const std::uint64_t held = mount.kernel().send(FUSE_LOOKUP, kNode, std::string_view("hold\0", 5), second.caller());
+  ASSERT_TRUE(eventually([this] { return operations.holder != 0; }));
+  for (int i = 0; i < 20; ++i) ask_both();
+  EXPECT_FALSE(mount.kernel().answered(held));
+  operations.holds = false;
+  EXPECT_EQ(mount.kernel().wait(held).error, ENOENT);
+}
+
+TEST_F(WorkersOfTwoProcessors, StoppingHandlesWhatHasBeenRead) {
+  ASSERT_TRUE(has_workers_beside_both());
+  std::vector<std::uint64_t> requests;
+  for (int i = 0; i < 100; ++i) {
+    const Elsewhere& from = i % 2 == 0 ? first : second;
+    requests.push_back(mount.kernel().send(FUSE_LOOKUP, kNode, std::string_view("x\0", 2), from.caller()));
+  }
+  mount.workers().stop();
+  EXPECT_EQ(mount.join(), StopReason::kRequested);
+  // Each that was read was answered, and they are read in their order.
+  bool was_read = true;
+  for (const std::uint64_t request : requests) {
+    const bool is_answered = mount.kernel().answered(request);
+    EXPECT_TRUE(was_read || !is_answered) << "one before it was read and lost";
+    was_read = is_answered;
+  }
 }
 
 TEST(WorkersOfASuccessor, TakeBackWhatWasDoneForWhoWasKilledBeforeHeAskedAgain) {
