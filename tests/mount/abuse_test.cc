@@ -119,6 +119,7 @@ class InExecveForEver : public ::testing::Test {
     stopped_ = silent_.read_json("status.json").value("server_pid", 0);
     ASSERT_GT(stopped_, 0);
     ASSERT_EQ(::kill(stopped_, SIGSTOP), 0);
+    ASSERT_TRUE(eventually([this] { return is_stopped(stopped_); }));
   }
   void TearDown() override {
     if (stopped_ > 0) ::kill(stopped_, SIGCONT);
@@ -149,6 +150,14 @@ class InExecveForEver : public ::testing::Test {
     }
   }
 
+  /// All threads of it; each stops only when it comes by.
+  static bool is_stopped(pid_t process) {
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(process) + "/task")) {
+      const std::string stat = content_of((thread.path() / "stat").c_str());
+      if (stat.find(") T ") == std::string::npos) return false;
+    }
+    return true;
+  }
   /// Whether a thread of the server looks at one of them.
   [[nodiscard]] bool is_held_up() const {
     for (const auto& thread : std::filesystem::directory_iterator(threads_)) {
