@@ -14,8 +14,8 @@
 namespace berth::fuse {
 namespace {
 
-/// What is taken for requests that carry no data.
-constexpr std::uint32_t kSmallRequest = 16384;
+/// What is taken for requests that carry no data: two names, or one and the target of a link.
+constexpr std::uint32_t kSmallRequest = 8192;
 
 constexpr unsigned kSequenceBits = 14;
 constexpr std::uint64_t kSequenceMask = (std::uint64_t{1} << kSequenceBits) - 1;
