@@ -1,5 +1,7 @@
 #include "fuse/control_handles.h"
 
+#include <malloc.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -42,12 +44,18 @@ std::shared_ptr<ControlHandle> ControlHandles::find(std::uint64_t number) const 
 
 void ControlHandles::remove(std::uint64_t number) {
   std::shared_ptr<ControlHandle> removed;
-  MutexLock lock(mutex_);
-  const auto found = handles_.find(number);
-  if (found == handles_.end()) return;
-  removed = std::move(found->second);
-  handles_.erase(found);
-  bytes_ -= removed->bytes();
+  {
+    MutexLock lock(mutex_);
+    const auto found = handles_.find(number);
+    if (found == handles_.end()) return;
+    removed = std::move(found->second);
+    handles_.erase(found);
+    bytes_ -= removed->bytes();
+  }
+  const bool is_large = removed->bytes() >= kLarge;
+  removed.reset();
+  // Of a text of thousands of shares, and of what it was made from, malloc(3) would keep megabytes.
+  if (is_large) ::malloc_trim(0);
 }
 
 std::size_t ControlHandles::size() const {

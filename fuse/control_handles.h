@@ -45,6 +45,8 @@ class ControlHandles {
  public:
   static constexpr std::size_t kMaxHandles = 4096;
   static constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
+  /// Memory is given back to the system after handles of as many bytes.
+  static constexpr std::size_t kLarge = std::size_t{128} << 10;
 
   /// `first`: no number is below; so that a successor gives out none of its predecessor's.
   explicit ControlHandles(std::uint64_t first = 1) noexcept : next_(first) {}
