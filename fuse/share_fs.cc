@@ -59,76 +59,51 @@ void ShareFs::let_go(manager::Share& share) {
 
 void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {
   core_->visit(std::move(reply), parent, Core::Intent::kLook,
-               [core = core_.get(), parent, name = std::string(name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to),
-                              visit.as_of_now([&] { return core->tree.look_up(visit, parent, name.c_str()); }));
+               [core = core_.get(), parent, name = std::string(name)](const Visit& visit) {
+                 return core->tree.look_up(visit, parent, name.c_str());
                });
 }
 
 void ShareFs::forget(NodeId node, std::uint64_t count) noexcept { core_->nodes.forget(node, count); }
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
-  const auto tell = [core = core_.get(), node](const Visit& visit, Reply to) {
-    const Result<struct statx> x = core->tree.attributes(visit, node);
-    if (!x) return core->refuse(visit, std::move(to), x.error());
-    visit.leave();
-    core->answer_attributes(visit.share, std::move(to), *x);
-  };
   if (handle != nullptr) {
-    return core_->visit_open(std::move(reply), node, handle->fh, [this](const Visit& visit, Handle& open, Reply to) {
-      const Result<struct statx> x = sys::stat_at(open.fd(), "", kAllAttributes);
-      if (!x) return std::move(to).error(x.error());
-      core_->answer_attributes(visit.share, std::move(to), *x);
+    return core_->visit_open(std::move(reply), node, handle->fh, [&](const Visit& visit, const Handle& open, Reply to) {
+      core_->answer(visit, std::move(to), node, sys::stat_at(open.fd(), "", kAllAttributes));
     });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);
-  core_->visit(std::move(reply), node, Core::Intent::kLook, tell);
+  core_->visit(std::move(reply), node, Core::Intent::kLook,
+               [core = core_.get(), node](const Visit& visit) { return core->tree.attributes(visit, node); });
 }
 
 void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
                       const fuse_file_info* handle) {
-  const auto set = [core = core_.get(), node, attributes, to_set](const Visit& visit, const Handle* open, Reply to) {
-    const Result<struct stat> after =
-        visit.as_of_now([&] { return core->tree.set_attributes(visit, node, attributes, to_set, open); });
-    if (!after) return core->refuse(visit, std::move(to), after.error());
-    visit.leave();
-    std::move(to).attributes(*after, visit.share.attributes_valid(after->st_mode));
+  const auto set = [core = core_.get(), node, attributes, to_set](const Visit& visit, const Handle* open) {
+    return core->tree.set_attributes(visit, node, attributes, to_set, open);
   };
   if (handle != nullptr) {
-    return core_->visit_open(std::move(reply), node, handle->fh, [&set](const Visit& visit, Handle& open, Reply to) {
-      if (const Result<> admitted = admit(visit.share.policy(), visit.caller, true); !admitted) {
-        return std::move(to).error(admitted.error());
-      }
-      set(visit, &open, std::move(to));
-    });
+    return core_->visit_open_as_caller(std::move(reply), node, handle->fh, Core::Intent::kChange,
+                                       [&](const Visit& visit, const Handle& open) { return set(visit, &open); });
   }
   core_->visit(std::move(reply), node, Core::Intent::kChange,
-               [set](const Visit& visit, Reply to) { set(visit, nullptr, std::move(to)); });
+               [set](const Visit& visit) { return set(visit, nullptr); });
 }
 
 void ShareFs::readlink(Reply reply, NodeId node) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook, [core = core_.get(), node](const Visit& visit, Reply to) {
-    const Result<std::string> target = core->tree.read_link(visit, node);
-    if (!target) return core->refuse(visit, std::move(to), target.error());
-    visit.leave();
-    std::move(to).link_target(target->c_str());
-  });
+  core_->visit(std::move(reply), node, Core::Intent::kLook,
+               [core = core_.get(), node](const Visit& visit) { return core->tree.read_link(visit, node); });
 }
 
 void ShareFs::statfs(Reply reply, NodeId node) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook, [core = core_.get(), node](const Visit& visit, Reply to) {
-    const Result<struct statvfs> statistics = core->tree.statistics(visit, node);
-    if (!statistics) return core->refuse(visit, std::move(to), statistics.error());
-    visit.leave();
-    std::move(to).statistics(*statistics);
-  });
+  core_->visit(std::move(reply), node, Core::Intent::kLook,
+               [core = core_.get(), node](const Visit& visit) { return core->tree.statistics(visit, node); });
 }
 
 void ShareFs::access(Reply reply, NodeId node, int mask) {
   const Core::Intent intent = (mask & W_OK) != 0 ? Core::Intent::kChange : Core::Intent::kLook;
-  core_->visit(std::move(reply), node, intent, [core = core_.get(), node, mask](const Visit& visit, Reply to) {
-    core->answer(visit, std::move(to), core->tree.access(visit, node, mask));
-  });
+  core_->visit(std::move(reply), node, intent,
+               [core = core_.get(), node, mask](const Visit& visit) { return core->tree.access(visit, node, mask); });
 }
 
 }  // namespace berth::fuse

@@ -105,14 +105,6 @@ void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) 
   std::move(reply).error(error);
 }
 
-void ShareFs::Core::answer_attributes(const KnownShare& share, Reply reply, const struct statx& x) const {
-  std::optional<timespec> born;
-  if ((x.stx_mask & STATX_BTIME) != 0) {
-    born = timespec{.tv_sec = x.stx_btime.tv_sec, .tv_nsec = static_cast<long>(x.stx_btime.tv_nsec)};
-  }
-  std::move(reply).attributes(share.attributes_of(x), share.attributes_valid(x.stx_mode), born);
-}
-
 void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return std::move(reply).error(ESTALE);
@@ -163,30 +155,48 @@ bool ShareFs::Core::may_say_unsupported(std::string_view list, const sys::Identi
   return list == kDefaultList && !list_seen_.load(std::memory_order_relaxed) && listers.is_listing(caller.pid);
 }
 
-void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<Entry>& entry) {
-  if (!entry) return refuse(visit, std::move(reply), entry.error());
-  visit.leave();
-  if (!std::move(reply).entry(*entry) && entry->node != 0) nodes.forget(entry->node, 1);
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const Entry& entry) {
+  if (!std::move(reply).entry(entry) && entry.node != 0) nodes.forget(entry.node, 1);
 }
 
-void ShareFs::Core::answer(const Visit& visit, Reply reply, const Result<>& result) {
-  if (!result) return refuse(visit, std::move(reply), result.error());
-  visit.leave();
-  std::move(reply).error(0);
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId node, const Opened& opened) {
+  if (!std::move(reply).opened(opened)) tree.close(opened.handle, node);
 }
 
-void ShareFs::Core::answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<Opened>& opened) {
-  if (!opened) return refuse(visit, std::move(reply), opened.error());
-  visit.leave();
-  if (!std::move(reply).opened(*opened)) tree.close(opened->handle, node);
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const RealTree::Created& created) {
+  if (std::move(reply).created(created.entry, created.opened)) return;
+  tree.close(created.opened.handle, created.entry.node);
+  nodes.forget(created.entry.node, 1);
 }
 
-void ShareFs::Core::answer_created(const Visit& visit, Reply reply, const Result<RealTree::Created>& created) {
-  if (!created) return refuse(visit, std::move(reply), created.error());
-  visit.leave();
-  if (std::move(reply).created(created->entry, created->opened)) return;
-  tree.close(created->opened.handle, created->entry.node);
-  nodes.forget(created->entry.node, 1);
+void ShareFs::Core::tell(const KnownShare& share, Reply reply, NodeId /*node*/, const struct statx& x) {
+  std::optional<timespec> born;
+  if ((x.stx_mask & STATX_BTIME) != 0) {
+    born = timespec{.tv_sec = x.stx_btime.tv_sec, .tv_nsec = static_cast<long>(x.stx_btime.tv_nsec)};
+  }
+  std::move(reply).attributes(share.attributes_of(x), share.attributes_valid(x.stx_mode), born);
+}
+
+void ShareFs::Core::tell(const KnownShare& share, Reply reply, NodeId /*node*/, const struct stat& attributes) {
+  std::move(reply).attributes(attributes, share.attributes_valid(attributes.st_mode));
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const struct statvfs& statistics) {
+  std::move(reply).statistics(statistics);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const std::string& link_target) {
+  std::move(reply).link_target(link_target.c_str());
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const XattrBytes& xattr) {
+  if (xattr.bytes.data() == nullptr) return std::move(reply).xattr_size(xattr.size);
+  std::move(reply).data(xattr.bytes);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId node, const Controlled& controlled) {
+  if (controlled.changes_attributes) reply.changes_attributes_of(node);
+  std::move(reply).ioctl(0, controlled.bytes);
 }
 
 }  // namespace berth::fuse

@@ -4,6 +4,10 @@
 #include <cerrno>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "fuse/admission.h"
@@ -20,6 +24,17 @@
 
 namespace berth::fuse {
 
+/// An extended attribute, or their names, as they were read.
+struct XattrBytes {
+  std::size_t size;             ///< that it takes
+  std::span<const char> bytes;  ///< null: only the size was asked for
+};
+/// What ioctl(2) gives its caller.
+struct Controlled {
+  std::span<const char> bytes;
+  bool changes_attributes;
+};
+
 /// What the operations of ShareFs work with: the tables, and the way of a request into its share.
 class ShareFs::Core {
  public:
@@ -28,23 +43,28 @@ class ShareFs::Core {
   /// Does not write; or does what a read-only share refuses (EROFS).
   enum class Intent : bool { kLook, kChange };
 
-  /// Lets a request into the share of `node`: `work(const Visit&, Reply)` is called now if it is mounted, else on a pool
-  /// thread after the mount, so it owns copies of what it needs. What refuses the caller is answered here.
-  template <typename Work>
-  void visit(Reply reply, NodeId node, Intent intent, Work work) {
+  /// Lets a request into the share of `node` and answers what `operation(const Visit&)` returns, a Result, by its type.
+  /// It is done now if the share is mounted, else on a pool thread after the mount, so it owns copies of what it needs; and
+  /// again as as_of_now() says. What refuses the caller is answered here.
+  template <typename Operation>
+  void visit(Reply reply, NodeId node, Intent intent, Operation operation) {
     KnownShare* const share = share_of(node);
     if (share == nullptr) return std::move(reply).error(ESTALE);
     const sys::Identity caller = reply.caller();
     if (const Result<> admitted = admit(share->policy(), caller, intent == Intent::kChange); !admitted) {
       return std::move(reply).error(admitted.error());
     }
+    auto work = [this, node, operation = std::move(operation)](const Visit& visit, Reply to) {
+      answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit); }));
+    };
     if (std::optional<manager::Lease> lease = share->share().try_lease()) {
       return perform(*share, *std::move(lease), std::move(reply), work);
     }
     park(*share, std::move(reply), std::move(work));
   }
 
-  /// Lets a request on something open do `work(const Visit&, Handle&, Reply)`; it never waits for a mount.
+  /// Lets a request on something open do `work(const Visit&, Handle&, Reply)`, for which opening it was permission enough;
+  /// it never waits for a mount.
   template <typename Work>
   void visit_open(Reply reply, NodeId node, std::uint64_t number, Work work) {
     const std::shared_ptr<Handle> handle = handles.find(number, node);
@@ -53,19 +73,33 @@ class ShareFs::Core {
     work(visit, *handle, std::move(reply));
   }
 
+  /// The same of what is decided anew by who the caller is: `operation(const Visit&, const Handle&)`, as in visit().
+  template <typename Operation>
+  void visit_open_as_caller(Reply reply, NodeId node, std::uint64_t number, Intent intent, const Operation& operation) {
+    visit_open(std::move(reply), node, number, [&](const Visit& visit, const Handle& handle, Reply to) {
+      if (const Result<> admitted = admit(visit.share.policy(), visit.caller, intent == Intent::kChange); !admitted) {
+        return std::move(to).error(admitted.error());
+      }
+      answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit, handle); }));
+    });
+  }
+
   // What answers leaves the share first (Visit::leave).
 
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
   void refuse(const Visit& visit, Reply reply, const Error& error);
-  /// Answers an entry, and takes its look-up back if the kernel does not want it any more. An error is refused.
-  void answer(const Visit& visit, Reply reply, const Result<Entry>& entry);
-  void answer(const Visit& visit, Reply reply, const Result<>& result);
-  /// Answers what was opened, and closes it again if the kernel does not want it any more.
-  void answer_opened(const Visit& visit, Reply reply, NodeId node, const Result<Opened>& opened);
-
-  void answer_attributes(const KnownShare& share, Reply reply, const struct statx& x) const;
-  /// The same of what was created, which has a look-up as well.
-  void answer_created(const Visit& visit, Reply reply, const Result<RealTree::Created>& created);
+  /// Answers what was done for a request about `node`. What the kernel does not want any more is taken back: look-ups, and
+  /// what was opened.
+  template <typename T>
+  void answer(const Visit& visit, Reply reply, NodeId node, const Result<T>& done) {
+    if (!done) return refuse(visit, std::move(reply), done.error());
+    visit.leave();
+    if constexpr (std::is_void_v<T>) {
+      std::move(reply).error(0);
+    } else {
+      tell(visit.share, std::move(reply), node, *done);
+    }
+  }
 
   /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
   /// and a name does not disappear because a server does.
@@ -117,6 +151,27 @@ class ShareFs::Core {
     if (const Result<> met = meet(share, lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
   }
+
+  /// Does `operation`, and does it again where the caller was refused for what it was a moment ago: a thread may change its
+  /// groups and capabilities, which are remembered.
+  template <typename Operation>
+  static auto as_of_now(const sys::Identity& caller, const Operation& operation) -> decltype(operation()) {
+    auto done = operation();
+    const int code = done ? 0 : done.error().code();
+    if ((code != EACCES && code != EPERM) || !sys::look_again(caller)) return done;
+    return operation();
+  }
+
+  void tell(const KnownShare& share, Reply reply, NodeId node, const Entry& entry);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const Opened& opened);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const RealTree::Created& created);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const struct statx& x);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const struct stat& attributes);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const struct statvfs& statistics);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const std::string& link_target);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const XattrBytes& xattr);
+  void tell(const KnownShare& share, Reply reply, NodeId node, const Controlled& controlled);
+
   bool restore(const HandleTable::Left& left);
   void take_back(const Requests::Leftover& left);
   [[nodiscard]] std::vector<FileKey> made_by_the_dead(const std::vector<int>& left) const;

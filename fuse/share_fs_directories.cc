@@ -46,9 +46,8 @@ Result<> fill(Handle& directory, off_t offset, const Add& add) {
 
 void ShareFs::opendir(Reply reply, NodeId node, const fuse_file_info& handle) {
   core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node, flags = handle.flags](const Visit& visit, Reply to) {
-                 core->answer_opened(visit, std::move(to), node,
-                                     visit.as_of_now([&] { return core->tree.open_directory(visit, node, flags); }));
+               [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+                 return core->tree.open_directory(visit, node, flags);
                });
 }
 

@@ -30,29 +30,22 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
   const Core::Intent intent = may_change(handle.flags) ? Core::Intent::kChange : Core::Intent::kLook;
-  core_->visit(std::move(reply), node, intent,
-               [core = core_.get(), node, flags = handle.flags](const Visit& visit, Reply to) {
-                 core->answer_opened(visit, std::move(to), node,
-                                     visit.as_of_now([&] { return core->tree.open(visit, node, flags); }));
-               });
+  core_->visit(std::move(reply), node, intent, [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+    return core->tree.open(visit, node, flags);
+  });
 }
 
 void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(
-      std::move(reply), parent, Core::Intent::kChange,
-      [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit, Reply to) {
-        core->answer_created(visit, std::move(to), visit.as_of_now([&] {
-          return core->tree.create(visit, parent, name.c_str(), mode, flags);
-        }));
-      });
+  core_->visit(std::move(reply), parent, Core::Intent::kChange,
+               [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit) {
+                 return core->tree.create(visit, parent, name.c_str(), mode, flags);
+               });
 }
 
 void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
-               [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit, Reply to) {
-                 core->answer_created(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.create_nameless(visit, parent, mode, flags);
-                 }));
+               [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit) {
+                 return core->tree.create_nameless(visit, parent, mode, flags);
                });
 }
 
@@ -86,7 +79,7 @@ void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t 
     if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
     const bool done = ::fallocate(open.fd(), mode, offset, length) == 0;
     crash_point("allocated");
-    core_->answer(visit, std::move(to), done ? Result<>() : fail_errno());
+    core_->answer(visit, std::move(to), node, done ? Result<>() : fail_errno());
   });
 }
 
@@ -112,31 +105,28 @@ void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::s
 
 void ShareFs::ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
                     std::span<const char> bytes, std::size_t answer_size) {
-  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
-    const Result<> admitted = admit(visit.share.policy(), visit.caller, changes(command));
-    if (!admitted) return std::move(to).error(admitted.error());
-    if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
+  const Core::Intent intent = changes(command) ? Core::Intent::kChange : Core::Intent::kLook;
+  const auto perform = [&](const Visit& visit, const Handle& open) -> Result<Controlled> {
+    TRY_VOID(visit.act());
     const std::span<char> argument = scratch(std::max(bytes.size(), answer_size));
     std::copy(bytes.begin(), bytes.end(), argument.begin());
-    if (const Result<> done = control(open, command, argument); !done) {
-      return core_->refuse(visit, std::move(to), done.error());
-    }
-    if (changes(command)) to.changes_attributes_of(node);
-    std::move(to).ioctl(0, argument.first(answer_size));
-  });
+    TRY_VOID(control(open, command, argument));
+    return Controlled{argument.first(answer_size), changes(command)};
+  };
+  core_->visit_open_as_caller(std::move(reply), node, handle.fh, intent, perform);
 }
 
 void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
   core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
     if (core_->locks.drop_owner(node, handle.lock_owner)) core_->waiters.wake(open.share);
-    core_->answer(visit, std::move(to), visit.share.is_local() ? Result<>() : fuse::flush(open));
+    core_->answer(visit, std::move(to), node, visit.share.is_local() ? Result<>() : fuse::flush(open));
   });
 }
 
 void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
   core_->visit_open(std::move(reply), node, handle.fh,
-                    [this, data_only](const Visit& visit, const Handle& open, Reply to) {
-                      core_->answer(visit, std::move(to), synchronise(open, data_only));
+                    [this, node, data_only](const Visit& visit, const Handle& open, Reply to) {
+                      core_->answer(visit, std::move(to), node, synchronise(open, data_only));
                     });
 }
 

@@ -10,46 +10,37 @@ namespace berth::fuse {
 
 void ShareFs::mknod(Reply reply, NodeId parent, const char* name, mode_t mode, dev_t device) {
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
-               [core = core_.get(), parent, name = std::string(name), mode, device](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.make_node(visit, parent, name.c_str(), mode, device);
-                 }));
+               [core = core_.get(), parent, name = std::string(name), mode, device](const Visit& visit) {
+                 return core->tree.make_node(visit, parent, name.c_str(), mode, device);
                });
 }
 
 void ShareFs::mkdir(Reply reply, NodeId parent, const char* name, mode_t mode) {
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
-               [core = core_.get(), parent, name = std::string(name), mode](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.make_directory(visit, parent, name.c_str(), mode);
-                 }));
+               [core = core_.get(), parent, name = std::string(name), mode](const Visit& visit) {
+                 return core->tree.make_directory(visit, parent, name.c_str(), mode);
                });
 }
 
 void ShareFs::symlink(Reply reply, const char* target, NodeId parent, const char* name) {
-  core_->visit(std::move(reply), parent, Core::Intent::kChange,
-               [core = core_.get(), parent, name = std::string(name), target = std::string(target)](const Visit& visit,
-                                                                                                    Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.make_symlink(visit, parent, name.c_str(), target.c_str());
-                 }));
-               });
+  core_->visit(
+      std::move(reply), parent, Core::Intent::kChange,
+      [core = core_.get(), parent, name = std::string(name), target = std::string(target)](const Visit& visit) {
+        return core->tree.make_symlink(visit, parent, name.c_str(), target.c_str());
+      });
 }
 
 void ShareFs::unlink(Reply reply, NodeId parent, const char* name) {
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
-               [core = core_.get(), parent, name = std::string(name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to),
-                              visit.as_of_now([&] { return core->tree.remove(visit, parent, name.c_str(), 0); }));
+               [core = core_.get(), parent, name = std::string(name)](const Visit& visit) {
+                 return core->tree.remove(visit, parent, name.c_str(), 0);
                });
 }
 
 void ShareFs::rmdir(Reply reply, NodeId parent, const char* name) {
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
-               [core = core_.get(), parent, name = std::string(name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.remove(visit, parent, name.c_str(), AT_REMOVEDIR);
-                 }));
+               [core = core_.get(), parent, name = std::string(name)](const Visit& visit) {
+                 return core->tree.remove(visit, parent, name.c_str(), AT_REMOVEDIR);
                });
 }
 
@@ -58,20 +49,16 @@ void ShareFs::rename(Reply reply, NodeId parent, const char* name, NodeId new_pa
   if (core_->share_of(parent) != core_->share_of(new_parent)) return std::move(reply).error(EXDEV);
   core_->visit(std::move(reply), parent, Core::Intent::kChange,
                [core = core_.get(), parent, name = std::string(name), new_parent, new_name = std::string(new_name),
-                flags](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.rename(visit, parent, name.c_str(), new_parent, new_name.c_str(), flags);
-                 }));
+                flags](const Visit& visit) {
+                 return core->tree.rename(visit, parent, name.c_str(), new_parent, new_name.c_str(), flags);
                });
 }
 
 void ShareFs::link(Reply reply, NodeId node, NodeId new_parent, const char* new_name) {
   if (core_->share_of(node) != core_->share_of(new_parent)) return std::move(reply).error(EXDEV);
   core_->visit(std::move(reply), node, Core::Intent::kChange,
-               [core = core_.get(), node, new_parent, new_name = std::string(new_name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.make_link(visit, node, new_parent, new_name.c_str());
-                 }));
+               [core = core_.get(), node, new_parent, new_name = std::string(new_name)](const Visit& visit) {
+                 return core->tree.make_link(visit, node, new_parent, new_name.c_str());
                });
 }
 

@@ -10,15 +10,12 @@
 namespace berth::fuse {
 namespace {
 
-/// Answers with what `read(std::span<char>)` puts there, or with its size where `size` is 0.
-template <typename Core, typename Read>
-void tell(Core& core, const Visit& visit, Reply reply, std::size_t size, const Read& read) {
+/// What `read(std::span<char>)` finds, or how much that is where `size` is 0.
+template <typename Read>
+Result<XattrBytes> read_bytes(std::size_t size, const Read& read) {
   const std::span<char> buffer = size == 0 ? std::span<char>() : scratch(size);
-  const Result<std::size_t> found = read(buffer);
-  if (!found) return core.refuse(visit, std::move(reply), found.error());
-  visit.leave();
-  if (size == 0) return std::move(reply).xattr_size(*found);
-  std::move(reply).data(buffer.first(*found));
+  const std::size_t found = TRY(read(buffer));
+  return XattrBytes{found, size == 0 ? buffer : buffer.first(found)};
 }
 
 }  // namespace
@@ -26,36 +23,30 @@ void tell(Core& core, const Visit& visit, Reply reply, std::size_t size, const R
 void ShareFs::getxattr(Reply reply, NodeId node, const char* name, std::size_t size) {
   if (NodeTable::is_root(node) && core_->answer_root_xattr(reply, node, name, size)) return;
   core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node, name = std::string(name), size](const Visit& visit, Reply to) {
-                 tell(*core, visit, std::move(to), size, [&](std::span<char> buffer) {
-                   return visit.as_of_now([&] { return core->tree.get_xattr(visit, node, name.c_str(), buffer); });
+               [core = core_.get(), node, name = std::string(name), size](const Visit& visit) {
+                 return read_bytes(size, [&](std::span<char> buffer) {
+                   return core->tree.get_xattr(visit, node, name.c_str(), buffer);
                  });
                });
 }
 
 void ShareFs::listxattr(Reply reply, NodeId node, std::size_t size) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node, size](const Visit& visit, Reply to) {
-                 tell(*core, visit, std::move(to), size,
-                      [&](std::span<char> buffer) { return core->tree.list_xattrs(visit, node, buffer); });
-               });
+  core_->visit(std::move(reply), node, Core::Intent::kLook, [core = core_.get(), node, size](const Visit& visit) {
+    return read_bytes(size, [&](std::span<char> buffer) { return core->tree.list_xattrs(visit, node, buffer); });
+  });
 }
 
 void ShareFs::setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags) {
-  core_->visit(std::move(reply), node, Core::Intent::kChange,
-               [core = core_.get(), node, name = std::string(name),
-                value = std::vector<char>(value.begin(), value.end()), flags](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to), visit.as_of_now([&] {
-                   return core->tree.set_xattr(visit, node, name.c_str(), value, flags);
-                 }));
-               });
+  core_->visit(
+      std::move(reply), node, Core::Intent::kChange,
+      [core = core_.get(), node, name = std::string(name), value = std::vector<char>(value.begin(), value.end()),
+       flags](const Visit& visit) { return core->tree.set_xattr(visit, node, name.c_str(), value, flags); });
 }
 
 void ShareFs::removexattr(Reply reply, NodeId node, const char* name) {
   core_->visit(std::move(reply), node, Core::Intent::kChange,
-               [core = core_.get(), node, name = std::string(name)](const Visit& visit, Reply to) {
-                 core->answer(visit, std::move(to),
-                              visit.as_of_now([&] { return core->tree.remove_xattr(visit, node, name.c_str()); }));
+               [core = core_.get(), node, name = std::string(name)](const Visit& visit) {
+                 return core->tree.remove_xattr(visit, node, name.c_str());
                });
 }
 

@@ -32,16 +32,6 @@ struct Visit {
     if (caller.uid == static_cast<uid_t>(-1) || caller.gid == static_cast<gid_t>(-1)) return fail(EOVERFLOW);
     return sys::become(caller);
   }
-
-  /// Does `operation`, and does it again where the caller was refused for what it was a moment ago: a thread may change its
-  /// groups and capabilities, which are remembered.
-  template <typename Operation>
-  auto as_of_now(const Operation& operation) const -> decltype(operation()) {
-    auto done = operation();
-    const int code = done ? 0 : done.error().code();
-    if ((code != EACCES && code != EPERM) || !sys::look_again(caller)) return done;
-    return operation();
-  }
 };
 
 }  // namespace berth::fuse
