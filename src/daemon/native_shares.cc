@@ -148,13 +148,14 @@ Result<> NativeShares::switch_over(const manager::Share& share, const NativeTalk
   const std::vector<pid_t> threads = names.take_passed(share.name());
   const bool all_known = std::find(threads.begin(), threads.end(), 0) == threads.end();
   Walkers passed(threads);
-  if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) {
+  const auto is_bad_moment = [&](Walkers until) {
     MutexLock lock(mutex_);
-    approached_[share.name()] = std::make_shared<Walkers>(std::move(passed));
+    approached_[share.name()] = std::make_shared<Walkers>(std::move(until));
     return fail(EAGAIN);
-  }
-  const std::vector<pid_t> waiting = names.waiting(share.name());
-  if (std::any_of(waiting.begin(), waiting.end(), may_walk_twice)) return fail(EAGAIN);
+  };
+  if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) return is_bad_moment(std::move(passed));
+  Walkers waiting(names.waiting(share.name()));
+  if (!waiting.walk_once(from_now(kHoldPatience))) return is_bad_moment(std::move(waiting));
   if (!talk.go_on()) return fail(EAGAIN);
   const Result<NativeAnswer> laid = talk.expect(deadline);
   if (!laid && has_died(laid.error())) return find_laid(share, deadline);

@@ -65,6 +65,12 @@ bool Walkers::has_moved_on(Walker& walker, TimePoint now) {
   return *used - *walker.cpu_time >= kLongerThanAWalk;
 }
 
+bool Walkers::waits_elsewhere(Walker& walker, TimePoint /*now*/) {
+  if (walker.thread == 0) return false;
+  const ThreadActivity activity = sys::activity_of(walker.thread);
+  return activity.kind == ThreadActivity::Kind::kWaiting && activity.call >= 0 && !walks_twice(activity.call);
+}
+
 struct Walkers::Round {
   std::vector<Walker> walkers;  ///< of the thread that looks until it is over
   Mutex mutex;
@@ -72,11 +78,11 @@ struct Walkers::Round {
   bool over BERTH_GUARDED_BY(mutex) = false;
 };
 
-void Walkers::look(Round& round, TimePoint deadline) {
+void Walkers::look(Round& round, IsFine is_fine, TimePoint deadline) {
   try {
     for (;;) {
       const TimePoint now = SystemClock().now();
-      std::erase_if(round.walkers, [now](Walker& walker) { return has_moved_on(walker, now); });
+      std::erase_if(round.walkers, [&](Walker& walker) { return is_fine(walker, now); });
       if (round.walkers.empty() || now >= deadline) break;
       std::this_thread::sleep_for(kLookAgain);
     }
@@ -88,19 +94,18 @@ void Walkers::look(Round& round, TimePoint deadline) {
   round.ended.notify_all();
 }
 
-bool Walkers::start_round(TimePoint deadline) {
+bool Walkers::start_round(IsFine is_fine, TimePoint deadline) {
   const auto round = std::make_shared<Round>();
   round->walkers = walkers_;
-  Result<std::thread> looking = sys::start_thread("berth-walkers", [round, deadline] { look(*round, deadline); });
+  Result<std::thread> looking = sys::start_thread("berth-walkers", [=] { look(*round, is_fine, deadline); });
   if (!looking) return false;
   looking->detach();
   round_ = round;
   return true;
 }
 
-bool Walkers::have_moved_on(TimePoint deadline) {
-  if (walkers_.empty() && round_ == nullptr) return true;
-  if (round_ == nullptr && !start_round(deadline)) return false;
+/// False when who looks is not back, or not all are fine.
+bool Walkers::end_round(TimePoint deadline) {
   {
     MutexLock lock(round_->mutex);
     const TimePoint last = deadline + kLookPatience;
@@ -112,10 +117,17 @@ bool Walkers::have_moved_on(TimePoint deadline) {
   return walkers_.empty();
 }
 
-bool may_walk_twice(pid_t thread) {
-  if (thread == 0) return true;
-  const ThreadActivity activity = sys::activity_of(thread);
-  return activity.kind != ThreadActivity::Kind::kWaiting || activity.call < 0 || walks_twice(activity.call);
+bool Walkers::have_moved_on(TimePoint deadline) {
+  if (walkers_.empty() && round_ == nullptr) return true;
+  if (round_ == nullptr && !start_round(&has_moved_on, deadline)) return false;
+  return end_round(deadline);
+}
+
+bool Walkers::walk_once(TimePoint deadline) {
+  if (walkers_.empty() && round_ == nullptr) return true;
+  constexpr TimePoint kOnce{};  // long ago
+  if (round_ == nullptr && !start_round(&waits_elsewhere, kOnce)) return false;
+  return end_round(deadline);
 }
 
 }  // namespace berth::daemon

@@ -18,6 +18,9 @@ namespace berth::daemon {
 /// A thread has moved on from the call that it was in when it is gone, when it waits in a call of another kind, or when it
 /// has been on a CPU for longer than any walk takes, the next of which asks us and has to wait.
 ///
+/// Looking at somebody may last as long as he likes (other_threads.h), so a thread of its own does it: where that hangs, the answer
+/// is false until it has gone on.
+///
 /// Threading: one thread.
 class Walkers {
  public:
@@ -27,9 +30,11 @@ class Walkers {
   /// Everybody on this host.
   static Walkers all();
 
-  /// Waits until all have moved on since this was made. False at `deadline`; who has, has all the same. Looking at somebody may
-  /// last as long as he likes (other_threads.h), so a thread of its own does it: where that hangs, false until it has gone on.
+  /// Waits until all have moved on since this was made. False at `deadline`; who has, has all the same.
   bool have_moved_on(TimePoint deadline);
+  /// Of those who wait for us now: whether none can be in a call that walks to two places. It is not waited for any to move on;
+  /// `deadline` is for who looks.
+  bool walk_once(TimePoint deadline);
 
  private:
   struct Walker {
@@ -38,15 +43,15 @@ class Walkers {
     std::optional<TimePoint> waits_since = {};              ///< in we may not know what
   };
   struct Round;
+  using IsFine = bool (*)(Walker& walker, TimePoint now);
   static bool has_moved_on(Walker& walker, TimePoint now);
-  static void look(Round& round, TimePoint deadline);
-  bool start_round(TimePoint deadline);
+  static bool waits_elsewhere(Walker& walker, TimePoint now);
+  static void look(Round& round, IsFine is_fine, TimePoint deadline);
+  bool start_round(IsFine is_fine, TimePoint deadline);
+  bool end_round(TimePoint deadline);
 
   std::vector<Walker> walkers_;
   std::shared_ptr<Round> round_;  ///< has them while it looks
 };
-
-/// Whether a thread that waits in the kernel may be in a call that walks to two places.
-bool may_walk_twice(pid_t thread);
 
 }  // namespace berth::daemon
