@@ -13,7 +13,6 @@ namespace berth::manager {
 namespace {
 
 constexpr std::string_view kSuffix = ".attachments";
-constexpr std::string_view kNewSuffix = ".new";
 constexpr std::string_view kDamaged = ".damaged-";
 constexpr const char* kHost = "host";
 
@@ -42,11 +41,19 @@ bool apply(std::set<Attachment>& attachments, const Attachment& attachment, bool
 
 Result<KeptState> AttachmentStore::load() {
   KeptState kept;
+  if (directory_.is_removed()) {
+    TRY_VOID(directory_.make_again());
+    kept.damages.push_back(
+        {.file = directory_.path(),
+         .reason = "it was removed, and the last server could not make it again: what was attached is lost",
+         .set_aside = "",
+         .is_news = true});
+  }
   for (const std::string& file : TRY(directory_.list())) {
     if (file.find(kDamaged) != std::string::npos) {
       const std::string path = directory_.path() + "/" + file;
       kept.damages.push_back({.file = path, .reason = "it was set aside earlier", .set_aside = path});
-    } else if (file.ends_with(kNewSuffix)) {
+    } else if (file.ends_with(StateDirectory::kNewSuffix)) {
       (void)directory_.remove(file);  // of a write that never came to its end, and that nobody was told of
     } else if (file.ends_with(kSuffix)) {
       load_journal(file, kept);
@@ -99,7 +106,7 @@ void AttachmentStore::load_host(KeptState& kept) {
   Result<HostState> host =
       text ? state_format::parse_host(directory_.namespace_directory(), *text) : Result<HostState>(fail(text.error()));
   if (host) {
-    kept.host = *host;
+    kept.host = host_ = *host;
     return;
   }
   kept.damages.push_back({.file = directory_.path() + "/" + kHost,
@@ -131,6 +138,11 @@ AttachmentStore::Journal& AttachmentStore::journal_of(const std::string& share) 
 }
 
 std::vector<Result<>> AttachmentStore::commit(std::span<const Change> changes) {
+  if (const Result<> in_place = is_loaded_ ? return_to_place() : Result<>(); in_place) {
+    (void)write_gone();  // what cannot be written is what its own changes find out
+  } else if (directory_.is_removed()) {
+    return std::vector<Result<>>(changes.size(), in_place);
+  }
   std::map<std::string_view, std::vector<std::size_t>> by_share;
   for (std::size_t i = 0; i < changes.size(); ++i) by_share[changes[i].share].push_back(i);
   std::vector<Result<>> results(changes.size());
@@ -178,7 +190,7 @@ Result<> AttachmentStore::write(const std::string& share, Journal& journal, std:
   if (is_mostly_history && replace(share, journal)) return {};
   if (journal.is_uncertain) return replace(share, journal);
   Result<> appended = append(journal, changes);
-  if (appended || appended.error().code() != ESTALE) return appended;
+  if (appended || (appended.error().code() != ESTALE && appended.error().code() != ENOENT)) return appended;
   return replace(share, journal);  // somebody else has been at the file
 }
 
@@ -207,7 +219,7 @@ Result<> AttachmentStore::replace(const std::string& share, Journal& journal) {
   // When it fails the new file may be in its place all the same, and not yet for good.
   journal.is_uncertain = true;
   TRY_VOID(directory_.replace(journal.file, text, room));
-  journal.is_uncertain = false;
+  journal.is_uncertain = journal.is_gone = false;
   journal.size = text.size();
   journal.lines = journal.attachments.size();
   journal.room = room;
@@ -218,14 +230,62 @@ Result<> AttachmentStore::remove(Journal& journal) {
   journal.is_uncertain = true;
   Result<> removed = directory_.remove(journal.file);
   if (!removed && removed.error().code() != ENOENT) return removed;
-  journal.is_uncertain = false;
+  journal.is_uncertain = journal.is_gone = false;
   journal.size = journal.lines = journal.room = 0;
   return {};
 }
 
 Result<> AttachmentStore::commit(const HostState& host) {
+  host_ = host;
+  if (is_loaded_) (void)return_to_place();
   const Result<> written = directory_.replace(kHost, state_format::render(directory_.namespace_directory(), host));
   if (!written) return fail(written.error().within("cannot record the host's state in " + directory_.path()));
+  host_is_gone_ = false;
+  return {};
+}
+
+void AttachmentStore::note_repair(std::string reason) {
+  repaired_ = StateDamage{.file = directory_.path(), .reason = std::move(reason), .set_aside = "", .is_news = true};
+}
+
+Result<> AttachmentStore::return_to_place() {
+  if (directory_.is_in_place()) return {};
+  if (const Result<> made = directory_.make_again(); !made) {
+    return fail(made.error().within("the state directory is gone, and the next start will not find what is attached"));
+  }
+  for (auto& [share, journal] : journals_) {
+    journal.is_gone = journal.size > 0 || journal.is_uncertain;
+    journal.size = 0;
+  }
+  host_is_gone_ = host_.has_value();
+  blocked_.clear();
+  note_repair("it was removed or moved away while berth ran; made again");
+  return {};
+}
+
+Result<> AttachmentStore::write_gone() {
+  for (auto& [share, journal] : journals_) {
+    if (journal.is_gone) TRY_VOID(write(share, journal, {}));
+  }
+  return host_is_gone_ ? commit(*host_) : Result<>();
+}
+
+Result<> AttachmentStore::repair() {
+  if (!is_loaded_) return {};
+  TRY_VOID(return_to_place());
+  for (auto& [share, journal] : journals_) {
+    if (journal.size == 0 || directory_.has(journal.file)) continue;
+    journal.is_gone = true;
+    journal.size = 0;
+    note_repair("files in it were removed while berth ran; written again");
+  }
+  if (host_ && !host_is_gone_ && !directory_.has(kHost)) {
+    host_is_gone_ = true;
+    note_repair("files in it were removed while berth ran; written again");
+  }
+  if (const Result<> written = write_gone(); !written) {
+    return fail(written.error().within("cannot write again what was removed in " + directory_.path()));
+  }
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "manager/host_state.h"
@@ -21,6 +22,7 @@ struct StateDamage {
   std::string file;       ///< its path
   std::string reason;     ///< what is wrong with it
   std::string set_aside;  ///< the path under which it was kept; "" when it is where it was
+  bool is_news = false;   ///< it was not so for the last server
 
   friend bool operator==(const StateDamage&, const StateDamage&) = default;
 };
@@ -68,6 +70,12 @@ class AttachmentStore {
 
   Result<> commit(const HostState& host);
 
+  /// Makes the directory, and what is recorded in it, again where somebody has removed it or moved it away. Errors: those of the
+  /// disk; ENOTEMPTY when something else is in its place. May be tried again.
+  Result<> repair();
+  /// What has been made again since this was asked last, by whatever call.
+  std::optional<StateDamage> take_repaired() { return std::exchange(repaired_, std::nullopt); }
+
  private:
   /// What is known of a share's file.
   struct Journal {
@@ -77,6 +85,7 @@ class AttachmentStore {
     std::size_t lines = 0;      ///< in it
     std::size_t room = 0;       ///< bytes that giving all of them back would take
     bool is_uncertain = false;  ///< whether the file says the same is not known: write it anew
+    bool is_gone = false;       ///< somebody has removed the file
   };
 
   Journal& journal_of(const std::string& share);
@@ -85,6 +94,9 @@ class AttachmentStore {
   Result<> append(Journal& journal, std::span<const Change* const> changes);
   Result<> replace(const std::string& share, Journal& journal);
   Result<> remove(Journal& journal);
+  Result<> return_to_place();
+  Result<> write_gone();
+  void note_repair(std::string reason);
 
   void load_journal(const std::string& file, KeptState& kept);
   void load_host(KeptState& kept);
@@ -96,6 +108,9 @@ class AttachmentStore {
   std::map<std::string, Journal, std::less<>> journals_;  ///< by the share's name
   /// By file: why nothing can be recorded in it. What is in it is damaged, and cannot be set aside.
   std::map<std::string, Error> blocked_;
+  std::optional<HostState> host_;  ///< as it was recorded last
+  bool host_is_gone_ = false;      ///< somebody has removed its file
+  std::optional<StateDamage> repaired_;
 };
 
 }  // namespace berth::manager

@@ -23,6 +23,7 @@ constexpr std::chrono::milliseconds kTableDelay{200};
 
 // Tags of what the control thread polls; helpers are polled under their record's address.
 constexpr std::uint64_t kMountTableTag = 1;
+constexpr std::uint64_t kStateTag = 2;
 
 /// Whether something is mounted, or an operation runs.
 bool is_active(const life_cycle::State& state) noexcept {
@@ -51,7 +52,12 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     TRY_VOID(core->poller_.add(core->mount_table_.get(), EPOLLPRI | EPOLLERR | EPOLLET, kMountTableTag));
     core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
-    if (core->setup_.store) core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
+    if (core->setup_.store) {
+      core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
+      core->state_watch_.emplace(TRY(StateWatch::make(core->setup_.store->path())));
+      TRY_VOID(core->poller_.add(core->state_watch_->fd(), EPOLLIN, kStateTag));
+      core->look_at_state_ = clock.now();
+    }
   }
   if (core->setup_.store && !core->setup_.store_ends_with_berth) {
     MutexLock lock(core->mutex_);
@@ -286,6 +292,7 @@ bool Manager::Core::run_timers() {
     look_at_table_.reset();
     look_for_lost_mounts();
   }
+  if (look_at_state_ && *look_at_state_ <= now && !looking_at_state_) look_at_state();
   if (const std::optional<TimePoint> at = next_hand_over(); at && *at <= now) {
     any = true;
     start_hand_overs();
@@ -295,6 +302,7 @@ bool Manager::Core::run_timers() {
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = look_at_table_;
+  if (look_at_state_ && !looking_at_state_) next = next ? std::min(*next, *look_at_state_) : *look_at_state_;
   if (const std::optional<TimePoint> at = next_hand_over()) next = next ? std::min(*next, *at) : *at;
   if (!timers_.empty()) next = next ? std::min(*next, timers_.begin()->first) : timers_.begin()->first;
   return next;
@@ -303,6 +311,10 @@ std::optional<TimePoint> Manager::Core::next_deadline() const {
 void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
   if (ready.tag == kMountTableTag) {
     if (!look_at_table_) look_at_table_ = clock_.now() + kTableDelay;
+    return;
+  }
+  if (ready.tag == kStateTag) {
+    if (state_watch_->take()) look_at_state_ = clock_.now();
     return;
   }
   for (const auto& [share, record] : records_) {

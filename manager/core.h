@@ -15,6 +15,7 @@
 #include "manager/life_cycle.h"
 #include "manager/manager.h"
 #include "manager/mount_operation.h"
+#include "manager/state_watch.h"
 #include "src/base/mutex.h"
 #include "src/sys/poller.h"
 #include "src/sys/task_pool.h"
@@ -190,6 +191,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_commit();
   void on_committed(std::vector<PendingChange> changes, std::vector<Result<>> results);
   void note_disk_failure(const Result<>& result);
+  void note_repaired(std::optional<StateDamage> repaired);
+  void look_at_state();
+  void on_state_looked_at(const Result<>& result, std::optional<StateDamage> repaired);
 
   void restore_share(Share& share, const std::set<Attachment>& attachments);
   void claim_attachments(Record& record);
@@ -249,7 +253,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::mt19937 random_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> look_at_table_;
-  UniqueFd cancel_;  ///< readable when every attempt is to be given up
+  std::optional<StateWatch> state_watch_;  ///< renewed by disk_
+  std::optional<TimePoint> look_at_state_;
+  bool looking_at_state_ = false;
+  bool state_is_amiss_ = false;  ///< as of the last look
+  UniqueFd cancel_;              ///< readable when every attempt is to be given up
   bool stopping_ = false;
   bool quit_ = false;
   StopReport stopped_;

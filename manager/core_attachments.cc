@@ -15,6 +15,8 @@ namespace {
 /// After a restart each host waits up to this long before it asks the servers for what was attached: they may all have
 /// been restarted at once.
 constexpr std::chrono::milliseconds kRestoreSpread{500};
+/// A state directory that is gone and cannot be made again is looked at once more after this.
+constexpr std::chrono::seconds kStateRetry{10};
 
 std::string told(const Attachment& attachment) { return attachment.instance + "/" + attachment.volume; }
 
@@ -132,7 +134,9 @@ void Manager::Core::start_commit() {
     for (PendingChange& one : pending) changes.push_back(std::move(one.change));
     std::vector<Result<>> results = self->setup_.store->commit(changes);
     Core* core = self.get();
-    core->post([core, pending = std::move(pending), results = std::move(results)]() mutable {
+    core->post([core, pending = std::move(pending), results = std::move(results),
+                repaired = self->setup_.store->take_repaired()]() mutable {
+      core->note_repaired(std::move(repaired));
       core->on_committed(std::move(pending), std::move(results));
     });
   };
@@ -159,6 +163,38 @@ void Manager::Core::note_disk_failure(const Result<>& result) {
   if (!failure.empty()) tell({.kind = Event::Kind::kWarning, .reason = std::move(failure)});
 }
 
+/// For the status, once for each file; and an event.
+void Manager::Core::note_repaired(std::optional<StateDamage> repaired) {
+  if (!repaired) return;
+  tell({.kind = Event::Kind::kStateDamaged, .reason = repaired->file + ": " + repaired->reason});
+  MutexLock lock(mutex_);
+  std::erase_if(report_.damages, [&](const StateDamage& damage) { return damage.file == repaired->file; });
+  report_.damages.push_back(*std::move(repaired));
+}
+
+/// Whether all is there that is recorded. What is not is made again.
+void Manager::Core::look_at_state() {
+  look_at_state_.reset();
+  looking_at_state_ = true;
+  submit(disk_.get(), [self = shared_from_this()] {
+    AttachmentStore& store = *self->setup_.store;
+    self->state_watch_->renew();  // first: what goes away meanwhile is told
+    Result<> result = store.repair();
+    self->post([raw = self.get(), result = std::move(result), repaired = store.take_repaired()]() mutable {
+      raw->on_state_looked_at(result, std::move(repaired));
+    });
+  });
+}
+
+void Manager::Core::on_state_looked_at(const Result<>& result, std::optional<StateDamage> repaired) {
+  looking_at_state_ = false;
+  if (!result || state_is_amiss_) note_disk_failure(result);
+  state_is_amiss_ = !result;
+  if (!result) look_at_state_ = clock_.now() + kStateRetry;
+  if (repaired) look_at_state_ = clock_.now();  // it is another one, which is not watched yet
+  note_repaired(std::move(repaired));
+}
+
 StateReport Manager::Core::state_report() const {
   MutexLock lock(mutex_);
   return report_;
@@ -169,7 +205,7 @@ void Manager::Core::restore(KeptState kept) {
   for (const StateDamage& damage : kept.damages) {
     std::string reason = damage.file + ": " + damage.reason;
     if (!damage.set_aside.empty() && damage.set_aside != damage.file) reason += "; kept as " + damage.set_aside;
-    if (!setup_.succeeds) tell({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
+    if (!setup_.succeeds || damage.is_news) tell({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
   }
   report.damages = std::move(kept.damages);
   for (KeptAttachments& one : kept.shares) {

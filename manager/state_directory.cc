@@ -26,8 +26,6 @@ namespace {
 constexpr std::size_t kMaxFile = std::size_t{256} << 20;
 /// Room is taken in pieces of this, so that it is not asked for at each change.
 constexpr std::size_t kRoom = std::size_t{16} << 10;
-/// How the new text of a file is called until it is complete.
-constexpr const char* kNew = ".new";
 
 Result<> write_all(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -129,7 +127,36 @@ Result<bool> StateDirectory::open_after_others(TimePoint deadline) {
 
 StateDirectory StateDirectory::again() const {
   UniqueFd same(directory_ ? ::fcntl(directory_.get(), F_DUPFD_CLOEXEC, 0) : -1);
-  return {state_dir_, namespace_directory_, std::move(same)};
+  StateDirectory other(state_dir_, namespace_directory_, std::move(same));
+  other.lent_ = directory_.get();
+  return other;
+}
+
+bool StateDirectory::is_in_place() const {
+  struct stat ours {};
+  struct stat there {};
+  if (!directory_ || ::fstat(directory_.get(), &ours) != 0) return true;
+  if (::stat(path_.c_str(), &there) != 0) return errno != ENOENT && errno != ENOTDIR;
+  return ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+bool StateDirectory::is_removed() const {
+  struct stat ours {};
+  return directory_ && ::fstat(directory_.get(), &ours) == 0 && ours.st_nlink == 0;
+}
+
+Result<> StateDirectory::make_again() {
+  StateDirectory next(state_dir_, namespace_directory_);
+  TRY(next.open());
+  if (!TRY(next.list()).empty()) return fail(ENOTEMPTY, quote(path_) + " is not the directory that it was");
+  directory_ = std::move(next.directory_);
+  // The server's and the keeper's numbers are of one table.
+  if (lent_ >= 0 && ::dup3(directory_.get(), lent_, O_CLOEXEC) < 0) return fail_errno();
+  return {};
+}
+
+bool StateDirectory::has(const std::string& name) const {
+  return ::faccessat(directory_.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 Result<> StateDirectory::sync() {
@@ -164,7 +191,7 @@ Result<std::string> StateDirectory::read(const std::string& name) {
 
 Result<> StateDirectory::replace(const std::string& name, std::string_view text, std::size_t reserve) {
   const int directory = TRY(open());
-  const std::string next = name + kNew;
+  const std::string next = name + std::string(kNewSuffix);
   const auto write = [&]() -> Result<> {
     const UniqueFd file =
         TRY(sys::open_at(directory, next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, S_IRUSR | S_IWUSR));

@@ -20,6 +20,9 @@ namespace berth::manager {
 /// Threading: one thread at a time.
 class StateDirectory {
  public:
+  /// How the new text of a file is called until it is complete.
+  static constexpr std::string_view kNewSuffix = ".new";
+
   /// Touches nothing yet.
   StateDirectory(std::string state_dir, std::string namespace_directory);
   /// One that is open already, and locked: what open() gave, in another process of the same berth.
@@ -41,6 +44,17 @@ class StateDirectory {
   /// The same once more, in the same lock. What is not open yet is opened, and locked, by who needs it first.
   [[nodiscard]] StateDirectory again() const;
 
+  /// Whether its path leads to it still, which is where the next start looks. As far as can be told: one that cannot be asked is
+  /// where it was.
+  [[nodiscard]] bool is_in_place() const;
+  /// Whether it is no directory any more.
+  [[nodiscard]] bool is_removed() const;
+  /// Makes it anew where its path leads now, and goes on there; so does who has lent its descriptor (again()).
+  /// Errors: ENOTEMPTY when there is something in it; those of open().
+  Result<> make_again();
+
+  /// Whether there is a file of that name, or that cannot be told.
+  [[nodiscard]] bool has(const std::string& name) const;
   /// Names of the files in it, sorted.
   Result<std::vector<std::string>> list();
   /// Errors: ENOENT; EFBIG when it is larger than any of ours can be.
@@ -69,6 +83,7 @@ class StateDirectory {
   std::string state_dir_;
   std::string path_;
   UniqueFd directory_;
+  int lent_ = -1;  ///< the number of the same where this is from again()
 };
 
 }  // namespace berth::manager

@@ -4,8 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <filesystem>
+#include <system_error>
 
 #include "tests/mount/berth_fixture.h"
 
@@ -161,6 +164,54 @@ TEST_F(State, DirectoryThatCannotBeMadeFailsTheMkdirAndNothingElse) {
   EXPECT_NE(server_.log().find("the state directory cannot be used"), std::string::npos);
   EXPECT_EQ(server_.stop(), Ending{});
   fs::remove(server_.path("state"));
+}
+
+TEST_F(State, RemovedDirectoryIsMadeAgainAndToldOf) {
+  start(share("a"));
+  ASSERT_EQ(attach("vm1/disk"), 0);
+  const std::string gone = ": it was removed or moved away while berth ran; made again";
+  for (int life = 0; life < 2; ++life) {
+    std::error_code made_again_already;
+    fs::remove_all(server_.path("state"), made_again_already);
+    ASSERT_TRUE(eventually([&] {
+      std::error_code none;
+      const fs::recursive_directory_iterator files(server_.path("state"), none);
+      return std::any_of(begin(files), end(files), [&](const auto& file) { return file.is_regular_file(none); });
+    }));
+    EXPECT_TRUE(
+        eventually([&] { return server_.read_control("status").value_or("").find(gone) != std::string::npos; }));
+    EXPECT_NE(server_.read_control("events").value_or("").find(" state-damaged reason="), std::string::npos);
+    EXPECT_NE(server_.log().find(gone), std::string::npos);
+    const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
+    ASSERT_EQ(::kill(before, SIGKILL), 0);
+    EXPECT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+    EXPECT_TRUE(is_attached("vm1/disk"));
+  }
+  server_.kill_all();
+  start(share("a"));
+  EXPECT_TRUE(is_attached("vm1/disk"));
+}
+
+TEST_F(State, DirectoryThatCannotBeMadeAgainIsToldOfUntilItCan) {
+  start(share("a"));
+  ASSERT_EQ(attach("vm1/disk"), 0);
+  ASSERT_TRUE(ok(server_.write_file("moved", "in the way")));
+  ASSERT_EQ(
+      ::renameat2(AT_FDCWD, server_.path("state").c_str(), AT_FDCWD, server_.path("moved").c_str(), RENAME_EXCHANGE),
+      0);
+  const auto is_told = [&] {
+    return server_.read_control("status").value_or("").find("warning: the state directory is gone") !=
+           std::string::npos;
+  };
+  EXPECT_TRUE(eventually(is_told));
+  EXPECT_NE(server_.log().find("the state directory is gone"), std::string::npos);
+  fs::remove(server_.path("state"));
+  EXPECT_EQ(attach("vm1/other"), 0);
+  EXPECT_TRUE(eventually([&] { return !is_told(); }));
+  server_.kill_all();
+  start(share("a"));
+  EXPECT_TRUE(is_attached("vm1/disk"));
+  EXPECT_TRUE(is_attached("vm1/other"));
 }
 
 TEST_F(State, DamagedFileIsReportedSetAsideAndStopsNothing) {

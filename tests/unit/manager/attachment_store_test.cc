@@ -263,12 +263,13 @@ TEST_F(AttachmentStoreTest, SecondDescriptorIsInTheSameLock) {
   EXPECT_EQ(directory().open().error().code(), EBUSY) << "the first still has it";
 }
 
-TEST_F(AttachmentStoreTest, DirectoryThatIsGoneFailsTheChangeAndKeepsNothingOfIt) {
+TEST_F(AttachmentStoreTest, DirectoryThatCannotBeMadeAgainFailsTheChangeAndKeepsNothingOfIt) {
   AttachmentStore store(directory());
   ASSERT_TRUE(store.load());
-  fs::remove_all(state_path());
-  EXPECT_EQ(commit(store, "a", true), ENOENT);
-  EXPECT_EQ(commit(store, "a", true), ENOENT) << "it does not take the failed one for recorded";
+  fs::remove_all(root_ + "/state");
+  overwrite(root_ + "/state", "in the way");
+  EXPECT_EQ(commit(store, "a", true), ENOTDIR);
+  EXPECT_EQ(commit(store, "a", true), ENOTDIR) << "it does not take the failed one for recorded";
 }
 
 TEST_F(AttachmentStoreTest, FileThatSomebodyElseChangedIsWrittenAnew) {

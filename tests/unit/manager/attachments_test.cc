@@ -1,5 +1,6 @@
 // Attachments that survive: recorded before anybody is told, and taken up again.
 #include <filesystem>
+#include <fstream>
 
 #include "manager/state_format.h"
 #include "tests/unit/manager/fixture.h"
@@ -97,13 +98,14 @@ TEST_F(DurableAttachments, FailedMountLeavesNothingOnDisk) {
 TEST_F(DurableAttachments, WhatCannotBeRecordedIsNotAttachedAndItsMountGoes) {
   start_with_store();
   fs::remove_all(state_);
-  EXPECT_EQ(code_of(attach("nfs", "vm", "vol")), ENOENT);
+  std::ofstream(state_) << "in the way";
+  EXPECT_EQ(code_of(attach("nfs", "vm", "vol")), ENOTDIR);
   EXPECT_TRUE(share("nfs").status().attachments.empty());
   EXPECT_EQ(share("nfs").users(), 0U);
   pass(1s);
   EXPECT_EQ(share("nfs").state(), ShareState::kIdle);
   EXPECT_NE(manager_->state_report().failure, "");
-  EXPECT_EQ(code_of(attach("nfs", "vm", "vol")), ENOENT);
+  EXPECT_EQ(code_of(attach("nfs", "vm", "vol")), ENOTDIR);
   EXPECT_EQ(told(Event::Kind::kWarning), 1) << "told once, as long as it stays so";
 }
 
@@ -112,6 +114,7 @@ TEST_F(DurableAttachments, DetachThatCannotBeRecordedKeepsTheAttachment) {
   ASSERT_EQ(code_of(attach("nfs", "vm", "vol")), 0);
   ASSERT_EQ(code_of(attach("nfs", "vm", "second")), 0);
   fs::remove_all(state_);
+  std::ofstream(state_) << "in the way";
   EXPECT_NE(code_of(detach("nfs", "vm", "vol")), 0);
   EXPECT_EQ(share("nfs").status().attachments.size(), 2U);
   EXPECT_EQ(share("nfs").users(), 2U);
