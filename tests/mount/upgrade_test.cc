@@ -230,6 +230,42 @@ TEST_F(Upgrade, ServerThatDiesWhileTheProgramIsAskedIsUpgradedAllTheSame) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+/// A program that says that it can go on, and cannot.
+class UpgradeToACrash : public Upgrade {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(Upgrade::SetUp());
+    ASSERT_TRUE(fs::create_directories(server_.in_namespace(kAttachment)));
+  }
+  /// Whoever asked is told, whoever asks now as well, nobody waits; and the next start goes on with what is attached.
+  void expect_end_and_recovery() {
+    Doer asks = upgrader();
+    EXPECT_GT(asks.result(), 0);
+    EXPECT_TRUE(eventually([&] { return !server_.read_file("namespace/a/hello"); }));
+    server_.stop(0);
+    EXPECT_TRUE(fs::is_empty(server_.namespace_path()));
+    ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + source_ + "\"\n")));
+    EXPECT_TRUE(fs::exists(server_.in_namespace(kAttachment)));
+    EXPECT_TRUE(server_.wait_for_state("a", "mounted"));
+    EXPECT_EQ(server_.stop(), Ending{});
+  }
+
+  static constexpr const char* kAttachment = ".berth/shares/a/attachments/vm/disk";
+};
+
+TEST_F(UpgradeToACrash, OfTheKeeperEndsEverythingAndTheNextStartRecovers) {
+  install_script("[ -z \"$BERTH_TAKE_OVER\" ] || kill -SEGV $$");
+  expect_end_and_recovery();
+  EXPECT_EQ(server_.ending(), Ending{}) << "of the one that was started then";
+}
+
+TEST_F(UpgradeToACrash, OfEachServerIsGivenUpAndTheNextStartRecovers) {
+  const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
+  install_script("[ -z \"$BERTH_TAKE_OVER\" ] || export LD_PRELOAD=" + (here / "crashing-server.so").string());
+  expect_end_and_recovery();
+  EXPECT_NE(server_.log().find("giving up"), std::string::npos) << server_.log();
+}
+
 TEST_F(Upgrade, SecondOneMeanwhileIsTold) {
   install_slow();
   Doer asks = upgrader();
