@@ -13,11 +13,15 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 namespace berth::test {
 namespace {
+
+namespace fs = std::filesystem;
 
 UniqueFd open_file(const std::string& path, int flags) {
   return UniqueFd(::open(path.c_str(), flags | O_CLOEXEC, 0644));
@@ -284,6 +288,60 @@ TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
   }
   files.clear();
   EXPECT_EQ(server_.read_file("namespace/a/file-0").value_or(""), "xxx");
+}
+
+/// A control group without memory: whoever is in it and needs any is killed by the kernel.
+class GroupWithoutMemory {
+ public:
+  GroupWithoutMemory() {
+    const fs::path second = "/sys/fs/cgroup";
+    const fs::path first = second / "memory";
+    std::string enabled;
+    std::getline(std::ifstream(second / "cgroup.subtree_control"), enabled);
+    const bool is_second = (" " + enabled + " ").find(" memory ") != std::string::npos;
+    const fs::path directory = (is_second ? second : first) / ("berth-test-" + std::to_string(::getpid()));
+    if (::mkdir(directory.c_str(), 0755) != 0) return;
+    directory_ = directory;
+    write(is_second ? "memory.max" : "memory.limit_in_bytes", "0");
+  }
+  ~GroupWithoutMemory() {
+    EXPECT_TRUE(directory_.empty() || eventually([this] { return ::rmdir(directory_.c_str()) == 0; }));
+  }
+  GroupWithoutMemory(const GroupWithoutMemory&) = delete;
+  GroupWithoutMemory& operator=(const GroupWithoutMemory&) = delete;
+
+  [[nodiscard]] explicit operator bool() const noexcept { return !directory_.empty(); }
+  void add(pid_t process) const { write("cgroup.procs", std::to_string(process)); }
+
+ private:
+  void write(const char* name, const std::string& text) const {
+    EXPECT_TRUE(std::ofstream(directory_ / name) << text << std::flush) << name;
+  }
+
+  fs::path directory_;
+};
+
+TEST_F(TakeoverTest, ServerThatIsKilledForWantOfMemoryIsSucceeded) {
+  const GroupWithoutMemory group;
+  if (!group) GTEST_SKIP() << "no control group for memory can be made here: " << errno_name(errno);
+  ASSERT_NO_FATAL_FAILURE(start_overlay());
+  UniqueFd file = open_file(in("file"), O_RDWR | O_CREAT);
+  ASSERT_TRUE(file);
+  ASSERT_EQ(::write(file.get(), "before", 6), 6);
+  const pid_t before = server();
+  group.add(before);
+  int made = 0;
+  EXPECT_TRUE(eventually([&] {
+    EXPECT_TRUE(open_file(in("new-" + std::to_string(made)), O_RDWR | O_CREAT | O_EXCL)) << errno_name(errno);
+    ++made;
+    return HasFailure() || server() != before;
+  }));
+  EXPECT_NE(server_.log().find("killed by signal 9"), std::string::npos);
+  EXPECT_EQ(::lseek(file.get(), 0, SEEK_SET), 0);
+  EXPECT_EQ(read_some(file.get(), 10), "before");
+  file.reset();
+  for (int i = 0; i < made; ++i) EXPECT_EQ(::unlink(in("new-" + std::to_string(i)).c_str()), 0) << i;
+  EXPECT_EQ(server_.stop(), Ending{});
 }
 
 TEST_F(TakeoverTest, NativeShareIsNotDisturbed) {
