@@ -41,20 +41,25 @@ bool Posts::take(unsigned processor) noexcept {
 
 void Posts::leave(unsigned processor) noexcept {
   Post& post = posts_[processor];
-  if (!post.taken.exchange(false)) return;
-  taken_.fetch_sub(1);
-  while (std::optional<Mail> left = take_first_of(post)) {
-    MutexLock lock(mutex_);
-    ++stray_count_;
-    stray_.push_back(*std::move(left));
+  {
+    MutexLock lock(post.mutex);  // so that whoever sends comes before it, and is seen below, or is refused
+    if (!post.taken.exchange(false)) return;
   }
+  taken_.fetch_sub(1);
+  while (std::optional<Mail> left = take_first_of(post)) add_stray(*std::move(left));
+}
+
+void Posts::add_stray(Mail mail) noexcept {
+  MutexLock lock(mutex_);
+  ++stray_count_;
+  stray_.push_back(std::move(mail));
 }
 
 /// The oldest in a box.
-std::optional<Mail> Posts::take_first_of(Post& post) noexcept {
+std::optional<Mail> Posts::take_first_of(Post& post, TimePoint sent_before) noexcept {
   if (post.count == 0) return std::nullopt;
   MutexLock lock(post.mutex);
-  if (post.box.empty()) return std::nullopt;
+  if (post.box.empty() || post.box.front().sent > sent_before) return std::nullopt;
   --post.count;
   return take_first(post.box);
 }
@@ -104,14 +109,19 @@ std::optional<Mail> Posts::receive(std::optional<unsigned> processor) noexcept {
 std::optional<Mail> Posts::take_late(TimePoint now, Duration age) noexcept {
   if (!has_mail()) return std::nullopt;
   for (Post& post : posts_) {
-    if (post.count == 0) continue;
-    MutexLock lock(post.mutex);
-    if (post.box.empty() || now - post.box.front().sent < age) continue;
-    --post.count;
+    std::optional<Mail> late = take_first_of(post, now - age);
+    if (!late) continue;
     --mail_;
-    return take_first(post.box);
+    return late;
   }
   return take_stray();
+}
+
+void Posts::let_go_of_late(TimePoint now, Duration age) noexcept {
+  if (!has_mail()) return;
+  for (Post& post : posts_) {
+    if (std::optional<Mail> late = take_first_of(post, now - age)) add_stray(*std::move(late));
+  }
 }
 
 bool Posts::has_mail(unsigned processor) const noexcept {

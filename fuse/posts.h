@@ -47,6 +47,9 @@ class Posts {
   /// What has waited longer than `age` in any box.
   [[nodiscard]] std::optional<Mail> take_late(TimePoint now, Duration age) noexcept;
 
+  /// What has waited longer than `age` is stray from now on: one of each box.
+  void let_go_of_late(TimePoint now, Duration age) noexcept;
+
   [[nodiscard]] bool has_mail() const noexcept { return mail_.load(std::memory_order_relaxed) != 0; }
   [[nodiscard]] bool has_mail(unsigned processor) const noexcept;
   [[nodiscard]] bool has_stray() const noexcept { return stray_count_.load(std::memory_order_relaxed) != 0; }
@@ -69,7 +72,8 @@ class Posts {
     std::vector<Mail> box BERTH_GUARDED_BY(mutex);  ///< the first is the oldest
   };
 
-  static std::optional<Mail> take_first_of(Post& post) noexcept;
+  static std::optional<Mail> take_first_of(Post& post, TimePoint sent_before = TimePoint::max()) noexcept;
+  void add_stray(Mail mail) noexcept;
   std::optional<Mail> take_stray() noexcept;
 
   std::vector<Post> posts_;

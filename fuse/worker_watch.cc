@@ -16,6 +16,9 @@ namespace {
 constexpr std::chrono::milliseconds kKeepAway{50};
 constexpr std::chrono::milliseconds kKeepLongAway{1600};
 
+/// What has waited as long in a worker's box is for any other.
+constexpr std::chrono::milliseconds kLateMail{2};
+
 /// How often the watch sees nothing new before it sleeps.
 constexpr unsigned kQuietWatches = 50;
 /// How often in a row somebody is seen to wait for a worker before it is late: once may be this very moment.
@@ -56,7 +59,9 @@ void Workers::watch() noexcept {
     requests_block |= !worker->looking;
     release(*worker);
   }
-  if (posts_.has_stray()) call_another();  // all others may sleep or be stuck
+  // Whoever it was sent to, and all others, may sleep or be stuck.
+  posts_.let_go_of_late(std::chrono::steady_clock::now(), kLateMail);
+  if (posts_.has_stray()) call_another();
   note_blocked(requests_block);
   look_whether_all_came(request_waits);
   if (!nobody_takes_it) return look_whether_quiet(progressed);
@@ -100,7 +105,7 @@ void Workers::note_blocked(bool blocked) noexcept {
 
 /// Sleeps when nothing has happened for some time. From then on nobody would see that a worker does not get its processor.
 void Workers::look_whether_quiet(bool progressed) noexcept {
-  quiet_watches_ = progressed ? 0 : quiet_watches_ + 1;
+  quiet_watches_ = progressed || posts_.has_mail() ? 0 : quiet_watches_ + 1;
   if (quiet_watches_ < kQuietWatches) return;
   // All may be in requests that last, and only the next one ends them.
   if (waiting_ == 0) return call_another();

@@ -43,6 +43,7 @@ Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& sour
   if (is_image(spec.type(), source)) {
     loop = TRY(sys::attach_loop(source, options.read_only, options.loop_offset, options.loop_size_limit));
   } else if (options.loop) {
+    if (::access(source.c_str(), F_OK) != 0) return fail(Error::last().within("image " + quote(source)));
     return fail(EINVAL, "the option \"loop\" wants an image, but " + quote(source) + " is not a regular file");
   }
   UniqueFd mount = TRY(sys::make_mount(spec.type(), loop ? loop->path : source, options));

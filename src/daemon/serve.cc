@@ -46,11 +46,17 @@ int exit_code_of(const Error& error) {
   }
 }
 
+/// Errors: EACCES, EPERM; EINVAL for whatever else is wrong with it, that it is not there or too large included.
 Result<config::Configuration> read_configuration(const ServeOptions& options) {
-  config::Configuration configuration =
-      TRY(options.config.empty() ? config::default_configuration(options.command_line)
-                                 : config::load(options.config, options.command_line));
-  if (configuration.settings.namespace_directory.empty()) {
+  Result<config::Configuration> configuration = options.config.empty()
+                                                    ? config::default_configuration(options.command_line)
+                                                    : config::load(options.config, options.command_line);
+  if (!configuration) {
+    const Error& error = configuration.error();
+    const bool not_permitted = error.code() == EACCES || error.code() == EPERM;
+    return fail(not_permitted ? error.code() : EINVAL, std::string(error.story()));
+  }
+  if (configuration->settings.namespace_directory.empty()) {
     return fail(EINVAL,
                 "no namespace directory: give --namespace DIR, or set namespace = \"/volumes\" under [berth] in the "
                 "configuration");

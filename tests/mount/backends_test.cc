@@ -317,10 +317,14 @@ TEST_F(BackendsTest, ImageWithoutAFileSystemLeavesNoLoopDevice) {
 }
 
 TEST_F(BackendsTest, LoopOnWhatIsNoFileIsExplained) {
-  const auto mounted = mount(spec(fields("ext4", path("missing"), "loop")));
-  ASSERT_FALSE(mounted);
-  EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
-  EXPECT_NE(mounted.error().output.find("is not a regular file"), std::string::npos) << told(mounted);
+  const auto on_directory = mount(spec(fields("ext4", directory("images"), "loop")));
+  ASSERT_FALSE(on_directory);
+  EXPECT_EQ(on_directory.error().error.code(), EHOSTDOWN);
+  EXPECT_NE(on_directory.error().output.find("is not a regular file"), std::string::npos) << told(on_directory);
+  const auto on_nothing = mount(spec(fields("ext4", path("missing"), "loop")));
+  ASSERT_FALSE(on_nothing);
+  EXPECT_EQ(on_nothing.error().error.code(), EHOSTDOWN);
+  EXPECT_NE(on_nothing.error().output.find("No such file"), std::string::npos) << told(on_nothing);
 }
 
 TEST_F(BackendsTest, ReplicasAreTriedInOrderAndEachIsNamedInTheFailure) {

@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
-#include <string_view>
+#include <thread>
 
 #include "fuse/caller_places.h"
 
@@ -102,6 +103,43 @@ TEST_F(PostsTest, LateMailIsTakenByWhoHasNothingToDo) {
   const std::optional<Mail> late = posts_.take_late(now, milliseconds(1));
   ASSERT_TRUE(late);
   EXPECT_EQ(late->size, 11U);
+  EXPECT_FALSE(posts_.has_mail());
+}
+
+TEST_F(PostsTest, LateMailIsLetGoOf) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  ASSERT_TRUE(posts_.take(1));
+  EXPECT_TRUE(send(1, 11, now - milliseconds(2)));
+  posts_.let_go_of_late(now, milliseconds(3));
+  EXPECT_FALSE(posts_.has_stray());
+  posts_.let_go_of_late(now, milliseconds(1));
+  EXPECT_EQ(receive(std::nullopt), 11U);
+}
+
+/// Those who send find a worker there and put it into his box, or find nobody: whatever they see, somebody gets it.
+TEST_F(PostsTest, NothingIsLostWhileWorkersComeAndGo) {
+  constexpr std::size_t kTurns = 20'000;
+  std::atomic<bool> ends{false};
+  std::atomic<std::size_t> sent{0};
+  std::thread sender([&] {
+    while (!ends) {
+      Mail mail{.buffer = nullptr, .size = 1, .sent = {}};
+      if (posts_.send(1, mail)) ++sent;
+    }
+  });
+  std::size_t received = 0;
+  for (std::size_t i = 0; i < kTurns; ++i) {
+    ASSERT_TRUE(posts_.take(1));
+    received += receive(1);
+    posts_.leave(1);
+    ASSERT_FALSE(posts_.has_mail(1)) << "in the box of nobody";
+    while (const std::size_t stray = receive(std::nullopt)) received += stray;
+  }
+  ends = true;
+  sender.join();
+  while (const std::size_t stray = receive(std::nullopt)) received += stray;
+  EXPECT_EQ(received, sent);
+  EXPECT_GT(sent, 0U);
   EXPECT_FALSE(posts_.has_mail());
 }
 
