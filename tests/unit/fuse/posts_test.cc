@@ -119,6 +119,7 @@ TEST_F(PostsTest, LateMailIsLetGoOf) {
 /// Those who send find a worker there and put it into his box, or find nobody: whatever they see, somebody gets it.
 TEST_F(PostsTest, NothingIsLostWhileWorkersComeAndGo) {
   constexpr std::size_t kTurns = 20'000;
+  constexpr std::size_t kSent = 1'000;
   std::atomic<bool> ends{false};
   std::atomic<std::size_t> sent{0};
   std::thread sender([&] {
@@ -128,7 +129,7 @@ TEST_F(PostsTest, NothingIsLostWhileWorkersComeAndGo) {
     }
   });
   std::size_t received = 0;
-  for (std::size_t i = 0; i < kTurns; ++i) {
+  for (std::size_t i = 0; i < kTurns || sent < kSent; ++i) {
     ASSERT_TRUE(posts_.take(1));
     received += receive(1);
     posts_.leave(1);
@@ -139,7 +140,6 @@ TEST_F(PostsTest, NothingIsLostWhileWorkersComeAndGo) {
   sender.join();
   while (const std::size_t stray = receive(std::nullopt)) received += stray;
   EXPECT_EQ(received, sent);
-  EXPECT_GT(sent, 0U);
   EXPECT_FALSE(posts_.has_mail());
 }
 
