@@ -31,7 +31,7 @@ class CallerPlaces {
     std::uint32_t thread = 0;
     std::uint32_t processor = kUnknown;
     std::uint32_t steps =
-        0;  ///< of an unknown one: how often it has asked; else how often it was found where it was before
+        0;  ///< how often it was found where it was before; where that is not known, how often it has asked
     std::uint32_t time = 0;  ///< of the last look
   };
   static constexpr std::uint32_t kUnknown = 0xfff;

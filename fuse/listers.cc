@@ -2,18 +2,15 @@
 
 namespace berth::fuse {
 
-void Listers::opened(std::uint64_t handle, pid_t thread) {
+void Listers::opened(pid_t thread) {
   if (thread == 0) return;
   MutexLock lock(mutex_);
-  if (openers_.emplace(handle, thread).second) threads_.insert(thread);
+  threads_.insert(thread);
 }
 
-void Listers::closed(std::uint64_t handle) {
+void Listers::closed(pid_t thread) {
   MutexLock lock(mutex_);
-  const auto opener = openers_.find(handle);
-  if (opener == openers_.end()) return;
-  threads_.erase(threads_.find(opener->second));
-  openers_.erase(opener);
+  if (const auto found = threads_.find(thread); found != threads_.end()) threads_.erase(found);
 }
 
 bool Listers::is_listing(pid_t thread) const {

@@ -2,8 +2,6 @@
 
 #include <sys/types.h>
 
-#include <cstdint>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "src/base/mutex.h"
@@ -18,16 +16,15 @@ namespace berth::fuse {
 /// Threading: any thread may call anything.
 class Listers {
  public:
-  /// `thread` has opened a directory that has this handle.
-  void opened(std::uint64_t handle, pid_t thread);
-  /// A handle that was never told is nobody's.
-  void closed(std::uint64_t handle);
+  /// `thread` has opened a directory.
+  void opened(pid_t thread);
+  /// What `thread` had opened is closed, by whomever.
+  void closed(pid_t thread);
   [[nodiscard]] bool is_listing(pid_t thread) const;
 
  private:
   mutable Mutex mutex_;
-  std::unordered_map<std::uint64_t, pid_t> openers_ BERTH_GUARDED_BY(mutex_);  ///< by handle
-  std::unordered_multiset<pid_t> threads_ BERTH_GUARDED_BY(mutex_);            ///< one for each handle
+  std::unordered_multiset<pid_t> threads_ BERTH_GUARDED_BY(mutex_);  ///< one for each directory that is open
 };
 
 }  // namespace berth::fuse

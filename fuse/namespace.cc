@@ -141,10 +141,11 @@ class Namespace::Core {
   }
 
   /// What it shows is found out when it is read.
-  std::uint64_t open() {
+  std::uint64_t open(pid_t thread) {
+    setup_.shares.listers().opened(thread);
     MutexLock lock(mutex_);
     const std::uint64_t handle = ++last_handle_;
-    open_.emplace(handle, nullptr);
+    open_.emplace(handle, Open{.opener = thread});
     return handle;
   }
   /// The number of the server is in each handle, from 1 on.
@@ -156,26 +157,29 @@ class Namespace::Core {
     {
       MutexLock lock(mutex_);
       // What was open when a server died is open still; the names are the same, so positions are too.
-      if (is_of_dead_server(handle)) open_.try_emplace(handle, nullptr);
+      if (is_of_dead_server(handle)) open_.try_emplace(handle);
       const auto found = open_.find(handle);
       if (found == open_.end()) return nullptr;
-      if (offset != 0 && found->second != nullptr) return found->second;
+      if (offset != 0 && found->second.listing != nullptr) return found->second.listing;
     }
     std::shared_ptr<const Listing> fresh = list(setup_.manager.directory(), prefix);
     std::shared_ptr<const Listing> before;
     MutexLock lock(mutex_);
     const auto found = open_.find(handle);
     if (found == open_.end()) return nullptr;
-    before = std::exchange(found->second, fresh);
+    before = std::exchange(found->second.listing, fresh);
     return fresh;
   }
   bool close(std::uint64_t handle) {
-    std::shared_ptr<const Listing> closed;
-    MutexLock lock(mutex_);
-    const auto found = open_.find(handle);
-    if (found == open_.end()) return false;
-    closed = std::move(found->second);
-    open_.erase(found);
+    Open closed;
+    {
+      MutexLock lock(mutex_);
+      const auto found = open_.find(handle);
+      if (found == open_.end()) return false;
+      closed = std::move(found->second);
+      open_.erase(found);
+    }
+    setup_.shares.listers().closed(closed.opener);
     return true;
   }
 
@@ -189,6 +193,11 @@ class Namespace::Core {
  private:
   static constexpr NodeId kFirstDirectory = kRootNode + 1;
 
+  struct Open {
+    std::shared_ptr<const Listing> listing = nullptr;  ///< null: not read yet
+    pid_t opener = 0;                                  ///< the thread; 0: not known
+  };
+
   bool add_name(DirectoryPage& page, const std::string& prefix, const Listing::Name& name, off_t next, bool plus);
 
   const Setup setup_;
@@ -199,7 +208,7 @@ class Namespace::Core {
   mutable Mutex mutex_;
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
   std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
-  std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, Open> open_ BERTH_GUARDED_BY(mutex_);
   std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
 };
 
@@ -288,13 +297,9 @@ void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
 void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
-  const std::uint64_t handle = core_->open();
-  Listers& listers = core_->setup().shares.listers();
-  listers.opened(handle, reply.caller().pid);
+  const std::uint64_t handle = core_->open(reply.caller().pid);
   // What it shows changes only through us.
-  if (std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) return;
-  listers.closed(handle);
-  core_->close(handle);
+  if (!std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) core_->close(handle);
 }
 
 void Namespace::read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus) {
@@ -318,7 +323,6 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
 }
 
 void Namespace::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {
-  core_->setup().shares.listers().closed(handle.fh);
   const bool known = core_->close(handle.fh) || core_->is_of_dead_server(handle.fh);
   std::move(reply).error(known ? 0 : EBADF);
 }

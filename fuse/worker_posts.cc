@@ -113,8 +113,6 @@ void Workers::go_where_called(Worker& self) noexcept {
 
 /// What others have read for this worker's callers, or for one that has left. It is in the worker's buffer then; answers its size.
 std::optional<std::size_t> Workers::receive_mail(Worker& self) noexcept {
-  if (!may_run_beside_) return std::nullopt;
-  go_where_called(self);
   std::optional<Mail> mail = std::exchange(self.mail, std::nullopt);
   if (!mail) mail = posts_.receive(self.post());
   if (!mail) return std::nullopt;
@@ -138,8 +136,8 @@ bool Workers::pass_on(Worker& self, std::size_t size) noexcept {
   if (!place || *place == *post || !posts_.is_taken(*place)) return false;
   std::unique_ptr<ReadBuffer> fresh = posts_.take_spare();
   if (fresh == nullptr) fresh = ReadBuffer::make(requests_, session_.buffer_size());
+  // Not into memory that ends with us, where what was read so far does not.
   if (fresh == nullptr || (fresh->record() == nullptr) != (self.buffer->record() == nullptr)) return false;
-  fresh->make_ready();
   Mail mail{.buffer = std::move(self.buffer), .size = size, .sent = std::chrono::steady_clock::now()};
   const bool sent = posts_.send(*place, mail);
   self.buffer = sent ? std::move(fresh) : std::move(mail.buffer);

@@ -7,7 +7,7 @@
 #include "src/sys/other_threads.h"
 #include "src/sys/scheduling.h"
 
-// Workers: how many serve, and on which processor.
+// Workers: how many serve, and who does not get his processor.
 namespace berth::fuse {
 namespace {
 

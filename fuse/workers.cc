@@ -9,9 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <utility>
 
+#include "fuse/protocol.h"
 #include "src/base/error.h"
 #include "src/log/log.h"
 #include "src/sys/other_threads.h"
@@ -160,7 +160,6 @@ void Workers::work(Worker& self) noexcept {
 void Workers::serve(Worker& self) noexcept {
   self.buffer = ReadBuffer::make(requests_, session_.buffer_size());
   while (self.buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
-    self.buffer->make_ready();
     if (spare_.fetch_add(1) >= limits_.max_spare && waiting_ != 0) {
       // The others are enough.
       spare_.fetch_sub(1);
@@ -176,6 +175,7 @@ void Workers::serve(Worker& self) noexcept {
 /// The next request is in the worker's buffer then; answers its size.
 std::optional<std::size_t> Workers::take(Worker& self) noexcept {
   for (;;) {
+    go_where_called(self);
     if (const std::optional<std::size_t> size = receive_mail(self)) return size;
     waiting_.fetch_add(1);
     const bool all_serve = do_all_serve();
@@ -274,6 +274,7 @@ void Workers::call_another() noexcept {
 
 /// `is_there`: a request was seen.
 std::optional<std::size_t> Workers::read(Worker& self, bool is_there) noexcept {
+  self.buffer->make_ready();
   const std::span<char> buffer = self.buffer->bytes();
   const Asleep asleep(posts_, is_there ? std::nullopt : self.post());
   for (;;) {

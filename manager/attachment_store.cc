@@ -273,16 +273,14 @@ Result<> AttachmentStore::write_gone() {
 Result<> AttachmentStore::repair() {
   if (!is_loaded_) return {};
   TRY_VOID(return_to_place());
+  bool any_is_gone = false;
   for (auto& [share, journal] : journals_) {
     if (journal.size == 0 || directory_.has(journal.file)) continue;
-    journal.is_gone = true;
+    any_is_gone = journal.is_gone = true;
     journal.size = 0;
-    note_repair("files in it were removed while berth ran; written again");
   }
-  if (host_ && !host_is_gone_ && !directory_.has(kHost)) {
-    host_is_gone_ = true;
-    note_repair("files in it were removed while berth ran; written again");
-  }
+  if (host_ && !host_is_gone_ && !directory_.has(kHost)) any_is_gone = host_is_gone_ = true;
+  if (any_is_gone) note_repair("files in it were removed while berth ran; written again");
   if (const Result<> written = write_gone(); !written) {
     return fail(written.error().within("cannot write again what was removed in " + directory_.path()));
   }
