@@ -123,8 +123,8 @@ void Manager::Core::adopt_failure(Record& record, const FailureRecords& kept) {
   schedule(record);
 }
 
-/// Goes on with what the last manager had mounted. What it was about to mount or to unmount is looked at as if it were
-/// wanted now, where anything is there, and forgotten where nothing is.
+/// Goes on with what the last manager had mounted. What it was about to mount or to unmount is wanted as soon as we begin,
+/// where anything is there, and forgotten where nothing is.
 void Manager::Core::adopt_mounts() {
   MountArea* const area = setup_.kept;
   if (area == nullptr) return;
@@ -178,8 +178,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
 void Manager::Core::find_out(Record& record, MountRecord& kept) {
   const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
   if (!there || *there) {
-    happen(record.share, life_cycle::Wanted{});
-    return;
+    return post([this, &record] { happen(record.share, life_cycle::Wanted{}); });
   }
   // Nothing needs it any more. Its descriptors may be others' by now, but for the one that still names it.
   if (is_program(kept.helper_pidfd, kept.helper)) {

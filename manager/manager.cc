@@ -27,11 +27,6 @@ Result<std::unique_ptr<Manager>> Manager::make(ManagerSetup setup, const Catalog
 
 Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) {
   core_->adopt_mounts();
-  if (core_->by_hand()) return;
-  control_ = std::thread([core = core_] {
-    pthread_setname_np(pthread_self(), "berth-control");
-    core->run();
-  });
 }
 
 Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
@@ -92,7 +87,7 @@ void Manager::report_lost(Share& share) {
   });
 }
 
-void Manager::restore(KeptState kept) {
+void Manager::begin(KeptState kept) {
   // Here and now, so that nobody who comes next finds them missing.
   for (const KeptAttachments& one : kept.shares) {
     const std::shared_ptr<Share> share = find(one.share);
@@ -103,6 +98,10 @@ void Manager::restore(KeptState kept) {
   if (core_->by_hand()) {
     return core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
   }
+  control_ = std::thread([core = core_] {
+    pthread_setname_np(pthread_self(), "berth-control");
+    core->run();
+  });
   // The rest as well, before berth says that it is ready; nothing of it waits for a mount.
   std::promise<void> over;
   core_->post([&] {

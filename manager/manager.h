@@ -67,7 +67,7 @@ struct ManagerSetup {
   std::function<void(Share&)> after_mount;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
   MountArea* kept = nullptr;
-  /// A manager before this one has told of what restore() takes up.
+  /// A manager before this one has told of what begin() takes up.
   bool succeeds = false;
   /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
   bool by_hand = false;
@@ -86,6 +86,7 @@ class Manager {
   /// Shares by name, sorted bytewise.
   using Directory = NameMap<std::shared_ptr<Share>>;
 
+  /// What an earlier manager had mounted is there and can be used; nothing happens to it, nor by itself, before begin().
   /// Errors: EINVAL when a kind of share in the catalog has no backend.
   static Result<std::unique_ptr<Manager>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
   /// As stop() with no patience.
@@ -117,13 +118,15 @@ class Manager {
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
   void report_lost(Share& share);
 
+  /// From here on shares expire, what was asked for is done, and what ManagerSetup names is called.
+  ///
   /// Takes up the attachments that were on disk at the start: they are shown when it returns, and so is what state_report()
   /// says of them. Mounts the shares that have any: at once those that are mounted already, the rest one after the other,
   /// with jitter, and again and again while that fails. What is of no share in the catalog stays on disk. Events tell of it,
   /// unless a predecessor's have.
   ///
   /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
-  void restore(KeptState kept);
+  void begin(KeptState kept = {});
   /// What is not as it should be with what is on disk.
   [[nodiscard]] StateReport state_report() const;
 

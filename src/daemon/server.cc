@@ -152,8 +152,6 @@ class Server {
     TRY_VOID(make_manager());
     make_file_systems();
     take_over();
-    mounted_ = count_mounted();
-    manager_->restore(std::move(kept_));
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
     const bool succeeds = session_->succeed();
@@ -166,10 +164,10 @@ class Server {
                                               }
                                               return {};
                                             }));
-    if (succeeds) {
-      resume_native();
-      finish_take_over();
-    }
+    if (succeeds) resume_native();
+    mounted_ = count_mounted();
+    manager_->begin(std::move(kept_));
+    if (succeeds) finish_take_over();
     workers_ = std::make_unique<fuse::Workers>(*session_, requests_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
@@ -351,7 +349,6 @@ class Server {
       return users;
     };
     control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
-    shown_.store(control_.get(), std::memory_order_release);
     names_ = std::make_unique<fuse::Namespace>(
         fuse::Namespace::Setup{.manager = *manager_,
                                .shares = *shares_,
@@ -381,7 +378,7 @@ class Server {
   /// On the control thread.
   void on_event(const manager::Event& event) {
     log_event(event);
-    if (fuse::ControlTree* const control = shown_.load(std::memory_order_acquire)) control->append_event(event);
+    control_->append_event(event);
     if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
     if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
     if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();
@@ -559,8 +556,6 @@ class Server {
   fuse::Passthrough passthrough_;
   std::unique_ptr<fuse::ShareFs> shares_;
   std::unique_ptr<fuse::ControlTree> control_;
-  /// control_ for the control thread, which runs before there is one: what was found mounted may be told of already.
-  std::atomic<fuse::ControlTree*> shown_{nullptr};
   std::unique_ptr<fuse::Namespace> names_;
   std::unique_ptr<fuse::Session> session_;
   std::unique_ptr<fuse::NodePruner> pruner_;

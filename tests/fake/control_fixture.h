@@ -121,6 +121,7 @@ class ControlTreeTest : public ::testing::Test {
     };
     manager = manager::Manager::make(std::move(setup), catalog, clock).value();
     make_tree();
+    manager->begin();
   }
 
   void make_tree() {

@@ -45,6 +45,7 @@ void SharesTest::start() {
   names_ = std::make_unique<Namespace>(Namespace::Setup{.manager = *manager_, .shares = *shares_});
   mount_ = std::make_unique<FakeMount>(Router{*names_, no_control, *shares_});
   shares_->serve(mount_->session());
+  manager_->begin();
 }
 
 void SharesTest::TearDown() {

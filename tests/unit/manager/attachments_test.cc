@@ -33,7 +33,7 @@ class DurableAttachments : public ManagerTest {
     setup_.store = store();
     KeptState kept = setup_.store->load().value();
     start();
-    manager_->restore(std::move(kept));
+    manager_->begin(std::move(kept));
   }
   /// Ends this berth, however it ends, and starts the next over the same disk.
   void restart() {
@@ -252,7 +252,7 @@ TEST_F(DurableAttachments, TakenUpByAServerThatFindsTheShareMountedNothingIsMoun
   const auto lease = ask("nfs");
   manager_->run_pending();
   EXPECT_EQ(backend_->counts.mounts, 1);
-  manager_->restore(KeptState{.shares = {{"nfs", {{"vm", "vol"}, {"vm", "vol2"}}}}});
+  manager_->begin(KeptState{.shares = {{"nfs", {{"vm", "vol"}, {"vm", "vol2"}}}}});
   manager_->run_pending();
   EXPECT_EQ(share("nfs").users(), 3U);
   pass_the_jitter();

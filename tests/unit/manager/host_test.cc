@@ -111,6 +111,7 @@ TEST_F(Host, UnmountOnRequestWorksWhileDraining) {
 TEST_F(Host, StopAnswersWhoWaitsForADrain) {
   setup_.by_hand = false;
   start();
+  manager_->begin();
   std::promise<int> drained;
   std::promise<void> attached;
   manager_->attach(share("a"), {"vm", "vol"}, [&](const Result<>&) { attached.set_value(); });
@@ -167,7 +168,7 @@ TEST_F(Host, DrainedOnDiskIsDrainedAtTheNextStartAndRestoresWaitForResume) {
   next.store = std::make_unique<AttachmentStore>(StateDirectory(state, "/volumes"));
   setup_ = std::move(next);
   start();
-  manager_->restore(std::move(kept));
+  manager_->begin(std::move(kept));
   manager_->run_pending();
   pass(1h);
   EXPECT_EQ(backend_->counts.mounts, 0);

@@ -107,18 +107,29 @@ class ManagerThreads : public ::testing::Test {
   std::shared_ptr<Share> share_;
 };
 
-TEST_F(ManagerThreads, WhatWasOnDiskIsShownWhenRestoreReturns) {
+TEST_F(ManagerThreads, WhatWasOnDiskIsShownWhenBeginReturns) {
   constexpr std::size_t kMany = 5000;  // more than a control thread that is not waited for goes through meanwhile
   KeptState kept;
   for (std::size_t i = 0; i < kMany; ++i) kept.shares.push_back({"gone" + std::to_string(i), {{"vm", "vol"}}});
   kept.damages.push_back({.file = "damaged", .reason = "as a test", .set_aside = "damaged"});
-  manager_->restore(std::move(kept));
+  manager_->begin(std::move(kept));
   const StateReport report = manager_->state_report();
   EXPECT_EQ(report.unknown_shares.size(), kMany);
   EXPECT_EQ(report.damages.size(), 1U);
 }
 
+TEST_F(ManagerThreads, NothingHappensBeforeBegin) {
+  std::promise<Result<Lease>> answer;
+  std::future<Result<Lease>> future = answer.get_future();
+  manager_->lease(*share_, [&answer](Result<Lease> lease) { answer.set_value(std::move(lease)); });
+  EXPECT_EQ(future.wait_for(50ms), std::future_status::timeout);
+  EXPECT_EQ(backend_->mounts, 0);
+  manager_->begin();
+  EXPECT_TRUE(future.get());
+}
+
 TEST_F(ManagerThreads, UsersUnmountersAndAttachersAtOnce) {
+  manager_->begin();
   constexpr int kThreads = 6;
   constexpr int kRounds = 300;
   std::atomic<int> leased{0};
@@ -159,6 +170,7 @@ TEST_F(ManagerThreads, UsersUnmountersAndAttachersAtOnce) {
 }
 
 TEST_F(ManagerThreads, StopAnswersWhoWaitsAndCancelsTheMount) {
+  manager_->begin();
   backend_->hang = true;
   std::promise<Result<Lease>> answer;
   std::future<Result<Lease>> future = answer.get_future();
@@ -170,6 +182,7 @@ TEST_F(ManagerThreads, StopAnswersWhoWaitsAndCancelsTheMount) {
 }
 
 TEST_F(ManagerThreads, StopWaitsForUsersUntilItIsHurried) {
+  manager_->begin();
   std::optional<Result<Lease>> lease(lease_and_wait());
   ASSERT_TRUE(*lease);
   std::thread stopper([&] { manager_->stop(clock_.now() + 1h); });
