@@ -69,31 +69,22 @@ Result<> NativeShares::expire(const manager::Share& share) {
   return session_->expire_entry(place->directory, place->name);
 }
 
-Result<> NativeShares::doubt(const manager::Share& share) {
-  names_->held_names().doubt(share.name());
-  return expire(share);
-}
-
 void NativeShares::begin_batch(const std::vector<const manager::Share*>& shares) {
   if (names_ == nullptr) return;
   // Without it each request is a process of its own.
   if (Result<NativeTalk> talk = setup_.agent.ask(request(NativeRequest::Kind::kMany, ""))) {
     batch_ = NativeChannel::adopt(*std::move(talk));
   }
-  const auto walkers = std::make_shared<Walkers>();
-  bool is_any_new = false;
+  const auto approach = std::make_shared<Approach>();
   for (const manager::Share* const share : shares) {
     {
       MutexLock lock(mutex_);
-      if (!approached_.try_emplace(share->name(), walkers).second) continue;
+      if (!approached_.try_emplace(share->name(), approach).second) continue;
     }
-    is_any_new = true;
-    if (doubt(*share)) continue;
-    // It will be told when it is its turn.
-    MutexLock lock(mutex_);
-    approached_.erase(share->name());
+    names_->held_names().doubt(share->name());
+    approach->remembered.push_back(share);
   }
-  if (is_any_new) *walkers = Walkers::all();
+  if (!approach->remembered.empty()) approach->walkers = Walkers::all();
 }
 
 void NativeShares::end_batch() { batch_.reset(); }
@@ -107,21 +98,20 @@ Result<NativeTalk> NativeShares::ask_in_batch(const NativeRequest& request, cons
   return setup_.agent.ask(request, mount);
 }
 
-/// Everybody who may be between two walks, or brings the kernel an answer that it would remember, moves on.
+/// Who brings the kernel an answer that it remembers moves on, that is forgotten, and who may be between two walks moves on.
 Result<> NativeShares::approach(const manager::Share& share) {
-  std::shared_ptr<Walkers> walkers;
-  {
+  const std::shared_ptr<Approach> approach = [&] {
     MutexLock lock(mutex_);
-    if (const auto found = approached_.find(share.name()); found != approached_.end()) walkers = found->second;
-  }
-  if (walkers == nullptr) {
-    TRY_VOID(doubt(share));
-    walkers = std::make_shared<Walkers>(Walkers::all());
-    MutexLock lock(mutex_);
-    approached_.insert_or_assign(share.name(), walkers);
-  }
-  if (!walkers->have_moved_on(from_now(kApproachPatience))) return fail(EAGAIN);
-  return {};
+    const auto found = approached_.find(share.name());
+    return found != approached_.end() ? found->second : nullptr;
+  }();
+  if (approach == nullptr) return fail(EAGAIN);
+  if (!approach->walkers.have_moved_on(from_now(kApproachPatience))) return fail(EAGAIN);
+  if (approach->remembered.empty()) return {};
+  for (const manager::Share* const doubted : approach->remembered) TRY_VOID(expire(*doubted));
+  approach->remembered.clear();
+  approach->walkers = Walkers::all();
+  return approach->walkers.have_moved_on(from_now(kApproachPatience)) ? Result<>() : fail(EAGAIN);
 }
 
 Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoint deadline) {
@@ -130,8 +120,6 @@ Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoi
   mount.reset();  // the agent's now; held here it would look used
   const Result<NativeAnswer> ready = talk.expect(deadline);
   if (!ready) return has_died(ready.error()) ? fail(EAGAIN) : fail(ready.error());
-  // Before anybody waits: some wait with the directory's lock held, which this needs.
-  TRY_VOID(expire(share));
   Result<> switched = switch_over(share, talk, deadline);
   if (!switched) {
     names_->let_pass(share);
@@ -150,7 +138,7 @@ Result<> NativeShares::switch_over(const manager::Share& share, const NativeTalk
   Walkers passed(threads);
   const auto is_bad_moment = [&](Walkers until) {
     MutexLock lock(mutex_);
-    approached_[share.name()] = std::make_shared<Walkers>(std::move(until));
+    approached_[share.name()] = std::make_shared<Approach>(Approach{.walkers = std::move(until)});
     return fail(EAGAIN);
   };
   if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) return is_bad_moment(std::move(passed));

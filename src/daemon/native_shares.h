@@ -19,10 +19,11 @@ namespace berth::daemon {
 /// The server's side of native access: asks the agent, and sees to it that no system call finds one of its two paths in the
 /// proxy and the other in the real mount.
 ///
-/// First the kernel asks about the share's name at each walk (doubted), and everybody on this host is given time to move on
-/// from the call that he is in, once for all shares of a batch. From then on whoever passes the name is known. In the moment itself nobody passes it; the
-/// few who have passed since move on, and if one who waits may be on his second walk, it was a bad moment, and the next
-/// attempt starts from here.
+/// First the kernel is to ask about the share's name at each walk (doubted), and everybody on this host is given time to move
+/// on from the call that he is in, twice, for all shares of a batch together: who had an answer already that was to be
+/// remembered may bring it to the kernel only then, which goes by it for a while, and whom it lets pass nobody knows. From
+/// then on whoever passes the name is known. In the moment itself nobody passes it; the few who have passed since move on,
+/// and if one who waits may be on his second walk, it was a bad moment, and the next attempt starts from here.
 ///
 /// Threading: as manager::NativeAccess.
 class NativeShares final : public manager::NativeAccess {
@@ -45,9 +46,15 @@ class NativeShares final : public manager::NativeAccess {
   Result<Outcome> take_off(const manager::Share& share, When when, TimePoint deadline) override;
 
  private:
+  /// Names that are doubted since, and who may not have moved on yet.
+  struct Approach {
+    Walkers walkers;
+    /// That the kernel may have been brought answers for since, which it remembers; empty: no more.
+    std::vector<const manager::Share*> remembered = {};
+  };
+
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
   Result<> approach(const manager::Share& share);
-  Result<> doubt(const manager::Share& share);
   Result<> expire(const manager::Share& share);
   Result<> find_laid(const manager::Share& share, TimePoint deadline);
   Result<NativeTalk> ask_in_batch(const NativeRequest& request, const UniqueFd& mount);
@@ -61,9 +68,8 @@ class NativeShares final : public manager::NativeAccess {
 
   Mutex mutex_;
   std::map<std::string, std::uint64_t> laid_ BERTH_GUARDED_BY(mutex_);  ///< ids of mounts, as in mountinfo
-  /// Of names that are doubted: who may not have moved on yet. Shared by those that were doubted together, of which one at
-  /// a time is laid over.
-  std::map<std::string, std::shared_ptr<Walkers>> approached_ BERTH_GUARDED_BY(mutex_);
+  /// By name; shared by those that were doubted together, of which one at a time is laid over.
+  std::map<std::string, std::shared_ptr<Approach>> approached_ BERTH_GUARDED_BY(mutex_);
 };
 
 }  // namespace berth::daemon

@@ -414,7 +414,8 @@ class TracedChild {
 class AttachmentStoreKillTest : public AttachmentStoreTest {
  protected:
   /// Kills a child that does `change` at each beginning and end of its system calls, in turn, and after each looks
-  /// whether what a next berth finds is `before` or `after`.
+  /// whether what a next berth finds is `before` or `after`. (Not that it stays `after`: a child may make a few calls more
+  /// than the one before it.)
   void kill_everywhere(const std::function<void(AttachmentStore&)>& prepare,
                        const std::function<void(AttachmentStore&)>& change, const Attachments& before,
                        const Attachments& after) {
@@ -442,8 +443,7 @@ class AttachmentStoreKillTest : public AttachmentStoreTest {
       child.kill();
       const Attachments found = kept();
       EXPECT_TRUE(found == before || found == after) << "killed at step " << steps;
-      EXPECT_TRUE(!was_after || found == after) << "what was there once stays: step " << steps;
-      was_after = found == after;
+      was_after = was_after || found == after;
       AttachmentStore store(directory());
       ASSERT_TRUE(store.load());
       EXPECT_EQ(commit(store, "next", true), 0) << "and the next berth goes on: step " << steps;
