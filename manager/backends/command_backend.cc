@@ -124,7 +124,12 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   sys::Process process = std::move(*started);
 
   const Result<Outcome> outcome = await_mount(process, *watch, attempt);
-  if (!outcome) return tl::unexpected(give_up(outcome.error(), std::move(argv), process, attempt.berth));
+  if (!outcome) {
+    const bool late = outcome.error().code() == ETIMEDOUT;
+    const Error cause =
+        late ? outcome.error().within(argv.front() + " had not mounted when its time was over") : outcome.error();
+    return tl::unexpected(give_up(cause, std::move(argv), process, attempt.berth));
+  }
   if (!outcome->ended) {
     Result<RealMount> mount = adopt(spec, source, attempt.berth, "", std::move(process));
     if (!mount) return tl::unexpected(failed_step(mount.error(), std::move(argv)));

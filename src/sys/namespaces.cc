@@ -15,9 +15,13 @@
 
 namespace berth::sys {
 
-Result<> unshare_mount_namespace() noexcept {
+Result<> unshare_mount_namespace() {
   if (::unshare(CLONE_NEWNS) != 0) return fail_errno();
-  if (::mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) return fail_errno();
+  if (::mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) {
+    // mount(2): EINVAL where the root directory is not that of a mount.
+    return errno == EINVAL ? fail(EINVAL, "the root directory is that of a chroot; bind-mount it onto itself first")
+                           : fail_errno();
+  }
   return {};
 }
 

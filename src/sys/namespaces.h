@@ -11,7 +11,8 @@ namespace berth::sys {
 
 /// Gives the calling process a mount namespace of its own in which mounts of the old one still arrive but from which
 /// none get out (CLONE_NEWNS, MS_SLAVE | MS_REC). Call it while there is one thread. Source: mount_namespaces(7).
-Result<> unshare_mount_namespace() noexcept;
+/// Errors: EINVAL in a chroot that is not the root of a mount.
+Result<> unshare_mount_namespace();
 
 /// The calling thread's mount namespace, to come back to.
 Result<UniqueFd> current_mount_namespace() noexcept;

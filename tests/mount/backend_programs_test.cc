@@ -421,6 +421,7 @@ TEST_F(CommandTest, ProgramThatHangsIsEndedAtTheDeadlineWithAllItStarted) {
       mount(spec(command({script("hangs", path("child") + " & wait\n"), "{mountpoint}"})), soon(attempt()));
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT);
+  EXPECT_NE(mounted.error().error.story().find("hangs had not mounted"), std::string::npos) << told(mounted);
   EXPECT_EQ(processes(), std::vector<pid_t>());
 }
 

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "src/sys/mount_table.h"
+#include "src/sys/namespaces.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {
@@ -286,6 +287,19 @@ TEST_F(Daemon, WithoutAFuseDeviceItSaysWhatToDo) {
   const std::string said = refusal(empty, source_);
   ASSERT_EQ(::umount2("/dev/fuse", 0), 0);
   EXPECT_NE(said.find("berth: serve: "), std::string::npos) << said;
+}
+
+TEST_F(Daemon, ChrootThatIsNoMountIsNamed) {
+  const std::string root = server_.make_directory("root");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool in = ::chroot(root.c_str()) == 0 && ::chdir("/") == 0;
+    const Result<> made = sys::unshare_mount_namespace();
+    ::_exit(in && !made && made.error().story().find("chroot") != std::string_view::npos ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(Daemon, ControlTreeIsForItsReaders) {
