@@ -12,10 +12,6 @@ bool AttachmentDirectories::has_instance(const manager::Share& share, const std:
   return made != made_.end() && made->second.contains(instance);
 }
 
-bool AttachmentDirectories::has_volume(const manager::Share& share, const manager::Attachment& attachment) const {
-  return share.has_attachment(attachment);
-}
-
 std::vector<std::string> AttachmentDirectories::instances(const manager::Share& share) const {
   std::set<std::string> all;
   for (manager::Attachment& attachment : share.status().attachments) all.insert(std::move(attachment.instance));

@@ -22,7 +22,6 @@ class AttachmentDirectories {
   static constexpr std::size_t kMaxInstances = 16384;
 
   [[nodiscard]] bool has_instance(const manager::Share& share, const std::string& instance) const;
-  [[nodiscard]] bool has_volume(const manager::Share& share, const manager::Attachment& attachment) const;
   /// Sorted.
   [[nodiscard]] std::vector<std::string> instances(const manager::Share& share) const;
   /// Sorted.

@@ -242,15 +242,6 @@ Result<> Session::prune(std::span<const NodeId> nodes) noexcept {
   return fail_errno();
 }
 
-Result<> Session::invalidate_entry(NodeId parent, std::string_view name) noexcept {
-  // libfuse sends the byte behind the name too, which the kernel wants to be 0.
-  char terminated[256];
-  if (name.size() >= sizeof terminated) return fail(ENAMETOOLONG);
-  std::memcpy(terminated, name.data(), name.size());
-  terminated[name.size()] = '\0';
-  return to_result(fuse_lowlevel_notify_inval_entry(session_.get(), parent, terminated, name.size()));
-}
-
 Result<> Session::expire_entry(NodeId parent, std::string_view name) noexcept {
   if ((offered_more_ & kExpiryOffered) == 0) return fail(EOPNOTSUPP, "needs Linux 6.2");
   const std::string terminated(name);

@@ -105,8 +105,6 @@ class Session {
   /// The kernel drops what it knows of these nodes where nobody uses them: no open file, no working directory, nothing that
   /// is mounted there, nothing below. It takes no lock that a request holds. Errors: EINVAL before Linux 6.18.
   Result<> prune(std::span<const NodeId> nodes) noexcept;
-  /// The kernel forgets what it believes about `name` in `parent`.
-  Result<> invalidate_entry(NodeId parent, std::string_view name) noexcept;
   /// The kernel asks again before it believes `name` in `parent`, but forgets nothing and takes nothing off that is mounted
   /// there. Errors: EOPNOTSUPP before Linux 6.2.
   Result<> expire_entry(NodeId parent, std::string_view name) noexcept;

@@ -155,8 +155,6 @@ std::string warnings_text(const StateView& state) {
 
 }  // namespace
 
-std::string render_state(const ShareView& share) { return share.state + "\n"; }
-
 std::string render_status(const ShareView& share) {
   Lines lines(14);
   lines.add("name", prose(share.name));

@@ -19,9 +19,6 @@ using Paint = std::function<std::string(std::string_view state, std::string_view
 /// stay: it is for the end of a line.
 std::string prose(std::string_view text);
 
-/// A share's `state`: one word.
-std::string render_state(const ShareView& share);
-
 /// A share's `status`: aligned "key: value" lines.
 std::string render_status(const ShareView& share);
 

@@ -107,8 +107,6 @@ TEST(RenderUsers, IsATable) {
             "-    -     -        attachment  vm-17/disk-0\n");
 }
 
-TEST(RenderState, IsOneWord) { EXPECT_EQ(render_state({.state = "idle"}), "idle\n"); }
-
 TEST(RenderStatus, ShowsOnlyWhatThereIs) {
   EXPECT_EQ(render_status(ShareView{.name = "a", .type = "dir", .state = "idle", .sources = {"/srv"}}),
             "name:         a\n"
