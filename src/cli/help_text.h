@@ -155,7 +155,7 @@ inline constexpr const char* kServeNamespaceText =
     "Where to show the shares: an empty directory (default: what the configuration says)";
 inline constexpr const char* kServeShareText = "Show the directory DIR as share NAME as well; can be given again";
 inline constexpr const char* kServeStateDirText =
-    "Where to keep attachments (default: state_dir of the configuration; without one, nowhere)";
+    "Where to keep attachments (default: state_dir of the configuration; with shares alone, none)";
 inline constexpr const char* kServeLogLevelText = "debug, info, warning or error (default: info)";
 inline constexpr const char* kTimeoutText =
     "Wait at most this long, such as 30s or 5m, then fail and say what is in use (default: however long it takes)";

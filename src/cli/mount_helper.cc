@@ -23,7 +23,7 @@ SOURCE is a word for the mount table and says nothing else. Returns when the nam
 Options:
   -o config=FILE          The configuration (default: /etc/berth/berth.toml, unless share= is given)
   -o share=NAME=DIR       Show the directory DIR as share NAME as well; can be given again
-  -o state-dir=DIR        Where to keep attachments (default: state_dir of the configuration; without one, nowhere)
+  -o state-dir=DIR        Where to keep attachments (default: state_dir of the configuration; with shares alone, none)
   -o log-level=LEVEL      debug, info, warning or error (default: info)
   -s                      Ignore unknown options
   -f                      Check everything and mount nothing
