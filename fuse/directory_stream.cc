@@ -16,7 +16,9 @@ const dirent64* entry_at(const char* place) noexcept {
 }  // namespace
 
 Result<> DirectoryStream::seek(int fd, off_t position) noexcept {
-  if (position == position_ && (position != 0 || !started_)) return {};
+  // The start is looked for even where nothing was read yet: others may have listed the directory since it was opened, from
+  // the kernel's cache, and some file systems end a listing at what was there when it was opened (btrfs).
+  if (position == position_ && position != 0) return {};
   // The kernel comes back to where the caller's own buffer was full.
   if (buffer_ != nullptr && position != 0) {
     off_t at = buffer_start_;
@@ -36,7 +38,6 @@ Result<> DirectoryStream::seek(int fd, off_t position) noexcept {
 }
 
 Result<const DirectoryStream::Item*> DirectoryStream::peek(int fd) noexcept {
-  started_ = true;
   if (begin_ == end_) {
     if (buffer_ == nullptr) buffer_.reset(new (std::nothrow) char[kBufferSize]);
     if (buffer_ == nullptr) return fail(ENOMEM);

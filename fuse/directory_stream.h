@@ -37,7 +37,6 @@ class DirectoryStream {
   std::size_t begin_ = 0, end_ = 0;
   off_t position_ = 0;      ///< of the entry at begin_
   off_t buffer_start_ = 0;  ///< of the first entry in the buffer
-  bool started_ = false;
   Item item_{};
 };
 

@@ -258,6 +258,20 @@ std::vector<Case> attribute_stories() {
   return stories;
 }
 
+/// Directories that are open while names come and go, which others have listed meanwhile.
+std::vector<Case> listing_stories() {
+  const Operation open = operation("open", {.path = "dir", .n = {O_RDONLY | O_DIRECTORY}, .slot = 1}, kOwner);
+  const Operation list = operation("list", {.path = "dir", .n = {1}}, kStranger);
+  const Operation list_open = operation("list_open", {.n = {1}, .slot = 1}, kOwner);
+  const Operation make = operation("open", {.path = "dir/new", .n = {O_CREAT | O_WRONLY, 0644}, .slot = 2}, kOwner);
+  const Operation remove = operation("unlink", {.path = "dir/inside"}, kOwner);
+  return {{list, open, make, list_open, list, remove, list_open, list},
+          {list, open, list_open, make, list_open, list, remove, list_open, list},
+          {open, list, make, list_open, list},
+          {list, open, remove, list_open, list},
+          {list, open, operation("rename", {.path = "dir/inside", .other = "dir/other"}), list_open, list}};
+}
+
 class Stories : public testing::TestWithParam<const char*> {
  protected:
   void expect_alike(std::vector<Case> cases) {
@@ -275,6 +289,7 @@ TEST_P(Stories, OfFilesWithoutName) { expect_alike(removed_stories()); }
 TEST_P(Stories, OfWorkingDirectories) { expect_alike(working_directory_stories()); }
 TEST_P(Stories, OfAttributesOfWhatIsOpen) { expect_alike(attribute_stories()); }
 TEST_P(Stories, OfCapabilitiesAndGroups) { expect_alike(rights_stories()); }
+TEST_P(Stories, OfListings) { expect_alike(listing_stories()); }
 TEST_P(Stories, OfTwoProcesses) { expect_alike(two_process_stories()); }
 
 INSTANTIATE_TEST_SUITE_P(On, Stories, testing::Values("ext4", "xfs", "btrfs", "tmpfs"),
