@@ -66,12 +66,14 @@ void invent_reading(Random& random, Operation& op) {
 void invent_sending(Random& random, Operation& op) { op.n = {0, 0, std::max(invent_length(random), 1L), 0}; }
 
 std::string perform_write(Hand& hand, const Operation& op) {
+  if (hand.ends_bits_by_writing(op.slot)) return "";
   Aligned buffer(op.n[1]);
   buffer.fill(pattern(op.n[1], op.n[2]));
   return result(::write(hand.fd(op.slot), buffer.data(), buffer.size()));
 }
 
 std::string perform_pwrite(Hand& hand, const Operation& op) {
+  if (hand.ends_bits_by_writing(op.slot)) return "";
   Aligned buffer(op.n[1]);
   buffer.fill(pattern(op.n[1], op.n[2]));
   return result(::pwrite(hand.fd(op.slot), buffer.data(), buffer.size(), op.n[0]));
@@ -79,6 +81,7 @@ std::string perform_pwrite(Hand& hand, const Operation& op) {
 
 /// In three parts, as the flags of pwritev2(2) say.
 std::string perform_writev(Hand& hand, const Operation& op) {
+  if (hand.ends_bits_by_writing(op.slot)) return "";
   std::string bytes = pattern(op.n[1], op.n[2]);
   const std::size_t third = bytes.size() / 3;
   const iovec parts[] = {
@@ -140,6 +143,7 @@ void invent_fallocate(Random& random, Operation& op) {
 }
 
 std::string perform_copy(Hand& hand, const Operation& op) {
+  if (hand.ends_bits_by_writing(op.other_slot)) return "";
   off_t from = op.n[0], to = op.n[1];
   const ssize_t copied = ::copy_file_range(hand.fd(op.slot), &from, hand.fd(op.other_slot), &to,
                                            static_cast<std::size_t>(std::min(op.n[2], kMostWritten)), 0);
@@ -147,6 +151,7 @@ std::string perform_copy(Hand& hand, const Operation& op) {
 }
 
 std::string perform_sendfile(Hand& hand, const Operation& op) {
+  if (hand.ends_bits_by_writing(op.other_slot)) return "";
   return result(::sendfile(hand.fd(op.other_slot), hand.fd(op.slot), nullptr, static_cast<std::size_t>(op.n[2])));
 }
 

@@ -71,7 +71,10 @@ void invent_reopen(Random& random, Operation& op) {
 std::string perform_close(Hand& hand, const Operation& op) { return result(hand.close(op.slot)); }
 
 std::string perform_dup(Hand& hand, const Operation& op) {
-  return opened(hand, op.other_slot, ::fcntl(hand.fd(op.slot), F_DUPFD_CLOEXEC, 0));
+  const int copy = ::fcntl(hand.fd(op.slot), F_DUPFD_CLOEXEC, 0);
+  std::string said = opened(hand, op.other_slot, copy);
+  if (copy >= 0) hand.note_copy(op.other_slot, op.slot);
+  return said;
 }
 
 std::string perform_flags(Hand& hand, const Operation& op) {

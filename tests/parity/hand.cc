@@ -1,6 +1,7 @@
 #include "tests/parity/hand.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cctype>
@@ -9,6 +10,14 @@
 #include "src/base/error.h"
 
 namespace berth::test {
+namespace {
+
+bool has_set_id_bits(int fd) {
+  struct stat s {};
+  return ::fstat(fd, &s) == 0 && (s.st_mode & (S_ISUID | S_ISGID)) != 0;
+}
+
+}  // namespace
 
 Hand::Hand(const std::string& root) : proc_(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC)) {
   if (::chroot(root.c_str()) != 0 || ::chdir("/") != 0) return;
@@ -32,6 +41,19 @@ Hand::At Hand::at(const std::string& path) const {
   if (at.directory < 0 || ::fchdir(at.directory) != 0) [[maybe_unused]]
     const int ignored = ::fchdir(root_.get());
   return at;
+}
+
+void Hand::put(int slot, int fd) {
+  slots_.at(static_cast<std::size_t>(slot)).reset(fd);
+  had_bits_.at(static_cast<std::size_t>(slot)) = has_set_id_bits(fd);
+}
+
+void Hand::note_copy(int slot, int of) {
+  had_bits_.at(static_cast<std::size_t>(slot)) = had_bits_.at(static_cast<std::size_t>(of));
+}
+
+bool Hand::ends_bits_by_writing(int slot) const {
+  return ::geteuid() == 0 && !had_bits_.at(static_cast<std::size_t>(slot)) && has_set_id_bits(fd(slot));
 }
 
 int Hand::close(int slot) {

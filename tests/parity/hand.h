@@ -34,7 +34,12 @@ class Hand {
 
   /// -1 when the slot is empty.
   [[nodiscard]] int fd(int slot) const { return slots_.at(static_cast<std::size_t>(slot)).get(); }
-  void put(int slot, int fd) { slots_.at(static_cast<std::size_t>(slot)).reset(fd); }
+  void put(int slot, int fd);
+  /// What `slot` has open is a copy (dup(2)) of what `of` has.
+  void note_copy(int slot, int of);
+  /// Whether this is root, and the file has got set-id bits since it was opened here: writing then takes them away through FUSE,
+  /// and nowhere else.
+  [[nodiscard]] bool ends_bits_by_writing(int slot) const;
   /// The answer of close(2).
   int close(int slot);
   [[nodiscard]] long go_to(const std::string& path);
@@ -48,6 +53,7 @@ class Hand {
   UniqueFd root_;
   UniqueFd cwd_;
   std::array<UniqueFd, kSlots> slots_;
+  std::array<bool, kSlots> had_bits_{};  ///< when it was opened
   bool ready_ = false;
 };
 
