@@ -4,12 +4,15 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
 #include "fuse/once.h"
 #include "src/base/crash_point.h"
 #include "src/sys/file.h"
+#include "src/sys/other_threads.h"
 
 namespace berth::fuse {
 namespace {
@@ -24,6 +27,33 @@ timespec time_to_set(int to_set, int set, int set_now, timespec time) noexcept {
   if ((to_set & set_now) != 0) return {.tv_sec = 0, .tv_nsec = UTIME_NOW};
   if ((to_set & set) != 0) return time;
   return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
+}
+
+/// Why a caller's kernel asks for a change of attributes that names none.
+enum class EmptyChange : std::uint8_t {
+  kChown,    ///< chown(2) of neither owner nor group
+  kWriting,  ///< set-id bits or a capability are to go before something is written, which takes them away by itself
+  kUnknown,
+};
+
+EmptyChange empty_change(const Visit& visit) {
+  constexpr std::array kChowns{
+#ifdef SYS_chown
+      long{SYS_chown}, long{SYS_lchown},
+#endif
+      long{SYS_fchown}, long{SYS_fchownat}};
+  constexpr std::array kWrites{long{SYS_write},           long{SYS_pwrite64}, long{SYS_writev},
+                               long{SYS_pwritev},         long{SYS_pwritev2}, long{SYS_fallocate},
+                               long{SYS_copy_file_range}, long{SYS_sendfile}, long{SYS_splice}};
+  if (visit.caller.pid == 0) return EmptyChange::kUnknown;
+  const sys::AsDaemon as_daemon;
+  const sys::ThreadActivity activity = sys::activity_of_asker(visit.caller.pid);
+  if (activity.kind != sys::ThreadActivity::Kind::kWaiting) return EmptyChange::kUnknown;
+  const auto is_one_of = [&](const auto& calls) {
+    return std::find(calls.begin(), calls.end(), activity.call) != calls.end();
+  };
+  if (is_one_of(kChowns)) return EmptyChange::kChown;
+  return is_one_of(kWrites) ? EmptyChange::kWriting : EmptyChange::kUnknown;
 }
 
 constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
@@ -76,15 +106,16 @@ Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, co
                                              const Handle* handle) {
   const Reached at = handle != nullptr ? Reached{handle->fd(), handle->file} : TRY(finder_.pin(visit, node));
   const std::string path = sys::proc_path(at.fd);
+  const EmptyChange empty = to_set == 0 ? empty_change(visit) : EmptyChange::kUnknown;
   TRY_VOID(visit.act());
   if ((to_set & FUSE_SET_ATTR_MODE) != 0) TRY_VOID(check(::chmod(path.c_str(), attributes.st_mode & 07777)));
-  // With nothing to set it is chown(2) of neither, which marks a change all the same.
-  if (to_set == 0 || (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
+  // chown(2) of neither marks a change all the same.
+  if ((to_set == 0 && empty != EmptyChange::kWriting) || (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
     const uid_t uid = (to_set & FUSE_SET_ATTR_UID) != 0 ? attributes.st_uid : static_cast<uid_t>(-1);
     const gid_t gid = (to_set & FUSE_SET_ATTR_GID) != 0 ? attributes.st_gid : static_cast<gid_t>(-1);
     const Result<> owned = check(::fchownat(at.fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
-    // A kernel also sends nothing to set before somebody else than the owner allocates in a file with set-id bits.
-    if (!owned && !(to_set == 0 && owned.error().code() == EPERM)) return fail(owned.error());
+    const bool may_be_writing = to_set == 0 && empty != EmptyChange::kChown;
+    if (!owned && !(may_be_writing && owned.error().code() == EPERM)) return fail(owned.error());
   }
   if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
     TRY_VOID(check(handle != nullptr ? ::ftruncate(at.fd, attributes.st_size)

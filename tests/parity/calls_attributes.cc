@@ -45,11 +45,9 @@ std::string perform_fchown(Hand& hand, const Operation& op) {
   return result(::fchown(hand.fd(op.slot), static_cast<uid_t>(op.n[0]), static_cast<gid_t>(op.n[1])));
 }
 
-/// Not of neither: a stranger's is not refused through FUSE when the file has set-id bits.
 void invent_chown(Random& random, Operation& op) {
   op.path = invent_path(random);
   op.n = {invent_owner(random), invent_owner(random), random.of({0, AT_SYMLINK_NOFOLLOW, AT_SYMLINK_NOFOLLOW}), 0};
-  if (op.n[0] == -1 && op.n[1] == -1) op.n[1] = 0;
 }
 
 /// `code`: seconds, or one of the special values of utimensat(2), or nanoseconds that are none.

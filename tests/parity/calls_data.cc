@@ -121,16 +121,7 @@ void invent_truncate(Random& random, Operation& op) {
   op.n[0] = invent_offset(random);
 }
 
-/// Whether a file system may refuse to allocate, or have nothing to do, where Linux has taken set-id bits away before it
-/// asks a FUSE server.
-bool ends_bits_for_nothing(int fd, long offset, long mode) {
-  struct stat s {};
-  if (::fstat(fd, &s) != 0 || (s.st_mode & (S_ISUID | S_ISGID)) == 0) return false;
-  return offset > kFarthest || ((mode & FALLOC_FL_PUNCH_HOLE) != 0 && offset >= s.st_size);
-}
-
 std::string perform_fallocate(Hand& hand, const Operation& op) {
-  if (ends_bits_for_nothing(hand.fd(op.slot), op.n[0], op.n[2])) return "";
   return result(::fallocate(hand.fd(op.slot), static_cast<int>(op.n[2]), op.n[0], op.n[1]));
 }
 

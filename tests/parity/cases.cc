@@ -51,9 +51,6 @@ bool is_for_read_only(const Operation& operation, const Outcomes& outcomes) {
 /// access(2) does not ask at all.
 bool is_for_flags(const Operation& operation, const Outcomes& outcomes) {
   const std::string paths = operation.path + " " + operation.other;
-  if (operation.call->name == "chown" && operation.n[0] == -1 && operation.n[1] == -1) {
-    return outcomes.native == "EPERM" && outcomes.share == "0";  // of set-id files, for strangers
-  }
   if (outcomes.native != "EPERM" || paths.find("fixed") + 1 + paths.find("append") + 1 == 0) return false;
   return outcomes.share.starts_with('E') || operation.call->name == "access";
 }

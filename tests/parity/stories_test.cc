@@ -48,11 +48,10 @@ const std::vector<Change>& changes() {
   return all;
 }
 
-/// Where a FUSE client takes more away than it should from a file that has a capability and a set-id bit: the capability
-/// for a stranger's chown(2) of nobody, which is refused, and the bit for root's fallocate(2).
+/// Where a FUSE client takes more away than it should: the capability of a file, for a stranger's chown(2) of nobody, which is
+/// refused.
 bool is_beyond_fuse(int user, const Change& change) {
-  const std::string_view call = change.call;
-  return (user == kStranger && call == "fchown") || (user == kRoot && call == "fallocate");
+  return user == kStranger && std::string_view(change.call) == "fchown";
 }
 
 /// Set-id bits and capabilities, when others and when owners write.
@@ -61,8 +60,6 @@ std::vector<Case> set_id_stories() {
   for (const int user : {kRoot, kOwner, kStranger}) {
     for (const char* file : {"suid", "sgid-only", "mandatory"}) {
       for (const Change& change : changes()) {
-        // Cannot be told from what goes before fallocate(2), which must not be refused.
-        if (user == kStranger && std::string_view(change.call) == "fchown") continue;
         if (!is_known(change.call)) continue;
         Case story{operation("open", {.path = file, .n = {O_RDWR}, .slot = 1}, user),
                    operation(change.call, change.given, user), operation("fstat", {.slot = 1}, user),
