@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,7 +27,14 @@
 namespace berth::fuse {
 namespace {
 
-/// A descriptor without O_APPEND, for kernels that cannot be told so for a single write.
+/// Whether the file may lie on another, which was opened with the same flags and is written by these: overlays do not hear
+/// RWF_NOAPPEND (Linux 6.18, backing_file_write_iter()), nor do FUSE servers that lend files.
+bool lies_on_another(int fd) {
+  struct statfs s {};
+  return ::fstatfs(fd, &s) == 0 && (s.f_type == OVERLAYFS_SUPER_MAGIC || s.f_type == FUSE_SUPER_MAGIC);
+}
+
+/// A descriptor without O_APPEND, for where that cannot be said of a single write.
 Result<std::size_t> write_through_another(int fd, std::span<const char> bytes, off_t offset) {
   const UniqueFd other = TRY(sys::reopen(fd, O_WRONLY));
   const ssize_t written = ::pwrite(other.get(), bytes.data(), bytes.size(), offset);
@@ -38,6 +47,8 @@ Result<std::size_t> write_once(const Handle& handle, std::span<const char> bytes
   ssize_t written = 0;
   if (append == appends) {
     written = ::pwrite(handle.fd(), bytes.data(), bytes.size(), offset);
+  } else if (!append && lies_on_another(handle.fd())) {
+    return write_through_another(handle.fd(), bytes, offset);
   } else {
     // Not as the descriptor is: pages that were written by mmap(2) reach us through any descriptor of the file.
     const iovec part{const_cast<char*>(bytes.data()), bytes.size()};  // NOLINT: writev(2) does not write to it
