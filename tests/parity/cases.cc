@@ -88,8 +88,8 @@ std::vector<std::string> Sides::run_each(const std::vector<Case>& cases,
       stage = make_stage(0777);
       furnish(stage->made_native);
       furnish(stage->made_share);
-      scene.emplace(Scene{
-          std::make_unique<Actors>(all, stage->native, stage->share, type_ == "tmpfs"), Comparison(tolerance()), {}});
+      scene.emplace(
+          Scene{std::make_unique<Actors>(all, stage->native, stage->share, is_coarse()), Comparison(tolerance()), {}});
       scene->start = look(stage->native, false);
       const std::string text = scene->comparison.compare(scene->start, look(stage->share, false), false);
       if (!text.empty()) failures.push_back("what is there from the start is not alike:\n" + text);

@@ -120,12 +120,12 @@ std::string times_of(const struct stat& native, const struct stat& share) {
 }
 
 std::string changes_of(const struct stat* native_before, const struct stat& native, const struct stat* share_before,
-                       const struct stat& share) {
+                       const struct stat& share, bool with_reads) {
   if (native_before == nullptr || share_before == nullptr) return "";
   std::string text;
   for (const auto& [name, member] : kTimes) {
     // A directory that the kernel lists again from its cache is not read.
-    const bool listed = S_ISDIR(native.st_mode) || !options().atime;
+    const bool listed = S_ISDIR(native.st_mode) || !with_reads;
     if (listed && member == &stat::st_atim) continue;
     // What goes through a FIFO goes past FUSE.
     if (S_ISFIFO(native.st_mode)) continue;
@@ -196,7 +196,8 @@ std::string Comparison::file(const std::string& path, const Seen& native, const 
   differ(text, "attributes", native.attributes, share.attributes);
   differ(text, "data", native.data, share.data);
   text += times_of(here, there);
-  if (times) text += changes_of(find(native_before_, here), here, find(share_before_, there), there);
+  const bool with_reads = options().atime && !tolerance_.reads;
+  if (times) text += changes_of(find(native_before_, here), here, find(share_before_, there), there, with_reads);
   return text.empty() ? "" : "  " + quote(path) + ":" + text + "\n";
 }
 

@@ -26,6 +26,7 @@ using Tree = std::map<std::string, Seen>;
 /// What a file system cannot be held to.
 struct Tolerance {
   bool blocks = false;  ///< st_blocks differs by itself (allocation that is put off)
+  bool reads = false;   ///< times of access, where the kernel answers from a cache of its own
 };
 
 /// Looks at everything below `root`, as root, without changing times of access. `with_data`: reads files, links and

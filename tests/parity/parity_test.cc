@@ -37,7 +37,7 @@ TEST_P(Parity, RandomSequencesAreAsOnTheFileSystemItself) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(On, Parity, testing::Values("ext4", "xfs", "btrfs", "tmpfs"),
+INSTANTIATE_TEST_SUITE_P(On, Parity, testing::Values("ext4", "xfs", "btrfs", "tmpfs", "overlay"),
                          [](const auto& tried) { return std::string(tried.param); });
 
 }  // namespace

@@ -71,11 +71,25 @@ Sides::Sides(std::string type, bool read_only) : type_(std::move(type)) {
 /// Mounts it; "" or why that cannot be.
 std::string Sides::prepare(const std::string& type) {
   if (type == "tmpfs") return tool_failed({"mount", "-t", type, "-o", "nosuid,nodev", type, mount_});
+  if (type == "overlay") return prepare_overlay();
   const std::string image = server_.path("image");
   const UniqueFd file(::open(image.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
   if (::ftruncate(file.get(), kImageSize) != 0) return "no room for an image";
   const std::string failed = tool_failed({"mkfs." + type, "-q", image});
   return failed.empty() ? tool_failed({"mount", "-t", type, "-o", "loop,nosuid,nodev", image, mount_}) : failed;
+}
+
+/// Its files are not lent to the kernel: what is read and written comes through berth.
+std::string Sides::prepare_overlay() {
+  layers_ = server_.make_directory("layers");
+  if (std::string failed = tool_failed({"mount", "-t", "tmpfs", "tmpfs", layers_}); !failed.empty()) return failed;
+  std::string options = "nosuid,nodev";
+  for (const char* const layer : {"lowerdir", "upperdir", "workdir"}) {
+    const std::string directory = layers_ + "/" + layer;
+    ::mkdir(directory.c_str(), 0755);
+    options += std::string(",") + layer + "=" + directory;
+  }
+  return tool_failed({"mount", "-t", "overlay", "-o", options, "overlay", mount_});
 }
 
 Sides::~Sides() {
@@ -85,6 +99,7 @@ Sides::~Sides() {
     ADD_FAILURE() << "the file system is still in use: " << errno_name(errno);
     ::umount2(mount_.c_str(), MNT_DETACH);
   }
+  if (!layers_.empty()) ::umount2(layers_.c_str(), 0);
 }
 
 Sides::Stage Sides::make_stage(mode_t mode) {
@@ -128,7 +143,7 @@ std::string Sides::run(const Run& run) {
 std::string Sides::attempt(const Run& run, const Stage& stage, std::size_t& reached) {
   const std::string &native = stage.native, &share = stage.share;
   Comparison comparison(tolerance());
-  Actors actors(run.sequence, native, share, type_ == "tmpfs");
+  Actors actors(run.sequence, native, share, is_coarse());
   std::string text = comparison.compare(look(native, false), look(share, false), false);
   for (std::size_t i = 0; i < run.sequence.size() && text.empty(); ++i) {
     const Outcomes outcomes = actors.perform(i);

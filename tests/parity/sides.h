@@ -13,7 +13,7 @@ namespace berth::test {
 /// A file system, one directory of it as a share of a berth, another as it is.
 class Sides {
  public:
-  /// Makes and mounts it, and starts a berth. `type`: ext4, xfs, btrfs, tmpfs. `read_only`: the share and what it is
+  /// Makes and mounts it, and starts a berth. `type`: ext4, xfs, btrfs, tmpfs, overlay (of tmpfs). `read_only`: the share and what it is
   /// compared with, not the file system.
   explicit Sides(std::string type, bool read_only = false);
   ~Sides();
@@ -51,7 +51,12 @@ class Sides {
   [[nodiscard]] Stage make_stage(mode_t mode);
   [[nodiscard]] std::string remove(const Stage& stage) const;
   [[nodiscard]] bool read_only() const { return native_ == server_.path("read-only"); }
-  [[nodiscard]] Tolerance tolerance() const { return {.blocks = type_ == "xfs" || type_ == "btrfs"}; }
+  [[nodiscard]] Tolerance tolerance() const {
+    return {.blocks = type_ == "xfs" || type_ == "btrfs", .reads = type_ == "overlay"};
+  }
+  /// Whether times are those of the clock's tick.
+  [[nodiscard]] bool is_coarse() const { return type_ == "tmpfs" || type_ == "overlay"; }
+  [[nodiscard]] std::string prepare_overlay();
   [[nodiscard]] std::string prepare(const std::string& type);
   [[nodiscard]] std::string attempt(const Run& run, const Stage& stage, std::size_t& reached);
 
@@ -59,6 +64,7 @@ class Sides {
   std::string why_not_;
   BerthServer server_;
   std::string mount_;
+  std::string layers_;  ///< of an overlay; "": none
   std::string native_;  ///< where the native side is seen
   int stages_ = 0;
 };
