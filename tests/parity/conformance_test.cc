@@ -191,7 +191,7 @@ void expect_alike(Sides& sides, const std::vector<Case>& cases) {
 
 class Conformance : public testing::TestWithParam<const char*> {};
 
-/// All cases would take minutes; the four file systems share them, a prime each, so that over all they are many.
+/// All cases would take minutes; the file systems share them, a prime each, so that over all they are many.
 long one_in(const std::string& type) { return type == "ext4" ? 17 : type == "xfs" ? 97 : type == "btrfs" ? 101 : 89; }
 
 TEST_P(Conformance, OfCallsThatTakeAPath) {
@@ -204,7 +204,7 @@ TEST_P(Conformance, OfCallsThatTakeTwoPaths) {
   expect_alike(sides, two_path_cases(one_in(GetParam()) * 3));
 }
 
-INSTANTIATE_TEST_SUITE_P(On, Conformance, testing::Values("ext4", "xfs", "btrfs", "tmpfs"),
+INSTANTIATE_TEST_SUITE_P(On, Conformance, testing::Values("ext4", "xfs", "btrfs", "tmpfs", "overlay"),
                          [](const auto& tried) { return std::string(tried.param); });
 
 TEST(ReadOnlyConformance, OfCallsThatTakeAPath) {
