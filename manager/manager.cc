@@ -25,9 +25,7 @@ Result<std::unique_ptr<Manager>> Manager::make(ManagerSetup setup, const Catalog
   return std::unique_ptr<Manager>(new Manager(std::move(core)));
 }
 
-Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) {
-  core_->adopt_mounts();
-}
+Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) { core_->adopt_mounts(); }
 
 Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
 

@@ -594,7 +594,7 @@ TEST_F(Native, TenThousandRacingCallsMeetNoError) {
   start("idle_timeout = \"1ms\"\naccess = \"native\"\n");
   constexpr int kThreads = 4;
   constexpr int kRounds = 400;  // of eight calls each, at least
-  constexpr std::size_t kComeAndGone = 10;
+  constexpr std::size_t kComeAndGone = 8;
   Faults faults;
   std::atomic<bool> enough{false};
   std::vector<std::thread> threads;
@@ -608,9 +608,12 @@ TEST_F(Native, TenThousandRacingCallsMeetNoError) {
       }
     });
   }
-  EXPECT_TRUE(eventually([&] { return times(" native") >= kComeAndGone && times(" unmounted") >= kComeAndGone; }))
-      << "it goes to and fro meanwhile: " << times(" native") << " times native, " << times(" unmounted")
-      << " unmounted";
+  // One after the other: it is laid over when the host is quiet for a moment, or has not been for two seconds.
+  for (std::size_t n = 1; n <= kComeAndGone; ++n) {
+    EXPECT_TRUE(eventually([&] { return times(" native") >= n && times(" unmounted") >= n; }))
+        << "it goes to and fro meanwhile: " << times(" native") << " times native, " << times(" unmounted")
+        << " unmounted";
+  }
   enough = true;
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(faults.counts(), (std::map<std::string, int>{}));
