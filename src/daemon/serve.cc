@@ -18,6 +18,7 @@
 
 #include "src/base/text.h"
 #include "src/daemon/background.h"
+#include "src/daemon/estate.h"
 #include "src/daemon/first_process.h"
 #include "src/daemon/keeper.h"
 #include "src/daemon/link.h"
@@ -134,7 +135,7 @@ std::set<int> own_of(const Handed& handed, int memory) {
 
 /// In the place of a keeper that has executed us: goes on with all that it had.
 Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
-  const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), estate_size()));
+  const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), sizeof(Estate)));
   auto& record = *reinterpret_cast<DaemonRecord*>(memory.data());
   record.upgrade_done = record.upgrade_request.load();
   const Handed handed = record.handed;

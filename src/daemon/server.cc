@@ -5,7 +5,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -31,8 +30,12 @@
 #include "src/base/crash_point.h"
 #include "src/base/text.h"
 #include "src/daemon/background.h"
+#include "src/daemon/estate.h"
+#include "src/daemon/log_event.h"
 #include "src/daemon/namespace_mount.h"
 #include "src/daemon/native_shares.h"
+#include "src/daemon/server_state.h"
+#include "src/daemon/upgrade_request.h"
 #include "src/log/log.h"
 #include "src/sys/file.h"
 #include "src/sys/memory.h"
@@ -46,8 +49,6 @@ namespace {
 /// Mountpoints are a few inodes each; beyond the most shares there can be nothing is made.
 constexpr std::uint64_t kMaxBerthInodes = 4 * manager::kMaxShares;
 constexpr const char* kBerthsSize = "64k";
-/// Room for some ten thousand attachments in each of a hundred shares.
-constexpr const char* kStateInMemory = "64m";
 
 /// How long the threads that handle requests may take to end when everything else has.
 constexpr std::chrono::milliseconds kChannelPatience{2000};
@@ -63,55 +64,6 @@ pid_t host_pid() {
   std::array<char, 16> number{};
   if (::readlink("/proc/self", number.data(), number.size() - 1) <= 0) return ::getpid();
   return static_cast<pid_t>(std::atoi(number.data()));
-}
-
-void log_event(const manager::Event& event) {
-  std::string line = event.share.empty() ? "" : "share " + quote(event.share) + ": ";
-  line += to_string(event.kind);
-  if (event.attempt > 0) line += ", attempt " + std::to_string(event.attempt);
-  if (event.took.count() > 0) line += ", took " + format_duration(event.took);
-  if (!event.reason.empty()) line += ", " + quote(event.reason);
-  switch (event.kind) {
-    case manager::Event::Kind::kMountFailed:
-    case manager::Event::Kind::kUnmountFailed:
-    case manager::Event::Kind::kLost:
-    case manager::Event::Kind::kStateDamaged:
-    case manager::Event::Kind::kWarning:
-      return log::write(log::Level::kWarning, line);
-    case manager::Event::Kind::kMounting:
-    case manager::Event::Kind::kUnmounting:
-      return log::write(log::Level::kDebug, line);
-    case manager::Event::Kind::kMounted:
-    case manager::Event::Kind::kUnmounted:
-    case manager::Event::Kind::kNative:
-    case manager::Event::Kind::kProxied:
-    case manager::Event::Kind::kAttached:
-    case manager::Event::Kind::kDetached:
-    case manager::Event::Kind::kRestored:
-    case manager::Event::Kind::kDraining:
-    case manager::Event::Kind::kDrained:
-    case manager::Event::Kind::kResumed:
-      return log::write(log::Level::kInfo, line);
-  }
-}
-
-/// All that is in the shared memory. The daemon's part is first, where everybody finds it.
-struct Estate {
-  alignas(4096) DaemonRecord daemon;
-  alignas(4096) manager::MountArea mounts;
-  alignas(4096) fuse::Estate fuse;
-};
-Estate& estate_of(const sys::SharedMemory& memory) noexcept { return *reinterpret_cast<Estate*>(memory.data()); }
-
-/// A switch for the benchmark: what surviving costs is told by a server that keeps nothing for a successor.
-bool survives() noexcept { return std::getenv("BERTH_NO_SURVIVAL") == nullptr; }
-
-/// What the server works with: what all servers share, or memory of its own.
-Estate& choose_estate(const sys::SharedMemory& shared) noexcept {
-  if (survives()) return estate_of(shared);
-  void* const own =
-      ::mmap(nullptr, sizeof(Estate), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return own != MAP_FAILED ? *static_cast<Estate*>(own) : estate_of(shared);
 }
 
 /// Everything that serves, in the order in which it is made.
@@ -166,7 +118,7 @@ class Server {
                                             }));
     if (succeeds) resume_native();
     mounted_ = count_mounted();
-    manager_->begin(std::move(kept_));
+    manager_->begin(state_.take_kept());
     if (succeeds) finish_take_over();
     workers_ = std::make_unique<fuse::Workers>(*session_, requests_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -256,73 +208,15 @@ class Server {
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.backends = manager::make_backends();
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
-    setup.store = open_store();
+    setup.store = state_.open_store();
     setup.store_ends_with_berth = !setup_.state;
-    setup.host = begin_host(setup.store.get());
-    setup.on_host_change = [this](const manager::HostState& host) { hand_on(host); };
+    setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
+    setup.on_host_change = [this](const manager::HostState& host) { state_.hand_on(host); };
     setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
     setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
     return {};
-  }
-
-  /// What is there already goes to kept_. Null: attachments end with this server.
-  std::unique_ptr<manager::AttachmentStore> open_store() {
-    if (setup_.state) return load(setup_.state->again());
-    if (record_.servers == 1) log::info("attachments are kept in memory alone: there is no state directory");
-    Result<manager::StateDirectory> in_memory = state_in_memory();
-    if (in_memory) return load(*std::move(in_memory));
-    log::error("attachments will end with this server: {}", in_memory.error().message());
-    return nullptr;
-  }
-
-  /// In the servers' mount namespace, so that it outlives servers and ends with berth.
-  Result<manager::StateDirectory> state_in_memory() {
-    const std::string place = std::string(kBerthDirectory) + "/.berth";  // the name of no share
-    if (record_.state < 0) {
-      if (::mkdir(place.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno();
-      TRY_VOID(sys::mount_private_tmpfs(place, kMaxBerthInodes, kStateInMemory));
-      manager::StateDirectory made(place, setup_.directory);
-      TRY(made.open());
-      record_.state = ::fcntl(made.fd(), F_DUPFD_CLOEXEC, 0);
-    }
-    UniqueFd opened(::fcntl(record_.state, F_DUPFD_CLOEXEC, 0));
-    if (!opened) return fail_errno();
-    return manager::StateDirectory(place, setup_.directory, std::move(opened));
-  }
-
-  std::unique_ptr<manager::AttachmentStore> load(manager::StateDirectory state) {
-    auto store = std::make_unique<manager::AttachmentStore>(std::move(state));
-    Result<manager::KeptState> kept = store->load();
-    if (kept) {
-      kept_ = *std::move(kept);
-    } else {
-      log::error("cannot read what was attached, and can record nothing: {}: {}", store->path(),
-                 kept.error().message());
-    }
-    return store;
-  }
-
-  /// What the last server had, else a new generation, or drained still.
-  manager::HostState begin_host(manager::AttachmentStore* store) {
-    if (const std::uint64_t word = record_.host; word != 0) {
-      return {.up = (word & 1) != 0,
-              .next_generation = word >> 1,
-              .since = WallTime(std::chrono::nanoseconds(record_.host_since))};
-    }
-    const manager::HostState host = begin_again(kept_.host.value_or(manager::HostState{}), clock_.wall_now());
-    hand_on(host);
-    if (!host.up) log::warning("the host is drained: no share is given out until `berth resume`");
-    if (store == nullptr || !host.up) return host;
-    if (const Result<> kept = store->commit(host); !kept) log::warning("{}", kept.error().message());
-    return host;
-  }
-
-  /// To the next server, if this one dies.
-  void hand_on(const manager::HostState& host) {
-    record_.host_since = std::chrono::nanoseconds(host.since.time_since_epoch()).count();
-    record_.host = host.next_generation << 1 | (host.up ? 1 : 0);
   }
 
   void make_file_systems() {
@@ -335,7 +229,9 @@ class Server {
     control.server = host_pid();
     control.servers = record_.servers;
     control.events = &estate_.fuse.events;
-    control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) { upgrade(request, std::move(done)); };
+    control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) {
+      upgrade_.ask(request, std::move(done));
+    };
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
@@ -441,35 +337,9 @@ class Server {
     const Result<std::optional<Message>> message = setup_.servers_end.receive();
     if (!message) return false;
     if (!*message || (*message)->kind != Message::Kind::kRefused) return true;
-    answer_upgrade(refused_upgrade());
+    upgrade_.refuse();
     return false;
   }
-  static Result<> refused_upgrade() { return fail(ENOEXEC, "the new binary cannot go on; the log says why"); }
-
-  /// Somebody wants another binary in our place. Who asked is answered by the next server, whom the kernel sends the
-  /// request again, or by us when that binary is refused. A server that dies over it is succeeded by one that asks again.
-  void upgrade(std::uint64_t request, manager::DoneCallback done) {
-    if (record_.upgrade_done == request) return done({});
-    if (record_.upgrade_refused == request) return done(refused_upgrade());
-    {
-      MutexLock lock(upgrade_mutex_);
-      if (upgrade_asked_) return done(fail(EBUSY, "an upgrade is under way"));
-      upgrade_asked_ = std::move(done);
-    }
-    record_.upgrade_request = request;
-    setup_.servers_end.send({.kind = Message::Kind::kUpgrade});
-  }
-
-  void answer_upgrade(const Result<>& result) {
-    manager::DoneCallback asked;
-    {
-      MutexLock lock(upgrade_mutex_);
-      asked = std::move(upgrade_asked_);
-      upgrade_asked_ = {};
-    }
-    if (asked) asked(result);
-  }
-
   /// True when it was SIGTERM.
   static bool on_signal(int signal) {
     bool stop = false;
@@ -482,7 +352,7 @@ class Server {
   }
 
   void stop(bool keeper_lives) {
-    answer_upgrade(fail(ESHUTDOWN));
+    upgrade_.end(Error(ESHUTDOWN));
     if (!keeper_lives) {
       log::warning("the keeper is gone: stopping");
       take_namespace_off_the_host();
@@ -544,9 +414,8 @@ class Server {
   std::vector<int> left_;  ///< sorted
   fuse::Requests requests_;
   const SystemClock clock_;
-  manager::KeptState kept_;
-  Mutex upgrade_mutex_;
-  manager::DoneCallback upgrade_asked_ BERTH_GUARDED_BY(upgrade_mutex_);
+  ServerState state_{setup_};
+  UpgradeRequest upgrade_{record_, setup_.servers_end};
   UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
@@ -564,10 +433,6 @@ class Server {
 };
 
 }  // namespace
-
-std::size_t estate_size() noexcept { return sizeof(Estate); }
-
-Result<sys::SharedMemory> make_estate() { return sys::SharedMemory::make("berth", sizeof(Estate)); }
 
 void run_server(Holdings& holdings, std::vector<int> left) {
   ::umask(0);

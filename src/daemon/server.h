@@ -2,20 +2,12 @@
 
 #include <vector>
 
-#include "src/base/result.h"
 #include "src/daemon/keeper.h"
-#include "src/sys/shared_memory.h"
 
 namespace berth::daemon {
 
 /// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.
 inline constexpr const char* kBerthDirectory = "/run/berth";
-
-/// Memory for everything that servers keep for their successors, laid out by the layers that use it.
-Result<sys::SharedMemory> make_estate();
-
-/// Of that memory; another layout has another size, mostly.
-std::size_t estate_size() noexcept;
 
 /// The server: serves the namespace until it is unmounted or the keeper says stop, then takes everything down and exits.
 ///

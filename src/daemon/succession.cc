@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "src/base/text.h"
-#include "src/daemon/server.h"
+#include "src/daemon/estate.h"
 #include "src/sys/file.h"
 
 namespace berth::daemon {
@@ -49,7 +49,7 @@ std::optional<std::string> take_variable(const char* name) {
 
 }  // namespace
 
-std::string record_version() { return std::to_string(DaemonRecord::kVersion) + "." + std::to_string(estate_size()); }
+std::string record_version() { return std::to_string(DaemonRecord::kVersion) + "." + std::to_string(sizeof(Estate)); }
 
 std::string consent() { return "goes on with records of version " + record_version(); }
 
