@@ -45,7 +45,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
 
   // Commands; on the control thread.
-  void park(Share& share, WaiterId id, LeaseCallback done);
+  /// `reason`: of the mount, if one begins with it.
+  void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
   void interrupt(Share& share, WaiterId id);
   void happen(Share& share, const life_cycle::Happening& happening);
   void unmount(Share& share, bool force, DoneCallback done);

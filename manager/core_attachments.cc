@@ -39,7 +39,7 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
   }
   if (!host_.up) return answer(std::move(done), fail(refusal_));
   // Only by weak reference: a waiter must not keep alive the core that keeps the waiter.
-  park(share, next_waiter(),
+  park(share, next_waiter(), "attachment",
        [weak = weak_from_this(), &share, attachment = std::move(attachment),
         done = counted(std::move(done))](Result<Lease> lease) mutable {
          const std::shared_ptr<Core> core = weak.lock();
@@ -268,7 +268,7 @@ void Manager::Core::start_restores() {
     restore_queue_.pop_front();
     if (record.unclaimed == 0) continue;
     ++restores_running_;
-    park(record.share, next_waiter(), [weak = weak_from_this(), &record](Result<Lease> lease) {
+    park(record.share, next_waiter(), "restored attachment", [weak = weak_from_this(), &record](Result<Lease> lease) {
       // The attachments have taken leases of their own.
       lease = fail(ESHUTDOWN);
       if (const std::shared_ptr<Core> core = weak.lock()) {

@@ -92,7 +92,7 @@ void Manager::Core::resume_native(Share& share) {
     return schedule(record);
   }
   record.was_native = true;
-  happen(share, life_cycle::Wanted{});
+  happen(share, life_cycle::Wanted{"native since an earlier server"});
 }
 
 }  // namespace berth::manager

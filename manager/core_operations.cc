@@ -17,7 +17,7 @@ bool can_end_by_itself(const Share& share) {
 
 }  // namespace
 
-void Manager::Core::park(Share& share, WaiterId id, LeaseCallback done) {
+void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCallback done) {
   Record& record = record_of(share);
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   if (!host_.up) return answer(std::move(done), fail(refusal_));
@@ -28,7 +28,7 @@ void Manager::Core::park(Share& share, WaiterId id, LeaseCallback done) {
     done(std::move(lease));
   };
   record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(counted)});
-  happen(share, life_cycle::Wanted{});
+  happen(share, life_cycle::Wanted{reason});
 }
 
 void Manager::Core::interrupt(Share& share, WaiterId id) {

@@ -178,7 +178,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
 void Manager::Core::find_out(Record& record, MountRecord& kept) {
   const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
   if (!there || *there) {
-    return post([this, &record] { happen(record.share, life_cycle::Wanted{}); });
+    return post([this, &record] { happen(record.share, life_cycle::Wanted{"an earlier server was about to"}); });
   }
   // Nothing needs it any more. Its descriptors may be others' by now, but for the one that still names it.
   if (is_program(kept.helper_pidfd, kept.helper)) {

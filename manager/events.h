@@ -34,7 +34,7 @@ struct Event {
   std::string share;                ///< "": of none
   std::uint32_t attempt = 0;        ///< 0: not an attempt
   std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
-  std::string reason;               ///< why: "first access", "idle for 5m", "mount: exit status 32: ..."
+  std::string reason;               ///< why: "first access", "attachment", "idle for 5m", "mount: exit status 32: ..."
 };
 
 /// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",

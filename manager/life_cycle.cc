@@ -20,7 +20,9 @@ class Stepper {
   Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}
 
   // Idle
-  Step operator()(Idle state, const Wanted&) const { return start_mount(state.failed_attempts + 1, "first access"); }
+  Step operator()(Idle state, const Wanted& wanted) const {
+    return start_mount(state.failed_attempts + 1, wanted.reason);
+  }
   Step operator()(Idle, const RetryWanted&) const { return {Idle{}, {}}; }
   Step operator()(Idle state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
 

@@ -90,7 +90,9 @@ using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
 ShareState name_of(const State& state) noexcept;
 
 // What happens to a share.
-struct Wanted {};  ///< a request has been parked
+struct Wanted {                         ///< a request has been parked
+  const char* reason = "first access";  ///< of a mount that begins with it
+};
 struct MountEnded {
   bool success = false;
   Error error{0};          ///< the failure, as callers are told

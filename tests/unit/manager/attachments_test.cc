@@ -181,6 +181,26 @@ TEST_F(DurableAttachments, StopKeepsThemOnDisk) {
   EXPECT_TRUE(is_on_disk("nfs", {"vm", "vol"}));
 }
 
+TEST_F(DurableAttachments, EventsSayWhatAShareIsMountedFor) {
+  const auto reasons = [this] {
+    std::vector<std::string> found;
+    for (const Event& event : events_) {
+      if (event.kind == Event::Kind::kMounting) found.push_back(event.share + ": " + event.reason);
+    }
+    return found;
+  };
+  start_with_store();
+  attach("nfs", "vm", "vol");
+  manager_->mount(share("other"), answer().second);
+  manager_->run_pending();
+  EXPECT_EQ(reasons(), (std::vector<std::string>{"nfs: attachment", "other: on request"}));
+  restart();
+  pass_the_jitter();
+  ask("other");
+  manager_->run_pending();
+  EXPECT_EQ(reasons(), (std::vector<std::string>{"nfs: restored attachment", "other: first access"}));
+}
+
 TEST_F(DurableAttachments, ServerThatIsAwayIsTriedAgainWithBackoffUntilItIsBack) {
   start_with_store();
   attach("nfs", "vm", "vol");
