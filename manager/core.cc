@@ -54,7 +54,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
     if (core->setup_.store) {
       core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
-      core->state_watch_.emplace(TRY(StateWatch::make(core->setup_.store->path())));
+      TRY_VOID(core->watch_state());
       TRY_VOID(core->poller_.add(core->state_watch_->fd(), EPOLLIN, kStateTag));
       core->look_at_state_ = clock.now();
     }

@@ -152,6 +152,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void note_failure(Record& record);
   void adopt_failure(Record& record, const FailureRecords& kept);
   void adopt(Record& record, const MountRecord& kept);
+  Result<> watch_state();
   void find_out(Record& record, MountRecord& kept);
   void watch_helper(Record& record);
 

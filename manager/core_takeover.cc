@@ -175,6 +175,14 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   schedule(record);
 }
 
+/// Goes on with what the last manager watched: a kill must not wait for its end (fsnotify_wait_marks_destroyed(), Linux 6.18).
+Result<> Manager::Core::watch_state() {
+  MountArea* const area = setup_.kept;
+  state_watch_.emplace(TRY(StateWatch::make(setup_.store->path(), take(area != nullptr ? area->state_watch - 1 : -1))));
+  if (area != nullptr) area->state_watch = state_watch_->fd() + 1;
+  return {};
+}
+
 void Manager::Core::find_out(Record& record, MountRecord& kept) {
   const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
   if (!there || *there) {
@@ -191,6 +199,7 @@ void Manager::Core::find_out(Record& record, MountRecord& kept) {
 
 std::vector<int> Manager::Core::kept_descriptors() const {
   std::vector<int> numbers;
+  if (state_watch_) numbers.push_back(state_watch_->fd());
   for (const auto& [share, record] : records_) {
     for (const int number : {record->mount.root.get(), record->root.get()}) numbers.push_back(number);
     const HelperProcess* const helper = record->mount.helper.get();

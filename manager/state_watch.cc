@@ -12,8 +12,8 @@
 
 namespace berth::manager {
 
-Result<StateWatch> StateWatch::make(std::string directory) {
-  UniqueFd events(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+Result<StateWatch> StateWatch::make(std::string directory, UniqueFd events) {
+  if (!events) events = UniqueFd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!events) return fail_errno();
   return StateWatch(std::move(directory), std::move(events));
 }

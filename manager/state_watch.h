@@ -13,8 +13,8 @@ namespace berth::manager {
 /// Threading: renew() on one thread at a time, the rest on another.
 class StateWatch {
  public:
-  /// Watches nothing yet. Errors: EMFILE.
-  static Result<StateWatch> make(std::string directory);
+  /// Watches nothing yet, or what `events` does, that of a manager before this one. Errors: EMFILE.
+  static Result<StateWatch> make(std::string directory, UniqueFd events = {});
 
   /// Readable when there is something to look at.
   [[nodiscard]] int fd() const noexcept { return events_.get(); }

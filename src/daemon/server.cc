@@ -176,9 +176,7 @@ class Server {
     shares_->take_over(left_);
     if (left_.empty()) return;
     // A server that does not answer may hold up the close of a file.
-    Result<std::thread> closer = sys::start_thread("berth-close", [left = std::move(left_)]() mutable {
-      // These take milliseconds (fsnotify_wait_marks_destroyed(), Linux 6.18), and the others may keep a share mounted.
-      std::stable_partition(left.begin(), left.end(), [](int number) { return !sys::is_inotify(number); });
+    Result<std::thread> closer = sys::start_thread("berth-close", [left = std::move(left_)] {
       for (const int number : left) ::close(number);
     });
     if (closer) closer->detach();

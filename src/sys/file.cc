@@ -132,13 +132,6 @@ bool is_local(int fd) noexcept {
   return std::find(kElsewhere.begin(), kElsewhere.end(), static_cast<std::uint32_t>(found.f_type)) == kElsewhere.end();
 }
 
-bool is_inotify(int fd) {
-  constexpr std::string_view kTarget = "anon_inode:inotify";
-  std::array<char, kTarget.size() + 1> target{};
-  const ssize_t length = ::readlink(proc_path(fd).c_str(), target.data(), target.size());
-  return length > 0 && std::string_view(target.data(), static_cast<std::size_t>(length)) == kTarget;
-}
-
 Result<std::uint64_t> raise_file_limit() noexcept {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
