@@ -25,20 +25,7 @@ Result<std::unique_ptr<Manager>> Manager::make(ManagerSetup setup, const Catalog
   return std::unique_ptr<Manager>(new Manager(std::move(core)));
 }
 
-Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) {
-  core_->adopt_mounts();
-  if (core_->by_hand()) return;
-  // Already here: where processors are busy a thread that has just been made waits longer than one that is woken.
-  control_ = std::thread([core = core_, begun = begun_.get_future()] {
-    pthread_setname_np(pthread_self(), "berth-control");
-    begun.wait();
-    core->run();
-  });
-}
-
-void Manager::let_control_run() {
-  if (!std::exchange(has_begun_, true)) begun_.set_value();
-}
+Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) { core_->adopt_mounts(); }
 
 Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
 
@@ -110,7 +97,10 @@ void Manager::begin(KeptState kept) {
   if (core_->by_hand()) {
     return core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
   }
-  let_control_run();
+  control_ = std::thread([core = core_] {
+    pthread_setname_np(pthread_self(), "berth-control");
+    core->run();
+  });
   // The rest as well, before berth says that it is ready; nothing of it waits for a mount.
   std::promise<void> over;
   core_->post([&] {
@@ -148,7 +138,6 @@ bool Manager::run_pending() { return core_->run_pending(); }
 
 Manager::StopReport Manager::stop(TimePoint deadline) {
   if (!control_.joinable()) return {};
-  let_control_run();
   const auto active = [this] {
     std::promise<std::size_t> count;
     core_->post([&] { count.set_value(core_->active()); });

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -170,11 +169,8 @@ class Manager {
  private:
   class Core;
   explicit Manager(std::shared_ptr<Core> core);
-  void let_control_run();
   std::shared_ptr<Core> core_;
   std::thread control_;
-  std::promise<void> begun_;  ///< what the control thread waits for
-  bool has_begun_ = false;
   std::atomic<bool> hurry_{false};
 };
 
