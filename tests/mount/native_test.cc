@@ -594,7 +594,7 @@ TEST_F(Native, TenThousandRacingCallsMeetNoError) {
   start("idle_timeout = \"1ms\"\naccess = \"native\"\n");
   constexpr int kThreads = 4;
   constexpr int kRounds = 400;  // of eight calls each, at least
-  constexpr std::size_t kComeAndGone = 8;
+  constexpr std::size_t kComeAndGone = 10;
   Faults faults;
   std::atomic<bool> enough{false};
   std::vector<std::thread> threads;
