@@ -12,7 +12,6 @@
 #include "fuse/once.h"
 #include "src/base/crash_point.h"
 #include "src/sys/file.h"
-#include "src/sys/other_threads.h"
 
 namespace berth::fuse {
 namespace {
@@ -45,12 +44,8 @@ EmptyChange empty_change(const Visit& visit) {
   constexpr std::array kWrites{long{SYS_write},           long{SYS_pwrite64}, long{SYS_writev},
                                long{SYS_pwritev},         long{SYS_pwritev2}, long{SYS_fallocate},
                                long{SYS_copy_file_range}, long{SYS_sendfile}, long{SYS_splice}};
-  if (visit.caller.pid == 0) return EmptyChange::kUnknown;
-  const sys::AsDaemon as_daemon;
-  const sys::ThreadActivity activity = sys::activity_of_asker(visit.caller.pid);
-  if (activity.kind != sys::ThreadActivity::Kind::kWaiting) return EmptyChange::kUnknown;
-  const auto is_one_of = [&](const auto& calls) {
-    return std::find(calls.begin(), calls.end(), activity.call) != calls.end();
+  const auto is_one_of = [call = visit.system_call()](const auto& calls) {
+    return std::find(calls.begin(), calls.end(), call) != calls.end();
   };
   if (is_one_of(kChowns)) return EmptyChange::kChown;
   return is_one_of(kWrites) ? EmptyChange::kWriting : EmptyChange::kUnknown;

@@ -10,7 +10,6 @@
 #include "fuse/once.h"
 #include "fuse/real_tree.h"
 #include "src/sys/file.h"
-#include "src/sys/other_threads.h"
 
 namespace berth::fuse {
 namespace {
@@ -29,11 +28,7 @@ constexpr long kFileSetattr = 469;
 /// descriptor, with whatever permissions that was opened. An open(2) says O_LARGEFILE, or is not a 64-bit process's.
 bool asks_attributes(const Visit& visit, int flags) {
   constexpr std::array kCalls{long{SYS_ioctl}, kFileGetattr, kFileSetattr};
-  if (flags != O_RDONLY || visit.caller.pid == 0) return false;
-  const sys::AsDaemon as_daemon;
-  const sys::ThreadActivity activity = sys::activity_of_asker(visit.caller.pid);
-  return activity.kind == sys::ThreadActivity::Kind::kWaiting &&
-         std::find(kCalls.begin(), kCalls.end(), activity.call) != kCalls.end();
+  return flags == O_RDONLY && std::find(kCalls.begin(), kCalls.end(), visit.system_call()) != kCalls.end();
 }
 
 Result<> truncate(int fd, int flags) {

@@ -6,6 +6,7 @@
 #include "fuse/known_shares.h"
 #include "manager/share.h"
 #include "src/sys/identity.h"
+#include "src/sys/other_threads.h"
 
 namespace berth::fuse {
 
@@ -20,6 +21,12 @@ struct Visit {
 
   /// Which mount the inode numbers are of; 0 where they last.
   [[nodiscard]] std::uint32_t numbers_of() const noexcept { return share.keeps_inodes() ? 0 : mount_generation; }
+
+  /// The number of the system call in which the caller waits for us, looked up as the daemon; -1: it cannot be seen.
+  [[nodiscard]] long system_call() const {
+    const sys::AsDaemon as_daemon;
+    return sys::activity_of_asker(caller.pid).call;
+  }
 
   /// Gives the request's own lease back, before the answer: who was answered may want to unmount next.
   void leave() const noexcept {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstddef>
-
 #include "fuse/estate.h"
 #include "manager/mount_record.h"
 #include "src/base/result.h"

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "manager/attachment_store.h"
 #include "manager/host_state.h"
