@@ -163,6 +163,12 @@ struct EventArea {
   std::atomic<std::uint64_t> polls[kPolls];  ///< who waits in poll(2), as the kernel numbers it; 0: nobody
 };
 
+/// Who is walking to a file again (Redirected).
+struct RedirectedArea {
+  static constexpr std::size_t kMost = 1024;
+  std::atomic<std::uint64_t> told[kMost];  ///< 0: nobody
+};
+
 struct Estate {
   alignas(4096) SessionRecord session;
   alignas(4096) NodeArea nodes;
@@ -172,6 +178,7 @@ struct Estate {
   alignas(4096) NameLog shares;  ///< of KnownShares
   alignas(4096) EventArea events;
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
+  alignas(4096) RedirectedArea redirected;
 };
 
 }  // namespace berth::fuse

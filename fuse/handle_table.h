@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fcntl.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -15,6 +16,12 @@
 #include "src/base/mutex.h"
 
 namespace berth::fuse {
+
+/// Whether what is opened with these O_* can be written to. There is an access mode 3, too: neither reading nor writing
+/// (open(2)).
+constexpr bool may_write(int flags) noexcept {
+  return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
+}
 
 /// A file or directory of a share that somebody has open.
 ///

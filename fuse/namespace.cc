@@ -14,6 +14,7 @@
 #include "fuse/directory_page.h"
 #include "fuse/inode_number.h"
 #include "fuse/name_log.h"
+#include "fuse/parked_reply.h"
 #include "src/base/mutex.h"
 
 namespace berth::fuse {
@@ -140,6 +141,24 @@ class Namespace::Core {
     return {.entry_valid = setup_.absence_valid};
   }
 
+  /// Who walks to `path` again (Redirected) is let go on, `go_on(Reply)`, when the share there has been handed over, or at once
+  /// if there is none, or none that will be.
+  template <typename GoOn>
+  void wait_for_hand_over(Reply reply, const std::string& path, GoOn go_on) const {
+    const auto share = setup_.manager.find(path);
+    if (share == nullptr) return go_on(std::move(reply));
+    const auto arrived = [&redirected = setup_.shares.redirected(), thread = reply.caller().pid] {
+      redirected.arrived(thread, std::chrono::steady_clock::now());
+    };
+    arrived();
+    if (!share->awaits_hand_over()) return go_on(std::move(reply));
+    const auto parked = ParkedReply::park(std::move(reply), go_on);
+    setup_.manager.hand_over(*share, [parked, go_on, arrived](bool /*handed_over*/) {
+      arrived();
+      if (std::optional<Reply> later = parked->take()) go_on(*std::move(later));
+    });
+  }
+
   /// What it shows is found out when it is read.
   std::uint64_t open(pid_t thread) {
     setup_.shares.listers().opened(thread);
@@ -253,8 +272,18 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   const auto prefix = core_->prefix_of(parent);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
-  if (std::optional<Reply> passed = core_->held.pass_or_wait(*prefix + name, std::move(reply))) {
-    answer(*std::move(passed), *prefix, name);
+  if (!core_->setup().shares.redirected().is_on_its_way(reply.caller().pid, std::chrono::steady_clock::now())) {
+    return pass(std::move(reply), *prefix, name);
+  }
+  core_->wait_for_hand_over(std::move(reply), *prefix + name,
+                            [this, prefix = *prefix, name = std::string(name)](Reply later) {
+                              pass(std::move(later), prefix, name.c_str());
+                            });
+}
+
+void Namespace::pass(Reply reply, const std::string& prefix, const char* name) {
+  if (std::optional<Reply> passed = core_->held.pass_or_wait(prefix + name, std::move(reply))) {
+    answer(*std::move(passed), prefix, name);
   }
 }
 

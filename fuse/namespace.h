@@ -24,8 +24,8 @@ namespace berth::fuse {
 class Namespace final : public Operations {
  public:
   struct Setup {
-    const manager::Manager& manager;  ///< must outlive this object
-    ShareFs& shares;                  ///< must outlive this object
+    manager::Manager& manager;  ///< must outlive this object
+    ShareFs& shares;            ///< must outlive this object
     /// The entry of `.berth`, counted as a look-up; empty: there is no control tree.
     std::function<Entry()> control_root;
     /// The attributes in it, counting nothing.
@@ -67,6 +67,7 @@ class Namespace final : public Operations {
 
  private:
   class Core;
+  void pass(Reply reply, const std::string& prefix, const char* name);
   void answer(Reply reply, const std::string& prefix, const char* name);
   void answer_all(std::vector<Reply> replies, const std::string& share);
   void read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus);

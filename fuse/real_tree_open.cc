@@ -32,9 +32,7 @@ bool asks_attributes(const Visit& visit, int flags) {
 }
 
 Result<> truncate(int fd, int flags) {
-  // There is an access mode 3, too: neither reading nor writing (open(2)).
-  const bool writes = (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
-  if (!writes) {
+  if (!may_write(flags)) {
     // Not truncate(2): that leaves an empty file alone, times and set-id bits included, on xfs and tmpfs.
     TRY(sys::reopen(fd, (flags & O_ACCMODE) | O_TRUNC));
     return {};
@@ -59,9 +57,10 @@ Opened RealTree::keep(const Visit& visit, NodeId node, OpenedFile file, int flag
   handle->uid = visit.caller.uid;
   handle->directory = S_ISDIR(file.x.stx_mode);
   handle->device = visit.share.file_of(file.x).device;
+  const bool writes = may_write(flags);
+  handle->lease.set_writes(writes);
   const bool no_flush = owes_nothing_at_close(visit, *handle, fresh);
   const BackingId backing = lend(visit, node, handle->file, file.x);
-  const bool writes = (flags & O_ACCMODE) != O_RDONLY;
   return {.handle = handles_.add(std::move(handle)),
           .direct_io = backing != kNoBacking && writes && has_set_id_bits(file.x.stx_mode),
           .no_flush = no_flush,

@@ -21,6 +21,7 @@ Entry ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
 }
 
 Listers& ShareFs::listers() noexcept { return core_->listers; }
+Redirected& ShareFs::redirected() noexcept { return core_->redirected; }
 
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 

@@ -10,6 +10,7 @@
 #include "fuse/node_pruner.h"
 #include "fuse/operations.h"
 #include "fuse/passthrough.h"
+#include "fuse/redirected.h"
 #include "fuse/requests.h"
 #include "manager/manager.h"
 
@@ -58,6 +59,8 @@ class ShareFs final : public Operations {
 
   /// Who lists shares, which whoever has the namespace's directories opened has to say.
   [[nodiscard]] Listers& listers() noexcept;
+  /// Who is on his way to a share again, which look-ups of shares have to say.
+  [[nodiscard]] Redirected& redirected() noexcept;
 
   /// What root_entry() would say the inode number is.
   [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;

@@ -16,6 +16,9 @@ namespace {
 /// How long the kernel may believe the attributes of a root that is not mounted.
 constexpr Seconds kIdleRootValid = 60;
 
+/// Between the name of a share and a file in it, in one system call.
+constexpr std::chrono::seconds kLongestWalk{1};
+
 /// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
 bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
 
@@ -59,7 +62,8 @@ ShareFs::Core::Core(const Setup& setup)
       nodes(affordable(setup.max_cached_descriptors), setup.estate != nullptr ? &setup.estate->nodes : nullptr),
       handles(setup.estate != nullptr ? &setup.estate->handles : nullptr),
       locks(setup.estate != nullptr ? &setup.estate->locks : nullptr),
-      tree(nodes, handles, locks, setup.passthrough) {}
+      tree(nodes, handles, locks, setup.passthrough),
+      redirected(setup.estate != nullptr ? &setup.estate->redirected : nullptr) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   const auto waiting = std::make_shared<Waiting>();
@@ -79,6 +83,20 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
         finish_parked(share, std::move(lease), std::move(reply), work);
       });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
+}
+
+/// Who opens a file for writing is to find it in the real mount from the start, if that is to be: while anybody writes through
+/// berth nothing is handed over, so that his path leads to his file for as long as he has it open. He cannot wait for it here:
+/// who makes a file holds the kernel's lock on its directory, which may be the one that the real mount is laid over.
+bool ShareFs::Core::is_to_walk_again(const Visit& visit) {
+  const manager::Share& share = visit.share.share();
+  visit.own->set_writes(true);
+  const TimePoint now = std::chrono::steady_clock::now();
+  // He may have passed the share's name before, and come only now.
+  const bool just_handed_over = share.is_shared_with_native() && now < share.handed_over_at() + kLongestWalk;
+  if (!share.awaits_hand_over() && !just_handed_over) return false;
+  // What a dead server has done for this request would be done again natively.
+  return CurrentRequest::prior() == nullptr && redirected.add(visit.caller.pid, now);
 }
 
 /// On a pool thread, which goes on as the daemon.

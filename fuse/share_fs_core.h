@@ -18,6 +18,7 @@
 #include "fuse/lock_waiters.h"
 #include "fuse/node_table.h"
 #include "fuse/real_tree.h"
+#include "fuse/redirected.h"
 #include "fuse/share_fs.h"
 #include "fuse/visit.h"
 #include "src/base/unique_function.h"
@@ -40,8 +41,11 @@ class ShareFs::Core {
  public:
   explicit Core(const Setup& setup);
 
-  /// Does not write; or does what a read-only share refuses (EROFS).
-  enum class Intent : bool { kLook, kChange };
+  /// Does not write; or does what a read-only share refuses (EROFS); or keeps a file open for that.
+  enum class Intent : std::uint8_t { kLook, kChange, kOpenToWrite };
+  static constexpr Intent to_create(int flags) noexcept {
+    return may_write(flags) ? Intent::kOpenToWrite : Intent::kChange;
+  }
 
   /// Lets a request into the share of `node` and answers what `operation(const Visit&)` returns, a Result, by its type.
   /// It is done now if the share is mounted, else on a pool thread after the mount, so it owns copies of what it needs; and
@@ -51,10 +55,11 @@ class ShareFs::Core {
     KnownShare* const share = share_of(node);
     if (share == nullptr) return std::move(reply).error(ESTALE);
     const sys::Identity caller = reply.caller();
-    if (const Result<> admitted = admit(share->policy(), caller, intent == Intent::kChange); !admitted) {
+    if (const Result<> admitted = admit(share->policy(), caller, intent != Intent::kLook); !admitted) {
       return std::move(reply).error(admitted.error());
     }
-    auto work = [this, node, operation = std::move(operation)](const Visit& visit, Reply to) {
+    auto work = [this, node, intent, operation = std::move(operation)](const Visit& visit, Reply to) {
+      if (intent == Intent::kOpenToWrite && is_to_walk_again(visit)) return refuse(visit, std::move(to), Error(ESTALE));
       answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit); }));
     };
     if (std::optional<manager::Lease> lease = share->share().try_lease()) {
@@ -77,7 +82,7 @@ class ShareFs::Core {
   template <typename Operation>
   void visit_open_as_caller(Reply reply, NodeId node, std::uint64_t number, Intent intent, const Operation& operation) {
     visit_open(std::move(reply), node, number, [&](const Visit& visit, const Handle& handle, Reply to) {
-      if (const Result<> admitted = admit(visit.share.policy(), visit.caller, intent == Intent::kChange); !admitted) {
+      if (const Result<> admitted = admit(visit.share.policy(), visit.caller, intent != Intent::kLook); !admitted) {
         return std::move(to).error(admitted.error());
       }
       answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit, handle); }));
@@ -140,6 +145,7 @@ class ShareFs::Core {
   LockTable locks;
   RealTree tree;
   Listers listers;
+  Redirected redirected;
   LockWaiters waiters;  ///< last, for those who wait use the others
 
  private:
@@ -179,6 +185,7 @@ class ShareFs::Core {
   std::atomic<bool> list_seen_{false};
   std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
 
+  [[nodiscard]] bool is_to_walk_again(const Visit& visit);
   void park(KnownShare& share, Reply reply, Work work);
   void finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept;
 };

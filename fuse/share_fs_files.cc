@@ -15,12 +15,6 @@
 namespace berth::fuse {
 namespace {
 
-/// Access mode 3 is for neither reading nor writing (open(2)).
-bool may_change(int flags) noexcept {
-  const int mode = flags & O_ACCMODE;
-  return mode == O_WRONLY || mode == O_RDWR || (flags & O_TRUNC) != 0;
-}
-
 /// Pages written back by the kernel come from nobody in particular, as on any file system.
 sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
   return written_back ? sys::Identity{} : caller;
@@ -29,21 +23,23 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
 }  // namespace
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
-  const Core::Intent intent = may_change(handle.flags) ? Core::Intent::kChange : Core::Intent::kLook;
+  using enum Core::Intent;
+  const Core::Intent truncating = (handle.flags & O_TRUNC) != 0 ? kChange : kLook;
+  const Core::Intent intent = may_write(handle.flags) ? kOpenToWrite : truncating;
   core_->visit(std::move(reply), node, intent, [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
     return core->tree.open(visit, node, flags);
   });
 }
 
 void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(std::move(reply), parent, Core::Intent::kChange,
+  core_->visit(std::move(reply), parent, Core::to_create(handle.flags),
                [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit) {
                  return core->tree.create(visit, parent, name.c_str(), mode, flags);
                });
 }
 
 void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(std::move(reply), parent, Core::Intent::kChange,
+  core_->visit(std::move(reply), parent, Core::to_create(handle.flags),
                [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit) {
                  return core->tree.create_nameless(visit, parent, mode, flags);
                });

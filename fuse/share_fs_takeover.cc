@@ -69,6 +69,7 @@ bool ShareFs::Core::restore(const HandleTable::Left& left) {
   handle->device = record.device;
   handle->mount_generation = record.mount_generation;
   handle->flags = record.flags;
+  handle->lease.set_writes(may_write(record.flags));
   handle->pid = record.pid;
   handle->uid = record.uid;
   handle->directory = record.kind == HandleRecord::kDirectory;

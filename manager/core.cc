@@ -175,6 +175,7 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
   note_failure(record);
+  if (!record.share.awaits_hand_over()) answer_hand_over_waiters(record);
   schedule(record);
   if (drained_ && active_ == 0) look_whether_drained();
 }
@@ -209,7 +210,9 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     void operator()(ClearTimer&) const { record.timer.reset(); }
     void operator()(QueueHandOver&) const { core.queue_hand_over(record); }
     // No unmount starts while it is laid over: the root stays.
-    void operator()(LayOver& lay) const { core.batch_.push_back({&record, record.mount.root.get(), lay.deadline}); }
+    void operator()(LayOver& lay) const {
+      core.batch_.push_back({&record, record.mount.root.get(), lay.deadline, !record.hand_over_waiters.empty()});
+    }
     void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
     void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
   };
@@ -245,6 +248,7 @@ void Manager::Core::publish(Record& record) {
   const life_cycle::Native native = mounted != nullptr ? mounted->native : life_cycle::Native::kNever;
   status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kTaking;
   record.share.set_shared_with_native(native != life_cycle::Native::kNever);
+  record.share.set_awaits_hand_over(life_cycle::awaits_hand_over(record.state));
   if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) status.retry_at = wall(failed->retry_at);
   record.share.publish(std::move(status));
 }
@@ -256,6 +260,10 @@ void Manager::Core::schedule(Record& record) {
     next = next ? std::min(*next, deadline) : deadline;
   }
   if (record.restore_at) next = next ? std::min(*next, *record.restore_at) : *record.restore_at;
+  if (!record.hand_over_waiters.empty()) {
+    const TimePoint deadline = record.hand_over_waiters.front().deadline;
+    next = next ? std::min(*next, deadline) : deadline;
+  }
   if (next == record.scheduled) return;
   if (record.scheduled) {
     const auto [first, last] = timers_.equal_range(*record.scheduled);
@@ -279,10 +287,15 @@ bool Manager::Core::run_timers() {
       record.waiters.pop_front();
       answer(std::move(done), fail(ETIMEDOUT));
     }
+    while (!record.hand_over_waiters.empty() && record.hand_over_waiters.front().deadline <= now) {
+      answer(std::move(record.hand_over_waiters.front().done), false);
+      record.hand_over_waiters.pop_front();
+    }
     if (record.restore_at && *record.restore_at <= now) queue_restore(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
-      happen(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
+      happen(record.share,
+             life_cycle::Timer{record.share.users(), record.share.last_left(), !record.hand_over_waiters.empty()});
     } else {
       publish(record);
       schedule(record);

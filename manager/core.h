@@ -54,6 +54,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void restore(KeptState kept);
   void resume_native(Share& share);
+  void hand_over(Share& share, HandOverCallback done);
   void drain(DoneCallback done);
   void resume(DoneCallback done);
   void begin_stop();
@@ -93,6 +94,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     LeaseCallback done;
   };
 
+  struct HandOverWaiter {
+    TimePoint deadline;
+    HandOverCallback done;
+  };
+
   /// A change of an attachment on its way to the disk.
   struct PendingChange {
     AttachmentStore::Change change;
@@ -111,7 +117,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
     std::list<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
-    std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
+    std::list<HandOverWaiter> hand_over_waiters;  ///< in the order of their deadlines
+    std::map<Attachment, Lease> attachments;      ///< an empty lease: it was restored, and the share not mounted since
     /// Attachments that are being recorded, and who waits to do something with one of them next.
     std::map<Attachment, std::deque<Task>> changing;
     std::size_t attaching = 0;            ///< of these, those that are being made
@@ -136,6 +143,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     Record* record;
     int root;
     TimePoint deadline;
+    bool wanted;  ///< out of turn: somebody waits
   };
   struct QueuedHandOver {
     Record* record;
@@ -175,6 +183,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_hand_overs();
   void lay_over(std::vector<Laying> batch, bool waits_for_quiet);
   std::optional<TimePoint> next_hand_over() const;
+  void answer_hand_over_waiters(Record& record);
   void note_mount() noexcept;
   [[nodiscard]] TimePoint quiet_at() const noexcept;
   void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
@@ -185,6 +194,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void fail_waiters(Record& record, const Error& error);
   void answer(LeaseCallback done, Result<Lease> result);
   void answer(DoneCallback done, Result<> result);
+  void answer(HandOverCallback done, bool handed_over);
   void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);
   void add_attachment(Record& record, const Attachment& attachment, Lease lease);
   void remove_attachment(Record& record, const Attachment& attachment);

@@ -26,7 +26,9 @@ void Manager::Core::queue_hand_over(Record& record) {
 }
 
 std::optional<TimePoint> Manager::Core::next_hand_over() const {
-  if (hand_overs_.empty() || laying_) return std::nullopt;
+  if (laying_) return std::nullopt;
+  if (!batch_.empty()) return TimePoint::min();
+  if (hand_overs_.empty()) return std::nullopt;
   return std::min(quiet_at(), hand_overs_.front().since + life_cycle::kHandOverLongestWait);
 }
 
@@ -58,15 +60,33 @@ void Manager::Core::lay_over(std::vector<Laying> batch, bool waits_for_quiet) {
   setup_.native->begin_batch(shares);
   for (const Laying& laying : batch) {
     life_cycle::NativeLaid laid;
-    laid.postponed = waits_for_quiet && quiet_at() > clock_.now();
+    laid.postponed = waits_for_quiet && !laying.wanted && quiet_at() > clock_.now();
     if (!laid.postponed) {
-      const Result<> result = setup_.native->lay_over(laying.record->share, laying.root, laying.deadline);
+      Share& share = laying.record->share;
+      const Result<> result = setup_.native->lay_over(share, laying.root, laying.deadline);
+      if (result) share.set_handed_over(clock_.now());
       if (!result) laid.error = result.error();
     }
     post([this, record = laying.record, laid = std::move(laid)] { happen(record->share, laid); });
   }
   setup_.native->end_batch();
   post([this] { laying_ = false; });
+}
+
+void Manager::Core::hand_over(Share& share, HandOverCallback done) {
+  Record& record = record_of(share);
+  if (record.hand_over_waiters.size() >= setup_.max_waiters_per_share) return answer(std::move(done), false);
+  record.hand_over_waiters.push_back({clock_.now() + life_cycle::kHandOverPatience, std::move(done)});
+  if (!share.awaits_hand_over()) return answer_hand_over_waiters(record);
+  happen(share, life_cycle::HandOverWanted{});
+}
+
+/// It has been handed over, or is not going to be.
+void Manager::Core::answer_hand_over_waiters(Record& record) {
+  const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
+  const bool handed_over = mounted != nullptr && mounted->native == life_cycle::Native::kOn;
+  for (HandOverWaiter& waiter : std::exchange(record.hand_over_waiters, {}))
+    answer(std::move(waiter.done), handed_over);
 }
 
 void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePoint deadline) {
@@ -87,6 +107,7 @@ void Manager::Core::resume_native(Share& share) {
   if (auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state)) {
     mounted->native = life_cycle::Native::kOn;
     mounted->native_at = clock_.now();
+    share.set_handed_over(clock_.now());
     record.timer = mounted->native_at;
     publish(record);
     return schedule(record);

@@ -111,6 +111,7 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     ended.native = setup_.native != nullptr && record.mount.id != 0 && spec.wants_native() &&
                    (setup_.auto_is_native || spec.policy().access == Access::kNative);
     ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
+    if (ended.lies_over) record.share.set_handed_over(clock_.now());
     if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;
   } else {
@@ -221,6 +222,10 @@ void Manager::Core::fail_waiters(Record& record, const Error& error) {
 void Manager::Core::answer(LeaseCallback done, Result<Lease> result) {
   auto work = [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); };
   submit(callbacks_.get(), std::move(work));
+}
+
+void Manager::Core::answer(HandOverCallback done, bool handed_over) {
+  submit(callbacks_.get(), [done = std::move(done), handed_over]() mutable { done(handed_over); });
 }
 
 void Manager::Core::answer(DoneCallback done, Result<> result) {

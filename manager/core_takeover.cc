@@ -160,7 +160,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   const bool native = setup_.native != nullptr && kept.id != 0 && record.share.spec().wants_native();
   life_cycle::Mounted mounted{.since = clock_.now()};
   mounted.native = native ? life_cycle::Native::kOff : life_cycle::Native::kNever;
-  mounted.native_at = mounted.since + life_cycle::kHandOverDelay;
+  mounted.native_at = mounted.since + life_cycle::kHandOverQuiet;
   record.state = mounted;
   ++active_;
   record.share.touch(clock_.now());

@@ -61,8 +61,13 @@ class Stepper {
       case Native::kOn:
         return look_at_native(std::move(state), timer);
       case Native::kOff:
-        if (!state.unmount_until && !state.draining && now_ >= state.native_at) return queue_hand_over(state, timer);
-        break;
+        if (state.unmount_until || state.draining || now_ < state.native_at) break;
+        if (timer.hand_over_wanted) return lay_over(std::move(state));
+        if (const TimePoint quiet = quiet_at(state, timer); now_ < quiet) {
+          state.native_at = quiet;
+          break;
+        }
+        return queue_hand_over(state, timer);
       case Native::kQueued:
       case Native::kNever:
         break;
@@ -78,6 +83,11 @@ class Stepper {
     state.native = Native::kOff;
     state.native_at = now_;
     return {state, {}};  // whoever wants it gone has set the timer
+  }
+  Step operator()(Mounted state, const HandOverWanted&) const {
+    const bool is_possible = state.native == Native::kOff || state.native == Native::kQueued;
+    if (!is_possible || state.unmount_until || state.draining) return {state, {}};
+    return lay_over(std::move(state));
   }
   Step operator()(Mounted state, const BecameIdle&) const {
     if (state.native == Native::kLaying || state.native == Native::kTaking || state.native == Native::kOn)
@@ -239,6 +249,11 @@ class Stepper {
     return std::min<Duration>(kHandOverRetry * (1 << std::min<std::uint32_t>(bad_moments, 16)), kHandOverLongestRetry);
   }
 
+  /// When nobody will have come for a while, or it is high time.
+  [[nodiscard]] static TimePoint quiet_at(const Mounted& state, const Timer& timer) {
+    return std::min(timer.last_left + kHandOverQuiet, state.since + kHandOverLongestWait);
+  }
+
   /// It asks for its turn, and is idle when it is idle all the same.
   [[nodiscard]] Step queue_hand_over(Mounted state, const Timer& timer) const {
     state.native = Native::kQueued;
@@ -282,7 +297,7 @@ class Stepper {
   /// If anybody is inside through berth by now it stays mounted, and is laid over again.
   [[nodiscard]] Step taken_off(Mounted state) const {
     state.native = Native::kOff;
-    state.native_at = now_ + kHandOverDelay;
+    state.native_at = now_ + kHandOverQuiet;
     const TimePoint due = state.native_at;
     Step step = go_on(std::move(state), due, {Tell{Event::Kind::kProxied}});
     if (std::holds_alternative<Mounted>(step.state)) step.effects.emplace_back(CloseGateIfIdle{});
@@ -346,7 +361,7 @@ class Stepper {
   }
 
   [[nodiscard]] Mounted mounted_now(bool native) const {
-    return {.since = now_, .native = native ? Native::kOff : Native::kNever, .native_at = now_ + kHandOverDelay};
+    return {.since = now_, .native = native ? Native::kOff : Native::kNever, .native_at = now_ + kHandOverQuiet};
   }
 
   [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
@@ -399,6 +414,23 @@ ShareState name_of(const State& state) noexcept {
     ShareState operator()(const Failed&) const { return ShareState::kFailed; }
   };
   return std::visit(Names{}, state);
+}
+
+bool awaits_hand_over(const State& state) noexcept {
+  const auto* const mounted = std::get_if<Mounted>(&state);
+  if (mounted == nullptr || mounted->unmount_until || mounted->draining || !mounted->forced.empty()) return false;
+  switch (mounted->native) {
+    case Native::kLaying:
+      return true;
+    case Native::kOff:
+    case Native::kQueued:
+      return mounted->bad_moments < kHandOverTries;
+    case Native::kNever:
+    case Native::kOn:
+    case Native::kTaking:
+      return false;
+  }
+  return false;
 }
 
 Duration backoff(std::uint32_t attempts, double jitter) {

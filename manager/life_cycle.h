@@ -88,6 +88,8 @@ struct Failed {
 using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
 
 ShareState name_of(const State& state) noexcept;
+/// Whether a hand-over to native access is near enough to be waited for.
+bool awaits_hand_over(const State& state) noexcept;
 
 // What happens to a share.
 struct Wanted {                         ///< a request has been parked
@@ -107,6 +109,7 @@ struct UnmountEnded {
 struct Timer {  ///< the time set by SetTimer has come
   std::uint64_t users = 0;
   TimePoint last_left;
+  bool hand_over_wanted = false;  ///< as HandOverWanted: somebody waits still
 };
 struct BecameIdle {};  ///< the last user left a share that is to be unmounted at once
 struct GateClosed {};  ///< answer to CloseGateIfIdle: nobody was inside
@@ -122,6 +125,7 @@ struct Lost {
   std::string reason;
 };                         ///< the real mount is dead or gone
 struct HandOver {};        ///< the turn that QueueHandOver has asked for, perhaps long ago
+struct HandOverWanted {};  ///< somebody waits for it to be native, out of turn
 struct NativeLaid {        ///< answer to LayOver
   Error error{0};          ///< code 0: it lies over the directory; EAGAIN: to be tried again
   bool postponed = false;  ///< it was not tried: other shares come first
@@ -130,8 +134,9 @@ struct NativeTaken {  ///< answer to TakeOff
   NativeAccess::Outcome outcome{};
   Error error{0};  ///< not code 0: nobody knows, so it may still be there
 };
-using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
-                               UnmountWanted, RetryWanted, HostChanged, Lost, HandOver, NativeLaid, NativeTaken>;
+using Happening =
+    std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted, RetryWanted,
+                 HostChanged, Lost, HandOver, HandOverWanted, NativeLaid, NativeTaken>;
 
 // What is to be done about it, in this order.
 struct StartMount {
@@ -197,13 +202,15 @@ inline constexpr std::chrono::milliseconds kLinger{10};
 /// a share may still be in use for a moment when the program that used it has ended.
 inline constexpr std::chrono::milliseconds kReleasePatience{200};
 inline constexpr std::chrono::milliseconds kReleaseRetry{5};
-/// How long the first users of a native share come through berth before it is laid over: a program that goes in twice in a
-/// moment finds the share the same both times.
-inline constexpr std::chrono::milliseconds kHandOverDelay{10};
-/// Then it waits until no share has begun or ended to be mounted for this long: what a hand-over does would delay that.
+/// A native share is laid over when nobody has come to it through berth for this long: a program that goes in twice in a
+/// moment finds the share the same both times (cp(1) looks whether it is the same file). And when no share has begun or
+/// ended to be mounted for as long, which what a hand-over does would delay.
 inline constexpr std::chrono::milliseconds kHandOverQuiet{50};
-/// But no longer than this, on a host where there is always one.
+/// But after this long at the latest, each of the two: where there is always somebody.
 inline constexpr std::chrono::milliseconds kHandOverLongestWait{std::chrono::seconds(2)};
+/// How long who opens a file for writing waits for a hand-over, and after how many bad moments nobody does any more.
+inline constexpr std::chrono::milliseconds kHandOverPatience{500};
+inline constexpr std::uint32_t kHandOverTries = 3;
 /// After a bad moment the next attempt comes this much later, doubled each time up to kHandOverLongestRetry.
 inline constexpr std::chrono::milliseconds kHandOverRetry{10};
 inline constexpr std::chrono::milliseconds kHandOverLongestRetry{std::chrono::seconds(5)};

@@ -73,6 +73,11 @@ void Manager::resume_native(Share& share) {
   core_->post([core = core_.get(), &share] { core->resume_native(share); });
 }
 
+void Manager::hand_over(Share& share, HandOverCallback done) {
+  core_->post(
+      [core = core_.get(), &share, done = std::move(done)]() mutable { core->hand_over(share, std::move(done)); });
+}
+
 void Manager::retry(Share& share) {
   core_->post([core = core_.get(), &share] { core->happen(share, life_cycle::RetryWanted{}); });
 }

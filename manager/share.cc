@@ -70,7 +70,18 @@ Lease Lease::again() const noexcept {
   return Lease(share_, root_);
 }
 
+void Lease::set_writes(bool writes) noexcept {
+  if (share_ == nullptr || writes_ == writes) return;
+  writes_ = writes;
+  if (writes) {
+    ++share_->writers_;
+  } else {
+    --share_->writers_;
+  }
+}
+
 void Lease::give_back() noexcept {
+  set_writes(false);
   if (Share* share = std::exchange(share_, nullptr)) share->leave();
 }
 

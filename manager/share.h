@@ -33,12 +33,16 @@ class LeaveListener {
 class Lease {
  public:
   Lease() noexcept = default;
-  Lease(Lease&& other) noexcept : share_(std::exchange(other.share_, nullptr)), root_(other.root_) {}
+  Lease(Lease&& other) noexcept
+      : share_(std::exchange(other.share_, nullptr)),
+        root_(other.root_),
+        writes_(std::exchange(other.writes_, false)) {}
   Lease& operator=(Lease&& other) noexcept {
     if (this != &other) {
       give_back();
       share_ = std::exchange(other.share_, nullptr);
       root_ = other.root_;
+      writes_ = std::exchange(other.writes_, false);
     }
     return *this;
   }
@@ -53,6 +57,9 @@ class Lease {
   /// A second claim, for something that outlives the request (an open file).
   [[nodiscard]] Lease again() const noexcept;
 
+  /// Whether this is for a file that is open for writing: while it is held, the share is not handed over to native access.
+  void set_writes(bool writes) noexcept;
+
  private:
   friend class Share;
   Lease(Share* share, int root) noexcept : share_(share), root_(root) {}
@@ -60,6 +67,7 @@ class Lease {
 
   Share* share_ = nullptr;
   int root_ = -1;
+  bool writes_ = false;
 };
 
 /// One managed share: its specification, its gate, and what others may read of it.
@@ -83,6 +91,8 @@ class Share {
 
   /// Users now inside: leases of requests, handles and attachments.
   [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
+  /// Of these, files that are open for writing (Lease::set_writes()).
+  [[nodiscard]] std::uint32_t writers() const noexcept { return writers_.load(std::memory_order_seq_cst); }
 
   /// How many times the share has been mounted; changes whenever what root() names may be another file system.
   [[nodiscard]] std::uint32_t mount_generation() const noexcept {
@@ -92,6 +102,9 @@ class Share {
   /// Whether the same files are, or are about to be, in use past us: nothing that the kernel remembers of them for us
   /// lasts then.
   [[nodiscard]] bool is_shared_with_native() const noexcept { return native_.load(std::memory_order_acquire); }
+  /// Whether it is to be handed over to native access before long, and Manager::hand_over() is worth its while. A lease that
+  /// writes since before this was asked keeps it from being.
+  [[nodiscard]] bool awaits_hand_over() const noexcept { return awaits_hand_over_.load(std::memory_order_seq_cst); }
 
   /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
@@ -106,6 +119,14 @@ class Share {
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
   void set_shared_with_native(bool native) noexcept { native_.store(native, std::memory_order_release); }
+  /// When it was handed over last.
+  [[nodiscard]] TimePoint handed_over_at() const noexcept {
+    return TimePoint(Duration(handed_over_.load(std::memory_order_relaxed)));
+  }
+  void set_handed_over(TimePoint now) noexcept {
+    handed_over_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  void set_awaits_hand_over(bool awaits) noexcept { awaits_hand_over_.store(awaits, std::memory_order_seq_cst); }
   /// After a dead server: generations go on where its own ended.
   void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
   /// As set_root(), for the mount that the generation is of already.
@@ -134,6 +155,9 @@ class Share {
   std::atomic<std::uint32_t> mount_generation_{0};
   std::atomic<Duration::rep> last_left_{0};
   std::atomic<bool> native_{false};
+  std::atomic<bool> awaits_hand_over_{false};
+  std::atomic<Duration::rep> handed_over_{0};
+  std::atomic<std::uint32_t> writers_{0};
 
   mutable Mutex mutex_;
   std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);          ///< null: idle since the start

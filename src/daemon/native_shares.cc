@@ -19,6 +19,9 @@ constexpr int kTakeTries = 3;
 
 bool has_died(const Error& agents) noexcept { return agents.code() == ECONNRESET || agents.code() == EPIPE; }
 
+/// A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
+bool has_writers(const manager::Share& share) noexcept { return share.writers() > 0; }
+
 TimePoint from_now(std::chrono::milliseconds time) { return SystemClock().now() + time; }
 
 }  // namespace
@@ -51,9 +54,9 @@ Result<std::vector<std::string>> NativeShares::adopt(TimePoint deadline) {
 
 Result<> NativeShares::lay_over(const manager::Share& share, int root, TimePoint deadline) {
   if (names_ == nullptr) return fail(EAGAIN);
-  Result<> laid = approach(share);
+  Result<> laid = has_writers(share) ? fail(EAGAIN) : approach(share);
   if (laid) laid = ask_to_lay(share, root, deadline);
-  if (!laid && laid.error().code() == EAGAIN)
+  if (!laid && laid.error().code() == EAGAIN && !has_writers(share))
     return laid;  // the name stays doubted: the next attempt is half way there
   {
     MutexLock lock(mutex_);
@@ -77,6 +80,7 @@ void NativeShares::begin_batch(const std::vector<const manager::Share*>& shares)
   }
   const auto approach = std::make_shared<Approach>();
   for (const manager::Share* const share : shares) {
+    if (has_writers(*share)) continue;
     {
       MutexLock lock(mutex_);
       if (!approached_.try_emplace(share->name(), approach).second) continue;
@@ -144,7 +148,8 @@ Result<> NativeShares::switch_over(const manager::Share& share, const NativeTalk
   if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) return is_bad_moment(std::move(passed));
   Walkers waiting(names.waiting(share.name()));
   if (!waiting.walk_once(from_now(kHoldPatience))) return is_bad_moment(std::move(waiting));
-  if (!talk.go_on()) return fail(EAGAIN);
+  // Whoever has passed has opened by now what he came for.
+  if (has_writers(share) || !talk.go_on()) return fail(EAGAIN);
   const Result<NativeAnswer> laid = talk.expect(deadline);
   if (!laid && has_died(laid.error())) return find_laid(share, deadline);
   if (!laid) return fail(laid.error());

@@ -30,7 +30,7 @@ constexpr std::chrono::milliseconds kLongerThanAWalk{2};
 constexpr std::chrono::milliseconds kLookAgain{1};
 /// One that waits in we may not know what (it is in a user namespace above ours, or a worker of io_uring) is taken to have
 /// moved on after this; between its walks it has nothing to wait for but us.
-constexpr std::chrono::milliseconds kUnknownPatience{20};
+constexpr std::chrono::milliseconds kUnknownPatience{5};
 /// How long who looks may take to come back after the deadline.
 constexpr std::chrono::milliseconds kLookPatience{50};
 
@@ -52,7 +52,10 @@ bool Walkers::has_moved_on(Walker& walker, TimePoint now) {
   if (activity.kind == ThreadActivity::Kind::kGone) return true;
   if (activity.kind == ThreadActivity::Kind::kWaiting) {
     if (activity.call >= 0) return !walks_twice(activity.call);
-    if (!walker.waits_since) walker.waits_since = now;
+    if (!walker.waits_since) {
+      if (sys::is_kernel_thread(walker.thread)) return true;
+      walker.waits_since = now;
+    }
     return now - *walker.waits_since >= kUnknownPatience;
   }
   walker.waits_since.reset();

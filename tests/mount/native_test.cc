@@ -120,7 +120,12 @@ class Native : public ::testing::Test {
     const std::size_t before = times(" native");
     ASSERT_TRUE(eventually([&] {
       touch();
-      return is_native() || times(" native") > before;
+      // It is left alone, or it would be taken to be in use.
+      for (int looks = 0; looks < 50; ++looks) {
+        if (is_native() || times(" native") > before) return true;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      return false;
     })) << server_.read_control("events").value_or("");
   }
   /// The agent, and those that it has at work.
@@ -178,15 +183,17 @@ TEST_F(Native, AutoStaysWithBerthWhereOnlyBerthKnowsWhoMayGoIn) {
 
 TEST_F(Native, WhatWasOpenedBeforeGoesOnThroughBerth) {
   start();
-  const UniqueFd file(::open(in("hello").c_str(), O_RDWR | O_CLOEXEC));
+  const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
   const UniqueFd directory(::open(in("d").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ASSERT_TRUE(file && directory);
   ASSERT_TRUE(eventually([&] { return is_native(); }));
   struct stat attributes {};
   ASSERT_EQ(::fstat(file.get(), &attributes), 0);
   EXPECT_NE(attributes.st_dev, device_of(in("hello")));
-  EXPECT_EQ(::pwrite(file.get(), "HELLO", 5, 0), 5);
-  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "HELLO") << "natively, what was written through berth";
+  ASSERT_TRUE(ok(server_.write_file("namespace/a/hello", "HELLO")));
+  char now[6]{};
+  EXPECT_EQ(::pread(file.get(), now, 5, 0), 5);
+  EXPECT_STREQ(now, "HELLO") << "through berth, what was written natively";
   ASSERT_TRUE(ok(server_.write_file("namespace/a/d/new", "natively")));
   const UniqueFd seen(::openat(directory.get(), "new", O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(seen) << "through berth, what was made natively: " << errno_name(errno);
@@ -195,6 +202,57 @@ TEST_F(Native, WhatWasOpenedBeforeGoesOnThroughBerth) {
   EXPECT_STREQ(text, "natively");
   EXPECT_FALSE(unmount()) << "its handles hold it";
   EXPECT_EQ(server_.state("a"), "mounted");
+}
+
+/// What programs look at that want to know whether a path still leads to the file that they have open.
+bool leads_to(const std::string& path, int file) {
+  struct stat there {};
+  struct stat here {};
+  return ::stat(path.c_str(), &there) == 0 && ::fstat(file, &here) == 0 && there.st_dev == here.st_dev &&
+         there.st_ino == here.st_ino;
+}
+
+// SQLite writes no more to a database that is not where it was.
+TEST_F(Native, FirstAccessThatOpensAFileForWritingIsInTheRealMountFromTheStart) {
+  start();
+  const std::array<int, 3> flags{O_RDWR, O_WRONLY | O_CREAT | O_EXCL, O_RDWR | O_TMPFILE};
+  for (std::size_t i = 0; i < flags.size(); ++i) {
+    const std::string path = in(std::array{"hello", "new", "d"}[i]);
+    // By another thread each time, as by another program.
+    std::thread([&] {
+      const UniqueFd file(::open(path.c_str(), flags[i] | O_CLOEXEC, 0644));
+      ASSERT_TRUE(file) << path << ": " << errno_name(errno);
+      EXPECT_TRUE(is_native());
+      EXPECT_EQ(device_of("/proc/self/fd/" + std::to_string(file.get())), device_of(source_));
+      EXPECT_TRUE(leads_to(i < 2 ? path : "/proc/self/fd/" + std::to_string(file.get()), file.get()));
+    }).join();
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+  }
+}
+
+TEST_F(Native, NothingIsHandedOverWhileSomebodyWritesThroughBerth) {
+  start();
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd file(::openat(inside.get(), "hello", O_RDWR | O_CLOEXEC));  // his path does not come by the share's name
+  ASSERT_TRUE(file) << errno_name(errno);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_TRUE(leads_to(in("hello"), file.get()));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_FALSE(is_native());
+  UniqueFd another(::open(in("d/new").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
+  ASSERT_TRUE(another) << errno_name(errno);
+  EXPECT_TRUE(leads_to(in("d/new"), another.get()));
+  // The next server knows it as well.
+  ASSERT_EQ(::kill(server_.read_json("status.json").value("server_pid", 0), SIGKILL), 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_TRUE(leads_to(in("hello"), file.get()));
+  EXPECT_FALSE(is_native());
+  file.reset();
+  EXPECT_TRUE(leads_to(in("d/new"), another.get()));
+  EXPECT_FALSE(is_native());
+  another.reset();
+  go_native();
 }
 
 TEST_F(Native, ExpiresWhenNobodyHasBeenInItForItsIdleTimeout) {
@@ -333,19 +391,23 @@ TEST_F(Native, WhatIsMadeNativelyIsThereAtOnceWhenItGoesThroughBerthAgain) {
 }
 
 // The first access to an idle share is a call that walks there twice, and they go on until it is native and after: the second
-// walk of none must find the share elsewhere.
+// walk of none must find the share elsewhere. It is handed over for who renames, or for who opens a file for writing.
 TEST_F(Native, RenamesAreNeverAcrossMountsWhileItIsHandedOver) {
   start();
   server_.make_directory("source/e");
-  for (int i = 0; i < 10; ++i) {
+  for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(ok(server_.write_file("source/d/from", "x")));
     int error = 0;
+    std::thread writer;
     ASSERT_TRUE(eventually([&] {
       // Not more at a time: who renames all the time keeps the share with berth.
       if (::rename(in("d/from").c_str(), in("e/to").c_str()) != 0) error = errno;
       if (error == 0 && ::rename(in("e/to").c_str(), in("d/from").c_str()) != 0) error = errno;
+      if (i % 10 != 0 && !writer.joinable())
+        writer = std::thread([&] { EXPECT_TRUE(ok(server_.write_file("namespace/a/new", "x"))); });
       return error != 0 || is_native();
     }));
+    if (writer.joinable()) writer.join();
     ASSERT_EQ(error, 0) << errno_name(error) << " in round " << i;
     ASSERT_TRUE(eventually([&] { return unmount(); }));
   }

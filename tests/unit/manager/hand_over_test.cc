@@ -14,6 +14,10 @@ class CountedNativeAccess final : public NativeAccess {
   void end_batch() override { ++ended; }
   Result<> lay_over(const Share& share, int, TimePoint) override {
     EXPECT_EQ(batches.size(), ended + 1) << "in a batch";
+    if (bad_moments > 0) {
+      --bad_moments;
+      return fail(EAGAIN);
+    }
     laid.insert(share.name());
     return {};
   }
@@ -22,6 +26,7 @@ class CountedNativeAccess final : public NativeAccess {
   std::vector<std::size_t> batches;  ///< how many each had
   std::size_t ended = 0;
   std::set<std::string> laid;
+  int bad_moments = 0;  ///< still to come
 };
 
 class HandOver : public ManagerTest {
@@ -38,6 +43,17 @@ class HandOver : public ManagerTest {
   /// As time goes by: timers are late by a millisecond at most.
   void live(std::chrono::milliseconds time) {
     for (; time > 0ms; time -= 1ms) pass(1ms);
+  }
+
+  /// Somebody waits for it: what he is told, once he is.
+  std::shared_ptr<std::optional<bool>> wait_for(const std::string& name) {
+    auto told = std::make_shared<std::optional<bool>>();
+    manager_->hand_over(share(name), [told](bool handed_over) {
+      EXPECT_FALSE(told->has_value()) << "told once";
+      *told = handed_over;
+    });
+    manager_->run_pending();
+    return told;
   }
 
   CountedNativeAccess native_;
@@ -68,6 +84,53 @@ TEST_F(HandOver, ComesOnAHostThatIsNeverQuietAsWell) {
   EXPECT_TRUE(native_.laid.contains("s0"));
   EXPECT_FALSE(native_.laid.contains("s" + std::to_string(kShares - 1)));
   EXPECT_LE(*std::max_element(native_.batches.begin(), native_.batches.end()), 4U) << "few at once";
+}
+
+TEST_F(HandOver, WaitsUntilNobodyHasComeToTheShareForAMomentButNotForever) {
+  serve(1);
+  const TimePoint begun = clock_.now();
+  while (native_.laid.empty() && clock_.now() - begun < 1min) {
+    touch(0);
+    share("s0").touch(clock_.now());  // whose leases know the machine's time only
+    live(20ms);
+    ASSERT_TRUE(native_.laid.empty() || clock_.now() - begun >= life_cycle::kHandOverLongestWait);
+  }
+  EXPECT_LT(clock_.now() - begun, 1min);
+}
+
+TEST_F(HandOver, ComesAtOnceForWhoWaitsForItThoughTheHostIsNotQuiet) {
+  serve(3);
+  touch(0);
+  touch(1);
+  EXPECT_TRUE(share("s0").awaits_hand_over());
+  EXPECT_FALSE(share("s2").awaits_hand_over()) << "it is not mounted";
+  const auto told = wait_for("s0");
+  const auto told_as_well = wait_for("s0");
+  EXPECT_EQ(native_.laid, std::set<std::string>{"s0"});
+  EXPECT_EQ(*told, true);
+  EXPECT_EQ(*told_as_well, true);
+  EXPECT_FALSE(share("s0").awaits_hand_over());
+  EXPECT_EQ(*wait_for("s2"), false);
+}
+
+TEST_F(HandOver, NobodyWaitsForItLongOrWhereItDoesNotComeOff) {
+  serve(2);
+  native_.bad_moments = 1;
+  touch(0);
+  auto told = wait_for("s0");
+  EXPECT_FALSE(told->has_value()) << "it is tried again";
+  live(20ms);
+  EXPECT_EQ(*told, true);
+
+  native_.bad_moments = static_cast<int>(life_cycle::kHandOverTries) + 3;
+  touch(1);
+  told = wait_for("s1");
+  live(life_cycle::kHandOverPatience);
+  EXPECT_EQ(*told, false);
+  EXPECT_FALSE(share("s1").awaits_hand_over());
+  EXPECT_EQ(*wait_for("s1"), false);
+  live(life_cycle::kHandOverPatience);
+  EXPECT_TRUE(native_.laid.contains("s1")) << "later, all the same";
 }
 
 TEST_F(HandOver, ShareThatIsIdleBeforeItsTurnIsUnmountedAndHandedOverAtItsNextAccess) {

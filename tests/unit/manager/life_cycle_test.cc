@@ -288,9 +288,9 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
 Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
   State state = step(Idle{}, Wanted{}, policy, now).state;
   state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
-  state = step(state, Timer{0, now}, policy, now + kHandOverDelay).state;
-  state = step(state, HandOver{}, policy, now + kHandOverDelay).state;
-  state = step(state, NativeLaid{std::move(answer)}, policy, now + kHandOverDelay).state;
+  state = step(state, Timer{0, now}, policy, now + kHandOverQuiet).state;
+  state = step(state, HandOver{}, policy, now + kHandOverQuiet).state;
+  state = step(state, NativeLaid{std::move(answer)}, policy, now + kHandOverQuiet).state;
   return std::get<Mounted>(state);
 }
 
@@ -329,7 +329,7 @@ TEST(LifeCycle, BadMomentsForLayingOverComeLaterEachTime) {
   Duration last{};
   for (int i = 0; i < 5; ++i) {
     const TimePoint at = std::get<Mounted>(state).native_at;
-    state = step(state, Timer{0, at}, policy, at).state;
+    state = step(state, Timer{0, now}, policy, at).state;
     state = step(state, HandOver{}, policy, at).state;
     ASSERT_EQ(std::get<Mounted>(state).native, Native::kLaying);
     state = step(state, NativeLaid{Error(EAGAIN)}, policy, at).state;
@@ -369,7 +369,7 @@ TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAn
 State queued_for_hand_over(const SharePolicy& policy, TimePoint now) {
   State state = step(Idle{}, Wanted{}, policy, now).state;
   state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
-  return step(state, Timer{0, now}, policy, now + kHandOverDelay).state;
+  return step(state, Timer{0, now}, policy, now + kHandOverQuiet).state;
 }
 
 TEST(LifeCycle, ShareThatBecomesIdleBeforeItsTurnIsUnmountedAndItsTurnIsNobodys) {
