@@ -90,13 +90,16 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
 /// who makes a file holds the kernel's lock on its directory, which may be the one that the real mount is laid over.
 bool ShareFs::Core::is_to_walk_again(const Visit& visit) {
   const manager::Share& share = visit.share.share();
+  if (!share.is_shared_with_native()) return false;
   visit.own->set_writes(true);
   const TimePoint now = std::chrono::steady_clock::now();
   // He may have passed the share's name before, and come only now.
-  const bool just_handed_over = share.is_shared_with_native() && now < share.handed_over_at() + kLongestWalk;
-  if (!share.awaits_hand_over() && !just_handed_over) return false;
+  if (!share.awaits_hand_over() && now >= share.handed_over_at() + kLongestWalk) return false;
   // What a dead server has done for this request would be done again natively.
-  return CurrentRequest::prior() == nullptr && redirected.add(visit.caller.pid, now);
+  if (CurrentRequest::prior() != nullptr) return false;
+  const sys::AsDaemon as_daemon;
+  // One of those (nfsd) has no path to walk again.
+  return !sys::is_kernel_thread(visit.caller.pid) && redirected.add(visit.caller.pid, now);
 }
 
 /// On a pool thread, which goes on as the daemon.
