@@ -1,6 +1,7 @@
 #include "fuse/directory_page.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "fuse/scratch.h"
 
@@ -13,6 +14,33 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 constexpr mode_t mode_of(unsigned char type) noexcept { return static_cast<mode_t>(type) << 12; }  // DTTOIF (dirent.h)
 
 }  // namespace
+
+void DirectoryRecords::add(const char* name, ino_t inode, unsigned char type) {
+  struct stat attributes {};
+  attributes.st_ino = inode;
+  attributes.st_mode = mode_of(type);
+  const auto next = static_cast<off_t>(ends_.size()) + 1;
+  const std::size_t before = bytes_.size();
+  const std::size_t size = fuse_add_direntry(nullptr, nullptr, 0, name, nullptr, 0);
+  bytes_.resize(before + size);
+  fuse_add_direntry(nullptr, bytes_.data() + before, size, name, &attributes, next);
+  add_nothing();
+}
+
+void DirectoryRecords::add_nothing() { ends_.push_back(static_cast<std::uint32_t>(bytes_.size())); }
+
+void DirectoryRecords::shrink() {
+  bytes_.shrink_to_fit();
+  ends_.shrink_to_fit();
+}
+
+std::span<const char> DirectoryRecords::page(std::size_t from, std::size_t size) const {
+  if (from >= ends_.size()) return {};
+  const std::size_t begin = from == 0 ? 0 : ends_[from - 1];
+  const auto beyond = std::upper_bound(ends_.begin(), ends_.end(), begin + std::min(size, kMostBytes));
+  const std::size_t end = beyond == ends_.begin() ? begin : std::max<std::size_t>(begin, *std::prev(beyond));
+  return std::span(bytes_).subspan(begin, end - begin);
+}
 
 DirectoryPage::DirectoryPage(const Reply& reply, std::size_t size)
     : request_(reply.request()), buffer_(scratch(std::min(size, kMostBytes))) {}

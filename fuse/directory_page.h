@@ -3,11 +3,30 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
+#include <vector>
 
 #include "fuse/reply.h"
 
 namespace berth::fuse {
+
+/// Entries as READDIR answers them, one after another, to be answered in parts.
+class DirectoryRecords {
+ public:
+  /// As DirectoryPage::add(). Positions are counted from 0.
+  void add(const char* name, ino_t inode, unsigned char type);
+  /// A position that shows nothing.
+  void add_nothing();
+  /// Nothing more will be added.
+  void shrink();
+  /// What follows the position `from` and fits in `size` bytes; empty at the end.
+  [[nodiscard]] std::span<const char> page(std::size_t from, std::size_t size) const;
+
+ private:
+  std::vector<char> bytes_;
+  std::vector<std::uint32_t> ends_;  ///< of what each position shows, in bytes_
+};
 
 /// The answer to one READDIR or READDIRPLUS, filled entry by entry until it is full.
 ///

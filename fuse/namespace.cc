@@ -31,38 +31,48 @@ timespec now() noexcept {
   return time;
 }
 
-/// What a directory of the namespace shows at one moment.
+using Shares = manager::Manager::Directory;
+
+/// What a directory of the namespace shows at one moment. One is kept, so it is made small.
 struct Listing {
-  struct Name {
-    std::string_view name;                         ///< of `shares`; ends where the next '/' of the share's name was
-    const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
-  };
-  std::shared_ptr<const manager::Manager::Directory> shares;  ///< what the names are of
-  std::vector<Name> names;
+  std::shared_ptr<const Shares> shares;  ///< what the names are of
+  std::string prefix;                    ///< "" or "home/"
+  std::vector<std::uint32_t> names;      ///< of each the first share at or below it, by its number among `shares`
+  DirectoryRecords records;              ///< the same, and what comes before
 };
 
-/// The names below `prefix` ("" or "home/"). The directory is sorted, so all that lies below one name is in one place, and
-/// is skipped in one step.
-std::shared_ptr<const Listing> list(std::shared_ptr<const manager::Manager::Directory> shares,
-                                    const std::string& prefix) {
-  auto listing = std::make_shared<Listing>();
-  auto at = prefix.empty() ? shares->begin() : shares->lower_bound(prefix);
-  while (at != shares->end() && at->first.starts_with(prefix)) {
+/// A name in a directory.
+struct Name {
+  std::string text;
+  const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
+};
+
+Name name_of(const Shares::value_type& share, const std::string& prefix) {
+  const std::size_t end = share.first.find('/', prefix.size());
+  return {std::string(share.first.substr(prefix.size(), end - prefix.size())),
+          end == std::string::npos ? &share.second : nullptr};
+}
+
+/// The names below `prefix`, as in Listing. The directory is sorted, so all that lies below one name is in one place, and is
+/// skipped in one step.
+std::vector<std::uint32_t> names_below(const Shares& shares, const std::string& prefix) {
+  std::vector<std::uint32_t> names;
+  auto at = prefix.empty() ? shares.begin() : shares.lower_bound(prefix);
+  while (at != shares.end() && at->first.starts_with(prefix)) {
+    names.push_back(static_cast<std::uint32_t>(at - shares.begin()));
     const std::size_t end = at->first.find('/', prefix.size());
-    listing->names.push_back(
-        {at->first.substr(prefix.size(), end - prefix.size()), end == std::string::npos ? &at->second : nullptr});
     if (end == std::string::npos) {
       ++at;
     } else {
-      at = shares->lower_bound(std::string(at->first.substr(0, end)) + static_cast<char>('/' + 1));
+      at = shares.lower_bound(std::string(at->first.substr(0, end)) + static_cast<char>('/' + 1));
     }
   }
-  listing->shares = std::move(shares);
-  return listing;
+  names.shrink_to_fit();
+  return names;
 }
 
 /// Whether there is a share below `path`.
-bool is_directory(const manager::Manager::Directory& shares, const std::string& path) {
+bool is_directory(const Shares& shares, const std::string& path) {
   const auto below = shares.lower_bound(path + "/");
   return below != shares.end() && below->first.starts_with(path + "/");
 }
@@ -181,7 +191,7 @@ class Namespace::Core {
       if (found == open_.end()) return nullptr;
       if (offset != 0 && found->second.listing != nullptr) return found->second.listing;
     }
-    std::shared_ptr<const Listing> fresh = list(setup_.manager.directory(), prefix);
+    std::shared_ptr<const Listing> fresh = list(prefix);
     std::shared_ptr<const Listing> before;
     MutexLock lock(mutex_);
     const auto found = open_.find(handle);
@@ -202,8 +212,8 @@ class Namespace::Core {
     return true;
   }
 
-  /// Adds what is at `position` to the page; false when it is full. `position` may be one that shows nothing.
-  bool add(DirectoryPage& page, const std::string& prefix, const Listing& listing, off_t position, bool plus);
+  /// Adds what is at `position` to the page, with attributes; false when it is full. `position` may be one that shows nothing.
+  bool add(DirectoryPage& page, const Listing& listing, off_t position);
 
   [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
 
@@ -217,7 +227,8 @@ class Namespace::Core {
     pid_t opener = 0;                                  ///< the thread; 0: not known
   };
 
-  bool add_name(DirectoryPage& page, const std::string& prefix, const Listing::Name& name, off_t next, bool plus);
+  std::shared_ptr<const Listing> list(const std::string& prefix);
+  bool add_name(DirectoryPage& page, const Listing& listing, std::size_t number, off_t next);
 
   const Setup setup_;
   const timespec made_ = now();
@@ -228,40 +239,61 @@ class Namespace::Core {
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
   std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, Open> open_ BERTH_GUARDED_BY(mutex_);
+  std::shared_ptr<const Listing> listed_ BERTH_GUARDED_BY(mutex_);  ///< last
   std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
 };
 
-bool Namespace::Core::add(DirectoryPage& page, const std::string& prefix, const Listing& listing, off_t position,
-                          bool plus) {
-  const off_t next = position + 1;
-  if (position < 2) {
-    const char* const name = position == 0 ? "." : "..";
-    const ino_t number = position == 0 ? attributes(prefix).st_ino : 1;
-    return plus ? page.add_plain(name, number, DT_DIR, next) : page.add(name, number, DT_DIR, next);
+/// The same as last time, if it would be.
+std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) {
+  std::shared_ptr<const Shares> shares = setup_.manager.directory();
+  {
+    MutexLock lock(mutex_);
+    if (listed_ != nullptr && listed_->shares == shares && listed_->prefix == prefix) return listed_;
   }
-  if (position >= kFirstName) {
-    return add_name(page, prefix, listing.names[static_cast<std::size_t>(position - kFirstName)], next, plus);
+  auto listing = std::make_shared<Listing>();
+  listing->prefix = prefix;
+  listing->names = names_below(*shares, prefix);
+  DirectoryRecords& records = listing->records;
+  records.add(".", attributes(prefix).st_ino, DT_DIR);
+  records.add("..", 1, DT_DIR);
+  if (prefix.empty() && setup_.control_root) {
+    records.add(kControlName, setup_.control_attributes ? setup_.control_attributes().st_ino : kControlNumberUnknown,
+                DT_DIR);
+  } else {
+    records.add_nothing();
   }
-  if (!prefix.empty() || !setup_.control_root) return true;
-  if (plus) {
-    if (!page.fits_plus(kControlName)) return false;
-    page.add_plus(kControlName, setup_.control_root(), next);
-    return true;
+  for (const std::uint32_t number : listing->names) {
+    const Name name = name_of(shares->begin()[number], prefix);
+    const ino_t inode =
+        name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + name.text);
+    records.add(name.text.c_str(), inode, DT_DIR);
   }
-  const ino_t number = setup_.control_attributes ? setup_.control_attributes().st_ino : kControlNumberUnknown;
-  return page.add(kControlName, number, DT_DIR, next);
+  records.shrink();
+  listing->shares = std::move(shares);
+  MutexLock lock(mutex_);
+  return listed_ = listing;
 }
 
-bool Namespace::Core::add_name(DirectoryPage& page, const std::string& prefix, const Listing::Name& name, off_t next,
-                               bool plus) {
-  const std::string text(name.name);
-  if (!plus) {
-    const ino_t number = name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + text);
-    return page.add(text.c_str(), number, DT_DIR, next);
+bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t position) {
+  const off_t next = position + 1;
+  if (position < 2) {
+    return page.add_plain(position == 0 ? "." : "..", position == 0 ? attributes(listing.prefix).st_ino : 1, DT_DIR,
+                          next);
   }
-  if (!page.fits_plus(text.c_str())) return false;
-  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(prefix + text);
-  page.add_plus(text.c_str(), entry, next);
+  if (position >= kFirstName) {
+    return add_name(page, listing, static_cast<std::size_t>(position - kFirstName), next);
+  }
+  if (!listing.prefix.empty() || !setup_.control_root) return true;
+  if (!page.fits_plus(kControlName)) return false;
+  page.add_plus(kControlName, setup_.control_root(), next);
+  return true;
+}
+
+bool Namespace::Core::add_name(DirectoryPage& page, const Listing& listing, std::size_t number, off_t next) {
+  const Name name = name_of(listing.shares->begin()[listing.names[number]], listing.prefix);
+  if (!page.fits_plus(name.text.c_str())) return false;
+  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(listing.prefix + name.text);
+  page.add_plus(name.text.c_str(), entry, next);
   return true;
 }
 
@@ -331,24 +363,24 @@ void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   if (!std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) core_->close(handle);
 }
 
-void Namespace::read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus) {
+void Namespace::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
   const auto prefix = core_->prefix_of(node);
-  const auto listing = prefix != nullptr ? core_->listing(handle, *prefix, offset) : nullptr;
+  const auto listing = prefix != nullptr ? core_->listing(handle.fh, *prefix, offset) : nullptr;
+  if (listing == nullptr) return std::move(reply).error(EBADF);
+  if (offset < 0) return std::move(reply).error(EINVAL);
+  std::move(reply).data(listing->records.page(static_cast<std::size_t>(offset), size));
+}
+
+void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  const auto prefix = core_->prefix_of(node);
+  const auto listing = prefix != nullptr ? core_->listing(handle.fh, *prefix, offset) : nullptr;
   if (listing == nullptr) return std::move(reply).error(EBADF);
   if (offset < 0) return std::move(reply).error(EINVAL);
   const HeldNames::Answering answering(core_->held);
   DirectoryPage page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
-  while (offset < end && core_->add(page, *prefix, *listing, offset, plus)) ++offset;
+  while (offset < end && core_->add(page, *listing, offset)) ++offset;
   std::move(reply).data(page.bytes());
-}
-
-void Namespace::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  read_page(std::move(reply), node, size, offset, handle.fh, false);
-}
-
-void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  read_page(std::move(reply), node, size, offset, handle.fh, true);
 }
 
 void Namespace::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {

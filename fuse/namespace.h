@@ -70,7 +70,6 @@ class Namespace final : public Operations {
   void pass(Reply reply, const std::string& prefix, const char* name);
   void answer(Reply reply, const std::string& prefix, const char* name);
   void answer_all(std::vector<Reply> replies, const std::string& share);
-  void read_page(Reply reply, NodeId node, std::size_t size, off_t offset, std::uint64_t handle, bool plus);
 
   std::unique_ptr<Core> core_;
 };
