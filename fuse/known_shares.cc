@@ -130,6 +130,17 @@ std::vector<char> KnownShare::root_access_list(std::string_view name) const {
   return name == kDefaultList ? root_->default_list : std::vector<char>();
 }
 
+std::optional<TimePoint> KnownShare::root_told() const noexcept {
+  const std::uint32_t told = root_told_.load(std::memory_order_relaxed);
+  return told != 0 ? std::optional(TimePoint(std::chrono::seconds(told - 1))) : std::nullopt;
+}
+
+void KnownShare::note_root_told(std::optional<TimePoint> now) noexcept {
+  using std::chrono::seconds;
+  const auto time = now ? std::chrono::duration_cast<seconds>(now->time_since_epoch()).count() + 1 : 0;
+  root_told_.store(static_cast<std::uint32_t>(time), std::memory_order_relaxed);
+}
+
 void KnownShare::remember_root(const struct statx& x) noexcept {
   const struct stat attributes = attributes_of(x);
   MutexLock lock(mutex_);

@@ -59,6 +59,9 @@ class KnownShare {
 
   /// The root's attributes as last known; before the first mount what the policy says.
   [[nodiscard]] struct stat root_attributes() const noexcept;
+  /// When the kernel was told of them last, to be believed until the share is mounted; nothing: not, or it has forgotten.
+  [[nodiscard]] std::optional<TimePoint> root_told() const noexcept;
+  void note_root_told(std::optional<TimePoint> now) noexcept;
   /// What the real root has just said of itself.
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
@@ -84,6 +87,7 @@ class KnownShare {
   // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
   std::atomic<bool> local_{false}, has_list_{false};
   std::atomic<std::uint32_t> met_{0};
+  std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
 

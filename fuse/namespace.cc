@@ -22,6 +22,10 @@ namespace {
 
 constexpr const char* kControlName = ".berth";
 constexpr ino_t kControlNumberUnknown = 2;
+/// How long the kernel keeps a listing: it would ask for the attributes of each name when it does not believe them any more, and
+/// reads a listing with all of them.
+constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootValid / 2;
+
 /// Positions in a listing: those of ".", "..", ".berth", then names.
 constexpr off_t kFirstName = 3;
 
@@ -213,7 +217,18 @@ class Namespace::Core {
   }
 
   /// Adds what is at `position` to the page, with attributes; false when it is full. `position` may be one that shows nothing.
-  bool add(DirectoryPage& page, const Listing& listing, off_t position);
+  bool add(DirectoryPage& page, const Listing& listing, off_t position, TimePoint now);
+
+  /// Whether the kernel may use the listing that it has; it is to read one with attributes from time to time.
+  [[nodiscard]] bool keeps_listing(NodeId directory, TimePoint now) const {
+    MutexLock lock(mutex_);
+    const auto listed = listed_at_.find(directory);
+    return listed != listed_at_.end() && now < listed->second + kKeptListing;
+  }
+  void note_listed(NodeId directory, TimePoint now) {
+    MutexLock lock(mutex_);
+    listed_at_.insert_or_assign(directory, now);
+  }
 
   [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
 
@@ -228,7 +243,7 @@ class Namespace::Core {
   };
 
   std::shared_ptr<const Listing> list(const std::string& prefix);
-  bool add_name(DirectoryPage& page, const Listing& listing, std::size_t number, off_t next);
+  bool add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now);
 
   const Setup setup_;
   const timespec made_ = now();
@@ -239,7 +254,8 @@ class Namespace::Core {
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
   std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<std::uint64_t, Open> open_ BERTH_GUARDED_BY(mutex_);
-  std::shared_ptr<const Listing> listed_ BERTH_GUARDED_BY(mutex_);  ///< last
+  std::unordered_map<NodeId, TimePoint> listed_at_ BERTH_GUARDED_BY(mutex_);  ///< with attributes
+  std::shared_ptr<const Listing> listed_ BERTH_GUARDED_BY(mutex_);            ///< last
   std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
 };
 
@@ -274,14 +290,14 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
   return listed_ = listing;
 }
 
-bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t position) {
+bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t position, TimePoint now) {
   const off_t next = position + 1;
   if (position < 2) {
     return page.add_plain(position == 0 ? "." : "..", position == 0 ? attributes(listing.prefix).st_ino : 1, DT_DIR,
                           next);
   }
   if (position >= kFirstName) {
-    return add_name(page, listing, static_cast<std::size_t>(position - kFirstName), next);
+    return add_name(page, listing, static_cast<std::size_t>(position - kFirstName), now);
   }
   if (!listing.prefix.empty() || !setup_.control_root) return true;
   if (!page.fits_plus(kControlName)) return false;
@@ -289,9 +305,14 @@ bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t pos
   return true;
 }
 
-bool Namespace::Core::add_name(DirectoryPage& page, const Listing& listing, std::size_t number, off_t next) {
+bool Namespace::Core::add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now) {
+  const off_t next = kFirstName + static_cast<off_t>(number) + 1;
   const Name name = name_of(listing.shares->begin()[listing.names[number]], listing.prefix);
   if (!page.fits_plus(name.text.c_str())) return false;
+  // What the kernel knows already costs it more to look at than all the rest of a listing.
+  if (name.share != nullptr && setup_.shares.root_is_believed(**name.share, now + kKeptListing)) {
+    return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
+  }
   const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(listing.prefix + name.text);
   page.add_plus(name.text.c_str(), entry, next);
   return true;
@@ -360,7 +381,8 @@ void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   const std::uint64_t handle = core_->open(reply.caller().pid);
   // What it shows changes only through us.
-  if (!std::move(reply).opened({.handle = handle, .keep_cache = true, .cache_directory = true})) core_->close(handle);
+  const bool keep = core_->keeps_listing(node, std::chrono::steady_clock::now());
+  if (!std::move(reply).opened({.handle = handle, .keep_cache = keep, .cache_directory = true})) core_->close(handle);
 }
 
 void Namespace::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
@@ -376,10 +398,13 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
   const auto listing = prefix != nullptr ? core_->listing(handle.fh, *prefix, offset) : nullptr;
   if (listing == nullptr) return std::move(reply).error(EBADF);
   if (offset < 0) return std::move(reply).error(EINVAL);
+  const TimePoint now = std::chrono::steady_clock::now();
   const HeldNames::Answering answering(core_->held);
   DirectoryPage page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
-  while (offset < end && core_->add(page, *listing, offset)) ++offset;
+  while (offset < end && core_->add(page, *listing, offset, now)) ++offset;
+  // Programs that want no attributes are given them with the first part only, if there are more.
+  if (offset == end) core_->note_listed(node, now);
   std::move(reply).data(page.bytes());
 }
 

@@ -13,11 +13,16 @@ ShareFs::~ShareFs() = default;
 Entry ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
   const Result<KnownShare*> known = core_->shares.add(share);
   if (!known) return {};
-  const bool is_mounted = !share->gate().closed();
   return {.node = NodeTable::root_id((*known)->index()),
           .attributes = (*known)->root_attributes(),
-          .attributes_valid = is_mounted ? (*known)->attributes_valid() : core_->idle_root_valid(**known),
+          .attributes_valid = core_->root_valid(**known),
           .entry_valid = (*known)->attributes_valid()};
+}
+
+bool ShareFs::root_is_believed(const manager::Share& share, TimePoint until) const noexcept {
+  const KnownShare* const known = core_->shares.find(share);
+  const std::optional<TimePoint> told = known != nullptr ? known->root_told() : std::nullopt;
+  return told && until < *told + kIdleRootValid;
 }
 
 Listers& ShareFs::listers() noexcept { return core_->listers; }
@@ -26,7 +31,7 @@ Redirected& ShareFs::redirected() noexcept { return core_->redirected; }
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 
 void ShareFs::on_mounted(const manager::Share& share) {
-  const KnownShare* const known = core_->shares.find(share);
+  KnownShare* const known = core_->shares.find(share);
   if (known != nullptr) core_->disbelieve_root(*known);
 }
 
@@ -65,7 +70,10 @@ void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {
                });
 }
 
-void ShareFs::forget(NodeId node, std::uint64_t count) noexcept { core_->nodes.forget(node, count); }
+void ShareFs::forget(NodeId node, std::uint64_t count) noexcept {
+  if (!NodeTable::is_root(node)) return core_->nodes.forget(node, count);
+  if (KnownShare* const share = core_->share_of(node); share != nullptr) share->note_root_told({});
+}
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
   if (handle != nullptr) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -54,6 +55,10 @@ class ShareFs final : public Operations {
   /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
   /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.
   [[nodiscard]] Entry root_entry(const std::shared_ptr<manager::Share>& share);
+  /// How long the kernel may believe the attributes of the root of a share that is not mounted. It is told when it is.
+  static constexpr std::chrono::seconds kIdleRootValid{60};
+  /// Whether the kernel has them, and will believe them until then at least. It may have dropped them all the same.
+  [[nodiscard]] bool root_is_believed(const manager::Share& share, TimePoint until) const noexcept;
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
 

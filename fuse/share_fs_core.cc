@@ -13,9 +13,6 @@
 namespace berth::fuse {
 namespace {
 
-/// How long the kernel may believe the attributes of a root that is not mounted.
-constexpr Seconds kIdleRootValid = 60;
-
 /// Between the name of a share and a file in it, in one system call.
 constexpr std::chrono::seconds kLongestWalk{1};
 
@@ -136,20 +133,23 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
   }
-  const bool is_mounted = !share->share().gate().closed();
-  std::move(reply).attributes(share->root_attributes(),
-                              is_mounted ? share->attributes_valid() : idle_root_valid(*share));
+  std::move(reply).attributes(share->root_attributes(), root_valid(*share));
 }
 
 /// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).
-void ShareFs::Core::disbelieve_root(const KnownShare& share) noexcept {
+void ShareFs::Core::disbelieve_root(KnownShare& share) noexcept {
+  share.note_root_told({});
   Session* const told = session;
   if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
 }
 
-Seconds ShareFs::Core::idle_root_valid(const KnownShare& share) const noexcept {
+/// Where it is not mounted until it is, of which the kernel is told.
+Seconds ShareFs::Core::root_valid(KnownShare& share) const noexcept {
   const Seconds valid = share.attributes_valid();
-  return valid > 0 && session != nullptr ? std::max(valid, kIdleRootValid) : valid;
+  const bool is_mounted = !share.share().gate().closed();
+  if (is_mounted || valid <= 0 || session == nullptr) return valid;
+  share.note_root_told(std::chrono::steady_clock::now());
+  return std::max<Seconds>(valid, kIdleRootValid.count());
 }
 
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {

@@ -130,9 +130,9 @@ class ShareFs::Core {
   void take_over(std::vector<int>& left);
   void finish_take_over();
 
-  /// How long the kernel may believe what was known of the root of a share that is not mounted: it is told when it is.
-  [[nodiscard]] Seconds idle_root_valid(const KnownShare& share) const noexcept;
-  void disbelieve_root(const KnownShare& share) noexcept;
+  /// How long the kernel may believe what it is told now of the root of a share.
+  Seconds root_valid(KnownShare& share) const noexcept;
+  void disbelieve_root(KnownShare& share) noexcept;
 
   manager::Manager& manager;
   std::atomic<Session*> session{nullptr};  ///< null: nobody can be told anything

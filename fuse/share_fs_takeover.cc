@@ -91,7 +91,7 @@ void ShareFs::Core::take_back(const Requests::Leftover& left) {
 void ShareFs::Core::finish_take_over() {
   // One may have been mounted by who died before it could say so.
   for (ShareIndex index = 0; index < shares.count(); ++index) {
-    const KnownShare* const share = shares.find(index);
+    KnownShare* const share = shares.find(index);
     if (share != nullptr && !share->share().gate().closed()) disbelieve_root(*share);
   }
   if (passthrough == nullptr) return;

@@ -77,6 +77,37 @@ TEST_F(NamespaceTest, ListsThousandsOfSharesOverAllPages) {
   EXPECT_EQ(mounts(), 0);
 }
 
+/// Whether the kernel may use the listing of the root that it has; as it opens it.
+bool keeps_listing(FakeKernel& kernel) {
+  const auto opened = kernel.opendir(kRootNode).as<fuse_open_out>();
+  kernel.releasedir(kRootNode, opened.fh);
+  return (opened.open_flags & FOPEN_KEEP_CACHE) != 0;
+}
+
+// What it does not know it would ask about name by name.
+TEST_F(NamespaceTest, ListingTellsTheKernelOnlyWhatItDoesNotKnow) {
+  add_share("media");
+  add_share("music");
+  start();
+  EXPECT_FALSE(keeps_listing(kernel())) << "it has none with attributes";
+  const auto list = [&] { EXPECT_THAT(kernel().list(kRootNode, true), UnorderedElementsAre("media", "music")); };
+  list();
+  EXPECT_TRUE(keeps_listing(kernel()));
+  const NodeId media = NodeTable::root_id(0);
+  const NodeId music = NodeTable::root_id(1);
+  EXPECT_EQ(kernel().look_ups(media), 1U);
+  EXPECT_EQ(kernel().look_ups(music), 1U);
+  list();
+  EXPECT_EQ(kernel().look_ups(media), 1U) << "a name alone";
+  EXPECT_EQ(kernel().look_ups(music), 1U);
+  kernel().forget(music, 1);
+  EXPECT_EQ(look_up_error(media, "x"), -1);  // mounts it
+  const std::uint64_t before = kernel().look_ups(media);
+  list();
+  EXPECT_EQ(kernel().look_ups(media), before + 1) << "of a mounted one nothing is believed for long";
+  EXPECT_EQ(kernel().look_ups(music), 1U) << "it has been forgotten";
+}
+
 /// The errno value of asking for an access list of `node`.
 int list_error(FakeKernel& kernel, NodeId node, std::string_view name, pid_t thread) {
   const fuse_getxattr_in in{.size = 0, .padding = 0};
