@@ -13,12 +13,18 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
 constexpr mode_t mode_of(unsigned char type) noexcept { return static_cast<mode_t>(type) << 12; }  // DTTOIF (dirent.h)
 
-}  // namespace
-
-void DirectoryRecords::add(const char* name, ino_t inode, unsigned char type) {
+/// All that an entry without attributes says.
+struct stat number_and_type(ino_t inode, unsigned char type) noexcept {
   struct stat attributes {};
   attributes.st_ino = inode;
   attributes.st_mode = mode_of(type);
+  return attributes;
+}
+
+}  // namespace
+
+void DirectoryRecords::add(const char* name, ino_t inode, unsigned char type) {
+  const struct stat attributes = number_and_type(inode, type);
   const auto next = static_cast<off_t>(ends_.size()) + 1;
   const std::size_t before = bytes_.size();
   const std::size_t size = fuse_add_direntry(nullptr, nullptr, 0, name, nullptr, 0);
@@ -46,9 +52,7 @@ DirectoryPage::DirectoryPage(const Reply& reply, std::size_t size)
     : request_(reply.request()), buffer_(scratch(std::min(size, kMostBytes))) {}
 
 bool DirectoryPage::add(const char* name, ino_t inode, unsigned char type, off_t next) {
-  struct stat attributes {};
-  attributes.st_ino = inode;
-  attributes.st_mode = mode_of(type);
+  const struct stat attributes = number_and_type(inode, type);
   const std::size_t room = buffer_.size() - used_;
   const std::size_t needed = fuse_add_direntry(request_, buffer_.data() + used_, room, name, &attributes, next);
   if (needed > room) return false;
@@ -73,8 +77,7 @@ void DirectoryPage::add_plus(const char* name, const Entry& entry, off_t next) {
 bool DirectoryPage::add_plain(const char* name, ino_t inode, unsigned char type, off_t next) {
   if (!fits_plus(name)) return false;
   Entry entry;  // no node: the kernel takes the name and type alone
-  entry.attributes.st_ino = inode;
-  entry.attributes.st_mode = mode_of(type);
+  entry.attributes = number_and_type(inode, type);
   add_plus(name, entry, next);
   return true;
 }

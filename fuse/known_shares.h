@@ -84,10 +84,10 @@ class KnownShare {
   const ShareIndex index_;
   const bool keeps_inodes_;
 
+  std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
   // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
   std::atomic<bool> local_{false}, has_list_{false};
   std::atomic<std::uint32_t> met_{0};
-  std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
 

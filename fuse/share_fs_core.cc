@@ -13,8 +13,8 @@
 namespace berth::fuse {
 namespace {
 
-/// Between the name of a share and a file in it, in one system call.
-constexpr std::chrono::seconds kLongestWalk{1};
+/// For so long after a hand-over somebody may come who has passed the share's name before it, in the same system call.
+constexpr std::chrono::seconds kJustHandedOver{1};
 
 /// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
 bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
@@ -91,7 +91,7 @@ bool ShareFs::Core::is_to_walk_again(const Visit& visit) {
   visit.own->set_writes(true);
   const TimePoint now = std::chrono::steady_clock::now();
   // He may have passed the share's name before, and come only now.
-  if (!share.awaits_hand_over() && now >= share.handed_over_at() + kLongestWalk) return false;
+  if (!share.awaits_hand_over() && now >= share.handed_over_at() + kJustHandedOver) return false;
   // What a dead server has done for this request would be done again natively.
   if (CurrentRequest::prior() != nullptr) return false;
   const sys::AsDaemon as_daemon;

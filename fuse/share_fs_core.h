@@ -43,6 +43,10 @@ class ShareFs::Core {
 
   /// Does not write; or does what a read-only share refuses (EROFS); or keeps a file open for that.
   enum class Intent : std::uint8_t { kLook, kChange, kOpenToWrite };
+  static constexpr Intent to_open(int flags) noexcept {
+    if (may_write(flags)) return Intent::kOpenToWrite;
+    return (flags & O_TRUNC) != 0 ? Intent::kChange : Intent::kLook;
+  }
   static constexpr Intent to_create(int flags) noexcept {
     return may_write(flags) ? Intent::kOpenToWrite : Intent::kChange;
   }
@@ -185,6 +189,7 @@ class ShareFs::Core {
   std::atomic<bool> list_seen_{false};
   std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
 
+  /// Of who opens a file for writing, who is counted as a writer from here on.
   [[nodiscard]] bool is_to_walk_again(const Visit& visit);
   void park(KnownShare& share, Reply reply, Work work);
   void finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept;

@@ -23,12 +23,10 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
 }  // namespace
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
-  using enum Core::Intent;
-  const Core::Intent truncating = (handle.flags & O_TRUNC) != 0 ? kChange : kLook;
-  const Core::Intent intent = may_write(handle.flags) ? kOpenToWrite : truncating;
-  core_->visit(std::move(reply), node, intent, [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
-    return core->tree.open(visit, node, flags);
-  });
+  core_->visit(std::move(reply), node, Core::to_open(handle.flags),
+               [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+                 return core->tree.open(visit, node, flags);
+               });
 }
 
 void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {

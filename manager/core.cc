@@ -30,6 +30,10 @@ bool is_active(const life_cycle::State& state) noexcept {
   return !std::holds_alternative<life_cycle::Idle>(state) && !std::holds_alternative<life_cycle::Failed>(state);
 }
 
+void bring_forward(std::optional<TimePoint>& next, const std::optional<TimePoint>& at) noexcept {
+  if (at && (!next || *at < *next)) next = at;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, const Catalog& catalog,
@@ -255,15 +259,9 @@ void Manager::Core::publish(Record& record) {
 
 void Manager::Core::schedule(Record& record) {
   std::optional<TimePoint> next = record.timer;
-  if (!record.waiters.empty()) {
-    const TimePoint deadline = record.waiters.front().deadline;
-    next = next ? std::min(*next, deadline) : deadline;
-  }
-  if (record.restore_at) next = next ? std::min(*next, *record.restore_at) : *record.restore_at;
-  if (!record.hand_over_waiters.empty()) {
-    const TimePoint deadline = record.hand_over_waiters.front().deadline;
-    next = next ? std::min(*next, deadline) : deadline;
-  }
+  if (!record.waiters.empty()) bring_forward(next, record.waiters.front().deadline);
+  if (!record.hand_over_waiters.empty()) bring_forward(next, record.hand_over_waiters.front().deadline);
+  bring_forward(next, record.restore_at);
   if (next == record.scheduled) return;
   if (record.scheduled) {
     const auto [first, last] = timers_.equal_range(*record.scheduled);
@@ -315,9 +313,9 @@ bool Manager::Core::run_timers() {
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = look_at_table_;
-  if (look_at_state_ && !looking_at_state_) next = next ? std::min(*next, *look_at_state_) : *look_at_state_;
-  if (const std::optional<TimePoint> at = next_hand_over()) next = next ? std::min(*next, *at) : *at;
-  if (!timers_.empty()) next = next ? std::min(*next, timers_.begin()->first) : timers_.begin()->first;
+  if (!looking_at_state_) bring_forward(next, look_at_state_);
+  bring_forward(next, next_hand_over());
+  if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;
 }
 

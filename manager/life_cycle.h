@@ -37,7 +37,7 @@
 ///      └───────────────┼─────────────────┤                        └─────────────────┘                        unused
 ///                      └─────────────────┘
 ///
-/// While kQueued it expires as if it were never to be native.
+/// While kQueued it expires as if it were never to be native. HandOverWanted leads to kLaying at once, from kOff and kQueued.
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted.

@@ -24,7 +24,7 @@ class NativeAccess {
 
   /// In a batch: lays a clone of the mount that `root` is the root of over the directory of `share`.
   /// Errors: EAGAIN when this is a bad moment, for somebody is about to walk to a second place in the share in one system
-  /// call and must not find it elsewhere; whatever else says that it does not work here.
+  /// call and must not find it elsewhere, or somebody writes through berth (Share::writers()); whatever else says that it does not work here.
   virtual Result<> lay_over(const Share& share, int root, TimePoint deadline) = 0;
 
   /// On what condition it is taken off.

@@ -105,6 +105,13 @@ class Share {
   /// Whether it is to be handed over to native access before long, and Manager::hand_over() is worth its while. A lease that
   /// writes since before this was asked keeps it from being.
   [[nodiscard]] bool awaits_hand_over() const noexcept { return awaits_hand_over_.load(std::memory_order_seq_cst); }
+  /// When it was handed over last: said by whoever has done it, before awaits_hand_over() ends.
+  [[nodiscard]] TimePoint handed_over_at() const noexcept {
+    return TimePoint(Duration(handed_over_.load(std::memory_order_relaxed)));
+  }
+  void set_handed_over(TimePoint now) noexcept {
+    handed_over_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+  }
 
   /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
@@ -119,13 +126,6 @@ class Share {
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
   void set_shared_with_native(bool native) noexcept { native_.store(native, std::memory_order_release); }
-  /// When it was handed over last.
-  [[nodiscard]] TimePoint handed_over_at() const noexcept {
-    return TimePoint(Duration(handed_over_.load(std::memory_order_relaxed)));
-  }
-  void set_handed_over(TimePoint now) noexcept {
-    handed_over_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-  }
   void set_awaits_hand_over(bool awaits) noexcept { awaits_hand_over_.store(awaits, std::memory_order_seq_cst); }
   /// After a dead server: generations go on where its own ended.
   void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
