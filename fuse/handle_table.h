@@ -9,11 +9,11 @@
 #include <memory>
 #include <vector>
 
-#include "fuse/directory_stream.h"
 #include "fuse/estate.h"
 #include "fuse/node_table.h"
 #include "manager/share.h"
 #include "src/base/mutex.h"
+#include "src/sys/directory_stream.h"
 
 namespace berth::fuse {
 
@@ -42,7 +42,7 @@ struct Handle {
   uid_t uid = 0;
   bool directory = false;
 
-  DirectoryStream stream;  ///< of a directory: where reading it has come to
+  sys::DirectoryStream stream;  ///< of a directory: where reading it has come to
   std::atomic_flag reading = ATOMIC_FLAG_INIT;
 
   [[nodiscard]] int fd() const noexcept { return file->get(); }

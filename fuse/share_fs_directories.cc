@@ -36,7 +36,7 @@ Result<> fill(Handle& directory, off_t offset, const Add& add) {
   if (!reading) return fail(EBUSY);
   TRY_VOID(directory.stream.seek(directory.fd(), offset));
   for (;;) {
-    const DirectoryStream::Item* const item = TRY(directory.stream.peek(directory.fd()));
+    const sys::DirectoryStream::Item* const item = TRY(directory.stream.peek(directory.fd()));
     if (item == nullptr || !add(*item)) return {};
     directory.stream.skip();
   }
@@ -56,7 +56,7 @@ void ShareFs::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, 
                     [this, size, offset](const Visit& visit, Handle& directory, Reply to) {
                       if (!directory.directory) return std::move(to).error(ENOTDIR);
                       DirectoryPage page(to, size);
-                      const Result<> filled = fill(directory, offset, [&](const DirectoryStream::Item& item) {
+                      const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
                         const ino_t number = visit.share.number_of(directory.device, item.inode);
                         return page.add(item.name, number, item.type, item.next);
                       });
@@ -71,7 +71,7 @@ void ShareFs::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offs
         if (!directory.directory) return std::move(to).error(ENOTDIR);
         if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
         DirectoryPage page(to, size);
-        const Result<> filled = fill(directory, offset, [&](const DirectoryStream::Item& item) {
+        const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
           if (!page.fits_plus(item.name)) return false;
           const Result<Entry> entry =
               is_dot(item.name) ? fail(EINVAL) : core_->tree.entry_in(visit, directory, item.name);

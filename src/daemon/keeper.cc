@@ -21,8 +21,8 @@
 #include <utility>
 
 #include "src/base/text.h"
+#include "src/daemon/exit_code.h"
 #include "src/daemon/namespace_mount.h"
-#include "src/daemon/serve.h"
 #include "src/daemon/server.h"
 #include "src/daemon/succession.h"
 #include "src/log/log.h"

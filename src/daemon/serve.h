@@ -3,6 +3,7 @@
 #include <string>
 
 #include "src/config/config.h"
+#include "src/daemon/exit_code.h"
 #include "src/log/log.h"
 
 namespace berth::daemon {
@@ -14,13 +15,6 @@ struct ServeOptions {
   log::Level log_level = log::Level::kInfo;
   bool background = false;  ///< return when the namespace is ready; a child goes on
 };
-
-/// Exit codes (sysexits.h) of serve() and check().
-inline constexpr int kExitUsage = 64;
-inline constexpr int kExitUnavailable = 69;
-inline constexpr int kExitOs = 71;
-inline constexpr int kExitNoPermission = 77;
-inline constexpr int kExitConfiguration = 78;
 
 /// `berth serve`: the keeper. Mounts the namespace, starts the server, passes signals on, and takes the namespace down
 /// when the server has ended. Returns the exit code; errors are written to standard error.

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "src/daemon/keeper.h"
+#include "src/daemon/holdings.h"
 
 namespace berth::daemon {
 

@@ -7,7 +7,7 @@
 #include "manager/host_state.h"
 #include "src/base/clock.h"
 #include "src/base/result.h"
-#include "src/daemon/keeper.h"
+#include "src/daemon/holdings.h"
 
 namespace berth::daemon {
 

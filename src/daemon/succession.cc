@@ -13,6 +13,7 @@
 
 #include "src/base/text.h"
 #include "src/daemon/estate.h"
+#include "src/daemon/keeper.h"
 #include "src/sys/file.h"
 
 namespace berth::daemon {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "src/base/result.h"
-#include "src/daemon/keeper.h"
+#include "src/daemon/holdings.h"
 #include "src/sys/process.h"
 
 /// How the keeper executes another binary in its place (`berth upgrade`), which goes on with everything that is open.

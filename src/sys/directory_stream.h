@@ -9,7 +9,7 @@
 
 #include "src/base/result.h"
 
-namespace berth::fuse {
+namespace berth::sys {
 
 /// Reads a real directory entry by entry, from any position that the real file system named before.
 ///
@@ -40,4 +40,4 @@ class DirectoryStream {
   Item item_{};
 };
 
-}  // namespace berth::fuse
+}  // namespace berth::sys

@@ -1,11 +1,11 @@
-#include "fuse/directory_stream.h"
+#include "src/sys/directory_stream.h"
 
 #include <unistd.h>
 
 #include <cerrno>
 #include <new>
 
-namespace berth::fuse {
+namespace berth::sys {
 namespace {
 
 /// An entry in the buffer; getdents64(2) aligns them.
@@ -62,4 +62,4 @@ void DirectoryStream::skip() noexcept {
   begin_ += entry->d_reclen;
 }
 
-}  // namespace berth::fuse
+}  // namespace berth::sys
