@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "manager/backends/berth_backend.h"
-#include "src/sys/thread.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::manager {
 namespace {

@@ -4,7 +4,7 @@
 #include <memory>
 #include <thread>
 
-#include "manager/backend.h"
+#include "manager/model/backend.h"
 
 namespace berth::manager {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 
 namespace berth::manager {
 namespace {

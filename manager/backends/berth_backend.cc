@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "manager/backends/fuse_server.h"
-#include "src/sys/file.h"
-#include "src/sys/mount.h"
-#include "src/sys/mount_table.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount.h"
+#include "src/lib/sys/mount_table.h"
 
 namespace berth::manager {
 namespace {

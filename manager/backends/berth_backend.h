@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "manager/backend.h"
 #include "manager/backends/attempt_failure.h"
+#include "manager/model/backend.h"
 
 namespace berth::manager {
 

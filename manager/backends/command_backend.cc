@@ -13,9 +13,9 @@
 #include "manager/backends/mount_policy.h"
 #include "manager/backends/mount_watch.h"
 #include "manager/backends/serving_program.h"
-#include "src/base/text.h"
-#include "src/sys/mount_table.h"
-#include "src/sys/process.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {

@@ -5,7 +5,7 @@
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/bind_backend.h"
 #include "manager/backends/mount_policy.h"
-#include "src/sys/mount.h"
+#include "src/lib/sys/mount.h"
 
 namespace berth::manager {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "manager/backend.h"
+#include "manager/model/backend.h"
 
 namespace berth::manager {
 

@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "manager/backends/berth_backend.h"
-#include "src/base/text.h"
-#include "src/sys/file.h"
-#include "src/sys/process.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "manager/backend.h"
+#include "manager/model/backend.h"
 
 namespace berth::manager {
 

@@ -8,8 +8,8 @@
 #include "manager/backends/fuse_server.h"
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
-#include "src/base/text.h"
-#include "src/sys/process.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {

@@ -12,8 +12,8 @@
 #include <utility>
 
 #include "manager/backends/mount_policy.h"
-#include "src/base/text.h"
-#include "src/sys/mount.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/mount.h"
 
 namespace berth::manager {
 namespace {

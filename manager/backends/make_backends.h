@@ -3,7 +3,7 @@
 #include <map>
 #include <memory>
 
-#include "manager/backend.h"
+#include "manager/model/backend.h"
 
 namespace berth::manager {
 

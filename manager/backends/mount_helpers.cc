@@ -6,8 +6,8 @@
 #include <array>
 #include <cerrno>
 
-#include "src/base/text.h"
-#include "src/sys/process.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {

@@ -3,7 +3,7 @@
 #include <string>
 #include <string_view>
 
-#include "src/base/result.h"
+#include "src/lib/base/result.h"
 
 namespace berth::manager {
 

@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <string>
 
-#include "manager/share_spec.h"
-#include "src/base/result.h"
-#include "src/sys/mount.h"
+#include "manager/model/share_spec.h"
+#include "src/lib/base/result.h"
+#include "src/lib/sys/mount.h"
 
 namespace berth::manager {
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "manager/backends/berth_backend.h"
-#include "src/sys/file.h"
+#include "src/lib/sys/file.h"
 
 namespace berth::manager {
 

@@ -1,8 +1,8 @@
 #pragma once
 
-#include "src/base/clock.h"
-#include "src/base/result.h"
-#include "src/base/unique_fd.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::manager {
 

@@ -9,7 +9,7 @@
 
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/fuse_server.h"
-#include "src/sys/mount_table.h"
+#include "src/lib/sys/mount_table.h"
 
 namespace berth::manager {
 namespace {

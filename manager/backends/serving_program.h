@@ -6,8 +6,8 @@
 #include <string>
 #include <thread>
 
-#include "manager/backend.h"
-#include "src/sys/process.h"
+#include "manager/model/backend.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 

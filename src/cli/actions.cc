@@ -7,12 +7,12 @@
 #include <iterator>
 #include <utility>
 
-#include "src/base/text.h"
 #include "src/cli/exit_code.h"
 #include "src/cli/progress.h"
-#include "src/control/json.h"
-#include "src/control/names.h"
-#include "src/control/render.h"
+#include "src/lib/base/text.h"
+#include "src/lib/formats/json.h"
+#include "src/lib/formats/names.h"
+#include "src/lib/formats/render.h"
 
 namespace berth::cli {
 

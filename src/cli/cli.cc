@@ -5,12 +5,12 @@
 #include <cerrno>
 #include <utility>
 
-#include "src/base/text.h"
 #include "src/cli/actions.h"
 #include "src/cli/exit_code.h"
 #include "src/cli/locate.h"
 #include "src/cli/mount_helper.h"
 #include "src/cli/parse.h"
+#include "src/lib/base/text.h"
 
 namespace berth::cli {
 

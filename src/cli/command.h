@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "src/cli/options.h"
-#include "src/control/word.h"
+#include "src/lib/formats/word.h"
 
 namespace berth::cli {
 

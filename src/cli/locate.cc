@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <vector>
 
-#include "src/base/text.h"
 #include "src/cli/parse_value.h"
-#include "src/control/names.h"
+#include "src/lib/base/text.h"
+#include "src/lib/formats/names.h"
 
 namespace berth::cli {
 

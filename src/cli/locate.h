@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "src/base/result.h"
 #include "src/cli/world.h"
+#include "src/lib/base/result.h"
 
 namespace berth::cli {
 

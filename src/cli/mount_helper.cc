@@ -6,9 +6,9 @@
 #include <string_view>
 #include <utility>
 
-#include "src/base/text.h"
 #include "src/cli/exit_code.h"
 #include "src/cli/parse_value.h"
+#include "src/lib/base/text.h"
 
 namespace berth::cli {
 

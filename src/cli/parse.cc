@@ -8,10 +8,10 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
-#include "src/base/text.h"
 #include "src/cli/exit_code.h"
 #include "src/cli/help_text.h"
 #include "src/cli/parse_value.h"
+#include "src/lib/base/text.h"
 
 namespace berth::cli {
 

@@ -6,9 +6,9 @@
 #include <system_error>
 #include <vector>
 
-#include "src/base/quantity.h"
-#include "src/base/text.h"
-#include "src/control/names.h"
+#include "src/lib/base/quantity.h"
+#include "src/lib/base/text.h"
+#include "src/lib/formats/names.h"
 
 namespace berth::cli {
 

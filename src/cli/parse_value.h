@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "src/base/result.h"
 #include "src/cli/options.h"
+#include "src/lib/base/result.h"
 
 namespace berth::cli {
 

@@ -5,7 +5,7 @@
 #include <system_error>
 #include <utility>
 
-#include "src/base/clock.h"
+#include "src/lib/base/clock.h"
 
 namespace berth::cli {
 

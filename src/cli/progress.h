@@ -4,8 +4,8 @@
 #include <string>
 #include <thread>
 
-#include "src/base/mutex.h"
 #include "src/cli/world.h"
+#include "src/lib/base/mutex.h"
 
 namespace berth::cli {
 

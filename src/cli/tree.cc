@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/text.h"
-#include "src/control/json.h"
-#include "src/control/names.h"
-#include "src/sys/file.h"
+#include "src/lib/base/text.h"
+#include "src/lib/formats/json.h"
+#include "src/lib/formats/names.h"
+#include "src/lib/sys/file.h"
 
 namespace berth::cli {
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <string_view>
 
-#include "src/base/result.h"
-#include "src/control/view.h"
-#include "src/control/word.h"
+#include "src/lib/base/result.h"
+#include "src/lib/formats/view.h"
+#include "src/lib/formats/word.h"
 
 namespace berth::cli {
 

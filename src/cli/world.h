@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "src/base/result.h"
-#include "src/sys/mount_table.h"
+#include "src/lib/base/result.h"
+#include "src/lib/sys/mount_table.h"
 
 namespace berth::cli {
 

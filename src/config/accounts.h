@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "src/base/result.h"
+#include "src/lib/base/result.h"
 
 namespace berth::config {
 

@@ -11,11 +11,11 @@
 #include <new>
 #include <utility>
 
-#include "src/base/text.h"
 #include "src/config/config_file.h"
 #include "src/config/daemon_section.h"
 #include "src/config/document.h"
 #include "src/config/share_section.h"
+#include "src/lib/base/text.h"
 
 namespace berth::config {
 namespace {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "manager/catalog.h"
-#include "src/base/result.h"
+#include "manager/model/catalog.h"
+#include "src/lib/base/result.h"
 
 /// The configuration: TOML files in, a checked catalog and the daemon's settings out, or every mistake in them.
 namespace berth::config {

@@ -8,9 +8,9 @@
 #include <filesystem>
 #include <system_error>
 
-#include "src/base/text.h"
 #include "src/config/config.h"
-#include "src/sys/file.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
 
 namespace berth::config {
 namespace {

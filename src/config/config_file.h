@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "src/base/result.h"
+#include "src/lib/base/result.h"
 
 /// The files that a configuration is in.
 namespace berth::config {

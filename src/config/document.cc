@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 
 namespace berth::config {
 namespace {

@@ -4,8 +4,8 @@
 #include <string>
 #include <string_view>
 
-#include "src/base/result.h"
 #include "src/config/toml.h"
+#include "src/lib/base/result.h"
 
 namespace berth::config {
 

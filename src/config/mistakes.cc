@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "src/base/text.h"
 #include "src/config/config.h"
+#include "src/lib/base/text.h"
 
 namespace berth::config {
 namespace {

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "src/base/error.h"
+#include "src/lib/base/error.h"
 
 namespace berth::config {
 

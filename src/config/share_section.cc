@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "src/base/text.h"
 #include "src/config/daemon_section.h"
+#include "src/lib/base/text.h"
 
 namespace berth::config {
 namespace {

@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "manager/share_spec.h"
+#include "manager/model/share_spec.h"
 #include "src/config/section.h"
 
 namespace berth::config {

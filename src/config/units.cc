@@ -4,8 +4,8 @@
 #include <cerrno>
 #include <charconv>
 
-#include "src/base/quantity.h"
 #include "src/config/mistakes.h"
+#include "src/lib/base/quantity.h"
 
 namespace berth::config {
 namespace {

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "src/base/quantity.h"
-#include "src/base/result.h"
+#include "src/lib/base/quantity.h"
+#include "src/lib/base/result.h"
 
 /// Numbers with units, as people write them.
 namespace berth::config {

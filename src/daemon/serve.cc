@@ -16,19 +16,19 @@
 #include <set>
 #include <string>
 
-#include "src/base/text.h"
-#include "src/daemon/background.h"
-#include "src/daemon/estate.h"
-#include "src/daemon/first_process.h"
-#include "src/daemon/keeper.h"
-#include "src/daemon/link.h"
-#include "src/daemon/namespace_mount.h"
-#include "src/daemon/native_agent.h"
-#include "src/daemon/server.h"
-#include "src/daemon/succession.h"
-#include "src/sys/file.h"
-#include "src/sys/memory.h"
-#include "src/sys/process.h"
+#include "src/daemon/common/background.h"
+#include "src/daemon/common/estate.h"
+#include "src/daemon/common/link.h"
+#include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/keeper/first_process.h"
+#include "src/daemon/keeper/keeper.h"
+#include "src/daemon/keeper/succession.h"
+#include "src/daemon/native/native_agent.h"
+#include "src/daemon/server/server.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/memory.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::daemon {
 namespace {

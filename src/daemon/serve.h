@@ -3,8 +3,8 @@
 #include <string>
 
 #include "src/config/config.h"
-#include "src/daemon/exit_code.h"
-#include "src/log/log.h"
+#include "src/daemon/common/exit_code.h"
+#include "src/lib/log/log.h"
 
 namespace berth::daemon {
 

@@ -10,8 +10,8 @@
 #include <string>
 #include <thread>
 
-#include "src/base/unique_fd.h"
-#include "src/control/render.h"
+#include "src/lib/base/unique_fd.h"
+#include "src/lib/formats/render.h"
 #include "tests/cli/faults.h"
 #include "tests/cli/stage.h"
 

@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <string_view>
 
-#include "src/control/word.h"
+#include "src/lib/formats/word.h"
 
 namespace berth::test {
 

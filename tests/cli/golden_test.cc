@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "src/base/text.h"
-#include "src/control/render.h"
+#include "src/lib/base/text.h"
+#include "src/lib/formats/render.h"
 #include "tests/cli/faults.h"
 #include "tests/cli/stage.h"
 

@@ -7,10 +7,10 @@
 #include <sstream>
 #include <string>
 
-#include "src/base/text.h"
 #include "src/config/config.h"
 #include "src/config/daemon_section.h"
 #include "src/config/share_section.h"
+#include "src/lib/base/text.h"
 #include "tests/cli/stage.h"
 
 namespace berth::test {

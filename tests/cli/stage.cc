@@ -8,9 +8,9 @@
 #include <sstream>
 #include <utility>
 
-#include "src/control/json.h"
-#include "src/control/names.h"
-#include "src/control/render.h"
+#include "src/lib/formats/json.h"
+#include "src/lib/formats/names.h"
+#include "src/lib/formats/render.h"
 
 namespace berth::test {
 

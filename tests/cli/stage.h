@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "src/cli/cli.h"
-#include "src/control/view.h"
+#include "src/lib/formats/view.h"
 
 namespace berth::test {
 

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/attachment_directories.h"
+#include "fuse/control/attachment_directories.h"
 #include "tests/fake/control_fixture.h"
 
 namespace berth::fuse::testing {

@@ -14,9 +14,9 @@
 #include <utility>
 #include <vector>
 
-#include "fuse/control_tree.h"
-#include "manager/manager.h"
-#include "src/base/mutex.h"
+#include "fuse/control/control_tree.h"
+#include "manager/engine/manager.h"
+#include "src/lib/base/mutex.h"
 #include "tests/fake/fake_kernel.h"
 
 namespace berth::fuse::testing {

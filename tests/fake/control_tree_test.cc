@@ -1,4 +1,4 @@
-#include "fuse/control_tree.h"
+#include "fuse/control/control_tree.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,8 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/control_handles.h"
-#include "src/control/json.h"
+#include "fuse/control/control_handles.h"
+#include "src/lib/formats/json.h"
 #include "tests/fake/control_fixture.h"
 
 namespace berth::fuse::testing {

@@ -5,7 +5,7 @@
 #include <string>
 #include <thread>
 
-#include "fuse/event_log.h"
+#include "fuse/control/event_log.h"
 #include "tests/fake/control_fixture.h"
 
 namespace berth::fuse::testing {

@@ -13,9 +13,9 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/session.h"
-#include "fuse/workers.h"
-#include "src/base/unique_fd.h"
+#include "fuse/session/session.h"
+#include "fuse/workers/workers.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::fuse::testing {
 

@@ -1,4 +1,4 @@
-#include "fuse/session.h"
+#include "fuse/session/session.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 
-#include "fuse/parked_reply.h"
-#include "src/base/mutex.h"
+#include "fuse/session/parked_reply.h"
+#include "src/lib/base/mutex.h"
 #include "tests/fake/fake_kernel.h"
 
 namespace berth::fuse {

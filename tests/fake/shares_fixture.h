@@ -14,9 +14,9 @@
 #include <utility>
 #include <vector>
 
-#include "fuse/namespace.h"
-#include "fuse/share_fs.h"
-#include "manager/manager.h"
+#include "fuse/root/namespace.h"
+#include "fuse/shares/share_fs.h"
+#include "manager/engine/manager.h"
 #include "tests/fake/fake_kernel.h"
 #include "tests/unit/temporary_directory.h"
 

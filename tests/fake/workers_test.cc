@@ -13,10 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/mutex.h"
-#include "src/sys/other_threads.h"
-#include "src/sys/scheduling.h"
-#include "src/sys/shared_memory.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/sys/other_threads.h"
+#include "src/lib/sys/scheduling.h"
+#include "src/lib/sys/shared_memory.h"
 #include "tests/fake/fake_kernel.h"
 #include "tests/unit/eventually.h"
 

@@ -12,9 +12,9 @@
 #include <string>
 #include <string_view>
 
-#include "src/base/text.h"
-#include "src/base/unique_fd.h"
 #include "src/config/config.h"
+#include "src/lib/base/text.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace {
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "manager/attachment_name.h"
-#include "manager/state_format.h"
-#include "src/base/text.h"
+#include "manager/model/attachment_name.h"
+#include "manager/state/state_format.h"
+#include "src/lib/base/text.h"
 
 namespace {
 

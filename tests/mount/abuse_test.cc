@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "src/base/clock.h"
-#include "src/daemon/walkers.h"
+#include "src/daemon/native/walkers.h"
+#include "src/lib/base/clock.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {

@@ -10,8 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/text.h"
-#include "src/base/unique_fd.h"
+#include "src/lib/base/text.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/mount/compared_share.h"
 
 // Extended attributes and access control lists.

@@ -10,7 +10,7 @@
 #include "manager/backends/command_backend.h"
 #include "manager/backends/helper_backend.h"
 #include "manager/backends/mount_helpers.h"
-#include "src/sys/mount_table.h"
+#include "src/lib/sys/mount_table.h"
 #include "tests/mount/backends_fixture.h"
 #include "tests/mount/local_sshd.h"
 

@@ -18,10 +18,10 @@
 #include <sstream>
 
 #include "manager/backends/make_backends.h"
-#include "src/base/text.h"
-#include "src/sys/file.h"
-#include "src/sys/mount_table.h"
-#include "src/sys/process.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::test {
 namespace {

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "manager/backend.h"
-#include "src/base/clock.h"
+#include "manager/model/backend.h"
+#include "src/lib/base/clock.h"
 
 namespace berth::test {
 

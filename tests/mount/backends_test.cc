@@ -3,9 +3,9 @@
 
 #include <cerrno>
 
-#include "src/sys/file.h"
-#include "src/sys/mount.h"
-#include "src/sys/mount_table.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount.h"
+#include "src/lib/sys/mount_table.h"
 #include "tests/mount/backends_fixture.h"
 
 // Backends that need no program: dir, bind, and the file systems that the kernel mounts by itself.

@@ -14,8 +14,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "src/base/result.h"
-#include "src/base/unique_fd.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::test {
 

@@ -11,8 +11,8 @@
 #include <cstdio>
 #include <set>
 
-#include "src/base/text.h"
-#include "src/base/unique_fd.h"
+#include "src/lib/base/text.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::test {
 

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cstdlib>
 
-#include "src/sys/mount_table.h"
-#include "src/sys/namespaces.h"
+#include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/namespaces.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {

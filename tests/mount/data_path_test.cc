@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/mount/compared_share.h"
 
 // How the bytes of files travel: by the kernel alone where it can, and with the same effects as on the file system itself.

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/mount/compared_share.h"
 
 // What Linux offers for files beyond reading and writing.

@@ -16,8 +16,8 @@
 #include <sstream>
 #include <vector>
 
-#include "src/base/unique_fd.h"
-#include "src/sys/process.h"
+#include "src/lib/base/unique_fd.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::test {
 namespace {

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "src/base/result.h"
+#include "src/lib/base/result.h"
 
 namespace berth::test {
 

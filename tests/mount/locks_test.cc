@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/unique_fd.h"
-#include "src/sys/file.h"
+#include "src/lib/base/unique_fd.h"
+#include "src/lib/sys/file.h"
 #include "tests/mount/compared_share.h"
 
 // Locks reach the real files: who locks through berth and who locks beside it keep each other out.

@@ -19,7 +19,7 @@
 #include <mutex>
 #include <thread>
 
-#include "src/sys/mount_table.h"
+#include "src/lib/sys/mount_table.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 #include "tests/mount/compared_share.h"
 
 namespace berth::test {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {

@@ -12,7 +12,7 @@
 #include <thread>
 #include <vector>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 #include "tests/mount/takeover.h"
 
 namespace berth::test {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/parity/hand.h"
 #include "tests/parity/operation.h"
 

@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 #include "tests/parity/hand.h"
 
 // Listing directories.

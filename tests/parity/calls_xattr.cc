@@ -6,7 +6,7 @@
 #include <cstring>
 #include <set>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 #include "tests/parity/hand.h"
 
 // Extended attributes, and the access lists that are among them.

@@ -9,7 +9,7 @@
 
 #include <fstream>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/parity/hand.h"
 
 namespace berth::test {

@@ -7,7 +7,7 @@
 #include <cctype>
 #include <cerrno>
 
-#include "src/base/error.h"
+#include "src/lib/base/error.h"
 
 namespace berth::test {
 namespace {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 #include "tests/parity/operation.h"
 
 namespace berth::test {

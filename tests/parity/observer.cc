@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <set>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 #include "tests/parity/hand.h"
 #include "tests/parity/options.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::test {
 

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <numeric>
 
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 #include "tests/parity/options.h"
 
 namespace berth::test {

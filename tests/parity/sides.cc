@@ -9,7 +9,7 @@
 
 #include <filesystem>
 
-#include "src/sys/process.h"
+#include "src/lib/sys/process.h"
 #include "tests/parity/actors.h"
 #include "tests/parity/options.h"
 

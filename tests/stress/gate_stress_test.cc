@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "manager/gate.h"
+#include "manager/model/gate.h"
 
 namespace berth::manager {
 namespace {

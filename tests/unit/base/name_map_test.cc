@@ -1,4 +1,4 @@
-#include "src/base/name_map.h"
+#include "src/lib/base/name_map.h"
 
 #include <gtest/gtest.h>
 

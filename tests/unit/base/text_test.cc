@@ -1,4 +1,4 @@
-#include "src/base/text.h"
+#include "src/lib/base/text.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "src/log/log.h"
+#include "src/lib/log/log.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "src/base/unique_fd.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::log {
 namespace {

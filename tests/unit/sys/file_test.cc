@@ -1,4 +1,4 @@
-#include "src/sys/file.h"
+#include "src/lib/sys/file.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>

@@ -1,4 +1,4 @@
-#include "src/sys/identity.h"
+#include "src/lib/sys/identity.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -21,9 +21,9 @@
 #include <latch>
 #include <thread>
 
-#include "src/sys/file.h"
-#include "src/sys/process.h"
-#include "src/sys/task_pool.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/process.h"
+#include "src/lib/sys/task_pool.h"
 #include "tests/unit/eventually.h"
 #include "tests/unit/temporary_directory.h"
 

@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "src/sys/mount.h"
+#include "src/lib/sys/mount.h"
 
 namespace berth::sys {
 namespace {

@@ -1,4 +1,4 @@
-#include "src/sys/mount.h"
+#include "src/lib/sys/mount.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -17,10 +17,10 @@
 #include <fstream>
 #include <thread>
 
-#include "src/sys/file.h"
-#include "src/sys/mount_table.h"
-#include "src/sys/namespaces.h"
-#include "src/sys/process.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/namespaces.h"
+#include "src/lib/sys/process.h"
 #include "tests/unit/eventually.h"
 #include "tests/unit/temporary_directory.h"
 

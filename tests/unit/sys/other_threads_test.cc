@@ -1,4 +1,4 @@
-#include "src/sys/other_threads.h"
+#include "src/lib/sys/other_threads.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>

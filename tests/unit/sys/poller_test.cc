@@ -1,4 +1,4 @@
-#include "src/sys/poller.h"
+#include "src/lib/sys/poller.h"
 
 #include <gtest/gtest.h>
 #include <sys/epoll.h>

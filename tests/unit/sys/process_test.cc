@@ -1,4 +1,4 @@
-#include "src/sys/process.h"
+#include "src/lib/sys/process.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "src/sys/scheduling.h"
+#include "src/lib/sys/scheduling.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -8,8 +8,8 @@
 #include <latch>
 #include <thread>
 
-#include "src/sys/other_threads.h"
-#include "src/sys/thread.h"
+#include "src/lib/sys/other_threads.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::sys {
 namespace {

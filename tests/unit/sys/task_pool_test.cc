@@ -1,4 +1,4 @@
-#include "src/sys/task_pool.h"
+#include "src/lib/sys/task_pool.h"
 
 #include <gtest/gtest.h>
 #include <pthread.h>

@@ -1,0 +1,198 @@
+#include "fuse/control/control_files.h"
+
+#include <utility>
+
+#include "src/lib/formats/json.h"
+#include "src/lib/formats/render.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/identity.h"
+
+namespace berth::fuse {
+
+namespace {
+
+using Kind = Place::Kind;
+
+control::FailureView view_of(const manager::FailureReport& report) {
+  const manager::AttemptFailure& failure = report.failure;
+  return {.when = report.when,
+          .attempt = report.attempt,
+          .took = report.took,
+          .code = failure.error.code(),
+          .story = std::string(failure.error.story()),
+          .command = failure.command,
+          .exit = failure.exit,
+          .output = failure.output};
+}
+
+control::ShareView view_of(const manager::Share& share) {
+  const manager::ShareSpec& spec = share.spec();
+  manager::ShareStatus status = share.status();
+  control::ShareView view{.name = spec.name(),
+                          .type = spec.type(),
+                          .state = manager::to_string(status.state),
+                          .since = status.since,
+                          .source = std::move(status.source),
+                          .sources = spec.sources(),
+                          .options = spec.options(),
+                          .origin = spec.origin(),
+                          .users = share.users(),
+                          .waiting = status.waiting,
+                          .mounts = status.mounts,
+                          .failures = status.failures,
+                          .mount_id = status.mount_id,
+                          .access = manager::to_string(spec.policy().access),
+                          .native = status.native,
+                          .helper = status.helper,
+                          .idle_timeout = spec.policy().idle_timeout,
+                          .expires_at = status.expires_at,
+                          .retry_at = status.retry_at,
+                          .busy = std::move(status.busy)};
+  if (status.last_failure) view.last_failure = view_of(*status.last_failure);
+  for (manager::Attachment& attachment : status.attachments) {
+    view.attachments.push_back({.instance = std::move(attachment.instance), .volume = std::move(attachment.volume)});
+  }
+  return view;
+}
+
+control::HostView view_of(const manager::HostStatus& host) {
+  control::HostView view{.generation = host.state.generation(), .operations = host.uses};
+  if (host.state.since != WallTime{}) view.since = host.state.since;
+  if (!host.state.up) view.state = host.is_resuming ? "resuming" : host.is_draining ? "draining" : "drained";
+  return view;
+}
+
+control::StateView view_of(manager::StateReport report) {
+  control::StateView view{.directory = std::move(report.directory), .failure = std::move(report.failure)};
+  for (manager::StateDamage& damage : report.damages) {
+    view.damages.push_back(
+        {.file = std::move(damage.file), .reason = std::move(damage.reason), .set_aside = std::move(damage.set_aside)});
+  }
+  for (const auto& [name, attachments] : report.unknown_shares) {
+    view.unknown_shares.push_back({.name = name, .attachments = attachments});
+  }
+  return view;
+}
+
+control::ShareSummary summary_of(const manager::Share& share) {
+  const manager::ShareStatus status = share.status();
+  const std::vector<std::string>& sources = share.spec().sources();
+  return {.name = share.name(),
+          .type = share.spec().type(),
+          .state = manager::to_string(status.state),
+          .users = share.users(),
+          .since = status.since,
+          .source = !status.source.empty() || sources.empty() ? status.source : sources.front()};
+}
+
+/// The name of a process (proc(5), comm); empty when it is gone.
+std::string command_of(pid_t pid) {
+  constexpr std::size_t kMost = 64;
+  if (pid == 0) return "";
+  std::string name = sys::read_file("/proc/" + std::to_string(pid) + "/comm", kMost).value_or("");
+  if (name.ends_with('\n')) name.pop_back();
+  return name;
+}
+
+}  // namespace
+
+ControlFiles::ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup)
+    : manager_(manager), clock_(clock), setup_(setup), started_(clock.wall_now()) {}
+
+std::string ControlFiles::text_of(const Place& place, const manager::Share* share) const {
+  switch (place.kind) {
+    case Kind::kVersion:
+      return setup_.version + "\n";
+    case Kind::kStatus:
+      return control::render_status(namespace_view());
+    case Kind::kStatusJson:
+      return control::render_json(namespace_view());
+    case Kind::kShareState:
+      return std::string(manager::to_string(share->state())) + "\n";
+    case Kind::kShareStatus:
+      return control::render_status(view_of(*share));
+    case Kind::kShareStatusJson:
+      return control::render_json(view_of(*share));
+    case Kind::kShareError:
+      return control::render_error(last_error(*share));
+    case Kind::kShareUsers:
+      return control::render_users(users(*share));
+    case Kind::kRoot:
+    case Kind::kEvents:
+    case Kind::kControl:
+    case Kind::kNames:
+    case Kind::kShare:
+    case Kind::kShareControl:
+    case Kind::kAttachments:
+    case Kind::kInstance:
+    case Kind::kVolume:
+      break;
+  }
+  return "";
+}
+
+void ControlFiles::refuse(const manager::Share& share, const Error& why) {
+  control::FailureView refusal{
+      .when = clock_.wall_now(), .code = why.code(), .story = "control: " + std::string(why.story())};
+  MutexLock lock(mutex_);
+  refused_.insert_or_assign(share.name(), std::move(refusal));
+}
+
+void ControlFiles::accept(const manager::Share& share) {
+  MutexLock lock(mutex_);
+  refused_.erase(share.name());
+}
+
+control::NamespaceView ControlFiles::namespace_view() const {
+  control::NamespaceView view{.version = setup_.version,
+                              .directory = setup_.directory,
+                              .keeper = setup_.keeper,
+                              .server = setup_.server,
+                              .nodes = setup_.nodes ? setup_.nodes() : 0,
+                              .max_nodes = setup_.max_nodes,
+                              .started = started_,
+                              .host = view_of(manager_.host()),
+                              .state = view_of(manager_.state_report())};
+  const auto directory = manager_.directory();
+  view.shares.reserve(directory->size());
+  for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));
+  return view;
+}
+
+std::optional<control::FailureView> ControlFiles::last_error(const manager::Share& share) const {
+  std::optional<control::FailureView> last;
+  if (const manager::ShareStatus status = share.status(); status.last_failure) last = view_of(*status.last_failure);
+  MutexLock lock(mutex_);
+  const auto refused = refused_.find(share.name());
+  if (refused != refused_.end() && (!last || refused->second.when >= last->when)) last = refused->second;
+  return last;
+}
+
+std::vector<control::UserView> ControlFiles::users(const manager::Share& share) const {
+  std::vector<control::UserView> users;
+  if (setup_.users_of) {
+    const sys::AsDaemon as_daemon;
+    for (HandleUser& user : setup_.users_of(share)) {
+      users.push_back({.pid = user.pid,
+                       .uid = user.uid,
+                       .command = command_of(user.pid),
+                       .kind = user.directory ? "directory" : "file",
+                       .what = user.what.empty() ? "." : std::move(user.what)});
+    }
+  }
+  for (const manager::Attachment& attachment : share.status().attachments) {
+    users.push_back({.kind = "attachment", .what = attachment.instance + "/" + attachment.volume});
+  }
+  return users;
+}
+
+std::string event_line(const manager::Event& event) {
+  return control::render_event({.when = event.when,
+                                .kind = manager::to_string(event.kind),
+                                .share = event.share,
+                                .attempt = event.attempt,
+                                .took = event.took,
+                                .reason = event.reason});
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fuse/control/control_place.h"
+#include "fuse/control/control_tree.h"
+#include "manager/engine/manager.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/formats/view.h"
+
+namespace berth::fuse {
+
+/// What the files of the control tree say, at the moment they are asked: snapshots of the manager, written down by
+/// src/lib/formats.
+///
+/// Threading: any thread may call anything.
+class ControlFiles {
+ public:
+  ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup);
+
+  /// The text of a file that is written down when it is opened: all but `events` and the control files.
+  [[nodiscard]] std::string text_of(const Place& place, const manager::Share* share) const;
+  /// When the tree was made.
+  [[nodiscard]] WallTime started() const noexcept { return started_; }
+
+  /// Remembers why a control write was refused, for `error`, until the next control write or failed attempt.
+  void refuse(const manager::Share& share, const Error& why);
+  /// Forgets it.
+  void accept(const manager::Share& share);
+
+ private:
+  [[nodiscard]] control::NamespaceView namespace_view() const;
+  [[nodiscard]] std::optional<control::FailureView> last_error(const manager::Share& share) const;
+  [[nodiscard]] std::vector<control::UserView> users(const manager::Share& share) const;
+
+  // Constant.
+  const manager::Manager& manager_;
+  const Clock& clock_;
+  const ControlSetup& setup_;
+  const WallTime started_;
+
+  mutable Mutex mutex_;
+  std::map<std::string, control::FailureView, std::less<>> refused_ BERTH_GUARDED_BY(mutex_);  ///< by the share's name
+};
+
+/// A step in the life of a share as `events` tells it, a whole line.
+[[nodiscard]] std::string event_line(const manager::Event& event);
+
+}  // namespace berth::fuse

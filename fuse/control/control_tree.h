@@ -1,0 +1,106 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fuse/kept/estate.h"
+#include "fuse/session/operations.h"
+#include "manager/engine/manager.h"
+#include "manager/model/events.h"
+#include "src/lib/base/clock.h"
+
+namespace berth::fuse {
+
+/// Somebody who holds a share: what share files know, for `users`.
+struct HandleUser {
+  pid_t pid = 0;  ///< 0: not visible from here
+  uid_t uid = 0;
+  bool directory = false;  ///< an open directory, not a file
+  std::string what;        ///< path within the share, "" for its root
+};
+
+/// What the control tree tells of, and whom it obeys.
+struct ControlSetup {
+  std::string version;    ///< of berth
+  std::string directory;  ///< where the namespace is mounted
+  pid_t keeper = 0;
+  pid_t server = 0;
+  std::optional<gid_t> group;        ///< [control] group: who besides root may change anything
+  bool readable_by_everyone = true;  ///< false: for root, `owner` and `group` only
+  uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
+  /// Has another binary go on in our place; `request` is the number of the request that asks.
+  std::function<void(std::uint64_t request, manager::DoneCallback done)> upgrade;
+  std::size_t max_nodes = 0;  ///< [berth] max_nodes
+  /// How many nodes there are now. Empty: nobody knows.
+  std::function<std::size_t()> nodes;
+  std::uint32_t servers = 1;    ///< how many have served this namespace, us included
+  EventArea* events = nullptr;  ///< outlives us; null: nobody succeeds us
+  /// Who has files and directories of a share open; must not block on the share.
+  std::function<std::vector<HandleUser>(const manager::Share&)> users_of;
+};
+
+/// The `.berth` directory: what is to be known of the namespace and its shares, as files, and what can be asked of them.
+///
+/// Reading shows snapshots: nothing here waits for a share or mounts one. A file is written down when it is opened, so
+/// that what one reader sees is of one moment. Only control writes, mkdir and rmdir below `attachments` wait for a share;
+/// they are parked, answered when the manager is done, and answer EINTR when interrupted (a mount goes on then; an
+/// attachment that nobody waits for any more is given back).
+///
+/// Everybody may read, unless the setup says otherwise; root, `owner` and members of `group` may change.
+///
+/// Ownership: `manager` and `clock` outlive this, this outlives the session. The order of the end: Workers::run() has
+/// returned, Manager::stop() (answers everybody who waits), stop(), then the session goes, then this.
+/// Threading: any thread may call anything.
+class ControlTree final : public Operations {
+ public:
+  ControlTree(manager::Manager& manager, const Clock& clock, ControlSetup setup);
+  ~ControlTree() override;
+
+  /// The entry of `.berth` itself, for a look-up of that name in the root; one look-up more is owed a forget().
+  [[nodiscard]] Entry root_entry();
+  /// Who waited for events at a dead server (Session::wake_poller).
+  [[nodiscard]] const std::vector<std::uint64_t>& left_polls() const noexcept;
+  /// The attributes in root_entry(), for listing the root; counts nothing.
+  [[nodiscard]] struct stat root_attributes() const;
+
+  /// Adds a line to `events`. Does not block: readers that wait are told by another thread.
+  void append_event(const manager::Event& event);
+
+  /// Tells nobody any more; before the session goes.
+  void stop() noexcept;
+
+  /// Nodes that the kernel knows, and open files; both are 0 when it has forgotten all.
+  struct Counts {
+    std::size_t nodes, handles;
+  };
+  [[nodiscard]] Counts counts() const;
+
+  void lookup(Reply reply, NodeId parent, const char* name) override;
+  void forget(NodeId node, std::uint64_t count) noexcept override;
+  void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;
+  void setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
+               const fuse_file_info* handle) override;
+  void mkdir(Reply reply, NodeId parent, const char* name, mode_t mode) override;
+  void rmdir(Reply reply, NodeId parent, const char* name) override;
+  void open(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset,
+             const fuse_file_info& handle) override;
+  void release(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void opendir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void releasedir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void poll(Reply reply, NodeId node, const fuse_file_info& handle, fuse_pollhandle* waker) override;
+
+ private:
+  class Core;
+  std::shared_ptr<Core> core_;  ///< shared with operations that the manager has not ended yet
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "fuse/control/attach_requests.h"
+#include "fuse/control/attachment_directories.h"
+#include "fuse/control/control_files.h"
+#include "fuse/control/control_handles.h"
+#include "fuse/control/control_nodes.h"
+#include "fuse/control/control_tree.h"
+#include "fuse/control/event_log.h"
+
+namespace berth::fuse {
+
+/// What ControlTree is made of. The requests that wait for the manager hold it too.
+class ControlTree::Core : public std::enable_shared_from_this<Core> {
+ public:
+  Core(manager::Manager& of, const Clock& clock, ControlSetup told)
+      : manager(of),
+        setup(std::move(told)),
+        events(setup.events),
+        handles((std::uint64_t{setup.servers} << 32) + 1),
+        files(of, clock, setup) {}
+
+  /// A place that is there, and the share that it is of (null: of none).
+  struct Found {
+    std::shared_ptr<const Place> place;
+    std::shared_ptr<manager::Share> share;
+  };
+  /// Errors: ESTALE when the kernel cannot know the node, or what it was is gone.
+  [[nodiscard]] Result<Found> find(NodeId node);
+  /// Errors: ENOENT, ENAMETOOLONG.
+  [[nodiscard]] Result<Place> find_child(const Found& parent, const char* name) const;
+
+  [[nodiscard]] struct stat attributes_of(const Place& place) const;
+  /// An entry with one look-up more.
+  [[nodiscard]] Entry make_entry(const Place& place);
+  /// Errors: EACCES, and those of ControlHandles::add().
+  Result<std::uint64_t> open_file(const Found& found, int flags, const sys::Identity& caller);
+  Result<std::uint64_t> open_directory(const Found& found);
+  /// What `node` was opened as; one of a dead server's is made afresh. Null: there is no such handle.
+  std::shared_ptr<ControlHandle> handle_of(NodeId node, std::uint64_t number);
+  /// Answers a READDIR or READDIRPLUS.
+  void list_page(Reply reply, NodeId node, std::uint64_t handle, std::size_t size, off_t offset, bool plus);
+  /// Whether `caller` may change anything.
+  [[nodiscard]] bool may_change(const sys::Identity& caller) const;
+
+  /// Answers with the entry of what was made, and takes the look-up back if the kernel does not want it any more.
+  void answer_entry(Reply reply, const Place& place);
+
+  // What waits for the manager.
+  void run_word(Reply reply, const std::shared_ptr<manager::Share>& share, std::span<const char> written);
+  void run_host_word(Reply reply, std::span<const char> written);
+  void attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume);
+  void detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume);
+
+  manager::Manager& manager;
+  const ControlSetup setup;
+  ControlNodes nodes;
+  AttachmentDirectories attachments;
+  AttachRequests attach_requests;
+  EventLog events;
+  ControlHandles handles;  ///< after the log that some of them read
+  ControlFiles files;
+
+ private:
+  [[nodiscard]] mode_t mode_of(Place::Kind kind) const noexcept;
+  [[nodiscard]] std::vector<PlaceName> names_in(const Found& found) const;
+  [[nodiscard]] ControlHandle::Listing list(const Found& found) const;
+  std::shared_ptr<ControlHandle> make_handle(const Found& found);
+  std::shared_ptr<const Place> find_again(NodeId node);
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <linux/stat.h>
+
+#include <cstddef>
+#include <string>
+
+#include "fuse/files/visit.h"
+#include "fuse/tables/directory_handles.h"
+#include "fuse/tables/handle_table.h"
+#include "fuse/tables/node_table.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::fuse {
+
+/// What is asked of a file whose attributes the kernel wants.
+inline constexpr unsigned kAllAttributes = STATX_BASIC_STATS | STATX_BTIME;
+
+/// A descriptor to work with. Who holds this may use it; it is closed by somebody else, or stays cached.
+struct Reached {
+  int fd = -1;
+  SharedFd keeps;  ///< null: the lease does
+};
+
+/// A file that was opened, and what statx(2) said of it then.
+struct OpenedFile {
+  UniqueFd fd;
+  struct statx x {};
+};
+
+/// Finds the real file behind a node: by a descriptor that is there already, else by name, checked to be the same file.
+///
+/// Directories get a descriptor of their own, cached with the node, when something is first done in them. Files get none:
+/// what is done to a file is done by its name in its parent's descriptor and checked against its inode number, which
+/// costs less than to open it with O_PATH first. What was removed or replaced is still found while it is open, and a
+/// directory that lost its name beside us by what its file system calls it, where that was noted.
+///
+/// Permissions: directories on the way are found as the daemon, for the kernel has checked them when the caller went
+/// there; the file itself is reached as the caller, and as the daemon only where a descriptor says nothing about
+/// permissions yet (O_PATH, statx). The thread acts as either afterwards: call Visit::act() before the next system call.
+///
+/// Errors: ESTALE when the node is gone, moved beside us, or another file now; what the real file system says.
+/// Threading: any thread may call anything.
+class NodeFinder {
+ public:
+  NodeFinder(NodeTable& nodes, HandleTable& handles) noexcept : nodes_(nodes), handles_(handles) {}
+
+  /// A directory has just been found as `name` in `directory`: notes how to find it again when that name is gone, in shares
+  /// where others may change names without us.
+  void note_directory(const Visit& visit, NodeId node, int directory, const char* name);
+
+  /// A directory, to do something below it. ENOTDIR when the node is none.
+  Result<Reached> directory(const Visit& visit, NodeId node) const { return directory(visit, node, 0); }
+  /// Anything, by a descriptor that may be O_PATH.
+  Result<Reached> pin(const Visit& visit, NodeId node) const;
+  /// What statx(2) says of it.
+  Result<struct statx> stat(const Visit& visit, NodeId node) const;
+  /// Opens it as the caller. `flags`: O_ACCMODE, O_APPEND, O_SYNC, O_DSYNC, O_NOATIME, O_DIRECT, O_DIRECTORY.
+  Result<OpenedFile> open(const Visit& visit, NodeId node, int flags) const;
+  /// The target of a symbolic link.
+  Result<std::string> read_link(const Visit& visit, NodeId node) const;
+
+ private:
+  /// A file by its name in a directory, or, when the name is empty, by the descriptor alone.
+  struct Place {
+    Reached at;
+    std::string name;
+    NodeTable::Node node;
+    [[nodiscard]] bool direct() const noexcept { return name.empty(); }
+  };
+
+  Result<Reached> directory(const Visit& visit, NodeId node, std::size_t depth) const;
+  Result<Reached> by_handle(const Visit& visit, NodeId id, const NodeTable::Node& node) const;
+  Reached keep(const Visit& visit, NodeId id, UniqueFd directory) const;
+  Result<Reached> walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const;
+  Result<Place> place(const Visit& visit, NodeId node) const;
+  template <typename Attempt>
+  auto by_either_name(const Visit& visit, NodeId node, const Attempt& attempt) const -> decltype(attempt());
+  Result<Reached> pin_as_named(const Visit& visit, NodeId node) const;
+  Result<struct statx> stat_as_named(const Visit& visit, NodeId node) const;
+  Result<OpenedFile> open_as_named(const Visit& visit, NodeId node, int flags) const;
+  Result<std::string> read_link_as_named(const Visit& visit, NodeId node) const;
+  Result<Reached> still_open(const Visit& visit, NodeId node) const;
+  Result<UniqueFd> pin_by_name(const Visit& visit, const Place& place) const;
+  Result<OpenedFile> open_by_name(const Visit& visit, const Place& place, int flags) const;
+
+  NodeTable& nodes_;
+  HandleTable& handles_;
+  DirectoryHandles directories_;
+};
+
+}  // namespace berth::fuse

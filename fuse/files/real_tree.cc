@@ -1,0 +1,237 @@
+#include "fuse/files/real_tree.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "fuse/kept/once.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+Result<> check(long result) noexcept {
+  if (result < 0) return fail_errno();
+  return {};
+}
+
+/// What utimensat(2) takes for one of the two times.
+timespec time_to_set(int to_set, int set, int set_now, timespec time) noexcept {
+  if ((to_set & set_now) != 0) return {.tv_sec = 0, .tv_nsec = UTIME_NOW};
+  if ((to_set & set) != 0) return time;
+  return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
+}
+
+/// Why a caller's kernel asks for a change of attributes that names none.
+enum class EmptyChange : std::uint8_t {
+  kChown,    ///< chown(2) of neither owner nor group
+  kWriting,  ///< set-id bits or a capability are to go before something is written, which takes them away by itself
+  kUnknown,
+};
+
+EmptyChange empty_change(const Visit& visit) {
+  constexpr std::array kChowns{
+#ifdef SYS_chown
+      long{SYS_chown}, long{SYS_lchown},
+#endif
+      long{SYS_fchown}, long{SYS_fchownat}};
+  constexpr std::array kWrites{long{SYS_write},           long{SYS_pwrite64}, long{SYS_writev},
+                               long{SYS_pwritev},         long{SYS_pwritev2}, long{SYS_fallocate},
+                               long{SYS_copy_file_range}, long{SYS_sendfile}, long{SYS_splice}};
+  const auto is_one_of = [call = visit.system_call()](const auto& calls) {
+    return std::find(calls.begin(), calls.end(), call) != calls.end();
+  };
+  if (is_one_of(kChowns)) return EmptyChange::kChown;
+  return is_one_of(kWrites) ? EmptyChange::kWriting : EmptyChange::kUnknown;
+}
+
+constexpr int kTimes = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW;
+
+}  // namespace
+
+bool RealTree::is_name(std::string_view name) noexcept {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos;
+}
+
+Result<Entry> RealTree::look_up(const Visit& visit, NodeId parent, const char* name) {
+  if (!is_name(name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  TRY_VOID(visit.act());
+  const Result<struct statx> x = sys::stat_at(directory.fd, name, STATX_BASIC_STATS);
+  if (x) return remember_in(visit, parent, directory.fd, name, *x, false);
+  if (x.error().code() != ENOENT) return fail(x.error());
+  return Entry{.entry_valid = visit.share.attributes_valid()};
+}
+
+Result<Entry> RealTree::entry_in(const Visit& visit, const Handle& directory, const char* name) {
+  const struct statx x = TRY(sys::stat_at(directory.fd(), name, STATX_BASIC_STATS));
+  return remember_in(visit, directory.node, directory.fd(), name, x, false);
+}
+
+Result<Entry> RealTree::remember_in(const Visit& visit, NodeId parent, int directory, const char* name,
+                                    const struct statx& x, bool fresh) {
+  Result<Entry> entry = remember(visit, parent, name, x, fresh);
+  if (entry && S_ISDIR(x.stx_mode)) finder_.note_directory(visit, entry->node, directory, name);
+  return entry;
+}
+
+Result<Entry> RealTree::remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x,
+                                 bool fresh) {
+  const NodeId node = nodes_.remember(visit.share.file_of(x), x.stx_mode, parent, name, fresh, visit.numbers_of());
+  if (node == 0) return fail(ESTALE);
+  return Entry{.node = node,
+               .attributes = visit.share.attributes_of(x),
+               .attributes_valid = visit.share.attributes_valid(x.stx_mode),
+               .entry_valid = visit.share.attributes_valid()};
+}
+
+Result<struct statx> RealTree::attributes(const Visit& visit, NodeId node) {
+  const struct statx x = TRY(finder_.stat(visit, node));
+  if (NodeTable::is_root(node)) visit.share.remember_root(x);
+  return x;
+}
+
+Result<struct stat> RealTree::set_attributes(const Visit& visit, NodeId node, const struct stat& attributes, int to_set,
+                                             const Handle* handle) {
+  const Reached at = handle != nullptr ? Reached{handle->fd(), handle->file} : TRY(finder_.pin(visit, node));
+  const std::string path = sys::proc_path(at.fd);
+  const EmptyChange empty = to_set == 0 ? empty_change(visit) : EmptyChange::kUnknown;
+  TRY_VOID(visit.act());
+  if ((to_set & FUSE_SET_ATTR_MODE) != 0) TRY_VOID(check(::chmod(path.c_str(), attributes.st_mode & 07777)));
+  // chown(2) of neither marks a change all the same.
+  if ((to_set == 0 && empty != EmptyChange::kWriting) || (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) != 0) {
+    const uid_t uid = (to_set & FUSE_SET_ATTR_UID) != 0 ? attributes.st_uid : static_cast<uid_t>(-1);
+    const gid_t gid = (to_set & FUSE_SET_ATTR_GID) != 0 ? attributes.st_gid : static_cast<gid_t>(-1);
+    const Result<> owned = check(::fchownat(at.fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+    const bool may_be_writing = to_set == 0 && empty != EmptyChange::kChown;
+    if (!owned && !(may_be_writing && owned.error().code() == EPERM)) return fail(owned.error());
+  }
+  if ((to_set & FUSE_SET_ATTR_SIZE) != 0) {
+    TRY_VOID(check(handle != nullptr ? ::ftruncate(at.fd, attributes.st_size)
+                                     : ::truncate(path.c_str(), attributes.st_size)));
+  }
+  if ((to_set & kTimes) != 0) {
+    const timespec times[2] = {time_to_set(to_set, FUSE_SET_ATTR_ATIME, FUSE_SET_ATTR_ATIME_NOW, attributes.st_atim),
+                               time_to_set(to_set, FUSE_SET_ATTR_MTIME, FUSE_SET_ATTR_MTIME_NOW, attributes.st_mtim)};
+    TRY_VOID(check(::utimensat(at.fd, "", times, AT_EMPTY_PATH)));  // Linux 5.8
+  }
+  crash_point("attributes-done");
+  const struct statx x = TRY(sys::stat_at(at.fd, "", STATX_BASIC_STATS));
+  if (NodeTable::is_root(node)) visit.share.remember_root(x);
+  return visit.share.attributes_of(x);
+}
+
+Result<struct statvfs> RealTree::statistics(const Visit& visit, NodeId node) {
+  const Reached at = TRY(finder_.pin(visit, node));
+  TRY_VOID(visit.act());
+  struct statvfs statistics {};
+  TRY_VOID(check(::fstatvfs(at.fd, &statistics)));
+  return statistics;
+}
+
+Result<> RealTree::access(const Visit& visit, NodeId node, int mask) {
+  const Reached at = TRY(finder_.pin(visit, node));
+  TRY_VOID(visit.act());
+  // The system call itself (Linux 5.8): the C library's emulation knows no AT_EMPTY_PATH.
+  return check(::syscall(SYS_faccessat2, at.fd, "", mask, AT_EACCESS | AT_EMPTY_PATH));
+}
+
+Result<Entry> RealTree::make_node(const Visit& visit, NodeId parent, const char* name, mode_t mode, dev_t device) {
+  if (!is_name(name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  TRY_VOID(visit.act());
+  TRY_VOID(once::make(directory.fd, name, [&] {
+    const sys::WithUmask masked(visit.umask);
+    return ::mknodat(directory.fd, name, mode, device);
+  }));
+  return remember_new(visit, parent, name, directory.fd, (mode & S_IFMT) == 0 ? S_IFREG : mode & S_IFMT);
+}
+
+Result<Entry> RealTree::make_directory(const Visit& visit, NodeId parent, const char* name, mode_t mode) {
+  if (!is_name(name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  TRY_VOID(visit.act());
+  TRY_VOID(once::make(directory.fd, name, [&] {
+    const sys::WithUmask masked(visit.umask);
+    return ::mkdirat(directory.fd, name, mode);
+  }));
+  return remember_new(visit, parent, name, directory.fd, S_IFDIR);
+}
+
+Result<Entry> RealTree::make_symlink(const Visit& visit, NodeId parent, const char* name, const char* target) {
+  if (!is_name(name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  TRY_VOID(visit.act());
+  TRY_VOID(once::make(directory.fd, name, [&] { return ::symlinkat(target, directory.fd, name); }));
+  return remember_new(visit, parent, name, directory.fd, S_IFLNK);
+}
+
+/// The entry of what was made just now. Somebody beside us may have put something else in its place already.
+Result<Entry> RealTree::remember_new(const Visit& visit, NodeId parent, const char* name, int directory, mode_t type) {
+  const struct statx x = TRY(sys::stat_at(directory, name, STATX_BASIC_STATS));
+  if ((x.stx_mode & S_IFMT) != type) return fail(ESTALE);
+  return remember_in(visit, parent, directory, name, x, true);
+}
+
+Result<Entry> RealTree::make_link(const Visit& visit, NodeId node, NodeId new_parent, const char* new_name) {
+  if (!is_name(new_name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, new_parent));
+  const Reached file = TRY(finder_.pin(visit, node));
+  TRY_VOID(visit.act());
+  // By descriptor alone (AT_EMPTY_PATH) it takes CAP_DAC_READ_SEARCH, which the caller need not have.
+  TRY_VOID(once::make(directory.fd, new_name, [&] {
+    return ::linkat(AT_FDCWD, sys::proc_path(file.fd).c_str(), directory.fd, new_name, AT_SYMLINK_FOLLOW);
+  }));
+  const struct statx x = TRY(sys::stat_at(directory.fd, new_name, STATX_BASIC_STATS));
+  return remember(visit, new_parent, new_name, x, false);
+}
+
+Result<> RealTree::remove(const Visit& visit, NodeId parent, const char* name, int flags) {
+  if (!is_name(name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  TRY_VOID(visit.act());
+  const auto take_away = [&] { return ::unlinkat(directory.fd, name, flags); };
+  if ((flags & AT_REMOVEDIR) == 0) return once::remove(directory.fd, name, take_away);
+  Result<UniqueFd> removed = sys::open_beneath(directory.fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  TRY_VOID(once::remove(directory.fd, name, take_away));
+  if (removed) remember_removed(visit, *std::move(removed));
+  return {};
+}
+
+/// Who works in a directory that is removed goes on seeing it, empty, though it has no name any more.
+void RealTree::remember_removed(const Visit& visit, UniqueFd directory) {
+  const Result<struct statx> x = sys::stat_at(directory.get(), "", STATX_TYPE | STATX_INO);
+  if (!x || visit.share.share().gate().closed()) return;
+  nodes_.keep_descriptor(visit.share.file_of(*x), x->stx_mode, std::make_shared<const UniqueFd>(std::move(directory)),
+                         visit.mount_generation);
+}
+
+Result<> RealTree::rename(const Visit& visit, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
+                          unsigned flags) {
+  if (!is_name(name) || !is_name(new_name)) return fail(EINVAL);
+  const Reached directory = TRY(finder_.directory(visit, parent));
+  const Reached new_directory = TRY(finder_.directory(visit, new_parent));
+  TRY_VOID(visit.act());
+  TRY_VOID(once::move(directory.fd, name, new_directory.fd, new_name,
+                      [&] { return ::renameat2(directory.fd, name, new_directory.fd, new_name, flags); }));
+  follow_rename(visit, new_parent, new_directory.fd, new_name, {parent, name});
+  crash_point("move-followed");
+  if ((flags & RENAME_EXCHANGE) != 0) follow_rename(visit, parent, directory.fd, name, {new_parent, new_name});
+  return {};
+}
+
+/// What the kernel knows under the old name is at the new one now. Nothing is lost when this fails: the next look-up of
+/// the name says the same.
+void RealTree::follow_rename(const Visit& visit, NodeId parent, int directory, const char* name,
+                             const NodeTable::Place& former) {
+  const Result<struct statx> x = sys::stat_at(directory, name, STATX_TYPE | STATX_INO);
+  if (x) nodes_.move(visit.share.file_of(*x), x->stx_mode, parent, name, visit.numbers_of(), former);
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,77 @@
+#include <sys/xattr.h>
+
+#include <cerrno>
+#include <string_view>
+
+#include "fuse/files/real_tree.h"
+#include "fuse/kept/once.h"
+#include "fuse/session/operations.h"
+#include "src/lib/sys/file.h"
+
+// By /proc/self/fd, for the calls that take a descriptor want one that was opened for reading (xattr(7)).
+namespace berth::fuse {
+namespace {
+
+Result<std::size_t> to_size(ssize_t result) noexcept {
+  if (result < 0) return fail_errno();
+  return static_cast<std::size_t>(result);
+}
+
+}  // namespace
+
+Result<std::size_t> RealTree::get_xattr(const Visit& visit, NodeId node, const char* name, std::span<char> value) {
+  const Reached at = TRY(finder_.pin(visit, node));
+  TRY_VOID(visit.act());
+  Result<std::size_t> size = to_size(::getxattr(sys::proc_path(at.fd).c_str(), name, value.data(), value.size()));
+  if (!size && size.error().code() == EOPNOTSUPP && is_access_list(name)) return fail(ENODATA);
+  return size;
+}
+
+Result<std::size_t> RealTree::list_xattrs(const Visit& visit, NodeId node, std::span<char> names) {
+  const Reached at = TRY(finder_.pin(visit, node));
+  TRY_VOID(visit.act());
+  return to_size(::listxattr(sys::proc_path(at.fd).c_str(), names.data(), names.size()));
+}
+
+Result<> RealTree::set_xattr(const Visit& visit, NodeId node, const char* name, std::span<const char> value,
+                             int flags) {
+  const Reached at = TRY(finder_.pin(visit, node));
+  TRY_VOID(visit.act());
+  const std::string path = sys::proc_path(at.fd);
+  if ((flags & XATTR_CREATE) != 0 && CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr &&
+      ::getxattr(path.c_str(), name, nullptr, 0) < 0) {
+    CurrentRequest::note_intent(IntentRecord::kMake);
+  }
+  crash_point("xattr-noted");
+  const int set = ::setxattr(path.c_str(), name, value.data(), value.size(), flags);
+  const int code = errno;
+  crash_point("xattr-done");
+  if (set == 0 || (code == EEXIST && once::was(IntentRecord::kMake))) return {};
+  return fail(code);
+}
+
+Result<> RealTree::remove_xattr(const Visit& visit, NodeId node, const char* name) {
+  const Reached at = TRY(finder_.pin(visit, node));
+  const auto remove = [&]() -> Result<> {
+    if (::removexattr(sys::proc_path(at.fd).c_str(), name) != 0) return fail_errno();
+    return {};
+  };
+  // The caller's kernel refuses this one to everybody without CAP_SETFCAP, but takes it away itself, in the name of
+  // whoever truncates or chowns a file that has it.
+  if (std::string_view(name) == "security.capability") {
+    const sys::AsDaemon as_daemon;
+    return remove();
+  }
+  TRY_VOID(visit.act());
+  if (CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr &&
+      ::getxattr(sys::proc_path(at.fd).c_str(), name, nullptr, 0) >= 0) {
+    CurrentRequest::note_intent(IntentRecord::kRemove);
+  }
+  crash_point("xattr-noted");
+  Result<> removed = remove();
+  crash_point("xattr-done");
+  if (!removed && removed.error().code() == ENODATA && once::was(IntentRecord::kRemove)) return {};
+  return removed;
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cerrno>
+#include <utility>
+
+#include "fuse/kept/requests.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/base/result.h"
+#include "src/lib/sys/file.h"
+
+/// What must not be done twice although the kernel may send its request twice, because the server died before it could
+/// answer. Right before it is done it is noted what was there; when the request comes again, what is there now tells
+/// whether it was done.
+///
+/// What somebody beside us does to the same name in just that moment is not told apart.
+namespace berth::fuse::once {
+
+inline FileKey key_of(const struct statx& x) noexcept {
+  return {.device = x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff), .inode = x.stx_ino};
+}
+
+/// What has `name` in `directory`; no inode when it is free, or cannot be told.
+inline FileKey look(int directory, const char* name) noexcept {
+  const Result<struct statx> x = sys::stat_at(directory, name, STATX_INO, AT_STATX_DONT_SYNC);
+  return x ? key_of(*x) : FileKey{};
+}
+
+inline bool was(IntentRecord::Kind intent) noexcept {
+  const PriorAttempt* const prior = CurrentRequest::prior();
+  return prior != nullptr && prior->intent == intent;
+}
+
+/// `do_make() -> int` is a system call that makes `name` or fails with EEXIST.
+template <typename Make>
+Result<> make(int directory, const char* name, Make do_make) {
+  if (CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr) {
+    if (look(directory, name).inode == 0) CurrentRequest::note_intent(IntentRecord::kMake);
+    crash_point("make-noted");
+  }
+  const int made = do_make();
+  const int code = errno;
+  crash_point("make-done");
+  if (made >= 0 || (code == EEXIST && was(IntentRecord::kMake))) return {};
+  return fail(code);
+}
+
+/// `do_remove() -> int` is a system call that takes `name` away.
+template <typename Remove>
+Result<> remove(int directory, const char* name, Remove do_remove) {
+  if (was(IntentRecord::kRemove)) {
+    // Gone, or somebody else's by now.
+    if (look(directory, name) != CurrentRequest::prior()->file) return {};
+  } else if (CurrentRequest::is_noted()) {
+    const FileKey file = look(directory, name);
+    if (file.inode != 0) CurrentRequest::note_intent(IntentRecord::kRemove, file);
+    crash_point("remove-noted");
+  }
+  const int removed = do_remove();
+  const int code = errno;
+  crash_point("remove-done");
+  if (removed != 0) return fail(code);
+  return {};
+}
+
+/// `do_move() -> int` is a system call that moves `name` in `directory` to `new_name` in `new_directory`.
+template <typename Move>
+Result<> move(int directory, const char* name, int new_directory, const char* new_name, Move do_move) {
+  if (was(IntentRecord::kMove)) {
+    const FileKey file = CurrentRequest::prior()->file;
+    if (look(directory, name) != file && look(new_directory, new_name) == file) return {};
+  } else if (CurrentRequest::is_noted()) {
+    const FileKey file = look(directory, name);
+    if (file.inode != 0) CurrentRequest::note_intent(IntentRecord::kMove, file);
+    crash_point("move-noted");
+  }
+  const int moved = do_move();
+  const int code = errno;
+  crash_point("move-done");
+  if (moved != 0) return fail(code);
+  return {};
+}
+
+}  // namespace berth::fuse::once

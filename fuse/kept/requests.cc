@@ -1,0 +1,351 @@
+#include "fuse/kept/requests.h"
+
+#include <linux/fuse.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+#include "fuse/wire/protocol.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/sys/shared_memory.h"
+
+namespace berth::fuse {
+namespace {
+
+/// What is taken for requests that carry no data: two names, or one and the target of a link.
+constexpr std::uint32_t kSmallRequest = 8192;
+
+constexpr unsigned kSequenceBits = 14;
+constexpr std::uint64_t kSequenceMask = (std::uint64_t{1} << kSequenceBits) - 1;
+static_assert(RequestArea::kRequests <= std::size_t{1} << (64 - NodeRecord::kCountBits - kSequenceBits));
+
+std::uint32_t index_in(std::uint64_t change) noexcept { return static_cast<std::uint32_t>(change >> 32); }
+
+/// Notes the next change, which is about the entry before `index`, and answers its tag.
+std::uint64_t note_change(RequestRecord& record, std::uint32_t index) noexcept {
+  const std::uint32_t sequence = static_cast<std::uint32_t>(record.change.load(std::memory_order_relaxed)) + 1;
+  record.change.store(std::uint64_t{index} << 32 | sequence, std::memory_order_release);
+  return tag_of(record);
+}
+
+bool is_forget(const fuse_in_header& header) noexcept {
+  return header.opcode == FUSE_FORGET || header.opcode == FUSE_BATCH_FORGET;
+}
+
+struct Forget {
+  std::uint64_t node = 0;
+  bool exists = false;
+};
+
+/// The node of the FORGET at `index` of a message that was read.
+Forget forget_at(const char* message, std::uint32_t index) noexcept {
+  const fuse_in_header header = protocol::header_of({message, sizeof(fuse_in_header)});
+  if (header.opcode == FUSE_FORGET) return {header.nodeid, index == 0};
+  fuse_batch_forget_in batch;
+  std::memcpy(&batch, message + sizeof header, sizeof batch);
+  const std::size_t at = sizeof header + sizeof batch + index * sizeof(fuse_forget_one);
+  if (index >= batch.count || at + sizeof(fuse_forget_one) > RequestRecord::kMessageSize) return {};
+  fuse_forget_one one;
+  std::memcpy(&one, message + at, sizeof one);
+  return {one.nodeid, true};
+}
+
+/// What tells that a message is there is its length. A FORGET without one has been done.
+void drop_message(RequestRecord& record) noexcept {
+  std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(record.message)).store(0, std::memory_order_release);
+}
+
+/// The next readers are to expect as much.
+void note_size(RequestArea& area, std::size_t size) noexcept {
+  const auto bytes = static_cast<std::uint32_t>(size);
+  std::uint32_t largest = area.largest.load(std::memory_order_relaxed);
+  while (largest < bytes && !area.largest.compare_exchange_weak(largest, bytes, std::memory_order_relaxed)) {
+  }
+}
+
+/// Nothing was read and nothing is noted.
+void clear(RequestRecord& record) noexcept {
+  drop_message(record);
+  record.unique.store(0, std::memory_order_release);
+}
+
+void note(IntentRecord& record, IntentRecord::Kind kind, const FileKey& file, std::uint64_t size) noexcept {
+  record.kind.store(IntentRecord::kNone, std::memory_order_relaxed);
+  record.device = file.device;
+  record.inode = file.inode;
+  record.size = size;
+  record.kind.store(kind, std::memory_order_release);
+}
+
+/// What a record says when its request has just begun: nothing, or what was known of it.
+void begin(RequestRecord& record, std::uint64_t unique, const PriorAttempt* prior) noexcept {
+  record.change.store(record.change.load(std::memory_order_relaxed) & 0xffffffffU, std::memory_order_relaxed);
+  record.handle.store(0, std::memory_order_relaxed);
+  record.intent.kind.store(IntentRecord::kNone, std::memory_order_relaxed);
+  if (prior != nullptr) note(record.intent, prior->intent, prior->file, prior->size);
+  record.unique.store(unique, std::memory_order_release);
+}
+
+}  // namespace
+
+std::uint64_t tag_of(const RequestRecord& record) noexcept {
+  const std::uint64_t sequence = record.change.load(std::memory_order_relaxed) & kSequenceMask;
+  return (std::uint64_t{record.place} << kSequenceBits | sequence) << NodeRecord::kCountBits;
+}
+
+thread_local constinit CurrentRequest* CurrentRequest::current_ = nullptr;
+
+CurrentRequest::CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior) noexcept
+    : record_(record), unique_(unique), prior_(prior), outer_(std::exchange(current_, this)) {
+  if (record_ != nullptr) begin(*record_, unique, prior);
+}
+
+CurrentRequest::CurrentRequest(const Requests::LeftForget& left) noexcept
+    : record_(left.record),
+      unique_(kForgetting),
+      prior_(nullptr),
+      outer_(std::exchange(current_, this)),
+      first_forget_(left.first) {}
+
+CurrentRequest::~CurrentRequest() {
+  // Answered, or parked, which changes nothing that would have to be taken back.
+  if (record_ != nullptr) record_->unique.store(0, std::memory_order_release);
+  current_ = outer_;
+}
+
+std::uint64_t CurrentRequest::note_look_up(std::uint64_t node) noexcept {
+  if (current_ == nullptr || current_->record_ == nullptr) return 0;
+  RequestRecord& record = *current_->record_;
+  const std::uint32_t index = index_in(record.change.load(std::memory_order_relaxed));
+  if (index >= RequestRecord::kMaxCounted) return 0;
+  record.counted[index].store(node, std::memory_order_relaxed);
+  const std::uint64_t tag = note_change(record, index + 1);
+  crash_point("look-up-noted");
+  return tag;
+}
+
+void CurrentRequest::note_forget(std::uint32_t index) noexcept {
+  if (current_ == nullptr || current_->record_ == nullptr) return;
+  note_change(*current_->record_, index + 1);
+  crash_point("forget-noted");
+}
+
+std::uint64_t CurrentRequest::tag() noexcept {
+  return current_ != nullptr && current_->record_ != nullptr ? tag_of(*current_->record_) : 0;
+}
+
+void CurrentRequest::note_handle(std::uint64_t handle) noexcept {
+  if (current_ != nullptr && current_->record_ != nullptr) {
+    current_->record_->handle.store(handle + 1, std::memory_order_release);
+    crash_point("handle-noted");
+  }
+}
+
+void CurrentRequest::note_intent(IntentRecord::Kind kind, const FileKey& file, std::uint64_t size) noexcept {
+  if (current_ != nullptr && current_->record_ != nullptr) note(current_->record_->intent, kind, file, size);
+}
+
+bool CurrentRequest::is_resent() noexcept { return current_ != nullptr && current_->resent_; }
+void CurrentRequest::note_parked() noexcept {
+  if (!is_noted()) return;
+  RequestRecord* const first = current_->record_ - current_->record_->place;
+  auto* const area =
+      reinterpret_cast<RequestArea*>(reinterpret_cast<std::byte*>(first) - offsetof(RequestArea, requests));
+  area->parked[area->parked_count++ % RequestArea::kParked] = current_->unique_;
+}
+bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current_->record_ != nullptr; }
+std::uint64_t CurrentRequest::unique() noexcept { return current_ != nullptr ? current_->unique_ : 0; }
+const PriorAttempt* CurrentRequest::prior() noexcept { return current_ != nullptr ? current_->prior_ : nullptr; }
+std::uint64_t CurrentRequest::poll_number() noexcept {
+  if (!is_noted() || protocol::header_of(current_->record_->message).opcode != FUSE_POLL) return 0;
+  fuse_poll_in poll;
+  std::memcpy(&poll, current_->record_->message + sizeof(fuse_in_header), sizeof poll);
+  return poll.kh;
+}
+std::uint32_t CurrentRequest::first_forget() noexcept { return current_ != nullptr ? current_->first_forget_ : 0; }
+
+RequestRecord* Requests::acquire() noexcept {
+  if (area_ == nullptr) return nullptr;
+  MutexLock lock(mutex_);
+  if (!free_.empty()) {
+    RequestRecord* const record = free_.back();
+    free_.pop_back();
+    return record;
+  }
+  const std::uint32_t place = area_->end.load(std::memory_order_relaxed);
+  if (place >= RequestArea::kRequests) return nullptr;
+  RequestRecord& record = area_->requests[place];
+  record.place = place;
+  area_->end.store(place + 1, std::memory_order_release);
+  return &record;
+}
+
+void Requests::release(RequestRecord* record) noexcept {
+  if (record == nullptr) return;
+  clear(*record);
+  // What was large in it; the rest of the record is in the pages before.
+  sys::release_shared_pages(reinterpret_cast<std::byte*>(record->message), sizeof record->message);
+  give_back(record);
+}
+
+void Requests::make_ready(RequestRecord* record, std::size_t& ready) const noexcept {
+  if (record == nullptr) return;
+  const std::uint32_t wanted = std::max(kSmallRequest, area_->largest.load(std::memory_order_relaxed));
+  if (ready >= wanted) return;
+  sys::take_shared_pages(reinterpret_cast<std::byte*>(record->message), wanted);
+  ready = wanted;
+}
+
+void Requests::give_back(RequestRecord* record) noexcept {
+  MutexLock lock(mutex_);
+  try {
+    free_.push_back(record);
+  } catch (const std::exception&) {
+    // It is not used again before the next server.
+  }
+}
+
+void Requests::add(Leftover& left, const RequestRecord& record, const WasApplied& was_applied) {
+  const std::uint64_t change = record.change.load();
+  const std::uint32_t count = std::min<std::uint32_t>(index_in(change), RequestRecord::kMaxCounted);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::uint64_t node = record.counted[i].load();
+    // The last one was noted, and may not have been done.
+    if (i + 1 < count || was_applied(node, tag_of(record))) left.counted.push_back(node);
+  }
+  if (const std::uint64_t handle = record.handle.load(); handle != 0) left.handles.push_back(handle - 1);
+  const auto intent = static_cast<IntentRecord::Kind>(record.intent.kind.load());
+  if (intent == IntentRecord::kNone) return;
+  left.prior = {.intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
+}
+
+void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
+  take_back_ = std::move(take_back);
+  if (area_ == nullptr) return;
+  MutexLock lock(mutex_);
+  const std::uint32_t end = std::min<std::uint32_t>(area_->end.load(), RequestArea::kRequests);
+  for (std::uint32_t place = 0; place < end; ++place) {
+    RequestRecord& record = area_->requests[place];
+    const fuse_in_header header = protocol::header_of(record.message);
+    if (header.len != 0 && is_forget(header)) {
+      // Where it was read and not begun, the change says what the request before has left: entry 0 is not noted.
+      std::uint32_t first = record.unique == kForgetting ? index_in(record.change.load()) : 0;
+      if (first > 0) {
+        const Forget last = forget_at(record.message, first - 1);
+        if (last.exists && !was_applied(last.node, tag_of(record))) --first;
+      }
+      forgets_.push_back({&record, first});
+    } else if (record.unique != 0 && is_awaited_ && !is_awaited_(record.unique)) {
+      // Who handled it died between the answer and the end of it: all of it counts.
+      clear(record);
+      free_.push_back(&record);
+    } else if (record.unique != 0) {
+      // Two have the same number when the second server died right after it had begun with what the first one left.
+      Left& left = left_[record.unique];
+      left.records.push_back(&record);
+      add(left.what, record, was_applied);
+    } else {
+      free_.push_back(&record);
+    }
+  }
+  left_count_ = left_.size();
+}
+
+void Requests::drop_unawaited() {
+  if (!is_awaited_) return;
+  std::vector<std::uint64_t> numbers;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [unique, left] : left_) numbers.push_back(unique);
+  }
+  for (const std::uint64_t unique : numbers) {
+    if (is_awaited_(unique)) continue;
+    if (const std::optional<Left> left = find_left(unique)) finish(*left);
+  }
+}
+
+std::vector<std::uint64_t> Requests::unanswered() {
+  std::vector<std::uint64_t> numbers;
+  if (area_ == nullptr) return numbers;
+  const std::size_t parked = std::min<std::size_t>(area_->parked_count, RequestArea::kParked);
+  for (std::size_t i = 0; i < parked; ++i) numbers.push_back(area_->parked[i]);
+  MutexLock lock(mutex_);
+  for (const auto& [unique, left] : left_) numbers.push_back(unique);
+  return numbers;
+}
+
+void Requests::take_all_back() {
+  std::vector<Left> all;
+  {
+    MutexLock lock(mutex_);
+    for (auto& [unique, left] : std::exchange(left_, {})) all.push_back(std::move(left));
+    left_count_ = 0;
+  }
+  for (const Left& left : all) finish(left);
+}
+
+std::vector<std::uint64_t> Requests::left_handles() {
+  std::vector<std::uint64_t> numbers;
+  MutexLock lock(mutex_);
+  for (const auto& [unique, left] : left_) {
+    numbers.insert(numbers.end(), left.what.handles.begin(), left.what.handles.end());
+  }
+  return numbers;
+}
+
+void Requests::finish_forgets(const Process& process) {
+  for (const LeftForget& left : std::exchange(forgets_, {})) {
+    CurrentRequest request(left);
+    process({left.record->message, protocol::header_of(left.record->message).len});
+    clear(*left.record);
+    MutexLock lock(mutex_);
+    free_.push_back(left.record);
+  }
+}
+
+void Requests::handle(RequestRecord* record, std::span<char> message, const Process& process) {
+  if (area_ != nullptr) note_size(*area_, message.size());
+  const fuse_in_header header = protocol::header_of(message);
+  if (is_forget(header)) {
+    const CurrentRequest request(record, kForgetting, nullptr);
+    process(message);
+    crash_point("forget-done");
+    if (record != nullptr) drop_message(*record);
+    return;
+  }
+  const std::uint64_t unique = header.unique & ~protocol::kUniqueResend;
+  std::optional<Left> left;
+  if ((header.unique & protocol::kUniqueResend) != 0) left = find_left(unique);
+  CurrentRequest request(record, unique, left ? &left->what.prior : nullptr);
+  request.resent_ = (header.unique & protocol::kUniqueResend) != 0;
+  crash_point("begun");
+  if (left) finish(*left);
+  process(message);
+  crash_point("answered");
+}
+
+std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
+  MutexLock lock(mutex_);
+  const auto found = left_.find(unique);
+  if (found == left_.end()) return std::nullopt;
+  Left left = std::move(found->second);
+  left_.erase(found);
+  left_count_ = left_.size();
+  return left;
+}
+
+/// The record of the request as it is handled now says all that matters already: from here on the old one may go.
+void Requests::finish(const Left& left) {
+  // First: should we die over it, a look-up counted too often is harmless, one taken back twice is not.
+  for (RequestRecord* const record : left.records) record->change.store(record->change.load() & 0xffffffffU);
+  crash_point("taking-back");
+  take_back_(left.what);
+  crash_point("taken-back");
+  for (RequestRecord* const record : left.records) clear(*record);
+  MutexLock lock(mutex_);
+  free_.insert(free_.end(), left.records.begin(), left.records.end());
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,181 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "fuse/kept/estate.h"
+#include "src/lib/base/mutex.h"
+
+namespace berth::fuse {
+
+/// What makes a file the same file as long as it is open.
+struct FileKey {
+  std::uint32_t device = 0;  ///< as RealFile
+  std::uint64_t inode = 0;
+  friend bool operator==(const FileKey&, const FileKey&) = default;
+};
+
+/// What is known of the first time that a request was handled, by a server that died over it.
+struct PriorAttempt {
+  IntentRecord::Kind intent = IntentRecord::kNone;
+  FileKey file;
+  std::uint64_t size = 0;
+};
+
+/// In the place of a number: a FORGET, which has no answer.
+inline constexpr std::uint64_t kForgetting = ~std::uint64_t{0};
+
+/// Marks the record of a node as changed last by what `record` notes now; above the count of its look-ups.
+std::uint64_t tag_of(const RequestRecord& record) noexcept;
+
+/// The records of requests that are being handled, and what a dead server has left of its own.
+///
+/// Threading: any thread; recover() and finish_forgets() before there is another one.
+class Requests {
+ public:
+  /// What a dead server did for a request and did not tell the kernel of.
+  struct Leftover {
+    std::vector<std::uint64_t> counted;  ///< nodes of which it counted a look-up
+    std::vector<std::uint64_t> handles;  ///< that it has put into the table
+    PriorAttempt prior;
+  };
+  using TakeBack = std::function<void(const Leftover&)>;
+  using Process = std::function<void(std::span<char>)>;
+  /// Whether the last change of `node`'s record is the one with this tag, or the node is gone.
+  using WasApplied = std::function<bool(std::uint64_t node, std::uint64_t tag)>;
+  /// Whether the kernel waits for the answer to the request with that number.
+  using IsAwaited = std::function<bool(std::uint64_t unique)>;
+
+  /// `area`: null where nobody will succeed us. Without `is_awaited`, all are waited for that were not done with.
+  explicit Requests(RequestArea* area, IsAwaited is_awaited = {}) noexcept
+      : area_(area), is_awaited_(std::move(is_awaited)) {}
+
+  /// A record for a thread, where its requests are read into. Null: there is none, or none is needed.
+  RequestRecord* acquire() noexcept;
+  /// With what was read into it.
+  void release(RequestRecord* record) noexcept;
+
+  /// To be called before each read into the record. The kernel answers EIO to a request that it cannot copy to us, which a
+  /// page that is not there makes so when we are killed just then. So the pages for requests as large as there were any are
+  /// taken before: `ready` says how many bytes the caller's have, 0 at first.
+  void make_ready(RequestRecord* record, std::size_t& ready) const noexcept;
+
+  /// A record for a scope.
+  class Borrowed {
+   public:
+    explicit Borrowed(Requests* from) noexcept : from_(from), record_(from != nullptr ? from->acquire() : nullptr) {}
+    ~Borrowed() {
+      if (record_ != nullptr) from_->give_back(record_);
+    }
+    Borrowed(const Borrowed&) = delete;
+    Borrowed& operator=(const Borrowed&) = delete;
+    [[nodiscard]] RequestRecord* get() const noexcept { return record_; }
+
+   private:
+    Requests* const from_;
+    RequestRecord* const record_;
+  };
+
+  /// Looks at what a dead server has left, before anything changes it. `take_back` is called for what it did for a request
+  /// that the kernel sends again.
+  void recover(const WasApplied& was_applied, TakeBack take_back);
+  /// What requests have put into the table of handles that the kernel will send again; after recover().
+  [[nodiscard]] std::vector<std::uint64_t> left_handles();
+  /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them again.
+  [[nodiscard]] std::vector<std::uint64_t> unanswered();
+  /// Takes back what was done for requests that the kernel will not send again, once they are answered.
+  void take_all_back();
+  /// Whether something is left for requests that the kernel has not sent again yet.
+  [[nodiscard]] bool has_left() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
+  /// Takes back what was done for requests that never come: who asked was killed before it was read again. To be called only when
+  /// all that the kernel was asked to send again has been read.
+  void drop_unawaited();
+  /// Does the FORGETs that were read and not done: nobody sends them again.
+  void finish_forgets(const Process& process);
+
+  /// Handles a request that was read into `record` (or elsewhere, when that is null).
+  void handle(RequestRecord* record, std::span<char> message, const Process& process);
+
+ private:
+  friend class CurrentRequest;
+  struct LeftForget {
+    RequestRecord* record;
+    std::uint32_t first;  ///< what is before has been done
+  };
+  struct Left {
+    std::vector<RequestRecord*> records;
+    Leftover what;
+  };
+
+  void give_back(RequestRecord* record) noexcept;
+  static void add(Leftover& left, const RequestRecord& record, const WasApplied& was_applied);
+  std::optional<Left> find_left(std::uint64_t unique);
+  void finish(const Left& left);
+
+  RequestArea* const area_;
+  const IsAwaited is_awaited_;
+  TakeBack take_back_;
+  std::vector<LeftForget> forgets_;
+  std::atomic<std::size_t> left_count_{0};  ///< of left_
+
+  Mutex mutex_;
+  std::vector<RequestRecord*> free_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, Left> left_ BERTH_GUARDED_BY(mutex_);  ///< by the request's number
+};
+
+/// What the calling thread does for the kernel now. Every request is handled within one of these, which says in the shared
+/// memory what a successor has to know of it.
+///
+/// A thread may have none (in tests, and where nobody will succeed us): then nothing is noted.
+class CurrentRequest {
+ public:
+  /// `record`: null where nothing is to be noted. `unique`: the request's number without the mark of one that was sent
+  /// again; kForgetting: it has no answer. `prior`: null when it is handled for the first time.
+  CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior) noexcept;
+  ~CurrentRequest();
+  CurrentRequest(const CurrentRequest&) = delete;
+  CurrentRequest& operator=(const CurrentRequest&) = delete;
+
+  /// Notes one look-up more of `node`. Answers the tag that marks the change in the node's record, made right after.
+  static std::uint64_t note_look_up(std::uint64_t node) noexcept;
+  /// Notes that the FORGET at `index` of this request is being done.
+  static void note_forget(std::uint32_t index) noexcept;
+  /// The tag of the FORGET that was noted last.
+  [[nodiscard]] static std::uint64_t tag() noexcept;
+  static void note_handle(std::uint64_t handle) noexcept;
+  static void note_intent(IntentRecord::Kind kind, const FileKey& file = {}, std::uint64_t size = 0) noexcept;
+  [[nodiscard]] static const PriorAttempt* prior() noexcept;
+  /// Whether anything is noted, for a successor.
+  [[nodiscard]] static bool is_noted() noexcept;
+  /// Whether the kernel has sent this request before, to a server that died.
+  [[nodiscard]] static bool is_resent() noexcept;
+  /// The request is answered later, by somebody else.
+  static void note_parked() noexcept;
+  /// The number of the request; 0 when there is none.
+  [[nodiscard]] static std::uint64_t unique() noexcept;
+  /// The kernel's number of who waits, of a POLL; 0 where nothing is noted.
+  [[nodiscard]] static std::uint64_t poll_number() noexcept;
+  /// Where the FORGETs of this request are to begin.
+  [[nodiscard]] static std::uint32_t first_forget() noexcept;
+
+ private:
+  friend class Requests;
+  explicit CurrentRequest(const Requests::LeftForget& left) noexcept;
+
+  static thread_local constinit CurrentRequest* current_;
+
+  RequestRecord* const record_;
+  const std::uint64_t unique_;
+  const PriorAttempt* const prior_;
+  CurrentRequest* const outer_;
+  std::uint32_t first_forget_ = 0;
+  bool resent_ = false;
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,418 @@
+#include "fuse/root/namespace.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <ctime>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fuse/kept/name_log.h"
+#include "fuse/session/directory_page.h"
+#include "fuse/session/parked_reply.h"
+#include "fuse/tables/inode_number.h"
+#include "src/lib/base/mutex.h"
+
+namespace berth::fuse {
+namespace {
+
+constexpr const char* kControlName = ".berth";
+constexpr ino_t kControlNumberUnknown = 2;
+/// How long the kernel keeps a listing: it would ask for the attributes of each name when it does not believe them any more, and
+/// reads a listing with all of them.
+constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootValid / 2;
+
+/// Positions in a listing: those of ".", "..", ".berth", then names.
+constexpr off_t kFirstName = 3;
+
+timespec now() noexcept {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return time;
+}
+
+using Shares = manager::Manager::Directory;
+
+/// What a directory of the namespace shows at one moment. One is kept, so it is made small.
+struct Listing {
+  std::shared_ptr<const Shares> shares;  ///< what the names are of
+  std::string prefix;                    ///< "" or "home/"
+  std::vector<std::uint32_t> names;      ///< of each the first share at or below it, by its number among `shares`
+  DirectoryRecords records;              ///< the same, and what comes before
+};
+
+/// A name in a directory.
+struct Name {
+  std::string text;
+  const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
+};
+
+Name name_of(const Shares::value_type& share, const std::string& prefix) {
+  const std::size_t end = share.first.find('/', prefix.size());
+  return {std::string(share.first.substr(prefix.size(), end - prefix.size())),
+          end == std::string::npos ? &share.second : nullptr};
+}
+
+/// The names below `prefix`, as in Listing. The directory is sorted, so all that lies below one name is in one place, and is
+/// skipped in one step.
+std::vector<std::uint32_t> names_below(const Shares& shares, const std::string& prefix) {
+  std::vector<std::uint32_t> names;
+  auto at = prefix.empty() ? shares.begin() : shares.lower_bound(prefix);
+  while (at != shares.end() && at->first.starts_with(prefix)) {
+    names.push_back(static_cast<std::uint32_t>(at - shares.begin()));
+    const std::size_t end = at->first.find('/', prefix.size());
+    if (end == std::string::npos) {
+      ++at;
+    } else {
+      at = shares.lower_bound(std::string(at->first.substr(0, end)) + static_cast<char>('/' + 1));
+    }
+  }
+  names.shrink_to_fit();
+  return names;
+}
+
+/// Whether there is a share below `path`.
+bool is_directory(const Shares& shares, const std::string& path) {
+  const auto below = shares.lower_bound(path + "/");
+  return below != shares.end() && below->first.starts_with(path + "/");
+}
+
+/// No share's name ends in '/'.
+ino_t number_of_directory(const std::string& path) noexcept { return InodeNumbers(path + "/").root(); }
+
+}  // namespace
+
+class Namespace::Core {
+ public:
+  explicit Core(Setup setup) : setup_(std::move(setup)) {
+    if (setup_.directories == nullptr) return;
+    for (std::string& prefix : read_all(*setup_.directories)) {
+      places_.emplace(prefix, prefixes_.size());
+      prefixes_.push_back(std::move(prefix));
+    }
+  }
+
+  /// The path of a directory: "" or "home/". Null: there is no such node.
+  [[nodiscard]] std::unique_ptr<const std::string> prefix_of(NodeId node) const {
+    if (node == kRootNode) return std::make_unique<const std::string>();
+    MutexLock lock(mutex_);
+    const std::uint64_t place = node - kFirstDirectory;
+    return place < prefixes_.size() ? std::make_unique<const std::string>(prefixes_[place]) : nullptr;
+  }
+
+  [[nodiscard]] struct stat attributes(const std::string& prefix) const {
+    struct stat attributes {};
+    attributes.st_ino = prefix.empty() ? 1 : number_of_directory(prefix.substr(0, prefix.size() - 1));
+    attributes.st_mode = S_IFDIR | 0755;
+    attributes.st_nlink = 1;  // "unknown" to programs that count subdirectories by it, as find(1) does
+    attributes.st_uid = owner_;
+    attributes.st_gid = group_;
+    attributes.st_blksize = 4096;
+    attributes.st_atim = attributes.st_mtim = attributes.st_ctim = made_;
+    return attributes;
+  }
+
+  /// The entry of a directory above shares. Its node is kept for good: there are no more of them than shares.
+  Entry directory_entry(const std::string& path) {
+    const std::string prefix = path + "/";
+    Entry entry{.attributes = attributes(prefix), .attributes_valid = setup_.names_valid};
+    entry.entry_valid = setup_.names_valid;
+    MutexLock lock(mutex_);
+    const auto [known, is_new] = places_.try_emplace(prefix, prefixes_.size());
+    if (is_new) {
+      prefixes_.push_back(prefix);
+      if (setup_.directories != nullptr) static_cast<void>(append(*setup_.directories, prefix));
+    }
+    entry.node = kFirstDirectory + known->second;
+    return entry;
+  }
+
+  Entry share_entry(const std::shared_ptr<manager::Share>& share) {
+    Entry entry = setup_.shares.root_entry(share);
+    entry.entry_valid = held.may_remember(share->name()) ? setup_.names_valid : 0;
+    return entry;
+  }
+
+  [[nodiscard]] std::optional<Place> place_of(const std::string& share) const {
+    const std::size_t slash = share.rfind('/');
+    if (slash == std::string::npos) return Place{kRootNode, share};
+    MutexLock lock(mutex_);
+    const auto known = places_.find(share.substr(0, slash + 1));
+    if (known == places_.end()) return std::nullopt;
+    return Place{kFirstDirectory + known->second, share.substr(slash + 1)};
+  }
+
+  Entry look_up(const std::string& prefix, const char* name) {
+    if (prefix.empty() && setup_.control_root && name == std::string_view(kControlName)) return setup_.control_root();
+    const auto shares = setup_.manager.directory();
+    const std::string path = prefix + name;
+    if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second);
+    if (is_directory(*shares, path)) return directory_entry(path);
+    return {.entry_valid = setup_.absence_valid};
+  }
+
+  /// Who walks to `path` again (Redirected) is let go on, `go_on(Reply)`, when the share there has been handed over, or at once
+  /// if there is none, or none that will be.
+  template <typename GoOn>
+  void wait_for_hand_over(Reply reply, const std::string& path, GoOn go_on) const {
+    const auto share = setup_.manager.find(path);
+    if (share == nullptr) return go_on(std::move(reply));
+    const auto arrived = [&redirected = setup_.shares.redirected(), thread = reply.caller().pid] {
+      redirected.arrived(thread, std::chrono::steady_clock::now());
+    };
+    arrived();
+    if (!share->awaits_hand_over()) return go_on(std::move(reply));
+    const auto parked = ParkedReply::park(std::move(reply), go_on);
+    setup_.manager.hand_over(*share, [parked, go_on, arrived](bool /*handed_over*/) {
+      arrived();
+      if (std::optional<Reply> later = parked->take()) go_on(*std::move(later));
+    });
+  }
+
+  /// What it shows is found out when it is read.
+  std::uint64_t open(pid_t thread) {
+    setup_.shares.listers().opened(thread);
+    MutexLock lock(mutex_);
+    const std::uint64_t handle = ++last_handle_;
+    open_.emplace(handle, Open{.opener = thread});
+    return handle;
+  }
+  /// The number of the server is in each handle, from 1 on.
+  [[nodiscard]] bool is_of_dead_server(std::uint64_t handle) const noexcept {
+    return handle >> 32 != 0 && handle >> 32 < setup_.servers;
+  }
+  /// What an open directory shows; afresh from the start. Null: there is no such handle.
+  std::shared_ptr<const Listing> listing(std::uint64_t handle, const std::string& prefix, off_t offset) {
+    {
+      MutexLock lock(mutex_);
+      // What was open when a server died is open still; the names are the same, so positions are too.
+      if (is_of_dead_server(handle)) open_.try_emplace(handle);
+      const auto found = open_.find(handle);
+      if (found == open_.end()) return nullptr;
+      if (offset != 0 && found->second.listing != nullptr) return found->second.listing;
+    }
+    std::shared_ptr<const Listing> fresh = list(prefix);
+    std::shared_ptr<const Listing> before;
+    MutexLock lock(mutex_);
+    const auto found = open_.find(handle);
+    if (found == open_.end()) return nullptr;
+    before = std::exchange(found->second.listing, fresh);
+    return fresh;
+  }
+  bool close(std::uint64_t handle) {
+    Open closed;
+    {
+      MutexLock lock(mutex_);
+      const auto found = open_.find(handle);
+      if (found == open_.end()) return false;
+      closed = std::move(found->second);
+      open_.erase(found);
+    }
+    setup_.shares.listers().closed(closed.opener);
+    return true;
+  }
+
+  /// Adds what is at `position` to the page, with attributes; false when it is full. `position` may be one that shows nothing.
+  bool add(DirectoryPage& page, const Listing& listing, off_t position, TimePoint now);
+
+  /// Whether the kernel may use the listing that it has; it is to read one with attributes from time to time.
+  [[nodiscard]] bool keeps_listing(NodeId directory, TimePoint now) const {
+    MutexLock lock(mutex_);
+    const auto listed = listed_at_.find(directory);
+    return listed != listed_at_.end() && now < listed->second + kKeptListing;
+  }
+  void note_listed(NodeId directory, TimePoint now) {
+    MutexLock lock(mutex_);
+    listed_at_.insert_or_assign(directory, now);
+  }
+
+  [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
+
+  HeldNames held;
+
+ private:
+  static constexpr NodeId kFirstDirectory = kRootNode + 1;
+
+  struct Open {
+    std::shared_ptr<const Listing> listing = nullptr;  ///< null: not read yet
+    pid_t opener = 0;                                  ///< the thread; 0: not known
+  };
+
+  std::shared_ptr<const Listing> list(const std::string& prefix);
+  bool add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now);
+
+  const Setup setup_;
+  const timespec made_ = now();
+  const uid_t owner_ = ::geteuid();
+  const gid_t group_ = ::getegid();
+
+  mutable Mutex mutex_;
+  std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
+  std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<std::uint64_t, Open> open_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<NodeId, TimePoint> listed_at_ BERTH_GUARDED_BY(mutex_);  ///< with attributes
+  std::shared_ptr<const Listing> listed_ BERTH_GUARDED_BY(mutex_);            ///< last
+  std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
+};
+
+/// The same as last time, if it would be.
+std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) {
+  std::shared_ptr<const Shares> shares = setup_.manager.directory();
+  {
+    MutexLock lock(mutex_);
+    if (listed_ != nullptr && listed_->shares == shares && listed_->prefix == prefix) return listed_;
+  }
+  auto listing = std::make_shared<Listing>();
+  listing->prefix = prefix;
+  listing->names = names_below(*shares, prefix);
+  DirectoryRecords& records = listing->records;
+  records.add(".", attributes(prefix).st_ino, DT_DIR);
+  records.add("..", 1, DT_DIR);
+  if (prefix.empty() && setup_.control_root) {
+    records.add(kControlName, setup_.control_attributes ? setup_.control_attributes().st_ino : kControlNumberUnknown,
+                DT_DIR);
+  } else {
+    records.add_nothing();
+  }
+  for (const std::uint32_t number : listing->names) {
+    const Name name = name_of(shares->begin()[number], prefix);
+    const ino_t inode =
+        name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + name.text);
+    records.add(name.text.c_str(), inode, DT_DIR);
+  }
+  records.shrink();
+  listing->shares = std::move(shares);
+  MutexLock lock(mutex_);
+  return listed_ = listing;
+}
+
+bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t position, TimePoint now) {
+  const off_t next = position + 1;
+  if (position < 2) {
+    return page.add_plain(position == 0 ? "." : "..", position == 0 ? attributes(listing.prefix).st_ino : 1, DT_DIR,
+                          next);
+  }
+  if (position >= kFirstName) {
+    return add_name(page, listing, static_cast<std::size_t>(position - kFirstName), now);
+  }
+  if (!listing.prefix.empty() || !setup_.control_root) return true;
+  if (!page.fits_plus(kControlName)) return false;
+  page.add_plus(kControlName, setup_.control_root(), next);
+  return true;
+}
+
+bool Namespace::Core::add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now) {
+  const off_t next = kFirstName + static_cast<off_t>(number) + 1;
+  const Name name = name_of(listing.shares->begin()[listing.names[number]], listing.prefix);
+  if (!page.fits_plus(name.text.c_str())) return false;
+  // What the kernel knows already costs it more to look at than all the rest of a listing.
+  if (name.share != nullptr && setup_.shares.root_is_believed(**name.share, now + kKeptListing)) {
+    return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
+  }
+  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(listing.prefix + name.text);
+  page.add_plus(name.text.c_str(), entry, next);
+  return true;
+}
+
+Namespace::Namespace(Setup setup) : core_(std::make_unique<Core>(std::move(setup))) {}
+Namespace::~Namespace() = default;
+
+void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
+  const auto prefix = core_->prefix_of(parent);
+  if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
+  if (!core_->setup().shares.redirected().is_on_its_way(reply.caller().pid, std::chrono::steady_clock::now())) {
+    return pass(std::move(reply), *prefix, name);
+  }
+  core_->wait_for_hand_over(std::move(reply), *prefix + name,
+                            [this, prefix = *prefix, name = std::string(name)](Reply later) {
+                              pass(std::move(later), prefix, name.c_str());
+                            });
+}
+
+void Namespace::pass(Reply reply, const std::string& prefix, const char* name) {
+  if (std::optional<Reply> passed = core_->held.pass_or_wait(prefix + name, std::move(reply))) {
+    answer(*std::move(passed), prefix, name);
+  }
+}
+
+void Namespace::answer(Reply reply, const std::string& prefix, const char* name) {
+  const HeldNames::Answering answering(core_->held);
+  const Entry entry = core_->look_up(prefix, name);
+  // What is taken back here only counts for what is below a share; the control tree forgets with the session.
+  if (!std::move(reply).entry(entry) && entry.node != 0 && owner_of(entry.node) == NodeOwner::kShare) {
+    core_->setup().shares.forget_root(entry);
+  }
+}
+
+std::optional<Namespace::Place> Namespace::place_of(const manager::Share& share) const {
+  return core_->place_of(share.name());
+}
+
+HeldNames& Namespace::held_names() noexcept { return core_->held; }
+
+void Namespace::answer_all(std::vector<Reply> replies, const std::string& share) {
+  const std::size_t slash = share.rfind('/');
+  const std::string prefix = slash == std::string::npos ? "" : share.substr(0, slash + 1);
+  for (Reply& reply : replies) answer(std::move(reply), prefix, share.c_str() + prefix.size());
+}
+
+void Namespace::let_pass(const manager::Share& share) { answer_all(core_->held.let_pass(share.name()), share.name()); }
+
+void Namespace::release_name(const manager::Share& share) {
+  answer_all(core_->held.release(share.name()), share.name());
+}
+
+/// Directories above shares are kept.
+void Namespace::forget(NodeId, std::uint64_t) noexcept {}
+
+void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
+  const auto prefix = core_->prefix_of(node);
+  if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  std::move(reply).attributes(core_->attributes(*prefix), core_->setup().names_valid);
+}
+
+void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
+  const auto prefix = core_->prefix_of(node);
+  if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  const std::uint64_t handle = core_->open(reply.caller().pid);
+  // What it shows changes only through us.
+  const bool keep = core_->keeps_listing(node, std::chrono::steady_clock::now());
+  if (!std::move(reply).opened({.handle = handle, .keep_cache = keep, .cache_directory = true})) core_->close(handle);
+}
+
+void Namespace::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  const auto prefix = core_->prefix_of(node);
+  const auto listing = prefix != nullptr ? core_->listing(handle.fh, *prefix, offset) : nullptr;
+  if (listing == nullptr) return std::move(reply).error(EBADF);
+  if (offset < 0) return std::move(reply).error(EINVAL);
+  std::move(reply).data(listing->records.page(static_cast<std::size_t>(offset), size));
+}
+
+void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  const auto prefix = core_->prefix_of(node);
+  const auto listing = prefix != nullptr ? core_->listing(handle.fh, *prefix, offset) : nullptr;
+  if (listing == nullptr) return std::move(reply).error(EBADF);
+  if (offset < 0) return std::move(reply).error(EINVAL);
+  const TimePoint now = std::chrono::steady_clock::now();
+  const HeldNames::Answering answering(core_->held);
+  DirectoryPage page(reply, size);
+  const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
+  while (offset < end && core_->add(page, *listing, offset, now)) ++offset;
+  // Programs that want no attributes are given them with the first part only, if there are more.
+  if (offset == end) core_->note_listed(node, now);
+  std::move(reply).data(page.bytes());
+}
+
+void Namespace::releasedir(Reply reply, NodeId, const fuse_file_info& handle) {
+  const bool known = core_->close(handle.fh) || core_->is_of_dead_server(handle.fh);
+  std::move(reply).error(known ? 0 : EBADF);
+}
+
+void Namespace::fsyncdir(Reply reply, NodeId, bool, const fuse_file_info&) { std::move(reply).error(0); }
+
+}  // namespace berth::fuse

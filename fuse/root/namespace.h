@@ -1,0 +1,77 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fuse/kept/estate.h"
+#include "fuse/root/held_names.h"
+#include "fuse/session/operations.h"
+#include "fuse/shares/share_fs.h"
+#include "manager/engine/manager.h"
+
+namespace berth::fuse {
+
+/// The root of the namespace and the plain directories above shares (`home` of the share `home/alice`), made from the
+/// manager's directory alone: nothing here asks a real file system or mounts anything.
+///
+/// Nobody changes the namespace through the namespace: what would is EPERM (as Operations has it); EACCES for who is not
+/// root, which the kernel says by itself.
+///
+/// Threading: any thread may call anything.
+class Namespace final : public Operations {
+ public:
+  struct Setup {
+    manager::Manager& manager;  ///< must outlive this object
+    ShareFs& shares;            ///< must outlive this object
+    /// The entry of `.berth`, counted as a look-up; empty: there is no control tree.
+    std::function<Entry()> control_root;
+    /// The attributes in it, counting nothing.
+    std::function<struct stat()> control_attributes;
+    /// Outlives us, and says which directory has which node when we are succeeded. Null: we are not.
+    NameLog* directories = nullptr;
+    std::uint32_t servers = 1;  ///< how many have served this namespace, us included
+    /// How long the kernel may believe that a share or a directory is there: for good, for the catalog changes only through
+    /// us. What is mounted on a name that the kernel asks about again is lost when nobody answers (d_invalidate()).
+    Seconds names_valid = 10.0 * 365 * 24 * 3600;
+    /// How long it may believe that a name is not there.
+    Seconds absence_valid = 1;
+  };
+  explicit Namespace(Setup setup);
+  ~Namespace() override;
+
+  /// A share's name in its directory, as Session::expire_entry() takes it.
+  struct Place {
+    NodeId directory = 0;
+    std::string name;
+  };
+  /// Absent: the kernel has not heard of the directory.
+  [[nodiscard]] std::optional<Place> place_of(const manager::Share& share) const;
+
+  /// Look-ups of shares that are answered without being remembered, or wait.
+  [[nodiscard]] HeldNames& held_names() noexcept;
+  /// HeldNames::let_pass() and release(), and the answers.
+  void let_pass(const manager::Share& share);
+  void release_name(const manager::Share& share);
+
+  void lookup(Reply reply, NodeId parent, const char* name) override;
+  void forget(NodeId node, std::uint64_t count) noexcept override;
+  void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;
+  void opendir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void releasedir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
+
+ private:
+  class Core;
+  void pass(Reply reply, const std::string& prefix, const char* name);
+  void answer(Reply reply, const std::string& prefix, const char* name);
+  void answer_all(std::vector<Reply> replies, const std::string& share);
+
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,150 @@
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fuse/callers/listers.h"
+#include "fuse/callers/redirected.h"
+#include "fuse/kept/estate.h"
+#include "fuse/kept/requests.h"
+#include "fuse/session/operations.h"
+#include "fuse/session/passthrough.h"
+#include "fuse/tables/node_pruner.h"
+#include "manager/engine/manager.h"
+
+namespace berth::fuse {
+
+/// The roots of shares and everything below them: requests in, system calls on the real file system out.
+///
+/// A request needs the share to be mounted. When it is, the request takes a lease and runs at once; when it is not, it
+/// is parked with the manager and runs on a pool thread after the mount, or is answered with the mount's error. What is
+/// open holds a lease of its own, so requests on open handles never wait.
+///
+/// The root of a share answers getattr from what was last known of it, so that listing the namespace mounts nothing.
+///
+/// Threading: any thread may call anything.
+class Session;
+
+class ShareFs final : public Operations {
+ public:
+  struct Setup {
+    /// Must outlive this object, and call no callback of a lease after it is gone (stop it first).
+    manager::Manager& manager;
+    /// What outlives us, and what requests are noted in. Null: nobody succeeds us.
+    Estate* estate = nullptr;
+    Requests* requests = nullptr;
+    /// Most descriptors that are kept only to save finding directories again.
+    std::size_t max_cached_descriptors = 8192;
+    /// Lends open files to the kernel; must outlive this object. Null: all reading and writing comes here.
+    Passthrough* passthrough = nullptr;
+  };
+
+  /// The process's umask must be 0: new files are made with the caller's (sys::WithUmask).
+  explicit ShareFs(Setup setup);
+  ~ShareFs() override;
+
+  /// Goes on where a dead server ended. `left`: descriptors that it had opened and nobody has taken yet; those that are
+  /// open files of ours are taken out. Before the first request. Nothing to do where there was no other server.
+  void take_over(std::vector<int>& left);
+  /// The rest of it, when the connection is up again.
+  void finish_take_over();
+
+  /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
+  /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.
+  [[nodiscard]] Entry root_entry(const std::shared_ptr<manager::Share>& share);
+  /// How long the kernel may believe the attributes of the root of a share that is not mounted. It is told when it is.
+  static constexpr std::chrono::seconds kIdleRootValid{60};
+  /// Whether the kernel has them, and will believe them until then at least. It may have dropped them all the same.
+  [[nodiscard]] bool root_is_believed(const manager::Share& share, TimePoint until) const noexcept;
+  /// Takes back what root_entry() counted, when the kernel did not get it.
+  void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
+
+  /// Who lists shares, which whoever has the namespace's directories opened has to say.
+  [[nodiscard]] Listers& listers() noexcept;
+  /// Who is on his way to a share again, which look-ups of shares have to say.
+  [[nodiscard]] Redirected& redirected() noexcept;
+
+  /// What root_entry() would say the inode number is.
+  [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;
+
+  struct User {
+    pid_t pid = 0;  ///< the thread that opened it; 0 when it is in a pid namespace that we cannot see
+    uid_t uid = 0;
+    bool directory = false;  ///< an open directory, not a file
+    std::string what;        ///< path below the share's root, as last known; "" is the root itself
+  };
+  /// Who has something open in `share`, in no order.
+  [[nodiscard]] std::vector<User> users_of(const manager::Share& share) const;
+
+  /// What is remembered for the kernel; with nothing open and everything forgotten all are 0.
+  struct Counts {
+    std::size_t nodes, handles, cached_descriptors;
+  };
+  [[nodiscard]] Counts counts() const;
+
+  /// Tells the kernel by `session`, which outlives the requests, what it is not to believe any more. Without one it is never
+  /// told to believe anything for long.
+  void serve(Session& session) noexcept;
+
+  /// What was known of the root of `share` while it was not mounted is not to be believed any more
+  /// (ManagerSetup::after_mount).
+  void on_mounted(const manager::Share& share);
+
+  /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
+  Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);
+
+  /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount).
+  void let_go(manager::Share& share);
+
+  void lookup(Reply reply, NodeId parent, const char* name) override;
+  void forget(NodeId node, std::uint64_t count) noexcept override;
+  void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;
+  void setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
+               const fuse_file_info* handle) override;
+  void readlink(Reply reply, NodeId node) override;
+  void mknod(Reply reply, NodeId parent, const char* name, mode_t mode, dev_t device) override;
+  void mkdir(Reply reply, NodeId parent, const char* name, mode_t mode) override;
+  void unlink(Reply reply, NodeId parent, const char* name) override;
+  void rmdir(Reply reply, NodeId parent, const char* name) override;
+  void symlink(Reply reply, const char* target, NodeId parent, const char* name) override;
+  void rename(Reply reply, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
+              unsigned flags) override;
+  void link(Reply reply, NodeId node, NodeId new_parent, const char* new_name) override;
+  void open(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) override;
+  void create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) override;
+  void read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset,
+             const fuse_file_info& handle) override;
+  void flush(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void release(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
+  void opendir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) override;
+  void releasedir(Reply reply, NodeId node, const fuse_file_info& handle) override;
+  void fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) override;
+  void statfs(Reply reply, NodeId node) override;
+  void access(Reply reply, NodeId node, int mask) override;
+  void fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle) override;
+  void lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) override;
+  void copy(Reply reply, const Position& from, const Position& to, std::size_t size) override;
+  void ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle, std::span<const char> bytes,
+             std::size_t answer_size) override;
+  void getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range) override;
+  void setlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range, bool wait) override;
+  void flock(Reply reply, NodeId node, const fuse_file_info& handle, int operation) override;
+  void getxattr(Reply reply, NodeId node, const char* name, std::size_t size) override;
+  void listxattr(Reply reply, NodeId node, std::size_t size) override;
+  void setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags) override;
+  void removexattr(Reply reply, NodeId node, const char* name) override;
+
+ private:
+  class Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,223 @@
+#include "fuse/shares/share_fs_core.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fuse/session/last_wall.h"
+#include "fuse/session/session.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+/// For so long after a hand-over somebody may come who has passed the share's name before it, in the same system call.
+constexpr std::chrono::seconds kJustHandedOver{1};
+
+/// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
+bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
+
+/// The number of a parked request on its way from Manager::lease() to an interrupt, whichever comes first.
+class Waiting {
+ public:
+  /// The number to interrupt now; 0: not known yet, began() will answer it.
+  manager::WaiterId interrupted() {
+    MutexLock lock(mutex_);
+    interrupted_ = true;
+    return id_;
+  }
+  /// The number, if an interrupt has come already; else 0.
+  manager::WaiterId began(manager::WaiterId id) {
+    MutexLock lock(mutex_);
+    id_ = id;
+    return interrupted_ ? id : 0;
+  }
+
+ private:
+  Mutex mutex_;
+  manager::WaiterId id_ BERTH_GUARDED_BY(mutex_) = 0;
+  bool interrupted_ BERTH_GUARDED_BY(mutex_) = false;
+};
+
+/// At most a quarter of what the process may have open at all; the rest is for handles.
+std::size_t affordable(std::size_t descriptors) noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return descriptors;
+  return std::min<std::size_t>(descriptors, limit.rlim_cur / 4);
+}
+
+}  // namespace
+
+ShareFs::Core::Core(const Setup& setup)
+    : manager(setup.manager),
+      requests(setup.requests),
+      passthrough(setup.passthrough),
+      outlived(setup.estate != nullptr && setup.estate->session.init_size != 0),
+      shares(setup.estate != nullptr ? &setup.estate->shares : nullptr),
+      nodes(affordable(setup.max_cached_descriptors), setup.estate != nullptr ? &setup.estate->nodes : nullptr),
+      handles(setup.estate != nullptr ? &setup.estate->handles : nullptr),
+      locks(setup.estate != nullptr ? &setup.estate->locks : nullptr),
+      tree(nodes, handles, locks, setup.passthrough),
+      redirected(setup.estate != nullptr ? &setup.estate->redirected : nullptr) {}
+
+void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
+  const auto waiting = std::make_shared<Waiting>();
+  reply.on_interrupt([this, &share, waiting] {
+    const manager::WaiterId id = waiting->interrupted();
+    if (id != 0) manager.interrupt(share.share(), id);
+  });
+  sys::become_daemon();  // threads that are started for the mount inherit who this one is
+  CurrentRequest::note_parked();
+  const PriorAttempt* const prior = CurrentRequest::prior();
+  const manager::WaiterId id = manager.lease(
+      share.share(),
+      [this, &share, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
+       prior = prior != nullptr ? std::optional(*prior) : std::nullopt](Result<manager::Lease> lease) mutable {
+        const Requests::Borrowed record(requests);
+        const CurrentRequest request(record.get(), unique, prior ? &*prior : nullptr);
+        finish_parked(share, std::move(lease), std::move(reply), work);
+      });
+  if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
+}
+
+/// Who opens a file for writing is to find it in the real mount from the start, if that is to be: while anybody writes through
+/// berth nothing is handed over, so that his path leads to his file for as long as he has it open. He cannot wait for it here:
+/// who makes a file holds the kernel's lock on its directory, which may be the one that the real mount is laid over.
+bool ShareFs::Core::is_to_walk_again(const Visit& visit) {
+  const manager::Share& share = visit.share.share();
+  if (!share.is_shared_with_native()) return false;
+  visit.own->set_writes(true);
+  const TimePoint now = std::chrono::steady_clock::now();
+  // He may have passed the share's name before, and come only now.
+  if (!share.awaits_hand_over() && now >= share.handed_over_at() + kJustHandedOver) return false;
+  // What a dead server has done for this request would be done again natively.
+  if (CurrentRequest::prior() != nullptr) return false;
+  const sys::AsDaemon as_daemon;
+  // One of those (nfsd) has no path to walk again.
+  return !sys::is_kernel_thread(visit.caller.pid) && redirected.add(visit.caller.pid, now);
+}
+
+/// On a pool thread, which goes on as the daemon.
+void ShareFs::Core::finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept {
+  if (!lease) return std::move(reply).error(lease.error());
+  LastWall wall(reply.request());
+  try {
+    perform(share, *std::move(lease), std::move(reply), work);
+  } catch (...) {
+    wall.answer_exception();
+  }
+  sys::become_daemon();
+}
+
+void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) {
+  if (says_disconnected(error)) {
+    const sys::AsDaemon as_daemon;
+    // Not something else that is mounted in the share.
+    const Result<struct statx> root = sys::stat_at(visit.lease.root(), "", STATX_TYPE);
+    if (!root && says_disconnected(root.error())) manager.report_lost(visit.share.share());
+  }
+  if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
+  visit.leave();
+  std::move(reply).error(error);
+}
+
+void ShareFs::Core::answer_root(Reply reply, NodeId node) {
+  KnownShare* const share = share_of(node);
+  if (share == nullptr) return std::move(reply).error(ESTALE);
+  if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
+    // As the caller: what was refused is answered from what is known.
+    const bool met = sys::become(reply.caller()) && meet(*share, *lease);
+    const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
+    if (met && x) share->remember_root(*x);
+    if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
+  }
+  std::move(reply).attributes(share->root_attributes(), root_valid(*share));
+}
+
+/// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).
+void ShareFs::Core::disbelieve_root(KnownShare& share) noexcept {
+  share.note_root_told({});
+  Session* const told = session;
+  if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
+}
+
+/// Where it is not mounted until it is, of which the kernel is told.
+Seconds ShareFs::Core::root_valid(KnownShare& share) const noexcept {
+  const Seconds valid = share.attributes_valid();
+  const bool is_mounted = !share.share().gate().closed();
+  if (is_mounted || valid <= 0 || session == nullptr) return valid;
+  share.note_root_told(std::chrono::steady_clock::now());
+  return std::max<Seconds>(valid, kIdleRootValid.count());
+}
+
+bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {
+  KnownShare* const share = share_of(node);
+  if (share == nullptr || share->share().try_lease()) return false;
+  // The programs that list a namespace ask for labels and access lists of each of them, and the kernel for access lists.
+  const std::vector<char> list = share->root_access_list(name);
+  if (list.empty()) {
+    std::move(reply).error(is_access_list(name) && !may_say_unsupported(name, reply.caller()) ? ENODATA : EOPNOTSUPP);
+  } else if (size == 0) {
+    std::move(reply).xattr_size(list.size());
+  } else if (size < list.size()) {
+    std::move(reply).error(ERANGE);
+  } else {
+    std::move(reply).data(list);
+  }
+  return true;
+}
+
+/// `ls -l` asks for two access lists of each directory until it hears that there are none on the device, which we can only
+/// say of the default list: the kernel decides by the other one. It is then not to look for any in what it lists, and so is
+/// said only to who lists shares, and while no share is known to have one.
+bool ShareFs::Core::may_say_unsupported(std::string_view list, const sys::Identity& caller) const {
+  return list == kDefaultList && !list_seen_.load(std::memory_order_relaxed) && listers.is_listing(caller.pid);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const Entry& entry) {
+  if (!std::move(reply).entry(entry) && entry.node != 0) nodes.forget(entry.node, 1);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId node, const Opened& opened) {
+  if (!std::move(reply).opened(opened)) tree.close(opened.handle, node);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const RealTree::Created& created) {
+  if (std::move(reply).created(created.entry, created.opened)) return;
+  tree.close(created.opened.handle, created.entry.node);
+  nodes.forget(created.entry.node, 1);
+}
+
+void ShareFs::Core::tell(const KnownShare& share, Reply reply, NodeId /*node*/, const struct statx& x) {
+  std::optional<timespec> born;
+  if ((x.stx_mask & STATX_BTIME) != 0) {
+    born = timespec{.tv_sec = x.stx_btime.tv_sec, .tv_nsec = static_cast<long>(x.stx_btime.tv_nsec)};
+  }
+  std::move(reply).attributes(share.attributes_of(x), share.attributes_valid(x.stx_mode), born);
+}
+
+void ShareFs::Core::tell(const KnownShare& share, Reply reply, NodeId /*node*/, const struct stat& attributes) {
+  std::move(reply).attributes(attributes, share.attributes_valid(attributes.st_mode));
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const struct statvfs& statistics) {
+  std::move(reply).statistics(statistics);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const std::string& link_target) {
+  std::move(reply).link_target(link_target.c_str());
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const XattrBytes& xattr) {
+  if (xattr.bytes.data() == nullptr) return std::move(reply).xattr_size(xattr.size);
+  std::move(reply).data(xattr.bytes);
+}
+
+void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId node, const Controlled& controlled) {
+  if (controlled.changes_attributes) reply.changes_attributes_of(node);
+  std::move(reply).ioctl(0, controlled.bytes);
+}
+
+}  // namespace berth::fuse

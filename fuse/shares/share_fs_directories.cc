@@ -1,0 +1,98 @@
+#include <cerrno>
+#include <cstring>
+
+#include "fuse/files/handle_io.h"
+#include "fuse/session/directory_page.h"
+#include "fuse/shares/share_fs.h"
+#include "fuse/shares/share_fs_core.h"
+
+// The operations of ShareFs on open directories.
+namespace berth::fuse {
+namespace {
+
+bool is_dot(const char* name) noexcept { return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0; }
+
+/// Of who reads a directory, for the time of one request. The kernel sends one after another; who does not is refused.
+class Reading {
+ public:
+  explicit Reading(Handle& directory) noexcept
+      : directory_(directory), owned_(!directory.reading.test_and_set(std::memory_order_acquire)) {}
+  ~Reading() {
+    if (owned_) directory_.reading.clear(std::memory_order_release);
+  }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+  [[nodiscard]] explicit operator bool() const noexcept { return owned_; }
+
+ private:
+  Handle& directory_;
+  bool owned_;
+};
+
+/// Fills `page` from `offset` on. `add(item)`: false when the page is full.
+template <typename Add>
+Result<> fill(Handle& directory, off_t offset, const Add& add) {
+  const Reading reading(directory);
+  if (!reading) return fail(EBUSY);
+  TRY_VOID(directory.stream.seek(directory.fd(), offset));
+  for (;;) {
+    const sys::DirectoryStream::Item* const item = TRY(directory.stream.peek(directory.fd()));
+    if (item == nullptr || !add(*item)) return {};
+    directory.stream.skip();
+  }
+}
+
+}  // namespace
+
+void ShareFs::opendir(Reply reply, NodeId node, const fuse_file_info& handle) {
+  core_->visit(std::move(reply), node, Core::Intent::kLook,
+               [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+                 return core->tree.open_directory(visit, node, flags);
+               });
+}
+
+void ShareFs::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, size, offset](const Visit& visit, Handle& directory, Reply to) {
+                      if (!directory.directory) return std::move(to).error(ENOTDIR);
+                      DirectoryPage page(to, size);
+                      const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
+                        const ino_t number = visit.share.number_of(directory.device, item.inode);
+                        return page.add(item.name, number, item.type, item.next);
+                      });
+                      if (!filled && page.empty()) return core_->refuse(visit, std::move(to), filled.error());
+                      std::move(to).data(page.bytes());
+                    });
+}
+
+void ShareFs::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  core_->visit_open(
+      std::move(reply), node, handle.fh, [this, size, offset](const Visit& visit, Handle& directory, Reply to) {
+        if (!directory.directory) return std::move(to).error(ENOTDIR);
+        if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
+        DirectoryPage page(to, size);
+        const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
+          if (!page.fits_plus(item.name)) return false;
+          const Result<Entry> entry =
+              is_dot(item.name) ? fail(EINVAL) : core_->tree.entry_in(visit, directory, item.name);
+          if (entry) {
+            page.add_plus(item.name, *entry, item.next);
+          } else {  // gone meanwhile, or the caller may list the directory but not search it
+            page.add_plain(item.name, visit.share.number_of(directory.device, item.inode), item.type, item.next);
+          }
+          return true;
+        });
+        if (!filled && page.empty()) return core_->refuse(visit, std::move(to), filled.error());
+        std::move(to).data(page.bytes());
+      });
+}
+
+void ShareFs::releasedir(Reply reply, NodeId node, const fuse_file_info& handle) {
+  release(std::move(reply), node, handle);
+}
+
+void ShareFs::fsyncdir(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
+  fsync(std::move(reply), node, data_only, handle);
+}
+
+}  // namespace berth::fuse

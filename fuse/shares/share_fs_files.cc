@@ -1,0 +1,139 @@
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "fuse/files/handle_io.h"
+#include "fuse/session/scratch.h"
+#include "fuse/shares/share_fs.h"
+#include "fuse/shares/share_fs_core.h"
+#include "src/lib/base/crash_point.h"
+
+// The operations of ShareFs on files that are opened or open.
+namespace berth::fuse {
+namespace {
+
+/// Pages written back by the kernel come from nobody in particular, as on any file system.
+sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
+  return written_back ? sys::Identity{} : caller;
+}
+
+}  // namespace
+
+void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
+  core_->visit(std::move(reply), node, Core::to_open(handle.flags),
+               [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+                 return core->tree.open(visit, node, flags);
+               });
+}
+
+void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
+  core_->visit(std::move(reply), parent, Core::to_create(handle.flags),
+               [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit) {
+                 return core->tree.create(visit, parent, name.c_str(), mode, flags);
+               });
+}
+
+void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
+  core_->visit(std::move(reply), parent, Core::to_create(handle.flags),
+               [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit) {
+                 return core->tree.create_nameless(visit, parent, mode, flags);
+               });
+}
+
+void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, size, offset](const Visit& visit, const Handle& open, Reply to) {
+                      if (open.directory) return std::move(to).error(EISDIR);
+                      // As whoever this thread is: permission to read was given when the file was opened.
+                      const std::span<char> buffer = scratch(size);
+                      const Result<std::size_t> done = read_at(open, buffer, offset);
+                      if (!done) return core_->refuse(visit, std::move(to), done.error());
+                      std::move(to).data(buffer.first(*done));
+                    });
+}
+
+void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, bytes, offset, &handle](const Visit& visit, Handle& open, Reply to) {
+                      const bool written_back = handle.writepage != 0;
+                      const Visit as{visit.share, visit.lease, writer(visit.caller, written_back)};
+                      if (const Result<> acts = as.act(); !acts) return std::move(to).error(acts.error());
+                      const bool append = !written_back && (handle.flags & O_APPEND) != 0;
+                      const Result<std::size_t> done = write_at(open, bytes, offset, append);
+                      if (!done) return core_->refuse(visit, std::move(to), done.error());
+                      std::move(to).written(*done);
+                    });
+}
+
+void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
+    const bool done = ::fallocate(open.fd(), mode, offset, length) == 0;
+    crash_point("allocated");
+    core_->answer(visit, std::move(to), node, done ? Result<>() : fail_errno());
+  });
+}
+
+void ShareFs::lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    const off_t found = ::lseek(open.fd(), offset, whence);
+    if (found < 0) return core_->refuse(visit, std::move(to), Error::last());
+    std::move(to).offset(found);
+  });
+}
+
+void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::size_t size) {
+  const std::shared_ptr<Handle> target = core_->handles.find(to.handle.fh, to.node);
+  if (target == nullptr) return std::move(reply).error(EBADF);
+  core_->visit_open(std::move(reply), from.node, from.handle.fh,
+                    [&](const Visit& visit, const Handle& source, Reply answer) {
+                      if (const Result<> acts = visit.act(); !acts) return std::move(answer).error(acts.error());
+                      const Result<std::size_t> done = fuse::copy(source, from.offset, *target, to.offset, size);
+                      if (!done) return core_->refuse(visit, std::move(answer), done.error());
+                      std::move(answer).written(*done);
+                    });
+}
+
+void ShareFs::ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
+                    std::span<const char> bytes, std::size_t answer_size) {
+  const Core::Intent intent = changes(command) ? Core::Intent::kChange : Core::Intent::kLook;
+  const auto perform = [&](const Visit& visit, const Handle& open) -> Result<Controlled> {
+    TRY_VOID(visit.act());
+    const std::span<char> argument = scratch(std::max(bytes.size(), answer_size));
+    std::copy(bytes.begin(), bytes.end(), argument.begin());
+    TRY_VOID(control(open, command, argument));
+    return Controlled{argument.first(answer_size), changes(command)};
+  };
+  core_->visit_open_as_caller(std::move(reply), node, handle.fh, intent, perform);
+}
+
+void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+    if (core_->locks.drop_owner(node, handle.lock_owner)) core_->waiters.wake(open.share);
+    core_->answer(visit, std::move(to), node, visit.share.is_local() ? Result<>() : fuse::flush(open));
+  });
+}
+
+void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
+  core_->visit_open(std::move(reply), node, handle.fh,
+                    [this, node, data_only](const Visit& visit, const Handle& open, Reply to) {
+                      core_->answer(visit, std::move(to), node, synchronise(open, data_only));
+                    });
+}
+
+void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
+  const std::optional<ShareIndex> share = core_->nodes.share_of(node);
+  core_->locks.drop_handle(node, handle.fh);
+  if (handle.flock_release != 0) {
+    // The kernel may have been lent this very descriptor, and keep it open.
+    if (const auto open = core_->handles.find(handle.fh, node)) ::flock(open->fd(), LOCK_UN);
+  }
+  const bool closed = core_->tree.close(handle.fh, node);
+  if (share) core_->waiters.wake(*share);
+  std::move(reply).error(closed ? 0 : EBADF);
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,116 @@
+#pragma once
+
+#include <fcntl.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fuse/kept/estate.h"
+#include "fuse/tables/node_table.h"
+#include "manager/model/share.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/sys/directory_stream.h"
+
+namespace berth::fuse {
+
+/// Whether what is opened with these O_* can be written to. There is an access mode 3, too: neither reading nor writing
+/// (open(2)).
+constexpr bool may_write(int flags) noexcept {
+  return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
+}
+
+/// A file or directory of a share that somebody has open.
+///
+/// The kernel's name for it is the number of its real descriptor, so that the number alone says what is open; what else
+/// is known of it is here.
+///
+/// Ownership: the lease keeps the share mounted, the descriptor is closed before it is given back.
+/// Threading: constant but for `stream`, which is of whoever holds `reading`.
+struct Handle {
+  manager::Lease lease;
+  SharedFd file;
+  NodeId node = 0;
+  ShareIndex share = 0;
+  std::uint32_t device = 0;            ///< of a directory: RealFile::device
+  std::uint32_t mount_generation = 0;  ///< of the mount that it is in
+  int flags = 0;                       ///< of the real descriptor: O_* (open(2))
+  pid_t pid = 0;                       ///< the thread that opened it
+  uid_t uid = 0;
+  bool directory = false;
+
+  sys::DirectoryStream stream;  ///< of a directory: where reading it has come to
+  std::atomic_flag reading = ATOMIC_FLAG_INIT;
+
+  [[nodiscard]] int fd() const noexcept { return file->get(); }
+};
+
+/// What is open, by a number of which the lower half is the descriptor's: that stays open when the server dies. The upper
+/// half tells it from who had the descriptor before. A number that was not given out is refused.
+///
+/// What cannot be found out again is in memory that outlives the server (HandleArea).
+///
+/// Threading: any thread may call anything. Split by number, each part under a lock of its own; a handle that was found
+/// stays valid, and its descriptor open, while it is used.
+class HandleTable {
+ public:
+  /// `area`: outlives the table; null: nobody succeeds us.
+  explicit HandleTable(HandleArea* area = nullptr) noexcept : area_(area) {}
+
+  /// `handle->file` is open and in no table; the answer is now the handle's name.
+  std::uint64_t add(std::shared_ptr<Handle> handle);
+  /// Null: there is no such handle, or it is not of `node`.
+  [[nodiscard]] std::shared_ptr<Handle> find(std::uint64_t number, NodeId node) const;
+  /// The node of a handle, 0 when there is no such handle.
+  [[nodiscard]] NodeId node_of(std::uint64_t number) const;
+  /// Takes it out; null as find().
+  std::shared_ptr<Handle> remove(std::uint64_t number, NodeId node);
+
+  /// What a dead server had open; its descriptors are ours to take by restore(), or to close.
+  struct Left {
+    std::uint64_t number;
+    const HandleRecord* record;
+  };
+  [[nodiscard]] std::vector<Left> left() const;
+  /// Puts a handle of a dead server back under its number.
+  void restore(std::uint64_t number, std::shared_ptr<Handle> handle);
+  /// Forgets a handle that cannot be restored; its descriptor is the caller's.
+  void forget(std::uint64_t number) noexcept;
+
+  /// All handles in a share, in no order.
+  [[nodiscard]] std::vector<std::shared_ptr<Handle>> of_share(ShareIndex share) const;
+  /// Some handle of `node`. Looks at all there are.
+  [[nodiscard]] std::shared_ptr<Handle> find_any(NodeId node) const;
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  static constexpr std::size_t kParts = 32;
+  struct Slot {
+    std::shared_ptr<Handle> handle;
+    std::uint32_t sequence = 0;
+  };
+  static constexpr std::uint32_t descriptor_of(std::uint64_t number) noexcept {
+    return static_cast<std::uint32_t>(number);
+  }
+  static constexpr std::uint32_t sequence_of(std::uint64_t number) noexcept {
+    return static_cast<std::uint32_t>(number >> 32);
+  }
+  [[nodiscard]] HandleRecord* record_of(std::uint32_t descriptor) const noexcept {
+    return area_ != nullptr && descriptor < HandleArea::kMaxHandles ? &area_->handles[descriptor] : nullptr;
+  }
+  void note(const Handle& handle, std::uint32_t descriptor, std::uint32_t sequence) const noexcept;
+
+  struct Part {
+    mutable Mutex mutex;
+    std::vector<Slot> slots BERTH_GUARDED_BY(mutex);  ///< by descriptor / kParts
+
+    Slot* find(std::uint64_t number, NodeId node) BERTH_REQUIRES(mutex);
+  };
+  HandleArea* const area_;
+  mutable Part parts_[kParts];
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,214 @@
+#include "fuse/tables/known_shares.h"
+
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <ctime>
+#include <functional>
+#include <string_view>
+#include <utility>
+
+#include "fuse/kept/name_log.h"
+#include "fuse/session/operations.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+/// As the kernel keeps it: 12 bits of major and 20 of minor number (linux/kdev_t.h).
+std::uint32_t device_of(const struct statx& x) noexcept { return x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff); }
+
+/// What the times of a root are until the real ones are known.
+const timespec& started() noexcept {
+  static const timespec noted = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_REALTIME, &time);
+    return time;
+  }();
+  return noted;
+}
+
+bool is_before(const KnownShare* known, const manager::Share* share) noexcept {
+  return std::less<>()(&known->share(), share);
+}
+
+/// Empty when there is none, or it cannot be read.
+std::vector<char> access_list(int fd, const char* name) {
+  std::vector<char> list(4096);
+  const ssize_t size = ::getxattr(sys::proc_path(fd).c_str(), name, list.data(), list.size());
+  list.resize(size < 0 ? 0 : static_cast<std::size_t>(size));
+  list.shrink_to_fit();
+  return list;
+}
+
+bool keeps_inodes(const manager::ShareSpec& spec) noexcept {
+  constexpr std::array<std::string_view, 8> kNumberAfresh{"tmpfs", "ramfs", "overlay", "vfat",
+                                                          "msdos", "exfat", "cifs",    "smb3"};
+  const std::string_view type = spec.type();
+  return spec.kind() != manager::ShareKind::kCommand && !type.starts_with("fuse") &&
+         std::find(kNumberAfresh.begin(), kNumberAfresh.end(), type) == kNumberAfresh.end();
+}
+
+}  // namespace
+
+KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) noexcept
+    : share_(std::move(share)),
+      numbers_(share_->name()),
+      index_(index),
+      keeps_inodes_(fuse::keeps_inodes(share_->spec())) {}
+
+Seconds KnownShare::attributes_valid() const noexcept {
+  if (share_->is_shared_with_native()) return 0;
+  return std::chrono::duration<Seconds>(policy().attr_timeout).count();
+}
+
+Result<> KnownShare::meet(const manager::Lease& lease) {
+  const std::uint32_t generation = share_->mount_generation();
+  if (met_.load(std::memory_order_acquire) == generation) return {};
+  const struct statx x = TRY(sys::stat_at(lease.root(), "", STATX_BASIC_STATS));
+  UniqueFd directory(::fcntl(lease.root(), F_DUPFD_CLOEXEC, 0));
+  if (!directory) return fail_errno();
+  auto root = std::make_unique<Root>();
+  const bool local = sys::is_local(directory.get());
+  root->access_list = access_list(directory.get(), kAccessList);
+  root->default_list = access_list(directory.get(), kDefaultList);
+  MutexLock lock(mutex_);
+  if (met_.load(std::memory_order_relaxed) == generation) return {};
+  root_device_.store(device_of(x), std::memory_order_relaxed);
+  root_inode_.store(x.stx_ino, std::memory_order_relaxed);
+  local_.store(local, std::memory_order_relaxed);
+  has_list_.store(!root->access_list.empty() || !root->default_list.empty(), std::memory_order_relaxed);
+  root->attributes = attributes_of(x);
+  root->directory = std::move(directory);
+  root_.swap(root);
+  met_.store(generation, std::memory_order_release);
+  return {};
+}
+
+RealFile KnownShare::file_of(const struct statx& x) const noexcept {
+  const std::uint32_t device = device_of(x);
+  return {index_, device == root_device_.load(std::memory_order_relaxed) ? 0 : device, x.stx_ino};
+}
+
+struct stat KnownShare::attributes_of(const struct statx& x) const noexcept {
+  const RealFile file = file_of(x);
+  struct stat attributes = sys::to_stat(x);
+  attributes.st_ino = number_of(file.device, file.inode);
+  return attributes;
+}
+
+ino_t KnownShare::number_of(std::uint32_t device, std::uint64_t inode) const noexcept {
+  if (device == 0 && inode == root_inode_.load(std::memory_order_relaxed)) return numbers_.root();
+  return numbers_.of(inode, device);
+}
+
+struct stat KnownShare::root_attributes() const noexcept {
+  {
+    MutexLock lock(mutex_);
+    if (root_ != nullptr) return root_->attributes;
+  }
+  struct stat attributes {};
+  attributes.st_ino = numbers_.root();
+  attributes.st_mode = S_IFDIR | (policy().mode & 07777);
+  attributes.st_nlink = 1;  // "unknown" to programs that count subdirectories by it, as find(1) does
+  attributes.st_uid = policy().owner;
+  attributes.st_gid = policy().group;
+  attributes.st_blksize = 4096;
+  attributes.st_atim = attributes.st_mtim = attributes.st_ctim = started();
+  return attributes;
+}
+
+std::vector<char> KnownShare::root_access_list(std::string_view name) const {
+  MutexLock lock(mutex_);
+  if (root_ == nullptr) return {};
+  if (name == kAccessList) return root_->access_list;
+  return name == kDefaultList ? root_->default_list : std::vector<char>();
+}
+
+std::optional<TimePoint> KnownShare::root_told() const noexcept {
+  const std::uint32_t told = root_told_.load(std::memory_order_relaxed);
+  return told != 0 ? std::optional(TimePoint(std::chrono::seconds(told - 1))) : std::nullopt;
+}
+
+void KnownShare::note_root_told(std::optional<TimePoint> now) noexcept {
+  using std::chrono::seconds;
+  const auto time = now ? std::chrono::duration_cast<seconds>(now->time_since_epoch()).count() + 1 : 0;
+  root_told_.store(static_cast<std::uint32_t>(time), std::memory_order_relaxed);
+}
+
+void KnownShare::remember_root(const struct statx& x) noexcept {
+  const struct stat attributes = attributes_of(x);
+  MutexLock lock(mutex_);
+  if (root_ != nullptr) root_->attributes = attributes;
+}
+
+void KnownShare::let_go() noexcept {
+  UniqueFd directory;
+  {
+    MutexLock lock(mutex_);
+    if (root_ != nullptr) directory = std::move(root_->directory);
+  }
+  if (!directory) return;
+  const Result<struct statx> x = sys::stat_at(directory.get(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
+  if (x) remember_root(*x);
+}
+
+KnownShares::KnownShares(NameLog* names) : names_(names) { started(); }
+
+KnownShares::~KnownShares() {
+  for (std::atomic<Block*>& block : blocks_) delete block.load(std::memory_order_relaxed);
+}
+
+Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& share) {
+  MutexLock lock(mutex_);
+  if (KnownShare* const known = find_locked(*share)) return known;
+  if (names_ != nullptr && !append(*names_, share->name())) return fail(ENOSPC);
+  return put(share);
+}
+
+void KnownShares::recover(const manager::Manager::Directory& directory) {
+  if (names_ == nullptr) return;
+  MutexLock lock(mutex_);
+  for (const std::string& name : read_all(*names_)) {
+    const auto found = directory.find(name);
+    if (!put(found != directory.end() ? found->second : nullptr)) return;
+  }
+}
+
+/// Gives `share` the next index; null: nobody has it.
+Result<KnownShare*> KnownShares::put(std::shared_ptr<manager::Share> share) {
+  const std::uint32_t index = count_.load(std::memory_order_relaxed);
+  if (index / kBlockSize >= kMaxBlocks) return fail(ENOSPC);
+  std::atomic<Block*>& block = blocks_[index / kBlockSize];
+  if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block, std::memory_order_relaxed);
+  auto& known = (*block.load(std::memory_order_relaxed))[index % kBlockSize];
+  if (share != nullptr) {
+    const auto place = std::lower_bound(by_share_.begin(), by_share_.end(), share.get(), is_before);
+    known = std::make_unique<KnownShare>(index, std::move(share));
+    by_share_.insert(place, known.get());
+  }
+  count_.store(index + 1, std::memory_order_release);
+  return known.get();
+}
+
+KnownShare* KnownShares::find(ShareIndex index) const noexcept {
+  if (index >= count_.load(std::memory_order_acquire)) return nullptr;
+  return (*blocks_[index / kBlockSize].load(std::memory_order_relaxed))[index % kBlockSize].get();
+}
+
+KnownShare* KnownShares::find(const manager::Share& share) const {
+  MutexLock lock(mutex_);
+  return find_locked(share);
+}
+
+KnownShare* KnownShares::find_locked(const manager::Share& share) const {
+  const auto found = std::lower_bound(by_share_.begin(), by_share_.end(), &share, is_before);
+  return found != by_share_.end() && &(*found)->share() == &share ? *found : nullptr;
+}
+
+}  // namespace berth::fuse

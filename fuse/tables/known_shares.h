@@ -1,0 +1,136 @@
+#pragma once
+
+#include <linux/stat.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "fuse/kept/estate.h"
+#include "fuse/session/reply.h"
+#include "fuse/tables/inode_number.h"
+#include "fuse/tables/node_table.h"
+#include "manager/engine/manager.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::fuse {
+
+/// A share that the kernel has heard of: what its nodes have in common, and what is known of its root directory.
+///
+/// Threading: any thread may call anything.
+class KnownShare {
+ public:
+  KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) noexcept;
+
+  [[nodiscard]] ShareIndex index() const noexcept { return index_; }
+  [[nodiscard]] manager::Share& share() const noexcept { return *share_; }
+  [[nodiscard]] std::shared_ptr<manager::Share> shared() const noexcept { return share_; }
+  [[nodiscard]] const manager::SharePolicy& policy() const noexcept { return share_->spec().policy(); }
+  [[nodiscard]] const InodeNumbers& numbers() const noexcept { return numbers_; }
+  /// Whether a file keeps its inode number over unmounts. FUSE servers mostly make them up for one mount, and so do some
+  /// file systems of the kernel.
+  [[nodiscard]] bool keeps_inodes() const noexcept { return keeps_inodes_; }
+  /// How long the kernel may believe names and attributes.
+  [[nodiscard]] Seconds attributes_valid() const noexcept;
+  /// The same of the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
+  /// see, so they are not to be believed at all.
+  [[nodiscard]] Seconds attributes_valid(mode_t mode) const noexcept {
+    return S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) != 0 ? 0 : attributes_valid();
+  }
+  /// Whether files on the device of the share's root are this machine's own (sys::is_local).
+  [[nodiscard]] bool is_local() const noexcept { return local_.load(std::memory_order_relaxed); }
+
+  /// Learns of the real root, once a mount; to be called before anything else is done under a lease.
+  Result<> meet(const manager::Lease& lease);
+
+  /// Which file a statx of the current mount is of.
+  [[nodiscard]] RealFile file_of(const struct statx& x) const noexcept;
+  /// The same as the kernel is told: with the inode number of the namespace.
+  [[nodiscard]] struct stat attributes_of(const struct statx& x) const noexcept;
+  /// The inode number of an entry of a directory on `device` (RealFile::device).
+  [[nodiscard]] ino_t number_of(std::uint32_t device, std::uint64_t inode) const noexcept;
+
+  /// The root's attributes as last known; before the first mount what the policy says.
+  [[nodiscard]] struct stat root_attributes() const noexcept;
+  /// When the kernel was told of them last, to be believed until the share is mounted; nothing: not, or it has forgotten.
+  [[nodiscard]] std::optional<TimePoint> root_told() const noexcept;
+  void note_root_told(std::optional<TimePoint> now) noexcept;
+  /// What the real root has just said of itself.
+  void remember_root(const struct statx& x) noexcept;
+  /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
+  [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
+  /// Whether it had one, of either kind.
+  [[nodiscard]] bool root_has_list() const noexcept { return has_list_.load(std::memory_order_relaxed); }
+  /// Looks at the real root a last time, without asking a server, and closes what is held of it.
+  void let_go() noexcept;
+
+ private:
+  struct Root {
+    struct stat attributes {};                    ///< as the kernel is told
+    std::vector<char> access_list, default_list;  ///< as getxattr(2) has them
+    UniqueFd directory;                           ///< O_PATH; empty when let go
+    std::uint32_t generation = 0;
+  };
+
+  const std::shared_ptr<manager::Share> share_;
+  const InodeNumbers numbers_;
+  const ShareIndex index_;
+  const bool keeps_inodes_;
+
+  std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
+  // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
+  std::atomic<bool> local_{false}, has_list_{false};
+  std::atomic<std::uint32_t> met_{0};
+  std::atomic<std::uint32_t> root_device_{0};
+  std::atomic<std::uint64_t> root_inode_{0};
+
+  mutable Mutex mutex_;
+  std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted
+};
+
+/// The shares that the kernel has heard of, by the index that their nodes carry. None is ever taken out.
+///
+/// Threading: any thread may call anything; finding by index takes no lock.
+class KnownShares {
+ public:
+  /// `names`: outlives this, and says which share has which index when we are succeeded. Null: we are not.
+  explicit KnownShares(NameLog* names = nullptr);
+  ~KnownShares();
+  KnownShares(const KnownShares&) = delete;
+  KnownShares& operator=(const KnownShares&) = delete;
+
+  /// Gives the shares of a dead server their indices again. One that is not in `directory` any more is found by nobody.
+  void recover(const manager::Manager::Directory& directory);
+
+  /// Errors: ENOSPC when there are manager::kMaxShares.
+  Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);
+  /// One more than the greatest index.
+  [[nodiscard]] ShareIndex count() const noexcept { return count_.load(std::memory_order_acquire); }
+  /// Null: there is none.
+  [[nodiscard]] KnownShare* find(ShareIndex index) const noexcept;
+  [[nodiscard]] KnownShare* find(const manager::Share& share) const;
+
+ private:
+  Result<KnownShare*> put(std::shared_ptr<manager::Share> share) BERTH_REQUIRES(mutex_);
+  [[nodiscard]] KnownShare* find_locked(const manager::Share& share) const BERTH_REQUIRES(mutex_);
+
+  static constexpr std::size_t kBlockSize = 64;
+  static constexpr std::size_t kMaxBlocks = 2048;
+  using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
+
+  NameLog* const names_;
+  std::array<std::atomic<Block*>, kMaxBlocks> blocks_{};
+  std::atomic<std::uint32_t> count_{0};  ///< stored after what it counts
+
+  mutable Mutex mutex_;
+  std::vector<KnownShare*> by_share_ BERTH_GUARDED_BY(mutex_);  ///< in the order of their shares' addresses
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,108 @@
+#pragma once
+
+#include <fcntl.h>
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "fuse/kept/estate.h"
+#include "fuse/tables/handle_table.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/base/result.h"
+
+namespace berth::fuse {
+
+/// Who holds ranges of a file: the kernel's number for a process, or for an open file (F_OFD_SETLK).
+using LockOwner = std::uint64_t;
+
+/// The record locks (fcntl(2)) that are held through the namespace, on the real files: whoever locks the real file beside us
+/// is kept out, and keeps out.
+///
+/// The ranges of an owner are held by an open file description of their own, as OFD locks: those of one owner must not be
+/// in each other's way, and all end when it is closed. An owner's locks end when he closes any descriptor of the file
+/// (drop_owner, by FLUSH), and at the latest when a handle by which he locked is closed (drop_handle).
+///
+/// What a successor needs is in memory that outlives the server (LockArea): the descriptors stay open when it dies.
+///
+/// Threading: any thread may call anything. Nothing waits here.
+class LockTable {
+ public:
+  /// `area`: outlives the table; null: nobody succeeds us.
+  explicit LockTable(LockArea* area = nullptr) noexcept : area_(area) {}
+
+  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Nobody else uses the
+  /// table yet.
+  void take_over(std::vector<int>& left);
+
+  /// A lock that is asked for, set or given back.
+  struct Request {
+    const Handle& handle;
+    std::uint64_t number;  ///< of the handle
+    LockOwner owner;
+    struct flock range;  ///< l_whence SEEK_SET; l_pid: the caller's process
+  };
+
+  /// F_SETLK. Errors: EAGAIN when somebody else is in the way.
+  Result<> set(const Request& request);
+  /// F_GETLK: the lock that is in the way, or F_UNLCK.
+  Result<struct flock> find(const Request& request) const;
+
+  /// Who waits for a lock, as long as this lives.
+  class Wait {
+   public:
+    Wait(LockTable& table, const Request& request);
+    ~Wait();
+    Wait(const Wait&) = delete;
+    Wait& operator=(const Wait&) = delete;
+
+   private:
+    friend class LockTable;
+    LockTable& table_;
+    const NodeId node_;
+    const LockOwner owner_;
+    const struct flock range_;
+  };
+  /// Whether the one waits for the next and the last of them for `wait`, so that all would wait for ever (EDEADLK). Of several
+  /// who share a lock that is wanted, one is followed, as Linux does.
+  [[nodiscard]] bool is_in_circle(const Wait& wait) const;
+
+  /// Answers whether there were any.
+  bool drop_owner(NodeId node, LockOwner owner) noexcept;
+  bool drop_handle(NodeId node, std::uint64_t number) noexcept;
+
+  /// Whether somebody holds a lock of `node` or has held one while it was open.
+  [[nodiscard]] bool is_used(NodeId node) const;
+
+ private:
+  struct Holder {
+    LockOwner owner = 0;
+    pid_t pid = 0;
+    SharedFd file;
+    std::vector<std::uint64_t> handles;  ///< by which he has locked
+  };
+  using Holders = std::vector<Holder>;
+
+  SharedFd file_of(NodeId node, LockOwner owner) const;
+  [[nodiscard]] std::optional<Holder> holder_of(NodeId node, LockOwner asker, const struct flock& found) const;
+  [[nodiscard]] LockOwner blocker_of(NodeId node, LockOwner asker, struct flock range) const;
+  struct Wanted {
+    NodeId node;
+    struct flock range;
+  };
+  [[nodiscard]] std::optional<Wanted> wanted_by(LockOwner owner) const;
+  Result<SharedFd> file_for(const Request& request);
+  void note(NodeId node, const Holder& holder) const noexcept;
+  template <typename Match>
+  bool drop(NodeId node, const Match& match) noexcept;
+
+  LockArea* const area_;
+  std::atomic<std::size_t> count_{0};  ///< nodes in holders_
+  mutable Mutex mutex_;
+  std::unordered_map<NodeId, Holders> holders_ BERTH_GUARDED_BY(mutex_);
+  std::vector<const Wait*> waits_ BERTH_GUARDED_BY(mutex_);
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,344 @@
+#include "fuse/workers/workers.h"
+
+#include <linux/fuse.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "fuse/wire/protocol.h"
+#include "src/lib/base/error.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/other_threads.h"
+#include "src/lib/sys/scheduling.h"
+
+namespace berth::fuse {
+
+namespace {
+
+/// How often readers are woken after stop(): one that was about to read when the signal came is caught the next time.
+constexpr std::chrono::milliseconds kWakeAgain{5};
+/// How often the watch looks while there is work.
+constexpr std::chrono::milliseconds kWatch{1};
+/// How long all threads serve after it was seen that requests block.
+constexpr std::chrono::milliseconds kAllServe{500};
+
+/// Where a worker sleeps nothing is sent to it.
+class Asleep {
+ public:
+  Asleep(Posts& posts, std::optional<unsigned> post) noexcept : posts_(posts), post_(post) {
+    if (post_) posts_.set_asleep(*post_, true);
+  }
+  ~Asleep() {
+    if (post_) posts_.set_asleep(*post_, false);
+  }
+  Asleep(const Asleep&) = delete;
+  Asleep& operator=(const Asleep&) = delete;
+
+ private:
+  Posts& posts_;
+  const std::optional<unsigned> post_;
+};
+
+void install_wake_handler() noexcept {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  // Without SA_RESTART: a read that waits is to end with EINTR.
+  ::sigaction(Workers::wake_signal(), &action, nullptr);
+}
+
+/// All signals but the one that wakes are for the rest of the program. A thread inherits the mask of who starts it.
+class SignalsBlocked {
+ public:
+  SignalsBlocked() noexcept {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::sigdelset(&all, Workers::wake_signal());
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsBlocked(const SignalsBlocked&) = delete;
+  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+}  // namespace
+
+const char* to_string(StopReason reason) noexcept {
+  switch (reason) {
+    case StopReason::kUnmounted:
+      return "unmounted";
+    case StopReason::kAborted:
+      return "aborted";
+    case StopReason::kRequested:
+      return "requested";
+    case StopReason::kFailed:
+      return "failed";
+  }
+  return "?";
+}
+
+int Workers::wake_signal() noexcept { return SIGRTMIN + 1; }
+
+Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limits)
+    : session_(session),
+      requests_(requests),
+      process_([&session](std::span<char> message) { session.process(message); }),
+      limits_(limits),
+      processors_(std::max(1U, std::thread::hardware_concurrency())),
+      may_run_beside_(sys::may_run_beside()),
+      posts_(may_run_beside_ ? sys::processor_numbers() : 0) {}
+
+Workers::~Workers() = default;
+
+Result<StopReason> Workers::run() {
+  install_wake_handler();
+  if (!start_worker()) return fail(EAGAIN, "cannot start a thread to serve the namespace");
+  while (threads_.load(std::memory_order_acquire) > 0) {
+    {
+      MutexLock lock(mutex_);
+      while (!has_ended() && !stopping_ && !watching_) changed_.wait(mutex_);
+      const auto pause = stopping_ ? kWakeAgain : kWatch;
+      if (!has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + pause);
+    }
+    join_ended();
+    stopping_ ? wake_readers() : watch();
+  }
+  join_ended();
+  MutexLock lock(mutex_);
+  return reason_.value_or(stopping_ ? StopReason::kRequested : StopReason::kFailed);
+}
+
+void Workers::stop() noexcept {
+  stopping_ = true;
+  MutexLock lock(mutex_);
+  changed_.notify_all();
+  called_.notify_all();
+}
+
+bool Workers::start_worker() noexcept {
+  std::size_t before = threads_.load(std::memory_order_relaxed);
+  do {
+    if (before >= limits_.max_threads) return false;
+  } while (!threads_.compare_exchange_weak(before, before + 1));
+  try {
+    std::list<std::unique_ptr<Worker>> started;
+    started.push_back(std::make_unique<Worker>());
+    Worker& self = *started.front();
+    {
+      const SignalsBlocked blocked;
+      self.thread = std::thread([this, &self] { work(self); });
+    }
+    MutexLock lock(mutex_);
+    workers_.splice(workers_.end(), started);
+    changed_.notify_all();
+    return true;
+  } catch (const std::exception&) {
+    threads_.fetch_sub(1);
+    return false;
+  }
+}
+
+void Workers::work(Worker& self) noexcept {
+  ::pthread_setname_np(::pthread_self(), "berth-fuse");
+  static_cast<void>(sys::run_as_usual(0));  // it may have been started by one that is beside its caller
+  self.id = ::gettid();
+  self.proc_id = sys::own_id_in_proc();
+  Session::tell_answers(&self.answered);
+  serve(self);
+  finish_mail(self);
+  on_ended(self);
+}
+
+void Workers::serve(Worker& self) noexcept {
+  self.buffer = ReadBuffer::make(requests_, session_.buffer_size());
+  while (self.buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
+    if (spare_.fetch_add(1) >= limits_.max_spare && waiting_ != 0) {
+      // The others are enough.
+      spare_.fetch_sub(1);
+      return;
+    }
+    const std::optional<std::size_t> size = take(self);
+    spare_.fetch_sub(1);
+    if (!size) return;
+    handle(self, *size);
+  }
+}
+
+/// The next request is in the worker's buffer then; answers its size.
+std::optional<std::size_t> Workers::take(Worker& self) noexcept {
+  for (;;) {
+    go_where_called(self);
+    if (const std::optional<std::size_t> size = receive_mail(self)) return size;
+    waiting_.fetch_add(1);
+    const bool all_serve = do_all_serve();
+    const Found found = all_serve ? Found::kNothing : look_around(self);
+    if (found == Found::kMail) {
+      waiting_.fetch_sub(1);
+      continue;
+    }
+    if (found == Found::kNothing && !all_serve && may_rest()) {
+      if (!rest(self)) return std::nullopt;
+      continue;
+    }
+    const std::optional<std::size_t> size = read(self, found == Found::kRequest);
+    const bool was_last = waiting_.fetch_sub(1) == 1;
+    if (!size) return std::nullopt;
+    taken_.fetch_add(1);
+    if (!watching_) wake_watch();
+    if (was_last && all_serve) call_another();
+    if (!pass_on(self, *size)) return size;
+  }
+}
+
+void Workers::handle(Worker& self, std::size_t size) noexcept {
+  const std::span<char> message = self.buffer->bytes().first(size);
+  const fuse_in_header header = protocol::header_of(message);
+  const bool is_waited_for = protocol::needs_answer(header.opcode);
+  self.handling.store(true, std::memory_order_relaxed);
+  self.answered.store(!is_waited_for, std::memory_order_relaxed);
+  self.taken.fetch_add(1, std::memory_order_release);
+  if (may_run_beside_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
+  requests_.handle(self.buffer->record(), message, process_);
+  self.answered.store(true, std::memory_order_relaxed);
+  if (all_came_.load(std::memory_order_relaxed)) [[unlikely]]
+    drop_unawaited();
+  self.ended = std::chrono::steady_clock::now();
+  if (may_run_beside_ && is_waited_for) stay_beside_caller(self);
+  self.handling.store(false, std::memory_order_relaxed);
+}
+
+void Workers::drop_unawaited() noexcept {
+  if (!all_came_.exchange(false)) return;
+  try {
+    requests_.drop_unawaited();
+  } catch (const std::exception&) {
+    // The next server does it.
+  }
+}
+
+bool Workers::do_all_serve() const noexcept {
+  return std::chrono::steady_clock::now() < all_serve_until_.load(std::memory_order_relaxed);
+}
+
+void Workers::let_all_serve() noexcept {
+  all_serve_until_.store(std::chrono::steady_clock::now() + kAllServe, std::memory_order_relaxed);
+}
+
+bool Workers::has_request() const noexcept {
+  pollfd readable{.fd = session_.device(), .events = POLLIN, .revents = 0};
+  return ::poll(&readable, 1, 0) != 0;
+}
+
+/// Leaves the device to the others that wait there. False: there is none.
+bool Workers::may_rest() noexcept {
+  std::size_t waiting = waiting_.load();
+  while (waiting > 1) {
+    if (waiting_.compare_exchange_weak(waiting, waiting - 1)) return true;
+  }
+  return false;
+}
+
+/// Until called. False: it is time to end.
+bool Workers::rest(Worker& self) noexcept {
+  release(self);
+  MutexLock lock(mutex_);
+  ++resting_;
+  self.resting = true;
+  while (calls_ == 0 && !stopping_ && !reason_) called_.wait(mutex_);
+  self.resting = false;
+  --resting_;
+  if (calls_ == 0) return false;
+  --calls_;
+  return true;
+}
+
+bool Workers::call_resting() noexcept {
+  MutexLock lock(mutex_);
+  if (resting_ <= calls_) return false;
+  ++calls_;
+  called_.notify_one();
+  return true;
+}
+
+void Workers::call_another() noexcept {
+  if (!call_resting()) start_worker();
+}
+
+/// `is_there`: a request was seen.
+std::optional<std::size_t> Workers::read(Worker& self, bool is_there) noexcept {
+  self.buffer->make_ready();
+  const std::span<char> buffer = self.buffer->bytes();
+  const Asleep asleep(posts_, is_there ? std::nullopt : self.post());
+  for (;;) {
+    self.reading.store(true);
+    const bool asked_to_stop = stopping_.load();
+    const ssize_t size = asked_to_stop ? 0 : ::read(session_.device(), buffer.data(), buffer.size());
+    const int code = errno;
+    self.reading.store(false);
+    if (asked_to_stop) return std::nullopt;
+    if (size > 0) return static_cast<std::size_t>(size);
+    if (size == 0 || code == ENODEV) {
+      finish(StopReason::kUnmounted);
+      return std::nullopt;
+    }
+    // ENOENT: the request was taken back by an interrupt while it was read (fuse(4)).
+    if (code == EINTR || code == ENOENT) continue;
+    if (code == EAGAIN) {
+      pollfd readable{.fd = session_.device(), .events = POLLIN, .revents = 0};
+      ::poll(&readable, 1, -1);
+      continue;
+    }
+    if (code != ECONNABORTED) log::error("cannot read from the FUSE device: {}", errno_text(code));
+    finish(code == ECONNABORTED ? StopReason::kAborted : StopReason::kFailed);
+    return std::nullopt;
+  }
+}
+
+void Workers::finish(StopReason reason) noexcept {
+  MutexLock lock(mutex_);
+  if (!reason_) reason_ = reason;
+  called_.notify_all();
+}
+
+void Workers::on_ended(Worker& self) noexcept {
+  MutexLock lock(mutex_);
+  self.over = true;
+  threads_.fetch_sub(1, std::memory_order_release);
+  changed_.notify_all();
+}
+
+bool Workers::has_ended() noexcept {
+  return std::any_of(workers_.begin(), workers_.end(), [](const auto& worker) { return worker->over.load(); });
+}
+
+void Workers::join_ended() {
+  std::list<std::unique_ptr<Worker>> ended;
+  {
+    MutexLock lock(mutex_);
+    for (auto at = workers_.begin(); at != workers_.end();) {
+      const auto next = std::next(at);
+      if ((*at)->over) ended.splice(ended.end(), workers_, at);
+      at = next;
+    }
+  }
+  for (const auto& worker : ended) worker->thread.join();
+}
+
+void Workers::wake_readers() {
+  // One that has ended meanwhile has not been joined: only this thread does that.
+  for (Worker* const worker : all_workers()) {
+    release(*worker);
+    // Only readers: the signal would end a system call of a request that is being handled.
+    if (worker->reading) ::pthread_kill(worker->thread.native_handle(), wake_signal());
+  }
+}
+
+}  // namespace berth::fuse

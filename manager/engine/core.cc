@@ -1,0 +1,383 @@
+#include "manager/engine/core.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "src/lib/sys/file.h"
+
+namespace berth::manager {
+namespace {
+
+/// Threads that may be stuck in the kernel at once, for operations and for the callers' own work. A dead server holds
+/// one for each of its shares; the limit is there so that a thousand of them are not a thousand threads.
+constexpr std::size_t kMaxOperationThreads = 256;
+constexpr std::size_t kMaxCallbackThreads = 256;
+
+/// After a change of the mount table, how long to wait before looking for lost mounts: changes come in bursts.
+constexpr std::chrono::milliseconds kTableDelay{200};
+
+// Tags of what the control thread polls; helpers are polled under their record's address.
+constexpr std::uint64_t kMountTableTag = 1;
+constexpr std::uint64_t kStateTag = 2;
+
+/// Whether something is mounted, or an operation runs.
+bool is_active(const life_cycle::State& state) noexcept {
+  return !std::holds_alternative<life_cycle::Idle>(state) && !std::holds_alternative<life_cycle::Failed>(state);
+}
+
+void bring_forward(std::optional<TimePoint>& next, const std::optional<TimePoint>& at) noexcept {
+  if (at && (!next || *at < *next)) next = at;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, const Catalog& catalog,
+                                                           const Clock& clock) {
+  sys::Poller poller = TRY(sys::Poller::make());
+  std::shared_ptr<Core> core(new Core(std::move(setup), clock, std::move(poller)));
+  auto directory = std::make_shared<Directory>();
+  for (const auto& [name, spec] : catalog.shares()) {
+    if (!core->setup_.backends.contains(spec.kind())) {
+      return fail(EINVAL, spec.origin() + ": shares of type \"" + spec.type() + "\" are not served here");
+    }
+    directory->add(name, std::make_shared<Share>(spec, *core));
+  }
+  core->directory_ = std::move(directory);
+  core->begin_host(core->setup_.host);
+  core->cancel_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!core->cancel_) return fail_errno();
+  if (!core->by_hand()) {
+    core->mount_table_ = TRY(sys::open_at(AT_FDCWD, "/proc/thread-self/mountinfo", O_RDONLY));
+    TRY_VOID(core->poller_.add(core->mount_table_.get(), EPOLLPRI | EPOLLERR | EPOLLET, kMountTableTag));
+    core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
+    core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
+    if (core->setup_.store) {
+      core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
+      TRY_VOID(core->watch_state());
+      TRY_VOID(core->poller_.add(core->state_watch_->fd(), EPOLLIN, kStateTag));
+      core->look_at_state_ = clock.now();
+    }
+  }
+  if (core->setup_.store && !core->setup_.store_ends_with_berth) {
+    MutexLock lock(core->mutex_);
+    core->report_.directory = core->setup_.store->path();
+  }
+  return core;
+}
+
+Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
+    : setup_(std::move(setup)),
+      clock_(clock),
+      berths_(setup_.berth_directory),
+      poller_(std::move(poller)),
+      random_(std::random_device{}()) {}
+
+Manager::Core::~Core() {
+  // Leases that are left (attachments, answers that nobody took) tell of their end by a command: while there is a queue.
+  for (const auto& [share, record] : records_) {
+    record->attachments.clear();
+    record->changing.clear();
+  }
+  pending_changes_.clear();
+  drain_waiters_.clear();
+  resume_waiters_.clear();
+  by_hand_work_.clear();
+  for (bool any = true; any;) {
+    std::vector<Task> commands;
+    {
+      MutexLock lock(mutex_);
+      commands.swap(commands_);
+    }
+    any = !commands.empty();
+  }
+}
+
+void Manager::Core::run() {
+  while (!quit_) {
+    run_commands();
+    run_timers();
+    if (quit_) return;
+    const Result<std::span<const sys::Poller::Ready>> ready = poller_.wait(next_deadline());
+    if (!ready) continue;  // interrupted; epoll on our own descriptors has no other way to fail
+    for (const sys::Poller::Ready& one : *ready) on_ready(one);
+  }
+}
+
+bool Manager::Core::run_pending() {
+  bool any = false;
+  for (bool again = true; again;) {
+    again = run_commands();
+    again = run_timers() || again;
+    while (!by_hand_work_.empty()) {
+      Task work = std::move(by_hand_work_.front());
+      by_hand_work_.pop_front();
+      work();
+      again = true;
+    }
+    any = any || again;
+  }
+  return any;
+}
+
+void Manager::Core::post(Task command) {
+  bool wake = false;
+  {
+    MutexLock lock(mutex_);
+    wake = commands_.empty();
+    commands_.push_back(std::move(command));
+  }
+  if (wake) poller_.wake();
+}
+
+void Manager::Core::on_left(Share& share) noexcept {
+  post([this, &share] {
+    Record& record = record_of(share);
+    collect_retired(record);
+    if (drained_ || (share.spec().policy().idle_timeout.count() == 0 && !share.gate().closed())) {
+      apply(record,
+            life_cycle::step(record.state, life_cycle::BecameIdle{}, share.spec().policy(), clock_.now(), drained_));
+    }
+  });
+}
+
+bool Manager::Core::run_commands() {
+  std::vector<Task> commands;
+  {
+    MutexLock lock(mutex_);
+    commands.swap(commands_);
+  }
+  for (Task& command : commands) command();
+  return !commands.empty();
+}
+
+void Manager::Core::happen(Share& share, const life_cycle::Happening& happening) {
+  Record& record = record_of(share);
+  apply(record, life_cycle::step(record.state, happening, share.spec().policy(), clock_.now(), drained_));
+}
+
+Manager::Core::Record& Manager::Core::record_of(Share& share) {
+  std::unique_ptr<Record>& record = records_[&share];
+  if (!record) {
+    record = std::make_unique<Record>(share);
+    record->since = clock_.wall_now();
+  }
+  return *record;
+}
+
+void Manager::Core::apply(Record& record, life_cycle::Step step) {
+  if (life_cycle::name_of(step.state) != life_cycle::name_of(record.state)) record.since = clock_.wall_now();
+  if (is_active(record.state)) --active_;
+  record.state = std::move(step.state);
+  if (is_active(record.state)) ++active_;
+  // Before anybody is answered: who was told that a share is mounted must find it so. And after, for who waits no more.
+  publish(record);
+  for (life_cycle::Effect& effect : step.effects) perform(record, effect);
+  publish(record);
+  note_failure(record);
+  if (!record.share.awaits_hand_over()) answer_hand_over_waiters(record);
+  schedule(record);
+  if (drained_ && active_ == 0) look_whether_drained();
+}
+
+void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
+  using namespace life_cycle;
+  struct Perform {
+    Core& core;
+    Record& record;
+    void operator()(StartMount& start) const { core.enqueue_mount(record, start); }
+    void operator()(StartUnmount& start) const { core.start_unmount(record, start); }
+    void operator()(OpenGate&) const { core.open_gate(record); }
+    void operator()(ReopenGate&) const {
+      record.share.touch(core.clock_.now());
+      record.share.gate().open();
+      core.claim_attachments(record);
+    }
+    void operator()(CloseGate&) const { record.share.gate().close(); }
+    void operator()(CloseGateIfIdle&) const { core.close_gate_if_idle(record); }
+    void operator()(AdmitWaiters&) const { core.admit_waiters(record); }
+    void operator()(FailWaiters& fail) const {
+      core.release_mount_slot(record);
+      core.fail_waiters(record, fail.error);
+    }
+    void operator()(AnswerUnmount& answer) const {
+      record.busy = answer.error.code() == 0 ? "" : answer.error.message();
+      for (DoneCallback& done : std::exchange(record.unmount_waiters, {})) {
+        core.answer(std::move(done), answer.error.code() == 0 ? Result<>() : Result<>(fail(answer.error)));
+      }
+    }
+    void operator()(SetTimer& timer) const { record.timer = timer.at; }
+    void operator()(ClearTimer&) const { record.timer.reset(); }
+    void operator()(QueueHandOver&) const { core.queue_hand_over(record); }
+    // No unmount starts while it is laid over: the root stays.
+    void operator()(LayOver& lay) const {
+      core.batch_.push_back({&record, record.mount.root.get(), lay.deadline, !record.hand_over_waiters.empty()});
+    }
+    void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
+    void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
+  };
+  std::visit(Perform{*this, record}, effect);
+}
+
+void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason) {
+  tell({.kind = kind, .share = record.share.name(), .attempt = attempt, .took = took, .reason = std::move(reason)});
+}
+
+void Manager::Core::tell(Event event) {
+  event.when = clock_.wall_now();
+  if (setup_.on_event) setup_.on_event(event);
+}
+
+void Manager::Core::publish(Record& record) {
+  ShareStatus status;
+  const TimePoint now = clock_.now();
+  const auto wall = [&](TimePoint at) {
+    return clock_.wall_now() + std::chrono::duration_cast<WallTime::duration>(at - now);
+  };
+  status.state = life_cycle::name_of(record.state);
+  status.since = record.since;
+  status.mount_id = record.mount.id;
+  status.source = record.mount.source;
+  status.mounts = record.mounts;
+  status.failures = record.failures;
+  status.waiting = static_cast<std::uint32_t>(record.waiters.size());
+  status.busy = record.busy;
+  status.last_failure = record.last_failure;
+  status.helper = record.mount.helper ? record.mount.helper->pid() : 0;
+  const auto* mounted = std::get_if<life_cycle::Mounted>(&record.state);
+  const life_cycle::Native native = mounted != nullptr ? mounted->native : life_cycle::Native::kNever;
+  status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kTaking;
+  record.share.set_shared_with_native(native != life_cycle::Native::kNever);
+  record.share.set_awaits_hand_over(life_cycle::awaits_hand_over(record.state));
+  if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) status.retry_at = wall(failed->retry_at);
+  record.share.publish(std::move(status));
+}
+
+void Manager::Core::schedule(Record& record) {
+  std::optional<TimePoint> next = record.timer;
+  if (!record.waiters.empty()) bring_forward(next, record.waiters.front().deadline);
+  if (!record.hand_over_waiters.empty()) bring_forward(next, record.hand_over_waiters.front().deadline);
+  bring_forward(next, record.restore_at);
+  if (next == record.scheduled) return;
+  if (record.scheduled) {
+    const auto [first, last] = timers_.equal_range(*record.scheduled);
+    const auto mine = std::find_if(first, last, [&](const auto& timer) { return timer.second == &record; });
+    if (mine != last) timers_.erase(mine);
+  }
+  record.scheduled = next;
+  if (next) timers_.emplace(*next, &record);
+}
+
+bool Manager::Core::run_timers() {
+  const TimePoint now = clock_.now();
+  bool any = false;
+  while (!timers_.empty() && timers_.begin()->first <= now) {
+    any = true;
+    Record& record = *timers_.begin()->second;
+    timers_.erase(timers_.begin());
+    record.scheduled.reset();
+    while (!record.waiters.empty() && record.waiters.front().deadline <= now) {
+      LeaseCallback done = std::move(record.waiters.front().done);
+      record.waiters.pop_front();
+      answer(std::move(done), fail(ETIMEDOUT));
+    }
+    while (!record.hand_over_waiters.empty() && record.hand_over_waiters.front().deadline <= now) {
+      answer(std::move(record.hand_over_waiters.front().done), false);
+      record.hand_over_waiters.pop_front();
+    }
+    if (record.restore_at && *record.restore_at <= now) queue_restore(record);
+    if (record.timer && *record.timer <= now) {
+      record.timer.reset();
+      happen(record.share,
+             life_cycle::Timer{record.share.users(), record.share.last_left(), !record.hand_over_waiters.empty()});
+    } else {
+      publish(record);
+      schedule(record);
+    }
+  }
+  if (look_at_table_ && *look_at_table_ <= now) {
+    look_at_table_.reset();
+    look_for_lost_mounts();
+  }
+  if (look_at_state_ && *look_at_state_ <= now && !looking_at_state_) look_at_state();
+  if (const std::optional<TimePoint> at = next_hand_over(); at && *at <= now) {
+    any = true;
+    start_hand_overs();
+  }
+  return any;
+}
+
+std::optional<TimePoint> Manager::Core::next_deadline() const {
+  std::optional<TimePoint> next = look_at_table_;
+  if (!looking_at_state_) bring_forward(next, look_at_state_);
+  bring_forward(next, next_hand_over());
+  if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
+  return next;
+}
+
+void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
+  if (ready.tag == kMountTableTag) {
+    if (!look_at_table_) look_at_table_ = clock_.now() + kTableDelay;
+    return;
+  }
+  if (ready.tag == kStateTag) {
+    if (state_watch_->take()) look_at_state_ = clock_.now();
+    return;
+  }
+  for (const auto& [share, record] : records_) {
+    if (reinterpret_cast<std::uint64_t>(record.get()) != ready.tag || !record->mount.helper) continue;
+    poller_.remove(record->mount.helper->pidfd());
+    happen(*share, life_cycle::Lost{"its helper program has ended"});
+    return;
+  }
+}
+
+void Manager::Core::begin_stop() {
+  stopping_ = true;
+  answer_all(drain_waiters_, fail(ESHUTDOWN));
+  answer_all(resume_waiters_, fail(ESHUTDOWN));
+  const std::uint64_t one = 1;
+  if (::write(cancel_.get(), &one, sizeof one) < 0) {
+  }  // an eventfd that is full is readable, which is all that is wanted
+  for (const auto& [share, record] : records_) {
+    fail_waiters(*record, Error(ESHUTDOWN));
+    // On disk they stay.
+    record->attachments.clear();
+    record->unclaimed = 0;
+    record->restore_at.reset();
+  }
+  unmount_idle();
+}
+
+void Manager::Core::unmount_idle() {
+  for (const auto& [share, record] : records_) {
+    if (std::holds_alternative<life_cycle::Mounted>(record->state)) happen(*share, life_cycle::UnmountWanted{false});
+  }
+}
+
+void Manager::Core::force_stop() {
+  for (const auto& [share, record] : records_) {
+    if (std::holds_alternative<life_cycle::Mounted>(record->state)) {
+      ++stopped_.given_up;
+      happen(*share, life_cycle::UnmountWanted{true});
+    }
+  }
+}
+
+Manager::StopReport Manager::Core::stop_report() const { return stopped_; }
+
+void Manager::Core::drain_callbacks() {
+  if (callbacks_) callbacks_->drain();
+}
+
+void Manager::Core::abandon_threads() noexcept {
+  if (operations_) operations_->abandon();
+  if (callbacks_) callbacks_->abandon();
+  if (disk_) disk_->abandon();
+}
+
+}  // namespace berth::manager

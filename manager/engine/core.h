@@ -1,0 +1,291 @@
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "manager/engine/life_cycle.h"
+#include "manager/engine/manager.h"
+#include "manager/engine/mount_operation.h"
+#include "manager/state/state_watch.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/sys/poller.h"
+#include "src/lib/sys/task_pool.h"
+
+namespace berth::manager {
+
+/// What the manager's control thread works on.
+///
+/// Everything but the queue of commands belongs to that one thread, which never blocks: other threads post commands,
+/// pool threads do what may block and post the outcome.
+///
+/// Threading: post(), on_left(), directory(), find() from any thread; the rest on the control thread.
+class Manager::Core final : public LeaveListener, public std::enable_shared_from_this<Manager::Core> {
+ public:
+  static Result<std::shared_ptr<Core>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
+  ~Core() override;
+
+  void run();          ///< until quit() has been posted
+  bool run_pending();  ///< what is due now; true if anything was
+  void post(Task command);
+  void on_left(Share& share) noexcept override;
+
+  [[nodiscard]] std::shared_ptr<const Directory> directory() const { return directory_; }
+  [[nodiscard]] StateReport state_report() const;
+  [[nodiscard]] HostStatus host() const;
+  [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
+  [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
+
+  // Commands; on the control thread.
+  /// `reason`: of the mount, if one begins with it.
+  void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
+  void interrupt(Share& share, WaiterId id);
+  void happen(Share& share, const life_cycle::Happening& happening);
+  void unmount(Share& share, bool force, DoneCallback done);
+  void attach(Share& share, Attachment attachment, DoneCallback done);
+  void detach(Share& share, const Attachment& attachment, DoneCallback done);
+  void restore(KeptState kept);
+  void resume_native(Share& share);
+  void hand_over(Share& share, HandOverCallback done);
+  void drain(DoneCallback done);
+  void resume(DoneCallback done);
+  void begin_stop();
+  void unmount_idle();
+  void force_stop();
+  /// Shares that are not idle, and what is on its way to the disk.
+  [[nodiscard]] std::size_t active() const noexcept { return active_ + (committing_ ? 1 : 0) + recording_; }
+  void quit() noexcept { quit_ = true; }
+
+  void adopt_mounts();
+  [[nodiscard]] std::vector<int> kept_descriptors() const;
+
+  /// Waits until no callback runs.
+  void drain_callbacks();
+  /// Gives up on threads that are stuck in the kernel.
+  void abandon_threads() noexcept;
+  [[nodiscard]] StopReport stop_report() const;
+
+ private:
+  /// An operation of this generation, from its acceptance to the end of its callback.
+  class Use {
+   public:
+    explicit Use(Core& core) : core_(core.weak_from_this()) { ++core.uses_; }
+    Use(Use&&) noexcept = default;
+    Use& operator=(Use&&) = delete;
+    ~Use() {
+      if (const std::shared_ptr<Core> core = core_.lock()) core->post([raw = core.get()] { raw->end_use(); });
+    }
+
+   private:
+    std::weak_ptr<Core> core_;  ///< null when moved from
+  };
+
+  struct Waiter {
+    WaiterId id;
+    TimePoint deadline;
+    LeaseCallback done;
+  };
+
+  struct HandOverWaiter {
+    TimePoint deadline;
+    HandOverCallback done;
+  };
+
+  /// A change of an attachment on its way to the disk.
+  struct PendingChange {
+    AttachmentStore::Change change;
+    DoneCallback done;  ///< on the control thread
+  };
+
+  /// What the control thread knows of a share that has been wanted at least once.
+  struct Record {
+    explicit Record(Share& of) : share(of) {}
+    Share& share;
+    life_cycle::State state;
+    WallTime since{};
+    RealMount mount;
+    UniqueFd root;  ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
+                    ///< the number away under a request
+    std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
+    std::list<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
+    std::vector<DoneCallback> unmount_waiters;
+    std::list<HandOverWaiter> hand_over_waiters;  ///< in the order of their deadlines
+    std::map<Attachment, Lease> attachments;      ///< an empty lease: it was restored, and the share not mounted since
+    /// Attachments that are being recorded, and who waits to do something with one of them next.
+    std::map<Attachment, std::deque<Task>> changing;
+    std::size_t attaching = 0;            ///< of these, those that are being made
+    std::size_t unclaimed = 0;            ///< attachments with an empty lease
+    std::optional<TimePoint> restore_at;  ///< when to mount it for those
+    std::uint32_t restores = 0;           ///< attempts at that, so far
+    std::optional<TimePoint> timer;       ///< of the life cycle
+    std::optional<TimePoint> scheduled;   ///< its place in timers_
+    bool was_native = false;              ///< before us: its next mount lies over its directory already
+    bool hand_over_queued = false;        ///< its place in hand_overs_
+    bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
+    MountRecord* kept = nullptr;          ///< what outlives us of it
+    bool failure_is_kept = false;         ///< there as well
+    std::uint64_t mounts = 0;
+    std::uint64_t failures = 0;
+    std::optional<FailureReport> last_failure;
+    std::string busy;
+  };
+
+  /// A share whose turn it is to be handed over to native access.
+  struct Laying {
+    Record* record;
+    int root;
+    TimePoint deadline;
+    bool wanted;  ///< out of turn: somebody waits
+  };
+  struct QueuedHandOver {
+    Record* record;
+    TimePoint since;
+  };
+
+  Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
+
+  Record& record_of(Share& share);
+
+  MountRecord* kept_of(Record& record);
+  void note(Record& record, MountRecord::State state);
+  void note_mounted(Record& record);
+  void note_failure(Record& record);
+  void adopt_failure(Record& record, const FailureRecords& kept);
+  void adopt(Record& record, const MountRecord& kept);
+  Result<> watch_state();
+  void find_out(Record& record, MountRecord& kept);
+  void watch_helper(Record& record);
+
+  void apply(Record& record, life_cycle::Step step);
+  void perform(Record& record, life_cycle::Effect& effect);
+  void publish(Record& record);
+  void tell(Event event);
+  void tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason);
+
+  /// Runs `work` on a pool thread; by hand, later on this one.
+  void submit(sys::TaskPool* pool, Task work);
+  void enqueue_mount(Record& record, const life_cycle::StartMount& start);
+  void start_queued_mounts();
+  void release_mount_slot(Record& record);
+  void start_mount(Record& record, TimePoint deadline);
+  void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
+  void start_unmount(Record& record, const life_cycle::StartUnmount& start);
+  void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
+  void queue_hand_over(Record& record);
+  void start_hand_overs();
+  void lay_over(std::vector<Laying> batch, bool waits_for_quiet);
+  std::optional<TimePoint> next_hand_over() const;
+  void answer_hand_over_waiters(Record& record);
+  void note_mount() noexcept;
+  [[nodiscard]] TimePoint quiet_at() const noexcept;
+  void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
+  void open_gate(Record& record);
+  void close_gate_if_idle(Record& record);
+
+  void admit_waiters(Record& record);
+  void fail_waiters(Record& record, const Error& error);
+  void answer(LeaseCallback done, Result<Lease> result);
+  void answer(DoneCallback done, Result<> result);
+  void answer(HandOverCallback done, bool handed_over);
+  void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);
+  void add_attachment(Record& record, const Attachment& attachment, Lease lease);
+  void remove_attachment(Record& record, const Attachment& attachment);
+  void end_change(Record& record, const Attachment& attachment);
+  void record_change(AttachmentStore::Change change, DoneCallback done);
+  void start_commit();
+  void on_committed(std::vector<PendingChange> changes, std::vector<Result<>> results);
+  void note_disk_failure(const Result<>& result);
+  void note_repaired(std::optional<StateDamage> repaired);
+  void look_at_state();
+  void on_state_looked_at(const Result<>& result, std::optional<StateDamage> repaired);
+
+  void restore_share(Share& share, const std::set<Attachment>& attachments);
+  void claim_attachments(Record& record);
+  void restore_later(Record& record, TimePoint at);
+  void queue_restore(Record& record);
+  void start_restores();
+  void on_restore_tried(Record& record);
+
+  void begin_host(const HostState& host);
+  void end_use();
+  /// The same callback, counted as a use until it has run.
+  DoneCallback counted(DoneCallback done);
+  void change_host(const HostState& next);
+  void record_host(std::vector<DoneCallback> done);
+  void tell_shares_of_host();
+  void answer_all(std::vector<DoneCallback>& waiters, const Result<>& result);
+  void look_whether_drained();
+  void look_whether_resumed();
+  void publish_host();
+
+  void schedule(Record& record);
+  bool run_timers();
+  bool run_commands();
+  std::optional<TimePoint> next_deadline() const;
+  void on_ready(const sys::Poller::Ready& ready);
+  void look_for_lost_mounts();
+  void collect_retired(Record& record);
+
+  // Constant after make().
+  ManagerSetup setup_;
+  const Clock& clock_;
+  const BerthDirectory berths_;
+  std::shared_ptr<const Directory> directory_;
+
+  // Of the control thread.
+  sys::Poller poller_;
+  std::map<Share*, std::unique_ptr<Record>> records_;
+  std::multimap<TimePoint, Record*> timers_;
+  std::deque<std::pair<Record*, TimePoint>> mount_queue_;
+  std::size_t mounts_running_ = 0;
+  std::vector<PendingChange> pending_changes_;  ///< for the commit after the one that runs
+  bool committing_ = false;
+  std::size_t recording_ = 0;  ///< host states on their way to the disk
+  std::size_t active_ = 0;     ///< shares that are not idle
+  HostState host_;
+  Error refusal_{ESHUTDOWN};  ///< what is answered while the host is not up
+  bool drained_ = false;      ///< not up, and not only while a resume waits
+  bool told_drained_ = false;
+  std::atomic<std::size_t> uses_{0};  ///< others only look
+  std::vector<DoneCallback> drain_waiters_;
+  std::vector<DoneCallback> resume_waiters_;
+  std::deque<Record*> restore_queue_;
+  std::size_t restores_running_ = 0;
+  std::deque<QueuedHandOver> hand_overs_;  ///< the oldest first
+  std::vector<Laying> batch_;              ///< being put together
+  bool laying_ = false;                    ///< a batch runs
+  std::mt19937 random_;
+  UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
+  std::optional<TimePoint> look_at_table_;
+  std::optional<StateWatch> state_watch_;  ///< renewed by disk_
+  std::optional<TimePoint> look_at_state_;
+  bool looking_at_state_ = false;
+  bool state_is_amiss_ = false;  ///< as of the last look
+  UniqueFd cancel_;              ///< readable when every attempt is to be given up
+  bool stopping_ = false;
+  bool quit_ = false;
+  StopReport stopped_;
+
+  // Synchronised by themselves.
+  std::atomic<WaiterId> next_waiter_{0};
+  std::atomic<Duration::rep> last_mount_{0};   ///< when a mount began or ended last, of TimePoint
+  std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
+  std::unique_ptr<sys::TaskPool> callbacks_;
+  std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's
+
+  mutable Mutex mutex_;
+  std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
+  StateReport report_ BERTH_GUARDED_BY(mutex_);
+  HostStatus host_status_ BERTH_GUARDED_BY(mutex_);
+  std::deque<Task> by_hand_work_;  ///< by_hand: instead of the pools
+};
+
+}  // namespace berth::manager

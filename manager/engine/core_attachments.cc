@@ -1,0 +1,295 @@
+// Attachments: made, given back, recorded, and taken up again after a restart.
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "manager/engine/core.h"
+#include "manager/model/attachment_name.h"
+#include "src/lib/base/text.h"
+
+namespace berth::manager {
+namespace {
+
+/// After a restart each host waits up to this long before it asks the servers for what was attached: they may all have
+/// been restarted at once.
+constexpr std::chrono::milliseconds kRestoreSpread{500};
+/// A state directory that is gone and cannot be made again is looked at once more after this.
+constexpr std::chrono::seconds kStateRetry{10};
+
+std::string told(const Attachment& attachment) { return attachment.instance + "/" + attachment.volume; }
+
+std::string count_of(std::size_t attachments) {
+  return std::to_string(attachments) + (attachments == 1 ? " attachment" : " attachments");
+}
+
+}  // namespace
+
+void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback done) {
+  if (!is_attachment_name(attachment.instance) || !is_attachment_name(attachment.volume)) {
+    return answer(std::move(done),
+                  fail(EINVAL, "an attachment's instance and volume are names of 1 to 255 bytes without '/'"));
+  }
+  Record& record = record_of(share);
+  if (!record.attachments.contains(attachment) && record.attachments.size() >= setup_.max_attachments_per_share) {
+    return answer(std::move(done),
+                  fail(ENOSPC, quote(share.name()) + " has " + std::to_string(record.attachments.size()) +
+                                   " attachments already, the limit"));
+  }
+  if (!host_.up) return answer(std::move(done), fail(refusal_));
+  // Only by weak reference: a waiter must not keep alive the core that keeps the waiter.
+  park(share, next_waiter(), "attachment",
+       [weak = weak_from_this(), &share, attachment = std::move(attachment),
+        done = counted(std::move(done))](Result<Lease> lease) mutable {
+         const std::shared_ptr<Core> core = weak.lock();
+         if (!core) return done(fail(ESHUTDOWN));
+         Core* raw = core.get();
+         raw->post([raw, &share, attachment = std::move(attachment), done = std::move(done),
+                    lease = std::move(lease)]() mutable {
+           raw->on_attached(share, std::move(attachment), std::move(lease), std::move(done));
+         });
+       });
+}
+
+/// The share is mounted: the attachment is recorded, and then there.
+void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done) {
+  if (!lease) return answer(std::move(done), fail(lease.error()));
+  if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
+  Record& record = record_of(share);
+  if (const auto change = record.changing.find(attachment); change != record.changing.end()) {
+    change->second.emplace_back([this, &share, attachment, lease = std::move(lease), done = std::move(done)]() mutable {
+      on_attached(share, std::move(attachment), std::move(lease), std::move(done));
+    });
+    return;
+  }
+  if (record.attachments.contains(attachment)) return answer(std::move(done), {});
+  if (record.attachments.size() + record.attaching >= setup_.max_attachments_per_share) {
+    return answer(std::move(done), fail(ENOSPC));
+  }
+  record.changing.try_emplace(attachment);
+  ++record.attaching;
+  record_change({share.name(), attachment, true}, [this, &record, attachment, lease = std::move(*lease),
+                                                   done = std::move(done)](Result<> result) mutable {
+    --record.attaching;
+    if (result) add_attachment(record, attachment, std::move(lease));
+    lease = Lease();
+    answer(std::move(done), std::move(result));
+    end_change(record, attachment);
+  });
+}
+
+void Manager::Core::add_attachment(Record& record, const Attachment& attachment, Lease lease) {
+  record.share.add_attachment(attachment);
+  // Who stops gives every lease back; the attachment is on disk, and of the next start.
+  if (!stopping_) record.attachments.emplace(attachment, std::move(lease));
+  tell(record, Event::Kind::kAttached, 0, {}, told(attachment));
+}
+
+void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallback done) {
+  Record& record = record_of(share);
+  if (const auto change = record.changing.find(attachment); change != record.changing.end()) {
+    change->second.emplace_back(
+        [this, &share, attachment, done = std::move(done)]() mutable { detach(share, attachment, std::move(done)); });
+    return;
+  }
+  if (!share.has_attachment(attachment)) return answer(std::move(done), fail(ENOENT, "no such attachment"));
+  record.changing.try_emplace(attachment);
+  record_change({share.name(), attachment, false},
+                [this, &record, attachment, done = std::move(done)](Result<> result) mutable {
+                  if (result) remove_attachment(record, attachment);
+                  answer(std::move(done), std::move(result));
+                  end_change(record, attachment);
+                });
+}
+
+void Manager::Core::remove_attachment(Record& record, const Attachment& attachment) {
+  record.share.remove_attachment(attachment);
+  if (const auto held = record.attachments.find(attachment); held != record.attachments.end()) {
+    if (!held->second) --record.unclaimed;
+    record.attachments.erase(held);
+  }
+  tell(record, Event::Kind::kDetached, 0, {}, told(attachment));
+}
+
+/// Who waited for this attachment to be settled goes on, in turn.
+void Manager::Core::end_change(Record& record, const Attachment& attachment) {
+  auto waiting = record.changing.extract(attachment);
+  for (Task& task : waiting.mapped()) post(std::move(task));
+}
+
+void Manager::Core::record_change(AttachmentStore::Change change, DoneCallback done) {
+  if (!setup_.store) return done({});
+  pending_changes_.push_back({std::move(change), std::move(done)});
+  start_commit();
+}
+
+/// One commit at a time: what comes meanwhile goes together into the next.
+void Manager::Core::start_commit() {
+  if (committing_ || pending_changes_.empty()) return;
+  committing_ = true;
+  auto work = [self = shared_from_this(), pending = std::exchange(pending_changes_, {})]() mutable {
+    std::vector<AttachmentStore::Change> changes;
+    changes.reserve(pending.size());
+    for (PendingChange& one : pending) changes.push_back(std::move(one.change));
+    std::vector<Result<>> results = self->setup_.store->commit(changes);
+    Core* core = self.get();
+    core->post([core, pending = std::move(pending), results = std::move(results),
+                repaired = self->setup_.store->take_repaired()]() mutable {
+      core->note_repaired(std::move(repaired));
+      core->on_committed(std::move(pending), std::move(results));
+    });
+  };
+  submit(disk_.get(), std::move(work));
+}
+
+void Manager::Core::on_committed(std::vector<PendingChange> changes, std::vector<Result<>> results) {
+  committing_ = false;
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    note_disk_failure(results[i]);
+    changes[i].done(std::move(results[i]));
+  }
+  start_commit();
+}
+
+/// For the status; and an event where it is news.
+void Manager::Core::note_disk_failure(const Result<>& result) {
+  std::string failure = result ? "" : result.error().message();
+  {
+    MutexLock lock(mutex_);
+    if (report_.failure == failure) return;
+    report_.failure = failure;
+  }
+  if (!failure.empty()) tell({.kind = Event::Kind::kWarning, .reason = std::move(failure)});
+}
+
+/// For the status, once for each file; and an event.
+void Manager::Core::note_repaired(std::optional<StateDamage> repaired) {
+  if (!repaired) return;
+  tell({.kind = Event::Kind::kStateDamaged, .reason = repaired->file + ": " + repaired->reason});
+  MutexLock lock(mutex_);
+  std::erase_if(report_.damages, [&](const StateDamage& damage) { return damage.file == repaired->file; });
+  report_.damages.push_back(*std::move(repaired));
+}
+
+/// Whether all is there that is recorded. What is not is made again.
+void Manager::Core::look_at_state() {
+  look_at_state_.reset();
+  looking_at_state_ = true;
+  submit(disk_.get(), [self = shared_from_this()] {
+    AttachmentStore& store = *self->setup_.store;
+    self->state_watch_->renew();  // first: what goes away meanwhile is told
+    Result<> result = store.repair();
+    self->post([raw = self.get(), result = std::move(result), repaired = store.take_repaired()]() mutable {
+      raw->on_state_looked_at(result, std::move(repaired));
+    });
+  });
+}
+
+void Manager::Core::on_state_looked_at(const Result<>& result, std::optional<StateDamage> repaired) {
+  looking_at_state_ = false;
+  if (!result || state_is_amiss_) note_disk_failure(result);
+  state_is_amiss_ = !result;
+  if (!result) look_at_state_ = clock_.now() + kStateRetry;
+  if (repaired) look_at_state_ = clock_.now();  // it is another one, which is not watched yet
+  note_repaired(std::move(repaired));
+}
+
+StateReport Manager::Core::state_report() const {
+  MutexLock lock(mutex_);
+  return report_;
+}
+
+void Manager::Core::restore(KeptState kept) {
+  StateReport report = state_report();
+  for (const StateDamage& damage : kept.damages) {
+    std::string reason = damage.file + ": " + damage.reason;
+    if (!damage.set_aside.empty() && damage.set_aside != damage.file) reason += "; kept as " + damage.set_aside;
+    if (!setup_.succeeds || damage.is_news) tell({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
+  }
+  report.damages = std::move(kept.damages);
+  for (KeptAttachments& one : kept.shares) {
+    if (const auto share = directory_->find(one.share); share != directory_->end()) {
+      restore_share(*share->second, one.attachments);
+      continue;
+    }
+    report.unknown_shares[one.share] = one.attachments.size();
+    if (setup_.succeeds) continue;
+    tell({.kind = Event::Kind::kWarning,
+          .share = one.share,
+          .reason = "it has " + count_of(one.attachments.size()) + " and is not configured; they stay on disk"});
+  }
+  // What was taken over was open until now, for those who were inside.
+  if (drained_) tell_shares_of_host();
+  MutexLock lock(mutex_);
+  report_ = std::move(report);
+}
+
+void Manager::Core::restore_share(Share& share, const std::set<Attachment>& attachments) {
+  Record& record = record_of(share);
+  for (const Attachment& attachment : attachments) {
+    if (record.attachments.try_emplace(attachment).second) ++record.unclaimed;
+  }
+  if (!setup_.succeeds) tell(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
+  claim_attachments(record);
+  if (record.unclaimed == 0) return;
+  const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+  restore_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter));
+}
+
+/// Gives the restored attachments of a share that is mounted what others have: a lease.
+void Manager::Core::claim_attachments(Record& record) {
+  if (record.unclaimed == 0) return;
+  for (auto& [attachment, held] : record.attachments) {
+    if (held) continue;
+    std::optional<Lease> lease = record.share.try_lease();
+    if (!lease) return;
+    held = std::move(*lease);
+    --record.unclaimed;
+  }
+}
+
+void Manager::Core::restore_later(Record& record, TimePoint at) {
+  record.restore_at = at;
+  schedule(record);
+}
+
+void Manager::Core::queue_restore(Record& record) {
+  record.restore_at.reset();
+  restore_queue_.push_back(&record);
+  start_restores();
+}
+
+/// A quarter of the mounts that may run at once is left to who waits for one.
+void Manager::Core::start_restores() {
+  const std::size_t most = std::max<std::size_t>(setup_.max_concurrent_mounts * 3 / 4, 1);
+  while (restores_running_ < most && !restore_queue_.empty() && !stopping_ && host_.up) {
+    Record& record = *restore_queue_.front();
+    restore_queue_.pop_front();
+    if (record.unclaimed == 0) continue;
+    ++restores_running_;
+    park(record.share, next_waiter(), "restored attachment", [weak = weak_from_this(), &record](Result<Lease> lease) {
+      // The attachments have taken leases of their own.
+      lease = fail(ESHUTDOWN);
+      if (const std::shared_ptr<Core> core = weak.lock()) {
+        core->post([raw = core.get(), &record] { raw->on_restore_tried(record); });
+      }
+    });
+  }
+}
+
+void Manager::Core::on_restore_tried(Record& record) {
+  --restores_running_;
+  if (record.unclaimed == 0 || stopping_) {
+    record.restores = 0;
+  } else {
+    const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+    TimePoint at = clock_.now() + life_cycle::backoff(++record.restores, jitter);
+    // Before that it would only be given the remembered error.
+    if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) at = std::max(at, failed->retry_at);
+    restore_later(record, at);
+  }
+  start_restores();
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,260 @@
+#include <sys/epoll.h>
+
+#include <cerrno>
+#include <unordered_set>
+
+#include "manager/engine/core.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount_table.h"
+
+namespace berth::manager {
+namespace {
+
+bool can_end_by_itself(const Share& share) {
+  return share.spec().kind() == ShareKind::kFilesystem || share.spec().kind() == ShareKind::kCommand;
+}
+
+}  // namespace
+
+void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCallback done) {
+  Record& record = record_of(share);
+  if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
+  if (!host_.up) return answer(std::move(done), fail(refusal_));
+  // It may have been mounted since the caller looked.
+  if (std::optional<Lease> lease = share.try_lease()) return answer(std::move(done), std::move(*lease));
+  if (record.waiters.size() >= setup_.max_waiters_per_share) return answer(std::move(done), fail(EAGAIN));
+  LeaseCallback counted = [use = Use(*this), done = std::move(done)](Result<Lease> lease) mutable {
+    done(std::move(lease));
+  };
+  record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(counted)});
+  happen(share, life_cycle::Wanted{reason});
+}
+
+void Manager::Core::interrupt(Share& share, WaiterId id) {
+  Record& record = record_of(share);
+  for (auto waiter = record.waiters.begin(); waiter != record.waiters.end(); ++waiter) {
+    if (waiter->id != id) continue;
+    LeaseCallback done = std::move(waiter->done);
+    record.waiters.erase(waiter);
+    answer(std::move(done), fail(EINTR));
+    publish(record);
+    schedule(record);
+    return;
+  }
+}
+
+void Manager::Core::unmount(Share& share, bool force, DoneCallback done) {
+  record_of(share).unmount_waiters.push_back(std::move(done));
+  happen(share, life_cycle::UnmountWanted{force});
+}
+
+void Manager::Core::submit(sys::TaskPool* pool, Task work) {
+  if (by_hand()) {
+    by_hand_work_.push_back(std::move(work));
+  } else {
+    pool->submit(std::move(work));
+  }
+}
+
+void Manager::Core::enqueue_mount(Record& record, const life_cycle::StartMount& start) {
+  mount_queue_.emplace_back(&record, start.deadline);
+  start_queued_mounts();
+}
+
+void Manager::Core::start_queued_mounts() {
+  while (mounts_running_ < setup_.max_concurrent_mounts && !mount_queue_.empty()) {
+    const auto [record, deadline] = mount_queue_.front();
+    mount_queue_.pop_front();
+    ++mounts_running_;
+    record->counts_as_running = true;
+    start_mount(*record, deadline);
+  }
+}
+
+void Manager::Core::release_mount_slot(Record& record) {
+  if (!std::exchange(record.counts_as_running, false)) return;
+  --mounts_running_;
+  // Not at once: this may be in the middle of another share's step.
+  post([this] { start_queued_mounts(); });
+}
+
+void Manager::Core::start_mount(Record& record, TimePoint deadline) {
+  note(record, MountRecord::kMounting);
+  note_mount();
+  // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
+  auto work = [self = shared_from_this(), &record, deadline, started = clock_.now()] {
+    const ShareSpec& spec = record.share.spec();
+    Backend& backend = *self->setup_.backends.at(spec.kind());
+    tl::expected<RealMount, AttemptFailure> outcome =
+        self->clock_.now() >= deadline
+            ? tl::unexpected(AttemptFailure{.error = Error(ETIMEDOUT, "waited for max_concurrent_mounts other mounts")})
+            : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get());
+    if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
+    Core* core = self.get();
+    core->post([core, &record, outcome = std::move(outcome), started]() mutable {
+      core->on_mount_ended(record, std::move(outcome), core->clock_.now() - started);
+    });
+  };
+  submit(operations_.get(), std::move(work));
+}
+
+void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took) {
+  release_mount_slot(record);
+  note_mount();
+  const bool overdue = life_cycle::name_of(record.state) == ShareState::kFailed;
+  life_cycle::MountEnded ended;
+  if (outcome) {
+    ended.success = true;
+    record.mount = std::move(*outcome);
+    const ShareSpec& spec = record.share.spec();
+    ended.native = setup_.native != nullptr && record.mount.id != 0 && spec.wants_native() &&
+                   (setup_.auto_is_native || spec.policy().access == Access::kNative);
+    ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
+    if (ended.lies_over) record.share.set_handed_over(clock_.now());
+    if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
+    if (!overdue) ++record.mounts;
+  } else {
+    note(record, MountRecord::kNone);
+    ended.error = outcome.error().error;
+    ended.jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+    const auto* mounting = std::get_if<life_cycle::Mounting>(&record.state);
+    ++record.failures;
+    record.last_failure =
+        FailureReport{clock_.wall_now(), mounting != nullptr ? mounting->attempt : 0, took, std::move(outcome).error()};
+  }
+  happen(record.share, ended);
+  if (stopping_ && std::holds_alternative<life_cycle::Mounted>(record.state)) {
+    happen(record.share, life_cycle::UnmountWanted{false});
+  }
+}
+
+void Manager::Core::open_gate(Record& record) {
+  if (record.root) {  // after an unmount that did not happen: the descriptor still names the root
+    record.retired_roots.push_back(std::move(record.root));
+  }
+  Result<UniqueFd> root = record.mount.root ? sys::open_at(record.mount.root.get(), ".", O_PATH | O_DIRECTORY)
+                                            : Result<UniqueFd>(fail(ENOTCONN));
+  if (root) record.root = std::move(*root);
+  record.share.touch(clock_.now());
+  record.share.set_root(record.root.get());
+  record.share.gate().open();
+  claim_attachments(record);
+  collect_retired(record);
+  if (record.mount.helper) watch_helper(record);
+  note_mounted(record);
+}
+
+void Manager::Core::watch_helper(Record& record) {
+  // Refused only when out of memory or watches; then the mount table tells of its end, later.
+  (void)poller_.add(record.mount.helper->pidfd(), EPOLLIN, reinterpret_cast<std::uint64_t>(&record));
+}
+
+void Manager::Core::close_gate_if_idle(Record& record) {
+  // In the midst of the step that asked: until the answer is known the gate and the state would disagree.
+  // A draining share's is closed already, and nobody comes in.
+  Gate& gate = record.share.gate();
+  if (gate.close_if_idle() || (gate.closed() && gate.users() == 0)) {
+    happen(record.share, life_cycle::GateClosed{});
+  } else {
+    happen(record.share, life_cycle::GateInUse{record.share.users()});
+  }
+}
+
+void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount& start) {
+  note(record, MountRecord::kUnmounting);
+  if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
+  if (record.root) {
+    if (record.share.users() > 0) {
+      record.retired_roots.push_back(std::move(record.root));
+    } else {
+      record.root.reset();
+    }
+  }
+  auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
+               deadline = start.deadline, native = start.native]() mutable {
+    const ShareSpec& spec = record.share.spec();
+    // What does not come off now goes with the namespace, or is found at the next start.
+    if (native) (void)self->setup_.native->take_off(record.share, NativeAccess::When::kAlways, deadline);
+    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share);
+    Result<> outcome =
+        perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
+    Core* core = self.get();
+    core->post([core, &record, mount = std::move(mount), outcome = std::move(outcome)]() mutable {
+      core->on_unmount_ended(record, std::move(mount), std::move(outcome));
+    });
+  };
+  record.mount = RealMount{};
+  submit(operations_.get(), std::move(work));
+}
+
+void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> outcome) {
+  life_cycle::UnmountEnded ended;
+  ended.success = outcome.has_value();
+  if (outcome) {
+    note(record, MountRecord::kNone);
+    if (stopping_) ++stopped_.unmounted;
+  } else {
+    ended.error = outcome.error();
+    record.mount = std::move(mount);
+  }
+  happen(record.share, ended);
+}
+
+void Manager::Core::collect_retired(Record& record) {
+  if (record.share.users() == 0 && record.share.gate().closed()) record.retired_roots.clear();
+}
+
+void Manager::Core::admit_waiters(Record& record) {
+  for (Waiter& waiter : std::exchange(record.waiters, {})) {
+    if (std::optional<Lease> lease = record.share.try_lease()) {
+      answer(std::move(waiter.done), std::move(*lease));
+    } else {
+      answer(std::move(waiter.done), fail(EAGAIN));
+    }
+  }
+}
+
+void Manager::Core::fail_waiters(Record& record, const Error& error) {
+  for (Waiter& waiter : std::exchange(record.waiters, {})) answer(std::move(waiter.done), fail(error));
+}
+
+void Manager::Core::answer(LeaseCallback done, Result<Lease> result) {
+  auto work = [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); };
+  submit(callbacks_.get(), std::move(work));
+}
+
+void Manager::Core::answer(HandOverCallback done, bool handed_over) {
+  submit(callbacks_.get(), [done = std::move(done), handed_over]() mutable { done(handed_over); });
+}
+
+void Manager::Core::answer(DoneCallback done, Result<> result) {
+  auto work = [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); };
+  submit(callbacks_.get(), std::move(work));
+}
+
+void Manager::Core::look_for_lost_mounts() {
+  std::vector<std::pair<Record*, MountId>> known;
+  for (const auto& [share, record] : records_) {
+    if (std::holds_alternative<life_cycle::Mounted>(record->state) && can_end_by_itself(*share)) {
+      known.emplace_back(record.get(), record->mount.id);
+    }
+  }
+  if (known.empty()) return;
+  operations_->submit([self = shared_from_this(), known = std::move(known)] {
+    Result<std::vector<sys::MountEntry>> table = sys::read_mount_table();
+    if (!table) return;
+    std::unordered_set<std::uint64_t> there;
+    for (const sys::MountEntry& entry : *table) there.insert(entry.id);
+    for (const auto& [record, id] : known) {
+      if (there.contains(id)) continue;
+      Core* core = self.get();
+      core->post([core, record = record, id = id] {
+        if (record->mount.id != id) return;
+        core->happen(record->share, life_cycle::Lost{"it is no longer in the mount table"});
+      });
+    }
+  });
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,212 @@
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "manager/backends/adopted_program.h"
+#include "manager/backends/left_programs.h"
+#include "manager/engine/core.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount_table.h"
+
+/// How mounts outlive the server that made them: what of a share is noted in its MountRecord, and how the next manager
+/// finds it again.
+namespace berth::manager {
+namespace {
+
+/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/); never 0.
+std::uint64_t hash_of(std::string_view name) noexcept {
+  std::uint64_t sum = 0xcbf29ce484222325;
+  for (const char c : name) sum = (sum ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return sum == 0 ? 1 : sum;
+}
+
+bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
+
+/// Whether a number that may have been used again since is a pidfd of that program.
+bool is_program(int pidfd, pid_t number) {
+  const Result<std::string> text = sys::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), 4096);
+  return number > 0 && text && text->find("\nPid:\t" + std::to_string(number) + "\n") != std::string::npos;
+}
+
+UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
+
+}  // namespace
+
+/// The record of a share; made when it is first needed. Null: nobody will succeed us, or there are too many.
+MountRecord* Manager::Core::kept_of(Record& record) {
+  MountArea* const area = setup_.kept;
+  if (area == nullptr) return nullptr;
+  if (record.kept != nullptr) return record.kept;
+  const std::uint32_t place = area->used;
+  if (place >= MountArea::kMaxRecords) return nullptr;
+  MountRecord& kept = area->records[place];
+  kept.share = hash_of(record.share.name());
+  area->used = place + 1;
+  return record.kept = &kept;
+}
+
+void Manager::Core::note(Record& record, MountRecord::State state) {
+  if (MountRecord* const kept = kept_of(record)) kept->state = state;
+}
+
+void Manager::Core::note_mounted(Record& record) {
+  MountRecord* const kept = kept_of(record);
+  if (kept == nullptr) return;
+  kept->state = MountRecord::kMounting;
+  kept->generation = record.share.mount_generation();
+  kept->id = record.mount.id;
+  kept->mount_root = record.mount.root.get();
+  kept->root = record.root.get();
+  const HelperProcess* const helper = record.mount.helper.get();
+  kept->helper = helper != nullptr ? helper->pid() : 0;
+  kept->helper_pidfd = helper != nullptr ? helper->process() : -1;
+  kept->helper_output = helper != nullptr ? helper->output() : -1;
+  const std::size_t length = std::min(record.mount.source.size(), kept->source.size() - 1);
+  std::memcpy(kept->source.data(), record.mount.source.data(), length);
+  kept->source[length] = '\0';
+  kept->state = MountRecord::kMounted;
+}
+
+/// Keeps the back-off of a share, and that it is over.
+void Manager::Core::note_failure(Record& record) {
+  const auto* const idle = std::get_if<life_cycle::Idle>(&record.state);
+  const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
+  const auto* const mounting = std::get_if<life_cycle::Mounting>(&record.state);
+  std::uint32_t attempts = 0;
+  if (failed != nullptr) attempts = failed->attempts;
+  if (idle != nullptr) attempts = idle->failed_attempts;
+  if (mounting != nullptr) attempts = mounting->overdue ? mounting->attempt : mounting->attempt - 1;
+  if (setup_.kept == nullptr || (attempts == 0 && !record.failure_is_kept)) return;
+  const MountRecord* const kept = kept_of(record);
+  if (kept == nullptr) return;
+  FailureRecords& records = setup_.kept->failures[static_cast<std::size_t>(kept - setup_.kept->records.data())];
+  FailureRecord& slot = records.slots[(records.writes + 1) % 2];
+  slot = FailureRecord{.attempts = attempts, .failures = record.failures};
+  if (failed != nullptr) {
+    slot.code = failed->error.code();
+    slot.retry_at = std::chrono::nanoseconds(failed->retry_at.time_since_epoch()).count();
+    const std::string_view story = failed->error.story();
+    story.copy(slot.story.data(), slot.story.size() - 1);
+  }
+  if (record.last_failure) {
+    slot.failed_at = std::chrono::nanoseconds(record.last_failure->when.time_since_epoch()).count();
+    slot.took = record.last_failure->took.count();
+  }
+  ++records.writes;
+  record.failure_is_kept = attempts != 0;
+}
+
+/// Who was told a moment ago that a share cannot be mounted is told so again, and its server is not asked sooner.
+void Manager::Core::adopt_failure(Record& record, const FailureRecords& kept) {
+  if (kept.writes == 0) return;
+  const FailureRecord& last = kept.slots[kept.writes % 2];
+  record.failures = last.failures;
+  record.failure_is_kept = last.attempts != 0;
+  if (last.attempts == 0) return;
+  record.state = life_cycle::Idle{.failed_attempts = last.attempts};
+  if (last.code != 0) {
+    const Error error(last.code, last.story.data());
+    const TimePoint retry_at{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(last.retry_at))};
+    record.state = life_cycle::Failed{.attempts = last.attempts, .retry_at = retry_at, .error = error};
+    record.timer = retry_at;
+    record.last_failure = FailureReport{.when = WallTime(std::chrono::nanoseconds(last.failed_at)),
+                                        .attempt = last.attempts,
+                                        .took = std::chrono::nanoseconds(last.took),
+                                        .failure = {.error = error}};
+  }
+  publish(record);
+  schedule(record);
+}
+
+/// Goes on with what the last manager had mounted. What it was about to mount or to unmount is wanted as soon as we begin,
+/// where anything is there, and forgotten where nothing is.
+void Manager::Core::adopt_mounts() {
+  MountArea* const area = setup_.kept;
+  if (area == nullptr) return;
+  std::unordered_map<std::uint64_t, Share*> shares;
+  if (area->used != 0) {
+    for (const auto& [name, share] : *directory_) shares.emplace(hash_of(name), share.get());
+  }
+  for (std::uint32_t place = 0; place < area->used; ++place) {
+    MountRecord& kept = area->records[place];
+    const auto found = shares.find(kept.share);
+    if (found == shares.end()) continue;
+    Record& record = record_of(*found->second);
+    record.kept = &kept;
+    record.share.continue_generations(kept.generation);
+    if (kept.state != MountRecord::kMounted) adopt_failure(record, area->failures[place]);
+    if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
+      adopt(record, kept);
+    } else if (kept.state != MountRecord::kNone) {
+      find_out(record, kept);
+    }
+  }
+}
+
+void Manager::Core::adopt(Record& record, const MountRecord& kept) {
+  record.mount.id = kept.id;
+  record.mount.root = take(kept.mount_root);
+  record.mount.source = kept.source.data();
+  if (is_open(kept.helper_pidfd)) {
+    record.mount.helper = AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output));
+  }
+  record.root = take(kept.root);
+  record.mounts = 1;
+  const bool native = setup_.native != nullptr && kept.id != 0 && record.share.spec().wants_native();
+  life_cycle::Mounted mounted{.since = clock_.now()};
+  mounted.native = native ? life_cycle::Native::kOff : life_cycle::Native::kNever;
+  mounted.native_at = mounted.since + life_cycle::kHandOverQuiet;
+  record.state = mounted;
+  ++active_;
+  record.share.touch(clock_.now());
+  record.share.adopt_root(record.root.get());
+  record.share.gate().open();
+  if (record.mount.helper) watch_helper(record);
+  record.timer =
+      native ? mounted.native_at
+             : mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
+  note_mounted(record);
+  publish(record);
+  schedule(record);
+}
+
+/// Goes on with what the last manager watched: a kill must not wait for its end (fsnotify_wait_marks_destroyed(), Linux 6.18).
+Result<> Manager::Core::watch_state() {
+  MountArea* const area = setup_.kept;
+  state_watch_.emplace(TRY(StateWatch::make(setup_.store->path(), take(area != nullptr ? area->state_watch - 1 : -1))));
+  if (area != nullptr) area->state_watch = state_watch_->fd() + 1;
+  return {};
+}
+
+void Manager::Core::find_out(Record& record, MountRecord& kept) {
+  const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
+  if (!there || *there) {
+    return post([this, &record] { happen(record.share, life_cycle::Wanted{"an earlier server was about to"}); });
+  }
+  // Nothing needs it any more. Its descriptors may be others' by now, but for the one that still names it.
+  if (is_program(kept.helper_pidfd, kept.helper)) {
+    AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), UniqueFd())->end(clock_.now());
+  }
+  end_left_programs(berths_.path_of(record.share.name()));
+  kept.state = MountRecord::kNone;
+  berths_.remove(record.share.name());
+}
+
+std::vector<int> Manager::Core::kept_descriptors() const {
+  std::vector<int> numbers;
+  if (state_watch_) numbers.push_back(state_watch_->fd());
+  for (const auto& [share, record] : records_) {
+    for (const int number : {record->mount.root.get(), record->root.get()}) numbers.push_back(number);
+    const HelperProcess* const helper = record->mount.helper.get();
+    if (helper == nullptr) continue;
+    for (const int number : {helper->process(), helper->output()}) numbers.push_back(number);
+  }
+  return numbers;
+}
+
+}  // namespace berth::manager

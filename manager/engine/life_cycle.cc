@@ -1,0 +1,446 @@
+#include "manager/engine/life_cycle.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "src/lib/base/text.h"
+
+namespace berth::manager::life_cycle {
+namespace {
+
+using Effects = std::vector<Effect>;
+
+/// The story, which says more than the errno that callers get; without one, the errno's words.
+std::string told(const Error& error) { return error.story().empty() ? error.message() : std::string(error.story()); }
+
+/// One step: what each state makes of each happening. A pair that is not named leaves the state as it is.
+class Stepper {
+ public:
+  Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}
+
+  // Idle
+  Step operator()(Idle state, const Wanted& wanted) const {
+    return start_mount(state.failed_attempts + 1, wanted.reason);
+  }
+  Step operator()(Idle, const RetryWanted&) const { return {Idle{}, {}}; }
+  Step operator()(Idle state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
+
+  // Mounting
+  Step operator()(Mounting state, const Wanted&) const {
+    if (!state.overdue) return {state, {}};  // joins the mount that runs
+    return {state, {FailWaiters{overdue_error()}}};
+  }
+  Step operator()(Mounting state, const MountEnded& ended) const {
+    if (ended.success && state.overdue) return undo(state);
+    if (ended.success) return mounted(state, ended);
+    return failed(state, ended);
+  }
+  Step operator()(Mounting state, const Timer&) const {
+    if (state.overdue) return {state, {}};
+    state.overdue = true;
+    state.retry_at = now_ + backoff(state.attempt, 0);
+    return {state,
+            {ClearTimer{}, FailWaiters{overdue_error()},
+             Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error())}}};
+  }
+  Step operator()(Mounting state, const UnmountWanted&) const {
+    return {state, {AnswerUnmount{Error(EBUSY, "it is being mounted")}}};
+  }
+
+  // Mounted
+  Step operator()(Mounted state, const Wanted&) const {
+    if (state.draining) return {state, {FailWaiters{Error(ESHUTDOWN)}}};
+    return {state, {AdmitWaiters{}}};
+  }
+  Step operator()(Mounted state, const Timer& timer) const {
+    switch (state.native) {
+      case Native::kLaying:
+      case Native::kTaking:
+        return {state, {}};  // its end goes on from there
+      case Native::kOn:
+        return look_at_native(std::move(state), timer);
+      case Native::kOff:
+        if (state.unmount_until || state.draining || now_ < state.native_at) break;
+        if (timer.hand_over_wanted) return lay_over(std::move(state));
+        if (const TimePoint quiet = quiet_at(state, timer); now_ < quiet) {
+          state.native_at = quiet;
+          break;
+        }
+        return queue_hand_over(state, timer);
+      case Native::kQueued:
+      case Native::kNever:
+        break;
+    }
+    if (state.unmount_until) return {state, {CloseGateIfIdle{}}};
+    const TimePoint due = idle_at(timer);
+    if (due > now_) return {state, {wake(state, due)}};
+    return {state, {CloseGateIfIdle{}}};
+  }
+  Step operator()(Mounted state, const HandOver&) const {
+    if (state.native != Native::kQueued) return {state, {}};  // asked for by an earlier mount
+    if (!state.unmount_until && !state.draining) return lay_over(std::move(state));
+    state.native = Native::kOff;
+    state.native_at = now_;
+    return {state, {}};  // whoever wants it gone has set the timer
+  }
+  Step operator()(Mounted state, const HandOverWanted&) const {
+    const bool is_possible = state.native == Native::kOff || state.native == Native::kQueued;
+    if (!is_possible || state.unmount_until || state.draining) return {state, {}};
+    return lay_over(std::move(state));
+  }
+  Step operator()(Mounted state, const BecameIdle&) const {
+    if (state.native == Native::kLaying || state.native == Native::kTaking || state.native == Native::kOn)
+      return {state, {}};
+    return {state, {wake(state, now_ + kLinger)}};
+  }
+  Step operator()(Mounted state, const GateClosed&) const {
+    std::string reason = "idle for " + format_duration(policy_.idle_timeout);
+    if (state.draining) reason = "drained";
+    if (state.unmount_until) reason = "asked to";
+    return start_unmount(state, false, std::move(reason));
+  }
+  Step operator()(Mounted state, const GateInUse& use) const {
+    if (state.unmount_until && now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
+    Effects effects{wake(state, now_ + patience_with_users())};
+    if (state.unmount_until) effects.emplace_back(in_use(use.users));
+    state.unmount_until.reset();
+    return {state, std::move(effects)};
+  }
+  Step operator()(Mounted state, const UnmountWanted& wanted) const {
+    if (wanted.force) return take_away(std::move(state), "forced");
+    state.unmount_until = now_ + kReleasePatience;
+    switch (state.native) {
+      case Native::kLaying:
+      case Native::kTaking:
+        return {state, {}};
+      case Native::kOn:
+        return {state, {SetTimer{now_}}};
+      case Native::kOff:
+      case Native::kQueued:
+      case Native::kNever:
+        break;
+    }
+    return {state, {CloseGateIfIdle{}}};
+  }
+  Step operator()(Mounted state, const HostChanged&) const {
+    if (state.draining == drained_) return {state, {}};
+    state.draining = drained_;
+    Effects effects;
+    if (drained_) {
+      effects.emplace_back(CloseGate{});
+      state.native_at = now_;
+    } else {
+      effects.emplace_back(ReopenGate{});
+    }
+    const TimePoint due = state.unmount_until || state.native == Native::kOn ? now_ + kReleaseRetry : now_ + patience();
+    effects.emplace_back(wake(state, due));
+    return {state, std::move(effects)};
+  }
+  Step operator()(Mounted state, const Lost& lost) const {
+    Step step = take_away(std::move(state), "lost");
+    step.effects.insert(step.effects.begin(), Tell{Event::Kind::kLost, 0, {}, lost.reason});
+    return step;
+  }
+  Step operator()(Mounted state, const NativeLaid& laid) const {
+    if (state.native != Native::kLaying) return {state, {}};
+    if (laid.postponed) return postpone(std::move(state));
+    Effects effects;
+    switch (laid.error.code()) {
+      case 0:
+        state.native = Native::kOn;
+        state.native_at = now_ + look_again();
+        state.untouched = false;
+        state.bad_moments = 0;
+        effects.emplace_back(Tell{Event::Kind::kNative});
+        break;
+      case EAGAIN:
+        state.native = Native::kOff;
+        state.native_at = now_ + retry_hand_over(state.bad_moments++);
+        break;
+      default:
+        state.native = Native::kNever;
+        state.native_at = now_ + patience();
+        effects.emplace_back(
+            Tell{Event::Kind::kWarning, 0, {}, "goes on through berth, not native: " + told(laid.error)});
+    }
+    const TimePoint due = state.unmount_until ? now_ : state.native_at;
+    return go_on(std::move(state), due, std::move(effects));
+  }
+  Step operator()(Mounted state, const NativeTaken& taken) const {
+    if (state.native != Native::kTaking) return {state, {}};
+    using Outcome = NativeAccess::Outcome;
+    const bool known = taken.error.code() == 0;
+    if (known && taken.outcome == Outcome::kOff) return taken_off(std::move(state));
+    Effects effects;
+    if (!known) effects.emplace_back(Tell{Event::Kind::kUnmountFailed, 0, {}, told(taken.error)});
+    state.native = Native::kOn;
+    state.untouched = known && taken.outcome == Outcome::kTouched;
+    state.native_at = now_ + (!known            ? std::max<Duration>(patience(), kBusyRetry)
+                              : state.untouched ? patience()
+                                                : look_again());
+    TimePoint due = state.native_at;
+    if (state.unmount_until && !state.untouched) {
+      if (known && now_ < *state.unmount_until) {
+        due = now_ + kReleaseRetry;
+      } else {
+        effects.emplace_back(
+            AnswerUnmount{known ? Error(EBUSY, "in use by programs that are in it natively") : taken.error});
+        state.unmount_until.reset();
+      }
+    } else if (state.unmount_until) {
+      due = now_;
+    }
+    return go_on(std::move(state), due, std::move(effects));
+  }
+
+  // Expiring
+  Step operator()(Expiring state, const Wanted&) const {
+    if (state.undo) return {state, {FailWaiters{overdue_error()}}};
+    state.wanted_again = true;
+    return {state, {}};
+  }
+  Step operator()(Expiring state, const UnmountEnded& ended) const {
+    const Duration took = now_ - state.started;
+    if (!ended.success) return still_mounted(state, ended.error, took);
+    Step next = state.wanted_again ? start_mount(1, "wanted again while unmounting")
+                                   : Step{after_unmount(state), {ClearTimer{}}};
+    if (auto* fail = std::get_if<Failed>(&next.state)) next.effects = {SetTimer{fail->retry_at}};
+    next.effects.insert(next.effects.begin(), {Tell{Event::Kind::kUnmounted, 0, took, ""}, AnswerUnmount{Error(0)}});
+    return next;
+  }
+  Step operator()(Expiring state, const UnmountWanted&) const { return {state, {}}; }  // answered when it has ended
+
+  // Failed
+  Step operator()(Failed state, const Wanted&) const {
+    if (now_ < state.retry_at) return {state, {FailWaiters{state.error}}};
+    return start_mount(state.attempts + 1, "tried again");
+  }
+  Step operator()(Failed state, const Timer&) const { return {Idle{state.attempts}, {ClearTimer{}}}; }
+  Step operator()(Failed, const RetryWanted&) const { return {Idle{}, {ClearTimer{}}}; }
+  Step operator()(Failed state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
+
+  template <typename S, typename H>
+  Step operator()(const S& state, const H&) const {
+    return {state, {}};
+  }
+
+ private:
+  /// When a share is due that nobody comes to any more.
+  [[nodiscard]] TimePoint idle_at(const Timer& timer) const {
+    return timer.users > 0 ? now_ + patience_with_users() : timer.last_left + patience();
+  }
+
+  /// The timer for `due`, or for what is to be done natively before.
+  [[nodiscard]] static SetTimer wake(const Mounted& state, TimePoint due) {
+    const bool is_to_be_laid = state.native == Native::kOff && !state.draining;
+    return SetTimer{is_to_be_laid ? std::min(due, state.native_at) : due};
+  }
+
+  [[nodiscard]] static AnswerUnmount in_use(std::uint64_t users) {
+    return {Error(EBUSY, "in use by " + std::to_string(users) + (users == 1 ? " user" : " users"))};
+  }
+
+  [[nodiscard]] Duration look_again() const {
+    return drained_ ? Duration(kDrainLook) : std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
+  }
+
+  [[nodiscard]] static Duration retry_hand_over(std::uint32_t bad_moments) {
+    return std::min<Duration>(kHandOverRetry * (1 << std::min<std::uint32_t>(bad_moments, 16)), kHandOverLongestRetry);
+  }
+
+  /// When nobody will have come for a while, or it is high time.
+  [[nodiscard]] static TimePoint quiet_at(const Mounted& state, const Timer& timer) {
+    return std::min(timer.last_left + kHandOverQuiet, state.since + kHandOverLongestWait);
+  }
+
+  /// It asks for its turn, and is idle when it is idle all the same.
+  [[nodiscard]] Step queue_hand_over(Mounted state, const Timer& timer) const {
+    state.native = Native::kQueued;
+    const TimePoint due = idle_at(timer);
+    if (due > now_) return {state, {QueueHandOver{}, SetTimer{due}}};
+    return {state, {QueueHandOver{}, CloseGateIfIdle{}}};
+  }
+
+  [[nodiscard]] Step postpone(Mounted state) const {
+    state.native = Native::kQueued;
+    const TimePoint due = state.unmount_until ? now_ : now_ + patience();
+    return go_on(std::move(state), due, {QueueHandOver{}});
+  }
+
+  [[nodiscard]] Step lay_over(Mounted state) const {
+    state.native = Native::kLaying;
+    return {std::move(state), {ClearTimer{}, LayOver{now_ + kNativePatience}}};
+  }
+
+  [[nodiscard]] Step take_off(Mounted state, NativeAccess::When when) const {
+    state.native = Native::kTaking;
+    return {std::move(state), {ClearTimer{}, TakeOff{when, now_ + kNativePatience}}};
+  }
+
+  /// It is taken off only when nobody uses it through berth either, so that it does not go back and forth.
+  [[nodiscard]] Step look_at_native(Mounted state, const Timer& timer) const {
+    if (state.unmount_until) {
+      if (timer.users == 0) return take_off(std::move(state), NativeAccess::When::kUnused);
+      if (now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
+      state.unmount_until.reset();
+      return {state, {in_use(timer.users), SetTimer{std::max(state.native_at, now_)}}};
+    }
+    if (now_ < state.native_at) return {state, {SetTimer{state.native_at}}};
+    // It does not come back, and who is inside through berth needs no door.
+    if (state.draining) return take_off(std::move(state), NativeAccess::When::kUnused);
+    const TimePoint due = idle_at(timer);
+    if (state.untouched && due > now_) return {state, {SetTimer{due}}};
+    return take_off(std::move(state), NativeAccess::When::kUntouched);
+  }
+
+  /// If anybody is inside through berth by now it stays mounted, and is laid over again.
+  [[nodiscard]] Step taken_off(Mounted state) const {
+    state.native = Native::kOff;
+    state.native_at = now_ + kHandOverQuiet;
+    const TimePoint due = state.native_at;
+    Step step = go_on(std::move(state), due, {Tell{Event::Kind::kProxied}});
+    if (std::holds_alternative<Mounted>(step.state)) step.effects.emplace_back(CloseGateIfIdle{});
+    return step;
+  }
+
+  /// After an operation of native access: looks again at `due`, or does what has been wanted meanwhile.
+  [[nodiscard]] Step go_on(Mounted state, TimePoint due, Effects effects) const {
+    if (state.forced.empty()) {
+      effects.emplace_back(SetTimer{due});
+      return {std::move(state), std::move(effects)};
+    }
+    std::string reason = std::exchange(state.forced, "");
+    Step step = take_away(std::move(state), std::move(reason));
+    step.effects.insert(step.effects.begin(), effects.begin(), effects.end());
+    return step;
+  }
+
+  /// Forced: at once, or as soon as the operation that runs has ended.
+  [[nodiscard]] Step take_away(Mounted state, std::string reason) const {
+    if (state.native == Native::kLaying || state.native == Native::kTaking) {
+      state.forced = std::move(reason);
+      return {std::move(state), {}};
+    }
+    Step step = start_unmount(state, true, std::move(reason));
+    step.effects.insert(step.effects.begin(), CloseGate{});
+    return step;
+  }
+
+  /// How long a share stays that nobody uses.
+  [[nodiscard]] Duration patience() const {
+    return drained_ ? kLinger : std::max<Duration>(policy_.idle_timeout, kLinger);
+  }
+  /// When to look again at one that somebody uses; the last to leave a draining one says so.
+  [[nodiscard]] Duration patience_with_users() const { return drained_ ? kBusyRetry : patience(); }
+
+  /// Mounted, and who waited for it is inside.
+  [[nodiscard]] Step let_in(Mounted next, Effects before, Duration look_again) const {
+    next.draining = drained_;
+    before.insert(before.end(), {OpenGate{}, AdmitWaiters{}});
+    if (drained_) before.emplace_back(CloseGate{});
+    before.emplace_back(wake(next, now_ + look_again));
+    return {std::move(next), std::move(before)};
+  }
+
+  [[nodiscard]] Error overdue_error() const {
+    return Error(ETIMEDOUT, "no mount after " + format_duration(policy_.mount_timeout) + " (mount_timeout)");
+  }
+
+  [[nodiscard]] Step start_mount(std::uint32_t attempt, std::string reason) const {
+    const TimePoint deadline = now_ + policy_.mount_timeout;
+    return {Mounting{attempt, now_, false, {}},
+            {Tell{Event::Kind::kMounting, attempt, {}, std::move(reason)}, SetTimer{deadline},
+             StartMount{attempt, deadline}}};
+  }
+
+  [[nodiscard]] Step mounted(const Mounting& state, const MountEnded& ended) const {
+    Mounted next = mounted_now(ended.native);
+    if (ended.lies_over) next.native = Native::kOn;
+    return let_in(std::move(next), {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}}, patience());
+  }
+
+  [[nodiscard]] Mounted mounted_now(bool native) const {
+    return {.since = now_, .native = native ? Native::kOff : Native::kNever, .native_at = now_ + kHandOverQuiet};
+  }
+
+  [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
+    if (state.overdue) {  // told when it became overdue; now its thread is back
+      return {Failed{state.attempt, state.retry_at, overdue_error()}, {SetTimer{state.retry_at}}};
+    }
+    const TimePoint retry_at = now_ + backoff(state.attempt, ended.jitter);
+    return {Failed{state.attempt, retry_at, ended.error},
+            {Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(ended.error)},
+             FailWaiters{ended.error}, SetTimer{retry_at}}};
+  }
+
+  [[nodiscard]] Step undo(const Mounting& state) const {
+    Step step = start_unmount({}, true, "mounted after its mount_timeout");
+    std::get<Expiring>(step.state).undo = true;
+    std::get<Expiring>(step.state).failed_attempts = state.attempt;
+    return step;
+  }
+
+  [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
+    return {Expiring{.started = now_, .native = state.native != Native::kNever},
+            {Tell{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
+             StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn}}};
+  }
+
+  [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
+    return let_in(mounted_now(state.native),
+                  {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, AnswerUnmount{error}},
+                  std::max<Duration>(patience(), kBusyRetry));
+  }
+
+  [[nodiscard]] State after_unmount(const Expiring& state) const {
+    if (!state.undo) return Idle{};
+    return Failed{state.failed_attempts, now_ + backoff(state.failed_attempts, 0), overdue_error()};
+  }
+
+  const SharePolicy& policy_;
+  TimePoint now_;
+  bool drained_;
+};
+
+}  // namespace
+
+ShareState name_of(const State& state) noexcept {
+  struct Names {
+    ShareState operator()(const Idle&) const { return ShareState::kIdle; }
+    ShareState operator()(const Mounting& m) const { return m.overdue ? ShareState::kFailed : ShareState::kMounting; }
+    ShareState operator()(const Mounted& m) const { return m.draining ? ShareState::kDraining : ShareState::kMounted; }
+    ShareState operator()(const Expiring&) const { return ShareState::kExpiring; }
+    ShareState operator()(const Failed&) const { return ShareState::kFailed; }
+  };
+  return std::visit(Names{}, state);
+}
+
+bool awaits_hand_over(const State& state) noexcept {
+  const auto* const mounted = std::get_if<Mounted>(&state);
+  if (mounted == nullptr || mounted->unmount_until || mounted->draining || !mounted->forced.empty()) return false;
+  switch (mounted->native) {
+    case Native::kLaying:
+      return true;
+    case Native::kOff:
+    case Native::kQueued:
+      return mounted->bad_moments < kHandOverTries;
+    case Native::kNever:
+    case Native::kOn:
+    case Native::kTaking:
+      return false;
+  }
+  return false;
+}
+
+Duration backoff(std::uint32_t attempts, double jitter) {
+  const std::uint32_t doublings = std::min<std::uint32_t>(attempts == 0 ? 0 : attempts - 1, 16);
+  const std::chrono::milliseconds wait = std::min(kLongestBackoff, kFirstBackoff * (1 << doublings));
+  return wait + std::chrono::milliseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) * jitter / 4));
+}
+
+Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now, bool drained) {
+  return std::visit(Stepper(policy, now, drained), state, happening);
+}
+
+}  // namespace berth::manager::life_cycle

@@ -1,0 +1,227 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "manager/model/backend.h"
+#include "manager/model/events.h"
+#include "manager/model/native_access.h"
+#include "manager/model/share_status.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/error.h"
+
+/// The life of a share as a pure function: step() says what comes next and what is to be done, and does nothing.
+///
+///              Wanted               MountEnded ok
+///     Idle ──────────────▶ Mounting ─────────────▶ Mounted ◀──────────┐
+///      ▲                      │ MountEnded error      │ GateClosed      │ UnmountEnded error
+///      │                      ▼                       ▼                 │ (busy)
+///      │◀── Timer ───────── Failed                 Expiring ────────────┘
+///      │                                              │ UnmountEnded ok
+///      └──────────────────────────────────────────────┘  (straight to Mounting when wanted again)
+///
+/// While the host is drained, what is Mounted is draining: its gate is closed, who is inside stays, and it expires as soon
+/// as nobody is. HostChanged begins and ends that.
+///
+/// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
+/// succeeds after all it is undone.
+///
+/// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
+///
+///           Timer            HandOver            NativeLaid ok          Timer             NativeTaken off
+///     kOff ───────▶ kQueued ──────────▶ kLaying ───────────────▶ kOn ──────────▶ kTaking ─────────────────▶ kOff, and
+///      ▲               ▲    postponed    │ not now                ▲                 │ touched, in use        Expiring if
+///      └───────────────┼─────────────────┤                        └─────────────────┘                        unused
+///                      └─────────────────┘
+///
+/// While kQueued it expires as if it were never to be native. HandOverWanted leads to kLaying at once, from kOff and kQueued.
+namespace berth::manager::life_cycle {
+
+/// Nothing is mounted.
+struct Idle {
+  std::uint32_t failed_attempts = 0;  ///< since the last success; the back-off grows with it
+};
+/// A mount operation runs or waits for its turn.
+struct Mounting {
+  std::uint32_t attempt = 1;
+  TimePoint started;
+  bool overdue = false;
+  TimePoint retry_at;  ///< overdue: the remembered failure is answered until then
+};
+/// Whether the real mount lies over the share's directory.
+enum class Native : std::uint8_t {
+  kNever,   ///< it is not to, or has turned out not to work for this mount
+  kOff,     ///< it is to ask for its turn at Mounted::native_at
+  kQueued,  ///< it waits for its turn, and may become idle meanwhile
+  kLaying,  ///< an operation runs
+  kOn,      ///< it does; looked at again at Mounted::native_at
+  kTaking,  ///< an operation runs
+};
+/// Mounted; the gate is open unless the host is drained.
+struct Mounted {
+  TimePoint since;
+  std::optional<TimePoint> unmount_until = {};  ///< somebody waits for an unmount, which is tried until then
+  bool draining = false;                        ///< the gate is closed, and nothing is laid over any more
+  Native native = Native::kNever;
+  TimePoint native_at = {};       ///< kOff, kOn
+  bool untouched = false;         ///< kOn: nobody has been in it since the last look; the next one takes it off
+  std::uint32_t bad_moments = 0;  ///< attempts to lay it over that were refused
+  std::string forced = {};        ///< while an operation runs: why everything is taken away when it ends; "": it is not
+};
+/// An unmount operation runs, the gate is closed.
+struct Expiring {
+  TimePoint started;
+  bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
+  bool undo = false;          ///< of a mount that came too late: it counts as failed
+  bool native = false;        ///< if it stays mounted after all: whether it is to be native
+  std::uint32_t failed_attempts = 0;
+};
+/// The last attempt failed; nothing is mounted.
+struct Failed {
+  std::uint32_t attempts = 1;
+  TimePoint retry_at;
+  Error error{0};
+};
+using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
+
+ShareState name_of(const State& state) noexcept;
+/// Whether a hand-over to native access is near enough to be waited for.
+bool awaits_hand_over(const State& state) noexcept;
+
+// What happens to a share.
+struct Wanted {                         ///< a request has been parked
+  const char* reason = "first access";  ///< of a mount that begins with it
+};
+struct MountEnded {
+  bool success = false;
+  Error error{0};          ///< the failure, as callers are told
+  double jitter = 0;       ///< in [0, 1), spreads the next attempt
+  bool native = false;     ///< whether it is to be native
+  bool lies_over = false;  ///< it is already, since before this manager
+};
+struct UnmountEnded {
+  bool success = false;
+  Error error{0};
+};
+struct Timer {  ///< the time set by SetTimer has come
+  std::uint64_t users = 0;
+  TimePoint last_left;
+  bool hand_over_wanted = false;  ///< as HandOverWanted: somebody waits still
+};
+struct BecameIdle {};  ///< the last user left a share that is to be unmounted at once
+struct GateClosed {};  ///< answer to CloseGateIfIdle: nobody was inside
+struct GateInUse {
+  std::uint64_t users = 0;
+};  ///< answer to CloseGateIfIdle
+struct UnmountWanted {
+  bool force = false;
+};
+struct RetryWanted {};
+struct HostChanged {};  ///< drained, or no longer
+struct Lost {
+  std::string reason;
+};                         ///< the real mount is dead or gone
+struct HandOver {};        ///< the turn that QueueHandOver has asked for, perhaps long ago
+struct HandOverWanted {};  ///< somebody waits for it to be native, out of turn
+struct NativeLaid {        ///< answer to LayOver
+  Error error{0};          ///< code 0: it lies over the directory; EAGAIN: to be tried again
+  bool postponed = false;  ///< it was not tried: other shares come first
+};
+struct NativeTaken {  ///< answer to TakeOff
+  NativeAccess::Outcome outcome{};
+  Error error{0};  ///< not code 0: nobody knows, so it may still be there
+};
+using Happening =
+    std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted, RetryWanted,
+                 HostChanged, Lost, HandOver, HandOverWanted, NativeLaid, NativeTaken>;
+
+// What is to be done about it, in this order.
+struct StartMount {
+  std::uint32_t attempt;
+  TimePoint deadline;
+};
+struct StartUnmount {
+  bool force;
+  TimePoint deadline;
+  bool native = false;  ///< it is to be taken off the directory first, whoever is in it
+};
+struct QueueHandOver {};  ///< HandOver when it does not disturb others; asked for twice is asked for once
+struct LayOver {
+  TimePoint deadline;
+};
+struct TakeOff {
+  NativeAccess::When when;
+  TimePoint deadline;
+};
+struct OpenGate {};
+struct ReopenGate {};  ///< of a mount that has been there all the time
+struct CloseGate {};
+struct CloseGateIfIdle {};  ///< and say how it went: GateClosed or GateInUse
+struct AdmitWaiters {};
+struct FailWaiters {
+  Error error;
+};
+struct AnswerUnmount {
+  Error error;
+};  ///< code 0: success
+struct SetTimer {
+  TimePoint at;
+};
+struct ClearTimer {};
+struct Tell {
+  Event::Kind kind;
+  std::uint32_t attempt = 0;
+  Duration took{};
+  std::string reason;
+};
+using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
+                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, QueueHandOver, LayOver, TakeOff>;
+
+struct Step {
+  State state;
+  std::vector<Effect> effects;
+};
+
+/// The next state of a share and what is to be done. Pure: the same arguments give the same answer. `drained`: the host is.
+Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now,
+          bool drained = false);
+
+/// First wait after a failed attempt; doubled for each further one up to kLongestBackoff, with up to a quarter of it as
+/// jitter so that many hosts do not come back at once.
+inline constexpr std::chrono::milliseconds kFirstBackoff{1000};
+inline constexpr std::chrono::milliseconds kLongestBackoff{std::chrono::minutes(2)};
+Duration backoff(std::uint32_t attempts, double jitter);
+
+/// A share with `idle_timeout = 0` stays this long after its last user, so that the look-up and the open of one program
+/// do not mount twice.
+inline constexpr std::chrono::milliseconds kLinger{10};
+/// How long an unmount on request waits for the last user: the kernel tells of a close(2) behind the caller's back, so that
+/// a share may still be in use for a moment when the program that used it has ended.
+inline constexpr std::chrono::milliseconds kReleasePatience{200};
+inline constexpr std::chrono::milliseconds kReleaseRetry{5};
+/// A native share is laid over when nobody has come to it through berth for this long: a program that goes in twice in a
+/// moment finds the share the same both times (cp(1) looks whether it is the same file). And when no share has begun or
+/// ended to be mounted for as long, which what a hand-over does would delay.
+inline constexpr std::chrono::milliseconds kHandOverQuiet{50};
+/// But after this long at the latest, each of the two: where there is always somebody.
+inline constexpr std::chrono::milliseconds kHandOverLongestWait{std::chrono::seconds(2)};
+/// How long who opens a file for writing waits for a hand-over, and after how many bad moments nobody does any more.
+inline constexpr std::chrono::milliseconds kHandOverPatience{500};
+inline constexpr std::uint32_t kHandOverTries = 3;
+/// After a bad moment the next attempt comes this much later, doubled each time up to kHandOverLongestRetry.
+inline constexpr std::chrono::milliseconds kHandOverRetry{10};
+inline constexpr std::chrono::milliseconds kHandOverLongestRetry{std::chrono::seconds(5)};
+/// How long an operation of NativeAccess may take.
+inline constexpr std::chrono::milliseconds kNativePatience{std::chrono::seconds(10)};
+/// How often a native share in use is looked at: a quarter of its idle timeout, within these.
+inline constexpr std::chrono::milliseconds kShortestLook{20};
+inline constexpr std::chrono::milliseconds kLongestLook{std::chrono::seconds(30)};
+/// The same while the host is drained, where it is to be taken off as soon as nobody is in it.
+inline constexpr std::chrono::milliseconds kDrainLook{250};
+/// How soon an unmount that met EBUSY is tried again, at least.
+inline constexpr std::chrono::milliseconds kBusyRetry{std::chrono::seconds(5)};
+
+}  // namespace berth::manager::life_cycle

@@ -1,0 +1,183 @@
+#include "manager/engine/manager.h"
+
+#include <pthread.h>
+
+#include <cerrno>
+#include <future>
+#include <thread>
+#include <utility>
+
+#include "manager/engine/core.h"
+
+namespace berth::manager {
+namespace {
+
+/// How long stop() waits for forced unmounts before it leaves their threads alone.
+constexpr std::chrono::seconds kForcedUnmountPatience{2};
+constexpr std::chrono::milliseconds kStopPoll{5};
+/// Shares that were in use are tried again this often.
+constexpr int kStopPollsPerTry = 20;
+
+}  // namespace
+
+Result<std::unique_ptr<Manager>> Manager::make(ManagerSetup setup, const Catalog& catalog, const Clock& clock) {
+  std::shared_ptr<Core> core = TRY(Core::make(std::move(setup), catalog, clock));
+  return std::unique_ptr<Manager>(new Manager(std::move(core)));
+}
+
+Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) { core_->adopt_mounts(); }
+
+Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
+
+std::vector<int> Manager::kept_descriptors() const { return core_->kept_descriptors(); }
+
+std::shared_ptr<const Manager::Directory> Manager::directory() const { return core_->directory(); }
+
+std::shared_ptr<Share> Manager::find(std::string_view name) const {
+  const std::shared_ptr<const Directory> directory = core_->directory();
+  const auto found = directory->find(name);
+  return found == directory->end() ? nullptr : found->second;
+}
+
+WaiterId Manager::lease(Share& share, LeaseCallback done) {
+  const WaiterId id = core_->next_waiter();
+  core_->post([core = core_.get(), &share, id, done = std::move(done)]() mutable {
+    core->park(share, id, "first access", std::move(done));
+  });
+  return id;
+}
+
+void Manager::interrupt(Share& share, WaiterId waiter) {
+  core_->post([core = core_.get(), &share, waiter] { core->interrupt(share, waiter); });
+}
+
+void Manager::mount(Share& share, DoneCallback done) {
+  core_->post([core = core_.get(), &share, done = std::move(done)]() mutable {
+    core->happen(share, life_cycle::RetryWanted{});
+    core->park(share, core->next_waiter(), "on request", [done = std::move(done)](Result<Lease> lease) mutable {
+      if (!lease) return done(fail(lease.error()));
+      // Given back before the answer: who was told that it is mounted may ask for it to be unmounted at once.
+      *lease = Lease();
+      done({});
+    });
+  });
+}
+
+void Manager::unmount(Share& share, bool force, DoneCallback done) {
+  core_->post([core = core_.get(), &share, force, done = std::move(done)]() mutable {
+    core->unmount(share, force, std::move(done));
+  });
+}
+
+void Manager::resume_native(Share& share) {
+  core_->post([core = core_.get(), &share] { core->resume_native(share); });
+}
+
+void Manager::hand_over(Share& share, HandOverCallback done) {
+  core_->post(
+      [core = core_.get(), &share, done = std::move(done)]() mutable { core->hand_over(share, std::move(done)); });
+}
+
+void Manager::retry(Share& share) {
+  core_->post([core = core_.get(), &share] { core->happen(share, life_cycle::RetryWanted{}); });
+}
+
+void Manager::report_lost(Share& share) {
+  const std::uint32_t generation = share.mount_generation();
+  core_->post([core = core_.get(), &share, generation] {
+    if (share.mount_generation() == generation) {
+      core->happen(share, life_cycle::Lost{"its file system says that it is not connected"});
+    }
+  });
+}
+
+void Manager::begin(KeptState kept) {
+  // Here and now, so that nobody who comes next finds them missing.
+  for (const KeptAttachments& one : kept.shares) {
+    const std::shared_ptr<Share> share = find(one.share);
+    for (const Attachment& attachment : one.attachments) {
+      if (share != nullptr) share->add_attachment(attachment);
+    }
+  }
+  if (core_->by_hand()) {
+    return core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
+  }
+  control_ = std::thread([core = core_] {
+    pthread_setname_np(pthread_self(), "berth-control");
+    core->run();
+  });
+  // The rest as well, before berth says that it is ready; nothing of it waits for a mount.
+  std::promise<void> over;
+  core_->post([&] {
+    core_->restore(std::move(kept));
+    over.set_value();
+  });
+  over.get_future().wait();
+}
+
+StateReport Manager::state_report() const { return core_->state_report(); }
+
+void Manager::drain(DoneCallback done) {
+  core_->post([core = core_.get(), done = std::move(done)]() mutable { core->drain(std::move(done)); });
+}
+
+void Manager::resume(DoneCallback done) {
+  core_->post([core = core_.get(), done = std::move(done)]() mutable { core->resume(std::move(done)); });
+}
+
+HostStatus Manager::host() const { return core_->host(); }
+
+void Manager::attach(Share& share, Attachment attachment, DoneCallback done) {
+  core_->post([core = core_.get(), &share, attachment = std::move(attachment), done = std::move(done)]() mutable {
+    core->attach(share, std::move(attachment), std::move(done));
+  });
+}
+
+void Manager::detach(Share& share, Attachment attachment, DoneCallback done) {
+  core_->post([core = core_.get(), &share, attachment = std::move(attachment), done = std::move(done)]() mutable {
+    core->detach(share, attachment, std::move(done));
+  });
+}
+
+bool Manager::run_pending() { return core_->run_pending(); }
+
+Manager::StopReport Manager::stop(TimePoint deadline) {
+  if (!control_.joinable()) return {};
+  const auto active = [this] {
+    std::promise<std::size_t> count;
+    core_->post([&] { count.set_value(core_->active()); });
+    return count.get_future().get();
+  };
+  const auto wait_until_idle = [&](TimePoint until, bool may_hurry) {
+    for (int poll = 1;; ++poll) {
+      const std::size_t left = active();
+      const bool hurry = may_hurry && hurry_.load(std::memory_order_relaxed);
+      if (left == 0 || hurry || std::chrono::steady_clock::now() >= until) return left;
+      std::this_thread::sleep_for(kStopPoll);
+      if (poll % kStopPollsPerTry == 0) core_->post([core = core_.get()] { core->unmount_idle(); });
+    }
+  };
+  core_->post([core = core_.get()] { core->begin_stop(); });
+  std::size_t left = wait_until_idle(deadline, true);
+  if (left > 0) {
+    core_->post([core = core_.get()] { core->force_stop(); });
+    left = wait_until_idle(std::chrono::steady_clock::now() + kForcedUnmountPatience, false);
+  }
+  StopReport report;
+  std::promise<void> over;
+  core_->post([&] {
+    report = core_->stop_report();
+    core_->quit();
+    over.set_value();
+  });
+  over.get_future().wait();
+  control_.join();
+  if (left > 0) {
+    core_->abandon_threads();
+  } else {
+    core_->drain_callbacks();
+  }
+  return report;
+}
+
+}  // namespace berth::manager

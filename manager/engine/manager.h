@@ -1,0 +1,181 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "manager/engine/mount_record.h"
+#include "manager/model/backend.h"
+#include "manager/model/catalog.h"
+#include "manager/model/events.h"
+#include "manager/model/native_access.h"
+#include "manager/model/share.h"
+#include "manager/state/attachment_store.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/name_map.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_function.h"
+
+namespace berth::manager {
+
+/// Names one parked request, so that it can be interrupted. 0 names none.
+using WaiterId = std::uint64_t;
+
+using LeaseCallback = UniqueFunction<void(Result<Lease>)>;
+using DoneCallback = UniqueFunction<void(Result<>)>;
+using HandOverCallback = UniqueFunction<void(bool handed_over)>;
+
+/// What a manager knows of its state on disk, for people to look at.
+struct StateReport {
+  std::string directory;  ///< "": attachments live in memory alone
+  std::vector<StateDamage> damages;
+  /// Attachments of shares that are not in the catalog: how many, by the share's name.
+  std::map<std::string, std::size_t> unknown_shares;
+  std::string failure;  ///< why the last change could not be recorded; "" when it could
+};
+
+/// What the outside gives to a manager.
+struct ManagerSetup {
+  std::string berth_directory;  ///< where berths are made: absolute, existing, private to this manager
+  std::size_t max_concurrent_mounts = 16;
+  std::size_t max_waiters_per_share = 4096;
+  std::size_t max_attachments_per_share = 16384;
+  /// One for each kind; owned by the manager.
+  std::map<ShareKind, std::unique_ptr<Backend>> backends;
+  /// Where attachments are recorded before anybody is told of them. Null: they live in memory alone.
+  std::unique_ptr<AttachmentStore> store;
+  bool store_ends_with_berth = false;  ///< so nobody is told where it is
+  /// For shares that are to be native; null: none is. Must outlive the manager.
+  NativeAccess* native = nullptr;
+  /// Where the host stands at the start: begin_again(), or what the server before this one had. Recorded by the caller.
+  HostState host{.up = true, .next_generation = 1, .since = {}};
+  /// Told of every change of it, on the control thread, before anybody else is; must not block.
+  std::function<void(const HostState&)> on_host_change;
+  /// Whether shares are that leave it to us (Access::kAuto), where they may be; else those that ask for it alone.
+  bool auto_is_native = true;
+  /// Told of every event, on the control thread; must not block.
+  std::function<void(const Event&)> on_event;
+  /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
+  /// covered by a lease.
+  std::function<void(Share&)> before_unmount;
+  /// Called on a pool thread when a share has been mounted, before anybody is let in; may block.
+  std::function<void(Share&)> after_mount;
+  /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
+  MountArea* kept = nullptr;
+  /// A manager before this one has told of what begin() takes up.
+  bool succeeds = false;
+  /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
+  bool by_hand = false;
+};
+
+/// The mount manager: one life cycle a share, run by one control thread that never blocks; mounts and unmounts run on
+/// pool threads, each under a deadline.
+///
+/// The conversation with users is one call, lease(): the share is mounted when it answers, and stays so while the lease
+/// is held.
+///
+/// Threading: any thread may call anything. Callbacks come on a pool thread, each exactly once, never before the call
+/// returned its WaiterId is visible to the caller's own locks: a callback may run before the call returns.
+class Manager {
+ public:
+  /// Shares by name, sorted bytewise.
+  using Directory = NameMap<std::shared_ptr<Share>>;
+
+  /// What an earlier manager had mounted is there and can be used; nothing happens to it, nor by itself, before begin().
+  /// Errors: EINVAL when a kind of share in the catalog has no backend.
+  static Result<std::unique_ptr<Manager>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
+  /// As stop() with no patience.
+  ~Manager();
+
+  /// The descriptors that mounts are held by (MountRecord); before anything else is asked.
+  [[nodiscard]] std::vector<int> kept_descriptors() const;
+
+  /// The shares there are; an immutable snapshot.
+  [[nodiscard]] std::shared_ptr<const Directory> directory() const;
+  [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
+
+  /// A lease on `share`: at once when it is mounted, else after the mount that this starts or joins.
+  /// Errors (to `done`): the attempt's own (EHOSTDOWN, EACCES, ENODEV, ...), ETIMEDOUT when `mount_timeout` passed,
+  /// EINTR after interrupt(), EAGAIN when too many wait already, ESHUTDOWN while stopping or drained.
+  WaiterId lease(Share& share, LeaseCallback done);
+  /// Ends the wait of `waiter` with EINTR, if it still waits.
+  void interrupt(Share& share, WaiterId waiter);
+
+  /// Mounts now, and forgets a remembered error first. Errors: as lease().
+  void mount(Share& share, DoneCallback done);
+  /// Unmounts now if nobody uses it. Errors: EBUSY with the number of users; with `force` those are given up.
+  void unmount(Share& share, bool force, DoneCallback done);
+  /// For a share whose real mount lies over its directory already, since an earlier manager: mounts it, or finds it
+  /// mounted, and takes it for native.
+  void resume_native(Share& share);
+  /// Hands a share over to native access now that awaits_hand_over(). Answers when that is done, or false: it is not, nor to
+  /// be waited for any longer.
+  void hand_over(Share& share, HandOverCallback done);
+  /// Forgets a remembered error, so that the next access tries again at once. Answers at once.
+  void retry(Share& share);
+  /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
+  void report_lost(Share& share);
+
+  /// From here on shares expire, what was asked for is done, and what ManagerSetup names is called.
+  ///
+  /// Takes up the attachments that were on disk at the start: they are shown when it returns, and so is what state_report()
+  /// says of them. Mounts the shares that have any: at once those that are mounted already, the rest one after the other,
+  /// with jitter, and again and again while that fails. What is of no share in the catalog stays on disk. Events tell of it,
+  /// unless a predecessor's have.
+  ///
+  /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
+  void begin(KeptState kept = {});
+  /// What is not as it should be with what is on disk.
+  [[nodiscard]] StateReport state_report() const;
+
+  /// Adds an attachment and mounts; answers when it is mounted, and the attachment on disk. The same pair twice is one
+  /// attachment. An attachment whose mount fails, or that cannot be recorded, is not kept.
+  /// Errors: as lease(); EINVAL for a bad name, ENOSPC at max_attachments_per_share; the disk's own (ENOSPC, EROFS, ...).
+  void attach(Share& share, Attachment attachment, DoneCallback done);
+  /// Gives an attachment back; answers when that is on disk. Errors: ENOENT when there is no such attachment; the disk's
+  /// own. Nothing is unmounted then.
+  void detach(Share& share, Attachment attachment, DoneCallback done);
+
+  /// Gives out nothing any more: lease(), mount() and attach() fail with ESHUTDOWN from here on, which says so. What has
+  /// begun goes on, who is inside stays, and what nobody uses any more is unmounted; detach() and unmount() go on working.
+  /// Answers when nothing is mounted and nobody waits, however long that takes. Drained already: a warning, and the same
+  /// wait. On disk when it answers: the host is still drained after a restart.
+  ///
+  /// Calls off a resume() that waits. Errors: ECANCELED when a resume() ended it; EAGAIN when too many wait already.
+  void drain(DoneCallback done);
+  /// Gives out shares again, in a new generation, as soon as every operation that was begun before has ended: the lease(),
+  /// mount() and attach() calls that are not answered yet. Leases that are held go on. Not drained: a warning, and a new
+  /// generation all the same; nothing new begins while it waits. Several that wait are answered by one generation.
+  /// Errors: ECANCELED when a drain() called it off; EAGAIN when too many wait already.
+  void resume(DoneCallback done);
+  [[nodiscard]] HostStatus host() const;
+
+  struct StopReport {
+    std::size_t unmounted = 0;
+    std::size_t given_up = 0;  ///< were in use or did not answer, and were detached
+  };
+  /// Refuses new leases with ESHUTDOWN, then unmounts everything; what is still in use at `deadline` is given up.
+  /// Once it has returned no callback runs, unless something was given up: its callback may be stuck in the kernel.
+  /// Blocks; not to be called from a callback.
+  StopReport stop(TimePoint deadline);
+  /// A stop() that waits on another thread, or comes later, has no patience any more.
+  void hurry() noexcept { hurry_.store(true, std::memory_order_relaxed); }
+
+  /// With ManagerSetup::by_hand: does what is pending and due now, until nothing is. True if it did anything.
+  bool run_pending();
+
+ private:
+  class Core;
+  explicit Manager(std::shared_ptr<Core> core);
+  std::shared_ptr<Core> core_;
+  std::thread control_;
+  std::atomic<bool> hurry_{false};
+};
+
+}  // namespace berth::manager

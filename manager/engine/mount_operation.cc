@@ -1,0 +1,106 @@
+#include "manager/engine/mount_operation.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "src/lib/base/text.h"
+
+namespace berth::manager {
+namespace {
+
+/// How often making "a/b" starts again because "a" was removed in between by a neighbour that went away.
+constexpr int kMakeAttempts = 16;
+
+Error describe(const AttemptFailure& failure) {
+  return failure.exit.empty() ? failure.error : failure.error.within(failure.exit);
+}
+
+}  // namespace
+
+std::string BerthDirectory::path_of(std::string_view share) const {
+  std::string path = path_;
+  path.append("/").append(share);
+  return path;
+}
+
+Result<BerthDirectory::Made> BerthDirectory::make(std::string_view share) const {
+  Made made{path_of(share)};
+  for (int attempt = 0;; ++attempt) {
+    for (std::size_t end = path_.size() + 1; (end = made.path.find('/', end)) != std::string::npos; ++end) {
+      const std::string parent = made.path.substr(0, end);
+      if (::mkdir(parent.c_str(), 0700) != 0 && errno != EEXIST) {
+        return fail(Error::last().within("cannot make " + quote(parent)));
+      }
+    }
+    if (::mkdir(made.path.c_str(), 0700) == 0) return made;
+    if (errno == EEXIST) {
+      made.existed = true;
+      return made;
+    }
+    if (errno != ENOENT || attempt >= kMakeAttempts)
+      return fail(Error::last().within("cannot make " + quote(made.path)));
+  }
+}
+
+void BerthDirectory::remove(std::string_view share) const noexcept {
+  std::string path = path_of(share);
+  while (path.size() > path_.size() && ::rmdir(path.c_str()) == 0) path.resize(path.rfind('/'));
+}
+
+tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
+                                                      const BerthDirectory& berths, TimePoint deadline, int cancel_fd) {
+  Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd};
+  if (!backend.needs_berth()) return backend.mount(spec, attempt);
+
+  Result<BerthDirectory::Made> made = berths.make(spec.name());
+  if (!made) return tl::unexpected(AttemptFailure{.error = made.error()});
+  if (made->existed) {
+    Result<std::optional<RealMount>> found = backend.find(spec, attempt);
+    if (found && *found) return std::move(**found);
+  }
+
+  tl::expected<RealMount, AttemptFailure> mounted = backend.mount(spec, attempt);
+  if (mounted && mounted->root) return mounted;
+
+  // The program's word is not the kernel's: look at what is there.
+  Result<std::optional<RealMount>> found = backend.find(spec, attempt);
+  if (found && *found) {
+    RealMount mount = std::move(**found);
+    if (mounted) {
+      mount.helper = std::move(mounted->helper);
+    } else {
+      mount.warning = describe(mounted.error()).message();
+    }
+    return mount;
+  }
+  berths.remove(spec.name());
+  if (!mounted) return mounted;
+  return tl::unexpected(AttemptFailure{
+      .error = Error(EHOSTDOWN, "the attempt succeeded, but nothing is mounted at " + quote(attempt.berth))});
+}
+
+Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
+                         TimePoint deadline, bool force) {
+  const Attempt attempt{berths.path_of(spec.name()), deadline, -1};
+  if (force && backend.needs_berth()) {
+    Result<std::optional<RealMount>> found = backend.find(spec, attempt);
+    if (found && !*found) {  // it went away by itself, or somebody else unmounted it
+      if (mount.helper) mount.helper->end(deadline);
+      mount = RealMount{};
+      berths.remove(spec.name());
+      return {};
+    }
+  }
+  Result<> unmounted = backend.unmount(spec, mount, attempt, force);
+  if (!unmounted && backend.needs_berth()) {
+    Result<std::optional<RealMount>> found = backend.find(spec, attempt);
+    if (found && !*found) unmounted = {};
+  }
+  if (unmounted && backend.needs_berth()) berths.remove(spec.name());
+  return unmounted;
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "manager/model/backend.h"
+
+namespace berth::manager {
+
+/// The directory below which the private mountpoints of shares are made: `<path>/<share name>`.
+///
+/// Threading: immutable. Operations on different shares may run at once; directories that shares have in common
+/// ("home" of "home/a" and "home/b") are made and removed in a way that bears it.
+class BerthDirectory {
+ public:
+  explicit BerthDirectory(std::string path) : path_(std::move(path)) {}
+
+  [[nodiscard]] std::string path_of(std::string_view share) const;
+
+  struct Made {
+    std::string path;
+    bool existed = false;  ///< by somebody else, or left by an attempt that is not over
+  };
+  /// Makes the mountpoint of a share, mode 0700. Errors: mkdir(2)'s.
+  Result<Made> make(std::string_view share) const;
+  /// Removes it and the directories above it that are empty now. What is not there is no error.
+  void remove(std::string_view share) const noexcept;
+
+ private:
+  std::string path_;
+};
+
+/// Mounts `spec` through `backend` and finds out what is true afterwards: a failed attempt whose mount is there counts
+/// as mounted, with the failure as its warning; a successful one without a mount is a failure; what is mounted there
+/// already is taken as it is, without an attempt. A failure leaves no directory behind.
+///
+/// Blocks until `deadline` at the latest, as far as the kernel lets it.
+tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
+                                                      const BerthDirectory& berths, TimePoint deadline, int cancel_fd);
+
+/// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
+/// as unmounted; what somebody else has unmounted already is not unmounted again.
+Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
+                         TimePoint deadline, bool force);
+
+}  // namespace berth::manager

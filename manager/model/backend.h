@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "manager/model/share_spec.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::manager {
+
+/// The kernel's id of a mount (statx(2) stx_mnt_id, field 1 of mountinfo).
+using MountId = std::uint64_t;
+
+/// A helper program that serves a mount and lives as long as it (a `command` share).
+class HelperProcess {
+ public:
+  virtual ~HelperProcess() = default;
+  /// Its number in /proc, for people to see. 0: it has ended.
+  [[nodiscard]] virtual pid_t pid() const noexcept = 0;
+  /// A pidfd: readable when the helper has ended.
+  [[nodiscard]] virtual int pidfd() const noexcept = 0;
+  /// A pidfd of the program itself, and the reading end of what it writes, for who succeeds us. -1: there is none.
+  [[nodiscard]] virtual int process() const noexcept { return -1; }
+  [[nodiscard]] virtual int output() const noexcept { return -1; }
+  /// Ends it: SIGTERM, then SIGKILL at `deadline`; collects it. Blocks until it has ended.
+  virtual void end(TimePoint deadline) noexcept = 0;
+};
+
+/// A real mount that is there, and what keeps it there.
+struct RealMount {
+  MountId id = 0;                         ///< 0: nothing is mounted (a `dir` share)
+  UniqueFd root;                          ///< O_PATH descriptor of its root directory
+  std::string source;                     ///< the one of the sources that was mounted
+  std::unique_ptr<HelperProcess> helper;  ///< null unless a program serves it
+  std::string warning;                    ///< what went wrong although the mount is there; "" when nothing did
+};
+
+/// Why an attempt failed; what the `error` file of the control tree shows.
+struct AttemptFailure {
+  Error error{0};                    ///< what callers are told
+  std::vector<std::string> command;  ///< argv of the program that failed; empty when a system call did
+  std::string exit;                  ///< "exit status 32", "signal 9 (Killed)", "" when no program ran
+  std::string output;                ///< last lines of its standard error, bounded
+};
+
+/// What a backend may use while it works. It runs on a pool thread and may block until `deadline`.
+struct Attempt {
+  std::string berth;   ///< absolute path of the share's private mountpoint: an existing empty directory
+  TimePoint deadline;  ///< after it the attempt has failed, whatever it does
+  int cancel_fd = -1;  ///< readable when the attempt is to be given up at once (-1: never)
+};
+
+/// Makes and ends the real mount of one kind of share.
+///
+/// Threading: one object serves all shares; any pool thread may call it, for different shares at once.
+/// Errors: an attempt that fails leaves nothing: no mount, no process.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  /// Mounts `spec` at `attempt.berth`.
+  virtual tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) = 0;
+
+  /// What the kernel's mount table says is mounted at `attempt.berth`, if anything; never asks the share's server.
+  virtual Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) = 0;
+
+  /// Unmounts, and ends the helper. `mount` is unchanged on failure, empty after success. `force` gives up what is in
+  /// use: MNT_FORCE | MNT_DETACH (umount2(2)), helper killed.
+  /// Errors: EBUSY when in use, ETIMEDOUT.
+  virtual Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) = 0;
+
+  /// Whether a directory has to be there to mount on (not for `dir`).
+  [[nodiscard]] virtual bool needs_berth() const noexcept { return true; }
+};
+
+}  // namespace berth::manager

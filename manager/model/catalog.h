@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "manager/model/share_spec.h"
+#include "src/lib/base/name_map.h"
+
+namespace berth::manager {
+
+/// Most shares in one catalog; what is beyond is refused with an error that says so.
+inline constexpr std::size_t kMaxShares = 100'000;
+
+/// The shares there are, by name. No name is a directory above another ("a" and "a/b" cannot both be shares). Templates
+/// are kept apart: they are not shares, and a share of its own name goes before what a template would make ("home/bob"
+/// and "home/*" can both be there; "home" and "home/*" cannot, for the template needs "home" as a directory).
+///
+/// Threading: immutable once built; build it on one thread.
+class Catalog {
+ public:
+  using Map = NameMap<ShareSpec>;
+
+  /// Errors: EEXIST when the name is taken or lies above or below another share (the story names both and their
+  /// origins), ENOSPC when there are kMaxShares shares and templates.
+  Result<> add(ShareSpec spec);
+
+  [[nodiscard]] const ShareSpec* find(std::string_view name) const;
+  [[nodiscard]] const Map& shares() const noexcept { return shares_; }
+  /// By their names, "home/*".
+  [[nodiscard]] const Map& templates() const noexcept { return templates_; }
+
+ private:
+  Map shares_;
+  Map templates_;
+};
+
+}  // namespace berth::manager

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "src/lib/base/clock.h"
+
+namespace berth::manager {
+
+/// One step in the life of a share, for the log and for the `events` file.
+struct Event {
+  enum class Kind : std::uint8_t {
+    kMounting,
+    kMounted,
+    kMountFailed,
+    kUnmounting,
+    kUnmounted,
+    kUnmountFailed,
+    kNative,   ///< its real mount lies over its directory: programs go straight in
+    kProxied,  ///< it has been taken off: programs come through berth
+    kLost,
+    kAttached,
+    kDetached,
+    kRestored,      ///< attachments that were on disk
+    kStateDamaged,  ///< a file of the state directory; of no share, as what follows
+    kDraining,      ///< the host gives out nothing any more
+    kDrained,       ///< and nothing is in use any more
+    kResumed,       ///< it does again, in a new generation
+    kWarning,
+  };
+  WallTime when{};
+  Kind kind{};
+  std::string share;                ///< "": of none
+  std::uint32_t attempt = 0;        ///< 0: not an attempt
+  std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
+  std::string reason;               ///< why: "first access", "attachment", "idle for 5m", "mount: exit status 32: ..."
+};
+
+/// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",
+/// "attached", "detached", "restored", "state-damaged", "draining", "drained", "resumed", "warning".
+const char* to_string(Event::Kind kind) noexcept;
+
+}  // namespace berth::manager

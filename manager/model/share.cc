@@ -1,0 +1,169 @@
+#include "manager/model/share.h"
+
+#include <ctime>
+#include <utility>
+
+#include "manager/model/events.h"
+
+namespace berth::manager {
+
+const char* to_string(ShareState state) noexcept {
+  switch (state) {
+    case ShareState::kIdle:
+      return "idle";
+    case ShareState::kMounting:
+      return "mounting";
+    case ShareState::kMounted:
+      return "mounted";
+    case ShareState::kDraining:
+      return "draining";
+    case ShareState::kExpiring:
+      return "expiring";
+    case ShareState::kFailed:
+      return "failed";
+  }
+  return "unknown";
+}
+
+const char* to_string(Event::Kind kind) noexcept {
+  switch (kind) {
+    case Event::Kind::kMounting:
+      return "mounting";
+    case Event::Kind::kMounted:
+      return "mounted";
+    case Event::Kind::kMountFailed:
+      return "mount-failed";
+    case Event::Kind::kUnmounting:
+      return "unmounting";
+    case Event::Kind::kUnmounted:
+      return "unmounted";
+    case Event::Kind::kUnmountFailed:
+      return "unmount-failed";
+    case Event::Kind::kNative:
+      return "native";
+    case Event::Kind::kProxied:
+      return "proxied";
+    case Event::Kind::kLost:
+      return "lost";
+    case Event::Kind::kAttached:
+      return "attached";
+    case Event::Kind::kDetached:
+      return "detached";
+    case Event::Kind::kRestored:
+      return "restored";
+    case Event::Kind::kStateDamaged:
+      return "state-damaged";
+    case Event::Kind::kDraining:
+      return "draining";
+    case Event::Kind::kDrained:
+      return "drained";
+    case Event::Kind::kResumed:
+      return "resumed";
+    case Event::Kind::kWarning:
+      return "warning";
+  }
+  return "unknown";
+}
+
+Lease Lease::again() const noexcept {
+  share_->gate_.enter_again();
+  return Lease(share_, root_);
+}
+
+void Lease::set_writes(bool writes) noexcept {
+  if (share_ == nullptr || writes_ == writes) return;
+  writes_ = writes;
+  if (writes) {
+    ++share_->writers_;
+  } else {
+    --share_->writers_;
+  }
+}
+
+void Lease::give_back() noexcept {
+  set_writes(false);
+  if (Share* share = std::exchange(share_, nullptr)) share->leave();
+}
+
+void Share::leave() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE,
+                &now);  // the vDSO's cheapest; the reaper needs no better than a few milliseconds
+  touch(TimePoint(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec)));
+  switch (gate_.leave()) {
+    case Gate::Left::kOthers:
+      return;
+    case Gate::Left::kIdle:
+      if (spec_.policy().idle_timeout.count() > 0) return;
+      break;
+    case Gate::Left::kClosedEmpty:
+      break;
+  }
+  listener_.on_left(*this);
+}
+
+void Share::set_root(int root) noexcept {
+  root_.store(root, std::memory_order_relaxed);
+  mount_generation_.fetch_add(1, std::memory_order_release);
+}
+
+ShareStatus Share::status() const {
+  ShareStatus status;
+  {
+    MutexLock lock(mutex_);
+    if (status_) status = *status_;
+    status.attachments.assign(attachments().begin(), attachments().end());
+  }
+  // When a native share was used last only the kernel knows.
+  if (status.state == ShareState::kMounted && users() == 0 && !status.native) {
+    const Duration left = last_left() + spec_.policy().idle_timeout - std::chrono::steady_clock::now();
+    status.expires_at = std::chrono::system_clock::now() + std::chrono::duration_cast<WallTime::duration>(left);
+  }
+  return status;
+}
+
+const std::set<Attachment>& Share::attachments() const noexcept {
+  static const std::set<Attachment> none;
+  return attachments_ == nullptr ? none : *attachments_;
+}
+
+bool Share::has_attachment(const Attachment& attachment) const {
+  MutexLock lock(mutex_);
+  return attachments().contains(attachment);
+}
+
+bool Share::has_attachments_of(const std::string& instance) const {
+  const Attachment first{.instance = instance, .volume = {}};
+  MutexLock lock(mutex_);
+  const auto at = attachments().lower_bound(first);
+  return at != attachments().end() && at->instance == instance;
+}
+
+ShareState Share::state() const {
+  MutexLock lock(mutex_);
+  return status_ ? status_->state : ShareState::kIdle;
+}
+
+void Share::publish(ShareStatus status) {
+  auto next = std::make_unique<const ShareStatus>(std::move(status));
+  MutexLock lock(mutex_);
+  status_.swap(next);
+}
+
+bool Share::add_attachment(const Attachment& attachment) {
+  MutexLock lock(mutex_);
+  if (attachments_ == nullptr) attachments_ = std::make_unique<std::set<Attachment>>();
+  return attachments_->insert(attachment).second;
+}
+
+bool Share::remove_attachment(const Attachment& attachment) {
+  MutexLock lock(mutex_);
+  return attachments_ != nullptr && attachments_->erase(attachment) > 0;
+}
+
+std::size_t Share::attachment_count() const {
+  MutexLock lock(mutex_);
+  return attachments().size();
+}
+
+}  // namespace berth::manager

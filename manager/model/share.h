@@ -1,0 +1,167 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "manager/model/gate.h"
+#include "manager/model/share_spec.h"
+#include "manager/model/share_status.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/base/thread_annotations.h"
+
+namespace berth::manager {
+
+class Share;
+
+/// Who is told when a share may have become free to unmount: the manager. Called on any thread, by whoever left last.
+class LeaveListener {
+ public:
+  virtual ~LeaveListener() = default;
+  virtual void on_left(Share& share) noexcept = 0;
+};
+
+/// A claim on a mounted share: while one is held, the share is not unmounted because it is idle. Given back by the
+/// destructor.
+///
+/// Ownership: a Lease does not keep the Share object alive; the manager and the namespace do.
+class Lease {
+ public:
+  Lease() noexcept = default;
+  Lease(Lease&& other) noexcept
+      : share_(std::exchange(other.share_, nullptr)),
+        root_(other.root_),
+        writes_(std::exchange(other.writes_, false)) {}
+  Lease& operator=(Lease&& other) noexcept {
+    if (this != &other) {
+      give_back();
+      share_ = std::exchange(other.share_, nullptr);
+      root_ = other.root_;
+      writes_ = std::exchange(other.writes_, false);
+    }
+    return *this;
+  }
+  Lease(const Lease&) = delete;
+  Lease& operator=(const Lease&) = delete;
+  ~Lease() { give_back(); }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return share_ != nullptr; }
+  [[nodiscard]] Share& share() const noexcept { return *share_; }
+  /// O_PATH descriptor of the real mount's root directory, valid while this lease is held.
+  [[nodiscard]] int root() const noexcept { return root_; }
+  /// A second claim, for something that outlives the request (an open file).
+  [[nodiscard]] Lease again() const noexcept;
+
+  /// Whether this is for a file that is open for writing: while it is held, the share is not handed over to native access.
+  void set_writes(bool writes) noexcept;
+
+ private:
+  friend class Share;
+  Lease(Share* share, int root) noexcept : share_(share), root_(root) {}
+  void give_back() noexcept;
+
+  Share* share_ = nullptr;
+  int root_ = -1;
+  bool writes_ = false;
+};
+
+/// One managed share: its specification, its gate, and what others may read of it.
+///
+/// The life cycle itself belongs to the manager's control thread; this is the part that every thread may touch.
+///
+/// Threading: any thread may call anything, but the functions under "For the control thread".
+class Share {
+ public:
+  /// `listener` outlives every lease.
+  Share(ShareSpec spec, LeaveListener& listener) : spec_(std::move(spec)), listener_(listener) {}
+
+  [[nodiscard]] const ShareSpec& spec() const noexcept { return spec_; }
+  [[nodiscard]] const std::string& name() const noexcept { return spec_.name(); }
+
+  /// A lease, if the share is mounted now. Takes no lock and never waits.
+  [[nodiscard]] std::optional<Lease> try_lease() noexcept {
+    if (!gate_.try_enter()) return std::nullopt;
+    return Lease(this, root_.load(std::memory_order_relaxed));
+  }
+
+  /// Users now inside: leases of requests, handles and attachments.
+  [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
+  /// Of these, files that are open for writing (Lease::set_writes()).
+  [[nodiscard]] std::uint32_t writers() const noexcept { return writers_.load(std::memory_order_seq_cst); }
+
+  /// How many times the share has been mounted; changes whenever what root() names may be another file system.
+  [[nodiscard]] std::uint32_t mount_generation() const noexcept {
+    return mount_generation_.load(std::memory_order_acquire);
+  }
+
+  /// Whether the same files are, or are about to be, in use past us: nothing that the kernel remembers of them for us
+  /// lasts then.
+  [[nodiscard]] bool is_shared_with_native() const noexcept { return native_.load(std::memory_order_acquire); }
+  /// Whether it is to be handed over to native access before long, and Manager::hand_over() is worth its while. A lease that
+  /// writes since before this was asked keeps it from being.
+  [[nodiscard]] bool awaits_hand_over() const noexcept { return awaits_hand_over_.load(std::memory_order_seq_cst); }
+  /// When it was handed over last: said by whoever has done it, before awaits_hand_over() ends.
+  [[nodiscard]] TimePoint handed_over_at() const noexcept {
+    return TimePoint(Duration(handed_over_.load(std::memory_order_relaxed)));
+  }
+  void set_handed_over(TimePoint now) noexcept {
+    handed_over_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+  }
+
+  /// The state as the control thread last published it, with the attachments of now.
+  [[nodiscard]] ShareStatus status() const;
+  /// The state alone.
+  [[nodiscard]] ShareState state() const;
+  /// Whether there is this attachment, and whether an instance has any: as status() would show, without its copy.
+  [[nodiscard]] bool has_attachment(const Attachment& attachment) const;
+  [[nodiscard]] bool has_attachments_of(const std::string& instance) const;
+
+  // For the control thread.
+  Gate& gate() noexcept { return gate_; }
+  /// Before the gate opens: what leases will hand out, and a new mount generation.
+  void set_root(int root) noexcept;
+  void set_shared_with_native(bool native) noexcept { native_.store(native, std::memory_order_release); }
+  void set_awaits_hand_over(bool awaits) noexcept { awaits_hand_over_.store(awaits, std::memory_order_seq_cst); }
+  /// After a dead server: generations go on where its own ended.
+  void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
+  /// As set_root(), for the mount that the generation is of already.
+  void adopt_root(int root) noexcept { root_.store(root, std::memory_order_relaxed); }
+  void publish(ShareStatus status);
+  /// Records an attachment; false when it was there already.
+  bool add_attachment(const Attachment& attachment);
+  /// False when there was none.
+  bool remove_attachment(const Attachment& attachment);
+  [[nodiscard]] std::size_t attachment_count() const;
+  /// When somebody last left.
+  [[nodiscard]] TimePoint last_left() const noexcept {
+    return TimePoint(Duration(last_left_.load(std::memory_order_relaxed)));
+  }
+  void touch(TimePoint now) noexcept { last_left_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
+
+ private:
+  friend class Lease;
+  void leave() noexcept;
+  [[nodiscard]] const std::set<Attachment>& attachments() const noexcept BERTH_REQUIRES(mutex_);
+
+  const ShareSpec spec_;
+  LeaveListener& listener_;
+  Gate gate_;
+  std::atomic<int> root_{-1};
+  std::atomic<std::uint32_t> mount_generation_{0};
+  std::atomic<Duration::rep> last_left_{0};
+  std::atomic<bool> native_{false};
+  std::atomic<bool> awaits_hand_over_{false};
+  std::atomic<Duration::rep> handed_over_{0};
+  std::atomic<std::uint32_t> writers_{0};
+
+  mutable Mutex mutex_;
+  std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);          ///< null: idle since the start
+  std::unique_ptr<std::set<Attachment>> attachments_ BERTH_GUARDED_BY(mutex_);  ///< null: most shares never have any
+};
+
+}  // namespace berth::manager

@@ -1,0 +1,320 @@
+#include "manager/model/share_spec.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "manager/model/share_template.h"
+#include "src/lib/base/text.h"
+
+namespace berth::manager {
+namespace {
+
+constexpr std::size_t kMaxComponent = 255;        // NAME_MAX
+constexpr std::size_t kMaxSource = 4095;          // PATH_MAX, less the NUL
+constexpr std::size_t kMaxArgument = 128U << 10;  // MAX_ARG_STRLEN, execve(2)
+constexpr std::size_t kMaxSources = 64;
+constexpr std::size_t kMaxType = 64;
+
+bool is_control(char c) noexcept {
+  const auto byte = static_cast<unsigned char>(c);
+  return byte < 0x20 || byte == 0x7f;
+}
+
+bool holds_control(std::string_view text) noexcept { return std::any_of(text.begin(), text.end(), is_control); }
+
+/// Quoted for a message, cut where it is so long that nobody would read it.
+std::string shown(std::string_view text) {
+  constexpr std::size_t kShown = 80;
+  return text.size() <= kShown ? quote(text) : quote(text.substr(0, kShown)) + "...";
+}
+
+ShareKind kind_of(std::string_view type) noexcept {
+  if (type == "dir") return ShareKind::kDir;
+  if (type == "bind") return ShareKind::kBind;
+  if (type == "command") return ShareKind::kCommand;
+  return ShareKind::kFilesystem;
+}
+
+/// Types that mount nothing without a source; what is not listed may do without one, as tmpfs and overlay do.
+bool type_needs_source(std::string_view type) noexcept {
+  constexpr std::array kTypes{"9p",   "btrfs", "cephfs",      "cifs",       "erofs",     "exfat",   "ext2",     "ext3",
+                              "ext4", "f2fs",  "fuse.rclone", "fuse.sshfs", "glusterfs", "iso9660", "jfs",      "nfs",
+                              "nfs4", "ntfs3", "smb3",        "squashfs",   "udf",       "vfat",    "virtiofs", "xfs"};
+  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+}
+
+/// File systems whose data is this host's own.
+bool is_local_type(std::string_view type) noexcept {
+  constexpr std::array kTypes{"bcachefs", "btrfs",  "cramfs", "erofs",   "exfat",   "ext2",  "ext3",
+                              "ext4",     "f2fs",   "hfs",    "hfsplus", "iso9660", "jfs",   "minix",
+                              "msdos",    "nilfs2", "ntfs3",  "overlay", "ramfs",   "romfs", "squashfs",
+                              "tmpfs",    "udf",    "ufs",    "vfat",    "xfs",     "zonefs"};
+  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+}
+
+/// Whether what is mounted below the source comes along: the kernel then cannot say whether anybody is in it.
+bool binds_recursively(std::string_view options) {
+  for (const std::string_view word : split(options, ',')) {
+    if (word == "rbind") return true;
+  }
+  return false;
+}
+
+class Faults {
+ public:
+  explicit Faults(const ShareFields& fields) : fields_(fields), is_template_(fields.name.ends_with('*')) {}
+
+  std::vector<FieldFault> all() {
+    check_name();
+    check_type();
+    check_sources();
+    check_options();
+    check_commands();
+    check_policy();
+    return std::move(faults_);
+  }
+
+ private:
+  void add(const char* key, std::string reason) { faults_.push_back({key, std::move(reason)}); }
+
+  void check_name() {
+    std::string_view name = fields_.name;
+    if (name == "*") return;
+    if (name.ends_with("/*")) name.remove_suffix(2);
+    if (Result<> checked = check_share_name(name); !checked) add("name", std::string(checked.error().story()));
+  }
+
+  void check_type() {
+    const std::string& type = fields_.type;
+    const bool plain = std::all_of(type.begin(), type.end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    });
+    if (type.empty()) {
+      add("type", "is missing; \"bind\", \"dir\", \"command\" or a type of mount(8) such as \"nfs\"");
+    } else if (!plain || type.front() == '-' || type.size() > kMaxType) {
+      add("type", shown(type) + " is not a type: lower-case letters, digits, '.', '_' and '-', such as \"fuse.sshfs\"");
+    }
+  }
+
+  void check_sources() {
+    const std::vector<std::string>& sources = fields_.sources;
+    const ShareKind kind = kind_of(fields_.type);
+    const bool is_local = kind == ShareKind::kDir || kind == ShareKind::kBind;
+    if (sources.empty() && is_local) {
+      add("source", "is missing; the absolute path of a local directory, such as \"/srv/media\"");
+    } else if (sources.empty() && type_needs_source(fields_.type)) {
+      add("source", "is missing; what is to be mounted, as mount(8) takes it");
+    }
+    if (is_local && sources.size() > 1) add("source", "a local directory has no replicas; one path, not several");
+    if (sources.size() > kMaxSources) add("source", "more than " + std::to_string(kMaxSources) + " replicas");
+    for (const std::string& source : sources) check_source(source, is_local);
+  }
+
+  void check_source(const std::string& source, bool is_local) {
+    if (source.empty()) return add("source", "is empty");
+    if (source.front() == '-') return add("source", shown(source) + " starts with '-' and would be read as an option");
+    if (holds_control(source)) return add("source", shown(source) + " holds a control character");
+    if (source.size() > kMaxSource) return add("source", shown(source) + " is longer than 4095 bytes");
+    if (is_local && source.front() != '/') {
+      add("source", shown(source) + " is not absolute; the path of a local directory, such as \"/srv/media\"");
+    }
+  }
+
+  void check_options() {
+    const std::string& options = fields_.options;
+    if (options.empty()) return;
+    if (fields_.type == "dir") add("options", "nothing is mounted for a share of type \"dir\", so it has no options");
+    if (holds_control(options)) add("options", shown(options) + " holds a control character");
+    if (options.size() >= kMaxArgument) add("options", "longer than 128 KiB");
+    if (is_template_ && options.find('&') != std::string::npos) {
+      add("options", "'&' is not replaced in options, only in the source and in commands");
+    }
+  }
+
+  void check_commands() {
+    if (kind_of(fields_.type) != ShareKind::kCommand) {
+      constexpr const char* kOnly = "only a share of type \"command\" has one";
+      if (!fields_.mount_command.empty()) add("mount", kOnly);
+      if (!fields_.unmount_command.empty()) add("unmount", kOnly);
+      return;
+    }
+    if (fields_.mount_command.empty()) {
+      add("mount",
+          "is missing; the helper and its arguments, such as [\"rclone\", \"mount\", \"remote:\", \"{mountpoint}\"]");
+    } else if (!mentions(fields_.mount_command, "{mountpoint}")) {
+      add("mount", "no argument holds {mountpoint}, so the helper cannot know where to mount");
+    }
+    check_command("mount", fields_.mount_command);
+    check_command("unmount", fields_.unmount_command);
+  }
+
+  static bool mentions(const std::vector<std::string>& argv, std::string_view placeholder) {
+    return std::any_of(argv.begin(), argv.end(),
+                       [&](const std::string& argument) { return argument.find(placeholder) != std::string::npos; });
+  }
+
+  void check_command(const char* key, const std::vector<std::string>& argv) {
+    if (argv.empty()) return;
+    const std::string& program = argv.front();
+    if (program.empty() || program.front() == '-') {
+      add(key, shown(program) + " is not a program");
+    } else if (program.front() != '/' && program.find('/') != std::string::npos) {
+      add(key, shown(program) + " is a relative path; a name without '/' or an absolute path");
+    }
+    for (const std::string& argument : argv) {
+      if (argument.find('\0') != std::string::npos) add(key, shown(argument) + " holds a NUL");
+      if (argument.size() >= kMaxArgument) add(key, "an argument is longer than 128 KiB");
+    }
+    if (mentions(argv, "{source}") && fields_.sources.empty()) add(key, "uses {source}, but there is no source");
+    if (!is_template_) return;
+    if (std::string reason = key_position_fault(argv); !reason.empty()) add(key, std::move(reason));
+  }
+
+  void check_policy() {
+    const SharePolicy& policy = fields_.policy;
+    using std::chrono::milliseconds;
+    const auto at_least = [&](const char* key, milliseconds value, milliseconds least) {
+      if (value < least) add(key, least.count() > 0 ? "must be longer than 0" : "must not be negative");
+    };
+    at_least("idle_timeout", policy.idle_timeout, milliseconds(0));
+    at_least("mount_timeout", policy.mount_timeout, milliseconds(1));
+    at_least("unmount_timeout", policy.unmount_timeout, milliseconds(1));
+    at_least("stall_timeout", policy.stall_timeout, milliseconds(1));
+    at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
+    if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
+    if (policy.access == Access::kNative) check_native();
+  }
+
+  void check_native() {
+    const SharePolicy& policy = fields_.policy;
+    if (fields_.type == "dir") {
+      add("access",
+          "nothing is mounted for a share of type \"dir\", so there is nothing to go straight into; use \"bind\"");
+    }
+    if (!policy.allow_users.empty() || !policy.allow_groups.empty()) {
+      add("access", "\"native\" leads past berth, which alone knows allow_users and allow_groups; use \"proxy\"");
+    }
+    if (binds_recursively(fields_.options)) {
+      add("access", "\"native\" cannot be with the option \"rbind\": the kernel does not tell when nobody is in it");
+    }
+  }
+
+  const ShareFields& fields_;
+  const bool is_template_;
+  std::vector<FieldFault> faults_;
+};
+
+Result<> check_component(std::string_view name, std::string_view component) {
+  if (component.empty()) {
+    const char* where = name.front() == '/'  ? "starts with '/'"
+                        : name.back() == '/' ? "ends with '/'"
+                                             : "holds an empty part (\"//\")";
+    return fail(EINVAL, shown(name) + " " + where + "; a name is relative, with one '/' between its parts");
+  }
+  if (component == "." || component == "..") {
+    return fail(EINVAL, shown(name) + " holds the part " + quote(component) + ", which names another directory");
+  }
+  if (component.size() > kMaxComponent) {
+    return fail(ENAMETOOLONG, shown(name) + " has a part of " + std::to_string(component.size()) +
+                                  " bytes; a file name has at most " + std::to_string(kMaxComponent));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<> check_share_name(std::string_view name) {
+  if (name.empty()) return fail(EINVAL, "a share needs a name");
+  if (name.size() > kMaxShareName) {
+    return fail(ENAMETOOLONG, shown(name) + " has " + std::to_string(name.size()) +
+                                  " bytes; a share's name has at most " + std::to_string(kMaxShareName));
+  }
+  if (holds_control(name)) return fail(EINVAL, shown(name) + " holds a control character");
+  if (!is_utf8(name)) return fail(EINVAL, shown(name) + " is not UTF-8");
+  if (name.find('*') != std::string_view::npos) {
+    return fail(EINVAL,
+                shown(name) + " holds '*', which can only be the whole last part: a template such as \"home/*\"");
+  }
+  const std::vector<std::string_view> components = split(name, '/');
+  for (const std::string_view component : components) TRY_VOID(check_component(name, component));
+  if (components.front() == ".berth") return fail(EINVAL, shown(name) + ": \".berth\" is the control tree");
+  return {};
+}
+
+const char* to_string(Access access) noexcept {
+  switch (access) {
+    case Access::kAuto:
+      return "auto";
+    case Access::kProxy:
+      return "proxy";
+    case Access::kNative:
+      return "native";
+  }
+  return "unknown";
+}
+
+bool ShareSpec::wants_native() const {
+  const SharePolicy& policy = this->policy();
+  if (policy.access != Access::kAuto) return policy.access == Access::kNative;
+  const bool is_local = kind() == ShareKind::kBind || (kind() == ShareKind::kFilesystem && is_local_type(type()));
+  return is_local && policy.idle_timeout.count() > 0 && policy.allow_users.empty() && policy.allow_groups.empty() &&
+         !binds_recursively(options());
+}
+
+std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }
+
+Result<ShareSpec> ShareSpec::make(ShareFields fields, const ShareSpec* like) {
+  const std::vector<FieldFault> faults = faults_in(fields);
+  if (faults.empty()) return make_unchecked(std::move(fields), like);
+  std::string story = "share " + shown(fields.name) + ": ";
+  for (const FieldFault& fault : faults) {
+    if (&fault != &faults.front()) story += "; ";
+    story += std::string(fault.key) + ": " + fault.reason;
+  }
+  return fail(EINVAL, std::move(story));
+}
+
+ShareSpec ShareSpec::make_unchecked(ShareFields fields, const ShareSpec* like) {
+  Common common{
+      .type = std::move(fields.type),
+      .options = std::move(fields.options),
+      .mount_command = std::move(fields.mount_command),
+      .unmount_command = std::move(fields.unmount_command),
+      .policy = std::move(fields.policy),
+      .origin_file = std::move(fields.origin_file),
+      .kind = ShareKind::kDir,
+  };
+  common.kind = kind_of(common.type);
+  // For as long as there are shares: without slack.
+  fields.name.shrink_to_fit();
+  fields.sources.shrink_to_fit();
+  Own own{
+      .name = std::move(fields.name),
+      .sources = std::move(fields.sources),
+      .common = nullptr,
+      .origin_line = fields.origin_line,
+  };
+  if (like != nullptr && *like->own_->common == common) {
+    own.common = like->own_->common;
+  } else {
+    own.common = std::make_shared<const Common>(std::move(common));
+  }
+  return ShareSpec(std::make_shared<const Own>(std::move(own)));
+}
+
+std::string ShareSpec::origin() const {
+  const std::string& file = own_->common->origin_file;
+  return own_->origin_line == 0 ? file : file + ":" + std::to_string(own_->origin_line);
+}
+
+bool operator==(const ShareSpec& a, const ShareSpec& b) {
+  if (a.own_ == b.own_) return true;
+  const ShareSpec::Common& x = *a.own_->common;
+  const ShareSpec::Common& y = *b.own_->common;
+  return a.name() == b.name() && a.sources() == b.sources() &&
+         (&x == &y || (x.type == y.type && x.options == y.options && x.mount_command == y.mount_command &&
+                       x.unmount_command == y.unmount_command && x.policy == y.policy));
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,155 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "src/lib/base/result.h"
+
+namespace berth::manager {
+
+/// How a share's real mount is made.
+enum class ShareKind : std::uint8_t {
+  kDir,         ///< a local directory shown as it is: nothing is mounted
+  kBind,        ///< a bind mount of a local directory
+  kFilesystem,  ///< anything mount(8) knows: by system calls where the kernel can alone, else through mount(8)
+  kCommand,     ///< a helper program that serves until it is told to stop
+};
+
+/// Whether programs reach the share through berth's proxy or walk straight into the real mount.
+enum class Access : std::uint8_t {
+  kAuto,    ///< native where that is as safe as the proxy: see ShareSpec::wants_native()
+  kProxy,   ///< through berth, always
+  kNative,  ///< straight into the real mount wherever it can be seen
+};
+/// "auto", "proxy", "native".
+const char* to_string(Access access) noexcept;
+
+/// The settings that every share has, with the documented defaults.
+struct SharePolicy {
+  std::chrono::milliseconds idle_timeout{
+      std::chrono::minutes(5)};  ///< unmounted after this long without a lease; 0: at once
+  std::chrono::milliseconds mount_timeout{std::chrono::seconds(30)};  ///< a mount that takes longer has failed
+  std::chrono::milliseconds unmount_timeout{std::chrono::seconds(30)};
+  std::chrono::milliseconds stall_timeout{std::chrono::seconds(10)};
+  std::chrono::milliseconds attr_timeout{
+      std::chrono::seconds(1)};  ///< how long the kernel may believe attributes and names
+  Access access = Access::kAuto;
+  bool read_only = false;
+  bool allow_suid = false;         ///< false: the real mount is nosuid
+  bool allow_devices = false;      ///< false: the real mount is nodev
+  std::vector<uid_t> allow_users;  ///< with allow_groups: who may go in; both empty: everybody
+  std::vector<gid_t> allow_groups;
+  uid_t owner = 0;  ///< of the share's directory until its real root is known
+  gid_t group = 0;
+  mode_t mode = 0755;
+
+  friend bool operator==(const SharePolicy&, const SharePolicy&) = default;
+};
+
+/// What a configuration says about a share, not yet checked.
+struct ShareFields {
+  std::string name;
+  std::string type;                          ///< "dir", "bind", "command", or a file system type as in mount(8) -t
+  std::vector<std::string> sources;          ///< replicas, tried in order
+  std::string options;                       ///< as in mount(8) -o
+  std::vector<std::string> mount_command;    ///< kCommand: argv; "{mountpoint}" and "{source}" stand for themselves
+  std::vector<std::string> unmount_command;  ///< kCommand: argv that asks it to end; empty: SIGTERM
+  SharePolicy policy;
+  std::string origin_file;        ///< where it was read: "/etc/berth/berth.toml", "--share"
+  std::uint32_t origin_line = 0;  ///< 0: not a line of a file
+
+  friend bool operator==(const ShareFields&, const ShareFields&) = default;
+};
+
+/// What is wrong with one field of a share.
+struct FieldFault {
+  const char* key;     ///< as the configuration calls it: "source"; "name" for the share's name
+  std::string reason;  ///< what is wrong and what to do, without the key
+};
+
+/// A share that can be mounted: name, type, sources, options, policy. An invalid one cannot be made, it never changes.
+///
+/// A name that ends in "/*" (or is "*") makes it a template: not a share itself, but what instantiate() makes one from.
+///
+/// Ownership: copies share what they hold, so a copy costs a reference. Threading: immutable.
+class ShareSpec {
+ public:
+  /// `like`: another share that probably says much the same, with which the equal parts are kept in one copy; of
+  /// thousands of shares only the name and the sources then differ. Null: none.
+  /// Errors: EINVAL with a story that names the share, the keys and what to do.
+  static Result<ShareSpec> make(ShareFields fields, const ShareSpec* like = nullptr);
+
+  /// Everything that would make() refuse the fields; empty when nothing.
+  static std::vector<FieldFault> faults_in(const ShareFields& fields);
+
+  [[nodiscard]] const std::string& name() const noexcept { return own_->name; }
+  [[nodiscard]] const std::string& type() const noexcept { return own_->common->type; }
+  [[nodiscard]] ShareKind kind() const noexcept { return own_->common->kind; }
+  [[nodiscard]] bool is_template() const noexcept { return own_->name.ends_with('*'); }
+  [[nodiscard]] const std::vector<std::string>& sources() const noexcept { return own_->sources; }
+  [[nodiscard]] const std::string& options() const noexcept { return own_->common->options; }
+  [[nodiscard]] const std::vector<std::string>& mount_command() const noexcept { return own_->common->mount_command; }
+  [[nodiscard]] const std::vector<std::string>& unmount_command() const noexcept {
+    return own_->common->unmount_command;
+  }
+  [[nodiscard]] const SharePolicy& policy() const noexcept { return own_->common->policy; }
+  /// Whether its real mount is to be laid over its directory. Of `auto` shares those whose file system is this host's own
+  /// (a bind, an image, a disk, tmpfs, overlay): there the proxy only costs time. Not those that somebody else serves, who
+  /// may stop answering; nor where the proxy has something to do: lists of who may go in, an unmount right after use.
+  [[nodiscard]] bool wants_native() const;
+  /// Where it was read, for messages: "/etc/berth/berth.toml:12".
+  [[nodiscard]] std::string origin() const;
+
+  /// Whether both say the same, wherever they were read: a share that has only moved in its file is not a new one.
+  friend bool operator==(const ShareSpec& a, const ShareSpec& b);
+
+ private:
+  friend Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
+
+  /// What many shares say alike.
+  struct Common {
+    std::string type;
+    std::string options;
+    std::vector<std::string> mount_command;
+    std::vector<std::string> unmount_command;
+    SharePolicy policy;
+    std::string origin_file;
+    ShareKind kind = ShareKind::kDir;
+
+    friend bool operator==(const Common&, const Common&) = default;
+  };
+  struct Own {
+    std::string name;
+    std::vector<std::string> sources;
+    std::shared_ptr<const Common> common;
+    std::uint32_t origin_line = 0;
+  };
+  explicit ShareSpec(std::shared_ptr<const Own> own) noexcept : own_(std::move(own)) {}
+  static ShareSpec make_unchecked(ShareFields fields, const ShareSpec* like);
+
+  std::shared_ptr<const Own> own_;
+};
+
+/// The share that a template becomes for `key`, the name that was looked up: "home/*" and "alice" make "home/alice".
+/// '&' in sources and in the arguments of commands stands for the key, "\&" for itself. A key that could be taken for
+/// more than a name is refused: a leading '-', '/', ',', control characters, "..", '*', braces, more than 255 bytes, no
+/// UTF-8, and in commands also blanks, quotes and what else a shell acts on.
+/// Errors: EINVAL, ENAMETOOLONG with a story.
+Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
+
+/// Longest share name, in bytes; each component is at most 255 (NAME_MAX).
+inline constexpr std::size_t kMaxShareName = 1023;
+
+/// Whether `name` can name a share: relative, components of 1 to 255 bytes that are not "." or "..", no control
+/// characters, valid UTF-8, no '*' (which makes a template, see ShareSpec), not ".berth" first.
+/// Errors: EINVAL, ENAMETOOLONG with a story.
+Result<> check_share_name(std::string_view name);
+
+}  // namespace berth::manager

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "manager/model/backend.h"
+#include "src/lib/base/clock.h"
+
+namespace berth::manager {
+
+/// The states of a share's life cycle (DESIGN, "The life of a share").
+enum class ShareState : std::uint8_t { kIdle, kMounting, kMounted, kDraining, kExpiring, kFailed };
+
+/// "idle", "mounting", "mounted", "draining", "expiring", "failed".
+const char* to_string(ShareState state) noexcept;
+
+/// A failed attempt as people read it.
+struct FailureReport {
+  WallTime when{};
+  std::uint32_t attempt = 0;  ///< 1 for the first since the last success
+  std::chrono::nanoseconds took{};
+  AttemptFailure failure;
+};
+
+/// A named claim on a share, kept until it is given back.
+struct Attachment {
+  std::string instance;
+  std::string volume;
+  friend auto operator<=>(const Attachment&, const Attachment&) = default;
+};
+
+/// What is to be known about a share at one moment; a copy, nobody changes it.
+struct ShareStatus {
+  ShareState state = ShareState::kIdle;
+  std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
+  MountId mount_id = 0;
+  std::string source;                  ///< the mounted one of the sources
+  std::uint64_t mounts = 0;            ///< successful mounts so far
+  std::uint64_t failures = 0;          ///< failed attempts so far
+  std::uint32_t waiting = 0;           ///< requests parked until it is mounted
+  std::optional<WallTime> retry_at;    ///< kFailed: not tried again before, unless asked to
+  std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
+  std::string busy;                    ///< why the last unmount did not succeed; "" when it did
+  std::optional<FailureReport> last_failure;
+  bool native = false;                  ///< its real mount lies over its directory
+  pid_t helper = 0;                     ///< the program that serves the mount; 0: none
+  std::vector<Attachment> attachments;  ///< sorted
+};
+
+}  // namespace berth::manager

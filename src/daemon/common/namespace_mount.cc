@@ -1,0 +1,158 @@
+#include "src/daemon/common/namespace_mount.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <optional>
+
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/process.h"
+
+namespace berth::daemon {
+namespace {
+
+/// How long a namespace that is there may take to show that it lives.
+constexpr std::chrono::seconds kProbePatience{3};
+
+/// STATX_MNT_ID_UNIQUE (Linux 6.8), newer than Debian 12's headers: a mount id that is never given out again. The old kind
+/// (STATX_MNT_ID) is, so soon that the next berth's namespace may well have it.
+constexpr unsigned kStatxMountIdUnique = 0x4000U;
+
+enum class Life { kDead, kAlive, kSilent };
+
+/// Asks the namespace at `directory` for a sign of life, in a process of its own: the call may never come back. It asks
+/// for a name that nobody has asked for, because the kernel answers what it remembers without the daemon.
+Result<Life> probe(const std::string& directory) {
+  const std::string unknown =
+      directory + "/.probe-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count());
+  sys::Process stat = TRY(sys::Process::start({"stat", "--", unknown}));
+  const Result<sys::ExitStatus> status = stat.wait(std::chrono::steady_clock::now() + kProbePatience);
+  if (!status) return Life::kSilent;
+  const std::string said = stat.output();
+  const bool dead =
+      said.find(errno_text(ENOTCONN)) != std::string::npos || said.find(errno_text(ECONNABORTED)) != std::string::npos;
+  return dead ? Life::kDead : Life::kAlive;
+}
+
+/// Takes stale namespaces off. Errors: EBUSY when one is alive.
+Result<> remove_stale(const std::string& directory) {
+  for (;;) {
+    const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
+    if (!there || there->type != kNamespaceType) return {};
+    switch (TRY(probe(directory))) {
+      case Life::kAlive:
+        return fail(EBUSY,
+                    quote(directory) + " is served by another berth; see " + quote(directory + "/.berth/status"));
+      case Life::kSilent:
+        return fail(EBUSY,
+                    quote(directory) + " is a berth namespace whose berth does not answer; end that process first");
+      case Life::kDead:
+        break;
+    }
+    if (::umount2(directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+      return fail(Error::last().within("cannot take the stale namespace off " + quote(directory)));
+    }
+  }
+}
+
+Result<> check_empty(const std::string& directory) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir(directory.c_str()), &::closedir);
+  if (!listing) return fail(Error::last().within("cannot read " + quote(directory)));
+  while (const dirent* entry = ::readdir(listing.get())) {
+    if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) continue;
+    return fail(ENOTEMPTY, quote(directory) + " is not empty (it has " + quote(entry->d_name) +
+                               "); a namespace would hide what is in it: choose an empty directory");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::uint64_t> mount_id_at(int directory, const std::string& path) {
+  for (const unsigned kind : {kStatxMountIdUnique, static_cast<unsigned>(STATX_MNT_ID)}) {
+    struct statx x {};
+    const int flags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH;
+    if (::statx(directory, path.c_str(), flags, kind, &x) != 0) return fail_errno();
+    if ((x.stx_mask & kind) != 0) return x.stx_mnt_id;
+  }
+  return fail(EOPNOTSUPP, "this kernel tells no mount ids (statx(2), Linux 5.8)");
+}
+
+Result<UniqueFd> open_fuse_device() {
+  Result<UniqueFd> device = sys::open_at(AT_FDCWD, "/dev/fuse", O_RDWR);
+  if (device) return device;
+  const int code = device.error().code();
+  if (code == ENOENT || code == ENODEV || code == ENXIO) {
+    return fail(code,
+                "cannot open /dev/fuse: this kernel has no FUSE loaded; try `modprobe fuse`, and in a container give "
+                "it the device");
+  }
+  return fail(code, "cannot open /dev/fuse; berth serve must run as root");
+}
+
+Result<std::string> prepare_namespace_directory(const std::string& directory) {
+  const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(directory.c_str(), nullptr), &::free);
+  if (!resolved) {
+    const Error error = Error::last();
+    if (error.code() == ENOENT) {
+      return fail(ENOENT,
+                  "the namespace directory " + quote(directory) + " does not exist; make it: mkdir -p " + directory);
+    }
+    return fail(error.within("the namespace directory " + quote(directory)));
+  }
+  const std::string path = resolved.get();
+  if (path == "/") return fail(EINVAL, "the namespace cannot be the root directory");
+  TRY_VOID(remove_stale(path));
+
+  // On an automount point (systemd.automount(5)) looking inside would wait for the very mount that is being made.
+  const std::optional<sys::MountEntry> there = TRY(sys::find_mount(path));
+  if (there && there->type == "autofs") return path;
+
+  struct stat attributes {};
+  if (::lstat(path.c_str(), &attributes) != 0) return fail(Error::last().within(quote(path)));
+  if (!S_ISDIR(attributes.st_mode)) {
+    return fail(ENOTDIR, "the namespace " + quote(path) + " is not a directory");
+  }
+  TRY_VOID(check_empty(path));
+  return path;
+}
+
+Result<std::uint64_t> mount_namespace(int device, const std::string& directory) {
+  const std::string options = "fd=" + std::to_string(device) + ",rootmode=40755,user_id=" + std::to_string(::getuid()) +
+                              ",group_id=" + std::to_string(::getgid()) + ",allow_other,default_permissions";
+  if (::mount(kNamespaceSource, directory.c_str(), kNamespaceType, MS_NOSUID | MS_NODEV, options.c_str()) != 0) {
+    return fail(Error::last().within("cannot mount the namespace at " + quote(directory)));
+  }
+  const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
+  if (!there || there->type != kNamespaceType) {
+    return fail(EBUSY, "the namespace at " + quote(directory) + " was covered by another mount at once");
+  }
+  return mount_id_at(AT_FDCWD, directory);
+}
+
+Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id) {
+  const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
+  if (!there || there->type != kNamespaceType) return false;
+  if (TRY(mount_id_at(AT_FDCWD, directory)) != mount_id) return false;
+  if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
+  if (errno == EINVAL) return false;  // somebody else was quicker
+  if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(directory)));
+  if (::umount2(directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
+    return fail(Error::last().within("cannot detach " + quote(directory)));
+  }
+  return true;
+}
+
+}  // namespace berth::daemon

@@ -1,0 +1,385 @@
+#include "src/daemon/keeper/keeper.h"
+
+#include <dirent.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "src/daemon/common/exit_code.h"
+#include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/keeper/succession.h"
+#include "src/daemon/server/server.h"
+#include "src/lib/base/text.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/memory.h"
+#include "src/lib/sys/other_threads.h"
+
+namespace berth::daemon {
+namespace {
+
+/// How long a server may take to end that was told to stop at once, before it is killed.
+constexpr std::chrono::seconds kForcePatience{5};
+/// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot end.
+constexpr std::chrono::milliseconds kEndPatience{50};
+
+int milliseconds_to(TimePoint time) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now());
+  return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+}
+
+bool has_passed(const std::optional<TimePoint>& time) { return time && milliseconds_to(*time) == 0; }
+
+std::string how(int status) {
+  if (WIFEXITED(status)) return "ended with status " + std::to_string(WEXITSTATUS(status));
+  return "was killed by signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
+}
+
+}  // namespace
+
+std::vector<int> open_descriptors() {
+  std::vector<int> numbers;
+  DIR* const listing = ::opendir("/proc/self/fd");
+  if (listing == nullptr) return numbers;
+  while (const dirent* const entry = ::readdir(listing)) {
+    const std::string_view name = entry->d_name;
+    int number = -1;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error == std::errc() && number != ::dirfd(listing)) numbers.push_back(number);
+  }
+  ::closedir(listing);
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+Result<UniqueFd> Keeper::take_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD}) sigaddset(&signals, signal);
+  if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return fail_errno();
+  UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC));
+  if (!fd) return fail_errno();
+  return fd;
+}
+
+Keeper::Keeper(Holdings& holdings, Background& background, std::set<int> own)
+    : holdings_(holdings), background_(background), own_(std::move(own)), program_(own_program()) {
+  const std::vector<int> open = own_.empty() ? open_descriptors() : std::vector<int>();
+  own_.insert(open.begin(), open.end());
+  if (holdings_.record().servers > 0) crashed_ = std::chrono::steady_clock::now();
+}
+
+/// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
+std::vector<int> Keeper::left_descriptors() const {
+  std::vector<int> left;
+  const std::vector<int> open = open_descriptors();
+  std::set_difference(open.begin(), open.end(), own_.begin(), own_.end(), std::back_inserter(left));
+  if (check_) {
+    std::erase(left, check_->pidfd());
+    std::erase(left, check_->output_pipe());
+  }
+  return left;
+}
+
+Result<> Keeper::start_server() {
+  const std::vector<int> left = left_descriptors();
+  ends_until_.reset();
+  holdings_.record().life = -1;
+  clone_args arguments{};
+  // One table of descriptors for us and all servers: what is open survives the one who opened it.
+  arguments.flags = CLONE_FILES;
+  arguments.exit_signal = SIGCHLD;
+  const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (child < 0) return fail(Error::last().within("cannot start the server"));
+  if (child == 0) run_server(holdings_, left);
+  server_ = static_cast<pid_t>(child);
+  takeover_until_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.takeover_timeout;
+  return {};
+}
+
+int Keeper::run(int signals) {
+  signals_ = signals;
+  for (;;) {
+    std::array<pollfd, 4> ready{{{signals, POLLIN, 0},
+                                 {holdings_.keepers_end.fd(), POLLIN, 0},
+                                 {check_ ? check_->pidfd() : -1, POLLIN, 0},
+                                 {ends_until_ ? -1 : holdings_.record().life.load(), POLLIN, 0}}};
+    if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
+    if (ready[3].revents != 0) ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
+    if (ready[2].revents != 0) on_check_ended();
+    if (ready[1].revents != 0) on_message();
+    tell_status();
+    if (const std::optional<int> code = enforce_deadlines()) return *code;
+    if (ready[0].revents == 0) continue;
+    signalfd_siginfo info{};
+    if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
+    if (info.ssi_signo != static_cast<std::uint32_t>(SIGCHLD)) {
+      on_stop_signal(static_cast<int>(info.ssi_signo));
+    } else if (const std::optional<int> code = collect_children()) {
+      return *code;
+    }
+  }
+}
+
+void Keeper::on_message() {
+  const Result<std::optional<Message>> message = holdings_.keepers_end.receive();
+  if (!message || !*message) return;
+  const Message& said = **message;
+  if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
+  if (said.kind == Message::Kind::kReady) {
+    takeover_until_.reset();
+    if (holdings_.record().servers == 1) {
+      log::info("serving {} shares at {}", said.shares, quote(holdings_.directory));
+      ::sd_notify(0, "READY=1");
+      background_.ready();
+    } else {
+      log::info("a new server has taken over {} after {}", quote(holdings_.directory),
+                format_duration(std::chrono::steady_clock::now() - crashed_));
+    }
+  }
+  counts_ = said;
+}
+
+/// Until there is something to do without being told; -1: there is not.
+int Keeper::milliseconds_to_work() const {
+  int left = -1;
+  const auto at = [&left](TimePoint time) {
+    const int milliseconds = milliseconds_to(time);
+    left = left < 0 ? milliseconds : std::min(left, milliseconds);
+  };
+  if (kill_at_) at(*kill_at_);
+  if (ends_until_) at(*ends_until_);
+  if (takeover_until_) at(*takeover_until_);
+  if (check_) at(*check_until_);
+  if (counts_ && !stopping_) at(next_status_);
+  return left;
+}
+
+/// At most once a second: the service manager need not hear of each mount, and a slow one must not hold us up.
+void Keeper::tell_status() {
+  if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
+  ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(holdings_.directory).c_str(), counts_->shares,
+               counts_->mounted);
+  counts_.reset();
+  sys::release_idle_memory();  // until the next one
+  next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+}
+
+std::optional<int> Keeper::enforce_deadlines() {
+  if (has_passed(kill_at_)) {
+    // It was told to stop at once, and is stopped or stuck itself.
+    log::error("the server does not end: killing it");
+    ::kill(server_, SIGKILL);
+    kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
+  }
+  if (check_ && has_passed(check_until_)) {
+    check_.reset();
+    refuse_upgrade(quote(program_) + " does not say whether it can go on");
+  }
+  if (has_passed(ends_until_)) return on_end_under_way();
+  if (has_passed(takeover_until_)) {
+    return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +
+                   " after its start (takeover_timeout)");
+  }
+  return std::nullopt;
+}
+
+/// The server is dead, but for threads that are stuck in the kernel: a share hangs, or they wait for somebody who waits for the next
+/// server. So that one must not wait for them. None of them comes back to run anything.
+std::optional<int> Keeper::on_end_under_way() {
+  const std::optional<int> status = sys::status_of_zombie(server_);
+  if (!status) {
+    ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
+    return std::nullopt;
+  }
+  log::warning("threads of the dead server are stuck in the kernel: going on without them");
+  return on_server_ended(*status);
+}
+
+/// Servers that had threads stuck when the next one was started, and have ended since. Only what nobody else waits for.
+void Keeper::collect_stuck() const {
+  siginfo_t ended{};
+  while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0) {
+    const pid_t pid = ended.si_pid;
+    if (pid == server_ || pid == holdings_.first_process || pid == holdings_.agent.pid()) return;
+    if (check_ && pid == check_->pid()) return;
+    ::waitpid(pid, nullptr, WNOHANG);
+    ended = {};
+  }
+}
+
+std::optional<int> Keeper::collect_children() {
+  // One by one: the check of another binary is collected by who reads what it says.
+  int status = 0;
+  if (::waitpid(holdings_.first_process, &status, WNOHANG) > 0) {
+    return give_up("the first process of the servers' pid namespace " + how(status));
+  }
+  const pid_t agent = holdings_.agent.pid();
+  if (agent > 0 && ::waitpid(agent, &status, WNOHANG) > 0) holdings_.agent.on_ended(agent);
+  if (::waitpid(server_, &status, WNOHANG) > 0) return on_server_ended(status);
+  collect_stuck();
+  return std::nullopt;
+}
+
+void Keeper::on_stop_signal(int signal) {
+  if (handing_over_) {
+    // There is no server that could stop: whoever is executed in our place is told.
+    stop_signal_ = signal;
+    return;
+  }
+  if (check_) {
+    check_.reset();
+    refuse_upgrade("signal " + std::to_string(signal) + " came first");
+  }
+  if (kill_at_) {
+    log::warning("signal {} once more: killing the server", signal);
+    ::kill(server_, SIGKILL);
+    return;
+  }
+  if (stopping_) {
+    log::warning("signal {} again: stopping at once", signal);
+    holdings_.keepers_end.send({.kind = Message::Kind::kForce});
+    kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
+    return;
+  }
+  stopping_ = true;
+  log::info("signal {}: stopping; a second one forces", signal);
+  ::sd_notify(0, "STOPPING=1\nSTATUS=stopping");
+  take_namespace_off();
+  holdings_.keepers_end.send({.kind = Message::Kind::kStop});
+}
+
+void Keeper::take_namespace_off() {
+  const Result<bool> in_use = unmount_namespace(holdings_.directory, holdings_.mount_id);
+  if (!in_use) log::error("{}", in_use.error().message());
+  if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(holdings_.directory));
+}
+
+/// The exit code, if that was all.
+std::optional<int> Keeper::on_server_ended(int status) {
+  ends_until_.reset();
+  holdings_.record().server = 0;
+  if (std::exchange(handing_over_, false)) return hand_over();
+  if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
+  take_namespace_off();
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  log::error("the server {}", how(status));
+  return kExitOs;
+}
+
+std::optional<int> Keeper::on_crash(int status) {
+  crashed_ = std::chrono::steady_clock::now();
+  const config::Settings& settings = holdings_.configuration.settings;
+  while (!crashes_.empty() && crashes_.front() + settings.crash_window < crashed_) crashes_.pop_front();
+  crashes_.push_back(crashed_);
+  if (crashes_.size() > settings.crash_limit) {
+    return give_up("the server " + how(status) + ", for the " + std::to_string(crashes_.size()) + "th time within " +
+                   format_duration(settings.crash_window) + " (crash_limit, crash_window)");
+  }
+  const Result<> started = start_server();
+  // Only now: whoever takes our log may be slow, and callers wait.
+  log::error("the server {}; {}", how(status), started ? "a new one has been started" : "no new one can be started");
+  if (!started) return give_up(started.error().message());
+  return std::nullopt;
+}
+
+void Keeper::on_upgrade_wanted() {
+  // The next server asks again for what the one before it has asked for.
+  const DaemonRecord& record = holdings_.record();
+  if (record.upgrade_refused == record.upgrade_request) return tell_refused();
+  if (check_ || handing_over_) return;
+  if (stopping_) return refuse_upgrade("it is stopping");
+  Result<sys::Process> check = start_check(program_);
+  if (!check) return refuse_upgrade(check.error().message());
+  log::info("upgrade: asking {} whether it can go on", quote(program_));
+  check_ = std::move(*check);
+  check_until_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.takeover_timeout;
+}
+
+void Keeper::on_check_ended() {
+  const Result<sys::ExitStatus> status = check_->wait(std::chrono::steady_clock::now());
+  const std::string said = check_->output();
+  check_.reset();
+  if (!status) return refuse_upgrade(status.error().message());
+  if (!status->success() || said.find(consent()) == std::string::npos) {
+    return refuse_upgrade(quote(program_) + ": " + sys::to_string(*status) + (said.empty() ? "" : ", " + quote(said)));
+  }
+  log::info("upgrade: {} goes on", quote(program_));
+  // What it is about is done again by the next server, or finished.
+  handing_over_ = true;
+  crashed_ = std::chrono::steady_clock::now();
+  ::kill(server_, SIGKILL);
+}
+
+void Keeper::refuse_upgrade(const std::string& reason) {
+  log::error("upgrade: refused, and going on as before: {}", reason);
+  DaemonRecord& record = holdings_.record();
+  record.upgrade_refused = record.upgrade_request.load();
+  tell_refused();
+}
+
+void Keeper::tell_refused() const { holdings_.keepers_end.send({.kind = Message::Kind::kRefused}); }
+
+/// Executes the new binary; when even that fails the old one goes on.
+std::optional<int> Keeper::hand_over() {
+  Handed handed{.device = holdings_.device,
+                .keepers_end = holdings_.keepers_end.fd(),
+                .servers_end = holdings_.servers_end.fd(),
+                .keeper = holdings_.keeper.get(),
+                .signals = signals_,
+                .run_directory = holdings_.run_directory,
+                .state = holdings_.state ? holdings_.state->fd() : -1,
+                .native_servers_end = holdings_.agent.channel().fd(),
+                .native_agents_end = holdings_.agent.agents_end().fd(),
+                .agent = holdings_.agent.pid(),
+                .first_process = holdings_.first_process};
+  for (const int number : own_) {
+    if (handed.own_count < Handed::kMaxOwn) handed.own[handed.own_count++] = number;
+  }
+  // It stays pending until then, and is read where it would have been (execve(2)).
+  if (stop_signal_) ::kill(::getpid(), *stop_signal_);
+  const Error error = execute_successor(program_, holdings_, handed);
+  DaemonRecord& record = holdings_.record();
+  record.upgrade_refused = record.upgrade_request.load();
+  const Result<> started = start_server();
+  log::error("upgrade: cannot execute {}: {}; going on as before", quote(program_), error.message());
+  if (!started) return give_up(started.error().message());
+  return std::nullopt;
+}
+
+/// Ends the connection: whoever waits for an answer, or asks from now on, gets an error.
+int Keeper::give_up(const std::string& reason) {
+  log::error("giving up {}: {}", quote(holdings_.directory), reason);
+  // Of one that has been collected the number may be another process's by now.
+  if (holdings_.record().server != 0) ::kill(server_, SIGKILL);
+  // umount2(2): MNT_FORCE aborts the connection, also where the unmount itself is refused because somebody is inside.
+  ::umount2(holdings_.directory.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
+  take_namespace_off();
+  await_servers_end();
+  ::close(holdings_.device);
+  return kExitUnavailable;
+}
+
+/// One that is stuck in the kernel cannot be waited for. It is ended by the end of its pid namespace, after us.
+void Keeper::await_servers_end() const {
+  const Result<UniqueFd> server = sys::open_process(server_);
+  if (!server) return;
+  pollfd ended{server->get(), POLLIN, 0};
+  ::poll(&ended, 1, static_cast<int>(std::chrono::milliseconds(kForcePatience).count()));
+}
+
+}  // namespace berth::daemon

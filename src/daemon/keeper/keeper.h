@@ -1,0 +1,86 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "src/daemon/common/background.h"
+#include "src/daemon/server/holdings.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+#include "src/lib/sys/process.h"
+
+namespace berth::daemon {
+
+/// The descriptors that are open now, sorted.
+std::vector<int> open_descriptors();
+
+/// The part of `berth serve` that never touches a share: it starts the server, starts another one when that dies, passes
+/// signals on, tells the service manager, and bounds all of it.
+///
+/// A server that dies is succeeded by one that finds everything in the shared memory and the shared table of descriptors.
+/// A successor that does not serve within `takeover_timeout`, or one crash more than `crash_limit` within `crash_window`,
+/// ends the connection, so that callers get an error instead of waiting for nobody.
+///
+/// Threading: one thread.
+class Keeper {
+ public:
+  /// `own`: the descriptors that are the keeper's; empty: all that are open now.
+  Keeper(Holdings& holdings, Background& background, std::set<int> own = {});
+
+  /// Starts the server. Errors: EAGAIN, ENOMEM.
+  Result<> start_server();
+  /// Until everything has ended; the exit code. `signals`: a signalfd of what take_signals() blocks.
+  int run(int signals);
+
+  /// Blocks the signals that the keeper handles and makes a descriptor that tells of them.
+  static Result<UniqueFd> take_signals();
+
+ private:
+  void on_message();
+  [[nodiscard]] int milliseconds_to_work() const;
+  void tell_status();
+  std::optional<int> enforce_deadlines();
+  std::optional<int> on_end_under_way();
+  std::optional<int> collect_children();
+  void on_stop_signal(int signal);
+  void collect_stuck() const;
+  std::optional<int> on_server_ended(int status);
+  std::optional<int> on_crash(int status);
+  void on_upgrade_wanted();
+  void on_check_ended();
+  void refuse_upgrade(const std::string& reason);
+  void tell_refused() const;
+  std::optional<int> hand_over();
+  int give_up(const std::string& reason);
+  void take_namespace_off();
+  void await_servers_end() const;
+  [[nodiscard]] std::vector<int> left_descriptors() const;
+
+  Holdings& holdings_;
+  Background& background_;
+  std::set<int> own_;  ///< descriptors that are not the server's
+  const std::string program_;
+  std::optional<sys::Process> check_;  ///< of the binary that is to take our place
+  std::optional<TimePoint> check_until_;
+  bool handing_over_ = false;       ///< the server was ended for it
+  std::optional<int> stop_signal_;  ///< came meanwhile
+  int signals_ = -1;
+  pid_t server_ = 0;
+  bool stopping_ = false;
+  std::optional<Message> counts_;  ///< what the service manager has not been told yet
+  TimePoint next_status_{};
+  std::optional<TimePoint> kill_at_;         ///< after a second signal
+  std::optional<TimePoint> ends_until_;      ///< the server is ending, and is given until then
+  std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
+  std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
+  TimePoint crashed_{};                      ///< the last time
+};
+
+}  // namespace berth::daemon

@@ -1,0 +1,101 @@
+#include "src/daemon/keeper/succession.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "src/daemon/common/estate.h"
+#include "src/daemon/keeper/keeper.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::daemon {
+namespace {
+
+constexpr std::size_t kMaxArguments = std::size_t{1} << 20;
+
+/// The arguments that this program was started with.
+std::vector<std::string> own_arguments() {
+  std::vector<std::string> arguments;
+  const Result<std::string> text = sys::read_file("/proc/self/cmdline", kMaxArguments);
+  if (!text) return arguments;
+  for (std::size_t begin = 0; begin < text->size();) {
+    const std::size_t end = std::min(text->find('\0', begin), text->size());
+    arguments.emplace_back(*text, begin, end - begin);
+    begin = end + 1;
+  }
+  return arguments;
+}
+
+void set_close_on_exec(const std::vector<int>& descriptors, bool close) noexcept {
+  for (const int descriptor : descriptors) {
+    if (descriptor > STDERR_FILENO) ::fcntl(descriptor, F_SETFD, close ? FD_CLOEXEC : 0);
+  }
+}
+
+std::optional<std::string> take_variable(const char* name) {
+  const char* const value = std::getenv(name);
+  if (value == nullptr) return std::nullopt;
+  std::string text = value;
+  ::unsetenv(name);
+  return text;
+}
+
+}  // namespace
+
+std::string record_version() { return std::to_string(DaemonRecord::kVersion) + "." + std::to_string(sizeof(Estate)); }
+
+std::string consent() { return "goes on with records of version " + record_version(); }
+
+std::string own_program() {
+  std::array<char, PATH_MAX> path{};
+  const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
+  return length > 0 ? std::string(path.data(), static_cast<std::size_t>(length)) : "";
+}
+
+Result<sys::Process> start_check(const std::string& program) {
+  std::vector<std::string> arguments = own_arguments();
+  if (arguments.empty() || program.empty()) return fail(ENOENT, "it is not known which program this is");
+  arguments.front() = program;
+  ::setenv(kCheckVariable, record_version().c_str(), 1);
+  Result<sys::Process> check = sys::Process::start(arguments);
+  ::unsetenv(kCheckVariable);
+  return check;
+}
+
+Error execute_successor(const std::string& program, Holdings& holdings, const Handed& handed) {
+  std::vector<std::string> arguments = own_arguments();
+  std::vector<char*> pointers;
+  pointers.reserve(arguments.size() + 1);
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  pointers.push_back(nullptr);
+  holdings.record().handed = handed;
+  const std::vector<int> open = open_descriptors();
+  set_close_on_exec(open, false);
+  ::setenv(kTakeOverVariable, std::to_string(holdings.memory->fd()).c_str(), 1);
+  ::execv(program.c_str(), pointers.data());
+  Error error = Error::last();
+  ::unsetenv(kTakeOverVariable);
+  set_close_on_exec(open, true);
+  return error;
+}
+
+std::optional<std::string> asked_to_check() { return take_variable(kCheckVariable); }
+
+std::optional<int> memory_to_take_over() {
+  const std::optional<std::string> text = take_variable(kTakeOverVariable);
+  if (!text) return std::nullopt;
+  int descriptor = -1;
+  std::from_chars(text->data(), text->data() + text->size(), descriptor);
+  set_close_on_exec(open_descriptors(), true);
+  return descriptor;
+}
+
+}  // namespace berth::daemon

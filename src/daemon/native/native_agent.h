@@ -1,0 +1,51 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include "src/daemon/native/native_channel.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::daemon {
+
+/// The process that lays real mounts over the namespace, and takes them off, in the host's mount namespace.
+///
+/// It is not the keeper, for to find a share's directory is to ask the server, and the keeper must not wait for the server
+/// that it may have to restart. It is not a thread of the server, for one that waits for a look-up which only the server
+/// itself can answer could not even be killed. It holds nothing of the namespace and knows nothing from one request to the
+/// next: each is done in a child of its own, so that one that hangs holds up no other, and what lies over the namespace is
+/// what the kernel says (NativeRequest::kList). So it may die and be started again at any time.
+///
+/// It lives in the servers' pid namespace, where it ends when keeper and server have.
+///
+/// Threading: one thread.
+class NativeAgent {
+ public:
+  /// Starts it. Call it with one thread, after start_first_process() and before the process opens much.
+  static Result<NativeAgent> start();
+
+  /// One that a keeper before us has started.
+  static NativeAgent adopt(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept;
+  [[nodiscard]] const NativeChannel& agents_end() const noexcept { return agents_end_; }
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+
+  /// For the server.
+  [[nodiscard]] const NativeChannel& channel() const noexcept { return servers_end_; }
+
+  /// A child of the process has ended: starts the agent again if it was that. One that dies young again and again is left
+  /// alone.
+  void on_ended(pid_t child);
+
+ private:
+  NativeAgent(NativeChannel servers_end, NativeChannel agents_end) noexcept;
+  Result<> fork_agent();
+
+  NativeChannel servers_end_;
+  NativeChannel agents_end_;
+  pid_t pid_ = -1;
+  TimePoint started_{};
+  int short_lives_ = 0;  ///< in a row
+};
+
+}  // namespace berth::daemon

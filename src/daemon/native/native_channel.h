@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "manager/model/native_access.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::daemon {
+
+/// What the server asks of the agent (native_agent.h).
+struct NativeRequest {
+  enum class Kind : std::uint8_t {
+    kLay,   ///< with a mount: says that it is ready, and lays it over the share when told to go on
+    kTake,  ///< takes it off; the answer is an Outcome
+    kList,  ///< names what lies over the namespace, one answer each
+    kMany,  ///< the talk becomes a channel for further requests, which one process serves one after another
+  };
+  Kind kind = Kind::kList;
+  manager::NativeAccess::When when{};
+  std::uint64_t namespace_mount = 0;  ///< id of the namespace's mount (mount_id_at())
+  std::uint64_t laid_mount = 0;       ///< kTake: id of the mount that was laid over, as in mountinfo
+  std::string directory;              ///< of the namespace
+  std::string share;
+};
+
+/// One answer. More than one may belong to a request; the end of the talk is the end of the answers.
+struct NativeAnswer {
+  int code = 0;             ///< errno value; 0: success
+  std::uint64_t value = 0;  ///< kTake: Outcome; kList: id of a mount
+  std::string text;         ///< an error's story; kList: the share's name
+};
+
+/// The talk about one request, between the server and a process of the agent's (a SOCK_SEQPACKET pair). It has ended for
+/// one when the other lets go of it.
+///
+/// Threading: one thread.
+class NativeTalk {
+ public:
+  explicit NativeTalk(UniqueFd socket) noexcept : socket_(std::move(socket)) {}
+
+  /// The next answer; absent when the talk is over. Errors: ETIMEDOUT.
+  Result<std::optional<NativeAnswer>> next(TimePoint deadline) const;
+  /// The next answer, with its error as the error. Errors: ECONNRESET when there is none.
+  Result<NativeAnswer> expect(TimePoint deadline) const;
+  /// To a request that waits for it: go on.
+  Result<> go_on() const noexcept;
+
+  /// kMany: what the talk becomes; not to be used as a talk any more.
+  UniqueFd take_socket() noexcept { return std::move(socket_); }
+
+  // The agent's side.
+  /// False when nobody listens any more.
+  bool answer(const NativeAnswer& answer) const;
+  /// Waits for go_on(). False when the talk is over.
+  [[nodiscard]] bool await_go_on() const noexcept;
+
+ private:
+  UniqueFd socket_;
+};
+
+/// Where requests go in and come out.
+///
+/// Threading: any thread may ask(); one receives.
+class NativeChannel {
+ public:
+  /// One that leads nowhere.
+  NativeChannel() noexcept = default;
+  /// The server's end and the agent's.
+  static Result<std::pair<NativeChannel, NativeChannel>> make_pair() noexcept;
+
+  /// An end that a keeper before us has made.
+  static NativeChannel adopt(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
+  /// That of a request of kMany.
+  static NativeChannel adopt(NativeTalk talk) noexcept { return NativeChannel(talk.take_socket()); }
+
+  /// Sends a request; `mount` goes along where there is one.
+  Result<NativeTalk> ask(const NativeRequest& request, const UniqueFd& mount = {}) const;
+
+  struct Received {
+    NativeRequest request;
+    UniqueFd mount;
+    NativeTalk talk;
+  };
+  /// The next request. Errors: EPIPE when the other end is gone; EBADMSG, to be passed over.
+  Result<Received> receive() const;
+
+  [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+
+ private:
+  explicit NativeChannel(UniqueFd socket) noexcept : socket_(std::move(socket)) {}
+  UniqueFd socket_;
+};
+
+}  // namespace berth::daemon

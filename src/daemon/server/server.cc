@@ -1,0 +1,455 @@
+#include "src/daemon/server/server.h"
+
+#include <malloc.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <span>
+#include <thread>
+
+#include "fuse/control/control_tree.h"
+#include "fuse/root/namespace.h"
+#include "fuse/session/session.h"
+#include "fuse/shares/share_fs.h"
+#include "fuse/workers/workers.h"
+#include "manager/backends/make_backends.h"
+#include "manager/engine/manager.h"
+#include "src/daemon/common/background.h"
+#include "src/daemon/common/estate.h"
+#include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/native/native_shares.h"
+#include "src/daemon/server/log_event.h"
+#include "src/daemon/server/server_state.h"
+#include "src/daemon/server/upgrade_request.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/base/text.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/memory.h"
+#include "src/lib/sys/namespaces.h"
+#include "src/lib/sys/process.h"
+#include "src/lib/sys/thread.h"
+
+namespace berth::daemon {
+namespace {
+
+/// Mountpoints are a few inodes each; beyond the most shares there can be nothing is made.
+constexpr std::uint64_t kMaxBerthInodes = 4 * manager::kMaxShares;
+constexpr const char* kBerthsSize = "64k";
+
+/// How long the threads that handle requests may take to end when everything else has.
+constexpr std::chrono::milliseconds kChannelPatience{2000};
+
+/// Descriptors that no server uses while it serves: two of them are open at once in a take-over.
+constexpr std::uint64_t kRoomForNext = 256;
+
+/// How long the agent may take to say what lies over the namespace.
+constexpr std::chrono::seconds kAgentPatience{2};
+
+/// The number by which the host knows this process; /proc is the host's.
+pid_t host_pid() {
+  std::array<char, 16> number{};
+  if (::readlink("/proc/self", number.data(), number.size() - 1) <= 0) return ::getpid();
+  return static_cast<pid_t>(std::atoi(number.data()));
+}
+
+/// Everything that serves, in the order in which it is made.
+class Server {
+ public:
+  Server(Holdings& setup, std::vector<int> left)
+      : setup_(setup),
+        record_(setup.record()),
+        estate_(choose_estate(*setup.memory)),
+        left_(std::move(left)),
+        requests_(survives() ? &estate_.fuse.requests : nullptr,
+                  [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); }) {
+  }
+
+  int run() {
+    Result<> started = enter_own_mount_namespace();
+    show_life();
+    if (started) started = start();
+    if (!started) {
+      log::error("cannot serve {}: {}", quote(setup_.directory), started.error().message());
+      return EXIT_FAILURE;
+    }
+    leave_room();
+    std::thread workers([this] { serve(); });
+    const bool keeper_lives = wait_for_end();
+    stop(keeper_lives);
+    if (!channel_ends_soon()) {
+      // Requests that a dead server holds in the kernel cannot be called back; they end with this process.
+      log::warning("requests are stuck in the kernel: leaving them");
+      ::_exit(EXIT_SUCCESS);
+    }
+    workers.join();
+    return finish();
+  }
+
+ private:
+  Result<> start() {
+    TRY_VOID(make_manager());
+    make_file_systems();
+    take_over();
+    session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
+                                       fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
+    const bool succeeds = session_->succeed();
+    native_->serve(*names_, *session_);
+    shares_->serve(*session_);
+    pruner_ = TRY(shares_->keep_nodes_below(setup_.configuration.settings.max_nodes,
+                                            [this](std::span<const fuse::NodeId> cold) -> Result<> {
+                                              if (const Result<> asked = session_->prune(cold); !asked) {
+                                                return fail(asked.error().code(), "needs Linux 6.18");
+                                              }
+                                              return {};
+                                            }));
+    if (succeeds) resume_native();
+    mounted_ = count_mounted();
+    manager_->begin(state_.take_kept());
+    if (succeeds) finish_take_over();
+    workers_ = std::make_unique<fuse::Workers>(*session_, requests_);
+    served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!served_) return fail_errno();
+    return {};
+  }
+
+  /// From here on nothing that is mounted shows on the host, and nobody but us can reach it. With one thread.
+  Result<> enter_own_mount_namespace() {
+    host_ = TRY(sys::current_mount_namespace());
+    const int made = record_.mount_namespace;
+    if (made >= 0) {
+      if (::setns(made, CLONE_NEWNS) != 0)
+        return fail(Error::last().within("cannot enter the servers' mount namespace"));
+      ::setsid();
+      return {};
+    }
+    TRY_VOID(sys::unshare_mount_namespace());
+    // The copy of the namespace itself would keep the connection alive, and let us walk into ourselves.
+    if (::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
+    // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once. Not sooner, as in
+    // Background::ready(); and not later, for what lies behind other automount points is to be mounted for us.
+    ::setsid();
+    TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes, kBerthsSize));
+    // Only now: a successor finds it complete or not at all.
+    UniqueFd mine = TRY(sys::current_mount_namespace());
+    record_.mount_namespace = mine.release();
+    return {};
+  }
+
+  /// By a thread that does nothing: whoever is killed in a request to a share that hangs does not end before that is answered, and
+  /// until the last thread has ended nobody is told of the end of the process. Where that cannot be had (before Linux 6.9), it has
+  /// to be waited for.
+  void show_life() {
+    Result<std::thread> thread = sys::start_thread("berth-life", [this] {
+      if (Result<UniqueFd> life = sys::open_thread(::gettid())) record_.life = life->release();
+      for (;;) ::pause();
+    });
+    if (thread) thread->detach();
+  }
+
+  /// Whoever opens as many files as he can must not keep the next server from its start, which shares the table of descriptors. It
+  /// has the keeper's limit then, not ours.
+  static void leave_room() {
+    if (const Result<> left = sys::lower_file_limit(kRoomForNext); !left) log::warning("{}", left.error().message());
+  }
+
+  /// Everything that a dead server had goes on with us, or is closed.
+  void take_over() {
+    std::vector<int> kept = manager_->kept_descriptors();
+    kept.push_back(record_.mount_namespace);
+    kept.push_back(record_.state);
+    std::sort(kept.begin(), kept.end());
+    std::erase_if(left_, [&](int number) { return std::binary_search(kept.begin(), kept.end(), number); });
+    shares_->take_over(left_);
+    if (left_.empty()) return;
+    // A server that does not answer may hold up the close of a file.
+    Result<std::thread> closer = sys::start_thread("berth-close", [left = std::move(left_)] {
+      for (const int number : left) ::close(number);
+    });
+    if (closer) closer->detach();
+  }
+
+  void finish_take_over() {
+    shares_->finish_take_over();
+    for (const std::uint64_t poller : control_->left_polls()) session_->wake_poller(poller);
+    requests_.finish_forgets([this](std::span<char> message) { session_->process(message); });
+    const Result<> asked = resends_ ? session_->ask_again() : Result<>(fail(EOPNOTSUPP));
+    if (asked) return;
+    log::warning("this kernel does not send requests again (Linux 6.9 does): what was under way fails");
+    for (const std::uint64_t unique : requests_.unanswered()) session_->answer_lost(unique);
+    requests_.take_all_back();
+  }
+
+  Result<> make_manager() {
+    native_ = std::make_unique<NativeShares>(NativeShares::Setup{
+        .agent = setup_.agent.channel(), .directory = setup_.directory, .namespace_mount = setup_.mount_id});
+    manager::ManagerSetup setup;
+    setup.native = native_.get();
+    // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.
+    setup.auto_is_native = !setup_.background;
+    setup.kept = &estate_.mounts;
+    setup.succeeds = record_.servers > 1;
+    setup.berth_directory = kBerthDirectory;
+    setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
+    setup.backends = manager::make_backends();
+    setup.on_event = [this](const manager::Event& event) { on_event(event); };
+    setup.store = state_.open_store();
+    setup.store_ends_with_berth = !setup_.state;
+    setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
+    setup.on_host_change = [this](const manager::HostState& host) { state_.hand_on(host); };
+    setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
+    setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
+    manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
+    setup_.configuration.catalog = {};
+    return {};
+  }
+
+  void make_file_systems() {
+    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{
+        .manager = *manager_, .estate = &estate_.fuse, .requests = &requests_, .passthrough = &passthrough_});
+    fuse::ControlSetup control;
+    control.version = BERTH_VERSION;
+    control.directory = setup_.directory;
+    control.keeper = setup_.keeper_pid;
+    control.server = host_pid();
+    control.servers = record_.servers;
+    control.events = &estate_.fuse.events;
+    control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) {
+      upgrade_.ask(request, std::move(done));
+    };
+    control.group = setup_.configuration.settings.control.group;
+    control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
+    control.owner = ::geteuid();
+    control.max_nodes = setup_.configuration.settings.max_nodes;
+    control.nodes = [this] { return shares_->counts().nodes; };
+    control.users_of = [this](const manager::Share& share) {
+      std::vector<fuse::HandleUser> users;
+      for (fuse::ShareFs::User& user : shares_->users_of(share)) {
+        users.push_back({.pid = user.pid, .uid = user.uid, .directory = user.directory, .what = std::move(user.what)});
+      }
+      return users;
+    };
+    control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
+    names_ = std::make_unique<fuse::Namespace>(
+        fuse::Namespace::Setup{.manager = *manager_,
+                               .shares = *shares_,
+                               .control_root = [this] { return control_->root_entry(); },
+                               .control_attributes = [this] { return control_->root_attributes(); },
+                               .directories = &estate_.fuse.directories,
+                               .servers = record_.servers});
+  }
+
+  /// What an earlier server left over the namespace is in use, or will be found idle. Before the first request: that may
+  /// want to lay over what lies there already.
+  void resume_native() {
+    const Result<std::vector<std::string>> names = native_->adopt(clock_.now() + kAgentPatience);
+    if (!names) return log::warning("native access: {}", names.error().message());
+    for (const std::string& name : *names) {
+      if (const std::shared_ptr<manager::Share> share = manager_->find(name)) manager_->resume_native(*share);
+    }
+  }
+
+  /// What a predecessor has mounted.
+  [[nodiscard]] std::uint32_t count_mounted() const {
+    const auto shares = manager_->directory();
+    return static_cast<std::uint32_t>(std::count_if(shares->begin(), shares->end(),
+                                                    [](const auto& entry) { return !entry.second->gate().closed(); }));
+  }
+
+  /// On the control thread.
+  void on_event(const manager::Event& event) {
+    log_event(event);
+    control_->append_event(event);
+    if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
+    if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
+    if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();
+  }
+
+  void send_counts() const {
+    setup_.servers_end.send({.kind = Message::Kind::kCounts,
+                             .shares = static_cast<std::uint32_t>(manager_->directory()->size()),
+                             .mounted = mounted_});
+  }
+
+  /// On a thread of its own.
+  void serve() {
+    const Result<fuse::StopReason> reason = workers_->run();
+    if (!reason) {
+      log::error("cannot read requests: {}", reason.error().message());
+    } else if (*reason == fuse::StopReason::kAborted || *reason == fuse::StopReason::kFailed) {
+      log::error("the connection to the kernel has {}",
+                 *reason == fuse::StopReason::kAborted ? "been aborted" : "failed");
+    } else {
+      clean_end_ = true;
+    }
+    const std::uint64_t one = 1;
+    if (::write(served_.get(), &one, sizeof one) < 0) log::error("{}", Error::last().message());
+  }
+
+  /// Whether the channel has ended, or does within a moment.
+  [[nodiscard]] bool channel_ends_soon() const {
+    pollfd served{served_.get(), POLLIN, 0};
+    return ::poll(&served, 1, static_cast<int>(kChannelPatience.count())) > 0;
+  }
+
+  /// Until the channel has ended, the keeper says stop, or is gone. False when it is gone.
+  bool wait_for_end() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGCHLD);
+    sigaddset(&signals, SIGTERM);
+    const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (setup_.background) let_go_of_terminal();
+    setup_.servers_end.send({.kind = Message::Kind::kReady,
+                             .shares = static_cast<std::uint32_t>(manager_->directory()->size()),
+                             .mounted = mounted_});
+    sys::release_idle_memory();
+    for (;;) {
+      std::array<pollfd, 4> ready{{{served_.get(), POLLIN, 0},
+                                   {setup_.servers_end.fd(), POLLIN, 0},
+                                   {signal.get(), POLLIN, 0},
+                                   {setup_.keeper.get(), POLLIN, 0}}};
+      if (::poll(ready.data(), ready.size(), -1) < 0) continue;
+      if (ready[0].revents != 0) return true;
+      if (ready[3].revents != 0) return false;
+      if (ready[1].revents != 0 && is_told_to_stop()) return true;
+      if (ready[2].revents != 0 && on_signal(signal.get())) return true;
+    }
+  }
+
+  /// What the keeper says beside that concerns who asked for an upgrade.
+  bool is_told_to_stop() {
+    const Result<std::optional<Message>> message = setup_.servers_end.receive();
+    if (!message) return false;
+    if (!*message || (*message)->kind != Message::Kind::kRefused) return true;
+    upgrade_.refuse();
+    return false;
+  }
+  /// True when it was SIGTERM.
+  static bool on_signal(int signal) {
+    bool stop = false;
+    signalfd_siginfo info{};
+    while (::read(signal, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+      stop = stop || info.ssi_signo == static_cast<std::uint32_t>(SIGTERM);
+    }
+    sys::reap_orphans();
+    return stop;
+  }
+
+  void stop(bool keeper_lives) {
+    upgrade_.end(Error(ESHUTDOWN));
+    if (!keeper_lives) {
+      log::warning("the keeper is gone: stopping");
+      take_namespace_off_the_host();
+    }
+    std::atomic<bool> stopped{false};
+    std::thread force([this, &stopped, keeper_lives] { wait_for_force(stopped, keeper_lives); });
+    const TimePoint deadline = clock_.now() + setup_.configuration.settings.stop_timeout;
+    const manager::Manager::StopReport report = manager_->stop(deadline);
+    given_up_ = report.given_up;
+    stopped = true;
+    force.join();
+    log::info("stopped: {} shares unmounted, {} given up", report.unmounted, report.given_up);
+    workers_->stop();
+  }
+
+  /// A second request to stop, the end of the channel or of the keeper: whoever is still inside is given up.
+  void wait_for_force(const std::atomic<bool>& stopped, bool keeper_lives) {
+    constexpr int kPollMilliseconds = 20;
+    while (!stopped) {
+      std::array<pollfd, 3> ready{{{served_.get(), POLLIN, 0},
+                                   {setup_.servers_end.fd(), POLLIN, 0},
+                                   {keeper_lives ? setup_.keeper.get() : -1, POLLIN, 0}}};
+      if (::poll(ready.data(), ready.size(), kPollMilliseconds) <= 0) continue;
+      if (ready[1].revents != 0) {
+        const Result<std::optional<Message>> message = setup_.servers_end.receive();
+        if (message && *message && (*message)->kind != Message::Kind::kForce) continue;
+      }
+      return manager_->hurry();
+    }
+  }
+
+  void take_namespace_off_the_host() {
+    const Result<> done = sys::in_mount_namespace(host_.get(), [this]() -> Result<> {
+      TRY_VOID(unmount_namespace(setup_.directory, setup_.mount_id));
+      return {};
+    });
+    if (!done) log::error("{}", done.error().message());
+  }
+
+  int finish() {
+    // Who was given up may still come back from the kernel and answer: it needs what would be destroyed here.
+    if (given_up_ > 0) ::_exit(clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE);
+    control_->stop();
+    pruner_.reset();
+    session_.reset();
+    names_.reset();
+    control_.reset();
+    shares_.reset();
+    manager_.reset();
+    native_.reset();
+    return clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE;
+  }
+
+  /// A switch for tests: pretends a kernel before 6.9.
+  const bool resends_ = std::getenv("BERTH_NO_RESEND") == nullptr;
+  Holdings& setup_;  ///< our own copy, from the moment of the start
+  DaemonRecord& record_;
+  Estate& estate_;
+  std::vector<int> left_;  ///< sorted
+  fuse::Requests requests_;
+  const SystemClock clock_;
+  ServerState state_{setup_};
+  UpgradeRequest upgrade_{record_, setup_.servers_end};
+  UniqueFd host_;    ///< the host's mount namespace
+  UniqueFd served_;  ///< readable when the channel has ended
+  std::size_t given_up_ = 0;
+  bool clean_end_ = false;  ///< of the channel; written before served_ is, read after
+  std::unique_ptr<NativeShares> native_;
+  std::unique_ptr<manager::Manager> manager_;
+  fuse::Passthrough passthrough_;
+  std::unique_ptr<fuse::ShareFs> shares_;
+  std::unique_ptr<fuse::ControlTree> control_;
+  std::unique_ptr<fuse::Namespace> names_;
+  std::unique_ptr<fuse::Session> session_;
+  std::unique_ptr<fuse::NodePruner> pruner_;
+  std::unique_ptr<fuse::Workers> workers_;
+  std::atomic<std::uint32_t> mounted_{0};
+};
+
+}  // namespace
+
+void run_server(Holdings& holdings, std::vector<int> left) {
+  ::umask(0);
+  if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
+  ::unsetenv("NOTIFY_SOCKET");  // the keeper speaks for both, and no helper shall
+  sigset_t all;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  // Many short-lived threads, each with an arena of its own, would cost far more memory than the lock of a few arenas.
+  ::mallopt(M_ARENA_MAX, 2);
+  // What is large is the text of a status or the names of a listing, and soon over: it goes back to the kernel at once. A
+  // threshold that was set does not grow by itself.
+  ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
+  DaemonRecord& record = holdings.record();
+  record.server = ::getpid();
+  ++record.servers;
+  arm_crash_points();
+  ::_exit(Server(holdings, std::move(left)).run());
+}
+
+}  // namespace berth::daemon

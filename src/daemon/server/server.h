@@ -1,0 +1,19 @@
+#pragma once
+
+#include <vector>
+
+#include "src/daemon/server/holdings.h"
+
+namespace berth::daemon {
+
+/// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.
+inline constexpr const char* kBerthDirectory = "/run/berth";
+
+/// The server: serves the namespace until it is unmounted or the keeper says stop, then takes everything down and exits.
+///
+/// It has a mount namespace of its own, which its successor enters, so that nobody reaches the real mounts and the kernel
+/// ends them all when keeper and server are gone. `left`: descriptors that its predecessor opened and did not close.
+/// Called in a process of its own, with one thread. When the keeper dies it takes the namespace off the host itself.
+[[noreturn]] void run_server(Holdings& holdings, std::vector<int> left);
+
+}  // namespace berth::daemon

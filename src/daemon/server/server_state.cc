@@ -1,0 +1,79 @@
+#include "src/daemon/server/server_state.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "manager/model/catalog.h"
+#include "src/daemon/server/server.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/namespaces.h"
+
+namespace berth::daemon {
+namespace {
+
+/// Room for some ten thousand attachments in each of a hundred shares.
+constexpr const char* kStateInMemory = "64m";
+/// A file for each share, and while it is written anew another one.
+constexpr std::uint64_t kMaxStateInodes = 4 * manager::kMaxShares;
+
+}  // namespace
+
+std::unique_ptr<manager::AttachmentStore> ServerState::open_store() {
+  if (holdings_.state) return load(holdings_.state->again());
+  if (record_.servers == 1) log::info("attachments are kept in memory alone: there is no state directory");
+  Result<manager::StateDirectory> in_memory = state_in_memory();
+  if (in_memory) return load(*std::move(in_memory));
+  log::error("attachments will end with this server: {}", in_memory.error().message());
+  return nullptr;
+}
+
+/// In the servers' mount namespace, so that it outlives servers and ends with berth.
+Result<manager::StateDirectory> ServerState::state_in_memory() {
+  const std::string place = std::string(kBerthDirectory) + "/.berth";  // the name of no share
+  if (record_.state < 0) {
+    if (::mkdir(place.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno();
+    TRY_VOID(sys::mount_private_tmpfs(place, kMaxStateInodes, kStateInMemory));
+    manager::StateDirectory made(place, holdings_.directory);
+    TRY(made.open());
+    record_.state = ::fcntl(made.fd(), F_DUPFD_CLOEXEC, 0);
+  }
+  UniqueFd opened(::fcntl(record_.state, F_DUPFD_CLOEXEC, 0));
+  if (!opened) return fail_errno();
+  return manager::StateDirectory(place, holdings_.directory, std::move(opened));
+}
+
+std::unique_ptr<manager::AttachmentStore> ServerState::load(manager::StateDirectory state) {
+  auto store = std::make_unique<manager::AttachmentStore>(std::move(state));
+  Result<manager::KeptState> kept = store->load();
+  if (kept) {
+    kept_ = *std::move(kept);
+  } else {
+    log::error("cannot read what was attached, and can record nothing: {}: {}", store->path(), kept.error().message());
+  }
+  return store;
+}
+
+manager::HostState ServerState::begin_host(manager::AttachmentStore* store, WallTime now) {
+  if (const std::uint64_t word = record_.host; word != 0) {
+    return {.up = (word & 1) != 0,
+            .next_generation = word >> 1,
+            .since = WallTime(std::chrono::nanoseconds(record_.host_since))};
+  }
+  const manager::HostState host = begin_again(kept_.host.value_or(manager::HostState{}), now);
+  hand_on(host);
+  if (!host.up) log::warning("the host is drained: no share is given out until `berth resume`");
+  if (store == nullptr || !host.up) return host;
+  if (const Result<> kept = store->commit(host); !kept) log::warning("{}", kept.error().message());
+  return host;
+}
+
+void ServerState::hand_on(const manager::HostState& host) noexcept {
+  record_.host_since = std::chrono::nanoseconds(host.since.time_since_epoch()).count();
+  record_.host = host.next_generation << 1 | (host.up ? 1 : 0);
+}
+
+}  // namespace berth::daemon

@@ -1,0 +1,20 @@
+#include "src/lib/formats/names.h"
+
+#include <climits>
+
+namespace berth::control {
+
+std::string tree_path(std::string_view namespace_directory) {
+  return std::string(namespace_directory).append("/").append(kTree);
+}
+
+std::string share_path(std::string_view namespace_directory, std::string_view share) {
+  return tree_path(namespace_directory).append("/").append(kShares).append("/").append(share);
+}
+
+bool is_component(std::string_view name) noexcept {
+  return !name.empty() && name.size() <= NAME_MAX && name != "." && name != ".." &&
+         name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
+}
+
+}  // namespace berth::control

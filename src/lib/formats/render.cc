@@ -1,0 +1,257 @@
+#include "src/lib/formats/render.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+
+#include "src/lib/base/error.h"
+#include "src/lib/base/text.h"
+
+namespace berth::control {
+
+namespace {
+
+/// Whether a terminal or a reader of lines would be told something by `text` that is not text: C0 and C1 control
+/// characters, and bytes that are not UTF-8.
+bool is_harmless(std::string_view text) {
+  bool after_c2 = false;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f || (after_c2 && byte < 0xa0)) return false;
+    after_c2 = byte == 0xc2;
+  }
+  return is_utf8(text);
+}
+
+}  // namespace
+
+std::string prose(std::string_view text) {
+  if (is_harmless(text)) return std::string(text);
+  const std::string quoted = quote(text);
+  return quoted.substr(1, quoted.size() - 2);
+}
+
+namespace {
+
+/// A value that may have spaces, as one word.
+std::string word(std::string_view text) { return quote_command({std::string(text)}); }
+
+std::string code_text(int code) { return fmt::format("{} ({})", errno_name(code), errno_text(code)); }
+
+/// Writes "key: value" lines with the values one below the other.
+class Lines {
+ public:
+  explicit Lines(std::size_t width) : width_(width) {}
+
+  void add(std::string_view key, std::string_view value) {
+    fmt::format_to(std::back_inserter(text_), "{:<{}}{}\n", fmt::format("{}:", key), width_, value);
+  }
+  /// Only where there is something to say.
+  void add_unless_empty(std::string_view key, std::string_view value) {
+    if (!value.empty()) add(key, value);
+  }
+  void add_unless_absent(std::string_view key, const std::optional<WallTime>& time) {
+    if (time) add(key, format_time(*time));
+  }
+  std::string take() && { return std::move(text_); }
+
+ private:
+  std::size_t width_;
+  std::string text_;
+};
+
+/// Columns as wide as their widest cell; the last one is not padded.
+template <std::size_t kColumns>
+class Table {
+ public:
+  using Row = std::array<std::string, kColumns>;
+  /// Shows a padded cell; `column` and the cell itself say which.
+  using Show = std::function<std::string(std::size_t column, std::string_view cell, std::string_view padded)>;
+
+  void add(Row row) {
+    for (std::size_t i = 0; i < kColumns; ++i) widths_[i] = std::max(widths_[i], width_of(row[i]));
+    rows_.push_back(std::move(row));
+  }
+
+  [[nodiscard]] std::string render(const Show& show = {}) const {
+    std::string text;
+    bool heading = true;
+    for (const Row& row : rows_) {
+      for (std::size_t i = 0; i < kColumns; ++i) {
+        const std::size_t padding = i + 1 < kColumns ? widths_[i] + 2 - width_of(row[i]) : 0;
+        const std::string padded = row[i] + std::string(padding, ' ');
+        text.append(show && !heading ? show(i, row[i], padded) : padded);
+      }
+      text.push_back('\n');
+      heading = false;
+    }
+    return text;
+  }
+
+ private:
+  /// Code points rather than bytes; wide characters are not told apart.
+  static std::size_t width_of(std::string_view cell) {
+    return static_cast<std::size_t>(
+        std::count_if(cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  }
+
+  std::vector<Row> rows_;
+  std::array<std::size_t, kColumns> widths_{};
+};
+
+std::string or_dash(std::string text) { return text.empty() ? "-" : std::move(text); }
+
+std::string time_or_dash(const std::optional<WallTime>& time) { return time ? format_time(*time) : "-"; }
+
+void add_failure(Lines& lines, const FailureView& failure) {
+  std::string value = format_time(failure.when) + " " + code_text(failure.code);
+  if (!failure.story.empty()) value.append(": ").append(prose(failure.story));
+  lines.add("last error", value);
+}
+
+void add_attachments(Lines& lines, const ShareView& share) {
+  for (const AttachmentView& attachment : share.attachments) {
+    lines.add("attachment", word(attachment.instance) + "/" + word(attachment.volume));
+  }
+}
+
+std::string counts_text(const NamespaceView& berth) {
+  constexpr std::array<std::string_view, 6> kStates{"mounted", "draining", "expiring", "mounting", "failed", "idle"};
+  std::string text = fmt::format("{} {}", berth.shares.size(), berth.shares.size() == 1 ? "share" : "shares");
+  for (const std::string_view state : kStates) {
+    const auto count = std::count_if(berth.shares.begin(), berth.shares.end(),
+                                     [state](const ShareSummary& share) { return share.state == state; });
+    if (count != 0) fmt::format_to(std::back_inserter(text), ", {} {}", count, state);
+  }
+  return text;
+}
+
+/// A line where shares are not given out; none when all is well.
+std::string host_text(const HostView& host) {
+  if (host.state == "up") return "";
+  std::string text = "warning: the host is " + prose(host.state);
+  if (host.since) text.append(" since ").append(format_time(*host.since));
+  return text.append(": no share is given out until `berth resume`\n");
+}
+
+/// A line for each thing with the state on disk that somebody should look at; none when all is well.
+std::string warnings_text(const StateView& state) {
+  std::string text;
+  if (!state.failure.empty()) text.append("warning: ").append(prose(state.failure)).append("\n");
+  for (const DamageView& damage : state.damages) {
+    text.append("warning: ").append(prose(damage.file)).append(": ").append(prose(damage.reason));
+    const bool is_elsewhere = !damage.set_aside.empty() && damage.set_aside != damage.file;
+    if (is_elsewhere) text.append("; kept as ").append(prose(damage.set_aside));
+    text.append("\n");
+  }
+  for (const UnknownShareView& share : state.unknown_shares) {
+    fmt::format_to(std::back_inserter(text), "warning: share {} has {} {} and is not configured\n", quote(share.name),
+                   share.attachments, share.attachments == 1 ? "attachment" : "attachments");
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string render_status(const ShareView& share) {
+  Lines lines(14);
+  lines.add("name", prose(share.name));
+  lines.add("type", prose(share.type));
+  lines.add("state", share.state);
+  lines.add_unless_absent("since", share.since);
+  lines.add_unless_empty("source", prose(share.source));
+  // What the sources are is news only where it is not what is mounted.
+  if (share.sources.size() != 1 || share.sources.front() != share.source) {
+    for (const std::string& source : share.sources) lines.add("configured", prose(source));
+  }
+  lines.add_unless_empty("options", prose(share.options));
+  lines.add("users", std::to_string(share.users));
+  lines.add("waiting", std::to_string(share.waiting));
+  lines.add("mounts", std::to_string(share.mounts));
+  lines.add("failures", std::to_string(share.failures));
+  if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));
+  if (!share.access.empty()) lines.add("access", share.access + (share.native ? ", native now" : ""));
+  if (share.helper != 0) lines.add("helper", fmt::format("pid {}", share.helper));
+  lines.add("idle timeout", format_duration(share.idle_timeout));
+  lines.add_unless_absent("expires at", share.expires_at);
+  lines.add_unless_absent("retry at", share.retry_at);
+  lines.add_unless_empty("busy", prose(share.busy));
+  if (share.last_failure) add_failure(lines, *share.last_failure);
+  lines.add_unless_empty("origin", prose(share.origin));
+  add_attachments(lines, share);
+  return std::move(lines).take();
+}
+
+std::string render_error(const std::optional<FailureView>& failure) {
+  if (!failure) return "";
+  Lines lines(10);
+  lines.add("when", format_time(failure->when));
+  if (failure->attempt != 0) lines.add("attempt", std::to_string(failure->attempt));
+  if (failure->took.count() != 0) lines.add("took", format_duration(failure->took));
+  if (!failure->command.empty()) lines.add("ran", quote_command(failure->command));
+  lines.add_unless_empty("exit", prose(failure->exit));
+  lines.add("errno", code_text(failure->code));
+  lines.add("error", prose(failure->story.empty() ? errno_text(failure->code) : failure->story));
+  for (const std::string_view line : split(failure->output, '\n')) {
+    const std::size_t last = line.find_last_not_of(" \t\r");
+    if (last == std::string_view::npos) continue;
+    const std::string_view said = line.substr(0, last + 1);
+    // Where a system call failed, its story may be all the output there is.
+    if (said != failure->story) lines.add("stderr", prose(said));
+  }
+  return std::move(lines).take();
+}
+
+std::string_view last_words(std::string_view error_text) {
+  while (error_text.ends_with('\n')) error_text.remove_suffix(1);
+  const std::size_t line_start = error_text.rfind('\n');
+  std::string_view line = line_start == std::string_view::npos ? error_text : error_text.substr(line_start + 1);
+  for (const std::string_view key : {"error:", "stderr:"}) {
+    if (line.starts_with(key)) line.remove_prefix(key.size());
+  }
+  const std::size_t begin = line.find_first_not_of(' ');
+  return begin == std::string_view::npos ? std::string_view() : line.substr(begin);
+}
+
+std::string render_users(const std::vector<UserView>& users) {
+  if (users.empty()) return "";
+  Table<5> table;
+  table.add({"PID", "UID", "COMMAND", "KIND", "WHAT"});
+  for (const UserView& user : users) {
+    const bool process = user.pid != 0;
+    table.add({process ? std::to_string(user.pid) : "-", process ? std::to_string(user.uid) : "-",
+               or_dash(escape(user.command)), user.kind, or_dash(escape(user.what))});
+  }
+  return table.render();
+}
+
+std::string render_status(const NamespaceView& berth, const Paint& paint) {
+  std::string text = fmt::format("berth {} at {}, server pid {}, generation {}: {}\n", prose(berth.version),
+                                 prose(berth.directory), berth.server, berth.host.generation, counts_text(berth));
+  text += host_text(berth.host);
+  text += warnings_text(berth.state);
+  if (berth.shares.empty()) return text;
+  Table<6> table;
+  table.add({"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"});
+  for (const ShareSummary& share : berth.shares) {
+    table.add({or_dash(escape(share.name)), escape(share.type), escape(share.state), std::to_string(share.users),
+               time_or_dash(share.since), or_dash(escape(share.source))});
+  }
+  constexpr std::size_t kStateColumn = 2;
+  return text + table.render([&paint](std::size_t column, std::string_view cell, std::string_view padded) {
+    return column == kStateColumn && paint ? paint(cell, padded) : std::string(padded);
+  });
+}
+
+std::string render_event(const EventView& event) {
+  std::string line = fmt::format("{} {}", format_time(event.when), event.kind);
+  if (!event.share.empty()) line.append(" share=").append(word(event.share));
+  if (event.attempt != 0) fmt::format_to(std::back_inserter(line), " attempt={}", event.attempt);
+  if (event.took.count() != 0) fmt::format_to(std::back_inserter(line), " took={}", format_duration(event.took));
+  if (!event.reason.empty()) fmt::format_to(std::back_inserter(line), " reason={}", word(event.reason));
+  return line + "\n";
+}
+
+}  // namespace berth::control

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/lib/formats/view.h"
+
+/// The text files of the control tree, for people. Every file ends with a newline or is empty. Names, paths and output
+/// of programs are escaped, so that none can forge a line or speak to a terminal.
+namespace berth::control {
+
+/// Wraps a share's state, already padded, in what shows it in colour.
+using Paint = std::function<std::string(std::string_view state, std::string_view padded)>;
+
+/// `text` as it is where it is harmless, else with C escapes for control characters and bytes that are not UTF-8. Spaces
+/// stay: it is for the end of a line.
+std::string prose(std::string_view text);
+
+/// A share's `status`: aligned "key: value" lines.
+std::string render_status(const ShareView& share);
+
+/// A share's `error`: when, what ran, how it ended, what it said. Empty when there was no failure. The last line says
+/// the reason best: last_words() finds it again.
+std::string render_error(const std::optional<FailureView>& failure);
+
+/// The reason in a text of render_error(): the last line, without its key; empty when there is none.
+std::string_view last_words(std::string_view error_text);
+
+/// A share's `users`: a table, empty when nobody holds it.
+std::string render_users(const std::vector<UserView>& users);
+
+/// The namespace's `status`: a line about the daemon and a table of all shares.
+std::string render_status(const NamespaceView& berth, const Paint& paint = {});
+
+/// A line of `events`: RFC 3339 time, kind, key=value fields (quoted where they are not plain).
+std::string render_event(const EventView& event);
+
+}  // namespace berth::control

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/lib/base/clock.h"
+
+/// What the control tree says, as plain values: the daemon fills them and renders them, programs parse them back.
+namespace berth::control {
+
+/// A failed attempt, or a control write that was refused (`attempt` 0).
+struct FailureView {
+  WallTime when{};
+  std::uint32_t attempt = 0;         ///< 1 for the first since the last success; 0: not an attempt
+  std::chrono::nanoseconds took{};   ///< 0: not known
+  int code = 0;                      ///< errno value that callers were told
+  std::string story;                 ///< in words; may be empty
+  std::vector<std::string> command;  ///< argv of what ran; empty when a system call failed
+  std::string exit;                  ///< "exit status 32"; empty when no program ran
+  std::string output;                ///< the last lines of its standard error
+
+  friend bool operator==(const FailureView&, const FailureView&) = default;
+};
+
+struct AttachmentView {
+  std::string instance;
+  std::string volume;
+
+  friend bool operator==(const AttachmentView&, const AttachmentView&) = default;
+};
+
+/// One line of the table of all shares.
+struct ShareSummary {
+  std::string name;
+  std::string type;
+  std::string state;  ///< "idle", "mounting", "mounted", "draining", "expiring", "failed"
+  std::uint64_t users = 0;
+  std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
+  std::string source;             ///< the mounted one, or the first configured
+
+  friend bool operator==(const ShareSummary&, const ShareSummary&) = default;
+};
+
+/// Everything about one share.
+struct ShareView {
+  std::string name;
+  std::string type;
+  std::string state;                 ///< as ShareSummary::state
+  std::optional<WallTime> since;     ///< as ShareSummary::since
+  std::string source;                ///< the mounted one of the sources; empty when not mounted
+  std::vector<std::string> sources;  ///< as configured
+  std::string options;
+  std::string origin;          ///< "/etc/berth/berth.toml:12"
+  std::uint64_t users = 0;     ///< leases: requests in flight, open files, attachments
+  std::uint32_t waiting = 0;   ///< requests parked until it is mounted
+  std::uint64_t mounts = 0;    ///< successful mounts so far
+  std::uint64_t failures = 0;  ///< failed attempts so far
+  std::uint64_t mount_id = 0;  ///< the kernel's; 0: none
+  std::string access;          ///< as configured: "auto", "proxy", "native"
+  bool native = false;         ///< programs go straight into the real mount now
+  pid_t helper = 0;            ///< program that serves the mount; 0: none
+  std::chrono::milliseconds idle_timeout{};
+  std::optional<WallTime> expires_at;  ///< mounted and unused: when it will be unmounted
+  std::optional<WallTime> retry_at;    ///< failed: not tried again before, unless asked to
+  std::string busy;                    ///< why the last unmount did not succeed; empty when it did
+  std::optional<FailureView> last_failure;
+  std::vector<AttachmentView> attachments;
+
+  friend bool operator==(const ShareView&, const ShareView&) = default;
+};
+
+/// A file of the state directory that could not be read, or not wholly.
+struct DamageView {
+  std::string file;
+  std::string reason;
+  std::string set_aside;  ///< where it was kept; empty: where it was
+
+  friend bool operator==(const DamageView&, const DamageView&) = default;
+};
+
+/// Attachments of a share that is not configured.
+struct UnknownShareView {
+  std::string name;
+  std::uint64_t attachments = 0;
+
+  friend bool operator==(const UnknownShareView&, const UnknownShareView&) = default;
+};
+
+/// What is kept on disk.
+struct StateView {
+  std::string directory;  ///< empty: nothing is
+  std::string failure;    ///< why the last change could not be recorded; empty when it could
+  std::vector<DamageView> damages;
+  std::vector<UnknownShareView> unknown_shares;
+
+  friend bool operator==(const StateView&, const StateView&) = default;
+};
+
+/// Whether shares are given out.
+struct HostView {
+  std::string state = "up";       ///< "up", "draining", "drained", "resuming"
+  std::uint64_t generation = 0;   ///< counts resumes and restarts of everything
+  std::optional<WallTime> since;  ///< when it was last drained, resumed or started
+  std::uint64_t operations = 0;   ///< that were begun and are not answered yet
+
+  friend bool operator==(const HostView&, const HostView&) = default;
+};
+
+/// The namespace as a whole.
+struct NamespaceView {
+  std::string version;
+  std::string directory;  ///< where the namespace is mounted
+  pid_t keeper = 0;
+  pid_t server = 0;
+  std::uint64_t nodes = 0;      ///< files and directories that are remembered for the kernel
+  std::uint64_t max_nodes = 0;  ///< more than these are let go of; 0: never
+  std::optional<WallTime> started;
+  HostView host;
+  StateView state;
+  std::vector<ShareSummary> shares;
+
+  friend bool operator==(const NamespaceView&, const NamespaceView&) = default;
+};
+
+/// Somebody who holds a share.
+struct UserView {
+  pid_t pid = 0;  ///< 0: not a process that can be seen from here, or an attachment
+  uid_t uid = 0;
+  std::string command;  ///< name of the process; empty when not known
+  std::string kind;     ///< "file", "directory", "attachment", "waiting"
+  std::string what;     ///< path within the share, or instance/volume
+
+  friend bool operator==(const UserView&, const UserView&) = default;
+};
+
+/// One step in the life of a share.
+struct EventView {
+  WallTime when{};
+  std::string kind;                 ///< "mounted", "mount-failed", ...
+  std::string share;                ///< empty: it is of none
+  std::uint32_t attempt = 0;        ///< 0: not an attempt
+  std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
+  std::string reason;
+
+  friend bool operator==(const EventView&, const EventView&) = default;
+};
+
+}  // namespace berth::control

@@ -1,0 +1,138 @@
+#include "src/lib/log/log.h"
+
+#include <spdlog/formatter.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/ansicolor_sink.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "src/lib/base/text.h"
+
+namespace berth::log {
+namespace {
+
+using Buffer = spdlog::memory_buf_t;
+
+void append(Buffer& to, std::string_view text) { to.append(text.data(), text.data() + text.size()); }
+
+spdlog::level::level_enum to_spdlog(Level level) noexcept {
+  switch (level) {
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarning:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::err;
+}
+
+/// `message` with `between` after each line end inside of it; what ends a line at its end is dropped.
+void append_lines(Buffer& to, std::string_view message, std::string_view between) {
+  while (message.ends_with('\n')) message.remove_suffix(1);
+  bool first = true;
+  for (const std::string_view line : split(message, '\n')) {
+    if (!first) append(to, between);
+    append(to, line);
+    first = false;
+  }
+  append(to, "\n");
+}
+
+/// "<6>message": the priority as the journal reads it, on every line, for a line is an entry there (sd-daemon(3)).
+class JournalFormatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, Buffer& to) override {
+    const std::string_view prefix = prefix_of(message.level);
+    append(to, prefix);
+    append_lines(to, {message.payload.data(), message.payload.size()}, "\n" + std::string(prefix));
+  }
+  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override {
+    return std::make_unique<JournalFormatter>();
+  }
+
+ private:
+  static std::string_view prefix_of(spdlog::level::level_enum level) noexcept {
+    if (level <= spdlog::level::debug) return "<7>";
+    if (level == spdlog::level::info) return "<6>";
+    return level == spdlog::level::warn ? "<4>" : "<3>";
+  }
+};
+
+/// "2026-11-21T00:51:13.123Z info  message", the level coloured; further lines of a message are indented, so that none
+/// can pass for a message of its own.
+class LineFormatter final : public spdlog::formatter {
+ public:
+  void format(const spdlog::details::log_msg& message, Buffer& to) override {
+    append(to, format_time(message.time));
+    append(to, " ");
+    message.color_range_start = to.size();
+    append(to, name_of(message.level));
+    message.color_range_end = to.size();
+    append(to, " ");
+    append_lines(to, {message.payload.data(), message.payload.size()}, "\n    ");
+  }
+  [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<LineFormatter>(); }
+
+ private:
+  static std::string_view name_of(spdlog::level::level_enum level) noexcept {
+    if (level <= spdlog::level::debug) return "debug";
+    if (level == spdlog::level::info) return "info ";
+    return level == spdlog::level::warn ? "warn " : "error";
+  }
+};
+
+bool wants_colours() {
+  const char* const no_color = std::getenv("NO_COLOR");
+  const char* const terminal = std::getenv("TERM");
+  if (no_color != nullptr && *no_color != '\0') return false;
+  return ::isatty(STDERR_FILENO) != 0 && terminal != nullptr && std::string_view(terminal) != "dumb";
+}
+
+std::shared_ptr<spdlog::logger> make_logger(Level threshold) {
+  const bool journal = stderr_is_journal();
+  const auto mode = !journal && wants_colours() ? spdlog::color_mode::always : spdlog::color_mode::never;
+  auto sink = std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(mode);
+  if (journal) {
+    sink->set_formatter(std::make_unique<JournalFormatter>());
+  } else {
+    sink->set_formatter(std::make_unique<LineFormatter>());
+  }
+  auto logger = std::make_shared<spdlog::logger>("berth", std::move(sink));
+  logger->set_level(to_spdlog(threshold));
+  logger->flush_on(spdlog::level::trace);
+  return logger;
+}
+
+std::shared_ptr<spdlog::logger>& logger() {
+  // Never destroyed: threads that outlive main() may still log.
+  static auto* const the_logger = new std::shared_ptr<spdlog::logger>(make_logger(Level::kInfo));
+  return *the_logger;
+}
+
+}  // namespace
+
+bool stderr_is_journal() {
+  const char* const stream = std::getenv("JOURNAL_STREAM");
+  struct stat standard_error {};
+  if (stream == nullptr || ::fstat(STDERR_FILENO, &standard_error) != 0) return false;
+  return std::string_view(stream) ==
+         std::to_string(standard_error.st_dev) + ":" + std::to_string(standard_error.st_ino);
+}
+
+void start(Level threshold) { logger() = make_logger(threshold); }
+
+bool enabled(Level level) noexcept { return logger()->should_log(to_spdlog(level)); }
+
+void write(Level level, std::string_view message) {
+  // spdlog reports its own failures on standard error and does not throw.
+  logger()->log(to_spdlog(level), spdlog::string_view_t(message.data(), message.size()));
+}
+
+}  // namespace berth::log

@@ -1,0 +1,151 @@
+#include "src/lib/sys/file.h"
+
+#include <linux/magic.h>
+#include <linux/openat2.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+namespace berth::sys {
+namespace {
+
+// openat2(2): "the caller should try again" when a rename anywhere raced with the walk. A limit, so that a busy tree
+// cannot hold a thread forever.
+constexpr int kBeneathTries = 16;
+
+Result<> make_directory(const char* path, mode_t mode) noexcept {
+  if (::mkdir(path, mode) == 0) return {};
+  if (errno != EEXIST) return fail_errno();
+  struct stat found {};
+  if (::stat(path, &found) != 0) return fail_errno();
+  if (!S_ISDIR(found.st_mode)) return fail(ENOTDIR);
+  return {};
+}
+
+timespec to_timespec(const struct statx_timestamp& time) noexcept {
+  return {.tv_sec = time.tv_sec, .tv_nsec = static_cast<long>(time.tv_nsec)};
+}
+
+}  // namespace
+
+Result<UniqueFd> open_at(int directory, const char* path, int flags, mode_t mode) noexcept {
+  const int fd = ::openat(directory, path, flags | O_CLOEXEC, mode);
+  if (fd < 0) return fail_errno();
+  return UniqueFd(fd);
+}
+
+Result<UniqueFd> open_beneath(int directory, const char* path, int flags, mode_t mode) noexcept {
+  struct open_how how {};
+  how.flags = static_cast<unsigned>(flags | O_CLOEXEC);
+  // openat2 refuses a mode that nothing would use.
+  if ((flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE) how.mode = mode & 07777U;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  for (int tries = 0;; ++tries) {
+    const long fd = ::syscall(SYS_openat2, directory, path, &how, sizeof how);
+    if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+    if (errno != EAGAIN || tries >= kBeneathTries) return fail_errno();
+  }
+}
+
+Result<UniqueFd> open_in_mount(int directory, const char* path, int flags) noexcept {
+  struct open_how how {};
+  how.flags = static_cast<unsigned>(flags | O_NOFOLLOW | O_CLOEXEC);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  const long fd = ::syscall(SYS_openat2, directory, path, &how, sizeof how);
+  if (fd < 0) return fail_errno();
+  return UniqueFd(static_cast<int>(fd));
+}
+
+Result<UniqueFd> reopen(int fd, int flags) noexcept {
+  std::array<char, 32> path{};
+  std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd);
+  return open_at(AT_FDCWD, path.data(), flags & ~O_NOFOLLOW);
+}
+
+std::string proc_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+Result<> make_directories(const std::string& path, mode_t mode) {
+  std::size_t end = 0;
+  while (end != std::string::npos) {
+    end = path.find('/', end + 1);
+    const std::string part = path.substr(0, end);
+    if (part.empty() || part.back() == '/') continue;
+    const Result<> made = make_directory(part.c_str(), mode);
+    if (!made) return fail(made.error().within("directory " + part));
+  }
+  return {};
+}
+
+Result<std::string> read_file(const std::string& path, std::size_t limit) {
+  const UniqueFd fd = TRY(open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_NOCTTY));
+  std::string content;
+  std::array<char, 16384> buffer{};
+  for (;;) {
+    const ssize_t count = ::read(fd.get(), buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno();
+    if (count == 0) return content;
+    if (content.size() + static_cast<std::size_t>(count) > limit) return fail(EFBIG);
+    content.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+}
+
+Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags) noexcept {
+  const int empty = *path == '\0' ? AT_EMPTY_PATH : 0;
+  struct statx result {};
+  if (::statx(directory, path, flags | empty | AT_SYMLINK_NOFOLLOW, mask, &result) != 0) return fail_errno();
+  return result;
+}
+
+struct stat to_stat(const struct statx& x) noexcept {
+  struct stat result {};
+  result.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor);
+  result.st_ino = x.stx_ino;
+  result.st_nlink = x.stx_nlink;
+  result.st_mode = x.stx_mode;
+  result.st_uid = x.stx_uid;
+  result.st_gid = x.stx_gid;
+  result.st_rdev = makedev(x.stx_rdev_major, x.stx_rdev_minor);
+  result.st_size = static_cast<off_t>(x.stx_size);
+  result.st_blksize = static_cast<blksize_t>(x.stx_blksize);
+  result.st_blocks = static_cast<blkcnt_t>(x.stx_blocks);
+  result.st_atim = to_timespec(x.stx_atime);
+  result.st_mtim = to_timespec(x.stx_mtime);
+  result.st_ctim = to_timespec(x.stx_ctime);
+  return result;
+}
+
+bool is_local(int fd) noexcept {
+  constexpr std::uint32_t kLustre = 0x0bd00bd0;  // not in linux/magic.h
+  constexpr std::array<std::uint32_t, 11> kElsewhere{
+      NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, FUSE_SUPER_MAGIC, CEPH_SUPER_MAGIC,
+      AFS_SUPER_MAGIC, AFS_FS_MAGIC,    CODA_SUPER_MAGIC, V9FS_MAGIC,       kLustre};
+  struct statfs found {};
+  if (::fstatfs(fd, &found) != 0) return false;
+  return std::find(kElsewhere.begin(), kElsewhere.end(), static_cast<std::uint32_t>(found.f_type)) == kElsewhere.end();
+}
+
+Result<std::uint64_t> raise_file_limit() noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
+  return limit.rlim_cur;
+}
+
+Result<> lower_file_limit(std::uint64_t by) noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
+  limit.rlim_cur -= std::min<rlim_t>(by, limit.rlim_cur / 2);
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
+  return {};
+}
+
+}  // namespace berth::sys

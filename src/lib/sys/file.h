@@ -1,0 +1,55 @@
+#pragma once
+
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::sys {
+
+/// openat(2) with O_CLOEXEC added. Source: open(2).
+Result<UniqueFd> open_at(int directory, const char* path, int flags, mode_t mode = 0) noexcept;
+
+/// openat2(2) that cannot leave `directory`: RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS, O_CLOEXEC added.
+/// Errors: EXDEV when the path leads outside. Source: openat2(2), Linux 5.6.
+Result<UniqueFd> open_beneath(int directory, const char* path, int flags, mode_t mode = 0) noexcept;
+
+/// The same that does not leave the mount of `directory` either, nor follows a symbolic link.
+/// Errors: EXDEV when something is mounted on the way or at the end, ELOOP.
+Result<UniqueFd> open_in_mount(int directory, const char* path, int flags) noexcept;
+
+/// Opens again what an O_PATH descriptor names, with other flags, through /proc/self/fd (proc(5)).
+Result<UniqueFd> reopen(int fd, int flags) noexcept;
+
+/// "/proc/self/fd/N", for the system calls that take no descriptor.
+std::string proc_path(int fd);
+
+/// mkdir -p with `mode` for each directory that is made. Existing directories are left as they are.
+Result<> make_directories(const std::string& path, mode_t mode);
+
+/// The whole of a small file. Errors: EFBIG beyond `limit` bytes.
+Result<std::string> read_file(const std::string& path, std::size_t limit);
+
+/// statx(2) of `path` below `directory` (AT_EMPTY_PATH for "" is added), without following a symbolic link.
+Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags = 0) noexcept;
+
+/// A statx as the struct stat that libfuse takes.
+struct stat to_stat(const struct statx& x) noexcept;
+
+/// Whether what is open as `fd` is on a file system of this machine's kernel alone: no server elsewhere and no program here
+/// decides what reading or writing it answers, or to whom. Source: statfs(2).
+bool is_local(int fd) noexcept;
+
+/// Raises the soft limit of open files to the hard one and returns it. Source: getrlimit(2).
+Result<std::uint64_t> raise_file_limit() noexcept;
+/// Lowers this process's (RLIMIT_NOFILE) by so many, or by half where there are few.
+Result<> lower_file_limit(std::uint64_t by) noexcept;
+
+}  // namespace berth::sys

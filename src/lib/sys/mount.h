@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::sys {
+
+/// A mount(8)-style option string, sorted into what each system call wants.
+struct MountOptions {
+  std::uint64_t attributes = 0;        ///< MOUNT_ATTR_* for fsmount(2), mount_setattr(2)
+  std::uint64_t attributes_clear = 0;  ///< what "suid", "dev", "exec", "rw" take back
+  std::vector<std::pair<std::string, std::optional<std::string>>> parameters;  ///< for fsconfig(2), in order
+  bool read_only = false;                              ///< "ro": of the file system as well as of the mount
+  bool recursive_bind = false;                         ///< "rbind"
+  bool loop = false;                                   ///< "loop"
+  std::uint64_t loop_offset = 0, loop_size_limit = 0;  ///< "offset=", "sizelimit=", bytes (K, M, G suffixes)
+};
+
+/// Splits and sorts `options`. User-space words (x-*, comment=, _netdev, nofail, noauto, auto, user, defaults, ...) are
+/// dropped, as mount(8) does. Errors: EINVAL with a story.
+Result<MountOptions> parse_mount_options(const std::string& options);
+
+/// A mount attached nowhere, made by fsopen(2), fsconfig(2), fsmount(2) (Linux 5.2). It goes away with its last
+/// descriptor unless it is moved to a place.
+/// Errors: the kernel's, with its own words for the reason (read from the context) in the story.
+Result<UniqueFd> make_mount(const std::string& type, const std::string& source, const MountOptions& options);
+
+/// A detached clone of the mount at `source` (open_tree(2) with OPEN_TREE_CLONE), with the options' attributes applied.
+Result<UniqueFd> make_bind(const std::string& source, const MountOptions& options);
+
+/// A clone, attached nowhere, of the mount that `root` is the root of, with its attributes, private (open_tree(2)). What is
+/// mounted below it is not in it.
+Result<UniqueFd> clone_mount(int root) noexcept;
+
+/// Attaches a detached mount at the directory that a descriptor names; nothing is looked up (move_mount(2)).
+Result<> attach_mount_at(int mount, int directory) noexcept;
+
+/// Attaches a detached mount at `target` (move_mount(2)). The descriptor stays valid and names the mount's root.
+Result<> attach_mount(int mount, const std::string& target);
+
+/// umount2(2) with UMOUNT_NOFOLLOW added. `flags`: MNT_FORCE, MNT_DETACH, MNT_EXPIRE.
+Result<> unmount(const std::string& target, int flags);
+
+/// A loop device that shows a file as a block device and frees itself when its last user is gone (LO_FLAGS_AUTOCLEAR,
+/// loop(4)).
+struct LoopDevice {
+  UniqueFd device;   ///< keep it open until the mount is made
+  std::string path;  ///< "/dev/loop7"
+};
+/// Attaches `image` by LOOP_CTL_GET_FREE and LOOP_CONFIGURE (Linux 5.8); tries again when another process took the
+/// device first. An image that is on a device already, with the same offset and limit, is answered that device: two of them
+/// would be two file systems that write into one image. Errors: EBUSY when that device is read-only and this is not to be.
+Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::uint64_t offset,
+                               std::uint64_t size_limit);
+
+/// The kernel's id of the mount that `fd` is in (statx STATX_MNT_ID, Linux 5.8); asks no server.
+Result<std::uint64_t> mount_id(int fd) noexcept;
+
+}  // namespace berth::sys

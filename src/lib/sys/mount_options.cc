@@ -1,0 +1,149 @@
+#include <sys/mount.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <limits>
+
+#include "src/lib/base/text.h"
+#include "src/lib/sys/mount.h"
+
+namespace berth::sys {
+namespace {
+
+/// A word of mount(8) that is an attribute of the mount: bits to set and to clear.
+struct AttributeWord {
+  std::string_view word;
+  std::uint64_t set;
+  std::uint64_t clear;
+};
+
+constexpr std::array kAttributeWords{
+    AttributeWord{"nosuid", MOUNT_ATTR_NOSUID, 0},
+    AttributeWord{"suid", 0, MOUNT_ATTR_NOSUID},
+    AttributeWord{"nodev", MOUNT_ATTR_NODEV, 0},
+    AttributeWord{"dev", 0, MOUNT_ATTR_NODEV},
+    AttributeWord{"noexec", MOUNT_ATTR_NOEXEC, 0},
+    AttributeWord{"exec", 0, MOUNT_ATTR_NOEXEC},
+    AttributeWord{"nosymfollow", MOUNT_ATTR_NOSYMFOLLOW, 0},
+    AttributeWord{"symfollow", 0, MOUNT_ATTR_NOSYMFOLLOW},
+    AttributeWord{"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
+    AttributeWord{"diratime", 0, MOUNT_ATTR_NODIRATIME},
+    // How access times are kept is one field, not bits (mount_setattr(2)).
+    AttributeWord{"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
+    AttributeWord{"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+    AttributeWord{"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    AttributeWord{"atime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    AttributeWord{"norelatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+    AttributeWord{"nostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+};
+
+// mount(8), "Filesystem-independent mount options" that no system call sees, and what libmount drops for the kernel.
+constexpr std::array<std::string_view, 19> kUserSpaceWords{
+    "defaults", "_netdev", "nofail",  "auto",   "noauto", "user",    "nouser",  "users",  "nousers",   "owner",
+    "noowner",  "group",   "nogroup", "silent", "loud",   "comment", "uhelper", "helper", "pamconsole"};
+
+bool is_for_user_space(std::string_view key) {
+  if (key.starts_with("x-") || key.starts_with("X-")) return true;
+  for (const std::string_view word : kUserSpaceWords) {
+    if (key == word) return true;
+  }
+  return false;
+}
+
+/// The parts between commas; a comma inside double quotes does not separate (mount(8), SELinux contexts).
+std::vector<std::string> split_options(std::string_view options) {
+  std::vector<std::string> parts(1);
+  bool quoted = false;
+  for (const char c : options) {
+    if (c == '"') quoted = !quoted;
+    if (c == ',' && !quoted) {
+      parts.emplace_back();
+    } else {
+      parts.back() += c;
+    }
+  }
+  return parts;
+}
+
+std::string without_quotes(std::string value) {
+  if (value.size() >= 2 && value.front() == '"' && value.back() == '"') return value.substr(1, value.size() - 2);
+  return value;
+}
+
+Result<std::uint64_t> parse_size(std::string_view key, std::string_view text) {
+  std::uint64_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, code] = std::from_chars(text.data(), end, number);
+  std::string_view suffix(rest, static_cast<std::size_t>(end - rest));
+  if (suffix.ends_with("iB")) suffix.remove_suffix(2);
+  unsigned shift = 0;
+  if (suffix == "K" || suffix == "k") shift = 10;
+  if (suffix == "M" || suffix == "m") shift = 20;
+  if (suffix == "G" || suffix == "g") shift = 30;
+  if (suffix == "T" || suffix == "t") shift = 40;
+  const bool known = suffix.empty() || shift != 0;
+  if (code != std::errc() || !known || number > (std::numeric_limits<std::uint64_t>::max() >> shift)) {
+    return fail(EINVAL, "option " + quote(key) + " wants a size such as 1048576, 512K, 10M or 2G, not " + quote(text));
+  }
+  return number << shift;
+}
+
+bool apply_attribute(std::string_view word, MountOptions& into) {
+  for (const AttributeWord& known : kAttributeWords) {
+    if (known.word != word) continue;
+    // The last word wins, as with mount(8).
+    into.attributes = (into.attributes & ~known.clear) | known.set;
+    into.attributes_clear = (into.attributes_clear & ~known.set) | known.clear;
+    return true;
+  }
+  return false;
+}
+
+/// The words that mean something to the sorter itself. False when `word` is none of them.
+Result<bool> apply_own_word(std::string_view word, const std::optional<std::string>& value, MountOptions& into) {
+  if (word == "ro" || word == "rw") {
+    into.read_only = word == "ro";
+    const std::uint64_t bit = MOUNT_ATTR_RDONLY;
+    into.attributes = into.read_only ? into.attributes | bit : into.attributes & ~bit;
+    into.attributes_clear = into.read_only ? into.attributes_clear & ~bit : into.attributes_clear | bit;
+  } else if (word == "bind") {
+    into.recursive_bind = false;
+  } else if (word == "rbind") {
+    into.recursive_bind = true;
+  } else if (word == "loop") {
+    if (value) return fail(EINVAL, "option \"loop\" takes no device here: a free one is found");
+    into.loop = true;
+  } else if (word == "offset" && value) {
+    into.loop_offset = TRY(parse_size(word, *value));
+  } else if (word == "sizelimit" && value) {
+    into.loop_size_limit = TRY(parse_size(word, *value));
+  } else if (word == "remount" || word == "move") {
+    return fail(EINVAL, "option " + quote(word) + " changes a mount that exists; a share makes its own");
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<MountOptions> parse_mount_options(const std::string& options) {
+  if (options.find('\0') != std::string::npos) return fail(EINVAL, "mount options hold a NUL byte");
+  MountOptions result;
+  for (const std::string& part : split_options(options)) {
+    if (part.empty()) continue;
+    const std::size_t equals = part.find('=');
+    const std::string key = part.substr(0, equals);
+    if (key.empty()) return fail(EINVAL, "mount option " + quote(part) + " has no name");
+    std::optional<std::string> value;
+    if (equals != std::string::npos) value = without_quotes(part.substr(equals + 1));
+    if (is_for_user_space(key)) continue;
+    if (!value && apply_attribute(key, result)) continue;
+    if (TRY(apply_own_word(key, value, result))) continue;
+    result.parameters.emplace_back(key, std::move(value));
+  }
+  return result;
+}
+
+}  // namespace berth::sys

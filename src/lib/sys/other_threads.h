@@ -1,0 +1,51 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "src/lib/base/result.h"
+
+/// Threads, of other processes mostly, looked at from outside (proc(5)). It takes root, and sees what /proc shows. Looking at one
+/// waits while it is in a step of execve(2) that closes files (signal->exec_update_lock, seen with Linux 6.18), so whoever
+/// serves such a close must not look.
+namespace berth::sys {
+
+/// All threads of all processes but this one, kernel threads with them.
+std::vector<pid_t> other_threads();
+
+/// The number of the calling thread in /proc, which may be that of another pid namespace; 0 when it is not known.
+pid_t own_id_in_proc();
+
+/// What a thread does now.
+struct ThreadActivity {
+  enum class Kind : std::uint8_t {
+    kRunning,  ///< on a CPU or ready for one, in the kernel or not
+    kWaiting,  ///< in the kernel
+    kGone,
+  };
+  Kind kind = Kind::kGone;
+  long call = -1;  ///< kWaiting: the number of the system call that it is in; -1: none, or we may not know (ptrace(2))
+  std::uint64_t second_argument = 0;  ///< of that call
+};
+ThreadActivity activity_of(pid_t thread);
+/// The same of one who has asked us for something: looked at a thousand times at most, until it waits for the answer.
+ThreadActivity activity_of_asker(pid_t thread);
+
+/// How long it has been on a CPU so far (/proc/TID/schedstat). Errors: ENOENT, ESRCH when it is gone; EBADMSG.
+Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread);
+
+/// The processor that it is on, or was on last. Errors: ESRCH when it is gone.
+Result<unsigned> processor_of(pid_t thread);
+
+/// The status (wait(2)) with which a process has ended whose first thread is a zombie; nothing: it is none. While another thread of
+/// it is stuck in the kernel nobody can wait for the process.
+std::optional<int> status_of_zombie(pid_t process);
+
+/// Whether it is a thread of the kernel's own; one that is gone is none.
+bool is_kernel_thread(pid_t thread);
+
+}  // namespace berth::sys

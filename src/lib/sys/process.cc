@@ -1,0 +1,198 @@
+#include "src/lib/sys/process.h"
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+
+#include "src/lib/base/text.h"
+#include "src/lib/sys/children.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/identity.h"
+#include "src/lib/sys/program_output.h"
+#include "src/lib/sys/spawn_program.h"
+#include "src/lib/sys/time_left.h"
+
+namespace berth::sys {
+namespace {
+
+int poll_timeout(TimePoint deadline) noexcept {
+  // Rounded up, so that a wait does not spin in its last millisecond.
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time_left(deadline));
+  return static_cast<int>(std::clamp<std::chrono::milliseconds::rep>(left.count(), 0, INT_MAX));
+}
+
+bool passed(TimePoint deadline) noexcept { return std::chrono::steady_clock::now() >= deadline; }
+
+}  // namespace
+
+std::string to_string(ExitStatus status) {
+  if (status.signal == 0) return "exit status " + std::to_string(status.code);
+  const char* const text = sigdescr_np(status.signal);
+  return "signal " + std::to_string(status.signal) + (text != nullptr ? " (" + std::string(text) + ")" : "");
+}
+
+struct Process::State {
+  State(pid_t of, UniqueFd watched, ProgramOutput written)
+      : pid(of), pidfd(std::move(watched)), output(std::move(written)) {}
+
+  pid_t pid;
+  UniqueFd pidfd;
+  ProgramOutput output;
+  std::optional<ExitStatus> status;  ///< once collected
+
+  enum class Awaited { kEnded, kDeadline, kCancelled };
+  Awaited await(TimePoint deadline, int cancel_fd);
+  ExitStatus collect() noexcept;
+  void signal_group(int signal) const noexcept { ::kill(-pid, signal); }
+};
+
+/// Waits for the end of the program, keeping its pipe empty meanwhile.
+Process::State::Awaited Process::State::await(TimePoint deadline, int cancel_fd) {
+  for (;;) {
+    std::array<pollfd, 3> watched{{
+        {.fd = pidfd.get(), .events = POLLIN, .revents = 0},
+        {.fd = output.pipe(), .events = POLLIN, .revents = 0},
+        {.fd = cancel_fd, .events = POLLIN, .revents = 0},
+    }};
+    const int ready = ::poll(watched.data(), watched.size(), poll_timeout(deadline));
+    if (ready < 0 && errno != EINTR) return Awaited::kDeadline;
+    if (ready > 0) {
+      // The end of the program decides, not the end of its output: a daemon that it left behind may hold the pipe.
+      if (watched[0].revents != 0) return Awaited::kEnded;
+      if (watched[1].revents != 0) output.read_available();
+      if (watched[2].revents != 0) return Awaited::kCancelled;
+    }
+    if (passed(deadline)) return Awaited::kDeadline;
+  }
+}
+
+/// Collects the program, which has ended or is about to.
+ExitStatus Process::State::collect() noexcept {
+  siginfo_t ended{};
+  int rc = 0;
+  do {
+    rc = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED);
+  } while (rc != 0 && errno == EINTR);
+  // ECHILD: somebody set SIGCHLD to be ignored and the kernel keeps no status. Better a failure than a wrong success.
+  ExitStatus result{.code = 255};
+  if (rc == 0 && ended.si_code == CLD_EXITED) result = {.code = ended.si_status};
+  if (rc == 0 && ended.si_code != CLD_EXITED) result = {.signal = ended.si_status};
+  status = result;
+  children::forget(pid);
+  return result;
+}
+
+Process::Process() noexcept = default;
+Process::Process(Process&&) noexcept = default;
+
+Process& Process::operator=(Process&& other) noexcept {
+  if (this != &other) {
+    if (state_ && !state_->status) end(TimePoint::min());
+    state_ = std::move(other.state_);
+  }
+  return *this;
+}
+
+Process::~Process() {
+  if (state_ && !state_->status) end(TimePoint::min());
+}
+
+Result<Process> Process::start(const std::vector<std::string>& argv) {
+  Spawned spawned = TRY(spawn_program(argv));
+  Process process;
+  process.state_ = std::make_unique<State>(spawned.pid, std::move(spawned.pidfd),
+                                           ProgramOutput(std::move(spawned.output), kOutputKept));
+  return process;
+}
+
+pid_t Process::pid() const noexcept { return state_->pid; }
+
+pid_t Process::proc_number() const {
+  constexpr std::string_view kKey = "Pid:\t";  // pidfd_open(2): "in the pid namespace of the procfs instance"
+  const Result<std::string> text = read_file("/proc/self/fdinfo/" + std::to_string(pidfd()), 4096);
+  if (!text) return pid();
+  for (const std::string_view line : split(*text, '\n')) {
+    if (line.starts_with(kKey)) return std::atoi(std::string(line.substr(kKey.size())).c_str());
+  }
+  return pid();
+}
+int Process::output_pipe() const noexcept { return state_->output.pipe(); }
+int Process::pidfd() const noexcept { return state_->pidfd.get(); }
+
+Result<ExitStatus> Process::wait(TimePoint deadline, int cancel_fd) {
+  if (state_->status) return *state_->status;
+  switch (state_->await(deadline, cancel_fd)) {
+    case State::Awaited::kEnded:
+      break;
+    case State::Awaited::kDeadline:
+      return fail(ETIMEDOUT);
+    case State::Awaited::kCancelled:
+      return fail(ECANCELED);
+  }
+  state_->output.read_available();
+  return state_->collect();
+}
+
+std::string Process::output() {
+  state_->output.read_available();
+  return state_->output.text();
+}
+
+ExitStatus Process::end(TimePoint grace_deadline) noexcept {
+  if (state_->status) return *state_->status;
+  const AsDaemon as_daemon;  // who may signal a program that changed its user
+  // The number cannot be another process's: the program is not collected yet.
+  if (!passed(grace_deadline)) {
+    state_->signal_group(SIGTERM);
+    state_->await(grace_deadline, -1);
+  }
+  state_->signal_group(SIGKILL);
+  if (state_->await(std::chrono::steady_clock::now() + kKillPatience, -1) == State::Awaited::kEnded) {
+    state_->output.read_available();
+    return state_->collect();
+  }
+  state_->status = ExitStatus{.signal = SIGKILL};
+  children::forget(state_->pid);
+  return *state_->status;
+}
+
+namespace {
+
+Result<UniqueFd> open_pid(pid_t pid, unsigned flags) noexcept {
+  UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, flags)));
+  if (!process) return fail_errno();
+  return process;
+}
+
+}  // namespace
+
+Result<UniqueFd> open_process(pid_t pid) noexcept { return open_pid(pid, 0); }
+
+Result<UniqueFd> open_thread(pid_t thread) noexcept {
+  constexpr unsigned kThread = O_EXCL;  // PIDFD_THREAD, newer than Debian 12's headers
+  return open_pid(thread, kThread);
+}
+
+Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd) {
+  constexpr std::chrono::seconds kGrace{2};
+  Process process = TRY(Process::start(argv));
+  const Result<ExitStatus> status = process.wait(deadline, cancel_fd);
+  if (status) return Finished{.status = *status, .output = process.output()};
+  process.end(std::chrono::steady_clock::now() + kGrace);
+  std::string story = status.error().code() == ECANCELED ? "gave up " : "no end in time of ";
+  story += quote_command(argv);
+  if (const std::string output = process.output(); !output.empty()) story += ", which said " + quote(output);
+  return fail(status.error().code(), std::move(story));
+}
+
+}  // namespace berth::sys

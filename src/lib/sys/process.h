@@ -1,0 +1,109 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/lib/base/clock.h"
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::sys {
+
+/// How a program ended.
+struct ExitStatus {
+  int code = 0;    ///< exit status, when signal is 0
+  int signal = 0;  ///< the signal that ended it, or 0
+  [[nodiscard]] bool success() const noexcept { return code == 0 && signal == 0; }
+};
+/// "exit status 32", "signal 9 (Killed)".
+std::string to_string(ExitStatus status);
+
+/// A running program that this process started.
+///
+/// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
+/// /dev/null, standard output and error go to one pipe of which only the last `kOutputKept` bytes are kept; it gets no
+/// other descriptor, default signal dispositions, an empty signal mask and a session of its own. It is started as the
+/// daemon, whatever identity the calling thread has (identity.h).
+///
+/// Its output is read by wait(), output() and end(): a program that serves for long and writes on meanwhile needs a thread
+/// that waits for it, or it stands still when the pipe is full.
+///
+/// Ownership: the destructor kills and collects a program that still runs.
+/// Threading: one thread at a time.
+class Process {
+ public:
+  /// Most bytes of output that are remembered of a program.
+  static constexpr std::size_t kOutputKept = 4096;
+
+  /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
+  /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what systemd meant
+  /// for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*).
+  /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
+  static Result<Process> start(const std::vector<std::string>& argv);
+
+  Process(Process&&) noexcept;
+  Process& operator=(Process&&) noexcept;
+  ~Process();
+
+  [[nodiscard]] pid_t pid() const noexcept;
+  /// Its number in /proc, which may be that of another pid namespace; pid() where that is not told.
+  [[nodiscard]] pid_t proc_number() const;
+  /// Readable when the program has ended (pidfd_open(2)).
+  [[nodiscard]] int pidfd() const noexcept;
+
+  /// Where its output is read; -1 when nobody can write any more.
+  [[nodiscard]] int output_pipe() const noexcept;
+
+  /// Waits until it has ended, reading its output. Gives up at `deadline` (ETIMEDOUT) or when `cancel_fd` becomes
+  /// readable (ECANCELED; -1: never); the program then still runs.
+  Result<ExitStatus> wait(TimePoint deadline, int cancel_fd = -1);
+
+  /// The last lines of what it wrote so far (reads what is there now, does not block).
+  std::string output();
+
+  /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has
+  /// ended; collects it. A program that even SIGKILL does not end within kKillPatience (it is stuck in the kernel) is
+  /// left to reap_orphans() and counts as ended by signal 9.
+  ExitStatus end(TimePoint grace_deadline) noexcept;
+  static constexpr std::chrono::seconds kKillPatience{5};
+
+ private:
+  Process() noexcept;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Collects children of this process that have ended and that no Process owns, and returns how many: the daemonised
+/// helpers that the kernel gives to the first process of their pid namespace (pid_namespaces(7)). Call it on SIGCHLD.
+///
+/// Never takes the exit status of a program that a Process owns. Where such a one stands in the way, the collection of
+/// that one takes up the work again; nobody needs to call twice.
+///
+/// Threading: any thread.
+std::size_t reap_orphans() noexcept;
+
+/// What a program that ran to its end left.
+struct Finished {
+  ExitStatus status;
+  std::string output;
+};
+
+/// Runs a program to its end. At the deadline, or when cancelled, it is ended (TERM, then KILL two seconds later).
+/// Errors: as Process::start; ETIMEDOUT, ECANCELED with the program's last output in the story.
+Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd = -1);
+
+/// A pidfd of any process (pidfd_open(2)): readable when it has ended. Errors: ESRCH.
+Result<UniqueFd> open_process(pid_t pid) noexcept;
+/// A pidfd of a thread that is not the first of its process: readable when that thread has ended. Errors: ESRCH; EINVAL before
+/// Linux 6.9.
+Result<UniqueFd> open_thread(pid_t thread) noexcept;
+
+/// The absolute path of `program` in the fixed PATH of Process::start, or "".
+std::string find_program(std::string_view program);
+
+}  // namespace berth::sys

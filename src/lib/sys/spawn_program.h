@@ -1,0 +1,23 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "src/lib/base/result.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::sys {
+
+/// A program just started, registered as owned (children.h).
+struct Spawned {
+  pid_t pid;
+  UniqueFd pidfd;
+  UniqueFd output;  ///< reading end of its standard output and error, non-blocking
+};
+
+/// What Process::start() says.
+Result<Spawned> spawn_program(const std::vector<std::string>& argv);
+
+}  // namespace berth::sys

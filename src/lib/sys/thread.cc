@@ -1,0 +1,38 @@
+#include "src/lib/sys/thread.h"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <cerrno>
+#include <csignal>
+#include <system_error>
+#include <utility>
+
+#include "src/lib/sys/identity.h"
+#include "src/lib/sys/scheduling.h"
+
+namespace berth::sys {
+
+Result<std::thread> start_thread(std::string name, Task body) {
+  // A thread inherits the mask, so it never runs without.
+  sigset_t all;
+  ::sigfillset(&all);
+  sigset_t before;
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  Result<std::thread> result;
+  try {
+    result = std::thread([thread_name = std::move(name), work = std::move(body)]() mutable {
+      ::pthread_setname_np(::pthread_self(), thread_name.c_str());
+      become_daemon();
+      if (::sched_getscheduler(0) == SCHED_IDLE) static_cast<void>(run_as_usual(0));
+      ::unshare(CLONE_FS);  // who started it may change its own umask (spawn_program.cc)
+      work();
+    });
+  } catch (const std::system_error&) {
+    result = fail(EAGAIN, "cannot start a thread");
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return result;
+}
+
+}  // namespace berth::sys

@@ -1,0 +1,144 @@
+#include "src/lib/formats/render.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <chrono>
+
+namespace berth::control {
+namespace {
+
+using std::chrono::milliseconds;
+
+// 2026-11-21T00:51:13.123Z
+constexpr WallTime kMoment{milliseconds(1795222273123)};
+
+FailureView failure() {
+  return {.when = kMoment,
+          .attempt = 2,
+          .took = milliseconds(1500),
+          .code = EHOSTDOWN,
+          .story = "mount ended with exit status 32",
+          .command = {"mount", "-o", "a b", "src"},
+          .exit = "exit status 32",
+          .output = "first\r\n\nlast line\n"};
+}
+
+TEST(RenderError, SaysWhatRanAndHowItEnded) {
+  EXPECT_EQ(render_error(failure()),
+            "when:     2026-11-21T00:51:13.123Z\n"
+            "attempt:  2\n"
+            "took:     1.5s\n"
+            "ran:      mount -o \"a b\" src\n"
+            "exit:     exit status 32\n"
+            "errno:    EHOSTDOWN (Host is down)\n"
+            "error:    mount ended with exit status 32\n"
+            "stderr:   first\n"
+            "stderr:   last line\n");
+}
+
+TEST(RenderError, IsEmptyWithoutAFailure) { EXPECT_EQ(render_error(std::nullopt), ""); }
+
+TEST(RenderError, LeavesOutWhatIsNotKnown) {
+  EXPECT_EQ(render_error(FailureView{.when = kMoment, .code = EINVAL}),
+            "when:     2026-11-21T00:51:13.123Z\n"
+            "errno:    EINVAL (Invalid argument)\n"
+            "error:    Invalid argument\n");
+}
+
+TEST(RenderError, SaysTheSameOnlyOnce) {
+  EXPECT_EQ(render_error(
+                FailureView{.when = kMoment, .code = EINVAL, .story = "no such device", .output = "no such device\n"}),
+            "when:     2026-11-21T00:51:13.123Z\n"
+            "errno:    EINVAL (Invalid argument)\n"
+            "error:    no such device\n");
+}
+
+TEST(LastWords, AreTheProgramsOwnWhereItSaidSome) { EXPECT_EQ(last_words(render_error(failure())), "last line"); }
+
+TEST(LastWords, AreTheStoryWhereNoProgramRan) {
+  FailureView view = failure();
+  view.output.clear();
+  EXPECT_EQ(last_words(render_error(view)), "mount ended with exit status 32");
+}
+
+TEST(LastWords, AreEmptyWithoutAFailure) {
+  EXPECT_EQ(last_words(""), "");
+  EXPECT_EQ(last_words("\n\n"), "");
+}
+
+TEST(LastWords, AreTheWholeLineOfATextThatIsNotOurs) { EXPECT_EQ(last_words("one\ntwo\n"), "two"); }
+
+TEST(RenderError, OutputCannotForgeALineOrSpeakToATerminal) {
+  FailureView view = failure();
+  view.story = "a\nwhen: never\033[2J";
+  view.output = "\x9b\xff\xc2\x9b";
+  const std::string text = render_error(view);
+  EXPECT_NE(text.find("error:    a\\nwhen: never\\033[2J\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find('\033'), std::string::npos);
+  EXPECT_EQ(text.find('\x9b'), std::string::npos);
+  EXPECT_EQ(text.find("\nwhen: never"), std::string::npos);
+}
+
+TEST(RenderEvent, IsOneLineOfFields) {
+  EXPECT_EQ(render_event({.when = kMoment,
+                          .kind = "mounted",
+                          .share = "media",
+                          .attempt = 1,
+                          .took = milliseconds(12),
+                          .reason = "first access"}),
+            "2026-11-21T00:51:13.123Z mounted share=media attempt=1 took=12ms reason=\"first access\"\n");
+  EXPECT_EQ(render_event({.when = kMoment, .kind = "lost", .share = "a"}), "2026-11-21T00:51:13.123Z lost share=a\n");
+}
+
+TEST(RenderEvent, ANameCannotForgeAnEvent) {
+  const std::string line = render_event({.when = kMoment, .kind = "lost", .share = "a b\n2026 mounted share=c"});
+  EXPECT_EQ(line.find('\n'), line.size() - 1);
+  EXPECT_EQ(line, "2026-11-21T00:51:13.123Z lost share=\"a b\\n2026 mounted share=c\"\n");
+}
+
+TEST(RenderUsers, IsEmptyWhenNobodyHoldsTheShare) { EXPECT_EQ(render_users({}), ""); }
+
+TEST(RenderUsers, IsATable) {
+  EXPECT_EQ(render_users({{.pid = 7, .uid = 1000, .command = "cat", .kind = "file", .what = "a/b c"},
+                          {.kind = "attachment", .what = "vm-17/disk-0"}}),
+            "PID  UID   COMMAND  KIND        WHAT\n"
+            "7    1000  cat      file        a/b\\040c\n"
+            "-    -     -        attachment  vm-17/disk-0\n");
+}
+
+TEST(RenderStatus, ShowsOnlyWhatThereIs) {
+  EXPECT_EQ(render_status(ShareView{.name = "a", .type = "dir", .state = "idle", .sources = {"/srv"}}),
+            "name:         a\n"
+            "type:         dir\n"
+            "state:        idle\n"
+            "configured:   /srv\n"
+            "users:        0\n"
+            "waiting:      0\n"
+            "mounts:       0\n"
+            "failures:     0\n"
+            "idle timeout: 0s\n");
+}
+
+TEST(RenderStatus, AlignsTheTableByWhatIsSeen) {
+  NamespaceView berth{.version = "1", .directory = "/v", .server = 9};
+  berth.shares = {{.name = "\xc3\xa4", .type = "bind", .state = "idle", .source = "/x"},
+                  {.name = "bc", .type = "bind", .state = "mounted", .users = 12, .source = "/y"}};
+  EXPECT_EQ(render_status(berth),
+            "berth 1 at /v, server pid 9, generation 0: 2 shares, 1 mounted, 1 idle\n"
+            "NAME  TYPE  STATE    USERS  SINCE  SOURCE\n"
+            "\xc3\xa4     bind  idle     0      -      /x\n"
+            "bc    bind  mounted  12     -      /y\n");
+}
+
+TEST(RenderStatus, PaintsStatesAndNothingElse) {
+  NamespaceView berth{.version = "1", .directory = "/v", .server = 9};
+  berth.shares = {{.name = "idle", .type = "bind", .state = "idle", .source = "/x"}};
+  const std::string text = render_status(berth, [](std::string_view state, std::string_view padded) {
+    return "<" + std::string(state) + "|" + std::string(padded) + ">";
+  });
+  EXPECT_NE(text.find("idle  bind  <idle|idle   >0"), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace berth::control

@@ -1,0 +1,124 @@
+#include "fuse/kept/requests.h"
+
+#include <gtest/gtest.h>
+#include <linux/fuse.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "fuse/wire/protocol.h"
+#include "src/lib/sys/shared_memory.h"
+
+namespace berth::fuse {
+namespace {
+
+constexpr std::uint64_t kNode = 7;
+
+/// One server after another over the same memory.
+class RequestsOfTheDead : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    Result<sys::SharedMemory> memory = sys::SharedMemory::make("requests", sizeof(RequestArea));
+    ASSERT_TRUE(memory);
+    memory_.emplace(std::move(*memory));
+  }
+  [[nodiscard]] RequestArea* area() const { return reinterpret_cast<RequestArea*>(memory_->data()); }
+
+  /// A server that dies when it has counted a look-up for the request.
+  void die_over(std::uint64_t unique) {
+    Requests requests(area());
+    recover(requests);
+    RequestRecord* const record = requests.acquire();
+    ASSERT_NE(record, nullptr);
+    read_into(*record, unique);
+    {
+      const CurrentRequest current(record, unique, nullptr);
+      CurrentRequest::note_look_up(kNode);
+    }
+    record->unique = unique;  // as a process that is killed leaves it
+  }
+  void recover(Requests& requests) {
+    requests.recover([](std::uint64_t, std::uint64_t) { return true; },
+                     [this](const Requests::Leftover& what) {
+                       taken_back_ += static_cast<int>(std::count(what.counted.begin(), what.counted.end(), kNode));
+                     });
+  }
+  static void read_into(RequestRecord& record, std::uint64_t unique) {
+    const fuse_in_header header{.len = sizeof header, .opcode = FUSE_LOOKUP, .unique = unique, .nodeid = 1};
+    std::memcpy(record.message, &header, sizeof header);
+  }
+  /// How many records a thread can have that were used before.
+  int free_records(Requests& requests) {
+    const std::uint32_t end = area()->end;
+    int count = 0;
+    while (requests.acquire() != nullptr && area()->end == end) ++count;
+    return count;
+  }
+
+  int taken_back_ = 0;
+
+ private:
+  std::optional<sys::SharedMemory> memory_;
+};
+
+TEST_F(RequestsOfTheDead, WhatComesAgainIsTakenBackAndGivesItsRecordBack) {
+  die_over(12);
+  Requests requests(area(), [](std::uint64_t) { return true; });
+  recover(requests);
+  RequestRecord* const record = requests.acquire();
+  ASSERT_NE(record, nullptr);
+  read_into(*record, 12 | protocol::kUniqueResend);
+  requests.handle(record, {record->message, sizeof(fuse_in_header)}, [](std::span<char>) {});
+  EXPECT_EQ(taken_back_, 1);
+  EXPECT_EQ(free_records(requests), 1);
+}
+
+TEST_F(RequestsOfTheDead, WhatWasAnsweredStandsAndGivesItsRecordBack) {
+  die_over(12);
+  std::set<std::uint64_t> asked;
+  Requests requests(area(), [&asked](std::uint64_t unique) {
+    asked.insert(unique);
+    return false;
+  });
+  recover(requests);
+  EXPECT_EQ(asked, std::set<std::uint64_t>{12});
+  EXPECT_TRUE(requests.unanswered().empty());
+  requests.take_all_back();
+  EXPECT_EQ(taken_back_, 0);
+  EXPECT_EQ(free_records(requests), 1);
+}
+
+TEST_F(RequestsOfTheDead, WhoseCallerIsKilledBeforeItComesAgainIsTakenBack) {
+  die_over(12);
+  die_over(13);
+  std::set<std::uint64_t> awaited{12, 13};
+  Requests requests(area(), [&](std::uint64_t unique) { return awaited.contains(unique); });
+  recover(requests);
+  awaited.erase(12);
+  EXPECT_TRUE(requests.has_left());
+  requests.drop_unawaited();
+  EXPECT_EQ(taken_back_, 1);
+  EXPECT_EQ(free_records(requests), 1);
+  EXPECT_TRUE(requests.has_left());
+  awaited.clear();
+  requests.drop_unawaited();
+  EXPECT_EQ(taken_back_, 2);
+  EXPECT_FALSE(requests.has_left());
+}
+
+TEST_F(RequestsOfTheDead, WhatIsNeverSentAgainIsTakenBackWhenItIsAnswered) {
+  die_over(12);
+  Requests requests(area(), [](std::uint64_t) { return true; });
+  recover(requests);
+  EXPECT_EQ(requests.unanswered(), std::vector<std::uint64_t>{12});
+  requests.take_all_back();
+  EXPECT_EQ(taken_back_, 1);
+  EXPECT_EQ(free_records(requests), 1);
+  EXPECT_TRUE(requests.unanswered().empty());
+}
+
+}  // namespace
+}  // namespace berth::fuse

@@ -1,0 +1,442 @@
+#include "manager/engine/life_cycle.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <random>
+
+#include "manager/model/gate.h"
+
+namespace berth::manager::life_cycle {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// The world around one share, reduced to what the life cycle can change: performs the effects, and at each step picks
+/// what happens next among what can happen.
+class World {
+ public:
+  explicit World(std::uint32_t seed) : random_(seed) {
+    policy_.idle_timeout = std::chrono::milliseconds(pick(3) * 500);
+    policy_.mount_timeout = 5s;
+  }
+
+  void live_one_event() {
+    now_ += std::chrono::milliseconds(pick(pick(2) == 0 ? 30 : 3000));  // a turn comes soon, or late
+    switch (pick(11)) {
+      case 0:
+      case 1:
+        if (drained_) break;  // refused at the door
+        waiters_++;
+        happen(Wanted{});
+        break;
+      case 2:
+      case 3:
+        end_operation();
+        end_native_operation();
+        break;
+      case 4:
+        if (gate_.try_enter()) users_++;
+        break;
+      case 5:
+      case 6:
+        if (users_ > 0) {
+          users_--;
+          left_ = now_;
+          const Gate::Left left = gate_.leave();
+          if ((left == Gate::Left::kIdle && policy_.idle_timeout == 0ms) || drained_) happen(BecameIdle{});
+        }
+        break;
+      case 7:
+        unmount_answers_owed_++;
+        happen(UnmountWanted{pick(3) == 0});
+        break;
+      case 8:
+        happen(RetryWanted{});
+        break;
+      case 9:
+        if (pick(4) == 0) happen(Lost{"gone"});
+        break;
+      case 10:
+        drained_ = !drained_;
+        happen(HostChanged{});
+        break;
+    }
+    if (timer_ && *timer_ <= now_) {
+      timer_.reset();
+      happen(Timer{users_, left_});
+    }
+    if (pick(4) != 0) hand_over();
+    check();
+  }
+
+  /// Lets everything that is under way come to its end.
+  void come_to_rest() {
+    for (int i = 0; i < 100 && (operation_ || native_ || queued_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
+      now_ += 1s;
+      end_operation();
+      end_native_operation();
+      hand_over();
+      if (timer_ && *timer_ <= now_) {
+        timer_.reset();
+        happen(Timer{users_, left_});
+      }
+      check();
+    }
+    EXPECT_EQ(waiters_, 0) << "nobody waits for nothing";
+    EXPECT_FALSE(operation_);
+    EXPECT_FALSE(native_);
+    EXPECT_EQ(unmount_answers_owed_, 0);
+  }
+
+  [[nodiscard]] int times_laid() const noexcept { return times_laid_; }
+  [[nodiscard]] int times_taken() const noexcept { return times_taken_; }
+
+  /// Drained, everybody leaves: what is left is nothing.
+  void drain_to_the_end() {
+    drained_ = true;
+    happen(HostChanged{});
+    while (users_ > 0) {
+      users_--;
+      left_ = now_;
+      (void)gate_.leave();
+      happen(BecameIdle{});
+      check();
+    }
+    for (int i = 0; i < 1000 && (really_mounted_ || operation_ || native_ || queued_); ++i) {
+      now_ += 10s;
+      end_operation();
+      end_native_operation();
+      hand_over();
+      if (timer_ && *timer_ <= now_) {
+        timer_.reset();
+        happen(Timer{users_, left_});
+      }
+      check();
+    }
+    EXPECT_FALSE(really_mounted_);
+  }
+
+ private:
+  enum class Operation { kMount, kUnmount };
+  enum class NativeOperation { kLay, kTake };
+
+  std::uint32_t pick(std::uint32_t below) {
+    return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_);
+  }
+
+  void end_operation() {
+    if (!operation_) return;
+    const Operation ended = *std::exchange(operation_, std::nullopt);
+    if (ended == Operation::kMount) {
+      really_mounted_ = pick(3) != 0;
+      happen(MountEnded{really_mounted_, really_mounted_ ? Error(0) : Error(EHOSTDOWN), 0.5, pick(2) == 0});
+    } else {
+      const bool success = forced_ || pick(3) != 0;
+      if (success) really_mounted_ = false;
+      happen(UnmountEnded{success, success ? Error(0) : Error(EBUSY)});
+    }
+  }
+
+  void hand_over() {
+    if (std::exchange(queued_, false)) happen(HandOver{});
+  }
+
+  void end_native_operation() {
+    if (!native_) return;
+    const NativeOperation ended = *std::exchange(native_, std::nullopt);
+    if (ended == NativeOperation::kLay) {
+      if (pick(8) == 0) return happen(NativeLaid{.postponed = true});
+      const std::uint32_t luck = pick(6);
+      lies_over_ = luck > 1;
+      if (lies_over_) ++times_laid_;
+      happen(NativeLaid{lies_over_ ? Error(0) : Error(luck == 0 ? EAGAIN : EOPNOTSUPP)});
+      return;
+    }
+    const auto outcome = static_cast<NativeAccess::Outcome>(pick(3));
+    const bool known = pick(8) != 0;
+    if (known && outcome == NativeAccess::Outcome::kOff) {
+      lies_over_ = false;
+      ++times_taken_;
+    }
+    happen(NativeTaken{outcome, known ? Error(0) : Error(ETIMEDOUT)});
+  }
+
+  void happen(const Happening& happening) {
+    Step next = step(state_, happening, policy_, now_, drained_);
+    state_ = std::move(next.state);
+    for (Effect& effect : next.effects) std::visit([this](auto& e) { perform(e); }, effect);
+  }
+
+  void perform(StartMount&) {
+    EXPECT_FALSE(operation_) << "never two operations at once";
+    EXPECT_FALSE(really_mounted_);
+    operation_ = Operation::kMount;
+  }
+  void perform(StartUnmount& start) {
+    EXPECT_FALSE(operation_) << "never two operations at once";
+    EXPECT_FALSE(native_) << "never beside an operation of native access";
+    EXPECT_TRUE(gate_.closed());
+    EXPECT_EQ(start.native, lies_over_) << "taken off if and only if it lies there";
+    EXPECT_TRUE(start.force || !lies_over_) << "only force takes it from under its users";
+    lies_over_ = false;
+    forced_ = start.force;
+    operation_ = Operation::kUnmount;
+  }
+  void perform(QueueHandOver&) { queued_ = true; }
+  void perform(LayOver&) {
+    EXPECT_FALSE(operation_ || native_) << "never two operations at once";
+    EXPECT_TRUE(really_mounted_ && !lies_over_);
+    native_ = NativeOperation::kLay;
+  }
+  void perform(TakeOff& take) {
+    EXPECT_FALSE(operation_ || native_) << "never two operations at once";
+    EXPECT_TRUE(lies_over_);
+    EXPECT_NE(take.when, NativeAccess::When::kAlways);
+    native_ = NativeOperation::kTake;
+  }
+  void perform(OpenGate&) {
+    gate_.open();
+    left_ = now_;
+  }
+  void perform(ReopenGate&) {
+    EXPECT_TRUE(really_mounted_);
+    gate_.open();
+    left_ = now_;
+  }
+  void perform(CloseGate&) { gate_.close(); }
+  void perform(CloseGateIfIdle&) {
+    if (gate_.close_if_idle() || (gate_.closed() && gate_.users() == 0)) {
+      happen(GateClosed{});
+    } else {
+      happen(GateInUse{gate_.users()});
+    }
+  }
+  void perform(AdmitWaiters&) {
+    EXPECT_FALSE(gate_.closed());
+    waiters_ = 0;
+  }
+  void perform(FailWaiters& fail) {
+    EXPECT_NE(fail.error.code(), 0);
+    waiters_ = 0;
+  }
+  void perform(AnswerUnmount&) { unmount_answers_owed_ = 0; }
+  void perform(SetTimer& timer) { timer_ = timer.at; }
+  void perform(ClearTimer&) { timer_.reset(); }
+  void perform(Tell&) {}
+
+  void check() {
+    const auto* mounted = std::get_if<Mounted>(&state_);
+    EXPECT_EQ(!gate_.closed(), mounted != nullptr && !drained_) << "gate open if and only if mounted and not drained";
+    if (mounted != nullptr) {
+      EXPECT_EQ(mounted->draining, drained_);
+    }
+    EXPECT_EQ(operation_.has_value(),
+              std::holds_alternative<Mounting>(state_) || std::holds_alternative<Expiring>(state_));
+    if (waiters_ > 0) {
+      EXPECT_TRUE(operation_) << "who waits, waits for an operation";
+    }
+    if (std::holds_alternative<Idle>(state_) || std::holds_alternative<Failed>(state_)) {
+      EXPECT_FALSE(really_mounted_) << "nothing is left mounted";
+    }
+    if (std::holds_alternative<Mounted>(state_)) {
+      EXPECT_TRUE(timer_ || native_) << "a mounted share will be looked at again";
+    } else {
+      EXPECT_FALSE(lies_over_) << "what lies over the directory is mounted";
+      EXPECT_FALSE(native_);
+    }
+  }
+
+  std::mt19937 random_;
+  SharePolicy policy_;
+  TimePoint now_{};
+  TimePoint left_{};
+  State state_;
+  Gate gate_;
+  std::uint64_t users_ = 0;
+  bool drained_ = false;
+  int waiters_ = 0;
+  int unmount_answers_owed_ = 0;
+  bool really_mounted_ = false;
+  bool forced_ = false;
+  bool lies_over_ = false;
+  int times_laid_ = 0;
+  int times_taken_ = 0;
+  std::optional<Operation> operation_;
+  std::optional<NativeOperation> native_;
+  bool queued_ = false;
+  std::optional<TimePoint> timer_;
+};
+
+TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
+  int laid = 0;
+  int taken = 0;
+  for (std::uint32_t seed = 0; seed < 6000 && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    World world(seed);
+    for (int event = 0; event < 200; ++event) world.live_one_event();
+    world.come_to_rest();
+    laid += world.times_laid();
+    taken += world.times_taken();
+    world.drain_to_the_end();
+  }
+  EXPECT_GT(laid, 1000) << "the histories reach what they are about";
+  EXPECT_GT(taken, 500);
+}
+
+/// A mounted share that is to be native, after `lay_over` has answered what it has.
+Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
+  State state = step(Idle{}, Wanted{}, policy, now).state;
+  state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
+  state = step(state, Timer{0, now}, policy, now + kHandOverQuiet).state;
+  state = step(state, HandOver{}, policy, now + kHandOverQuiet).state;
+  state = step(state, NativeLaid{std::move(answer)}, policy, now + kHandOverQuiet).state;
+  return std::get<Mounted>(state);
+}
+
+template <typename E>
+const E* effect_of(const Step& step) {
+  for (const Effect& effect : step.effects) {
+    if (const E* found = std::get_if<E>(&effect)) return found;
+  }
+  return nullptr;
+}
+
+TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
+  const SharePolicy policy;
+  TimePoint now{};
+  State state = after_laying(policy, Error(0), now);
+  now = std::get<Mounted>(state).native_at;
+  Step first = step(state, Timer{}, policy, now);
+  ASSERT_NE(effect_of<TakeOff>(first), nullptr);
+  state = step(first.state, NativeTaken{NativeAccess::Outcome::kTouched, Error(0)}, policy, now).state;
+  EXPECT_EQ(std::get<Mounted>(state).native_at, now + policy.idle_timeout);
+  // Somebody is inside through berth: it stays, whatever the kernel says of the other door.
+  now = std::get<Mounted>(state).native_at;
+  EXPECT_EQ(effect_of<TakeOff>(step(state, Timer{1, now}, policy, now)), nullptr);
+  EXPECT_EQ(effect_of<TakeOff>(step(state, Timer{0, now - policy.idle_timeout / 2}, policy, now)), nullptr);
+  const Step last = step(state, Timer{0, now - policy.idle_timeout}, policy, now);
+  ASSERT_NE(effect_of<TakeOff>(last), nullptr);
+  EXPECT_EQ(effect_of<TakeOff>(last)->when, NativeAccess::When::kUntouched);
+  const Step off = step(last.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0)}, policy, now);
+  EXPECT_NE(effect_of<CloseGateIfIdle>(off), nullptr);
+}
+
+TEST(LifeCycle, BadMomentsForLayingOverComeLaterEachTime) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  State state = after_laying(policy, Error(EAGAIN), now);
+  Duration last{};
+  for (int i = 0; i < 5; ++i) {
+    const TimePoint at = std::get<Mounted>(state).native_at;
+    state = step(state, Timer{0, now}, policy, at).state;
+    state = step(state, HandOver{}, policy, at).state;
+    ASSERT_EQ(std::get<Mounted>(state).native, Native::kLaying);
+    state = step(state, NativeLaid{Error(EAGAIN)}, policy, at).state;
+    EXPECT_GT(std::get<Mounted>(state).native_at - at, last);
+    last = std::get<Mounted>(state).native_at - at;
+  }
+}
+
+TEST(LifeCycle, WhereItCannotBeLaidOverItGoesOnThroughBerth) {
+  const SharePolicy policy;
+  const Mounted mounted = after_laying(policy, Error(EOPNOTSUPP), {});
+  EXPECT_EQ(mounted.native, Native::kNever);
+  const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
+  EXPECT_NE(effect_of<CloseGateIfIdle>(step(mounted, Timer{0, {}}, policy, later)), nullptr)
+      << "and expires as any other";
+}
+
+TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAndNotLaidOverAgain) {
+  const SharePolicy policy;
+  const TimePoint now = TimePoint{} + 1h;
+  const Step drained = step(after_laying(policy, Error(0), {}), HostChanged{}, policy, now, true);
+  EXPECT_NE(effect_of<CloseGate>(drained), nullptr);
+  const Step look = step(drained.state, Timer{1, now}, policy, now + kReleaseRetry, true);
+  ASSERT_NE(effect_of<TakeOff>(look), nullptr);
+  EXPECT_EQ(effect_of<TakeOff>(look)->when, NativeAccess::When::kUnused);
+  const Step off = step(look.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0)}, policy, now, true);
+  const Step inside = step(off.state, GateInUse{1}, policy, now + 1s, true);
+  EXPECT_EQ(effect_of<LayOver>(step(inside.state, Timer{1, now}, policy, now + 1min, true)), nullptr);
+  const Step resumed = step(inside.state, HostChanged{}, policy, now + 1min);
+  EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
+  const Step queued = step(resumed.state, Timer{1, now}, policy, now + 2min);
+  EXPECT_NE(effect_of<QueueHandOver>(queued), nullptr);
+  EXPECT_NE(effect_of<LayOver>(step(queued.state, HandOver{}, policy, now + 2min)), nullptr);
+}
+
+/// A share that is mounted and waits for its turn to be handed over.
+State queued_for_hand_over(const SharePolicy& policy, TimePoint now) {
+  State state = step(Idle{}, Wanted{}, policy, now).state;
+  state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
+  return step(state, Timer{0, now}, policy, now + kHandOverQuiet).state;
+}
+
+TEST(LifeCycle, ShareThatBecomesIdleBeforeItsTurnIsUnmountedAndItsTurnIsNobodys) {
+  SharePolicy policy;
+  policy.idle_timeout = 100ms;
+  const TimePoint now{};
+  const State queued = queued_for_hand_over(policy, now);
+  ASSERT_EQ(std::get<Mounted>(queued).native, Native::kQueued);
+  const Step idle = step(queued, Timer{0, now}, policy, now + 100ms);
+  EXPECT_NE(effect_of<CloseGateIfIdle>(idle), nullptr);
+  const Step gone = step(idle.state, GateClosed{}, policy, now + 100ms);
+  ASSERT_TRUE(std::holds_alternative<Expiring>(gone.state));
+  const State again = step(gone.state, HandOver{}, policy, now + 101ms).state;
+  EXPECT_TRUE(std::holds_alternative<Expiring>(again));
+  // Mounted anew, it has not asked yet.
+  State anew = step(Idle{}, Wanted{}, policy, now + 1s).state;
+  anew = step(anew, MountEnded{.success = true, .native = true}, policy, now + 1s).state;
+  EXPECT_EQ(effect_of<LayOver>(step(anew, HandOver{}, policy, now + 1s)), nullptr);
+}
+
+TEST(LifeCycle, ShareThatIsPostponedAsksAgainAndLooksWhetherItIsIdle) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  const Step laying = step(queued_for_hand_over(policy, now), HandOver{}, policy, now + 1s);
+  ASSERT_NE(effect_of<LayOver>(laying), nullptr);
+  const Step postponed = step(laying.state, NativeLaid{.postponed = true}, policy, now + 1s);
+  EXPECT_EQ(std::get<Mounted>(postponed.state).native, Native::kQueued);
+  EXPECT_NE(effect_of<QueueHandOver>(postponed), nullptr);
+  EXPECT_NE(effect_of<SetTimer>(postponed), nullptr);
+}
+
+TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedDoesNotTakeItsTurn) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  const State queued = queued_for_hand_over(policy, now);
+  const Step asked = step(queued, UnmountWanted{}, policy, now + 1s);
+  EXPECT_NE(effect_of<CloseGateIfIdle>(asked), nullptr);
+  EXPECT_EQ(effect_of<LayOver>(step(asked.state, HandOver{}, policy, now + 1s)), nullptr);
+  const Step drained = step(queued, HostChanged{}, policy, now + 1s, true);
+  EXPECT_EQ(effect_of<LayOver>(step(drained.state, HandOver{}, policy, now + 1s, true)), nullptr);
+}
+
+TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {
+  EXPECT_EQ(backoff(1, 0), 1s);
+  EXPECT_EQ(backoff(2, 0), 2s);
+  EXPECT_EQ(backoff(3, 0), 4s);
+  EXPECT_EQ(backoff(1000, 0), kLongestBackoff);
+  EXPECT_GE(backoff(2, 0.999), 2s);
+  EXPECT_LT(backoff(2, 0.999), 2500ms);
+}
+
+TEST(LifeCycle, FailureAfterFailureWaitsLonger) {
+  const SharePolicy policy;
+  State state;
+  TimePoint now{};
+  Duration last{};
+  for (int i = 0; i < 4; ++i) {
+    state = step(state, Wanted{}, policy, now).state;
+    state = step(state, MountEnded{false, Error(EHOSTDOWN), 0}, policy, now).state;
+    const auto& failed = std::get<Failed>(state);
+    EXPECT_GT(failed.retry_at - now, last);
+    last = failed.retry_at - now;
+    now = failed.retry_at;
+    state = step(state, Timer{}, policy, now).state;
+    ASSERT_TRUE(std::holds_alternative<Idle>(state)) << "backoff over";
+  }
+}
+
+}  // namespace
+}  // namespace berth::manager::life_cycle

@@ -1,0 +1,134 @@
+// A state directory that somebody takes away while berth runs.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+
+#include "manager/state/attachment_store.h"
+#include "tests/unit/temporary_directory.h"
+
+namespace berth::manager {
+namespace {
+
+namespace fs = std::filesystem;
+using Attachments = std::set<Attachment>;
+
+class StateRepairTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_EQ(attach("a"), 0); }
+
+  [[nodiscard]] StateDirectory directory() const { return StateDirectory(root_.path() + "/state", "/volumes"); }
+  int attach(const std::string& volume) {
+    const AttachmentStore::Change change{.share = "media", .attachment = {"vm", volume}};
+    const Result<> result = store_->commit(std::span(&change, 1)).front();
+    return result ? 0 : result.error().code();
+  }
+  /// What the next start finds, when this berth has ended.
+  [[nodiscard]] KeptState next_start() {
+    store_.reset();
+    lender_.reset();
+    AttachmentStore next(directory());
+    return next.load().value_or(KeptState{});
+  }
+  /// The same by the next server, which is lent the descriptor.
+  [[nodiscard]] KeptState next_server() {
+    store_.emplace(lender_->again());
+    return store_->load().value_or(KeptState{});
+  }
+  static Attachments attachments(const KeptState& kept) {
+    return kept.shares.empty() ? Attachments{} : kept.shares.front().attachments;
+  }
+  [[nodiscard]] std::string repaired() {
+    const std::optional<StateDamage> damage = store_->take_repaired();
+    return damage ? damage->reason : "";
+  }
+  static StateDirectory opened(StateDirectory directory) {
+    EXPECT_TRUE(directory.open());
+    return directory;
+  }
+
+  testing::TemporaryDirectory root_;
+  std::optional<StateDirectory> lender_{opened(directory())};
+  std::optional<AttachmentStore> store_{lender_->again()};
+  const std::string path_ = lender_->path();
+};
+
+TEST_F(StateRepairTest, RemovedDirectoryIsMadeAgainWithAllThatIsAttached) {
+  ASSERT_TRUE(store_->commit(HostState{.up = false, .next_generation = 7, .since = {}}));
+  fs::remove_all(root_.path() + "/state");
+  EXPECT_TRUE(store_->repair());
+  EXPECT_EQ(repaired(), "it was removed or moved away while berth ran; made again");
+  EXPECT_TRUE(store_->repair());
+  EXPECT_EQ(repaired(), "") << "told once";
+  const KeptState kept = next_start();
+  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}}));
+  ASSERT_TRUE(kept.host);
+  EXPECT_EQ(kept.host->next_generation, 7U);
+}
+
+TEST_F(StateRepairTest, NextAttachmentMakesItAgain) {
+  fs::remove_all(path_);
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_NE(repaired(), "");
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+TEST_F(StateRepairTest, DirectoryThatWasMovedAwayIsMadeAgain) {
+  fs::rename(path_, root_.path() + "/elsewhere");
+  EXPECT_TRUE(store_->repair());
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}}));
+}
+
+TEST_F(StateRepairTest, RemovedFilesAreWrittenAgain) {
+  for (const auto& entry : fs::directory_iterator(path_)) fs::remove(entry.path());
+  EXPECT_TRUE(store_->repair());
+  EXPECT_EQ(repaired(), "files in it were removed while berth ran; written again");
+  for (const auto& entry : fs::directory_iterator(path_)) fs::remove(entry.path());
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+TEST_F(StateRepairTest, NextServerGoesOnInTheOneThatWasMadeAgain) {
+  fs::remove_all(path_);
+  ASSERT_TRUE(store_->repair());
+  const KeptState kept = next_server();
+  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}}));
+  EXPECT_TRUE(kept.damages.empty());
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+TEST_F(StateRepairTest, NextServerTellsOfOneThatNobodyCouldMakeAgain) {
+  fs::remove_all(path_);
+  const KeptState kept = next_server();
+  ASSERT_EQ(kept.damages.size(), 1U);
+  EXPECT_EQ(kept.damages[0].file, path_);
+  EXPECT_TRUE(kept.damages[0].is_news);
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "b"}}));
+}
+
+TEST_F(StateRepairTest, WhatIsInItsPlaceStaysAndNothingIsAttachedThatWouldBeLost) {
+  fs::remove_all(path_);
+  fs::create_directory(path_);
+  std::ofstream(path_ + "/somebody's") << "text";
+  const Result<> repaired = store_->repair();
+  ASSERT_FALSE(repaired);
+  EXPECT_EQ(repaired.error().code(), ENOTEMPTY);
+  EXPECT_NE(repaired.error().message().find("the next start will not find what is attached"), std::string::npos);
+  EXPECT_EQ(attach("b"), ENOTEMPTY);
+  EXPECT_TRUE(fs::exists(path_ + "/somebody's"));
+  fs::remove(path_ + "/somebody's");
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+}  // namespace
+}  // namespace berth::manager
