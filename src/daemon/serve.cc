@@ -20,6 +20,7 @@
 #include "src/daemon/common/estate.h"
 #include "src/daemon/common/link.h"
 #include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/common/surroundings.h"
 #include "src/daemon/keeper/first_process.h"
 #include "src/daemon/keeper/keeper.h"
 #include "src/daemon/keeper/succession.h"
@@ -198,9 +199,6 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   if (!agent) return fail(agent.error());
   const RunDirectory run_directory = TRY(RunDirectory::hold());
   const UniqueFd signals = TRY(Keeper::take_signals());
-  if (const Result<std::uint64_t> limit = sys::raise_file_limit(); !limit) {
-    log::warning("cannot raise the limit of open files: {}", limit.error().message());
-  }
   auto [keepers_end, servers_end] = TRY(Link::make_pair());
   UniqueFd keeper = TRY(sys::open_process(::getpid()));
   const std::uint64_t mount_id = TRY(mount_namespace(device.get(), directory));
@@ -234,9 +232,13 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
 }  // namespace
 
 int serve(const ServeOptions& options) {
-  log::start(options.log_level);
   const std::optional<std::string> version = asked_to_check();
   const std::optional<int> memory = memory_to_take_over();
+  log::start(options.log_level);
+  if (const Result<> settled = settle_surroundings(memory.has_value()); !settled) {
+    complain(settled.error().message());
+    return exit_code_of(settled.error());
+  }
   Background background;
   if (options.background && !version && !memory) {
     const Result<std::optional<int>> callers = background.split();

@@ -233,7 +233,8 @@ Result<> BerthServer::start_program(const std::vector<std::string>& arguments) {
   // bind(2) takes every kind of address through this one type.
   if (::bind(notify_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return fail_errno();
 
-  std::vector<std::string> words{program()};
+  std::vector<std::string> words = launcher_;
+  words.emplace_back(program());
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<std::string> variables{mark_, "NOTIFY_SOCKET=" + path("notify")};
   std::vector<char*> argv, envp;
@@ -248,7 +249,7 @@ Result<> BerthServer::start_program(const std::vector<std::string>& arguments) {
   ::posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_addopen(&files, 1, path("log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
   ::posix_spawn_file_actions_adddup2(&files, 1, 2);
-  const int error = ::posix_spawn(&pid_, program(), &files, nullptr, argv.data(), envp.data());
+  const int error = ::posix_spawnp(&pid_, words.front().c_str(), &files, nullptr, argv.data(), envp.data());
   ::posix_spawn_file_actions_destroy(&files);
   if (error != 0) {
     pid_ = -1;

@@ -99,6 +99,8 @@ class BerthServer {
   /// The same with a configuration of bind shares, NAME of DIR, that go through berth always (access = "proxy").
   Result<> start_shares(const std::vector<std::pair<std::string, std::string>>& shares,
                         const std::vector<std::string>& arguments = {});
+  /// From now on the program is started by these words, which execute it: {"sh", "-c", "umask 0; exec \"$0\" \"$@\""}.
+  void launch_through(std::vector<std::string> launcher) { launcher_ = std::move(launcher); }
   /// Starts the program with just these arguments (after the program's name) and waits until it says READY=1.
   Result<> start_program(const std::vector<std::string>& arguments);
 
@@ -137,6 +139,7 @@ class BerthServer {
   void expect_nothing_left();
 
   std::string directory_;
+  std::vector<std::string> launcher_;
   std::string mark_;  ///< "BERTH_TEST=...", in the environment of every process of the server
   pid_t pid_ = -1;
   UniqueFd pidfd_;

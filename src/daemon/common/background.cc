@@ -50,7 +50,9 @@ void let_go_of_terminal() noexcept {
   if (!nowhere) return;
   ::dup2(nowhere.get(), STDIN_FILENO);
   ::dup2(nowhere.get(), STDOUT_FILENO);
-  if (!log::stderr_is_journal()) ::dup2(nowhere.get(), STDERR_FILENO);
+  if (log::stderr_is_journal()) return;
+  ::dup2(nowhere.get(), STDERR_FILENO);
+  log::adopt_standard_error();
 }
 
 }  // namespace berth::daemon

@@ -12,12 +12,13 @@ namespace berth::daemon {
 /// What keeper and server say to each other, one packet a message. A link whose other end is gone reads as ended.
 struct Message {
   enum class Kind : std::uint8_t {
-    kReady,    ///< server: the kernel said INIT, the namespace answers
-    kCounts,   ///< server: shares and mounted shares, for the service manager
-    kStop,     ///< keeper: stop, with patience
-    kForce,    ///< keeper: stop at once
-    kUpgrade,  ///< server: somebody wants another binary in our place
-    kRefused,  ///< keeper: that binary cannot go on; the log says why
+    kReady,     ///< server: the kernel said INIT, the namespace answers
+    kCounts,    ///< server: shares and mounted shares, for the service manager
+    kStop,      ///< keeper: stop, with patience
+    kForce,     ///< keeper: stop at once
+    kUpgrade,   ///< server: somebody wants another binary in our place
+    kRefused,   ///< keeper: that binary cannot go on; the log says why
+    kStopping,  ///< server: it has heard kStop and stops
   };
   Kind kind = Kind::kReady;
   std::uint32_t shares = 0;

@@ -8,7 +8,6 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +25,7 @@
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
+#include "src/lib/sys/inherited.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/other_threads.h"
 
@@ -36,6 +36,8 @@ namespace {
 constexpr std::chrono::seconds kForcePatience{5};
 /// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot end.
 constexpr std::chrono::milliseconds kEndPatience{50};
+/// Room for so many descriptors is made at the start: files and shares in use of a large host.
+constexpr unsigned kDescriptors = 65536;
 
 int milliseconds_to(TimePoint time) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now());
@@ -81,6 +83,7 @@ Keeper::Keeper(Holdings& holdings, Background& background, std::set<int> own)
   const std::vector<int> open = own_.empty() ? open_descriptors() : std::vector<int>();
   own_.insert(open.begin(), open.end());
   if (holdings_.record().servers > 0) crashed_ = std::chrono::steady_clock::now();
+  sys::make_room_for_descriptors(kDescriptors);
 }
 
 /// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
@@ -112,6 +115,12 @@ Result<> Keeper::start_server() {
 }
 
 int Keeper::run(int signals) {
+  const int code = serve(signals);
+  end_pid_namespace();
+  return code;
+}
+
+int Keeper::serve(int signals) {
   signals_ = signals;
   for (;;) {
     std::array<pollfd, 4> ready{{{signals, POLLIN, 0},
@@ -127,8 +136,11 @@ int Keeper::run(int signals) {
     if (ready[0].revents == 0) continue;
     signalfd_siginfo info{};
     if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) continue;
-    if (info.ssi_signo != static_cast<std::uint32_t>(SIGCHLD)) {
-      on_stop_signal(static_cast<int>(info.ssi_signo));
+    const auto signal = static_cast<int>(info.ssi_signo);
+    if (signal == SIGHUP) {
+      on_reload_signal();
+    } else if (signal != SIGCHLD) {
+      on_stop_signal(signal);
     } else if (const std::optional<int> code = collect_children()) {
       return *code;
     }
@@ -140,11 +152,12 @@ void Keeper::on_message() {
   if (!message || !*message) return;
   const Message& said = **message;
   if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
+  if (said.kind == Message::Kind::kStopping) return on_server_stopping();
   if (said.kind == Message::Kind::kReady) {
     takeover_until_.reset();
     if (holdings_.record().servers == 1) {
       log::info("serving {} shares at {}", said.shares, quote(holdings_.directory));
-      ::sd_notify(0, "READY=1");
+      manager_.ready();
       background_.ready();
     } else {
       log::info("a new server has taken over {} after {}", quote(holdings_.directory),
@@ -166,14 +179,16 @@ int Keeper::milliseconds_to_work() const {
   if (takeover_until_) at(*takeover_until_);
   if (check_) at(*check_until_);
   if (counts_ && !stopping_) at(next_status_);
+  if (manager_.due()) at(*manager_.due());
   return left;
 }
 
-/// At most once a second: the service manager need not hear of each mount, and a slow one must not hold us up.
+/// At most once a second: the service manager need not hear of each mount.
 void Keeper::tell_status() {
+  if (has_passed(manager_.due())) manager_.tell();
   if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
-  ::sd_notifyf(0, "STATUS=serving %s: %u shares, %u mounted", escape(holdings_.directory).c_str(), counts_->shares,
-               counts_->mounted);
+  manager_.status("serving " + escape(holdings_.directory) + ": " + std::to_string(counts_->shares) + " shares, " +
+                  std::to_string(counts_->mounted) + " mounted");
   counts_.reset();
   sys::release_idle_memory();  // until the next one
   next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
@@ -181,7 +196,7 @@ void Keeper::tell_status() {
 
 std::optional<int> Keeper::enforce_deadlines() {
   if (has_passed(kill_at_)) {
-    // It was told to stop at once, and is stopped or stuck itself.
+    // It was told to stop, and is stopped or stuck itself.
     log::error("the server does not end: killing it");
     ::kill(server_, SIGKILL);
     kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
@@ -225,7 +240,8 @@ void Keeper::collect_stuck() const {
 std::optional<int> Keeper::collect_children() {
   // One by one: the check of another binary is collected by who reads what it says.
   int status = 0;
-  if (::waitpid(holdings_.first_process, &status, WNOHANG) > 0) {
+  if (holdings_.first_process != 0 && ::waitpid(holdings_.first_process, &status, WNOHANG) > 0) {
+    holdings_.first_process = 0;
     return give_up("the first process of the servers' pid namespace " + how(status));
   }
   const pid_t agent = holdings_.agent.pid();
@@ -245,7 +261,7 @@ void Keeper::on_stop_signal(int signal) {
     check_.reset();
     refuse_upgrade("signal " + std::to_string(signal) + " came first");
   }
-  if (kill_at_) {
+  if (forced_) {
     log::warning("signal {} once more: killing the server", signal);
     ::kill(server_, SIGKILL);
     return;
@@ -253,14 +269,35 @@ void Keeper::on_stop_signal(int signal) {
   if (stopping_) {
     log::warning("signal {} again: stopping at once", signal);
     holdings_.keepers_end.send({.kind = Message::Kind::kForce});
+    forced_ = true;
     kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
     return;
   }
-  stopping_ = true;
   log::info("signal {}: stopping; a second one forces", signal);
-  ::sd_notify(0, "STOPPING=1\nSTATUS=stopping");
+  stop();
+}
+
+void Keeper::stop() {
+  stopping_ = true;
+  manager_.stopping();
+  manager_.status("stopping");
   take_namespace_off();
   holdings_.keepers_end.send({.kind = Message::Kind::kStop});
+  // One that is stopped itself (SIGSTOP), or stuck, does not say that it has heard.
+  const std::chrono::milliseconds patience =
+      std::min<std::chrono::milliseconds>(holdings_.configuration.settings.stop_timeout, kForcePatience);
+  kill_at_ = std::chrono::steady_clock::now() + patience;
+}
+
+/// It ends by itself at stop_timeout; here it is only killed if it does not.
+void Keeper::on_server_stopping() {
+  if (!stopping_ || forced_) return;
+  kill_at_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.stop_timeout + kForcePatience;
+}
+
+/// There is no reload yet. The signal is its usual name, so it must not end what is served.
+void Keeper::on_reload_signal() {
+  log::warning("SIGHUP: the configuration is not read again, and all goes on as before; `berth upgrade` reads it");
 }
 
 void Keeper::take_namespace_off() {
@@ -372,6 +409,24 @@ int Keeper::give_up(const std::string& reason) {
   await_servers_end();
   ::close(holdings_.device);
   return kExitUnavailable;
+}
+
+/// What is left in it (a first process that is stopped, helpers that do not end) must not outlive us, for it holds the real
+/// mounts. One that is stuck in the kernel ends some time after us.
+void Keeper::end_pid_namespace() {
+  if (holdings_.first_process == 0) return;
+  ::kill(holdings_.first_process, SIGKILL);
+  const TimePoint until = std::chrono::steady_clock::now() + kForcePatience;
+  for (;;) {
+    // It ends last (pid_namespaces(7)): those in there that are our children are to be collected first.
+    const pid_t ended = ::waitpid(-1, nullptr, WNOHANG);
+    if (ended == holdings_.first_process || (ended < 0 && errno != EINTR) || has_passed(until)) return;
+    if (ended > 0) continue;
+    pollfd child{signals_, POLLIN, 0};
+    ::poll(&child, 1, milliseconds_to(until));
+    signalfd_siginfo info{};
+    if (child.revents != 0 && ::read(signals_, &info, sizeof info) < 0) return;
+  }
 }
 
 /// One that is stuck in the kernel cannot be waited for. It is ended by the end of its pid namespace, after us.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "src/daemon/common/background.h"
+#include "src/daemon/keeper/service_manager.h"
 #include "src/daemon/server/holdings.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/result.h"
@@ -22,7 +23,7 @@ namespace berth::daemon {
 std::vector<int> open_descriptors();
 
 /// The part of `berth serve` that never touches a share: it starts the server, starts another one when that dies, passes
-/// signals on, tells the service manager, and bounds all of it.
+/// signals on, tells the service manager, and bounds all of it. It never waits for what reads its log or for the service manager.
 ///
 /// A server that dies is succeeded by one that finds everything in the shared memory and the shared table of descriptors.
 /// A successor that does not serve within `takeover_timeout`, or one crash more than `crash_limit` within `crash_window`,
@@ -49,7 +50,12 @@ class Keeper {
   std::optional<int> enforce_deadlines();
   std::optional<int> on_end_under_way();
   std::optional<int> collect_children();
+  int serve(int signals);
+  void on_reload_signal();
   void on_stop_signal(int signal);
+  void stop();
+  void on_server_stopping();
+  void end_pid_namespace();
   void collect_stuck() const;
   std::optional<int> on_server_ended(int status);
   std::optional<int> on_crash(int status);
@@ -74,9 +80,11 @@ class Keeper {
   int signals_ = -1;
   pid_t server_ = 0;
   bool stopping_ = false;
+  bool forced_ = false;  ///< told to stop at once
+  ServiceManager manager_;
   std::optional<Message> counts_;  ///< what the service manager has not been told yet
   TimePoint next_status_{};
-  std::optional<TimePoint> kill_at_;         ///< after a second signal
+  std::optional<TimePoint> kill_at_;         ///< while stopping: when the server is killed
   std::optional<TimePoint> ends_until_;      ///< the server is ending, and is given until then
   std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
   std::deque<TimePoint> crashes_;            ///< within the last `crash_window`

@@ -334,9 +334,13 @@ class Server {
   bool is_told_to_stop() {
     const Result<std::optional<Message>> message = setup_.servers_end.receive();
     if (!message) return false;
-    if (!*message || (*message)->kind != Message::Kind::kRefused) return true;
-    upgrade_.refuse();
-    return false;
+    if (!*message) return true;
+    if ((*message)->kind == Message::Kind::kRefused) {
+      upgrade_.refuse();
+      return false;
+    }
+    setup_.servers_end.send({.kind = Message::Kind::kStopping});
+    return true;
   }
   /// True when it was SIGTERM.
   static bool on_signal(int signal) {

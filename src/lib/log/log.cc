@@ -2,15 +2,18 @@
 
 #include <spdlog/formatter.h>
 #include <spdlog/logger.h>
-#include <spdlog/sinks/ansicolor_sink.h>
+#include <spdlog/sinks/base_sink.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 
 #include "src/lib/base/text.h"
+#include "src/lib/log/output.h"
 
 namespace berth::log {
 namespace {
@@ -95,25 +98,77 @@ bool wants_colours() {
   return ::isatty(STDERR_FILENO) != 0 && terminal != nullptr && std::string_view(terminal) != "dumb";
 }
 
-std::shared_ptr<spdlog::logger> make_logger(Level threshold) {
-  const bool journal = stderr_is_journal();
-  const auto mode = !journal && wants_colours() ? spdlog::color_mode::always : spdlog::color_mode::never;
-  auto sink = std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>(mode);
-  if (journal) {
-    sink->set_formatter(std::make_unique<JournalFormatter>());
-  } else {
-    sink->set_formatter(std::make_unique<LineFormatter>());
+/// Writes to standard error, and says how many messages it had to drop as soon as there is room again.
+class StandardError final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  StandardError(std::unique_ptr<spdlog::formatter> formatter, bool colours)
+      : base_sink(std::move(formatter)), colours_(colours) {
+    output_.adopt();
   }
-  auto logger = std::make_shared<spdlog::logger>("berth", std::move(sink));
-  logger->set_level(to_spdlog(threshold));
-  logger->flush_on(spdlog::level::trace);
-  return logger;
-}
+  void adopt() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    output_.adopt();
+  }
 
-std::shared_ptr<spdlog::logger>& logger() {
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    if (output_.dropped() > 0) {
+      const std::string story =
+          std::to_string(output_.dropped()) + " messages were dropped: what reads the log does not keep up";
+      if (!write(spdlog::details::log_msg("berth", spdlog::level::warn, story))) return;
+      output_.forget_dropped();
+    }
+    write(message);
+  }
+  void flush_() override {}
+
+  bool write(const spdlog::details::log_msg& message) {
+    Buffer line;
+    formatter_->format(message, line);
+    if (!colours_ || message.color_range_end <= message.color_range_start)
+      return output_.write({line.data(), line.size()});
+    const std::string_view text(line.data(), line.size());
+    Buffer coloured;
+    append(coloured, text.substr(0, message.color_range_start));
+    append(coloured, colour_of(message.level));
+    append(coloured, text.substr(message.color_range_start, message.color_range_end - message.color_range_start));
+    append(coloured, "\033[m");
+    append(coloured, text.substr(message.color_range_end));
+    return output_.write({coloured.data(), coloured.size()});
+  }
+
+  static std::string_view colour_of(spdlog::level::level_enum level) noexcept {
+    if (level <= spdlog::level::debug) return "\033[36m";
+    if (level == spdlog::level::info) return "\033[32m";
+    return level == spdlog::level::warn ? "\033[33m\033[1m" : "\033[31m\033[1m";
+  }
+
+  const bool colours_;
+  Output output_;
+};
+
+struct Logger {
+  explicit Logger(Level threshold) {
+    const bool journal = stderr_is_journal();
+    std::unique_ptr<spdlog::formatter> formatter;
+    if (journal) {
+      formatter = std::make_unique<JournalFormatter>();
+    } else {
+      formatter = std::make_unique<LineFormatter>();
+    }
+    sink = std::make_shared<StandardError>(std::move(formatter), !journal && wants_colours());
+    logger = std::make_shared<spdlog::logger>("berth", sink);
+    logger->set_level(to_spdlog(threshold));
+  }
+
+  std::shared_ptr<StandardError> sink;
+  std::shared_ptr<spdlog::logger> logger;
+};
+
+Logger& the_logger() {
   // Never destroyed: threads that outlive main() may still log.
-  static auto* const the_logger = new std::shared_ptr<spdlog::logger>(make_logger(Level::kInfo));
-  return *the_logger;
+  static auto* const logger = new Logger(Level::kInfo);
+  return *logger;
 }
 
 }  // namespace
@@ -126,13 +181,15 @@ bool stderr_is_journal() {
          std::to_string(standard_error.st_dev) + ":" + std::to_string(standard_error.st_ino);
 }
 
-void start(Level threshold) { logger() = make_logger(threshold); }
+void start(Level threshold) { the_logger() = Logger(threshold); }
 
-bool enabled(Level level) noexcept { return logger()->should_log(to_spdlog(level)); }
+void adopt_standard_error() { the_logger().sink->adopt(); }
+
+bool enabled(Level level) noexcept { return the_logger().logger->should_log(to_spdlog(level)); }
 
 void write(Level level, std::string_view message) {
   // spdlog reports its own failures on standard error and does not throw.
-  logger()->log(to_spdlog(level), spdlog::string_view_t(message.data(), message.size()));
+  the_logger().logger->log(to_spdlog(level), spdlog::string_view_t(message.data(), message.size()));
 }
 
 }  // namespace berth::log

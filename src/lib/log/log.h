@@ -12,7 +12,12 @@ enum class Level { kDebug, kInfo, kWarning, kError };
 /// Where lines go: standard error, with time and level for people; as "<6>message" (sd-daemon(3)) when standard error is
 /// the journal (JOURNAL_STREAM, systemd.exec(5)). Colours on a terminal only, never with NO_COLOR (https://no-color.org).
 /// Before it, and without it, lines from kInfo up are written. Call it while there is one thread.
+///
+/// No line waits for what reads it (output.h): one that finds no room is dropped, and the next one says how many were.
 void start(Level threshold);
+
+/// Standard error is another file from now on (dup2(2)). Threading: any thread.
+void adopt_standard_error();
 
 /// Whether standard error is the journal's socket: JOURNAL_STREAM is "DEVICE:INODE" of it (systemd.exec(5)). Compared
 /// and not just believed, for the variable is inherited by programs whose standard error went elsewhere.

@@ -132,14 +132,6 @@ bool is_local(int fd) noexcept {
   return std::find(kElsewhere.begin(), kElsewhere.end(), static_cast<std::uint32_t>(found.f_type)) == kElsewhere.end();
 }
 
-Result<std::uint64_t> raise_file_limit() noexcept {
-  struct rlimit limit {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
-  limit.rlim_cur = limit.rlim_max;
-  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();
-  return limit.rlim_cur;
-}
-
 Result<> lower_file_limit(std::uint64_t by) noexcept {
   struct rlimit limit {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return fail_errno();

@@ -47,9 +47,7 @@ struct stat to_stat(const struct statx& x) noexcept;
 /// decides what reading or writing it answers, or to whom. Source: statfs(2).
 bool is_local(int fd) noexcept;
 
-/// Raises the soft limit of open files to the hard one and returns it. Source: getrlimit(2).
-Result<std::uint64_t> raise_file_limit() noexcept;
-/// Lowers this process's (RLIMIT_NOFILE) by so many, or by half where there are few.
+/// Lowers this process's limit of open files (RLIMIT_NOFILE) by so many, or by half where there are few.
 Result<> lower_file_limit(std::uint64_t by) noexcept;
 
 }  // namespace berth::sys

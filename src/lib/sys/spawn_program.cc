@@ -20,6 +20,7 @@ extern "C" {
 #include "src/lib/base/text.h"
 #include "src/lib/sys/children.h"
 #include "src/lib/sys/identity.h"
+#include "src/lib/sys/inherited.h"
 #include "src/lib/sys/process.h"
 
 namespace berth::sys {
@@ -176,6 +177,7 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv) {
     children::not_started();
     return fail(error.within("cannot watch program " + quote(path)));
   }
+  limit_program(pid);
   children::started(pid);
   return Spawned{.pid = pid, .pidfd = std::move(pidfd), .output = std::move(pipe.read)};
 }

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pty.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -123,6 +124,69 @@ TEST_F(Log, BracesInAMessageAreText) {
     write(Level::kInfo, "{} {0} {x");
   }
   EXPECT_THAT(written(), HasSubstr("{} {0} {x\n"));
+}
+
+/// Fills the pipe, so that nothing more can be written to it. The number of bytes.
+std::size_t fill(int pipe) {
+  const std::string page(4096, '.');
+  std::size_t filled = 0;
+  for (ssize_t written = 0; (written = ::write(pipe, page.data(), page.size())) > 0;) {
+    filled += static_cast<std::size_t>(written);
+  }
+  return filled;
+}
+
+std::string drain(int pipe) {
+  std::string all;
+  std::array<char, 4096> buffer{};
+  for (ssize_t count = 0; (count = ::read(pipe, buffer.data(), buffer.size())) > 0;) {
+    all.append(buffer.data(), static_cast<std::size_t>(count));
+  }
+  return all;
+}
+
+TEST_F(Log, AReaderThatStopsCostsMessagesAndNoTime) {
+  const std::size_t filled = fill(write_.get());
+  ASSERT_EQ(::fcntl(write_.get(), F_SETFL, 0), 0);  // as a shell leaves it
+  {
+    const Redirected redirected(write_.get());
+    info("first");
+    info("second");
+    EXPECT_EQ(drain(read_.get()).size(), filled);
+    info("third");
+  }
+  const std::string lines = written();
+  EXPECT_THAT(lines, HasSubstr("warn  2 messages were dropped"));
+  EXPECT_THAT(lines, HasSubstr("info  third\n"));
+  EXPECT_THAT(lines, Not(HasSubstr("first")));
+  EXPECT_EQ(::fcntl(write_.get(), F_GETFL) & O_NONBLOCK, 0) << "who else has the pipe open sees no change";
+}
+
+TEST_F(Log, AMessageThatIsCutIsCountedAndTheNextOneBeginsALine) {
+  const std::string page(4096, '.');
+  fill(write_.get());
+  ASSERT_EQ(::read(read_.get(), std::string(page).data(), page.size()), 4096);
+  {
+    const Redirected redirected(write_.get());
+    info("{}", std::string(3 * page.size(), 'x'));
+    drain(read_.get());
+    info("next");
+  }
+  const std::string lines = written();
+  EXPECT_THAT(lines, testing::StartsWith("\n")) << lines;
+  EXPECT_THAT(lines, HasSubstr("1 messages were dropped"));
+  EXPECT_THAT(lines, HasSubstr("info  next\n"));
+}
+
+TEST_F(Log, ASocketThatIsFullCostsMessagesAndNoTime) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+  const UniqueFd ours(ends[0]);
+  const UniqueFd readers(ends[1]);
+  while (::send(ours.get(), "........", 8, MSG_DONTWAIT) > 0) {
+  }
+  const Redirected redirected(ours.get());
+  info("nobody waits");
 }
 
 class LogOnATerminal : public Log {

@@ -124,17 +124,5 @@ TEST_F(File, StatxAndStatSayTheSame) {
   }
 }
 
-TEST_F(File, LimitIsRaisedToTheHardOne) {
-  rlimit before{};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
-  const rlimit low{.rlim_cur = 256, .rlim_max = before.rlim_max};
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
-  EXPECT_EQ(raise_file_limit().value(), before.rlim_max);
-  rlimit after{};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &after), 0);
-  EXPECT_EQ(after.rlim_cur, before.rlim_max);
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
-}
-
 }  // namespace
 }  // namespace berth::sys

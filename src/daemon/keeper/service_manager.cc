@@ -1,0 +1,55 @@
+#include "src/daemon/keeper/service_manager.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdlib>
+#include <string_view>
+
+namespace berth::daemon {
+namespace {
+
+/// How long to wait before the next try, while the manager does not read.
+constexpr std::chrono::milliseconds kTryAgain{100};
+
+}  // namespace
+
+ServiceManager::ServiceManager() {
+  const char* const variable = std::getenv("NOTIFY_SOCKET");
+  const std::string_view name = variable != nullptr ? variable : "";
+  if (name.size() < 2 || name.size() >= sizeof address_.sun_path || (name[0] != '/' && name[0] != '@')) return;
+  address_.sun_family = AF_UNIX;
+  name.copy(address_.sun_path, name.size());
+  if (name[0] == '@') address_.sun_path[0] = '\0';
+  length_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+}
+
+void ServiceManager::status(const std::string& status) {
+  status_.clear();
+  say("STATUS=" + status, status_);
+}
+
+void ServiceManager::say(const std::string& assignment, std::string& to) {
+  if (length_ == 0) return;
+  to += assignment + "\n";
+  tell();
+}
+
+void ServiceManager::tell() {
+  due_.reset();
+  const std::string text = pending_ + status_;
+  if (text.empty()) return;
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  // bind(2) and its like take every kind of address through this one type.
+  const auto* const address = reinterpret_cast<const sockaddr*>(&address_);
+  const bool sent = socket && ::sendto(socket.get(), text.data(), text.size(), MSG_NOSIGNAL, address, length_) >= 0;
+  if (!sent && (errno == EAGAIN || errno == ENOBUFS || errno == EMFILE || errno == ENFILE)) {
+    due_ = std::chrono::steady_clock::now() + kTryAgain;
+    return;
+  }
+  // Sent, or the manager is gone.
+  pending_.clear();
+  status_.clear();
+}
+
+}  // namespace berth::daemon

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <optional>
+#include <string>
+
+#include "src/lib/base/clock.h"
+#include "src/lib/base/unique_fd.h"
+
+namespace berth::daemon {
+
+/// Tells the service manager what sd_notify(3) tells, without waiting for it: libsystemd blocks where the manager does not read.
+///
+/// That the service is ready or stops is sent again until the manager takes it. Of several words about its status the last
+/// one counts. Without NOTIFY_SOCKET it tells nothing.
+///
+/// Threading: one thread.
+class ServiceManager {
+ public:
+  /// Reads NOTIFY_SOCKET: an absolute path, or a name in the abstract namespace that begins with '@'.
+  ServiceManager();
+
+  void ready() { say("READY=1", pending_); }
+  void stopping() { say("STOPPING=1", pending_); }
+  /// `status`: one line.
+  void status(const std::string& status);
+
+  /// When to call tell() again; absent: all is told.
+  [[nodiscard]] std::optional<TimePoint> due() const noexcept { return due_; }
+  void tell();
+
+ private:
+  void say(const std::string& assignment, std::string& to);
+
+  sockaddr_un address_{};
+  socklen_t length_ = 0;  ///< 0: there is no service manager
+  std::string pending_;   ///< what must arrive
+  std::string status_;
+  std::optional<TimePoint> due_;
+};
+
+}  // namespace berth::daemon
