@@ -45,6 +45,7 @@ control::ShareView view_of(const manager::Share& share) {
                           .native = status.native,
                           .helper = status.helper,
                           .idle_timeout = spec.policy().idle_timeout,
+                          .stays = status.stays,
                           .expires_at = status.expires_at,
                           .retry_at = status.retry_at,
                           .busy = std::move(status.busy)};

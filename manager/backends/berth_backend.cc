@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <utility>
@@ -89,12 +90,22 @@ MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const Try
     MountResult result = start < attempt.deadline
                              ? try_source(sources[i], one)
                              : tl::unexpected(failed_step(Error(ETIMEDOUT, "no time was left to try it")));
-    if (result) return result;
+    if (result) {
+      for (SourceFailure& failed : failures) {
+        result->passed_over.push_back({std::move(failed.source), std::move(failed.failure.error)});
+      }
+      return result;
+    }
     const bool cancelled = result.error().error.code() == ECANCELED;
     failures.push_back({sources[i], std::move(result).error()});
     if (cancelled) return tl::unexpected(std::move(failures.back().failure));
   }
   return tl::unexpected(join_failures(std::move(failures)));
+}
+
+bool is_memory_type(std::string_view type) noexcept {
+  constexpr std::array<std::string_view, 4> kTypes{"bpf", "hugetlbfs", "ramfs", "tmpfs"};
+  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
 }
 
 bool is_mounted(const std::string& berth) {
@@ -136,6 +147,8 @@ Result<std::optional<RealMount>> find_at_berth(const ShareSpec& spec, const std:
   mount.root = TRY(open_root(berth));
   mount.id = TRY(sys::mount_id(mount.root.get()));
   mount.source = source_of(spec, entry->source);
+  // A bind shows what somebody else keeps mounted.
+  mount.holds_only_copy = spec.kind() != ShareKind::kBind && is_memory_type(entry->type);
   return mount;
 }
 

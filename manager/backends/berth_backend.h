@@ -14,7 +14,8 @@ using TrySource = std::function<MountResult(const std::string& source, const Att
 
 /// Tries the sources of `spec` in order until one succeeds. A try gets an equal part of the time that is left, the last
 /// one all of it, so that a replica that hangs does not use up the time of the others. A spec without sources is tried
-/// once: a file system with its type as the source, as is the custom for tmpfs, a command with "".
+/// once: a file system with its type as the source, as is the custom for tmpfs, a command with "". What was passed over is
+/// in the result.
 MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const TrySource& try_source);
 
 /// What all backends have in common whose real mount sits at the berth.
@@ -39,6 +40,9 @@ Result<RealMount> attach_at_berth(UniqueFd mount, const std::string& source, con
 
 /// The mount at the berth as a RealMount without a helper, if there is one.
 Result<std::optional<RealMount>> find_at_berth(const ShareSpec& spec, const std::string& berth);
+
+/// Whether a file system of this type (as in mountinfo) keeps its files in memory alone, so that they are gone with it.
+bool is_memory_type(std::string_view type) noexcept;
 
 /// Whether anything is mounted at `berth`; where the mount table cannot be read, the answer is yes.
 bool is_mounted(const std::string& berth);

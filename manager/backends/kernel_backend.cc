@@ -48,7 +48,9 @@ Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& sour
     return fail(EINVAL, "the option \"loop\" wants an image, but " + quote(source) + " is not a regular file");
   }
   UniqueFd mount = TRY(sys::make_mount(spec.type(), loop ? loop->path : source, options));
-  return attach_at_berth(std::move(mount), source, berth);
+  RealMount made = TRY(attach_at_berth(std::move(mount), source, berth));
+  made.holds_only_copy = is_memory_type(spec.type());
+  return made;
 }
 
 }  // namespace

@@ -25,11 +25,6 @@ constexpr std::chrono::milliseconds kTableDelay{200};
 constexpr std::uint64_t kMountTableTag = 1;
 constexpr std::uint64_t kStateTag = 2;
 
-/// Whether something is mounted, or an operation runs.
-bool is_active(const life_cycle::State& state) noexcept {
-  return !std::holds_alternative<life_cycle::Idle>(state) && !std::holds_alternative<life_cycle::Failed>(state);
-}
-
 void bring_forward(std::optional<TimePoint>& next, const std::optional<TimePoint>& at) noexcept {
   if (at && (!next || *at < *next)) next = at;
 }
@@ -171,9 +166,9 @@ Manager::Core::Record& Manager::Core::record_of(Share& share) {
 
 void Manager::Core::apply(Record& record, life_cycle::Step step) {
   if (life_cycle::name_of(step.state) != life_cycle::name_of(record.state)) record.since = clock_.wall_now();
-  if (is_active(record.state)) --active_;
+  if (life_cycle::is_active(record.state)) --active_;
   record.state = std::move(step.state);
-  if (is_active(record.state)) ++active_;
+  if (life_cycle::is_active(record.state)) ++active_;
   // Before anybody is answered: who was told that a share is mounted must find it so. And after, for who waits no more.
   publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
@@ -241,7 +236,7 @@ void Manager::Core::publish(Record& record) {
   status.state = life_cycle::name_of(record.state);
   status.since = record.since;
   status.mount_id = record.mount.id;
-  status.source = record.mount.source;
+  status.source = record.source;
   status.mounts = record.mounts;
   status.failures = record.failures;
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());
@@ -253,7 +248,9 @@ void Manager::Core::publish(Record& record) {
   status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kTaking;
   record.share.set_shared_with_native(native != life_cycle::Native::kNever);
   record.share.set_awaits_hand_over(life_cycle::awaits_hand_over(record.state));
-  if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) status.retry_at = wall(failed->retry_at);
+  const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
+  if (failed != nullptr && failed->retry_at > now) status.retry_at = wall(failed->retry_at);
+  status.stays = mounted != nullptr && mounted->stays;
   record.share.publish(std::move(status));
 }
 

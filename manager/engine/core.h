@@ -132,9 +132,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     MountRecord* kept = nullptr;          ///< what outlives us of it
     bool failure_is_kept = false;         ///< there as well
+    std::string source;                   ///< that was mounted last
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
+    bool is_failing = false;  ///< the last attempt is that failure
     std::string busy;
   };
 
@@ -158,6 +160,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void note(Record& record, MountRecord::State state);
   void note_mounted(Record& record);
   void note_failure(Record& record);
+  static void keep_failure(const Record& record, FailureRecord& slot);
   void adopt_failure(Record& record, const FailureRecords& kept);
   void adopt(Record& record, const MountRecord& kept);
   Result<> watch_state();

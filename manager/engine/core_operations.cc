@@ -107,10 +107,16 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
   if (outcome) {
     ended.success = true;
     record.mount = std::move(*outcome);
+    record.source = record.mount.source;
+    record.is_failing = overdue;
+    for (const PassedOver& source : std::exchange(record.mount.passed_over, {})) {
+      tell(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message());
+    }
     const ShareSpec& spec = record.share.spec();
     ended.native = setup_.native != nullptr && record.mount.id != 0 && spec.wants_native() &&
                    (setup_.auto_is_native || spec.policy().access == Access::kNative);
     ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
+    ended.stays = record.mount.holds_only_copy && !spec.policy().idle_timeout_is_own;
     if (ended.lies_over) record.share.set_handed_over(clock_.now());
     if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;
@@ -120,6 +126,7 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     ended.jitter = std::uniform_real_distribution<double>(0, 1)(random_);
     const auto* mounting = std::get_if<life_cycle::Mounting>(&record.state);
     ++record.failures;
+    record.is_failing = true;
     record.last_failure =
         FailureReport{clock_.wall_now(), mounting != nullptr ? mounting->attempt : 0, took, std::move(outcome).error()};
   }

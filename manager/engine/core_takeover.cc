@@ -66,39 +66,46 @@ void Manager::Core::note_mounted(Record& record) {
   kept->helper = helper != nullptr ? helper->pid() : 0;
   kept->helper_pidfd = helper != nullptr ? helper->process() : -1;
   kept->helper_output = helper != nullptr ? helper->output() : -1;
+  kept->holds_only_copy = record.mount.holds_only_copy ? 1 : 0;
   const std::size_t length = std::min(record.mount.source.size(), kept->source.size() - 1);
   std::memcpy(kept->source.data(), record.mount.source.data(), length);
   kept->source[length] = '\0';
   kept->state = MountRecord::kMounted;
 }
 
-/// Keeps the back-off of a share, and that it is over.
+/// Keeps that mounting a share has failed, and that it works again.
 void Manager::Core::note_failure(Record& record) {
-  const auto* const idle = std::get_if<life_cycle::Idle>(&record.state);
   const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
   const auto* const mounting = std::get_if<life_cycle::Mounting>(&record.state);
-  std::uint32_t attempts = 0;
-  if (failed != nullptr) attempts = failed->attempts;
-  if (idle != nullptr) attempts = idle->failed_attempts;
-  if (mounting != nullptr) attempts = mounting->overdue ? mounting->attempt : mounting->attempt - 1;
-  if (setup_.kept == nullptr || (attempts == 0 && !record.failure_is_kept)) return;
+  const bool is_failing = failed != nullptr || (mounting != nullptr && (mounting->overdue || record.is_failing));
+  if (setup_.kept == nullptr || (!is_failing && !record.failure_is_kept)) return;
   const MountRecord* const kept = kept_of(record);
   if (kept == nullptr) return;
   FailureRecords& records = setup_.kept->failures[static_cast<std::size_t>(kept - setup_.kept->records.data())];
   FailureRecord& slot = records.slots[(records.writes + 1) % 2];
-  slot = FailureRecord{.attempts = attempts, .failures = record.failures};
-  if (failed != nullptr) {
-    slot.code = failed->error.code();
-    slot.retry_at = std::chrono::nanoseconds(failed->retry_at.time_since_epoch()).count();
-    const std::string_view story = failed->error.story();
-    story.copy(slot.story.data(), slot.story.size() - 1);
-  }
+  slot = FailureRecord{.failures = record.failures};
+  if (is_failing) keep_failure(record, slot);
+  ++records.writes;
+  record.failure_is_kept = is_failing;
+}
+
+void Manager::Core::keep_failure(const Record& record, FailureRecord& slot) {
+  Error error(ETIMEDOUT);
   if (record.last_failure) {
+    error = record.last_failure->failure.error;
     slot.failed_at = std::chrono::nanoseconds(record.last_failure->when.time_since_epoch()).count();
     slot.took = record.last_failure->took.count();
   }
-  ++records.writes;
-  record.failure_is_kept = attempts != 0;
+  if (const auto* const failed = std::get_if<life_cycle::Failed>(&record.state)) {
+    error = failed->error;
+    slot.attempts = failed->attempts;
+    slot.retry_at = std::chrono::nanoseconds(failed->retry_at.time_since_epoch()).count();
+  } else if (const auto* const mounting = std::get_if<life_cycle::Mounting>(&record.state)) {
+    slot.attempts = mounting->overdue ? mounting->attempt : mounting->attempt - 1;
+  }
+  slot.code = error.code();
+  const std::string_view story = error.story();
+  story.copy(slot.story.data(), slot.story.size() - 1);
 }
 
 /// Who was told a moment ago that a share cannot be mounted is told so again, and its server is not asked sooner.
@@ -106,19 +113,17 @@ void Manager::Core::adopt_failure(Record& record, const FailureRecords& kept) {
   if (kept.writes == 0) return;
   const FailureRecord& last = kept.slots[kept.writes % 2];
   record.failures = last.failures;
-  record.failure_is_kept = last.attempts != 0;
-  if (last.attempts == 0) return;
-  record.state = life_cycle::Idle{.failed_attempts = last.attempts};
-  if (last.code != 0) {
-    const Error error(last.code, last.story.data());
-    const TimePoint retry_at{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(last.retry_at))};
-    record.state = life_cycle::Failed{.attempts = last.attempts, .retry_at = retry_at, .error = error};
-    record.timer = retry_at;
-    record.last_failure = FailureReport{.when = WallTime(std::chrono::nanoseconds(last.failed_at)),
-                                        .attempt = last.attempts,
-                                        .took = std::chrono::nanoseconds(last.took),
-                                        .failure = {.error = error}};
-  }
+  if (last.code == 0) return;
+  record.failure_is_kept = true;
+  record.is_failing = true;
+  const Error error(last.code, last.story.data());
+  const TimePoint retry_at{std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(last.retry_at))};
+  record.state = life_cycle::Failed{.attempts = last.attempts, .retry_at = retry_at, .error = error};
+  record.timer = retry_at;
+  record.last_failure = FailureReport{.when = WallTime(std::chrono::nanoseconds(last.failed_at)),
+                                      .attempt = last.attempts,
+                                      .took = std::chrono::nanoseconds(last.took),
+                                      .failure = {.error = error}};
   publish(record);
   schedule(record);
 }
@@ -138,6 +143,7 @@ void Manager::Core::adopt_mounts() {
     if (found == shares.end()) continue;
     Record& record = record_of(*found->second);
     record.kept = &kept;
+    record.source = kept.source.data();
     record.share.continue_generations(kept.generation);
     if (kept.state != MountRecord::kMounted) adopt_failure(record, area->failures[place]);
     if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
@@ -152,6 +158,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.mount.id = kept.id;
   record.mount.root = take(kept.mount_root);
   record.mount.source = kept.source.data();
+  record.mount.holds_only_copy = kept.holds_only_copy != 0;
   if (is_open(kept.helper_pidfd)) {
     record.mount.helper = AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output));
   }
@@ -159,6 +166,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.mounts = 1;
   const bool native = setup_.native != nullptr && kept.id != 0 && record.share.spec().wants_native();
   life_cycle::Mounted mounted{.since = clock_.now()};
+  mounted.stays = record.mount.holds_only_copy && !record.share.spec().policy().idle_timeout_is_own;
   mounted.native = native ? life_cycle::Native::kOff : life_cycle::Native::kNever;
   mounted.native_at = mounted.since + life_cycle::kHandOverQuiet;
   record.state = mounted;

@@ -20,10 +20,7 @@ class Stepper {
   Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}
 
   // Idle
-  Step operator()(Idle state, const Wanted& wanted) const {
-    return start_mount(state.failed_attempts + 1, wanted.reason);
-  }
-  Step operator()(Idle, const RetryWanted&) const { return {Idle{}, {}}; }
+  Step operator()(Idle, const Wanted& wanted) const { return start_mount(1, wanted.reason); }
   Step operator()(Idle state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
 
   // Mounting
@@ -73,7 +70,7 @@ class Stepper {
         break;
     }
     if (state.unmount_until) return {state, {CloseGateIfIdle{}}};
-    const TimePoint due = idle_at(timer);
+    const TimePoint due = idle_at(state, timer);
     if (due > now_) return {state, {wake(state, due)}};
     return {state, {CloseGateIfIdle{}}};
   }
@@ -95,6 +92,10 @@ class Stepper {
     return {state, {wake(state, now_ + kLinger)}};
   }
   Step operator()(Mounted state, const GateClosed&) const {
+    if (state.stays && !state.unmount_until) {  // drained: it waits for the resume
+      state.resting = true;
+      return {state, {ClearTimer{}}};
+    }
     std::string reason = "idle for " + format_duration(policy_.idle_timeout);
     if (state.draining) reason = "drained";
     if (state.unmount_until) reason = "asked to";
@@ -126,6 +127,7 @@ class Stepper {
   Step operator()(Mounted state, const HostChanged&) const {
     if (state.draining == drained_) return {state, {}};
     state.draining = drained_;
+    state.resting = false;
     Effects effects;
     if (drained_) {
       effects.emplace_back(CloseGate{});
@@ -216,8 +218,11 @@ class Stepper {
     if (now_ < state.retry_at) return {state, {FailWaiters{state.error}}};
     return start_mount(state.attempts + 1, "tried again");
   }
-  Step operator()(Failed state, const Timer&) const { return {Idle{state.attempts}, {ClearTimer{}}}; }
-  Step operator()(Failed, const RetryWanted&) const { return {Idle{}, {ClearTimer{}}}; }
+  Step operator()(Failed state, const RetryWanted&) const {
+    state.attempts = 0;
+    state.retry_at = now_;
+    return {state, {ClearTimer{}}};
+  }
   Step operator()(Failed state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
 
   template <typename S, typename H>
@@ -227,7 +232,8 @@ class Stepper {
 
  private:
   /// When a share is due that nobody comes to any more.
-  [[nodiscard]] TimePoint idle_at(const Timer& timer) const {
+  [[nodiscard]] TimePoint idle_at(const Mounted& state, const Timer& timer) const {
+    if (state.stays && !drained_) return now_ + kLongestLook;
     return timer.users > 0 ? now_ + patience_with_users() : timer.last_left + patience();
   }
 
@@ -257,7 +263,7 @@ class Stepper {
   /// It asks for its turn, and is idle when it is idle all the same.
   [[nodiscard]] Step queue_hand_over(Mounted state, const Timer& timer) const {
     state.native = Native::kQueued;
-    const TimePoint due = idle_at(timer);
+    const TimePoint due = idle_at(state, timer);
     if (due > now_) return {state, {QueueHandOver{}, SetTimer{due}}};
     return {state, {QueueHandOver{}, CloseGateIfIdle{}}};
   }
@@ -289,8 +295,8 @@ class Stepper {
     if (now_ < state.native_at) return {state, {SetTimer{state.native_at}}};
     // It does not come back, and who is inside through berth needs no door.
     if (state.draining) return take_off(std::move(state), NativeAccess::When::kUnused);
-    const TimePoint due = idle_at(timer);
-    if (state.untouched && due > now_) return {state, {SetTimer{due}}};
+    const TimePoint due = idle_at(state, timer);
+    if (state.stays || (state.untouched && due > now_)) return {state, {SetTimer{due}}};
     return take_off(std::move(state), NativeAccess::When::kUntouched);
   }
 
@@ -300,7 +306,9 @@ class Stepper {
     state.native_at = now_ + kHandOverQuiet;
     const TimePoint due = state.native_at;
     Step step = go_on(std::move(state), due, {Tell{Event::Kind::kProxied}});
-    if (std::holds_alternative<Mounted>(step.state)) step.effects.emplace_back(CloseGateIfIdle{});
+    const auto* const mounted = std::get_if<Mounted>(&step.state);
+    const bool may_go = mounted != nullptr && (!mounted->stays || mounted->unmount_until || drained_);
+    if (may_go) step.effects.emplace_back(CloseGateIfIdle{});
     return step;
   }
 
@@ -355,13 +363,16 @@ class Stepper {
   }
 
   [[nodiscard]] Step mounted(const Mounting& state, const MountEnded& ended) const {
-    Mounted next = mounted_now(ended.native);
+    Mounted next = mounted_now(ended.native, ended.stays);
     if (ended.lies_over) next.native = Native::kOn;
     return let_in(std::move(next), {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}}, patience());
   }
 
-  [[nodiscard]] Mounted mounted_now(bool native) const {
-    return {.since = now_, .native = native ? Native::kOff : Native::kNever, .native_at = now_ + kHandOverQuiet};
+  [[nodiscard]] Mounted mounted_now(bool native, bool stays) const {
+    return {.since = now_,
+            .stays = stays,
+            .native = native ? Native::kOff : Native::kNever,
+            .native_at = now_ + kHandOverQuiet};
   }
 
   [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
@@ -382,13 +393,13 @@ class Stepper {
   }
 
   [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
-    return {Expiring{.started = now_, .native = state.native != Native::kNever},
+    return {Expiring{.started = now_, .native = state.native != Native::kNever, .stays = state.stays},
             {Tell{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
              StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn}}};
   }
 
   [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
-    return let_in(mounted_now(state.native),
+    return let_in(mounted_now(state.native, state.stays),
                   {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, AnswerUnmount{error}},
                   std::max<Duration>(patience(), kBusyRetry));
   }
@@ -414,6 +425,11 @@ ShareState name_of(const State& state) noexcept {
     ShareState operator()(const Failed&) const { return ShareState::kFailed; }
   };
   return std::visit(Names{}, state);
+}
+
+bool is_active(const State& state) noexcept {
+  if (const auto* const mounted = std::get_if<Mounted>(&state)) return !mounted->resting;
+  return !std::holds_alternative<Idle>(state) && !std::holds_alternative<Failed>(state);
 }
 
 bool awaits_hand_over(const State& state) noexcept {

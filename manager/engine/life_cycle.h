@@ -19,12 +19,15 @@
 ///     Idle ──────────────▶ Mounting ─────────────▶ Mounted ◀──────────┐
 ///      ▲                      │ MountEnded error      │ GateClosed      │ UnmountEnded error
 ///      │                      ▼                       ▼                 │ (busy)
-///      │◀── Timer ───────── Failed                 Expiring ────────────┘
+///      │         Wanted ◀── Failed                 Expiring ────────────┘
 ///      │                                              │ UnmountEnded ok
 ///      └──────────────────────────────────────────────┘  (straight to Mounting when wanted again)
 ///
 /// While the host is drained, what is Mounted is draining: its gate is closed, who is inside stays, and it expires as soon
 /// as nobody is. HostChanged begins and ends that.
+///
+/// Failed it stays, back-off or not, until an attempt succeeds: a share that does not work must not look like one that
+/// nothing is known of.
 ///
 /// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
 /// succeeds after all it is undone.
@@ -40,10 +43,8 @@
 /// While kQueued it expires as if it were never to be native. HandOverWanted leads to kLaying at once, from kOff and kQueued.
 namespace berth::manager::life_cycle {
 
-/// Nothing is mounted.
-struct Idle {
-  std::uint32_t failed_attempts = 0;  ///< since the last success; the back-off grows with it
-};
+/// Nothing is mounted, and the last attempt, if there was one, has succeeded.
+struct Idle {};
 /// A mount operation runs or waits for its turn.
 struct Mounting {
   std::uint32_t attempt = 1;
@@ -65,6 +66,8 @@ struct Mounted {
   TimePoint since;
   std::optional<TimePoint> unmount_until = {};  ///< somebody waits for an unmount, which is tried until then
   bool draining = false;                        ///< the gate is closed, and nothing is laid over any more
+  bool stays = false;    ///< it holds the only copy of its files: it is unmounted only when it is asked for by name
+  bool resting = false;  ///< draining, and nobody is inside: it would be unmounted if it did not stay
   Native native = Native::kNever;
   TimePoint native_at = {};       ///< kOff, kOn
   bool untouched = false;         ///< kOn: nobody has been in it since the last look; the next one takes it off
@@ -77,17 +80,20 @@ struct Expiring {
   bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
   bool undo = false;          ///< of a mount that came too late: it counts as failed
   bool native = false;        ///< if it stays mounted after all: whether it is to be native
+  bool stays = false;         ///< the same: Mounted::stays
   std::uint32_t failed_attempts = 0;
 };
 /// The last attempt failed; nothing is mounted.
 struct Failed {
-  std::uint32_t attempts = 1;
-  TimePoint retry_at;
+  std::uint32_t attempts = 1;  ///< in a row, which the back-off grows with; 0: it begins again
+  TimePoint retry_at;          ///< who comes before is answered `error`, who comes later causes the next attempt
   Error error{0};
 };
 using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
 
 ShareState name_of(const State& state) noexcept;
+/// Whether something is mounted that is to go before the host is drained, or an operation runs.
+bool is_active(const State& state) noexcept;
 /// Whether a hand-over to native access is near enough to be waited for.
 bool awaits_hand_over(const State& state) noexcept;
 
@@ -101,6 +107,7 @@ struct MountEnded {
   double jitter = 0;       ///< in [0, 1), spreads the next attempt
   bool native = false;     ///< whether it is to be native
   bool lies_over = false;  ///< it is already, since before this manager
+  bool stays = false;      ///< Mounted::stays
 };
 struct UnmountEnded {
   bool success = false;

@@ -71,6 +71,7 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
     RealMount mount = std::move(**found);
     if (mounted) {
       mount.helper = std::move(mounted->helper);
+      mount.passed_over = std::move(mounted->passed_over);
     } else {
       mount.warning = describe(mounted.error()).message();
     }

@@ -29,6 +29,7 @@ struct MountRecord {
   std::int32_t helper;                   ///< its number in /proc; 0: none
   std::int32_t helper_pidfd;             ///< -1: none
   std::int32_t helper_output;            ///< what it writes can be read there; -1: nothing of it is read
+  std::uint32_t holds_only_copy;         ///< RealMount::holds_only_copy
   std::array<char, kSourceKept> source;  ///< RealMount::source, cut off where it is longer; ends with a zero
 };
 
@@ -36,8 +37,8 @@ struct MountRecord {
 struct FailureRecord {
   static constexpr std::size_t kStoryKept = 400;
 
-  std::uint32_t attempts;              ///< in a row; 0: it works again
-  std::int32_t code;                   ///< what callers are told until `retry_at`; 0: the next one tries again
+  std::uint32_t attempts;              ///< in a row; 0: the back-off begins again
+  std::int32_t code;                   ///< what callers are told until `retry_at`; 0: it works again
   std::int64_t retry_at;               ///< nanoseconds on the monotonic clock, which goes on over processes
   std::int64_t failed_at;              ///< nanoseconds since 1970
   std::int64_t took;                   ///< nanoseconds

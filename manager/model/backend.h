@@ -31,6 +31,12 @@ class HelperProcess {
   virtual void end(TimePoint deadline) noexcept = 0;
 };
 
+/// A source that was tried before the one that is mounted, and why it is not it.
+struct PassedOver {
+  std::string source;
+  Error error{0};
+};
+
 /// A real mount that is there, and what keeps it there.
 struct RealMount {
   MountId id = 0;                         ///< 0: nothing is mounted (a `dir` share)
@@ -38,6 +44,8 @@ struct RealMount {
   std::string source;                     ///< the one of the sources that was mounted
   std::unique_ptr<HelperProcess> helper;  ///< null unless a program serves it
   std::string warning;                    ///< what went wrong although the mount is there; "" when nothing did
+  bool holds_only_copy = false;           ///< its files are gone with it (is_memory_type())
+  std::vector<PassedOver> passed_over;    ///< the sources before this one
 };
 
 /// Why an attempt failed; what the `error` file of the control tree shows.

@@ -14,6 +14,7 @@ struct Event {
     kMounting,
     kMounted,
     kMountFailed,
+    kPassedOver,  ///< a source that could not be mounted, before one that could
     kUnmounting,
     kUnmounted,
     kUnmountFailed,
@@ -37,7 +38,7 @@ struct Event {
   std::string reason;               ///< why: "first access", "attachment", "idle for 5m", "mount: exit status 32: ..."
 };
 
-/// "mounting", "mounted", "mount-failed", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",
+/// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",
 /// "attached", "detached", "restored", "state-damaged", "draining", "drained", "resumed", "warning".
 const char* to_string(Event::Kind kind) noexcept;
 

@@ -33,6 +33,8 @@ const char* to_string(Event::Kind kind) noexcept {
       return "mounted";
     case Event::Kind::kMountFailed:
       return "mount-failed";
+    case Event::Kind::kPassedOver:
+      return "passed-over";
     case Event::Kind::kUnmounting:
       return "unmounting";
     case Event::Kind::kUnmounted:
@@ -115,7 +117,7 @@ ShareStatus Share::status() const {
     status.attachments.assign(attachments().begin(), attachments().end());
   }
   // When a native share was used last only the kernel knows.
-  if (status.state == ShareState::kMounted && users() == 0 && !status.native) {
+  if (status.state == ShareState::kMounted && users() == 0 && !status.native && !status.stays) {
     const Duration left = last_left() + spec_.policy().idle_timeout - std::chrono::steady_clock::now();
     status.expires_at = std::chrono::system_clock::now() + std::chrono::duration_cast<WallTime::duration>(left);
   }

@@ -35,6 +35,8 @@ const char* to_string(Access access) noexcept;
 struct SharePolicy {
   std::chrono::milliseconds idle_timeout{
       std::chrono::minutes(5)};  ///< unmounted after this long without a lease; 0: at once
+  /// Whether idle_timeout was said for this share itself. By default what holds the only copy of its files does not expire.
+  bool idle_timeout_is_own = false;
   std::chrono::milliseconds mount_timeout{std::chrono::seconds(30)};  ///< a mount that takes longer has failed
   std::chrono::milliseconds unmount_timeout{std::chrono::seconds(30)};
   std::chrono::milliseconds stall_timeout{std::chrono::seconds(10)};

@@ -37,7 +37,7 @@ struct ShareStatus {
   ShareState state = ShareState::kIdle;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   MountId mount_id = 0;
-  std::string source;                  ///< the mounted one of the sources
+  std::string source;                  ///< the one of the sources that is mounted, or was last; "" before the first
   std::uint64_t mounts = 0;            ///< successful mounts so far
   std::uint64_t failures = 0;          ///< failed attempts so far
   std::uint32_t waiting = 0;           ///< requests parked until it is mounted
@@ -45,6 +45,7 @@ struct ShareStatus {
   std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
   std::string busy;                    ///< why the last unmount did not succeed; "" when it did
   std::optional<FailureReport> last_failure;
+  bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
   bool native = false;                  ///< its real mount lies over its directory
   pid_t helper = 0;                     ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted

@@ -141,20 +141,22 @@ void Section::count(std::string_view key, std::size_t& target, std::size_t least
   target = static_cast<std::size_t>(number->get());
 }
 
-void Section::duration(std::string_view key, std::chrono::milliseconds& target) {
+bool Section::duration(std::string_view key, std::chrono::milliseconds& target) {
   const toml::node* value = find(key);
-  if (value == nullptr) return;
-  if (const toml::value<std::int64_t>* number = value->as_integer()) {
-    const std::string digits = std::to_string(number->get());
-    return reject(key, digits + " lacks a unit; write " + quote(digits + "s") + " if seconds are meant");
-  }
+  if (value == nullptr) return false;
+  const toml::value<std::int64_t>* number = value->as_integer();
   const toml::value<std::string>* text = value->as_string();
-  if (text == nullptr) return reject_type(key, *value, "a duration such as \"10s\" or \"1h30m\"");
-  if (Result<std::chrono::milliseconds> parsed = parse_duration(text->get())) {
+  if (number != nullptr) {
+    const std::string digits = std::to_string(number->get());
+    reject(key, digits + " lacks a unit; write " + quote(digits + "s") + " if seconds are meant");
+  } else if (text == nullptr) {
+    reject_type(key, *value, "a duration such as \"10s\" or \"1h30m\"");
+  } else if (Result<std::chrono::milliseconds> parsed = parse_duration(text->get())) {
     target = *parsed;
   } else {
     reject(key, parsed.error().story());
   }
+  return true;
 }
 
 void Section::mode(std::string_view key, mode_t& target) {

@@ -32,7 +32,8 @@ class Section {
   void command(std::string_view key, std::vector<std::string>& target);
   void flag(std::string_view key, bool& target);
   void count(std::string_view key, std::size_t& target, std::size_t least, std::size_t most);
-  void duration(std::string_view key, std::chrono::milliseconds& target);
+  /// Whether it is there.
+  bool duration(std::string_view key, std::chrono::milliseconds& target);
   void mode(std::string_view key, mode_t& target);
   void user(std::string_view key, uid_t& target, Accounts& accounts);
   void group(std::string_view key, gid_t& target, Accounts& accounts);

@@ -9,7 +9,7 @@ namespace berth::config {
 namespace {
 
 void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accounts) {
-  section.duration("idle_timeout", policy.idle_timeout);
+  policy.idle_timeout_is_own = section.duration("idle_timeout", policy.idle_timeout);
   section.duration("mount_timeout", policy.mount_timeout);
   section.duration("unmount_timeout", policy.unmount_timeout);
   section.duration("stall_timeout", policy.stall_timeout);

@@ -16,6 +16,7 @@ void log_event(const manager::Event& event) {
   if (!event.reason.empty()) line += ", " + quote(event.reason);
   switch (event.kind) {
     case manager::Event::Kind::kMountFailed:
+    case manager::Event::Kind::kPassedOver:
     case manager::Event::Kind::kUnmountFailed:
     case manager::Event::Kind::kLost:
     case manager::Event::Kind::kStateDamaged:

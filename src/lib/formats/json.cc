@@ -309,6 +309,7 @@ void read_share(Fields& fields, ShareView& share) {
   fields.get("native", share.native);
   fields.get("helper_pid", share.helper);
   fields.get_duration("idle_timeout_seconds", share.idle_timeout);
+  fields.get("stays", share.stays);
   fields.get_time("expires_at", share.expires_at);
   fields.get_time("retry_at", share.retry_at);
   fields.get("busy", share.busy);
@@ -348,6 +349,7 @@ std::string render_json(const ShareView& share) {
   json["native"] = share.native;
   json["helper_pid"] = share.helper;
   json["idle_timeout_seconds"] = seconds(share.idle_timeout);
+  json["stays"] = share.stays;
   json["expires_at"] = time_json(share.expires_at);
   json["retry_at"] = time_json(share.retry_at);
   json["busy"] = share.busy;

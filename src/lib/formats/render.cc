@@ -174,7 +174,8 @@ std::string render_status(const ShareView& share) {
   if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));
   if (!share.access.empty()) lines.add("access", share.access + (share.native ? ", native now" : ""));
   if (share.helper != 0) lines.add("helper", fmt::format("pid {}", share.helper));
-  lines.add("idle timeout", format_duration(share.idle_timeout));
+  lines.add("idle timeout",
+            share.stays ? "none: it holds the only copy of its files" : format_duration(share.idle_timeout));
   lines.add_unless_absent("expires at", share.expires_at);
   lines.add_unless_absent("retry at", share.retry_at);
   lines.add_unless_empty("busy", prose(share.busy));

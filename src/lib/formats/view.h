@@ -41,7 +41,7 @@ struct ShareSummary {
   std::string state;  ///< "idle", "mounting", "mounted", "draining", "expiring", "failed"
   std::uint64_t users = 0;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
-  std::string source;             ///< the mounted one, or the first configured
+  std::string source;             ///< the mounted one, or the last that was, or the first configured
 
   friend bool operator==(const ShareSummary&, const ShareSummary&) = default;
 };
@@ -52,7 +52,7 @@ struct ShareView {
   std::string type;
   std::string state;                 ///< as ShareSummary::state
   std::optional<WallTime> since;     ///< as ShareSummary::since
-  std::string source;                ///< the mounted one of the sources; empty when not mounted
+  std::string source;                ///< the one of the sources that is mounted, or was last; empty before the first
   std::vector<std::string> sources;  ///< as configured
   std::string options;
   std::string origin;          ///< "/etc/berth/berth.toml:12"
@@ -65,6 +65,7 @@ struct ShareView {
   bool native = false;         ///< programs go straight into the real mount now
   pid_t helper = 0;            ///< program that serves the mount; 0: none
   std::chrono::milliseconds idle_timeout{};
+  bool stays = false;                  ///< mounted, and not to expire: it holds the only copy of its files
   std::optional<WallTime> expires_at;  ///< mounted and unused: when it will be unmounted
   std::optional<WallTime> retry_at;    ///< failed: not tried again before, unless asked to
   std::string busy;                    ///< why the last unmount did not succeed; empty when it did

@@ -168,6 +168,7 @@ mode = "0750"
                                       .attr_timeout = milliseconds(0)};
   EXPECT_EQ(loaded->catalog.find("defaults")->policy(), defaults);
   const manager::SharePolicy all{.idle_timeout = std::chrono::hours(24),
+                                 .idle_timeout_is_own = true,
                                  .mount_timeout = milliseconds(11'000),
                                  .unmount_timeout = milliseconds(12'000),
                                  .stall_timeout = milliseconds(13'000),

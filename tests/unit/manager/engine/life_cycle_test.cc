@@ -19,6 +19,7 @@ class World {
   explicit World(std::uint32_t seed) : random_(seed) {
     policy_.idle_timeout = std::chrono::milliseconds(pick(3) * 500);
     policy_.mount_timeout = 5s;
+    stays_ = pick(4) == 0;
   }
 
   void live_one_event() {
@@ -103,7 +104,8 @@ class World {
       happen(BecameIdle{});
       check();
     }
-    for (int i = 0; i < 1000 && (really_mounted_ || operation_ || native_ || queued_); ++i) {
+    for (int i = 0; i < 1000 && ((stays_ ? is_active(state_) : really_mounted_) || operation_ || native_ || queued_);
+         ++i) {
       now_ += 10s;
       end_operation();
       end_native_operation();
@@ -114,7 +116,11 @@ class World {
       }
       check();
     }
-    EXPECT_FALSE(really_mounted_);
+    if (stays_) {
+      EXPECT_FALSE(is_active(state_)) << "what holds the only copy of its files does not stand in the way of a drain";
+    } else {
+      EXPECT_FALSE(really_mounted_);
+    }
   }
 
  private:
@@ -130,7 +136,8 @@ class World {
     const Operation ended = *std::exchange(operation_, std::nullopt);
     if (ended == Operation::kMount) {
       really_mounted_ = pick(3) != 0;
-      happen(MountEnded{really_mounted_, really_mounted_ ? Error(0) : Error(EHOSTDOWN), 0.5, pick(2) == 0});
+      happen(
+          MountEnded{really_mounted_, really_mounted_ ? Error(0) : Error(EHOSTDOWN), 0.5, pick(2) == 0, false, stays_});
     } else {
       const bool success = forced_ || pick(3) != 0;
       if (success) really_mounted_ = false;
@@ -240,7 +247,7 @@ class World {
       EXPECT_FALSE(really_mounted_) << "nothing is left mounted";
     }
     if (std::holds_alternative<Mounted>(state_)) {
-      EXPECT_TRUE(timer_ || native_) << "a mounted share will be looked at again";
+      EXPECT_TRUE(timer_ || native_ || mounted->resting) << "a mounted share will be looked at again";
     } else {
       EXPECT_FALSE(lies_over_) << "what lies over the directory is mounted";
       EXPECT_FALSE(native_);
@@ -255,6 +262,7 @@ class World {
   Gate gate_;
   std::uint64_t users_ = 0;
   bool drained_ = false;
+  bool stays_ = false;
   int waiters_ = 0;
   int unmount_answers_owed_ = 0;
   bool really_mounted_ = false;
@@ -434,8 +442,64 @@ TEST(LifeCycle, FailureAfterFailureWaitsLonger) {
     last = failed.retry_at - now;
     now = failed.retry_at;
     state = step(state, Timer{}, policy, now).state;
-    ASSERT_TRUE(std::holds_alternative<Idle>(state)) << "backoff over";
   }
+}
+
+TEST(LifeCycle, FailedShareStaysFailedUntilAnAttemptSucceeds) {
+  const SharePolicy policy;
+  State state = step(Idle{}, Wanted{}, policy, {}).state;
+  state = step(state, MountEnded{false, Error(EACCES), 0}, policy, {}).state;
+  const TimePoint later = std::get<Failed>(state).retry_at;
+  state = step(state, Timer{}, policy, later).state;
+  EXPECT_EQ(name_of(state), ShareState::kFailed) << "after the back-off, too";
+  state = step(state, RetryWanted{}, policy, later).state;
+  EXPECT_EQ(name_of(state), ShareState::kFailed) << "and when it was asked to forget the back-off";
+  const Step again = step(state, Wanted{}, policy, later);
+  ASSERT_NE(effect_of<StartMount>(again), nullptr);
+  EXPECT_EQ(effect_of<StartMount>(again)->attempt, 1U) << "which begins again";
+  state = step(again.state, MountEnded{true}, policy, later).state;
+  state = step(state, GateClosed{}, policy, later).state;
+  state = step(state, UnmountEnded{true}, policy, later).state;
+  EXPECT_EQ(name_of(state), ShareState::kIdle);
+}
+
+TEST(LifeCycle, WhatHoldsTheOnlyCopyOfItsFilesIsUnmountedOnlyWhenAskedFor) {
+  SharePolicy policy;
+  policy.idle_timeout = 1s;
+  for (const bool native : {false, true}) {
+    State state = step(Idle{}, Wanted{}, policy, {}).state;
+    state = step(state, MountEnded{.success = true, .native = native, .stays = true}, policy, {}).state;
+    TimePoint now{};
+    if (native) {
+      state = step(state, Timer{0, {}}, policy, now += 1s).state;
+      state = step(state, HandOver{}, policy, now).state;
+      state = step(state, NativeLaid{}, policy, now).state;
+    }
+    for (int i = 0; i < 100; ++i) {
+      const Step look = step(state, Timer{0, {}}, policy, now += 1h);
+      ASSERT_EQ(effect_of<CloseGateIfIdle>(look), nullptr);
+      ASSERT_EQ(effect_of<TakeOff>(look), nullptr);
+      ASSERT_NE(effect_of<SetTimer>(look), nullptr);
+      state = look.state;
+    }
+    if (native) continue;
+    state = step(state, UnmountWanted{}, policy, now).state;
+    EXPECT_NE(effect_of<StartUnmount>(step(state, GateClosed{}, policy, now)), nullptr);
+  }
+}
+
+TEST(LifeCycle, DrainLeavesWhatHoldsTheOnlyCopyOfItsFilesMountedAndDoesNotWaitForIt) {
+  const SharePolicy policy;
+  State state = step(Idle{}, Wanted{}, policy, {}).state;
+  state = step(state, MountEnded{.success = true, .stays = true}, policy, {}).state;
+  state = step(state, HostChanged{}, policy, {}, true).state;
+  EXPECT_TRUE(is_active(state)) << "somebody may be inside";
+  const Step closed = step(state, GateClosed{}, policy, {}, true);
+  EXPECT_EQ(effect_of<StartUnmount>(closed), nullptr);
+  EXPECT_FALSE(is_active(closed.state));
+  const Step resumed = step(closed.state, HostChanged{}, policy, {}, false);
+  EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
+  EXPECT_TRUE(is_active(resumed.state));
 }
 
 }  // namespace
