@@ -185,7 +185,7 @@ Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const
   return Place{*std::move(parent), std::move(name), *std::move(node)};
 }
 
-Result<struct statx> NodeFinder::stat_as_named(const Visit& visit, NodeId node) const {
+Result<struct statx> NodeFinder::stat(const Visit& visit, NodeId node) const {
   const Place place = TRY(this->place(visit, node));
   Result<struct statx> x = ask(visit, [&] { return sys::stat_at(place.at.fd, place.name.c_str(), kAllAttributes); });
   if (place.direct() || (x && is_same(visit, *x, place.node))) return x;
@@ -202,7 +202,7 @@ Result<UniqueFd> NodeFinder::pin_by_name(const Visit& visit, const Place& place)
   return fd;
 }
 
-Result<Reached> NodeFinder::pin_as_named(const Visit& visit, NodeId node) const {
+Result<Reached> NodeFinder::pin(const Visit& visit, NodeId node) const {
   Place place = TRY(this->place(visit, node));
   if (place.direct()) return std::move(place.at);
   Result<UniqueFd> fd = pin_by_name(visit, place);
@@ -230,7 +230,7 @@ Result<OpenedFile> NodeFinder::open_by_name(const Visit& visit, const Place& pla
   return OpenedFile{*std::move(fd), x};
 }
 
-Result<OpenedFile> NodeFinder::open_as_named(const Visit& visit, NodeId node, int flags) const {
+Result<OpenedFile> NodeFinder::open(const Visit& visit, NodeId node, int flags) const {
   const Place place = TRY(this->place(visit, node));
   if (!place.direct()) {
     Result<OpenedFile> file = open_by_name(visit, place, flags);
@@ -242,7 +242,7 @@ Result<OpenedFile> NodeFinder::open_as_named(const Visit& visit, NodeId node, in
   return open_again(open.fd, flags);
 }
 
-Result<std::string> NodeFinder::read_link_as_named(const Visit& visit, NodeId node) const {
+Result<std::string> NodeFinder::read_link(const Visit& visit, NodeId node) const {
   const Place place = TRY(this->place(visit, node));
   std::array<char, PATH_MAX> target;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by readlinkat
   return ask(visit, [&]() -> Result<std::string> {
@@ -254,30 +254,6 @@ Result<std::string> NodeFinder::read_link_as_named(const Visit& visit, NodeId no
     }
     return std::string(target.data(), static_cast<std::size_t>(size));
   });
-}
-
-/// Of a file with several names, the one that is remembered may have been removed while another leads to it still.
-template <typename Attempt>
-auto NodeFinder::by_either_name(const Visit& visit, NodeId node, const Attempt& attempt) const -> decltype(attempt()) {
-  auto done = attempt();
-  if (done || done.error().code() != ESTALE || !nodes_.turn_to_other_name(node, visit.numbers_of())) return done;
-  return attempt();
-}
-
-Result<Reached> NodeFinder::pin(const Visit& visit, NodeId node) const {
-  return by_either_name(visit, node, [&] { return pin_as_named(visit, node); });
-}
-
-Result<struct statx> NodeFinder::stat(const Visit& visit, NodeId node) const {
-  return by_either_name(visit, node, [&] { return stat_as_named(visit, node); });
-}
-
-Result<OpenedFile> NodeFinder::open(const Visit& visit, NodeId node, int flags) const {
-  return by_either_name(visit, node, [&] { return open_as_named(visit, node, flags); });
-}
-
-Result<std::string> NodeFinder::read_link(const Visit& visit, NodeId node) const {
-  return by_either_name(visit, node, [&] { return read_link_as_named(visit, node); });
 }
 
 }  // namespace berth::fuse

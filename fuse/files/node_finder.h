@@ -75,12 +75,6 @@ class NodeFinder {
   Reached keep(const Visit& visit, NodeId id, UniqueFd directory) const;
   Result<Reached> walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const;
   Result<Place> place(const Visit& visit, NodeId node) const;
-  template <typename Attempt>
-  auto by_either_name(const Visit& visit, NodeId node, const Attempt& attempt) const -> decltype(attempt());
-  Result<Reached> pin_as_named(const Visit& visit, NodeId node) const;
-  Result<struct statx> stat_as_named(const Visit& visit, NodeId node) const;
-  Result<OpenedFile> open_as_named(const Visit& visit, NodeId node, int flags) const;
-  Result<std::string> read_link_as_named(const Visit& visit, NodeId node) const;
   Result<Reached> still_open(const Visit& visit, NodeId node) const;
   Result<UniqueFd> pin_by_name(const Visit& visit, const Place& place) const;
   Result<OpenedFile> open_by_name(const Visit& visit, const Place& place, int flags) const;

@@ -220,18 +220,17 @@ Result<> RealTree::rename(const Visit& visit, NodeId parent, const char* name, N
   TRY_VOID(visit.act());
   TRY_VOID(once::move(directory.fd, name, new_directory.fd, new_name,
                       [&] { return ::renameat2(directory.fd, name, new_directory.fd, new_name, flags); }));
-  follow_rename(visit, new_parent, new_directory.fd, new_name, {parent, name});
+  follow_rename(visit, new_parent, new_directory.fd, new_name);
   crash_point("move-followed");
-  if ((flags & RENAME_EXCHANGE) != 0) follow_rename(visit, parent, directory.fd, name, {new_parent, new_name});
+  if ((flags & RENAME_EXCHANGE) != 0) follow_rename(visit, parent, directory.fd, name);
   return {};
 }
 
 /// What the kernel knows under the old name is at the new one now. Nothing is lost when this fails: the next look-up of
 /// the name says the same.
-void RealTree::follow_rename(const Visit& visit, NodeId parent, int directory, const char* name,
-                             const NodeTable::Place& former) {
+void RealTree::follow_rename(const Visit& visit, NodeId parent, int directory, const char* name) {
   const Result<struct statx> x = sys::stat_at(directory, name, STATX_TYPE | STATX_INO);
-  if (x) nodes_.move(visit.share.file_of(*x), x->stx_mode, parent, name, visit.numbers_of(), former);
+  if (x) nodes_.move(visit.share.file_of(*x), x->stx_mode, parent, name, visit.numbers_of());
 }
 
 }  // namespace berth::fuse

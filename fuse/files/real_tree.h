@@ -90,8 +90,7 @@ class RealTree {
   Result<Entry> remember_in(const Visit& visit, NodeId parent, int directory, const char* name, const struct statx& x,
                             bool fresh);
   Result<Entry> remember_new(const Visit& visit, NodeId parent, const char* name, int directory, mode_t type);
-  void follow_rename(const Visit& visit, NodeId parent, int directory, const char* name,
-                     const NodeTable::Place& former);
+  void follow_rename(const Visit& visit, NodeId parent, int directory, const char* name);
   void remember_removed(const Visit& visit, UniqueFd directory);
   Result<UniqueFd> create_file(const Visit& visit, int directory, const char* name, mode_t mode, int flags,
                                bool& fresh);

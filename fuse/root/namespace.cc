@@ -174,11 +174,10 @@ class Namespace::Core {
   }
 
   /// What it shows is found out when it is read.
-  std::uint64_t open(pid_t thread) {
-    setup_.shares.listers().opened(thread);
+  std::uint64_t open() {
     MutexLock lock(mutex_);
     const std::uint64_t handle = ++last_handle_;
-    open_.emplace(handle, Open{.opener = thread});
+    open_.emplace(handle, nullptr);
     return handle;
   }
   /// The number of the server is in each handle, from 1 on.
@@ -193,26 +192,23 @@ class Namespace::Core {
       if (is_of_dead_server(handle)) open_.try_emplace(handle);
       const auto found = open_.find(handle);
       if (found == open_.end()) return nullptr;
-      if (offset != 0 && found->second.listing != nullptr) return found->second.listing;
+      if (offset != 0 && found->second != nullptr) return found->second;
     }
     std::shared_ptr<const Listing> fresh = list(prefix);
     std::shared_ptr<const Listing> before;
     MutexLock lock(mutex_);
     const auto found = open_.find(handle);
     if (found == open_.end()) return nullptr;
-    before = std::exchange(found->second.listing, fresh);
+    before = std::exchange(found->second, fresh);
     return fresh;
   }
   bool close(std::uint64_t handle) {
-    Open closed;
-    {
-      MutexLock lock(mutex_);
-      const auto found = open_.find(handle);
-      if (found == open_.end()) return false;
-      closed = std::move(found->second);
-      open_.erase(found);
-    }
-    setup_.shares.listers().closed(closed.opener);
+    std::shared_ptr<const Listing> closed;
+    MutexLock lock(mutex_);
+    const auto found = open_.find(handle);
+    if (found == open_.end()) return false;
+    closed = std::move(found->second);
+    open_.erase(found);
     return true;
   }
 
@@ -237,11 +233,6 @@ class Namespace::Core {
  private:
   static constexpr NodeId kFirstDirectory = kRootNode + 1;
 
-  struct Open {
-    std::shared_ptr<const Listing> listing = nullptr;  ///< null: not read yet
-    pid_t opener = 0;                                  ///< the thread; 0: not known
-  };
-
   std::shared_ptr<const Listing> list(const std::string& prefix);
   bool add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now);
 
@@ -253,7 +244,8 @@ class Namespace::Core {
   mutable Mutex mutex_;
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
   std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
-  std::unordered_map<std::uint64_t, Open> open_ BERTH_GUARDED_BY(mutex_);
+  /// What each open directory shows; null: it has not been read yet.
+  std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<NodeId, TimePoint> listed_at_ BERTH_GUARDED_BY(mutex_);  ///< with attributes
   std::shared_ptr<const Listing> listed_ BERTH_GUARDED_BY(mutex_);            ///< last
   std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
@@ -379,7 +371,7 @@ void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
 void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
-  const std::uint64_t handle = core_->open(reply.caller().pid);
+  const std::uint64_t handle = core_->open();
   // What it shows changes only through us.
   const bool keep = core_->keeps_listing(node, std::chrono::steady_clock::now());
   if (!std::move(reply).opened({.handle = handle, .keep_cache = keep, .cache_directory = true})) core_->close(handle);

@@ -25,7 +25,6 @@ bool ShareFs::root_is_believed(const manager::Share& share, TimePoint until) con
   return told && until < *told + kIdleRootValid;
 }
 
-Listers& ShareFs::listers() noexcept { return core_->listers; }
 Redirected& ShareFs::redirected() noexcept { return core_->redirected; }
 
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "fuse/callers/listers.h"
 #include "fuse/callers/redirected.h"
 #include "fuse/kept/estate.h"
 #include "fuse/kept/requests.h"
@@ -62,8 +61,6 @@ class ShareFs final : public Operations {
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
 
-  /// Who lists shares, which whoever has the namespace's directories opened has to say.
-  [[nodiscard]] Listers& listers() noexcept;
   /// Who is on his way to a share again, which look-ups of shares have to say.
   [[nodiscard]] Redirected& redirected() noexcept;
 

@@ -128,7 +128,7 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   if (share == nullptr) return std::move(reply).error(ESTALE);
   if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
     // As the caller: what was refused is answered from what is known.
-    const bool met = sys::become(reply.caller()) && meet(*share, *lease);
+    const bool met = sys::become(reply.caller()) && share->meet(*lease);
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
@@ -155,10 +155,10 @@ Seconds ShareFs::Core::root_valid(KnownShare& share) const noexcept {
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {
   KnownShare* const share = share_of(node);
   if (share == nullptr || share->share().try_lease()) return false;
-  // The programs that list a namespace ask for labels and access lists of each of them, and the kernel for access lists.
+  // A program that lists a namespace asks for a label and access lists of each share, and the kernel asks for access lists.
   const std::vector<char> list = share->root_access_list(name);
   if (list.empty()) {
-    std::move(reply).error(is_access_list(name) && !may_say_unsupported(name, reply.caller()) ? ENODATA : EOPNOTSUPP);
+    std::move(reply).error(is_access_list(name) ? ENODATA : EOPNOTSUPP);
   } else if (size == 0) {
     std::move(reply).xattr_size(list.size());
   } else if (size < list.size()) {
@@ -167,13 +167,6 @@ bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_vie
     std::move(reply).data(list);
   }
   return true;
-}
-
-/// `ls -l` asks for two access lists of each directory until it hears that there are none on the device, which we can only
-/// say of the default list: the kernel decides by the other one. It is then not to look for any in what it lists, and so is
-/// said only to who lists shares, and while no share is known to have one.
-bool ShareFs::Core::may_say_unsupported(std::string_view list, const sys::Identity& caller) const {
-  return list == kDefaultList && !list_seen_.load(std::memory_order_relaxed) && listers.is_listing(caller.pid);
 }
 
 void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const Entry& entry) {

@@ -10,7 +10,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "fuse/callers/listers.h"
 #include "fuse/callers/redirected.h"
 #include "fuse/files/real_tree.h"
 #include "fuse/files/visit.h"
@@ -115,16 +114,6 @@ class ShareFs::Core {
   void answer_root(Reply reply, NodeId node);
   /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
   bool answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size);
-  /// Whether an access list that an idle share's root does not have may be said to be one that it cannot have.
-  [[nodiscard]] bool may_say_unsupported(std::string_view list, const sys::Identity& caller) const;
-
-  /// KnownShare::meet(), and whether any share's root ever had an access list.
-  Result<> meet(KnownShare& share, const manager::Lease& lease) {
-    TRY_VOID(share.meet(lease));
-    if (share.root_has_list() && !list_seen_.load(std::memory_order_relaxed)) list_seen_ = true;
-    return {};
-  }
-
   [[nodiscard]] KnownShare* share_of(NodeId node) const {
     const std::optional<ShareIndex> index = nodes.share_of(node);
     return index ? shares.find(*index) : nullptr;
@@ -148,7 +137,6 @@ class ShareFs::Core {
   HandleTable handles;
   LockTable locks;
   RealTree tree;
-  Listers listers;
   Redirected redirected;
   LockWaiters waiters;  ///< last, for those who wait use the others
 
@@ -158,7 +146,7 @@ class ShareFs::Core {
   template <typename W>
   void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {
     const Visit visit{share, lease, reply.caller(), &lease, reply.umask()};
-    if (const Result<> met = meet(share, lease); !met) return refuse(visit, std::move(reply), met.error());
+    if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
   }
 
@@ -186,7 +174,6 @@ class ShareFs::Core {
   void take_back(const Requests::Leftover& left);
   [[nodiscard]] std::vector<FileKey> made_by_the_dead(const std::vector<int>& left) const;
 
-  std::atomic<bool> list_seen_{false};
   std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
 
   /// Of who opens a file for writing, who is counted as a writer from here on.

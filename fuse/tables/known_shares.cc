@@ -82,7 +82,6 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   root_device_.store(device_of(x), std::memory_order_relaxed);
   root_inode_.store(x.stx_ino, std::memory_order_relaxed);
   local_.store(local, std::memory_order_relaxed);
-  has_list_.store(!root->access_list.empty() || !root->default_list.empty(), std::memory_order_relaxed);
   root->attributes = attributes_of(x);
   root->directory = std::move(directory);
   root_.swap(root);

@@ -66,8 +66,6 @@ class KnownShare {
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
   [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
-  /// Whether it had one, of either kind.
-  [[nodiscard]] bool root_has_list() const noexcept { return has_list_.load(std::memory_order_relaxed); }
   /// Looks at the real root a last time, without asking a server, and closes what is held of it.
   void let_go() noexcept;
 
@@ -86,7 +84,7 @@ class KnownShare {
 
   std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
   // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
-  std::atomic<bool> local_{false}, has_list_{false};
+  std::atomic<bool> local_{false};
   std::atomic<std::uint32_t> met_{0};
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};

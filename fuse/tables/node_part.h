@@ -9,7 +9,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -37,6 +36,12 @@ inline std::uint64_t hash(const RealFile& file) noexcept {
   return x ^ (x >> 31);
 }
 
+/// Where a node is: a name in a parent.
+struct NodeTable::Place {
+  NodeId parent;
+  std::string_view name;
+};
+
 /// A part of the table: nodes by place, and by file. What must be destroyed without the lock is handed out.
 ///
 /// Of each node there are two halves at the same place: the record in the shared memory, and what can be found out again.
@@ -54,11 +59,6 @@ class NodeTable::Part {
     std::uint32_t clock_place = kNoPlace;  ///< among those with a descriptor
     bool used_lately = false;              ///< its descriptor, since the clock's hand last came by
     bool wanted_lately = false;            ///< the node itself, since cold() last came by
-  };
-  /// Of a file with several names, one that is not in its record.
-  struct OtherName {
-    NodeId parent;
-    std::string name;
   };
   /// What a freed node leaves.
   struct Remains {
@@ -150,19 +150,13 @@ class NodeTable::Part {
     return place;
   }
 
-  /// Puts a node somewhere else; answers the parent that it had. `gone`: a name that is not its own any more.
-  NodeId move(std::uint32_t place, const Place& where, const Place& gone) BERTH_REQUIRES(mutex) {
-    if (!is_at(place, where) && !is_at(place, gone)) keep_other_name(place);
+  /// Puts a node somewhere else; answers the parent that it had.
+  NodeId move(std::uint32_t place, const Place& where) BERTH_REQUIRES(mutex) {
     const std::uint32_t name = names_.add(where.parent, where.name);
     const std::uint32_t former = record(place).place.exchange(name, std::memory_order_acq_rel);
     const NodeId parent = names_.at(former).parent;
     names_.remove(former);
     return parent;
-  }
-
-  [[nodiscard]] std::optional<OtherName> other_name(std::uint32_t place) const BERTH_REQUIRES(mutex) {
-    const auto found = other_names_.find(place);
-    return found != other_names_.end() ? std::optional(found->second) : std::nullopt;
   }
 
   /// One look-up more.
@@ -186,7 +180,6 @@ class NodeTable::Part {
     record.state.store(NodeRecord::kFree, std::memory_order_release);
     remains = {where(place).parent, take_descriptor(place)};
     names_.remove(record.place.exchange(0));
-    if (!other_names_.empty()) other_names_.erase(place);
     node.opened.reset();
     node.next = std::exchange(free_, place);
     --count_;
@@ -289,13 +282,6 @@ class NodeTable::Part {
     *link = nodes_[place].next;
   }
 
-  /// The name that the record has now, for when it has another. Of a directory that one is gone.
-  void keep_other_name(std::uint32_t place) BERTH_REQUIRES(mutex) {
-    if (record(place).type == S_IFDIR) return;
-    if (other_names_.size() >= kMaxOtherNames && !other_names_.contains(place)) return;
-    other_names_.insert_or_assign(place, OtherName{where(place).parent, std::string(name(place))});
-  }
-
   std::uint32_t take_place() BERTH_REQUIRES(mutex) {
     if (free_ != kNoPlace) {
       const std::uint32_t place = std::exchange(free_, nodes_[free_].next);
@@ -327,8 +313,6 @@ class NodeTable::Part {
     }
   }
 
-  static constexpr std::size_t kMaxOtherNames = 1024;
-
   NodeArea& area_;
   const std::uint32_t number_;
   const std::size_t max_descriptors_;
@@ -342,7 +326,6 @@ class NodeTable::Part {
   std::size_t count_ BERTH_GUARDED_BY(mutex) = 0;               ///< nodes in use
   std::vector<std::uint32_t> clock_ BERTH_GUARDED_BY(mutex);    ///< places of those with a descriptor
   std::size_t hand_ BERTH_GUARDED_BY(mutex) = 0;
-  std::unordered_map<std::uint32_t, OtherName> other_names_ BERTH_GUARDED_BY(mutex);  ///< by place
 };
 
 }  // namespace berth::fuse

@@ -97,7 +97,7 @@ NodeId NodeTable::remember(const RealFile& file, mode_t type, NodeId parent, std
 
 /// Makes or moves the node of `file`; `look_up`: counts one, and makes it where there is none.
 NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, bool may_move, bool look_up,
-                      std::uint32_t seen_in, const Place& gone) {
+                      std::uint32_t seen_in) {
   const std::uint64_t hashed = hash(file);
   if (!hold(where.parent)) return 0;
   NodeId let_go = where.parent;  // unless the node becomes its child
@@ -111,7 +111,7 @@ NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, boo
       let_go = 0;
     } else if (place != kNoPlace) {
       part.record(place).seen_in = seen_in;
-      if (may_move) let_go = part.move(place, where, gone);
+      if (may_move) let_go = part.move(place, where);
     }
     if (place != kNoPlace) {
       if (look_up) part.count(place);
@@ -127,8 +127,7 @@ NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, boo
   return node;
 }
 
-void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in,
-                     const Place& former) {
+void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in) {
   NodeId known = 0;
   {
     Part& part = part_of(file);
@@ -137,26 +136,7 @@ void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::stri
     if (place != kNoPlace && part.record(place).seen_in == seen_in) known = part.id(place);
   }
   if (known == 0 || (S_ISDIR(type) && is_above(known, parent))) return;
-  put(file, type, {parent, name}, true, false, seen_in, former);
-}
-
-bool NodeTable::turn_to_other_name(NodeId node, std::uint32_t seen_in) {
-  if (is_root(node)) return false;
-  RealFile file;
-  mode_t type = 0;
-  std::optional<Part::OtherName> other;
-  {
-    Part& part = part_of(node);
-    MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(node);
-    if (place == kNoPlace || part.record(place).state != NodeRecord::kInUse) return false;
-    if (part.record(place).seen_in != seen_in) return false;
-    file = part.file_of(place);
-    type = part.record(place).type;
-    other = part.other_name(place);
-  }
-  // The name that it has is remembered in turn: what could not be reached by either may be reached by the first again.
-  return other && put(file, type, {other->parent, other->name}, true, false, seen_in) == node;
+  put(file, type, {parent, name}, true, false, seen_in);
 }
 
 void NodeTable::set_alarm(std::function<void()> alarm) { alarm_ = std::move(alarm); }

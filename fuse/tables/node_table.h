@@ -38,8 +38,7 @@ struct RealFile {
 /// The files below the roots of shares that the kernel knows, and where each was last seen.
 ///
 /// A node is a record, not an open file: it holds no mount. It is found again by its name in its parent, and the finder
-/// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked, and
-/// the one before that, within a limit and until the server dies.
+/// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked.
 /// Some file systems number their files afresh with each mount, so of a file that was last seen in an earlier one the
 /// number alone says nothing: seen under another name it is another file, with a node of its own.
 /// A node lives while the kernel counts look-ups of it, or it has handles, or another node has it as parent. So how many
@@ -98,18 +97,8 @@ class NodeTable {
                   std::uint32_t seen_in = 0);
   /// `count` look-ups less.
   void forget(NodeId node, std::uint64_t count) noexcept;
-  /// What is or was the name of a file.
-  struct Place {
-    NodeId parent;
-    std::string_view name;
-  };
-  /// `file` was moved to `name` in `parent`, by us, from `former`. Nothing happens when it has no node that was seen in that
-  /// mount.
-  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in = 0,
-            const Place& former = {});
-  /// The name of `node` leads to it no more: from now on it has the other one that is remembered, if there is one. False:
-  /// there is none, or it is from another mount than `seen_in`.
-  bool turn_to_other_name(NodeId node, std::uint32_t seen_in);
+  /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node that was seen in that mount.
+  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in = 0);
 
   /// A handle of `node` was opened. `file` may serve other requests on the node while it is open, as long as they are
   /// in the same mount. Answers how the kernel is to read and write all handles of the node: the first one decides it
@@ -179,12 +168,12 @@ class NodeTable {
   static constexpr std::size_t kParts = NodeArea::kParts;
   static constexpr NodeId kRootFlag = NodeId{1} << 60;
 
+  struct Place;
   class Part;
 
   [[nodiscard]] Part& part_of(const RealFile& file) const noexcept;
   [[nodiscard]] Part& part_of(NodeId node) const noexcept;
-  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, bool look_up, std::uint32_t seen_in,
-             const Place& gone = {});
+  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, bool look_up, std::uint32_t seen_in);
   void drop(std::optional<ShareIndex> share);
   [[nodiscard]] bool hold(NodeId parent) const;
   void release(NodeId parent) const noexcept;

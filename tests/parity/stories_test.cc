@@ -274,33 +274,6 @@ std::vector<Case> listing_stories() {
           {list, open, operation("rename", {.path = "dir/inside", .other = "dir/other"}), list_open, list}};
 }
 
-/// A file of several names that nobody has open: one who holds it by O_PATH alone still reaches it when the name goes by which
-/// that was opened.
-std::vector<Case> several_names_stories() {
-  const auto hold = [](const char* path) {
-    return operation("open", {.path = path, .n = {O_PATH}, .slot = 1}, kOwner);
-  };
-  const auto held = [&](std::vector<Operation> happens) {
-    for (const Operation& then :
-         {operation("fstat", {.slot = 1}, kOwner), operation("link_fd", {.path = "again", .slot = 1}, kOwner),
-          operation("reopen", {.n = {O_RDWR}, .slot = 1, .other_slot = 2}, kOwner),
-          operation("write", {.n = {0, 10, 1}, .slot = 2}, kOwner), operation("close", {.slot = 2}, kOwner),
-          operation("fstat", {.slot = 1}, kOwner)}) {
-      happens.push_back(then);
-    }
-    return happens;
-  };
-  const Operation remove = operation("unlink", {.path = "hard"});
-  return {held({hold("hard"), remove}),
-          held({hold("file"), operation("unlink", {.path = "file"})}),
-          held({hold("hard"), operation("rename", {.path = "suid", .other = "hard"})}),
-          held({hold("hard"), operation("rename", {.path = "file", .other = "dir/moved"}), remove}),
-          held({hold("hard"), operation("rename", {.path = "hard", .other = "dir/moved"}),
-                operation("unlink", {.path = "dir/moved"})}),
-          held({operation("link", {.path = "file", .other = "dir/third"}), hold("dir/third"),
-                operation("unlink", {.path = "dir/third"})})};
-}
-
 class Stories : public testing::TestWithParam<const char*> {
  protected:
   void expect_alike(std::vector<Case> cases) {
@@ -320,7 +293,6 @@ TEST_P(Stories, OfFilesWithoutName) { expect_alike(removed_stories()); }
 TEST_P(Stories, OfWorkingDirectories) { expect_alike(working_directory_stories()); }
 TEST_P(Stories, OfAttributesOfWhatIsOpen) { expect_alike(attribute_stories()); }
 TEST_P(Stories, OfCapabilitiesAndGroups) { expect_alike(rights_stories()); }
-TEST_P(Stories, OfFilesWithSeveralNames) { expect_alike(several_names_stories()); }
 TEST_P(Stories, OfListings) { expect_alike(listing_stories()); }
 TEST_P(Stories, OfTwoProcesses) { expect_alike(two_process_stories()); }
 

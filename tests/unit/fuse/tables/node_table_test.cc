@@ -172,47 +172,6 @@ TEST(NodeTable, FollowsAMove) {
   EXPECT_EQ(nodes.counts().nodes, 0U);
 }
 
-TEST(NodeTable, TurnsToTheOtherNameOfAFile) {
-  NodeTable nodes(100);
-  const NodeId directory = nodes.remember(file(10), S_IFDIR, kRoot, "dir");
-  const NodeId node = nodes.remember(file(11), S_IFREG, kRoot, "one");
-  EXPECT_FALSE(nodes.turn_to_other_name(node, 0)) << "it has no other";
-  nodes.remember(file(11), S_IFREG, directory, "two");
-  EXPECT_FALSE(nodes.turn_to_other_name(node, 4)) << "names of another mount say nothing";
-  EXPECT_TRUE(nodes.turn_to_other_name(node, 0));
-  EXPECT_EQ(nodes.path_of(node), "one");
-  EXPECT_TRUE(nodes.turn_to_other_name(node, 0)) << "and back";
-  EXPECT_EQ(nodes.path_of(node), "dir/two");
-  nodes.move(file(11), S_IFREG, directory, "three", 0, {directory, "two"});
-  EXPECT_TRUE(nodes.turn_to_other_name(node, 0));
-  EXPECT_EQ(nodes.path_of(node), "one") << "what it was called before the move is not its name";
-  nodes.move(file(11), S_IFREG, kRoot, "four", 0, {directory, "three"});
-  EXPECT_TRUE(nodes.turn_to_other_name(node, 0));
-  EXPECT_EQ(nodes.path_of(node), "one") << "moved by a name that was not remembered";
-  nodes.forget(node, 2);
-  nodes.forget(directory, 1);
-  EXPECT_EQ(nodes.counts().nodes, 0U);
-}
-
-TEST(NodeTable, ForgetsOtherNamesThatLeadNowhere) {
-  NodeTable nodes(100);
-  const NodeId directory = nodes.remember(file(10), S_IFDIR, kRoot, "dir");
-  const NodeId node = nodes.remember(file(11), S_IFREG, directory, "one");
-  nodes.remember(file(11), S_IFREG, kRoot, "two");
-  nodes.forget(directory, 1);
-  EXPECT_FALSE(nodes.turn_to_other_name(node, 0)) << "its directory is forgotten";
-  nodes.forget(node, 2);
-  const NodeId next = nodes.remember(file(11), S_IFREG, kRoot, "three");
-  EXPECT_FALSE(nodes.turn_to_other_name(next, 0)) << "that was another node's";
-  EXPECT_FALSE(nodes.turn_to_other_name(NodeTable::root_id(1), 0));
-  const NodeId moved = nodes.remember(file(12), S_IFDIR, kRoot, "here");
-  nodes.remember(file(12), S_IFDIR, kRoot, "there");
-  EXPECT_FALSE(nodes.turn_to_other_name(moved, 0)) << "a directory has one name";
-  nodes.forget(next, 1);
-  nodes.forget(moved, 2);
-  EXPECT_EQ(nodes.counts().nodes, 0U);
-}
-
 TEST(NodeTable, NeverPutsADirectoryBelowItself) {
   NodeTable nodes(100);
   const NodeId upper = nodes.remember(file(10), S_IFDIR, kRoot, "upper");
