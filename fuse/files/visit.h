@@ -22,10 +22,11 @@ struct Visit {
   /// Which mount the inode numbers are of; 0 where they last.
   [[nodiscard]] std::uint32_t numbers_of() const noexcept { return share.keeps_inodes() ? 0 : mount_generation; }
 
-  /// The number of the system call in which the caller waits for us, looked up as the daemon; -1: it cannot be seen.
+  /// The number of the system call in which the caller waits for us, by one look as the daemon; -1: it cannot be seen, or
+  /// the caller has not gone to sleep yet.
   [[nodiscard]] long system_call() const {
     const sys::AsDaemon as_daemon;
-    return sys::activity_of_asker(caller.pid).call;
+    return sys::activity_of(caller.pid).call;
   }
 
   /// Gives the request's own lease back, before the answer: who was answered may want to unmount next.

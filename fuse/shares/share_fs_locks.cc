@@ -36,11 +36,13 @@ int attempt_surely(bool waits, const Attempt& attempt) {
   return code;
 }
 
-/// Whether a caller who has asked for a lock waits in F_SETLKW: for locks of open files, F_OFD_SETLKW, no deadlocks are looked
-/// for (fcntl(2)), and the request does not say which it is.
+/// Whether a caller that has asked for a lock waits in F_SETLKW. For locks of open files, F_OFD_SETLKW, no deadlocks are looked
+/// for (fcntl(2)), and the request does not say which it is. A caller that has not gone to sleep yet is taken to wait in
+/// F_SETLKW: should it not, it hears EDEADLK of a circle that would never have ended.
 bool asks_for_process(pid_t caller) {
   const sys::AsDaemon as_daemon;
-  const sys::ThreadActivity activity = sys::activity_of_asker(caller);
+  const sys::ThreadActivity activity = sys::activity_of(caller);
+  if (activity.kind == sys::ThreadActivity::Kind::kRunning) return true;
   return activity.call != -1 && activity.second_argument != F_OFD_SETLKW;
 }
 

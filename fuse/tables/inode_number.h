@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "src/lib/base/hash.h"
+
 namespace berth::fuse {
 
 /// The inode numbers of one share in the namespace: the share and the real inode mixed, so that two files of two shares
@@ -35,12 +37,7 @@ class InodeNumbers {
     x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
     return x ^ (x >> 31);
   }
-  /// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/), then mixed.
-  static constexpr std::uint64_t hash(std::string_view text) noexcept {
-    std::uint64_t sum = 0xcbf29ce484222325;
-    for (const char c : text) sum = (sum ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    return mix(sum + kOdd);
-  }
+  static constexpr std::uint64_t hash(std::string_view text) noexcept { return mix(fnv1a(text) + kOdd); }
 
   std::uint64_t seed_;
 };

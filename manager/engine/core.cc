@@ -23,7 +23,6 @@ constexpr std::chrono::milliseconds kTableDelay{200};
 
 // Tags of what the control thread polls; helpers are polled under their record's address.
 constexpr std::uint64_t kMountTableTag = 1;
-constexpr std::uint64_t kStateTag = 2;
 
 void bring_forward(std::optional<TimePoint>& next, const std::optional<TimePoint>& at) noexcept {
   if (at && (!next || *at < *next)) next = at;
@@ -53,9 +52,6 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
     if (core->setup_.store) {
       core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
-      TRY_VOID(core->watch_state());
-      TRY_VOID(core->poller_.add(core->state_watch_->fd(), EPOLLIN, kStateTag));
-      core->look_at_state_ = clock.now();
     }
   }
   if (core->setup_.store && !core->setup_.store_ends_with_berth) {
@@ -300,7 +296,6 @@ bool Manager::Core::run_timers() {
     look_at_table_.reset();
     look_for_lost_mounts();
   }
-  if (look_at_state_ && *look_at_state_ <= now && !looking_at_state_) look_at_state();
   if (const std::optional<TimePoint> at = next_hand_over(); at && *at <= now) {
     any = true;
     start_hand_overs();
@@ -310,7 +305,6 @@ bool Manager::Core::run_timers() {
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = look_at_table_;
-  if (!looking_at_state_) bring_forward(next, look_at_state_);
   bring_forward(next, next_hand_over());
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;
@@ -319,10 +313,6 @@ std::optional<TimePoint> Manager::Core::next_deadline() const {
 void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
   if (ready.tag == kMountTableTag) {
     if (!look_at_table_) look_at_table_ = clock_.now() + kTableDelay;
-    return;
-  }
-  if (ready.tag == kStateTag) {
-    if (state_watch_->take()) look_at_state_ = clock_.now();
     return;
   }
   for (const auto& [share, record] : records_) {

@@ -15,7 +15,6 @@
 #include "manager/engine/life_cycle.h"
 #include "manager/engine/manager.h"
 #include "manager/engine/mount_operation.h"
-#include "manager/state/state_watch.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/sys/poller.h"
 #include "src/lib/sys/task_pool.h"
@@ -163,7 +162,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   static void keep_failure(const Record& record, FailureRecord& slot);
   void adopt_failure(Record& record, const FailureRecords& kept);
   void adopt(Record& record, const MountRecord& kept);
-  Result<> watch_state();
   void find_out(Record& record, MountRecord& kept);
   void watch_helper(Record& record);
 
@@ -207,8 +205,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_committed(std::vector<PendingChange> changes, std::vector<Result<>> results);
   void note_disk_failure(const Result<>& result);
   void note_repaired(std::optional<StateDamage> repaired);
-  void look_at_state();
-  void on_state_looked_at(const Result<>& result, std::optional<StateDamage> repaired);
 
   void restore_share(Share& share, const std::set<Attachment>& attachments);
   void claim_attachments(Record& record);
@@ -268,11 +264,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::mt19937 random_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> look_at_table_;
-  std::optional<StateWatch> state_watch_;  ///< renewed by disk_
-  std::optional<TimePoint> look_at_state_;
-  bool looking_at_state_ = false;
-  bool state_is_amiss_ = false;  ///< as of the last look
-  UniqueFd cancel_;              ///< readable when every attempt is to be given up
+  UniqueFd cancel_;  ///< readable when every attempt is to be given up
   bool stopping_ = false;
   bool quit_ = false;
   StopReport stopped_;

@@ -15,8 +15,6 @@ namespace {
 /// After a restart each host waits up to this long before it asks the servers for what was attached: they may all have
 /// been restarted at once.
 constexpr std::chrono::milliseconds kRestoreSpread{500};
-/// A state directory that is gone and cannot be made again is looked at once more after this.
-constexpr std::chrono::seconds kStateRetry{10};
 
 std::string told(const Attachment& attachment) { return attachment.instance + "/" + attachment.volume; }
 
@@ -170,29 +168,6 @@ void Manager::Core::note_repaired(std::optional<StateDamage> repaired) {
   MutexLock lock(mutex_);
   std::erase_if(report_.damages, [&](const StateDamage& damage) { return damage.file == repaired->file; });
   report_.damages.push_back(*std::move(repaired));
-}
-
-/// Whether all is there that is recorded. What is not is made again.
-void Manager::Core::look_at_state() {
-  look_at_state_.reset();
-  looking_at_state_ = true;
-  submit(disk_.get(), [self = shared_from_this()] {
-    AttachmentStore& store = *self->setup_.store;
-    self->state_watch_->renew();  // first: what goes away meanwhile is told
-    Result<> result = store.repair();
-    self->post([raw = self.get(), result = std::move(result), repaired = store.take_repaired()]() mutable {
-      raw->on_state_looked_at(result, std::move(repaired));
-    });
-  });
-}
-
-void Manager::Core::on_state_looked_at(const Result<>& result, std::optional<StateDamage> repaired) {
-  looking_at_state_ = false;
-  if (!result || state_is_amiss_) note_disk_failure(result);
-  state_is_amiss_ = !result;
-  if (!result) look_at_state_ = clock_.now() + kStateRetry;
-  if (repaired) look_at_state_ = clock_.now();  // it is another one, which is not watched yet
-  note_repaired(std::move(repaired));
 }
 
 StateReport Manager::Core::state_report() const {

@@ -97,8 +97,10 @@ void Manager::Core::record_host(std::vector<DoneCallback> done) {
   auto work = [self = shared_from_this(), host = host_, done = std::move(done)]() mutable {
     Result<> result = self->setup_.store->commit(host);
     Core* core = self.get();
-    core->post([core, done = std::move(done), result = std::move(result)]() mutable {
+    core->post([core, done = std::move(done), result = std::move(result),
+                repaired = self->setup_.store->take_repaired()]() mutable {
       --core->recording_;
+      core->note_repaired(std::move(repaired));
       core->note_disk_failure(result);
       core->answer_all(done, {});
     });

@@ -10,28 +10,22 @@
 #include "manager/backends/adopted_program.h"
 #include "manager/backends/left_programs.h"
 #include "manager/engine/core.h"
-#include "src/lib/sys/file.h"
+#include "src/lib/base/hash.h"
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/proc.h"
 
 /// How mounts outlive the server that made them: what of a share is noted in its MountRecord, and how the next manager
 /// finds it again.
 namespace berth::manager {
 namespace {
 
-/// FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/); never 0.
-std::uint64_t hash_of(std::string_view name) noexcept {
-  std::uint64_t sum = 0xcbf29ce484222325;
-  for (const char c : name) sum = (sum ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-  return sum == 0 ? 1 : sum;
-}
+/// Never 0.
+std::uint64_t hash_of(std::string_view name) noexcept { return std::max<std::uint64_t>(fnv1a(name), 1); }
 
 bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
 
 /// Whether a number that may have been used again since is a pidfd of that program.
-bool is_program(int pidfd, pid_t number) {
-  const Result<std::string> text = sys::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), 4096);
-  return number > 0 && text && text->find("\nPid:\t" + std::to_string(number) + "\n") != std::string::npos;
-}
+bool is_program(int pidfd, pid_t number) { return number > 0 && sys::proc::process_of(pidfd) == number; }
 
 UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
 
@@ -183,14 +177,6 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   schedule(record);
 }
 
-/// Goes on with what the last manager watched: a kill must not wait for its end (fsnotify_wait_marks_destroyed(), Linux 6.18).
-Result<> Manager::Core::watch_state() {
-  MountArea* const area = setup_.kept;
-  state_watch_.emplace(TRY(StateWatch::make(setup_.store->path(), take(area != nullptr ? area->state_watch - 1 : -1))));
-  if (area != nullptr) area->state_watch = state_watch_->fd() + 1;
-  return {};
-}
-
 void Manager::Core::find_out(Record& record, MountRecord& kept) {
   const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
   if (!there || *there) {
@@ -207,7 +193,6 @@ void Manager::Core::find_out(Record& record, MountRecord& kept) {
 
 std::vector<int> Manager::Core::kept_descriptors() const {
   std::vector<int> numbers;
-  if (state_watch_) numbers.push_back(state_watch_->fd());
   for (const auto& [share, record] : records_) {
     for (const int number : {record->mount.root.get(), record->root.get()}) numbers.push_back(number);
     const HelperProcess* const helper = record->mount.helper.get();

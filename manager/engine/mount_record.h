@@ -52,8 +52,7 @@ struct FailureRecords {
 
 struct MountArea {
   static constexpr std::size_t kMaxRecords = 1U << 17;
-  std::atomic<std::uint32_t> used;        ///< records from here on are free
-  std::atomic<std::int32_t> state_watch;  ///< descriptor of StateWatch, plus 1; 0: none. To close it takes milliseconds
+  std::atomic<std::uint32_t> used;  ///< records from here on are free
   std::array<MountRecord, kMaxRecords> records;
   std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same place; few have any
 };

@@ -138,11 +138,11 @@ AttachmentStore::Journal& AttachmentStore::journal_of(const std::string& share) 
 }
 
 std::vector<Result<>> AttachmentStore::commit(std::span<const Change> changes) {
-  if (const Result<> in_place = is_loaded_ ? return_to_place() : Result<>(); in_place) {
-    (void)write_gone();  // what cannot be written is what its own changes find out
-  } else if (directory_.is_removed()) {
+  if (const Result<> in_place = is_loaded_ ? return_to_place() : Result<>(); !in_place) {
     return std::vector<Result<>>(changes.size(), in_place);
   }
+  write_gone();
+  if (host_is_gone_) (void)commit(*host_);
   std::map<std::string_view, std::vector<std::size_t>> by_share;
   for (std::size_t i = 0; i < changes.size(); ++i) by_share[changes[i].share].push_back(i);
   std::vector<Result<>> results(changes.size());
@@ -191,7 +191,9 @@ Result<> AttachmentStore::write(const std::string& share, Journal& journal, std:
   if (journal.is_uncertain) return replace(share, journal);
   Result<> appended = append(journal, changes);
   if (appended || (appended.error().code() != ESTALE && appended.error().code() != ENOENT)) return appended;
-  return replace(share, journal);  // somebody else has been at the file
+  TRY_VOID(replace(share, journal));
+  note_repair("a file in it was removed or changed while berth ran; written again");
+  return {};
 }
 
 Result<> AttachmentStore::append(Journal& journal, std::span<const Change* const> changes) {
@@ -237,7 +239,7 @@ Result<> AttachmentStore::remove(Journal& journal) {
 
 Result<> AttachmentStore::commit(const HostState& host) {
   host_ = host;
-  if (is_loaded_) (void)return_to_place();
+  if (is_loaded_ && return_to_place()) write_gone();
   const Result<> written = directory_.replace(kHost, state_format::render(directory_.namespace_directory(), host));
   if (!written) return fail(written.error().within("cannot record the host's state in " + directory_.path()));
   host_is_gone_ = false;
@@ -263,28 +265,10 @@ Result<> AttachmentStore::return_to_place() {
   return {};
 }
 
-Result<> AttachmentStore::write_gone() {
+void AttachmentStore::write_gone() {
   for (auto& [share, journal] : journals_) {
-    if (journal.is_gone) TRY_VOID(write(share, journal, {}));
+    if (journal.is_gone) (void)write(share, journal, {});  // the next change tries again
   }
-  return host_is_gone_ ? commit(*host_) : Result<>();
-}
-
-Result<> AttachmentStore::repair() {
-  if (!is_loaded_) return {};
-  TRY_VOID(return_to_place());
-  bool any_is_gone = false;
-  for (auto& [share, journal] : journals_) {
-    if (journal.size == 0 || directory_.has(journal.file)) continue;
-    any_is_gone = journal.is_gone = true;
-    journal.size = 0;
-  }
-  if (host_ && !host_is_gone_ && !directory_.has(kHost)) any_is_gone = host_is_gone_ = true;
-  if (any_is_gone) note_repair("files in it were removed while berth ran; written again");
-  if (const Result<> written = write_gone(); !written) {
-    return fail(written.error().within("cannot write again what was removed in " + directory_.path()));
-  }
-  return {};
 }
 
 }  // namespace berth::manager

@@ -64,16 +64,16 @@ class AttachmentStore {
     Attachment attachment;
     bool attached = true;  ///< false: given back
   };
-  /// Records changes, and says of each whether it is on disk now. Those of one share cost one write together. Of a change
+  /// Records changes, and says of each whether it is on disk now. Changes of one share cost one write together. Of a change
   /// that failed nothing is left.
+  ///
+  /// Looks first whether the directory is still in its place. Where nothing or an empty directory is there, it is made again
+  /// with all that is recorded. Errors: those of the disk; ENOTEMPTY when something else is in its place.
   std::vector<Result<>> commit(std::span<const Change> changes);
 
   Result<> commit(const HostState& host);
 
-  /// Makes the directory, and what is recorded in it, again where somebody has removed it or moved it away. Errors: those of the
-  /// disk; ENOTEMPTY when something else is in its place. May be tried again.
-  Result<> repair();
-  /// What has been made again since this was asked last, by whatever call.
+  /// What a commit has made again since this was asked last.
   std::optional<StateDamage> take_repaired() { return std::exchange(repaired_, std::nullopt); }
 
  private:
@@ -85,7 +85,7 @@ class AttachmentStore {
     std::size_t lines = 0;      ///< in it
     std::size_t room = 0;       ///< bytes that giving all of them back would take
     bool is_uncertain = false;  ///< whether the file says the same is not known: write it anew
-    bool is_gone = false;       ///< somebody has removed the file
+    bool is_gone = false;       ///< with the directory, or was never written since
   };
 
   Journal& journal_of(const std::string& share);
@@ -95,7 +95,8 @@ class AttachmentStore {
   Result<> replace(const std::string& share, Journal& journal);
   Result<> remove(Journal& journal);
   Result<> return_to_place();
-  Result<> write_gone();
+  /// Writes the journals again that are gone with their directory.
+  void write_gone();
   void note_repair(std::string reason);
 
   void load_journal(const std::string& file, KeptState& kept);
@@ -109,7 +110,7 @@ class AttachmentStore {
   /// By file: why nothing can be recorded in it. What is in it is damaged, and cannot be set aside.
   std::map<std::string, Error> blocked_;
   std::optional<HostState> host_;  ///< as it was recorded last
-  bool host_is_gone_ = false;      ///< somebody has removed its file
+  bool host_is_gone_ = false;      ///< its file is gone with the directory
   std::optional<StateDamage> repaired_;
 };
 

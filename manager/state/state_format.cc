@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "manager/model/attachment_name.h"
+#include "src/lib/base/hash.h"
 #include "src/lib/base/text.h"
 
 namespace berth::manager::state_format {
@@ -193,8 +194,7 @@ Result<HostState> parse_host(std::string_view directory, std::string_view text) 
 
 std::string file_name(std::string_view name) {
   constexpr std::size_t kReadable = 40;
-  std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a
-  for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  const std::uint64_t hash = fnv1a(name);
   std::string readable(name.substr(name.size() - std::min(name.size(), kReadable)));
   for (char& c : readable) {
     const bool kept = is_plain(c) && c != '+' && c != '~' && c != '=';

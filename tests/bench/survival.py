@@ -6,6 +6,7 @@ of its own, no request noted). They take turns, a measurement each, and which is
 
 import os
 import statistics
+import sys
 from collections import defaultdict
 
 from daemons import BerthProxy
@@ -31,6 +32,8 @@ class BerthWithout(BerthProxy):
 
 def measure(bench, add):
     """Calls `add(what, without, with_it, at_most)` for each operation, in ns."""
+    if b"BERTH_NO_SURVIVAL" not in bench.options.berth.read_bytes():
+        sys.exit(f"survival: {bench.options.berth} has no such switch; build one with -Dcrash_points=true and give it to --berth")
     with image(bench.work) as mountpoint:
         running = []
         try:

@@ -344,5 +344,29 @@ TEST_P(CrashOverACrash, CallerSeesNothingOfIt) {
 
 INSTANTIATE_TEST_SUITE_P(Points, CrashOverACrash, ::testing::ValuesIn(kLaterPoints), word_of);
 
+/// A kernel before Linux 6.9 does not send a request again, which the switch stands for.
+class WithoutResend : public TakeoverTest {
+ protected:
+  void SetUp() override {
+    TakeoverTest::SetUp();
+    ASSERT_EQ(::setenv("BERTH_NO_RESEND", "1", 1), 0);
+    start("", "", "[share.hang]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"sleep 1000\", \"{mountpoint}\"]\n");
+    ::unsetenv("BERTH_NO_RESEND");
+  }
+};
+
+TEST_F(WithoutResend, WhatWasUnderWayFailsAndAllElseGoesOn) {
+  const UniqueFd held(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(held);
+  Doer reader([&] { return code_of(::open(server_.in_namespace("hang/x").c_str(), O_RDONLY)); });
+  ASSERT_TRUE(server_.wait_for_state("hang", "mounting"));
+  kill_server();
+  EXPECT_EQ(reader.result(), EIO);
+  char byte = 0;
+  EXPECT_EQ(::pread(held.get(), &byte, 1, 0), 1);
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 }  // namespace
 }  // namespace berth::test

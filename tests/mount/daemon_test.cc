@@ -113,29 +113,6 @@ TEST_F(Daemon, KilledServerIsSucceeded) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
-TEST_F(Daemon, WithoutAKernelThatSendsAgainWhatWasUnderWayFailsAndAllElseGoesOn) {
-  ASSERT_EQ(::setenv("BERTH_NO_RESEND", "1", 1), 0);
-  const Result<> started =
-      server_.start("[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + source_ +
-                    "\"\n[share.hang]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"sleep 1000\", "
-                    "\"{mountpoint}\"]\n");
-  ::unsetenv("BERTH_NO_RESEND");
-  ASSERT_TRUE(ok(started));
-  const UniqueFd held(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(held);
-  const pid_t reader = ::fork();
-  if (reader == 0) ::_exit(::open(server_.in_namespace("hang/x").c_str(), O_RDONLY) < 0 ? errno : 0);
-  ASSERT_TRUE(server_.wait_for_state("hang", "mounting"));
-  ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
-  int status = 0;
-  ASSERT_EQ(::waitpid(reader, &status, 0), reader);
-  EXPECT_EQ(WEXITSTATUS(status), EIO);
-  char byte = 0;
-  EXPECT_EQ(::pread(held.get(), &byte, 1, 0), 1);
-  touch();
-  EXPECT_EQ(server_.stop(), Ending{});
-}
-
 TEST_F(Daemon, OneCrashTooManyEndsTheConnection) {
   ASSERT_TRUE(ok(server_.start("[berth]\ncrash_limit = 1\n[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" +
                                source_ + "\"\n")));

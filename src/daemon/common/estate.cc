@@ -2,7 +2,7 @@
 
 #include <sys/mman.h>
 
-#include <cstdlib>
+#include "src/lib/base/test_switch.h"
 
 namespace berth::daemon {
 namespace {
@@ -13,7 +13,7 @@ Estate& estate_of(const sys::SharedMemory& memory) noexcept { return *reinterpre
 
 Result<sys::SharedMemory> make_estate() { return sys::SharedMemory::make("berth", sizeof(Estate)); }
 
-bool survives() noexcept { return std::getenv("BERTH_NO_SURVIVAL") == nullptr; }
+bool survives() noexcept { return !is_switched_off("BERTH_NO_SURVIVAL"); }
 
 Estate& choose_estate(const sys::SharedMemory& shared) noexcept {
   if (survives()) return estate_of(shared);

@@ -19,8 +19,7 @@ struct Estate {
 /// Memory for it, all zero. Errors: ENOMEM, EMFILE.
 Result<sys::SharedMemory> make_estate();
 
-/// Whether servers have successors. A switch for the benchmark (BERTH_NO_SURVIVAL): what surviving costs is told by a server
-/// that keeps nothing for another one.
+/// Whether servers have successors. The benchmark compares with one that has none (BERTH_NO_SURVIVAL, test_switch.h).
 bool survives() noexcept;
 
 /// What a server works with: what all servers share, or memory of its own.

@@ -15,7 +15,6 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 #include <memory>
 #include <span>
 #include <thread>
@@ -35,11 +34,13 @@
 #include "src/daemon/server/server_state.h"
 #include "src/daemon/server/upgrade_request.h"
 #include "src/lib/base/crash_point.h"
+#include "src/lib/base/test_switch.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/namespaces.h"
+#include "src/lib/sys/proc.h"
 #include "src/lib/sys/process.h"
 #include "src/lib/sys/thread.h"
 
@@ -58,13 +59,6 @@ constexpr std::uint64_t kRoomForNext = 256;
 
 /// How long the agent may take to say what lies over the namespace.
 constexpr std::chrono::seconds kAgentPatience{2};
-
-/// The number by which the host knows this process; /proc is the host's.
-pid_t host_pid() {
-  std::array<char, 16> number{};
-  if (::readlink("/proc/self", number.data(), number.size() - 1) <= 0) return ::getpid();
-  return static_cast<pid_t>(std::atoi(number.data()));
-}
 
 /// Everything that serves, in the order in which it is made.
 class Server {
@@ -224,7 +218,7 @@ class Server {
     control.version = BERTH_VERSION;
     control.directory = setup_.directory;
     control.keeper = setup_.keeper_pid;
-    control.server = host_pid();
+    control.server = sys::proc::own_process();  // /proc is the host's
     control.servers = record_.servers;
     control.events = &estate_.fuse.events;
     control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) {
@@ -309,7 +303,6 @@ class Server {
   bool wait_for_end() {
     sigset_t signals;
     sigemptyset(&signals);
-    sigaddset(&signals, SIGCHLD);
     sigaddset(&signals, SIGTERM);
     const UniqueFd signal(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
     if (setup_.background) let_go_of_terminal();
@@ -349,7 +342,6 @@ class Server {
     while (::read(signal, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
       stop = stop || info.ssi_signo == static_cast<std::uint32_t>(SIGTERM);
     }
-    sys::reap_orphans();
     return stop;
   }
 
@@ -409,7 +401,7 @@ class Server {
   }
 
   /// A switch for tests: pretends a kernel before 6.9.
-  const bool resends_ = std::getenv("BERTH_NO_RESEND") == nullptr;
+  const bool resends_ = !is_switched_off("BERTH_NO_RESEND");
   Holdings& setup_;  ///< our own copy, from the moment of the start
   DaemonRecord& record_;
   Estate& estate_;

@@ -19,8 +19,7 @@
 
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
-#include "src/lib/base/text.h"
-#include "src/lib/sys/file.h"
+#include "src/lib/sys/proc.h"
 
 namespace berth::sys {
 namespace {
@@ -173,17 +172,13 @@ std::vector<gid_t> parse_ids(std::string_view text) {
 }
 
 std::optional<ThreadStatus> read_status(pid_t pid) {
-  const Result<std::string> text = read_file("/proc/" + std::to_string(pid) + "/status", kMostGroups * 16);
+  const Result<std::string> text = proc::read(proc::path_of(pid, "status"));
   if (!text) return std::nullopt;
-  ThreadStatus status;
-  for (const std::string_view line : split(*text, '\n')) {
-    if (line.starts_with("Uid:")) status.uids = parse_ids(line.substr(4));
-    if (line.starts_with("Gid:")) status.gids = parse_ids(line.substr(4));
-    if (line.starts_with("Groups:")) status.groups = parse_ids(line.substr(7));
-    if (line.starts_with("CapEff:\t")) {
-      std::from_chars(line.data() + 8, line.data() + line.size(), status.capabilities, 16);
-    }
-  }
+  ThreadStatus status{.uids = parse_ids(proc::field_of(*text, "Uid")),
+                      .gids = parse_ids(proc::field_of(*text, "Gid")),
+                      .groups = parse_ids(proc::field_of(*text, "Groups"))};
+  const std::string_view capabilities = proc::field_of(*text, "CapEff");
+  std::from_chars(capabilities.data(), capabilities.data() + capabilities.size(), status.capabilities, 16);
   return status;
 }
 
@@ -192,9 +187,8 @@ std::optional<ThreadStatus> read_status(pid_t pid) {
 bool is_in_own_user_namespace(pid_t pid) {
   struct stat own {
   }, other{};
-  return ::stat("/proc/self/ns/user", &own) == 0 &&
-         ::stat(("/proc/" + std::to_string(pid) + "/ns/user").c_str(), &other) == 0 && own.st_dev == other.st_dev &&
-         own.st_ino == other.st_ino;
+  return ::stat("/proc/self/ns/user", &own) == 0 && ::stat(proc::path_of(pid, "ns/user").c_str(), &other) == 0 &&
+         own.st_dev == other.st_dev && own.st_ino == other.st_ino;
 }
 
 /// The rights of the calling thread, if the thread of that number still is the caller: the number may be in use again,

@@ -1,51 +1,28 @@
 #include "src/lib/sys/other_threads.h"
 
-#include <dirent.h>
-#include <sched.h>
-#include <unistd.h>
-
-#include <array>
 #include <cerrno>
 #include <charconv>
-#include <memory>
 #include <string>
 #include <string_view>
 
-#include "src/lib/sys/file.h"
+#include "src/lib/sys/proc.h"
 
 namespace berth::sys {
 namespace {
 
-constexpr std::size_t kLongestFile = 4096;
 /// PF_KTHREAD in the ninth field of /proc/PID/stat (linux/sched.h).
 constexpr unsigned long kKernelThread = 0x00200000;
-
-std::string proc(pid_t thread, std::string_view name) {
-  return "/proc/" + std::to_string(thread) + "/" + std::string(name);
-}
 
 template <typename Number>
 bool parse(std::string_view text, Number& number) {
   return std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc();
 }
 
-/// The entries of a directory whose names are numbers.
-std::vector<pid_t> numbers_in(const std::string& path) {
-  std::vector<pid_t> numbers;
-  const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir(path.c_str()), &::closedir);
-  if (!listing) return numbers;
-  while (const dirent* const entry = ::readdir(listing.get())) {
-    pid_t number = 0;
-    if (parse(entry->d_name, number)) numbers.push_back(number);
-  }
-  return numbers;
-}
-
 bool means_gone(const Error& error) noexcept { return error.code() == ENOENT || error.code() == ESRCH; }
 
 /// The fields of /proc/TID/stat from the third on: behind a name that may hold anything but its last ')'.
 std::string fields_of(pid_t thread) {
-  const Result<std::string> line = read_file(proc(thread, "stat"), kLongestFile);
+  const Result<std::string> line = proc::read(proc::path_of(thread, "stat"));
   const std::size_t name_end = line ? line->rfind(") ") : std::string::npos;
   return name_end == std::string::npos ? std::string() : line->substr(name_end + 2);
 }
@@ -73,32 +50,24 @@ ThreadActivity activity_by_state(pid_t thread) {
 }  // namespace
 
 std::vector<pid_t> other_threads() {
-  std::array<char, 16> self{};
-  pid_t own = 0;
-  const ssize_t length = ::readlink("/proc/self", self.data(), self.size());
-  if (length > 0) parse(std::string_view(self.data(), static_cast<std::size_t>(length)), own);
+  const pid_t own = proc::own_process();
   std::vector<pid_t> threads;
-  for (const pid_t process : numbers_in("/proc")) {
+  for (const pid_t process : proc::numbers_in("/proc")) {
     if (process == own) continue;
-    const std::vector<pid_t> its = numbers_in(proc(process, "task"));
+    const std::vector<pid_t> its = proc::numbers_in(proc::path_of(process, "task"));
     threads.insert(threads.end(), its.begin(), its.end());
   }
   return threads;
 }
 
 pid_t own_id_in_proc() {
-  // "PROCESS/task/THREAD"
-  std::array<char, 64> target{};
-  const ssize_t length = ::readlink("/proc/thread-self", target.data(), target.size());
-  const std::string_view path(target.data(), length < 0 ? 0 : static_cast<std::size_t>(length));
-  pid_t own = 0;
-  parse(path.substr(path.rfind('/') + 1), own);
-  return own;
+  const std::string path = proc::link_target("/proc/thread-self");  // "PROCESS/task/THREAD"
+  return proc::number_at(std::string_view(path).substr(path.rfind('/') + 1));
 }
 
 ThreadActivity activity_of(pid_t thread) {
   using Kind = ThreadActivity::Kind;
-  const Result<std::string> line = read_file(proc(thread, "syscall"), kLongestFile);
+  const Result<std::string> line = proc::read(proc::path_of(thread, "syscall"));
   if (!line && means_gone(line.error())) return {Kind::kGone};
   if (!line && line.error().code() != EAGAIN) return activity_by_state(thread);
   if (!line || line->starts_with("running")) return {Kind::kRunning};
@@ -109,18 +78,8 @@ ThreadActivity activity_of(pid_t thread) {
   return activity;
 }
 
-ThreadActivity activity_of_asker(pid_t thread) {
-  constexpr int kLooks = 1000;
-  ThreadActivity activity = activity_of(thread);
-  for (int i = 0; i < kLooks && activity.kind == ThreadActivity::Kind::kRunning; ++i) {
-    ::sched_yield();
-    activity = activity_of(thread);
-  }
-  return activity;
-}
-
 Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread) {
-  const std::string line = TRY(read_file(proc(thread, "schedstat"), kLongestFile));
+  const std::string line = TRY(proc::read(proc::path_of(thread, "schedstat")));
   std::int64_t time = 0;
   if (!parse(line, time)) return fail(EBADMSG);
   return std::chrono::nanoseconds(time);

@@ -32,8 +32,6 @@ struct ThreadActivity {
   std::uint64_t second_argument = 0;  ///< of that call
 };
 ThreadActivity activity_of(pid_t thread);
-/// The same of one who has asked us for something: looked at a thousand times at most, until it waits for the answer.
-ThreadActivity activity_of_asker(pid_t thread);
 
 /// How long it has been on a CPU so far (/proc/TID/schedstat). Errors: ENOENT, ESRCH when it is gone; EBADMSG.
 Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread);

@@ -14,10 +14,11 @@
 #include <cstring>
 #include <optional>
 
+#include "src/lib/base/mutex.h"
 #include "src/lib/base/text.h"
-#include "src/lib/sys/children.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
+#include "src/lib/sys/proc.h"
 #include "src/lib/sys/program_output.h"
 #include "src/lib/sys/spawn_program.h"
 #include "src/lib/sys/time_left.h"
@@ -40,6 +41,43 @@ std::string to_string(ExitStatus status) {
   const char* const text = sigdescr_np(status.signal);
   return "signal " + std::to_string(status.signal) + (text != nullptr ? " (" + std::string(text) + ")" : "");
 }
+
+namespace {
+
+/// Programs that not even SIGKILL has ended yet, by their pidfds; the next start of a program collects those that have.
+struct GivenUp {
+  Mutex mutex;
+  std::vector<UniqueFd> programs BERTH_GUARDED_BY(mutex);
+};
+
+GivenUp& given_up() {
+  // Never destroyed: a Process may be a static of another file.
+  static auto* const the_programs = new GivenUp;
+  return *the_programs;
+}
+
+void give_up(UniqueFd program) {
+  GivenUp& all = given_up();
+  const MutexLock lock(all.mutex);
+  all.programs.push_back(std::move(program));
+}
+
+void collect_given_up() {
+  std::vector<UniqueFd> programs;
+  {
+    GivenUp& all = given_up();
+    const MutexLock lock(all.mutex);
+    programs.swap(all.programs);
+  }
+  for (UniqueFd& program : programs) {
+    siginfo_t ended{};
+    const int rc =
+        ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(program.get()), &ended, WEXITED | WNOHANG);
+    if (rc == 0 && ended.si_pid == 0) give_up(std::move(program));
+  }
+}
+
+}  // namespace
 
 struct Process::State {
   State(pid_t of, UniqueFd watched, ProgramOutput written)
@@ -88,7 +126,6 @@ ExitStatus Process::State::collect() noexcept {
   if (rc == 0 && ended.si_code == CLD_EXITED) result = {.code = ended.si_status};
   if (rc == 0 && ended.si_code != CLD_EXITED) result = {.signal = ended.si_status};
   status = result;
-  children::forget(pid);
   return result;
 }
 
@@ -108,6 +145,7 @@ Process::~Process() {
 }
 
 Result<Process> Process::start(const std::vector<std::string>& argv) {
+  collect_given_up();
   Spawned spawned = TRY(spawn_program(argv));
   Process process;
   process.state_ = std::make_unique<State>(spawned.pid, std::move(spawned.pidfd),
@@ -118,13 +156,8 @@ Result<Process> Process::start(const std::vector<std::string>& argv) {
 pid_t Process::pid() const noexcept { return state_->pid; }
 
 pid_t Process::proc_number() const {
-  constexpr std::string_view kKey = "Pid:\t";  // pidfd_open(2): "in the pid namespace of the procfs instance"
-  const Result<std::string> text = read_file("/proc/self/fdinfo/" + std::to_string(pidfd()), 4096);
-  if (!text) return pid();
-  for (const std::string_view line : split(*text, '\n')) {
-    if (line.starts_with(kKey)) return std::atoi(std::string(line.substr(kKey.size())).c_str());
-  }
-  return pid();
+  const pid_t number = proc::process_of(pidfd());
+  return number != 0 ? number : pid();
 }
 int Process::output_pipe() const noexcept { return state_->output.pipe(); }
 int Process::pidfd() const noexcept { return state_->pidfd.get(); }
@@ -162,7 +195,7 @@ ExitStatus Process::end(TimePoint grace_deadline) noexcept {
     return state_->collect();
   }
   state_->status = ExitStatus{.signal = SIGKILL};
-  children::forget(state_->pid);
+  give_up(std::move(state_->pidfd));
   return *state_->status;
 }
 

@@ -69,7 +69,7 @@ class Process {
 
   /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has
   /// ended; collects it. A program that even SIGKILL does not end within kKillPatience (it is stuck in the kernel) is
-  /// left to reap_orphans() and counts as ended by signal 9.
+  /// collected by a later start() and counts as ended by signal 9.
   ExitStatus end(TimePoint grace_deadline) noexcept;
   static constexpr std::chrono::seconds kKillPatience{5};
 
@@ -78,15 +78,6 @@ class Process {
   struct State;
   std::unique_ptr<State> state_;
 };
-
-/// Collects children of this process that have ended and that no Process owns, and returns how many: the daemonised
-/// helpers that the kernel gives to the first process of their pid namespace (pid_namespaces(7)). Call it on SIGCHLD.
-///
-/// Never takes the exit status of a program that a Process owns. Where such a one stands in the way, the collection of
-/// that one takes up the work again; nobody needs to call twice.
-///
-/// Threading: any thread.
-std::size_t reap_orphans() noexcept;
 
 /// What a program that ran to its end left.
 struct Finished {

@@ -18,7 +18,6 @@ extern "C" {
 #include <utility>
 
 #include "src/lib/base/text.h"
-#include "src/lib/sys/children.h"
 #include "src/lib/sys/identity.h"
 #include "src/lib/sys/inherited.h"
 #include "src/lib/sys/process.h"
@@ -158,27 +157,21 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv) {
   std::vector<std::string> arguments = argv;
   std::vector<std::string> variables = environment();
 
-  children::starting();
   pid_t pid = 0;
   const int code = [&] {
     const ProgramUmask umask;
     return ::posix_spawn(&pid, path.c_str(), settings.actions(), settings.attributes(), pointers(arguments).data(),
                          pointers(variables).data());
   }();
-  if (code != 0) {
-    children::not_started();
-    return fail_to_start(code, path);
-  }
+  if (code != 0) return fail_to_start(code, path);
   UniqueFd pidfd(::pidfd_open(pid, 0));
   if (!pidfd) {
     const Error error = Error::last();
     ::kill(-pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
-    children::not_started();
     return fail(error.within("cannot watch program " + quote(path)));
   }
   limit_program(pid);
-  children::started(pid);
   return Spawned{.pid = pid, .pidfd = std::move(pidfd), .output = std::move(pipe.read)};
 }
 

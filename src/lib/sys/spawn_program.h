@@ -10,7 +10,7 @@
 
 namespace berth::sys {
 
-/// A program just started, registered as owned (children.h).
+/// A program just started.
 struct Spawned {
   pid_t pid;
   UniqueFd pidfd;

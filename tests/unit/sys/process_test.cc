@@ -205,7 +205,6 @@ TEST_F(ProcessTest, EndKillsAProgramThatDoesNotListen) {
   ASSERT_TRUE(process);
   ASSERT_TRUE(says(*process, "ready"));
   EXPECT_EQ(to_string(process->end(soon())), "signal 9 (Killed)");
-  reap_orphans();
   EXPECT_TRUE(eventually([] { return ::waitpid(-1, nullptr, WNOHANG) < 0; })) << "its last sleep";
 }
 
@@ -279,63 +278,6 @@ TEST_F(ProcessTest, RunDoesNotWaitForADaemonThatHoldsThePipe) {
   ASSERT_GT(daemon, 1);
   ASSERT_EQ(::kill(daemon, SIGKILL), 0) << "it is still there";
   EXPECT_EQ(collect(daemon).signal, SIGKILL);
-}
-
-TEST_F(ProcessTest, OrphansAreCollected) {
-  const pid_t orphan = std::atoi(output_of(shell("sleep 1000 & echo $!")).c_str());
-  ASSERT_GT(orphan, 1);
-  EXPECT_EQ(reap_orphans(), 0U) << "it has not ended";
-  ASSERT_EQ(::kill(orphan, SIGKILL), 0);
-  std::size_t collected = 0;
-  EXPECT_TRUE(eventually([&] { return (collected += reap_orphans()) > 0; }));
-  EXPECT_EQ(collected, 1U);
-}
-
-TEST_F(ProcessTest, OwnedProgramsKeepTheirStatus) {
-  auto process = Process::start(shell("exit 5"));
-  ASSERT_TRUE(process);
-  ASSERT_TRUE(eventually([&] { return has_ended(process->pidfd()); }));
-  EXPECT_EQ(reap_orphans(), 0U);
-  EXPECT_EQ(process->wait(patience())->code, 5);
-}
-
-TEST_F(ProcessTest, AnOrphanBehindAnOwnedProgramIsCollectedWithIt) {
-  auto process = Process::start(shell("exit 5"));
-  ASSERT_TRUE(process);
-  ASSERT_TRUE(eventually([&] { return has_ended(process->pidfd()); }));
-  const pid_t orphan = std::atoi(output_of(shell("sleep 1000 & echo $!")).c_str());
-  ASSERT_EQ(::kill(orphan, SIGKILL), 0);
-  siginfo_t ended{};
-  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(orphan), &ended, WEXITED | WNOWAIT), 0);
-  reap_orphans();
-  EXPECT_EQ(process->wait(patience())->code, 5);
-  EXPECT_EQ(::waitpid(orphan, nullptr, WNOHANG), -1) << "nobody called reap_orphans() again";
-}
-
-TEST_F(ProcessTest, ReapingNeverStealsFromManyThatStartAndEnd) {
-  std::atomic<bool> stop = false;
-  std::thread reaper([&stop] {
-    while (!stop) reap_orphans();
-  });
-  std::atomic<int> wrong = 0;
-  std::vector<std::thread> starters;
-  for (int i = 0; i < 4; ++i) {
-    starters.emplace_back([&wrong] {
-      for (int round = 0; round < 50; ++round) {
-        const auto finished = run(shell("true & exit 3"), patience());
-        if (!finished || finished->status.code != 3) ++wrong;
-      }
-    });
-  }
-  for (std::thread& starter : starters) starter.join();
-  stop = true;
-  reaper.join();
-  EXPECT_EQ(wrong, 0);
-  EXPECT_TRUE(eventually([] {
-    reap_orphans();
-    siginfo_t any{};
-    return ::waitid(P_ALL, 0, &any, WEXITED | WNOHANG | WNOWAIT) != 0;
-  }));
 }
 
 }  // namespace

@@ -60,49 +60,49 @@ class StateRepairTest : public ::testing::Test {
   const std::string path_ = lender_->path();
 };
 
-TEST_F(StateRepairTest, RemovedDirectoryIsMadeAgainWithAllThatIsAttached) {
+TEST_F(StateRepairTest, NextAttachmentMakesARemovedDirectoryAgain) {
   ASSERT_TRUE(store_->commit(HostState{.up = false, .next_generation = 7, .since = {}}));
   fs::remove_all(root_.path() + "/state");
-  EXPECT_TRUE(store_->repair());
+  EXPECT_EQ(attach("b"), 0);
   EXPECT_EQ(repaired(), "it was removed or moved away while berth ran; made again");
-  EXPECT_TRUE(store_->repair());
+  EXPECT_EQ(attach("c"), 0);
   EXPECT_EQ(repaired(), "") << "told once";
   const KeptState kept = next_start();
-  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}}));
+  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}, {"vm", "b"}, {"vm", "c"}}));
   ASSERT_TRUE(kept.host);
   EXPECT_EQ(kept.host->next_generation, 7U);
 }
 
-TEST_F(StateRepairTest, NextAttachmentMakesItAgain) {
+TEST_F(StateRepairTest, NextStateOfTheHostMakesItAgainWithAllThatIsAttached) {
   fs::remove_all(path_);
-  EXPECT_EQ(attach("b"), 0);
+  ASSERT_TRUE(store_->commit(HostState{.up = false, .next_generation = 7, .since = {}}));
   EXPECT_NE(repaired(), "");
-  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+  const KeptState kept = next_start();
+  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}}));
+  ASSERT_TRUE(kept.host);
 }
 
 TEST_F(StateRepairTest, DirectoryThatWasMovedAwayIsMadeAgain) {
   fs::rename(path_, root_.path() + "/elsewhere");
-  EXPECT_TRUE(store_->repair());
-  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}}));
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
 }
 
-TEST_F(StateRepairTest, RemovedFilesAreWrittenAgain) {
-  for (const auto& entry : fs::directory_iterator(path_)) fs::remove(entry.path());
-  EXPECT_TRUE(store_->repair());
-  EXPECT_EQ(repaired(), "files in it were removed while berth ran; written again");
+TEST_F(StateRepairTest, RemovedFileIsWrittenAgainWithItsNextLine) {
   for (const auto& entry : fs::directory_iterator(path_)) fs::remove(entry.path());
   EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(repaired(), "a file in it was removed or changed while berth ran; written again");
   EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
 }
 
 TEST_F(StateRepairTest, NextServerGoesOnInTheOneThatWasMadeAgain) {
   fs::remove_all(path_);
-  ASSERT_TRUE(store_->repair());
+  ASSERT_EQ(attach("b"), 0);
   const KeptState kept = next_server();
-  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}}));
+  EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}, {"vm", "b"}}));
   EXPECT_TRUE(kept.damages.empty());
-  EXPECT_EQ(attach("b"), 0);
-  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+  EXPECT_EQ(attach("c"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}, {"vm", "c"}}));
 }
 
 TEST_F(StateRepairTest, NextServerTellsOfOneThatNobodyCouldMakeAgain) {
@@ -119,11 +119,11 @@ TEST_F(StateRepairTest, WhatIsInItsPlaceStaysAndNothingIsAttachedThatWouldBeLost
   fs::remove_all(path_);
   fs::create_directory(path_);
   std::ofstream(path_ + "/somebody's") << "text";
-  const Result<> repaired = store_->repair();
-  ASSERT_FALSE(repaired);
-  EXPECT_EQ(repaired.error().code(), ENOTEMPTY);
-  EXPECT_NE(repaired.error().message().find("the next start will not find what is attached"), std::string::npos);
-  EXPECT_EQ(attach("b"), ENOTEMPTY);
+  const AttachmentStore::Change change{.share = "media", .attachment = {"vm", "b"}};
+  const Result<> refused = store_->commit(std::span(&change, 1)).front();
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ENOTEMPTY);
+  EXPECT_NE(refused.error().message().find("the next start will not find what is attached"), std::string::npos);
   EXPECT_TRUE(fs::exists(path_ + "/somebody's"));
   fs::remove(path_ + "/somebody's");
   EXPECT_EQ(attach("b"), 0);
