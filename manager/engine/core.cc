@@ -276,7 +276,7 @@ bool Manager::Core::run_timers() {
     while (!record.waiters.empty() && record.waiters.front().deadline <= now) {
       LeaseCallback done = std::move(record.waiters.front().done);
       record.waiters.pop_front();
-      answer(std::move(done), fail(ETIMEDOUT));
+      done(fail(ETIMEDOUT));
     }
     while (!record.hand_over_waiters.empty() && record.hand_over_waiters.front().deadline <= now) {
       answer(std::move(record.hand_over_waiters.front().done), false);

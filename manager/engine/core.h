@@ -44,8 +44,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
 
   // Commands; on the control thread.
-  /// `reason`: of the mount, if one begins with it.
+  /// Waits until the share is mounted. `reason`: of the mount, if one begins with it. `done` is called here, on the control
+  /// thread, perhaps before this returns, and only posts or submits.
   void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
+  /// For park(): has `done` called on a thread for callbacks, as a use of this generation until that has ended.
+  LeaseCallback on_pool(LeaseCallback done);
   void interrupt(Share& share, WaiterId id);
   void happen(Share& share, const life_cycle::Happening& happening);
   void unmount(Share& share, bool force, DoneCallback done);
@@ -193,7 +196,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   void admit_waiters(Record& record);
   void fail_waiters(Record& record, const Error& error);
-  void answer(LeaseCallback done, Result<Lease> result);
   void answer(DoneCallback done, Result<> result);
   void answer(HandOverCallback done, bool handed_over);
   void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);

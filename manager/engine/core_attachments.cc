@@ -36,18 +36,14 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
                                    " attachments already, the limit"));
   }
   if (!host_.up) return answer(std::move(done), fail(refusal_));
-  // Only by weak reference: a waiter must not keep alive the core that keeps the waiter.
-  park(share, next_waiter(), "attachment",
-       [weak = weak_from_this(), &share, attachment = std::move(attachment),
-        done = counted(std::move(done))](Result<Lease> lease) mutable {
-         const std::shared_ptr<Core> core = weak.lock();
-         if (!core) return done(fail(ESHUTDOWN));
-         Core* raw = core.get();
-         raw->post([raw, &share, attachment = std::move(attachment), done = std::move(done),
-                    lease = std::move(lease)]() mutable {
-           raw->on_attached(share, std::move(attachment), std::move(lease), std::move(done));
-         });
-       });
+  auto attach = [this, &share, attachment = std::move(attachment),
+                 done = counted(std::move(done))](Result<Lease> lease) mutable {
+    post(
+        [this, &share, attachment = std::move(attachment), done = std::move(done), lease = std::move(lease)]() mutable {
+          on_attached(share, std::move(attachment), std::move(lease), std::move(done));
+        });
+  };
+  park(share, next_waiter(), "attachment", std::move(attach));
 }
 
 /// The share is mounted: the attachment is recorded, and then there.
@@ -243,12 +239,9 @@ void Manager::Core::start_restores() {
     restore_queue_.pop_front();
     if (record.unclaimed == 0) continue;
     ++restores_running_;
-    park(record.share, next_waiter(), "restored attachment", [weak = weak_from_this(), &record](Result<Lease> lease) {
+    park(record.share, next_waiter(), "restored attachment", [this, &record, use = Use(*this)](const Result<Lease>&) {
       // The attachments have taken leases of their own.
-      lease = fail(ESHUTDOWN);
-      if (const std::shared_ptr<Core> core = weak.lock()) {
-        core->post([raw = core.get(), &record] { raw->on_restore_tried(record); });
-      }
+      post([this, &record] { on_restore_tried(record); });
     });
   }
 }

@@ -19,15 +19,12 @@ bool can_end_by_itself(const Share& share) {
 
 void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCallback done) {
   Record& record = record_of(share);
-  if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
-  if (!host_.up) return answer(std::move(done), fail(refusal_));
+  if (stopping_) return done(fail(ESHUTDOWN));
+  if (!host_.up) return done(fail(refusal_));
   // It may have been mounted since the caller looked.
-  if (std::optional<Lease> lease = share.try_lease()) return answer(std::move(done), std::move(*lease));
-  if (record.waiters.size() >= setup_.max_waiters_per_share) return answer(std::move(done), fail(EAGAIN));
-  LeaseCallback counted = [use = Use(*this), done = std::move(done)](Result<Lease> lease) mutable {
-    done(std::move(lease));
-  };
-  record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(counted)});
+  if (std::optional<Lease> lease = share.try_lease()) return done(std::move(*lease));
+  if (record.waiters.size() >= setup_.max_waiters_per_share) return done(fail(EAGAIN));
+  record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(done)});
   happen(share, life_cycle::Wanted{reason});
 }
 
@@ -37,7 +34,7 @@ void Manager::Core::interrupt(Share& share, WaiterId id) {
     if (waiter->id != id) continue;
     LeaseCallback done = std::move(waiter->done);
     record.waiters.erase(waiter);
-    answer(std::move(done), fail(EINTR));
+    done(fail(EINTR));
     publish(record);
     schedule(record);
     return;
@@ -215,20 +212,24 @@ void Manager::Core::collect_retired(Record& record) {
 void Manager::Core::admit_waiters(Record& record) {
   for (Waiter& waiter : std::exchange(record.waiters, {})) {
     if (std::optional<Lease> lease = record.share.try_lease()) {
-      answer(std::move(waiter.done), std::move(*lease));
+      waiter.done(std::move(*lease));
     } else {
-      answer(std::move(waiter.done), fail(EAGAIN));
+      waiter.done(fail(EAGAIN));
     }
   }
 }
 
 void Manager::Core::fail_waiters(Record& record, const Error& error) {
-  for (Waiter& waiter : std::exchange(record.waiters, {})) answer(std::move(waiter.done), fail(error));
+  for (Waiter& waiter : std::exchange(record.waiters, {})) waiter.done(fail(error));
 }
 
-void Manager::Core::answer(LeaseCallback done, Result<Lease> result) {
-  auto work = [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); };
-  submit(callbacks_.get(), std::move(work));
+LeaseCallback Manager::Core::on_pool(LeaseCallback done) {
+  return [this, use = Use(*this), done = std::move(done)](Result<Lease> result) mutable {
+    auto work = [use = std::move(use), done = std::move(done), result = std::move(result)]() mutable {
+      done(std::move(result));
+    };
+    submit(callbacks_.get(), std::move(work));
+  };
 }
 
 void Manager::Core::answer(HandOverCallback done, bool handed_over) {

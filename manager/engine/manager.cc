@@ -42,7 +42,7 @@ std::shared_ptr<Share> Manager::find(std::string_view name) const {
 WaiterId Manager::lease(Share& share, LeaseCallback done) {
   const WaiterId id = core_->next_waiter();
   core_->post([core = core_.get(), &share, id, done = std::move(done)]() mutable {
-    core->park(share, id, "first access", std::move(done));
+    core->park(share, id, "first access", core->on_pool(std::move(done)));
   });
   return id;
 }
@@ -54,12 +54,13 @@ void Manager::interrupt(Share& share, WaiterId waiter) {
 void Manager::mount(Share& share, DoneCallback done) {
   core_->post([core = core_.get(), &share, done = std::move(done)]() mutable {
     core->happen(share, life_cycle::RetryWanted{});
-    core->park(share, core->next_waiter(), "on request", [done = std::move(done)](Result<Lease> lease) mutable {
+    auto answer = [done = std::move(done)](Result<Lease> lease) mutable {
       if (!lease) return done(fail(lease.error()));
       // Given back before the answer: who was told that it is mounted may ask for it to be unmounted at once.
       *lease = Lease();
       done({});
-    });
+    };
+    core->park(share, core->next_waiter(), "on request", core->on_pool(std::move(answer)));
   });
 }
 

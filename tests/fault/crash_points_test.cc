@@ -99,13 +99,14 @@ int set_attribute(const std::string& in, int flags) {
 
 /// As setfacl -m u:1234:r does.
 int set_access_list(const std::string& in) {
+  constexpr auto kNoId = static_cast<std::uint32_t>(ACL_UNDEFINED_ID);
   struct {
     posix_acl_xattr_header header{htole32(POSIX_ACL_XATTR_VERSION)};
-    posix_acl_xattr_entry entries[5]{{htole16(ACL_USER_OBJ), htole16(6), htole32(ACL_UNDEFINED_ID)},
+    posix_acl_xattr_entry entries[5]{{htole16(ACL_USER_OBJ), htole16(6), htole32(kNoId)},
                                      {htole16(ACL_USER), htole16(4), htole32(1234)},
-                                     {htole16(ACL_GROUP_OBJ), htole16(4), htole32(ACL_UNDEFINED_ID)},
-                                     {htole16(ACL_MASK), htole16(4), htole32(ACL_UNDEFINED_ID)},
-                                     {htole16(ACL_OTHER), htole16(0), htole32(ACL_UNDEFINED_ID)}};
+                                     {htole16(ACL_GROUP_OBJ), htole16(4), htole32(kNoId)},
+                                     {htole16(ACL_MASK), htole16(4), htole32(kNoId)},
+                                     {htole16(ACL_OTHER), htole16(0), htole32(kNoId)}};
   } access;
   return code_of(::setxattr((in + "/f").c_str(), kAccessList, &access, sizeof access, 0));
 }
