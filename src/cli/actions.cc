@@ -18,7 +18,7 @@ namespace berth::cli {
 
 namespace {
 
-/// Whether `code` says that nobody serves the namespace, rather than anything about a share.
+/// Whether `code` says that no berth serves the namespace, rather than anything about a share.
 bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
 /// What an errno of the control tree means here, where strerror(3) misleads or says little; empty for others.
@@ -130,7 +130,7 @@ int Action::explain(const Error& error, const std::string& share) const {
   if (!share.empty()) text.append(quote_command({share})).append(": ");
   const int code = error.code();
   if (says_gone(code)) {
-    text.append(fmt::format("nobody serves the namespace {} any more ({}); start berth again, or unmount it\n",
+    text.append(fmt::format("no berth serves the namespace {} any more ({}); start berth again, or unmount it\n",
                             quote(tree_.namespace_directory()), errno_name(code)));
     world_.err(text);
     return kUnavailable;

@@ -12,7 +12,7 @@ struct CommandText {
 };
 
 inline constexpr CommandText kBerthText{
-    "berth", "berth shows every share as a directory: mounted when somebody goes in, gone when nobody is left.",
+    "berth", "berth shows every share as a directory: mounted when a program goes in, gone when none is left.",
     "berth COMMAND [OPTIONS] [ARGUMENTS]",
     R"(All commands but serve and check only read and write the control tree, NAMESPACE/.berth, and so could a shell.
 
@@ -24,7 +24,7 @@ Exit status:
   0   success
   1   what was asked for failed
   64  the command line was not understood
-  69  there is no namespace, or nobody serves it
+  69  there is no namespace, or no berth serves it
   71  the system lacks or refuses something that serve needs
   77  the caller may not do this
   78  the configuration is wrong or missing
@@ -39,7 +39,7 @@ Examples:
 inline constexpr CommandText kServeText{
     "serve", "Serve a namespace until SIGTERM or SIGINT; a second signal forces",
     "berth serve [--config FILE] [--namespace DIR] [--share NAME=DIR]... [--state-dir DIR] [--log-level LEVEL]",
-    R"(Nothing is mounted at the start but what is attached: each share is when somebody first goes in. At the end everything
+    R"(Nothing is mounted at the start but what is attached: each share is when a program first goes in. At the end everything
 is unmounted. Attachments are kept in the state directory and survive; with --share alone and no --state-dir they end with
 berth.
 
@@ -77,7 +77,7 @@ Example:
 
 inline constexpr CommandText kDetachText{
     "detach", "Give an attachment back", "berth detach [OPTIONS] SHARE INSTANCE VOLUME",
-    R"(The share is unmounted when nobody has used it for its idle_timeout. The same as:
+    R"(The share is unmounted when no program has used it for its idle_timeout. The same as:
 rmdir NAMESPACE/.berth/shares/SHARE/attachments/INSTANCE/VOLUME
 
 Example:
@@ -111,8 +111,8 @@ Example:
 
 inline constexpr CommandText kDrainText{
     "drain", "Give out no share any more, and wait until none is in use", "berth drain [OPTIONS]",
-    R"(Nothing in use is disturbed: who is inside goes on, what nobody uses any more is unmounted. Whoever wants to go in, attach or
-mount is refused (ESHUTDOWN) until `berth resume`. detach and unmount go on working. The host stays drained when the wait is
+    R"(Nothing in use is disturbed: programs inside go on, and a share without users is unmounted. A program that wants to go in,
+attach or mount is refused (ESHUTDOWN) until `berth resume`. detach and unmount go on working. The host stays drained when the wait is
 interrupted or timed out, and over a restart. Drained already: a warning, and the same wait. The same as:
 echo drain > NAMESPACE/.berth/control
 
@@ -131,8 +131,8 @@ Example:
 
 inline constexpr CommandText kUpgradeText{
     "upgrade", "Have the installed program go on in the place of the one that serves", "berth upgrade [OPTIONS]",
-    R"(Nobody who uses the namespace notices: what is open stays open, what was asked is answered by the new program. It reads the
-configuration afresh. A program that cannot go on is refused, and the one that serves goes on; its log says why. The same as:
+    R"(Users of the namespace are not disturbed: what is open stays open, and the new program answers what was asked. It reads the
+configuration afresh. A program that cannot go on is refused, and the old one goes on; its log says why. The same as:
 echo upgrade > NAMESPACE/.berth/control
 
 Example:

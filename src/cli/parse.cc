@@ -129,7 +129,7 @@ void Parser::add_share_commands() {
   for (const CommandText* text : {&kAttachText, &kDetachText}) {
     CLI::App* command = add_command(*text);
     add_share(*command, "The share");
-    command->add_option("INSTANCE", words_.instance, "Who holds it: a virtual machine, a job")->required();
+    command->add_option("INSTANCE", words_.instance, "What holds it: a virtual machine, a job")->required();
     command->add_option("VOLUME", words_.volume, "What it is held for: a disk of the machine, a file")->required();
     add_namespace(*command, kNamespaceText);
   }
