@@ -18,7 +18,7 @@ constexpr std::uint32_t bits(std::uint64_t value, unsigned from, unsigned count)
 
 /// Time is counted in these; it wraps around in an hour and a half, after which a look is late or early once.
 using Tick = std::chrono::duration<std::int64_t, std::ratio<50, 1'000'000>>;
-/// Who asks us for the first time may never do so again.
+/// A thread that asks for the first time may never do so again.
 constexpr std::uint32_t kAskedOften = 4;
 /// One that may have moved is looked for after four ticks (200 us), then eight and so on, and each one after 40 (2 ms).
 constexpr std::uint32_t kLookSoon = 4;

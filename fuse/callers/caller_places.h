@@ -11,8 +11,8 @@
 
 namespace berth::fuse {
 
-/// On which processors the threads are that ask us, as far as somebody has looked. Those who asked last are remembered, one for
-/// each place of a small table; who is forgotten is looked for again.
+/// On which processors calling threads were when a worker last looked. The threads that called last are remembered, one for
+/// each slot of a small table; a thread that was forgotten is looked for again.
 ///
 /// Threading: any thread may call anything.
 class CallerPlaces {
@@ -43,7 +43,7 @@ class CallerPlaces {
   [[nodiscard]] Entry load(pid_t thread) const noexcept;
   void store(const Entry& entry) noexcept;
 
-  /// Each is replaced as a whole: two who write at once cost a look more.
+  /// Each is replaced as a whole: two threads that write at once cost a look more.
   std::array<std::atomic<std::uint64_t>, kEntries> entries_{};
 };
 

@@ -54,7 +54,7 @@ Result<KeptState> AttachmentStore::load() {
       const std::string path = directory_.path() + "/" + file;
       kept.damages.push_back({.file = path, .reason = "it was set aside earlier", .set_aside = path});
     } else if (file.ends_with(StateDirectory::kNewSuffix)) {
-      (void)directory_.remove(file);  // of a write that never came to its end, and that nobody was told of
+      (void)directory_.remove(file);  // of a write that did not end, so that no caller was told of it
     } else if (file.ends_with(kSuffix)) {
       load_journal(file, kept);
     } else if (file == kHost) {

@@ -44,7 +44,7 @@ struct KeptState {
 ///
 /// A file a share, made with its first attachment and removed with its last; a change is a line more (state_format.h), so
 /// that the ten-thousandth attachment costs as much as the first. A file that is mostly history is written anew. Room for
-/// giving an attachment back is taken when it is made: a full disk holds nobody. A file in which not all can be read is
+/// giving an attachment back is taken when it is made: a full disk keeps no share attached. A file that cannot be read wholly is
 /// kept under another name (`*.damaged-TIME`), and what can be read of it is used.
 ///
 /// Threading: one thread at a time; it blocks on the disk.

@@ -45,8 +45,8 @@ Result<> reserve_room(int fd, std::size_t end) {
   return {};
 }
 
-/// Whether the process that took the flock(2) on `fd` is gone, though the lock is not (proc(5), /proc/locks). Who cannot be
-/// seen from this pid namespace counts as alive.
+/// Whether the process that took the flock(2) on `fd` is gone, though the lock is not (proc(5), /proc/locks). A process that
+/// cannot be seen from this pid namespace counts as alive.
 bool is_owner_dead(int fd) {
   constexpr std::size_t kMostRead = std::size_t{16} << 20;
   struct stat there {};

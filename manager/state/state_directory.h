@@ -41,7 +41,7 @@ class StateDirectory {
 
   /// Its descriptor, -1 while it is not open.
   [[nodiscard]] int fd() const noexcept { return directory_.get(); }
-  /// The same once more, in the same lock. What is not open yet is opened, and locked, by who needs it first.
+  /// The same once more, in the same lock. What is not open yet is opened, and locked, when it is first needed.
   [[nodiscard]] StateDirectory again() const;
 
   /// Whether its path leads to it still, which is where the next start looks. As far as can be told: one that cannot be asked is
@@ -49,7 +49,7 @@ class StateDirectory {
   [[nodiscard]] bool is_in_place() const;
   /// Whether it is no directory any more.
   [[nodiscard]] bool is_removed() const;
-  /// Makes it anew where its path leads now, and goes on there; so does who has lent its descriptor (again()).
+  /// Makes it anew where its path leads now, and goes on there, and so does the object that lent its descriptor (again()).
   /// Errors: ENOTEMPTY when there is something in it; those of open().
   Result<> make_again();
 

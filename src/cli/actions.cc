@@ -98,7 +98,7 @@ int Action::finish(const Result<>& result, const std::string& share) const {
   return result ? kOk : explain(result.error(), share);
 }
 
-/// What there is to say beyond the errno: the remembered failure of the share, or who may do this, or who uses it.
+/// What there is to say beyond the errno: the remembered failure of the share, the users that may do this, or its users.
 std::string Action::hint(const Error& error, const std::string& share) const {
   const int code = error.code();
   const bool refused = code == EACCES || code == EPERM;
@@ -193,7 +193,7 @@ void Action::warn(const HostCommand& host, const control::HostView& now) const {
                          since, now.generation));
 }
 
-/// The shares that somebody still uses: "media (3 users), home/alice (1 user) and 4 more".
+/// The shares that are still in use: "media (3 users), home/alice (1 user) and 4 more".
 std::string Action::in_use(const control::NamespaceView& berth) const {
   constexpr std::size_t kMostNamed = 5;
   std::string text;

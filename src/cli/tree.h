@@ -45,7 +45,7 @@ class Tree {
 
   /// Whether the caller may change the share, as far as the modes of the tree tell.
   [[nodiscard]] bool may_change(std::string_view share) const;
-  /// Who may, in words: "root", "root and the group disk".
+  /// The users that may, in words: "root", "root and the group disk".
   [[nodiscard]] std::string who_may_change(std::string_view share) const;
 
  private:

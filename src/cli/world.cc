@@ -25,7 +25,7 @@ bool write_all(int fd, std::string_view text) {
 World real_world() {
   World world;
   world.environment = [](const char* name) -> std::optional<std::string> {
-    const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets one
+    const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): no thread sets one
     if (value == nullptr || *value == '\0') return std::nullopt;
     return value;
   };

@@ -16,7 +16,7 @@ namespace berth::cli {
 struct World {
   /// A variable of the environment; absent when it is not set or empty.
   std::function<std::optional<std::string>(const char* name)> environment;
-  /// Standard output, unbuffered. False when nobody reads it any more.
+  /// Standard output, unbuffered. False when its reader is gone.
   std::function<bool(std::string_view)> out;
   /// Standard error. Any thread may call it, one at a time.
   std::function<void(std::string_view)> err;
