@@ -72,9 +72,15 @@ bool Posts::is_taken(unsigned processor) const noexcept {
   return processor < posts_.size() && posts_[processor].taken.load(std::memory_order_relaxed);
 }
 
-void Posts::set_asleep(unsigned processor, bool asleep) noexcept {
-  posts_[processor].asleep.store(asleep, std::memory_order_relaxed);
+bool Posts::try_sleep(unsigned processor) noexcept {
+  Post& post = posts_[processor];
+  MutexLock lock(post.mutex);  // a sender has put something in before this, or sees that the worker sleeps
+  if (!post.box.empty()) return false;
+  post.asleep = true;
+  return true;
 }
+
+void Posts::wake(unsigned processor) noexcept { posts_[processor].asleep.store(false, std::memory_order_relaxed); }
 
 bool Posts::send(unsigned processor, Mail& mail) noexcept {
   if (!is_taken(processor)) return false;

@@ -37,8 +37,9 @@ class Posts {
   /// How many there are.
   [[nodiscard]] std::size_t taken() const noexcept { return taken_.load(std::memory_order_relaxed); }
 
-  /// The worker there sleeps, or does not: what is sent would wait for long.
-  void set_asleep(unsigned processor, bool asleep) noexcept;
+  /// The worker there is about to sleep, and nothing is sent to it from here on. False: its box has something, and it stays awake.
+  [[nodiscard]] bool try_sleep(unsigned processor) noexcept;
+  void wake(unsigned processor) noexcept;
 
   /// False: nobody is there and awake, or his box is full; `mail` is still the caller's.
   bool send(unsigned processor, Mail& mail) noexcept;

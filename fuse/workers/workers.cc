@@ -28,23 +28,6 @@ constexpr std::chrono::milliseconds kWatch{1};
 /// How long all threads serve after it was seen that requests block.
 constexpr std::chrono::milliseconds kAllServe{500};
 
-/// Where a worker sleeps nothing is sent to it.
-class Asleep {
- public:
-  Asleep(Posts& posts, std::optional<unsigned> post) noexcept : posts_(posts), post_(post) {
-    if (post_) posts_.set_asleep(*post_, true);
-  }
-  ~Asleep() {
-    if (post_) posts_.set_asleep(*post_, false);
-  }
-  Asleep(const Asleep&) = delete;
-  Asleep& operator=(const Asleep&) = delete;
-
- private:
-  Posts& posts_;
-  const std::optional<unsigned> post_;
-};
-
 void install_wake_handler() noexcept {
   struct sigaction action {};
   action.sa_handler = [](int) {};
@@ -188,7 +171,13 @@ std::optional<std::size_t> Workers::take(Worker& self) noexcept {
       if (!rest(self)) return std::nullopt;
       continue;
     }
-    const std::optional<std::size_t> size = read(self, found == Found::kRequest);
+    const std::optional<unsigned> sleeps_at = found == Found::kRequest ? std::nullopt : self.post();
+    if (sleeps_at && !posts_.try_sleep(*sleeps_at)) {
+      waiting_.fetch_sub(1);
+      continue;
+    }
+    const std::optional<std::size_t> size = read(self);
+    if (sleeps_at) posts_.wake(*sleeps_at);
     const bool was_last = waiting_.fetch_sub(1) == 1;
     if (!size) return std::nullopt;
     taken_.fetch_add(1);
@@ -272,11 +261,9 @@ void Workers::call_another() noexcept {
   if (!call_resting()) start_worker();
 }
 
-/// `is_there`: a request was seen.
-std::optional<std::size_t> Workers::read(Worker& self, bool is_there) noexcept {
+std::optional<std::size_t> Workers::read(Worker& self) noexcept {
   self.buffer->make_ready();
   const std::span<char> buffer = self.buffer->bytes();
-  const Asleep asleep(posts_, is_there ? std::nullopt : self.post());
   for (;;) {
     self.reading.store(true);
     const bool asked_to_stop = stopping_.load();

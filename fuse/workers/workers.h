@@ -126,7 +126,7 @@ class Workers {
   void work(Worker& self) noexcept;
   void serve(Worker& self) noexcept;
   std::optional<std::size_t> take(Worker& self) noexcept;
-  std::optional<std::size_t> read(Worker& self, bool is_there) noexcept;
+  std::optional<std::size_t> read(Worker& self) noexcept;
   [[nodiscard]] bool do_all_serve() const noexcept;
   void let_all_serve() noexcept;
   [[nodiscard]] bool has_request() const noexcept;

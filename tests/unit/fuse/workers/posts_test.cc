@@ -69,11 +69,19 @@ TEST_F(PostsTest, MailComesInItsOrderToWhomItWasSent) {
   EXPECT_FALSE(posts_.has_mail());
 }
 
-TEST_F(PostsTest, NothingIsSentToWhoSleepsAndNoMoreThanFits) {
+TEST_F(PostsTest, WorkerDoesNotGoToSleepOverWhatWasSentToIt) {
   ASSERT_TRUE(posts_.take(1));
-  posts_.set_asleep(1, true);
+  EXPECT_TRUE(send(1, 11));
+  EXPECT_FALSE(posts_.try_sleep(1));
+  EXPECT_EQ(receive(1), 11U);
+  EXPECT_TRUE(posts_.try_sleep(1));
+}
+
+TEST_F(PostsTest, NothingIsSentToASleepingWorkerAndNoMoreThanFits) {
+  ASSERT_TRUE(posts_.take(1));
+  ASSERT_TRUE(posts_.try_sleep(1));
   EXPECT_FALSE(send(1, 1));
-  posts_.set_asleep(1, false);
+  posts_.wake(1);
   std::size_t sent = 0;
   while (sent < 1000 && send(1, sent + 1)) ++sent;
   EXPECT_GT(sent, 0U);
