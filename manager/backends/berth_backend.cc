@@ -68,6 +68,13 @@ void end_helper(HelperProcess& helper, bool ends_by_itself, TimePoint deadline) 
   helper.end(std::max(deadline, now() + kTermGrace));
 }
 
+bool has_mounts_below(const std::string& berth) {
+  const auto table = sys::read_mount_table();
+  return table && std::any_of(table->begin(), table->end(), [prefix = berth + "/"](const sys::MountEntry& entry) {
+           return entry.target.starts_with(prefix);
+         });
+}
+
 std::string source_of(const ShareSpec& spec, const std::string& mounted) {
   const std::vector<std::string>& sources = spec.sources();
   // A single source is it, by whatever name the mount table knows it (a loop device).
@@ -171,14 +178,20 @@ Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const At
     take_again(mount.root, attempt.berth);
     return gone;
   }
+  if (mount.programs) mount.programs->let_go();
   if (mount.helper && force) mount.helper->end(now());
   if (mount.helper && !force) end_helper(*mount.helper, patient, attempt.deadline);
+  if (mount.programs) mount.programs->end(force ? now() : std::max(attempt.deadline, now() + kTermGrace));
   mount = RealMount{};
   return {};
 }
 
 Result<> BerthBackend::take_off(const ShareSpec&, const RealMount&, const Attempt& attempt) {
-  return sys::unmount(attempt.berth, 0);
+  Result<> gone = sys::unmount(attempt.berth, 0);
+  if (gone || gone.error().code() != EBUSY || !has_mounts_below(attempt.berth)) return gone;
+  // What is mounted in it is part of it, as with "rbind". The share's gate is closed, so nothing is in use there but by itself; and
+  // taking one after another off would leave a part where the last one is refused.
+  return sys::unmount(attempt.berth, MNT_DETACH);
 }
 
 }  // namespace berth::manager

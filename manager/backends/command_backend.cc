@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "manager/backends/attempt_namespace.h"
 #include "manager/backends/fuse_server.h"
 #include "manager/backends/helper_backend.h"
 #include "manager/backends/mount_helpers.h"
@@ -14,6 +15,7 @@
 #include "manager/backends/mount_watch.h"
 #include "manager/backends/serving_program.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/process.h"
 
@@ -47,11 +49,9 @@ Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Atte
   }
 }
 
-/// Ends the program of a failed attempt and takes off what it mounted meanwhile.
-AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process,
-                       const std::string& berth) {
+/// Ends the program of a failed attempt. What it mounted meanwhile goes with its namespace.
+AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process) {
   const sys::ExitStatus status = process.end(now() + kTermGrace);
-  clear_berth(berth);
   AttemptFailure failure = failed_step(cause, std::move(argv));
   failure.exit = sys::to_string(status);
   failure.output = process.output();
@@ -59,18 +59,24 @@ AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::P
 }
 
 /// The mount as the share's, with the program as its helper if that still runs.
-Result<RealMount> adopt(const ShareSpec& spec, const std::string& source, const std::string& berth, std::string warning,
-                        std::optional<sys::Process> running) {
+Result<RealMount> adopt(AttemptNamespace& place, const ShareSpec& spec, const std::string& source,
+                        const std::string& berth, std::string warning, std::optional<sys::Process> running) {
   const sys::MountOptions options = TRY(policed_options(spec));
+  TRY_VOID(place.bring_home());
   RealMount mount = TRY(adopt_mount(spec, source, berth, options.attributes, std::move(warning)));
-  if (!running) return mount;
-  Result<std::unique_ptr<ServingProgram>> helper = ServingProgram::make(std::move(*running), berth, mount.id);
+  if (!running) {
+    mount.programs = place.leave();
+    return mount;
+  }
+  Result<std::unique_ptr<ServingProgram>> helper =
+      ServingProgram::make(std::move(*running), berth, mount.id, place.number());
   if (!helper) {
     mount = RealMount{};
     clear_berth(berth);
     return fail(helper.error());
   }
   mount.helper = std::move(*helper);
+  mount.programs = place.leave();
   return mount;
 }
 
@@ -117,6 +123,9 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   if (Result<> usable = check(spec, source); !usable) {
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
   }
+  Result<AttemptNamespace> place = AttemptNamespace::enter(host_, attempt, argv);
+  if (!place)
+    return tl::unexpected(failed_step(place.error().within("cannot make a mount namespace"), std::move(argv)));
   Result<MountWatch> watch = MountWatch::make(attempt.cancel_fd);
   if (!watch) return tl::unexpected(failed_step(watch.error().within("cannot watch the mount table")));
   Result<sys::Process> started = sys::Process::start(argv);
@@ -128,17 +137,17 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
     const bool late = outcome.error().code() == ETIMEDOUT;
     const Error cause =
         late ? outcome.error().within(argv.front() + " had not mounted when its time was over") : outcome.error();
-    return tl::unexpected(give_up(cause, std::move(argv), process, attempt.berth));
+    return tl::unexpected(give_up(cause, std::move(argv), process));
   }
   if (!outcome->ended) {
-    Result<RealMount> mount = adopt(spec, source, attempt.berth, "", std::move(process));
+    Result<RealMount> mount = adopt(*place, spec, source, attempt.berth, "", std::move(process));
     if (!mount) return tl::unexpected(failed_step(mount.error(), std::move(argv)));
     return std::move(*mount);
   }
   AttemptFailure failure = failed_program(std::move(argv), {*outcome->ended, process.output()});
   if (outcome->mounted) {
     std::string warning = outcome->ended->success() ? "" : std::string(failure.error.story());
-    Result<RealMount> mount = adopt(spec, source, attempt.berth, std::move(warning), std::nullopt);
+    Result<RealMount> mount = adopt(*place, spec, source, attempt.berth, std::move(warning), std::nullopt);
     if (mount) return std::move(*mount);
     failure.error = failure.error.within(mount.error().message());
   } else if (outcome->ended->success()) {
@@ -150,7 +159,8 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
 
 Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) {
   if (spec.unmount_command().empty()) return BerthBackend::take_off(spec, mount, attempt);
-  MountWatch watch = TRY(MountWatch::make(attempt.cancel_fd));
+  // A helper that is asked to end takes off the mount that it sees, in its own mount namespace.
+  MountWatch watch = TRY(MountWatch::make(mount.helper ? mount.helper->pidfd() : -1));
   const std::vector<std::string> argv = expand_command(spec.unmount_command(), mount.source, attempt.berth);
   const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd));
   if (!finished.status.success() && is_mounted(attempt.berth)) {
@@ -161,7 +171,7 @@ Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount,
   // The command may only have asked the helper to end.
   while (is_mounted(attempt.berth)) {
     if (!watch.wait(attempt.deadline)) return fail(ETIMEDOUT, argv.front() + " ended, but the mount is still there");
-    if (watch.cancelled()) return fail(ECANCELED);
+    if (watch.cancelled()) return sys::unmount(attempt.berth, 0);
   }
   return {};
 }

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <utility>
+
 #include "manager/backends/berth_backend.h"
+#include "manager/backends/host_view.h"
 
 namespace berth::manager {
 
@@ -12,10 +15,14 @@ namespace berth::manager {
 /// Unmounted by the share's unmount command if it has one, else by umount2(2); then the program is ended.
 class CommandBackend final : public BerthBackend {
  public:
+  explicit CommandBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
 
  protected:
   Result<> take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) override;
+
+ private:
+  const HostView host_;
 };
 
 /// `argv` with "{mountpoint}" and "{source}" replaced, wherever in an element they stand. What is put in is not looked

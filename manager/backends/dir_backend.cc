@@ -10,9 +10,11 @@
 namespace berth::manager {
 namespace {
 
-Result<RealMount> open_directory(const ShareSpec& spec, const std::string& source) {
+/// In the host's mount namespace.
+Result<RealMount> open_directory(const HostView& host, const ShareSpec& spec, const std::string& source) {
   RealMount made;
-  made.root = TRY(open_source_directory(source));
+  made.root = TRY(open_source_directory(host, source, true));
+  TRY_VOID(note_source(made, made.root.get()));
   if (spec.policy().read_only) {
     sys::MountOptions options = TRY(policed_options(spec));
     options.recursive_bind = true;  // as it is: with what is mounted below it
@@ -26,10 +28,14 @@ Result<RealMount> open_directory(const ShareSpec& spec, const std::string& sourc
 
 tl::expected<RealMount, AttemptFailure> DirBackend::mount(const ShareSpec& spec, const Attempt& attempt) {
   return try_sources(spec, attempt, [&](const std::string& source, const Attempt&) -> MountResult {
-    Result<RealMount> made = open_directory(spec, source);
+    Result<RealMount> made = in_host(host_, [&] { return open_directory(host_, spec, source); });
     if (!made) return tl::unexpected(failed_step(made.error()));
     return std::move(*made);
   });
+}
+
+bool DirBackend::is_current(const std::string& source, const DirectoryIdentity& mounted) {
+  return is_still(host_, source, mounted);
 }
 
 Result<std::optional<RealMount>> DirBackend::find(const ShareSpec&, const Attempt&) { return std::nullopt; }

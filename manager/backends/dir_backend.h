@@ -1,7 +1,9 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
+#include "manager/backends/host_view.h"
 #include "manager/model/backend.h"
 
 namespace berth::manager {
@@ -12,11 +14,17 @@ namespace berth::manager {
 /// descriptor: so the kernel says EROFS, and nobody has to remember to.
 class DirBackend final : public Backend {
  public:
+  explicit DirBackend(HostView host) : host_(std::move(host)) {}
   tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) override;
   /// Never anything: nothing is mounted at a berth.
   Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) override;
   Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) override;
   [[nodiscard]] bool needs_berth() const noexcept override { return false; }
+
+  bool is_current(const std::string& source, const DirectoryIdentity& mounted) override;
+
+ private:
+  const HostView host_;
 };
 
 }  // namespace berth::manager

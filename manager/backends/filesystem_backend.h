@@ -9,6 +9,7 @@ namespace berth::manager {
 /// is made anew for each attempt, so that a helper installed meanwhile is used.
 class FilesystemBackend final : public BerthBackend {
  public:
+  explicit FilesystemBackend(const HostView& host) : kernel_(host), helper_(host) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
 
  private:

@@ -5,17 +5,19 @@
 #include <utility>
 #include <vector>
 
+#include "manager/backends/attempt_namespace.h"
 #include "manager/backends/fuse_server.h"
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/mount.h"
 #include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {
 
 std::vector<std::string> mount_argv(const ShareSpec& spec, const std::string& source, const std::string& berth) {
-  std::vector<std::string> argv = {"mount", "-n", "-t", spec.type()};
+  std::vector<std::string> argv = {"mount", "-t", spec.type()};
   std::string words = policed_option_words(spec);
   // Else sshfs throws away what ssh says ("Permission denied").
   if (spec.type() == "fuse.sshfs") words.append(words.empty() ? "" : ",").append("sshfs_verbose");
@@ -31,6 +33,9 @@ std::vector<std::string> mount_argv(const ShareSpec& spec, const std::string& so
 
 Result<> check(const ShareSpec& spec, const std::string& source) {
   TRY_VOID(check_source_is_no_option(source));
+  const sys::MountOptions options = TRY(sys::parse_mount_options(spec.options()));
+  if (!options.subdirectory.empty())
+    return fail(EINVAL, "the option \"X-mount.subdir\" is not for types with a mount helper");
   return check_mount_helper(spec.type(), source);
 }
 
@@ -57,20 +62,25 @@ Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, 
 
 MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   std::vector<std::string> argv = mount_argv(spec, source, attempt.berth);
+  Result<AttemptNamespace> place = AttemptNamespace::enter(host_, attempt, argv);
+  if (!place)
+    return tl::unexpected(failed_step(place.error().within("cannot make a mount namespace"), std::move(argv)));
   if (Result<> usable = check(spec, source); !usable) {
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
   }
 
   Result<sys::Finished> finished = sys::run(argv, attempt.deadline, attempt.cancel_fd);
-  if (!finished) {
-    clear_berth(attempt.berth);  // a helper that was killed may have mounted before
-    return tl::unexpected(failed_step(finished.error(), std::move(argv)));
-  }
+  if (!finished) return tl::unexpected(failed_step(finished.error(), std::move(argv)));
   const bool success = finished->status.success();
   AttemptFailure failure = failed_program(std::move(argv), *finished);
-  Result<RealMount> mount = adopt_mount(spec, source, attempt.berth, policy_attributes(spec.policy()),
-                                        success ? "" : std::string(failure.error.story()));
-  if (mount) return std::move(*mount);
+  const Result<> home = place->bring_home();
+  Result<RealMount> mount = home ? adopt_mount(spec, source, attempt.berth, policy_attributes(spec.policy()),
+                                               success ? "" : std::string(failure.error.story()))
+                                 : fail(home.error());
+  if (mount) {
+    mount->programs = place->leave();
+    return std::move(*mount);
+  }
   if (success) {
     failure.error =
         Error(caller_code(mount.error().code()), "mount(8) succeeded, but " + std::string(mount.error().story()));

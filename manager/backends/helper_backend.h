@@ -1,16 +1,23 @@
 #pragma once
 
+#include <utility>
+
 #include "manager/backends/berth_backend.h"
+#include "manager/backends/host_view.h"
 
 namespace berth::manager {
 
-/// File systems that have a mount helper (nfs, cifs, fuse.sshfs): `mount -n -t TYPE -o OPTIONS -- SOURCE BERTH`.
+/// File systems that have a mount helper (nfs, cifs, fuse.sshfs): `mount -t TYPE -o OPTIONS -- SOURCE BERTH`.
 ///
 /// Each of those is one element of the argv; nothing of it is seen by a shell of ours or can become an option. What the
 /// mount table says afterwards counts, not the exit status.
 class HelperBackend final : public BerthBackend {
  public:
+  explicit HelperBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+
+ private:
+  const HostView host_;
 };
 
 /// Takes the mount that a program left at the berth for the share's, after giving it `attributes` (MOUNT_ATTR_*) as

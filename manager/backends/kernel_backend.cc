@@ -1,5 +1,6 @@
 #include "manager/backends/kernel_backend.h"
 
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 
 #include "manager/backends/mount_policy.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
 
 namespace berth::manager {
@@ -37,7 +39,8 @@ bool is_image(const std::string& type, const std::string& source) {
   return !contains(kSourceless, type) && ::stat(source.c_str(), &status) == 0 && S_ISREG(status.st_mode);
 }
 
-Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& source, const std::string& berth) {
+/// A mount that is attached nowhere; in the mount namespace that the source, and layers in the options, are to be found in.
+Result<UniqueFd> make_by_kernel(const ShareSpec& spec, const std::string& source) {
   sys::MountOptions options = TRY(policed_options(spec));
   if (contains(kReadOnlyTypes, spec.type())) options.read_only = true;
   std::optional<sys::LoopDevice> loop;
@@ -47,8 +50,27 @@ Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& sour
     if (::access(source.c_str(), F_OK) != 0) return fail(Error::last().within("image " + quote(source)));
     return fail(EINVAL, "the option \"loop\" wants an image, but " + quote(source) + " is not a regular file");
   }
-  UniqueFd mount = TRY(sys::make_mount(spec.type(), loop ? loop->path : source, options));
+  return sys::make_mount(spec.type(), loop ? loop->path : source, options);
+}
+
+/// A mount that is attached nowhere, of a directory in the mount of `root`, which is attached.
+Result<UniqueFd> clone_part(int root, const std::string& directory) {
+  const UniqueFd part = TRY(sys::open_beneath(root, directory.c_str(), O_PATH | O_DIRECTORY));
+  return sys::clone_mount(part.get());
+}
+
+Result<RealMount> mount_by_kernel(const HostView& host, const ShareSpec& spec, const std::string& source,
+                                  const std::string& berth) {
+  UniqueFd mount = TRY(in_host(host, [&] { return make_by_kernel(spec, source); }));
   RealMount made = TRY(attach_at_berth(std::move(mount), source, berth));
+  const std::string subdirectory = TRY(policed_options(spec)).subdirectory;
+  if (!subdirectory.empty()) {
+    Result<UniqueFd> part = clone_part(made.root.get(), subdirectory);
+    made = RealMount{};
+    clear_berth(berth);
+    if (!part) return fail(part.error().within("X-mount.subdir=" + subdirectory));
+    made = TRY(attach_at_berth(*std::move(part), source, berth));
+  }
   made.holds_only_copy = is_memory_type(spec.type());
   return made;
 }
@@ -56,7 +78,7 @@ Result<RealMount> mount_by_kernel(const ShareSpec& spec, const std::string& sour
 }  // namespace
 
 MountResult KernelBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
-  Result<RealMount> made = mount_by_kernel(spec, source, attempt.berth);
+  Result<RealMount> made = mount_by_kernel(host_, spec, source, attempt.berth);
   if (!made) return tl::unexpected(failed_step(made.error()));
   return std::move(*made);
 }

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <utility>
+
 #include "manager/backends/berth_backend.h"
+#include "manager/backends/host_view.h"
 
 namespace berth::manager {
 
@@ -10,7 +13,11 @@ namespace berth::manager {
 /// whether or not the options say `loop`.
 class KernelBackend final : public BerthBackend {
  public:
+  explicit KernelBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+
+ private:
+  const HostView host_;
 };
 
 }  // namespace berth::manager

@@ -7,12 +7,12 @@
 
 namespace berth::manager {
 
-std::map<ShareKind, std::unique_ptr<Backend>> make_backends() {
+std::map<ShareKind, std::unique_ptr<Backend>> make_backends(const HostView& host) {
   std::map<ShareKind, std::unique_ptr<Backend>> backends;
-  backends.emplace(ShareKind::kDir, std::make_unique<DirBackend>());
-  backends.emplace(ShareKind::kBind, std::make_unique<BindBackend>());
-  backends.emplace(ShareKind::kFilesystem, std::make_unique<FilesystemBackend>());
-  backends.emplace(ShareKind::kCommand, std::make_unique<CommandBackend>());
+  backends.emplace(ShareKind::kDir, std::make_unique<DirBackend>(host));
+  backends.emplace(ShareKind::kBind, std::make_unique<BindBackend>(host));
+  backends.emplace(ShareKind::kFilesystem, std::make_unique<FilesystemBackend>(host));
+  backends.emplace(ShareKind::kCommand, std::make_unique<CommandBackend>(host));
   return backends;
 }
 

@@ -7,6 +7,7 @@
 #include <system_error>
 #include <utility>
 
+#include "manager/backends/attempt_namespace.h"
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/fuse_server.h"
 #include "src/lib/sys/mount_table.h"
@@ -18,12 +19,13 @@ void signal(const UniqueFd& event) noexcept { ::eventfd_write(event.get(), 1); }
 
 }  // namespace
 
-Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process process, std::string berth, MountId mount) {
+Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process process, std::string berth, MountId mount,
+                                                             std::uint64_t place) {
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd lost(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop || !lost) return fail_errno();
   std::unique_ptr<ServingProgram> program(
-      new ServingProgram(std::move(process), std::move(berth), mount, std::move(stop), std::move(lost)));
+      new ServingProgram(std::move(process), std::move(berth), mount, place, std::move(stop), std::move(lost)));
   try {
     program->thread_ = std::thread([raw = program.get()] { raw->watch(); });
   } catch (const std::system_error& error) {
@@ -32,9 +34,11 @@ Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process proces
   return program;
 }
 
-ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId mount, UniqueFd stop, UniqueFd lost)
+ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t place,
+                               UniqueFd stop, UniqueFd lost)
     : berth_(std::move(berth)),
       mount_(mount),
+      place_(place),
       stop_(std::move(stop)),
       lost_(std::move(lost)),
       process_descriptor_(process.pidfd()),
@@ -73,7 +77,8 @@ void ServingProgram::watch() noexcept {
 bool ServingProgram::outlives(sys::ExitStatus status) const {
   const auto entry = sys::find_mount(berth_);
   if (!entry || !*entry || (*entry)->id != mount_) return false;
-  return status.success() || !is_served_type((*entry)->type);
+  if (!is_served_type((*entry)->type)) return true;
+  return status.success() && has_programs(place_);  // it has become a daemon
 }
 
 }  // namespace berth::manager

@@ -21,7 +21,8 @@ namespace berth::manager {
 class ServingProgram final : public HelperProcess {
  public:
   /// `process` has mounted `mount` at `berth`. Errors: EAGAIN when there is no thread to be had; the program is ended.
-  static Result<std::unique_ptr<ServingProgram>> make(sys::Process process, std::string berth, MountId mount);
+  static Result<std::unique_ptr<ServingProgram>> make(sys::Process process, std::string berth, MountId mount,
+                                                      std::uint64_t place);
   /// Kills the program if it still runs.
   ~ServingProgram() override;
 
@@ -33,12 +34,14 @@ class ServingProgram final : public HelperProcess {
   void end(TimePoint deadline) noexcept override;
 
  private:
-  ServingProgram(sys::Process process, std::string berth, MountId mount, UniqueFd stop, UniqueFd lost);
+  ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t place, UniqueFd stop,
+                 UniqueFd lost);
   void watch() noexcept;
   [[nodiscard]] bool outlives(sys::ExitStatus status) const;
 
   const std::string berth_;
   const MountId mount_;
+  const std::uint64_t place_;
   const UniqueFd stop_;  ///< readable: the thread leaves the process to end()
   const UniqueFd lost_;
   const int process_descriptor_;  ///< of process_

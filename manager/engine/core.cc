@@ -21,9 +21,6 @@ constexpr std::size_t kMaxCallbackThreads = 256;
 /// After a change of the mount table, how long to wait before looking for lost mounts: changes come in bursts.
 constexpr std::chrono::milliseconds kTableDelay{200};
 
-// Tags of what the control thread polls; helpers are polled under their record's address.
-constexpr std::uint64_t kMountTableTag = 1;
-
 void bring_forward(std::optional<TimePoint>& next, const std::optional<TimePoint>& at) noexcept {
   if (at && (!next || *at < *next)) next = at;
 }
@@ -48,6 +45,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
   if (!core->by_hand()) {
     core->mount_table_ = TRY(sys::open_at(AT_FDCWD, "/proc/thread-self/mountinfo", O_RDONLY));
     TRY_VOID(core->poller_.add(core->mount_table_.get(), EPOLLPRI | EPOLLERR | EPOLLET, kMountTableTag));
+    TRY_VOID(core->watch_sources());
     core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
     if (core->setup_.store) {
@@ -315,6 +313,7 @@ void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
     if (!look_at_table_) look_at_table_ = clock_.now() + kTableDelay;
     return;
   }
+  if (ready.tag == kSourceTag) return look_at_sources(source_watch_->take());
   for (const auto& [share, record] : records_) {
     if (reinterpret_cast<std::uint64_t>(record.get()) != ready.tag || !record->mount.helper) continue;
     poller_.remove(record->mount.helper->pidfd());

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "manager/backends/source_watch.h"
 #include "manager/engine/life_cycle.h"
 #include "manager/engine/manager.h"
 #include "manager/engine/mount_operation.h"
@@ -114,6 +115,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     life_cycle::State state;
     WallTime since{};
     RealMount mount;
+    std::unique_ptr<AttemptPrograms> left_programs;  ///< of a mount that an earlier server made and had not noted yet
     UniqueFd root;  ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
                     ///< the number away under a request
     std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
@@ -134,6 +136,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     MountRecord* kept = nullptr;          ///< what outlives us of it
     bool failure_is_kept = false;         ///< there as well
+    int source_number = 0;                ///< of the directory that its source is in; 0: not watched
+    bool looking_at_source = false;       ///< whether it is still what is mounted
+    bool look_at_source_again = false;    ///< something has happened meanwhile
     std::string source;                   ///< that was mounted last
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
@@ -154,6 +159,10 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     TimePoint since;
   };
 
+  // Tags of what the control thread polls; helpers are polled under their record's address.
+  static constexpr std::uint64_t kMountTableTag = 1;
+  static constexpr std::uint64_t kSourceTag = 2;
+
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
 
   Record& record_of(Share& share);
@@ -167,6 +176,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void adopt(Record& record, const MountRecord& kept);
   void find_out(Record& record, MountRecord& kept);
   void watch_helper(Record& record);
+  Result<> watch_sources();
+  void watch_source(Record& record);
+  void unwatch_source(Record& record);
+  void look_at_sources(const std::vector<int>& numbers);
+  void look_at_source(Record& record);
 
   void apply(Record& record, life_cycle::Step step);
   void perform(Record& record, life_cycle::Effect& effect);
@@ -264,6 +278,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<Laying> batch_;              ///< being put together
   bool laying_ = false;                    ///< a batch runs
   std::mt19937 random_;
+  std::optional<SourceWatch> source_watch_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> look_at_table_;
   UniqueFd cancel_;  ///< readable when every attempt is to be given up

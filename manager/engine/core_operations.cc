@@ -79,14 +79,15 @@ void Manager::Core::release_mount_slot(Record& record) {
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   note(record, MountRecord::kMounting);
   note_mount();
+  std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
-  auto work = [self = shared_from_this(), &record, deadline, started = clock_.now()] {
+  auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now()] {
     const ShareSpec& spec = record.share.spec();
     Backend& backend = *self->setup_.backends.at(spec.kind());
     tl::expected<RealMount, AttemptFailure> outcome =
         self->clock_.now() >= deadline
             ? tl::unexpected(AttemptFailure{.error = Error(ETIMEDOUT, "waited for max_concurrent_mounts other mounts")})
-            : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get());
+            : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get(), programs);
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
     core->post([core, &record, outcome = std::move(outcome), started]() mutable {
@@ -105,6 +106,8 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     ended.success = true;
     record.mount = std::move(*outcome);
     record.source = record.mount.source;
+    watch_source(record);
+    if (record.left_programs) record.mount.programs = std::move(record.left_programs);
     record.is_failing = overdue;
     for (const PassedOver& source : std::exchange(record.mount.passed_over, {})) {
       tell(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message());
@@ -167,6 +170,7 @@ void Manager::Core::close_gate_if_idle(Record& record) {
 
 void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount& start) {
   note(record, MountRecord::kUnmounting);
+  unwatch_source(record);
   if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
   if (record.root) {
     if (record.share.users() > 0) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "manager/backends/adopted_program.h"
+#include "manager/backends/attempt_namespace.h"
 #include "manager/backends/left_programs.h"
 #include "manager/engine/core.h"
 #include "src/lib/base/hash.h"
@@ -27,6 +28,8 @@ bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descri
 /// Whether a number that may have been used again since is a pidfd of that program.
 bool is_program(int pidfd, pid_t number) { return number > 0 && sys::proc::process_of(pidfd) == number; }
 
+UniqueFd copy_of(std::int32_t descriptor) noexcept { return UniqueFd(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)); }
+
 UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
 
 }  // namespace
@@ -40,6 +43,7 @@ MountRecord* Manager::Core::kept_of(Record& record) {
   if (place >= MountArea::kMaxRecords) return nullptr;
   MountRecord& kept = area->records[place];
   kept.share = hash_of(record.share.name());
+  kept.programs = -1;
   area->used = place + 1;
   return record.kept = &kept;
 }
@@ -60,6 +64,10 @@ void Manager::Core::note_mounted(Record& record) {
   kept->helper = helper != nullptr ? helper->pid() : 0;
   kept->helper_pidfd = helper != nullptr ? helper->process() : -1;
   kept->helper_output = helper != nullptr ? helper->output() : -1;
+  kept->programs = record.mount.programs ? record.mount.programs->descriptor() : -1;
+  kept->source_number = record.source_number;
+  kept->source_device = record.mount.identity.device;
+  kept->source_inode = record.mount.identity.inode;
   kept->holds_only_copy = record.mount.holds_only_copy ? 1 : 0;
   const std::size_t length = std::min(record.mount.source.size(), kept->source.size() - 1);
   std::memcpy(kept->source.data(), record.mount.source.data(), length);
@@ -153,9 +161,12 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.mount.root = take(kept.mount_root);
   record.mount.source = kept.source.data();
   record.mount.holds_only_copy = kept.holds_only_copy != 0;
+  record.mount.identity = {.device = kept.source_device, .inode = kept.source_inode};
+  record.source_number = source_watch_ ? kept.source_number : 0;
   if (is_open(kept.helper_pidfd)) {
     record.mount.helper = AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output));
   }
+  record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
   record.root = take(kept.root);
   record.mounts = 1;
   const bool native = setup_.native != nullptr && kept.id != 0 && record.share.spec().wants_native();
@@ -178,23 +189,32 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
 }
 
 void Manager::Core::find_out(Record& record, MountRecord& kept) {
-  const Result<bool> there = sys::is_mountpoint(berths_.path_of(record.share.name()));
+  const std::string berth = berths_.path_of(record.share.name());
+  const Result<bool> there = sys::is_mountpoint(berth);
   if (!there || *there) {
+    record.left_programs = adopt_programs(take(kept.programs), berth);
     return post([this, &record] { happen(record.share, life_cycle::Wanted{"an earlier server was about to"}); });
   }
-  // Nothing needs it any more. Its descriptors may be others' by now, but for the one that still names it.
+  // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay taken.
   if (is_program(kept.helper_pidfd, kept.helper)) {
-    AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), UniqueFd())->end(clock_.now());
+    AdoptedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd())->end(clock_.now());
   }
-  end_left_programs(berths_.path_of(record.share.name()));
+  const std::unique_ptr<AttemptPrograms> programs = adopt_programs(copy_of(kept.programs), berth);
+  if (programs) programs->end(clock_.now());
+  kept.programs = -1;
+  end_left_programs(berth);
   kept.state = MountRecord::kNone;
   berths_.remove(record.share.name());
 }
 
 std::vector<int> Manager::Core::kept_descriptors() const {
   std::vector<int> numbers;
+  if (source_watch_) numbers.push_back(source_watch_->descriptor());
   for (const auto& [share, record] : records_) {
     for (const int number : {record->mount.root.get(), record->root.get()}) numbers.push_back(number);
+    for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->left_programs.get()}) {
+      if (programs != nullptr) numbers.push_back(programs->descriptor());
+    }
     const HelperProcess* const helper = record->mount.helper.get();
     if (helper == nullptr) continue;
     for (const int number : {helper->process(), helper->output()}) numbers.push_back(number);

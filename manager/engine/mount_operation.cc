@@ -51,8 +51,9 @@ void BerthDirectory::remove(std::string_view share) const noexcept {
 }
 
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
-                                                      const BerthDirectory& berths, TimePoint deadline, int cancel_fd) {
-  Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd};
+                                                      const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
+                                                      std::atomic<std::int32_t>* programs) {
+  Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd, programs};
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
   Result<BerthDirectory::Made> made = berths.make(spec.name());
@@ -71,6 +72,7 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
     RealMount mount = std::move(**found);
     if (mounted) {
       mount.helper = std::move(mounted->helper);
+      mount.programs = std::move(mounted->programs);
       mount.passed_over = std::move(mounted->passed_over);
     } else {
       mount.warning = describe(mounted.error()).message();
@@ -85,11 +87,13 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
 
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
                          TimePoint deadline, bool force) {
-  const Attempt attempt{berths.path_of(spec.name()), deadline, -1};
+  const Attempt attempt{berths.path_of(spec.name()), deadline};
   if (force && backend.needs_berth()) {
     Result<std::optional<RealMount>> found = backend.find(spec, attempt);
     if (found && !*found) {  // it went away by itself, or somebody else unmounted it
+      if (mount.programs) mount.programs->let_go();
       if (mount.helper) mount.helper->end(deadline);
+      if (mount.programs) mount.programs->end(deadline);
       mount = RealMount{};
       berths.remove(spec.name());
       return {};

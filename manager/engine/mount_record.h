@@ -30,6 +30,10 @@ struct MountRecord {
   std::int32_t helper_pidfd;             ///< -1: none
   std::int32_t helper_output;            ///< what it writes can be read there; -1: nothing of it is read
   std::uint32_t holds_only_copy;         ///< RealMount::holds_only_copy
+  std::int32_t source_number;            ///< SourceWatch::add(); 0: not watched
+  std::uint64_t source_device;           ///< RealMount::identity
+  std::uint64_t source_inode;            ///< the same
+  std::atomic<std::int32_t> programs;    ///< AttemptPrograms::descriptor(), also of an attempt that runs; -1: none
   std::array<char, kSourceKept> source;  ///< RealMount::source, cut off where it is longer; ends with a zero
 };
 
@@ -52,7 +56,8 @@ struct FailureRecords {
 
 struct MountArea {
   static constexpr std::size_t kMaxRecords = 1U << 17;
-  std::atomic<std::uint32_t> used;  ///< records from here on are free
+  std::atomic<std::uint32_t> used;         ///< records from here on are free
+  std::atomic<std::int32_t> source_watch;  ///< SourceWatch::descriptor(), plus 1; 0: none
   std::array<MountRecord, kMaxRecords> records;
   std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same place; few have any
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -31,21 +32,44 @@ class HelperProcess {
   virtual void end(TimePoint deadline) noexcept = 0;
 };
 
+/// The programs that an attempt has started and that may still run, however they have left their parents: daemons, and what
+/// those have started.
+class AttemptPrograms {
+ public:
+  virtual ~AttemptPrograms() = default;
+  /// What names them, for who succeeds us.
+  [[nodiscard]] virtual int descriptor() const noexcept = 0;
+  /// Takes the mount away from them, after ours is gone.
+  virtual void let_go() noexcept = 0;
+  /// Ends all of them: SIGTERM, then SIGKILL at `deadline`. Blocks until they have ended, or cannot.
+  virtual void end(TimePoint deadline) noexcept = 0;
+};
+
 /// A source that was tried before the one that is mounted, and why it is not it.
 struct PassedOver {
   std::string source;
   Error error{0};
 };
 
+/// What makes a directory the one that it is: statx(2) stx_dev_major, stx_dev_minor, stx_ino.
+struct DirectoryIdentity {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  friend bool operator==(const DirectoryIdentity&, const DirectoryIdentity&) = default;
+};
+
 /// A real mount that is there, and what keeps it there.
 struct RealMount {
-  MountId id = 0;                         ///< 0: nothing is mounted (a `dir` share)
-  UniqueFd root;                          ///< O_PATH descriptor of its root directory
-  std::string source;                     ///< the one of the sources that was mounted
-  std::unique_ptr<HelperProcess> helper;  ///< null unless a program serves it
-  std::string warning;                    ///< what went wrong although the mount is there; "" when nothing did
-  bool holds_only_copy = false;           ///< its files are gone with it (is_memory_type())
-  std::vector<PassedOver> passed_over;    ///< the sources before this one
+  MountId id = 0;                             ///< 0: nothing is mounted (a `dir` share)
+  UniqueFd root;                              ///< O_PATH descriptor of its root directory
+  std::string source;                         ///< the one of the sources that was mounted
+  std::unique_ptr<HelperProcess> helper;      ///< null unless a program serves it
+  std::unique_ptr<AttemptPrograms> programs;  ///< null when none is left
+  std::string warning;                        ///< what went wrong although the mount is there; "" when nothing did
+  UniqueFd parent;  ///< O_PATH descriptor of the directory that a local source is in; empty: not to be watched
+  DirectoryIdentity identity;           ///< of that source
+  bool holds_only_copy = false;         ///< its files are gone with it (is_memory_type())
+  std::vector<PassedOver> passed_over;  ///< the sources before this one
 };
 
 /// Why an attempt failed; what the `error` file of the control tree shows.
@@ -61,6 +85,8 @@ struct Attempt {
   std::string berth;   ///< absolute path of the share's private mountpoint: an existing empty directory
   TimePoint deadline;  ///< after it the attempt has failed, whatever it does
   int cancel_fd = -1;  ///< readable when the attempt is to be given up at once (-1: never)
+  std::atomic<std::int32_t>* programs =
+      nullptr;  ///< AttemptPrograms::descriptor() is noted there while the attempt runs
 };
 
 /// Makes and ends the real mount of one kind of share.
@@ -81,6 +107,9 @@ class Backend {
   /// use: MNT_FORCE | MNT_DETACH (umount2(2)), helper killed.
   /// Errors: EBUSY when in use, ETIMEDOUT.
   virtual Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) = 0;
+
+  /// Whether `source` still leads to the directory that was mounted. May block.
+  virtual bool is_current(const std::string& /*source*/, const DirectoryIdentity& /*mounted*/) { return true; }
 
   /// Whether a directory has to be there to mount on (not for `dir`).
   [[nodiscard]] virtual bool needs_berth() const noexcept { return true; }

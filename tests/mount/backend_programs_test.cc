@@ -112,8 +112,8 @@ TEST_F(HelperTest, FailureTellsCommandExitAndOutput) {
   EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
   EXPECT_EQ(mounted.error().exit, "exit status 32");
   EXPECT_NE(mounted.error().output.find("cannot reach the server"), std::string::npos);
-  EXPECT_EQ(mounted.error().command, (std::vector<std::string>{"mount", "-n", "-t", "berthtest", "-o", "nosuid,nodev",
-                                                               "--", "the source", berth_}));
+  EXPECT_EQ(mounted.error().command,
+            (std::vector<std::string>{"mount", "-t", "berthtest", "-o", "nosuid,nodev", "--", "the source", berth_}));
 }
 
 TEST_F(HelperTest, WhatIsTellingReachesTheCaller) {
@@ -149,7 +149,7 @@ TEST_F(HelperTest, ReplicaThatHangsLeavesTimeForTheNext) {
 
 TEST_F(HelperTest, SourceThatLooksLikeAnOptionNeverReachesAHelper) {
   install("berthtest", "touch " + path("ran") + "\n");
-  manager::HelperBackend helper;
+  manager::HelperBackend helper({});
   const auto mounted = helper.mount_source(spec(fields("berthtest", "x")), "-oProxyCommand=x", attempt());
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);

@@ -1,9 +1,15 @@
 // What shares are made of: where their sources come from, what becomes of them, and what is told of those that do not work.
+#include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
 
 #include "tests/mount/berth_fixture.h"
 
@@ -93,6 +99,190 @@ TEST_F(Sources, ReplicaThatIsPassedOverIsAnEventAndTheTableShowsTheOneThatWasUse
   EXPECT_EQ(server_.state("a"), "idle");
   EXPECT_NE(server_.read_control("status").value_or("").find("good.img"), std::string::npos);
   EXPECT_EQ(server_.read_control("status").value_or("").find("bad.img"), std::string::npos);
+}
+
+/// A mount of the host's, in these tests the test's own, that is private.
+class HostMount {
+ public:
+  HostMount(std::string target, const std::string& file) : target_(std::move(target)) {
+    EXPECT_EQ(::mount("none", target_.c_str(), "tmpfs", 0, nullptr), 0) << std::strerror(errno);
+    EXPECT_EQ(::close(::open((target_ + "/" + file).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644)), 0);
+  }
+  ~HostMount() { ::umount2(target_.c_str(), MNT_DETACH); }
+  HostMount(const HostMount&) = delete;
+  HostMount& operator=(const HostMount&) = delete;
+
+ private:
+  const std::string target_;
+};
+
+TEST_F(Sources, AreLookedUpOnTheHostWhenTheyAreMounted) {
+  for (const std::string name : {"bind", "dir", "readonly", "below/disk", "command", "lower", "upper"}) {
+    server_.make_directory("src/" + name);
+  }
+  const std::string src = server_.path("src/");
+  ASSERT_TRUE(ok(server_.start(
+      "[share.bind]\ntype = \"bind\"\nsource = \"" + src + "bind\"\n[share.dir]\ntype = \"dir\"\nsource = \"" + src +
+      "dir\"\n[share.readonly]\ntype = \"dir\"\nread_only = true\nsource = \"" + src +
+      "readonly\"\n[share.below]\ntype = \"dir\"\nread_only = true\nsource = \"" + src +
+      "below\"\n[share.overlay]\ntype = \"overlay\"\noptions = \"lowerdir=" + src + "lower:" + src + "upper" +
+      "\"\n[share.command]\ntype = \"command\"\nmount = [\"mount\", \"--bind\", \"" + src +
+      "command\", \"{mountpoint}\"]\n")));
+  // Mounted after the server has begun, where it gets no news of it.
+  const HostMount bind(src + "bind", "there"), dir(src + "dir", "there"), readonly(src + "readonly", "there");
+  const HostMount below(src + "below/disk", "there"), command(src + "command", "there"), lower(src + "lower", "there");
+  for (const std::string file :
+       {"bind/there", "dir/there", "readonly/there", "below/disk/there", "command/there", "overlay/there"}) {
+    EXPECT_EQ(::access(server_.in_namespace(file).c_str(), F_OK), 0) << file << ": " << std::strerror(errno);
+  }
+  EXPECT_FALSE(ok(server_.write_file("namespace/below/disk/new", "")));
+  EXPECT_EQ(errno, EROFS);
+}
+
+TEST_F(Sources, DiskThatIsNoShareIsFreeAsSoonAsItsOwnerHasUnmountedIt) {
+  const std::string image = server_.path("disk.img");
+  const std::string disk = server_.make_directory("disk");
+  ASSERT_EQ(
+      ::system(("truncate -s 8M " + image + " && mkfs.ext4 -q " + image + " && mount -o loop " + image + " " + disk)
+                   .c_str()),
+      0);
+  const std::string source = server_.make_directory("source");
+  const std::string script = server_.path("daemon");
+  ASSERT_TRUE(ok(server_.write_file("daemon", "#!/bin/sh\nmount -t tmpfs none \"$1\" && setsid sleep 1000 &\nwait\n")));
+  ASSERT_EQ(::chmod(script.c_str(), 0755), 0);
+  const bool started =
+      ok(server_.start("[share.a]\ntype = \"bind\"\nsource = \"" + source +
+                       "\"\n[share.helper]\ntype = \"command\"\nmount = [\"" + script + "\", \"{mountpoint}\"]\n"));
+  EXPECT_TRUE(started);
+  EXPECT_EQ(errno_of_listing("a"), ENOENT);
+  EXPECT_EQ(errno_of_listing("helper"), ENOENT);
+  EXPECT_EQ(::umount2(disk.c_str(), 0), 0);
+  EXPECT_EQ(::system(("test -z \"$(losetup -j " + image + ")\"").c_str()), 0) << "no copy of ours keeps it";
+}
+
+TEST_F(Sources, AllThatAnAttemptHasStartedEndsWithItOrWithItsMount) {
+  const std::string script = server_.path("starts");
+  ASSERT_TRUE(
+      ok(server_.write_file("starts",
+                            "#!/bin/sh\n(setsid setsid sleep 1000 >/dev/null 2>&1 &)\n[ $1 = mounts ] || exit 1\n"
+                            "exec mount -t tmpfs none \"$2\"\n")));
+  ASSERT_EQ(::chmod(script.c_str(), 0755), 0);
+  const std::string begin = "type = \"command\"\nmount = [\"" + script + "\", ";
+  ASSERT_TRUE(ok(server_.start("[share.good]\n" + begin + "\"mounts\", \"{mountpoint}\"]\n[share.bad]\n" + begin +
+                               "\"fails\", \"{mountpoint}\"]\n")));
+  const std::size_t before = server_.processes().size();
+  EXPECT_EQ(errno_of_listing("bad"), EHOSTDOWN);
+  EXPECT_EQ(server_.processes().size(), before) << "when the failure is told they have ended";
+  EXPECT_EQ(errno_of_listing("good"), ENOENT);
+  EXPECT_EQ(server_.processes().size(), before + 1) << "what a mount has started may serve it";
+  // The next server knows of them.
+  const auto server = server_.read_json("status.json").value("server_pid", 0);
+  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+  ASSERT_TRUE(ok(server_.write_control("shares/good/control", "unmount")));
+  EXPECT_TRUE(eventually([&] { return server_.processes().size() == before; }));
+}
+
+TEST_F(Sources, MountThatWasUnderWayWhenTheServerDiedIsBegunAgain) {
+  const std::string script = server_.path("slow");
+  const std::string log = server_.path("attempts");
+  ASSERT_TRUE(ok(server_.write_file(
+      "slow",
+      "#!/bin/sh\nmount -t tmpfs none \"$2\"\necho x >> \"$1\"\n[ $(wc -l < \"$1\") -gt 1 ] || exec sleep 1000\n")));
+  ASSERT_EQ(::chmod(script.c_str(), 0755), 0);
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"command\"\nmount = [\"" + script + "\", \"" + log +
+                               "\", \"{mountpoint}\"]\n")));
+  const std::size_t before = server_.processes().size();
+  std::thread caller([&] { EXPECT_EQ(errno_of_listing("a"), ENOENT); });
+  EXPECT_TRUE(eventually([&] { return server_.read_file("attempts").value_or("") == "x\n"; }));
+  const auto server = server_.read_json("status.json").value("server_pid", 0);
+  EXPECT_EQ(::kill(server, SIGKILL), 0);
+  caller.join();
+  EXPECT_EQ(server_.read_file("attempts").value_or(""), "x\nx\n");
+  EXPECT_EQ(server_.processes().size(), before) << "the program of the first attempt has ended";
+}
+
+TEST_F(Sources, BindWithAllThatIsMountedBelowExpiresAndCanBeDrained) {
+  const std::string source = server_.make_directory("source");
+  server_.make_directory("source/below");
+  const HostMount below(source + "/below", "there");
+  const HostMount deeper(server_.make_directory("source/below/deeper"), "there");
+  const std::string share = "type = \"bind\"\noptions = \"rbind\"\nsource = \"" + source + "\"\nidle_timeout = ";
+  ASSERT_TRUE(ok(server_.start("[share.short]\n" + share + "\"50ms\"\n[share.long]\n" + share + "\"1h\"\n")));
+  EXPECT_EQ(::access(server_.in_namespace("short/below/deeper/there").c_str(), F_OK), 0);
+  EXPECT_EQ(::access(server_.in_namespace("long/below/deeper/there").c_str(), F_OK), 0);
+  EXPECT_TRUE(server_.wait_for_state("short", "idle"));
+  EXPECT_TRUE(ok(server_.write_control("control", "drain")));
+  EXPECT_EQ(server_.state("long"), "idle");
+  EXPECT_EQ(::access((source + "/below/deeper/there").c_str(), F_OK), 0) << "the host's own mounts stay";
+}
+
+TEST_F(Sources, RemovedOrReplacedSourceIsAnErrorOrTheNewDirectoryAndNeverAnEmptyOne) {
+  std::string config;
+  const std::vector<std::string> kinds{"bind", "dir", "native"};
+  for (const std::string& kind : kinds) {
+    server_.make_directory("src/" + kind);
+    ASSERT_TRUE(ok(server_.write_file("src/" + kind + "/old", "")));
+    const std::string type = kind == "dir" ? "dir" : "bind";
+    const std::string access = kind == "native" ? "native" : "proxy";
+    config += "[share." + kind + "]\ntype = \"" + type + "\"\naccess = \"" + access + "\"\nsource = \"" +
+              server_.path("src/" + kind) + "\"\n";
+  }
+  ASSERT_TRUE(ok(server_.start(config)));
+  for (const bool kill_first : {false, true}) {
+    for (const std::string& kind : kinds) {
+      SCOPED_TRACE(kind);
+      const std::string source = server_.path("src/" + kind);
+      ASSERT_TRUE(ok(server_.read_file("namespace/" + kind + "/old")));
+      if (kind == "native") {
+        ASSERT_TRUE(eventually([&] { return server_.read_json("shares/native/status.json").value("native", false); }));
+      }
+      const int held = ::open((server_.in_namespace(kind) + "/old").c_str(), O_RDONLY | O_CLOEXEC);
+      EXPECT_GE(held, 0);
+      if (kill_first) {
+        const auto server = server_.read_json("status.json").value("server_pid", 0);
+        ASSERT_EQ(::kill(server, SIGKILL), 0);
+        ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+      }
+      ASSERT_EQ(::system(("rm -r " + source).c_str()), 0);
+      EXPECT_TRUE(eventually([&] { return errno_of_listing(kind) == EHOSTDOWN; })) << "it is gone";
+      ASSERT_EQ(::mkdir(source.c_str(), 0755), 0);
+      ASSERT_TRUE(ok(server_.write_file("src/" + kind + "/old", "new")));
+      ASSERT_TRUE(ok(server_.write_control("shares/" + kind + "/control", "retry")));
+      EXPECT_TRUE(eventually([&] { return server_.read_file("namespace/" + kind + "/old").value_or("") == "new"; }));
+      // Another one in its place, at once.
+      ASSERT_EQ(
+          ::system(
+              ("mv " + source + " " + source + ".away && mkdir " + source + " && touch " + source + "/old").c_str()),
+          0);
+      EXPECT_TRUE(eventually([&] { return server_.read_file("namespace/" + kind + "/old").value_or("x").empty(); }));
+      ASSERT_EQ(::system(("rm -r " + source + ".away").c_str()), 0);
+      ::close(held);
+    }
+  }
+}
+
+TEST_F(Sources, OptionsShowAPartOfADiskAndNamesWithCommas) {
+  const std::string image = server_.path("disk.img");
+  const std::string scratch = server_.make_directory("scratch");
+  const std::string layer = server_.make_directory("ov,a:b");
+  ASSERT_TRUE(ok(server_.write_file("ov,a:b/there", "")));
+  ASSERT_EQ(
+      ::system(("truncate -s 8M " + image + " && mkfs.ext4 -q " + image + " && mount -o loop " + image + " " + scratch +
+                " && mkdir -p " + scratch + "/part/a && touch " + scratch + "/secret && umount " + scratch)
+                   .c_str()),
+      0);
+  ASSERT_TRUE(
+      ok(server_.start("[share.part]\ntype = \"ext4\"\nsource = \"" + image +
+                       "\"\noptions = \"X-mount.subdir=part\"\n[share.none]\ntype = \"ext4\"\nsource = \"" + image +
+                       "\"\noptions = \"X-mount.subdir=missing\"\n[share.out]\ntype = \"ext4\"\nsource = \"" + image +
+                       "\"\noptions = \"X-mount.subdir=..\"\n[share.comma]\ntype = \"overlay\"\noptions = 'lowerdir=" +
+                       server_.path("ov\\,a\\:b") + ":" + scratch + "'\n")));
+  EXPECT_EQ(errno_of_listing("none"), EHOSTDOWN);
+  EXPECT_EQ(errno_of_listing("out"), EHOSTDOWN);
+  EXPECT_EQ(::access(server_.in_namespace("part/a").c_str(), F_OK), 0);
+  EXPECT_NE(::access(server_.in_namespace("part/secret").c_str(), F_OK), 0);
+  EXPECT_EQ(::access(server_.in_namespace("comma/there").c_str(), F_OK), 0) << std::strerror(errno);
 }
 
 }  // namespace

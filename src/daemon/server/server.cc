@@ -24,6 +24,7 @@
 #include "fuse/session/session.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/workers/workers.h"
+#include "manager/backends/attempt_namespace.h"
 #include "manager/backends/make_backends.h"
 #include "manager/engine/manager.h"
 #include "src/daemon/common/background.h"
@@ -137,10 +138,22 @@ class Server {
     // Background::ready(); and not later, for what lies behind other automount points is to be mounted for us.
     ::setsid();
     TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes, kBerthsSize));
+    TRY_VOID(manager::detach_copies(needed_paths()));
     // Only now: a successor finds it complete or not at all.
     UniqueFd mine = TRY(sys::current_mount_namespace());
     record_.mount_namespace = mine.release();
     return {};
+  }
+
+  /// What this namespace needs of the host's mounts, beside the system itself: sources are looked up on the host.
+  [[nodiscard]] std::vector<std::string> needed_paths() const {
+    std::vector<std::string> paths{kBerthDirectory};
+    if (setup_.state) paths.push_back(setup_.state->path());
+    for (const auto& [name, share] : setup_.configuration.catalog.shares()) {
+      const std::vector<std::string>& command = share.unmount_command();
+      paths.insert(paths.end(), command.begin(), command.end());
+    }
+    return paths;
   }
 
   /// By a thread that does nothing: whoever is killed in a request to a share that hangs does not end before that is answered, and
@@ -198,7 +211,8 @@ class Server {
     setup.succeeds = record_.servers > 1;
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
-    setup.backends = manager::make_backends();
+    setup.backends =
+        manager::make_backends({.mount_namespace = host_.get(), .berths = kBerthDirectory, .shown = setup_.directory});
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
     setup.store = state_.open_store();
     setup.store_ends_with_berth = !setup_.state;

@@ -156,6 +156,17 @@ Result<UniqueFd> clone_mount(int root) noexcept {
   return tree;
 }
 
+Result<UniqueFd> clone_tree(const std::string& path) {
+  UniqueFd tree(::open_tree(AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE));
+  if (!tree) return fail(errno, "mount at " + quote(path));
+  struct mount_attr attributes {};
+  attributes.propagation = MS_PRIVATE;
+  if (::mount_setattr(tree.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0) {
+    return fail_errno();
+  }
+  return tree;
+}
+
 Result<> attach_mount_at(int mount, int directory) noexcept {
   if (::move_mount(mount, "", directory, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return fail_errno();

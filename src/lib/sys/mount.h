@@ -18,12 +18,13 @@ struct MountOptions {
   std::vector<std::pair<std::string, std::optional<std::string>>> parameters;  ///< for fsconfig(2), in order
   bool read_only = false;                              ///< "ro": of the file system as well as of the mount
   bool recursive_bind = false;                         ///< "rbind"
+  std::string subdirectory;                            ///< "X-mount.subdir=": what is shown of it; "": all
   bool loop = false;                                   ///< "loop"
   std::uint64_t loop_offset = 0, loop_size_limit = 0;  ///< "offset=", "sizelimit=", bytes (K, M, G suffixes)
 };
 
-/// Splits and sorts `options`. User-space words (x-*, comment=, _netdev, nofail, noauto, auto, user, defaults, ...) are
-/// dropped, as mount(8) does. Errors: EINVAL with a story.
+/// Splits and sorts `options`. Words that say nothing about the mount (nofail, noauto, _netdev, x-*, ...) are dropped, as mount(8)
+/// does. Errors: EINVAL with a story, also for words that ask for what is not done here.
 Result<MountOptions> parse_mount_options(const std::string& options);
 
 /// A mount attached nowhere, made by fsopen(2), fsconfig(2), fsmount(2) (Linux 5.2). It goes away with its last
@@ -37,6 +38,9 @@ Result<UniqueFd> make_bind(const std::string& source, const MountOptions& option
 /// A clone, attached nowhere, of the mount that `root` is the root of, with its attributes, private (open_tree(2)). What is
 /// mounted below it is not in it.
 Result<UniqueFd> clone_mount(int root) noexcept;
+
+/// A clone, attached nowhere, of the mount at `path` with all that is mounted below it, with their attributes, private.
+Result<UniqueFd> clone_tree(const std::string& path);
 
 /// Attaches a detached mount at the directory that a descriptor names; nothing is looked up (move_mount(2)).
 Result<> attach_mount_at(int mount, int directory) noexcept;

@@ -1,5 +1,6 @@
 #include <sys/mount.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -30,6 +31,11 @@ constexpr std::array kAttributeWords{
     AttributeWord{"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
     AttributeWord{"diratime", 0, MOUNT_ATTR_NODIRATIME},
     // How access times are kept is one field, not bits (mount_setattr(2)).
+    // What users may mount is so unless the words after it say otherwise (libmount, MS_SECURE and MS_OWNERSECURE).
+    AttributeWord{"user", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, 0},
+    AttributeWord{"users", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, 0},
+    AttributeWord{"owner", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0},
+    AttributeWord{"group", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0},
     AttributeWord{"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
     AttributeWord{"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
     AttributeWord{"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
@@ -38,31 +44,64 @@ constexpr std::array kAttributeWords{
     AttributeWord{"nostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
 };
 
-// mount(8), "Filesystem-independent mount options" that no system call sees, and what libmount drops for the kernel.
-constexpr std::array<std::string_view, 19> kUserSpaceWords{
-    "defaults", "_netdev", "nofail",  "auto",   "noauto", "user",    "nouser",  "users",  "nousers",   "owner",
-    "noowner",  "group",   "nogroup", "silent", "loud",   "comment", "uhelper", "helper", "pamconsole"};
+// mount(8), "Filesystem-independent mount options" that say nothing about the mount itself: who may mount it, when, and what
+// other programs show of it.
+constexpr std::array<std::string_view, 16> kHarmlessWords{
+    "defaults", "_netdev", "nofail", "auto",    "noauto",  "nouser", "nousers",    "noowner",
+    "nogroup",  "silent",  "loud",   "comment", "uhelper", "helper", "pamconsole", "X-mount.mkdir"};
 
-bool is_for_user_space(std::string_view key) {
-  if (key.starts_with("x-") || key.starts_with("X-")) return true;
-  for (const std::string_view word : kUserSpaceWords) {
+/// A word that asks for what is not done here, and what to do instead.
+struct RefusedWord {
+  std::string_view begin;
+  std::string_view reason;
+};
+constexpr std::string_view kOrder = "systemd alone orders mounts; let berth.service wait for it (systemd.unit(5))";
+constexpr std::array kRefusedWords{
+    RefusedWord{"x-systemd.idle-timeout", "use the key idle_timeout of the share"},
+    RefusedWord{"x-systemd.mount-timeout", "use the key mount_timeout of the share"},
+    RefusedWord{"x-systemd.device-timeout", "use the key mount_timeout of the share"},
+    RefusedWord{"x-systemd.", kOrder},
+    RefusedWord{"X-mount.owner", "change the owner on the file system itself"},
+    RefusedWord{"X-mount.group", "change the group on the file system itself"},
+    RefusedWord{"X-mount.mode", "change the mode on the file system itself"},
+    RefusedWord{"X-mount.idmap", "idmapped mounts are not made here"},
+    RefusedWord{"X-", "it is not known here, and what it asks for would not be done"},
+    RefusedWord{"remount", "it changes a mount that exists; a share makes its own"},
+    RefusedWord{"move", "it changes a mount that exists; a share makes its own"},
+};
+
+/// Whether `key` says nothing about the mount. Errors: EINVAL for what is not done here.
+Result<bool> is_harmless(std::string_view key) {
+  if (key == "x-systemd.automount") return true;  // what a share is
+  for (const std::string_view word : kHarmlessWords) {
     if (key == word) return true;
   }
-  return false;
+  for (const RefusedWord& word : kRefusedWords) {
+    const bool is_it =
+        word.begin.ends_with('.') || word.begin.ends_with('-') ? key.starts_with(word.begin) : key == word.begin;
+    if (is_it) return fail(EINVAL, "option " + quote(key) + ": " + std::string(word.reason));
+  }
+  return key.starts_with("x-");  // mount(8): comments, for other programs
 }
 
-/// The parts between commas; a comma inside double quotes does not separate (mount(8), SELinux contexts).
-std::vector<std::string> split_options(std::string_view options) {
+/// The parts between commas. A comma inside double quotes does not separate (mount(8), SELinux contexts), nor does one after a
+/// backslash, which stays for the file system to take away (overlay, since Linux 2.6; libmount before 2.39 splits there).
+/// Errors: EINVAL where a quote or a backslash would reach into what is appended.
+Result<std::vector<std::string>> split_options(std::string_view options) {
   std::vector<std::string> parts(1);
   bool quoted = false;
+  bool escaped = false;
   for (const char c : options) {
-    if (c == '"') quoted = !quoted;
-    if (c == ',' && !quoted) {
+    if (c == '"' && !escaped) quoted = !quoted;
+    if (c == ',' && !quoted && !escaped) {
       parts.emplace_back();
     } else {
       parts.back() += c;
     }
+    escaped = c == '\\' && !escaped;
   }
+  if (quoted) return fail(EINVAL, "the mount options have a quote that does not end");
+  if (escaped) return fail(EINVAL, "the mount options end with a backslash");
   return parts;
 }
 
@@ -118,8 +157,9 @@ Result<bool> apply_own_word(std::string_view word, const std::optional<std::stri
     into.loop_offset = TRY(parse_size(word, *value));
   } else if (word == "sizelimit" && value) {
     into.loop_size_limit = TRY(parse_size(word, *value));
-  } else if (word == "remount" || word == "move") {
-    return fail(EINVAL, "option " + quote(word) + " changes a mount that exists; a share makes its own");
+  } else if (word == "X-mount.subdir") {
+    if (!value || value->empty()) return fail(EINVAL, "option \"X-mount.subdir\" wants a directory");
+    into.subdirectory = value->substr(std::min(value->find_first_not_of('/'), value->size()));
   } else {
     return false;
   }
@@ -131,16 +171,16 @@ Result<bool> apply_own_word(std::string_view word, const std::optional<std::stri
 Result<MountOptions> parse_mount_options(const std::string& options) {
   if (options.find('\0') != std::string::npos) return fail(EINVAL, "mount options hold a NUL byte");
   MountOptions result;
-  for (const std::string& part : split_options(options)) {
+  for (const std::string& part : TRY(split_options(options))) {
     if (part.empty()) continue;
     const std::size_t equals = part.find('=');
     const std::string key = part.substr(0, equals);
     if (key.empty()) return fail(EINVAL, "mount option " + quote(part) + " has no name");
     std::optional<std::string> value;
     if (equals != std::string::npos) value = without_quotes(part.substr(equals + 1));
-    if (is_for_user_space(key)) continue;
     if (!value && apply_attribute(key, result)) continue;
     if (TRY(apply_own_word(key, value, result))) continue;
+    if (TRY(is_harmless(key))) continue;
     result.parameters.emplace_back(key, std::move(value));
   }
   return result;

@@ -27,6 +27,9 @@ using Iterator = std::unique_ptr<libmnt_iter, IteratorCloser>;
 
 std::string text_of(const char* text) { return text != nullptr ? std::string(text) : std::string(); }
 
+/// proc(5), mountinfo: "shared:2 master:7".
+bool is_slave(libmnt_fs* fs) { return text_of(mnt_fs_get_optional_fields(fs)).find("master:") != std::string::npos; }
+
 MountEntry entry_of(libmnt_fs* fs) {
   return {
       .id = static_cast<std::uint64_t>(mnt_fs_get_id(fs)),
@@ -36,6 +39,7 @@ MountEntry entry_of(libmnt_fs* fs) {
       .type = text_of(mnt_fs_get_fstype(fs)),
       .source = text_of(mnt_fs_get_source(fs)),
       .options = text_of(mnt_fs_get_vfs_options(fs)),
+      .is_slave = is_slave(fs),
   };
 }
 

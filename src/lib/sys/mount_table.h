@@ -14,11 +14,12 @@ namespace berth::sys {
 struct MountEntry {
   std::uint64_t id = 0;
   std::uint64_t parent = 0;
-  std::string root;     ///< of the mount within its file system
-  std::string target;   ///< the mountpoint
-  std::string type;     ///< "ext4", "fuse.sshfs"
-  std::string source;   ///< "/dev/sda1", "host:/export"
-  std::string options;  ///< per mount, as mount(8) prints them
+  std::string root;       ///< of the mount within its file system
+  std::string target;     ///< the mountpoint
+  std::string type;       ///< "ext4", "fuse.sshfs"
+  std::string source;     ///< "/dev/sda1", "host:/export"
+  std::string options;    ///< per mount, as mount(8) prints them
+  bool is_slave = false;  ///< it follows a mount of another namespace: what is unmounted there is unmounted here
 };
 
 /// The mounts of the calling thread's mount namespace, in the kernel's order (a later one covers an earlier one at the

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <thread>
 
 #include "src/lib/base/text.h"
@@ -26,6 +27,20 @@ Result<> unshare_mount_namespace() {
 }
 
 Result<UniqueFd> current_mount_namespace() noexcept { return open_at(AT_FDCWD, "/proc/thread-self/ns/mnt", O_RDONLY); }
+
+Result<MountNamespaceVisit> MountNamespaceVisit::enter(int mount_namespace) {
+  if (::unshare(CLONE_FS) != 0) return fail_errno();
+  UniqueFd home = TRY(current_mount_namespace());
+  if (mount_namespace >= 0 && ::setns(mount_namespace, CLONE_NEWNS) != 0) {
+    return fail(Error::last().within("cannot enter the mount namespace"));
+  }
+  return MountNamespaceVisit(std::move(home));
+}
+
+void MountNamespaceVisit::end() noexcept {
+  const UniqueFd home = std::move(home_);
+  if (home && ::setns(home.get(), CLONE_NEWNS) != 0) std::abort();
+}
 
 Result<> in_mount_namespace(int mount_namespace, const std::function<Result<>()>& work) {
   Result<> result;

@@ -84,8 +84,8 @@ class ProgramUmask {
 };
 
 bool is_replaced(std::string_view variable) {
-  constexpr std::array<std::string_view, 6> kNames{
-      "LC_ALL=", "LANGUAGE=", "PATH=", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_"};
+  constexpr std::array<std::string_view, 7> kNames{
+      "LC_ALL=", "LANGUAGE=", "PATH=", "NOTIFY_SOCKET=", "WATCHDOG_", "LISTEN_", "LIBMOUNT_UTAB="};
   for (const std::string_view name : kNames) {
     if (variable.starts_with(name)) return true;
   }
@@ -93,7 +93,8 @@ bool is_replaced(std::string_view variable) {
 }
 
 std::vector<std::string> environment() {
-  std::vector<std::string> variables{"LC_ALL=C", "PATH=" + std::string(kPath)};
+  // libmount keeps no record of mounts that are unmounted without it, and which the host does not have.
+  std::vector<std::string> variables{"LC_ALL=C", "PATH=" + std::string(kPath), "LIBMOUNT_UTAB=/dev/null"};
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (!is_replaced(*variable)) variables.emplace_back(*variable);
   }

@@ -51,9 +51,36 @@ TEST(MountOptions, ReadOnlyIsOfBoth) {
 
 TEST(MountOptions, WordsForUserSpaceAreDropped) {
   const MountOptions options =
-      parse("defaults,x-systemd.automount,X-mount.mkdir=0755,_netdev,nofail,noauto,user,users,comment=hi,silent");
+      parse("defaults,x-systemd.automount,X-mount.mkdir=0755,_netdev,nofail,noauto,x-gvfs-show,comment=hi,silent");
   EXPECT_EQ(options.parameters, Parameters());
   EXPECT_EQ(options.attributes, 0U);
+}
+
+TEST(MountOptions, WhatUsersMayMountIsSafeUnlessALaterWordSaysOtherwise) {
+  EXPECT_EQ(parse("user").attributes, std::uint64_t{MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC});
+  EXPECT_EQ(parse("users,exec").attributes, std::uint64_t{MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV});
+  EXPECT_EQ(parse("group").attributes, std::uint64_t{MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV});
+}
+
+TEST(MountOptions, CommaAfterABackslashDoesNotSeparate) {
+  EXPECT_EQ(parse(R"(lowerdir=/ov\,a/l:/b,upperdir=/u\\,ro)").parameters,
+            (Parameters{{"lowerdir", R"(/ov\,a/l:/b)"}, {"upperdir", R"(/u\\)"}}));
+}
+
+TEST(MountOptions, SubdirectoryIsRelativeToTheRoot) {
+  EXPECT_EQ(parse("X-mount.subdir=/a/b").subdirectory, "a/b");
+  EXPECT_EQ(parse("ro").subdirectory, "");
+}
+
+TEST(MountOptions, WhatIsAskedForAndNotDoneHereIsRefused) {
+  for (const std::string options :
+       {"X-mount.owner=1", "X-mount.group=1", "X-mount.mode=0700", "X-mount.idmap=b:0:1:1", "X-mount.new",
+        "X-mount.subdir", "x-systemd.requires-mounts-for=/a", "x-systemd.requires=a.service",
+        "x-systemd.idle-timeout=1", "context=\"a,ro", "a\\"}) {
+    const auto result = parse_mount_options(options);
+    ASSERT_FALSE(result) << options;
+    EXPECT_EQ(result.error().code(), EINVAL) << options;
+  }
 }
 
 TEST(MountOptions, LoopAndItsSizes) {

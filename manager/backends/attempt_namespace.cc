@@ -1,0 +1,225 @@
+#include "manager/backends/attempt_namespace.h"
+
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <utility>
+
+#include "manager/backends/berth_backend.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+#include "src/lib/sys/mount.h"
+#include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/process.h"
+
+namespace berth::manager {
+namespace {
+
+/// How long the programs of a failed attempt have between SIGTERM and SIGKILL.
+constexpr std::chrono::seconds kTermGrace{2};
+/// A program that SIGKILL does not end within this is stuck in the kernel, and not waited for any longer.
+constexpr std::chrono::seconds kKillPatience{5};
+/// Between two looks at who is left: a program may start others while it is being ended.
+constexpr std::chrono::milliseconds kLookAgain{20};
+constexpr std::size_t kMaxProcFile = 64U << 10;
+
+/// Places of the system itself, where programs find their parts, and what is mounted below some of them.
+constexpr std::array<std::string_view, 14> kSystem = {"/",     "/boot", "/gnu", "/home", "/lib", "/nix",     "/opt",
+                                                      "/root", "/run",  "/tmp", "/usr",  "/var", "/var/tmp", "/bin"};
+constexpr std::array<std::string_view, 5> kSystemTrees = {"/dev", "/etc", "/proc", "/sys", "/usr"};
+
+bool is_below(std::string_view path, std::string_view directory) {
+  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+/// Whether a path that begins somewhere in `text` leads through `directory`.
+bool leads_through(std::string_view text, std::string_view directory) {
+  for (std::size_t at = text.find(directory); at != std::string_view::npos; at = text.find(directory, at + 1)) {
+    const std::size_t end = at + directory.size();
+    if (end == text.size() || std::string_view("/:,\\\"' =").find(text[end]) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+bool is_needed(std::string_view target, const std::vector<std::string>& words) {
+  const auto is_above = [&](std::string_view tree) { return is_below(target, tree); };
+  return std::find(kSystem.begin(), kSystem.end(), target) != kSystem.end() ||
+         std::any_of(kSystemTrees.begin(), kSystemTrees.end(), is_above) ||
+         std::any_of(words.begin(), words.end(), [&](const std::string& word) { return leads_through(word, target); });
+}
+
+std::uint64_t number_of(int mount_namespace) noexcept {
+  struct stat status {};
+  return ::fstat(mount_namespace, &status) == 0 ? status.st_ino : 0;
+}
+
+std::string link_target(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::read_symlink(path, error).string();
+}
+
+/// The numbers of a process, one for each pid namespace that it is in, from that of /proc inwards.
+std::vector<pid_t> numbers_of(const std::string& process) {
+  constexpr std::string_view kKey = "NSpid:";
+  std::vector<pid_t> numbers;
+  const Result<std::string> status = sys::read_file(process + "/status", kMaxProcFile);
+  if (!status) return numbers;
+  for (const std::string_view line : split(*status, '\n')) {
+    if (!line.starts_with(kKey)) continue;
+    for (const std::string_view word : split(line.substr(kKey.size()), '\t')) {
+      pid_t number = 0;
+      std::from_chars(word.data(), word.data() + word.size(), number);
+      if (number != 0) numbers.push_back(number);
+    }
+  }
+  return numbers;
+}
+
+/// The paths in /proc of the processes in a mount namespace.
+std::vector<std::string> processes_in(std::uint64_t mount_namespace) {
+  const std::string name = "mnt:[" + std::to_string(mount_namespace) + "]";
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    const std::string process = entry.path();
+    const char first = process[sizeof "/proc/" - 1];
+    if (first >= '0' && first <= '9' && link_target(process + "/ns/mnt") == name) found.push_back(process);
+  }
+  return found;
+}
+
+/// Sends `signal` to all processes in a mount namespace.
+void signal_programs(std::uint64_t mount_namespace, int signal) {
+  const std::string name = "mnt:[" + std::to_string(mount_namespace) + "]";
+  const std::size_t depth = numbers_of("/proc/self").size();
+  for (const std::string& process : processes_in(mount_namespace)) {
+    const std::vector<pid_t> numbers = numbers_of(process);
+    if (depth == 0 || numbers.size() < depth || numbers[depth - 1] == ::getpid()) continue;
+    const Result<UniqueFd> pidfd = sys::open_process(numbers[depth - 1]);
+    // Asked again, now that the number cannot be given to another one.
+    if (!pidfd || link_target(process + "/ns/mnt") != name) continue;
+    ::syscall(SYS_pidfd_send_signal, pidfd->get(), signal, nullptr, 0);
+  }
+}
+
+/// Sends `signal` until no process is left; false at `deadline`.
+bool end_until(std::uint64_t mount_namespace, int signal, TimePoint deadline) {
+  for (bool repeat = true;; repeat = signal == SIGKILL) {
+    if (repeat) signal_programs(mount_namespace, signal);
+    if (processes_in(mount_namespace).empty()) return true;
+    if (now() >= deadline) return false;
+    ::poll(nullptr, 0, static_cast<int>(kLookAgain.count()));
+  }
+}
+
+void end_programs(std::uint64_t mount_namespace, TimePoint deadline) noexcept {
+  try {
+    if (!has_programs(mount_namespace)) return;
+    if (now() < deadline && end_until(mount_namespace, SIGTERM, deadline)) return;
+    end_until(mount_namespace, SIGKILL, now() + kKillPatience);
+  } catch (const std::exception&) {
+    // Out of memory: they go on until berth ends.
+  }
+}
+
+class NamespacePrograms final : public AttemptPrograms {
+ public:
+  NamespacePrograms(UniqueFd self, std::string berth)
+      : self_(std::move(self)), number_(number_of(self_.get())), berth_(std::move(berth)) {}
+
+  [[nodiscard]] int descriptor() const noexcept override { return self_.get(); }
+
+  void let_go() noexcept override {
+    static_cast<void>(sys::in_mount_namespace(self_.get(), [this]() -> Result<> {
+      clear_berth(berth_);
+      return {};
+    }));
+  }
+
+  void end(TimePoint deadline) noexcept override { end_programs(number_, deadline); }
+
+ private:
+  const UniqueFd self_;
+  const std::uint64_t number_;
+  const std::string berth_;
+};
+
+}  // namespace
+
+Result<AttemptNamespace> AttemptNamespace::enter(const HostView& host, const Attempt& attempt,
+                                                 const std::vector<std::string>& words) {
+  const bool is_elsewhere = host.mount_namespace >= 0;
+  UniqueFd berths;
+  if (is_elsewhere) berths = TRY(sys::make_bind(host.berths, {}));
+  sys::MountNamespaceVisit visit = TRY(sys::MountNamespaceVisit::enter(host.mount_namespace));
+  TRY_VOID(sys::unshare_mount_namespace());
+  if (is_elsewhere) {
+    // It leads to us, and would keep the connection alive. Where it is not mounted, there is nothing to take off.
+    static_cast<void>(sys::unmount(host.shown, MNT_DETACH));
+    TRY_VOID(sys::attach_mount(berths.get(), host.berths));
+  }
+  std::vector<std::string> needed = words;
+  needed.push_back(attempt.berth);
+  TRY_VOID(detach_copies(needed));
+  UniqueFd self = TRY(sys::current_mount_namespace());
+  const std::uint64_t number = number_of(self.get());
+  if (attempt.programs != nullptr) *attempt.programs = self.get();
+  return AttemptNamespace(std::move(visit), std::move(self), number, attempt);
+}
+
+AttemptNamespace::~AttemptNamespace() {
+  if (!self_) return;
+  visit_.reset();
+  end_programs(number_, now() + kTermGrace);
+  if (noted_ != nullptr) *noted_ = -1;
+}
+
+Result<> AttemptNamespace::bring_home() {
+  UniqueFd tree;
+  if (is_mounted(berth_)) tree = TRY(sys::clone_tree(berth_));
+  visit_.reset();
+  if (tree) TRY_VOID(sys::attach_mount(tree.get(), berth_));
+  return {};
+}
+
+std::unique_ptr<AttemptPrograms> AttemptNamespace::leave() {
+  visit_.reset();
+  if (has_programs(number_)) return std::make_unique<NamespacePrograms>(std::move(self_), berth_);
+  if (noted_ != nullptr) *noted_ = -1;
+  self_.reset();
+  return nullptr;
+}
+
+std::unique_ptr<AttemptPrograms> adopt_programs(UniqueFd mount_namespace, const std::string& berth) {
+  if (!mount_namespace || ::ioctl(mount_namespace.get(), NS_GET_NSTYPE) != CLONE_NEWNS) return nullptr;
+  const Result<UniqueFd> own = sys::current_mount_namespace();
+  if (!own || number_of(own->get()) == number_of(mount_namespace.get())) return nullptr;
+  return std::make_unique<NamespacePrograms>(std::move(mount_namespace), berth);
+}
+
+bool has_programs(std::uint64_t mount_namespace) { return !processes_in(mount_namespace).empty(); }
+
+Result<> detach_copies(const std::vector<std::string>& words) {
+  std::vector<sys::MountEntry> entries = TRY(sys::read_mount_table());
+  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+    // What is covered by another mount at the same place is taken off with it, or stays below it.
+    if (!entry->is_slave && !is_needed(entry->target, words)) {
+      static_cast<void>(sys::unmount(entry->target, MNT_DETACH));
+    }
+  }
+  return {};
+}
+
+}  // namespace berth::manager
