@@ -12,7 +12,10 @@
 /// answer. Right before it is done it is noted what was there; when the request comes again, what is there now tells
 /// whether it was done.
 ///
-/// What somebody beside us does to the same name in just that moment is not told apart.
+/// A system call of the dead server may still be under way on a network file system: the name that it removes is seen there, and is gone
+/// when the successor removes it. So what it is told by its own attempt counts, too.
+///
+/// What another process does to the same name in just that moment is not told apart.
 namespace berth::fuse::once {
 
 inline FileKey key_of(const struct statx& x) noexcept {
@@ -58,16 +61,17 @@ Result<> remove(int directory, const char* name, Remove do_remove) {
   const int removed = do_remove();
   const int code = errno;
   crash_point("remove-done");
-  if (removed != 0) return fail(code);
-  return {};
+  if (removed == 0 || (code == ENOENT && was(IntentRecord::kRemove))) return {};
+  return fail(code);
 }
 
 /// `do_move() -> int` is a system call that moves `name` in `directory` to `new_name` in `new_directory`.
 template <typename Move>
 Result<> move(int directory, const char* name, int new_directory, const char* new_name, Move do_move) {
-  if (was(IntentRecord::kMove)) {
-    const FileKey file = CurrentRequest::prior()->file;
-    if (look(directory, name) != file && look(new_directory, new_name) == file) return {};
+  const bool again = was(IntentRecord::kMove);
+  const auto has_arrived = [&] { return look(new_directory, new_name) == CurrentRequest::prior()->file; };
+  if (again) {
+    if (look(directory, name) != CurrentRequest::prior()->file && has_arrived()) return {};
   } else if (CurrentRequest::is_noted()) {
     const FileKey file = look(directory, name);
     if (file.inode != 0) CurrentRequest::note_intent(IntentRecord::kMove, file);
@@ -76,8 +80,8 @@ Result<> move(int directory, const char* name, int new_directory, const char* ne
   const int moved = do_move();
   const int code = errno;
   crash_point("move-done");
-  if (moved != 0) return fail(code);
-  return {};
+  if (moved == 0 || (code == ENOENT && again && has_arrived())) return {};
+  return fail(code);
 }
 
 }  // namespace berth::fuse::once
