@@ -93,8 +93,7 @@ bool is_replaced(std::string_view variable) {
 }
 
 std::vector<std::string> environment() {
-  // libmount keeps no record of mounts that are unmounted without it, and which the host does not have.
-  std::vector<std::string> variables{"LC_ALL=C", "PATH=" + std::string(kPath), "LIBMOUNT_UTAB=/dev/null"};
+  std::vector<std::string> variables{"LC_ALL=C", "PATH=" + std::string(kPath)};
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (!is_replaced(*variable)) variables.emplace_back(*variable);
   }
