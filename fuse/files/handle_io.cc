@@ -2,16 +2,15 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "fuse/kept/requests.h"
@@ -20,86 +19,116 @@
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
 
-#ifndef RWF_NOAPPEND
-#define RWF_NOAPPEND 0x00000020  // Linux 6.9
-#endif
-
 namespace berth::fuse {
 namespace {
 
-/// Whether the file may lie on another, which was opened with the same flags and is written by these: overlays do not hear
-/// RWF_NOAPPEND (Linux 6.18, backing_file_write_iter()), nor do FUSE servers that lend files.
-bool lies_on_another(int fd) {
-  struct statfs s {};
-  return ::fstatfs(fd, &s) == 0 && (s.f_type == OVERLAYFS_SUPER_MAGIC || s.f_type == FUSE_SUPER_MAGIC);
-}
+/// The flags of a descriptor that change what reading and writing do. O_SYNC has O_DSYNC in it.
+constexpr int kWays = O_APPEND | O_DIRECT | O_SYNC;
 
-/// A descriptor without O_APPEND, for where that cannot be said of a single write.
-Result<std::size_t> write_through_another(int fd, std::span<const char> bytes, off_t offset) {
-  const UniqueFd other = TRY(sys::reopen(fd, O_WRONLY));
-  const ssize_t written = ::pwrite(other.get(), bytes.data(), bytes.size(), offset);
-  if (written < 0) return fail_errno();
-  return static_cast<std::size_t>(written);
-}
-
-Result<std::size_t> write_once(const Handle& handle, std::span<const char> bytes, off_t offset, bool append) {
-  const bool appends = (handle.flags & O_APPEND) != 0;
-  ssize_t written = 0;
-  if (append == appends) {
-    written = ::pwrite(handle.fd(), bytes.data(), bytes.size(), offset);
-  } else if (!append && lies_on_another(handle.fd())) {
-    return write_through_another(handle.fd(), bytes, offset);
-  } else {
-    // Not as the descriptor is: pages that were written by mmap(2) reach us through any descriptor of the file.
-    const iovec part{const_cast<char*>(bytes.data()), bytes.size()};  // NOLINT: writev(2) does not write to it
-    written = ::pwritev2(handle.fd(), &part, 1, offset, append ? RWF_APPEND : RWF_NOAPPEND);
-    if (written < 0 && !append && (errno == EOPNOTSUPP || errno == EINVAL)) {
-      return write_through_another(handle.fd(), bytes, offset);
-    }
-  }
-  if (written < 0) return fail_errno();
-  return static_cast<std::size_t>(written);
-}
-
-/// Whether the file has these bytes at `offset`. The handle may be for writing alone.
-bool has_at(const Handle& handle, std::span<const char> bytes, off_t offset) {
-  std::vector<char> there(bytes.size());
-  UniqueFd readable;
-  if ((handle.flags & O_ACCMODE) != O_RDWR) {
+/// Opens the file of a handle once more: as the daemon, and as the caller where the daemon means nothing to the server.
+Result<UniqueFd> open_again(const Handle& handle, int flags) {
+  {
     const sys::AsDaemon as_daemon;
-    Result<UniqueFd> opened = sys::reopen(handle.fd(), O_RDONLY);
-    if (opened) readable = *std::move(opened);
+    if (Result<UniqueFd> opened = sys::reopen(handle.fd(), flags | O_NONBLOCK | O_NOCTTY)) return opened;
   }
-  const int fd = readable ? readable.get() : handle.fd();
-  const ssize_t size = ::pread(fd, there.data(), there.size(), offset);
-  if (size >= 0)
-    return size == static_cast<ssize_t>(bytes.size()) && std::equal(bytes.begin(), bytes.end(), there.begin());
-  // Nobody lets us read it: then its size must do.
-  const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_SIZE);
-  return x && x->stx_size >= static_cast<std::uint64_t>(offset) + bytes.size();
+  return sys::reopen(handle.fd(), flags | O_NONBLOCK | O_NOCTTY);
 }
 
-/// Whether this very request has appended `bytes` before the last server died; notes where it is about to, if not. What
-/// others append to the same file in just that moment is not told apart.
-bool is_appended_already(const Handle& handle, std::span<const char> bytes) {
-  if (!CurrentRequest::is_noted()) return false;
-  if (const PriorAttempt* const prior = CurrentRequest::prior(); prior != nullptr) {
-    if (prior->intent != IntentRecord::kAppend) return false;
-    return has_at(handle, bytes, static_cast<off_t>(prior->size));
+/// A descriptor that reads or writes in the ways that a request wants, which may not be those of the handle.
+class Through {
+ public:
+  /// `access`: O_RDONLY or O_WRONLY. `wanted`: of kWays. Only O_APPEND and O_DIRECT can be taken from a descriptor
+  /// (fcntl(2)); that is done where the file cannot be opened again, for as long as the handle is open.
+  static Through make(const Handle& handle, int access, int wanted) {
+    const int unwanted = handle.flags & kWays & ~wanted;
+    if (unwanted == 0) return {handle.fd(), {}};
+    if (Result<UniqueFd> other = open_again(handle, access | wanted)) {
+      const int fd = other->get();
+      return {fd, *std::move(other)};
+    }
+    const int now = ::fcntl(handle.fd(), F_GETFL);
+    if (now >= 0) ::fcntl(handle.fd(), F_SETFL, now & ~(unwanted & (O_APPEND | O_DIRECT)));
+    return {handle.fd(), {}};
+  }
+
+  [[nodiscard]] int fd() const noexcept { return fd_; }
+
+ private:
+  Through(int fd, UniqueFd other) noexcept : fd_(fd), other_(std::move(other)) {}
+
+  int fd_;
+  UniqueFd other_;  ///< empty: it is the handle's own
+};
+
+/// How many of `bytes` the file has at `offset`, from the first one on, if nothing else follows these; else 0. The handle may
+/// be for writing alone.
+std::size_t left_at(const Handle& handle, std::span<const char> bytes, off_t offset) {
+  const Result<UniqueFd> readable = open_again(handle, O_RDONLY);
+  if (!readable) {
+    // Only its size can be known.
+    const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_SIZE);
+    const std::uint64_t start = static_cast<std::uint64_t>(offset);
+    return x && x->stx_size > start ? std::min<std::size_t>(x->stx_size - start, bytes.size()) : 0;
+  }
+  std::vector<char> there(bytes.size());
+  std::size_t size = 0;
+  while (size < there.size()) {
+    const ssize_t part =
+        ::pread(readable->get(), there.data() + size, there.size() - size, offset + static_cast<off_t>(size));
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0) break;
+    size += static_cast<std::size_t>(part);
+  }
+  return std::equal(there.begin(), there.begin() + static_cast<std::ptrdiff_t>(size), bytes.begin()) ? size : 0;
+}
+
+/// How many of `bytes` this very request has appended before the last server died, which may have been in the middle of its
+/// system call: all, or those up to the end of the file. Notes where it is about to append, if that is not known. What others
+/// append to the same file in just that moment is not told apart.
+std::size_t appended_already(const Handle& handle, std::span<const char> bytes) {
+  if (!CurrentRequest::is_noted()) return 0;
+  const PriorAttempt* const prior = CurrentRequest::prior();
+  if (prior != nullptr && prior->intent == IntentRecord::kAppend) {
+    return left_at(handle, bytes, static_cast<off_t>(prior->size));
   }
   const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_SIZE);
   if (x) CurrentRequest::note_intent(IntentRecord::kAppend, {}, x->stx_size);
   crash_point("append-noted");
-  return false;
+  return 0;
+}
+
+/// `flags`: of RWF_*. Errors: EINTR is not one.
+ssize_t write_some(int fd, std::span<const char> bytes, off_t offset, int flags) {
+  const iovec part{const_cast<char*>(bytes.data()), bytes.size()};  // NOLINT: writev(2) does not write to it
+  for (;;) {
+    const ssize_t written = ::pwritev2(fd, &part, 1, offset, flags);
+    if (written >= 0 || errno != EINTR) return written;
+  }
+}
+
+/// How much of a copy there is to do: what the source has. It may grow by what is copied, when that is the same file, and then
+/// a second attempt is to copy what the first one would have.
+std::size_t to_copy(const Handle& from, off_t from_offset, std::size_t size) {
+  if (!CurrentRequest::is_noted()) return size;
+  const PriorAttempt* const prior = CurrentRequest::prior();
+  if (prior != nullptr && prior->intent == IntentRecord::kCopy) return std::min<std::size_t>(size, prior->size);
+  const Result<struct statx> x = sys::stat_at(from.fd(), "", STATX_SIZE);
+  if (!x) return size;
+  const auto start = static_cast<std::uint64_t>(from_offset);
+  size = std::min<std::size_t>(size, x->stx_size > start ? x->stx_size - start : 0);
+  CurrentRequest::note_intent(IntentRecord::kCopy, {}, size);
+  crash_point("copy-noted");
+  return size;
 }
 
 }  // namespace
 
-Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t offset) {
+Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t offset, int flags) {
+  const Through through = Through::make(handle, O_RDONLY, (flags & kWays) | (handle.flags & kWays & ~O_DIRECT));
   std::size_t done = 0;
   while (done < buffer.size()) {
     const ssize_t size =
-        ::pread(handle.fd(), buffer.data() + done, buffer.size() - done, offset + static_cast<off_t>(done));
+        ::pread(through.fd(), buffer.data() + done, buffer.size() - done, offset + static_cast<off_t>(done));
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && done == 0) return fail_errno();
     if (size <= 0) break;
@@ -108,20 +137,23 @@ Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t 
   return done;
 }
 
-Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, off_t offset, bool append) {
-  if ((handle.flags & O_DIRECT) != 0) {
+Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, off_t offset, int flags) {
+  const bool append = (flags & O_APPEND) != 0;
+  std::size_t done = append ? appended_already(handle, bytes) : 0;
+  if (done == bytes.size()) return done;
+  const Through through = Through::make(handle, O_WRONLY, flags & kWays);
+  // Only what begins at a page of memory can be written past the page cache.
+  if ((flags & handle.flags & O_DIRECT) != 0) {
     const std::span<char> aligned = scratch(bytes.size());
     std::memcpy(aligned.data(), bytes.data(), bytes.size());
     bytes = aligned;
   }
-  if (append && is_appended_already(handle, bytes)) return bytes.size();
-  std::size_t done = 0;
   while (done < bytes.size()) {
-    Result<std::size_t> written = write_once(handle, bytes.subspan(done), offset + static_cast<off_t>(done), append);
-    if (!written && written.error().code() == EINTR) continue;
-    if (!written && done == 0) return written;
-    if (!written || *written == 0) break;
-    done += *written;
+    const ssize_t written =
+        write_some(through.fd(), bytes.subspan(done), offset + static_cast<off_t>(done), append ? RWF_APPEND : 0);
+    if (written < 0 && done == 0) return fail_errno();
+    if (written <= 0) break;
+    done += static_cast<std::size_t>(written);
   }
   crash_point("write-done");
   return done;
@@ -135,8 +167,8 @@ Result<> flush(const Handle& handle) {
 
 Result<std::size_t> copy(const Handle& from, off_t from_offset, const Handle& to, off_t to_offset, std::size_t size) {
   constexpr std::size_t kMostAtOnce = std::size_t{64} << 20;
-  const ssize_t copied =
-      ::copy_file_range(from.fd(), &from_offset, to.fd(), &to_offset, std::min(size, kMostAtOnce), 0);
+  size = to_copy(from, from_offset, std::min(size, kMostAtOnce));
+  const ssize_t copied = ::copy_file_range(from.fd(), &from_offset, to.fd(), &to_offset, size, 0);
   crash_point("copied");
   if (copied < 0) return fail_errno();
   return static_cast<std::size_t>(copied);

@@ -10,12 +10,15 @@
 
 namespace berth::fuse {
 
-/// Reads until `buffer` is full or the file ends; less tells the kernel that the file ends there.
-Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t offset);
+// The `flags` of a request (O_*) are those of the caller's descriptor now, which fcntl(2) may have changed since it was opened,
+// and 0 where the kernel reads or writes pages of a mapping: those come through any descriptor of the file, and through one of
+// whatever flags. Bytes go through the handle's own descriptor only where that is how they are to go.
 
-/// Writes all of `bytes`; less when an error came after a part of it. `append`: at the end of the file, wherever that is
-/// (the caller's descriptor has O_APPEND now, which fcntl(2) may have changed).
-Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, off_t offset, bool append);
+/// Reads until `buffer` is full or the file ends; less tells the kernel that the file ends there.
+Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t offset, int flags);
+
+/// Writes all of `bytes`, with O_APPEND at the end of the file, wherever that is; less when an error came after a part of it.
+Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, off_t offset, int flags);
 
 /// What close(2) of a descriptor of the file would say, which some file systems use to report what a write could not.
 Result<> flush(const Handle& handle);

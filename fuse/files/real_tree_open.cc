@@ -41,6 +41,18 @@ Result<> truncate(int fd, int flags) {
   return {};
 }
 
+/// Opens what this request has made already. Its mode may refuse the caller, who made it.
+Result<UniqueFd> open_made(int directory, const char* name, int flags, const FileKey& made) {
+  Result<UniqueFd> file = sys::open_beneath(directory, name, flags & ~O_CREAT);
+  if (file || file.error().code() != EACCES) return file;
+  const sys::AsDaemon as_daemon;
+  file = sys::open_beneath(directory, name, flags & ~O_CREAT);
+  if (!file) return file;
+  const struct statx x = TRY(sys::stat_at(file->get(), "", STATX_INO));
+  if (once::key_of(x) != made) return fail(ESTALE);
+  return file;
+}
+
 constexpr bool has_set_id_bits(unsigned mode) noexcept { return (mode & (S_ISUID | S_ISGID)) != 0; }
 
 }  // namespace
@@ -190,12 +202,12 @@ Result<UniqueFd> RealTree::create_file(const Visit& visit, int directory, const 
   TRY_VOID(visit.act());
   const sys::WithUmask masked(visit.umask);
   const FileKey made = made_already(directory, name);
-  if (CurrentRequest::prior() == nullptr || made.inode != 0) CurrentRequest::note_intent(IntentRecord::kMake, made);
+  if (!once::was(IntentRecord::kMake) || made.inode != 0) CurrentRequest::note_intent(IntentRecord::kMake, made);
   crash_point("create-noted");
   Result<UniqueFd> file = sys::open_beneath(directory, name, common | O_EXCL, mode);
   crash_point("create-done");
   fresh = file.has_value() || made.inode != 0;
-  if (!file && fresh) return sys::open_beneath(directory, name, common, mode);
+  if (!file && fresh) return open_made(directory, name, common, made);
   if (file || file.error().code() != EEXIST || (flags & O_EXCL) != 0) return file;
   // With O_CREAT still, so that the rules for sticky directories hold (proc_sys_fs(5), protected_regular).
   file = sys::open_beneath(directory, name, common | O_NONBLOCK, mode);

@@ -38,7 +38,7 @@ Result<> RealTree::set_xattr(const Visit& visit, NodeId node, const char* name, 
   const Reached at = TRY(finder_.pin(visit, node));
   TRY_VOID(visit.act());
   const std::string path = sys::proc_path(at.fd);
-  if ((flags & XATTR_CREATE) != 0 && CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr &&
+  if ((flags & XATTR_CREATE) != 0 && CurrentRequest::is_noted() && !once::was(IntentRecord::kMake) &&
       ::getxattr(path.c_str(), name, nullptr, 0) < 0) {
     CurrentRequest::note_intent(IntentRecord::kMake);
   }
@@ -63,7 +63,7 @@ Result<> RealTree::remove_xattr(const Visit& visit, NodeId node, const char* nam
     return remove();
   }
   TRY_VOID(visit.act());
-  if (CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr &&
+  if (CurrentRequest::is_noted() && !once::was(IntentRecord::kRemove) &&
       ::getxattr(sys::proc_path(at.fd).c_str(), name, nullptr, 0) >= 0) {
     CurrentRequest::note_intent(IntentRecord::kRemove);
   }

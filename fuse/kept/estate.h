@@ -86,6 +86,7 @@ struct IntentRecord {
     kRemove,  ///< the name was `inode`'s
     kMove,    ///< the old name was `inode`'s
     kAppend,  ///< the file was `size` bytes long
+    kCopy,    ///< the source had `size` bytes to copy
   };
   std::atomic<std::uint32_t> kind;  ///< stored last
   std::uint32_t device;

@@ -10,7 +10,8 @@
 
 /// What must not be done twice although the kernel may send its request twice, because the server died before it could
 /// answer. Right before it is done it is noted what was there; when the request comes again, what is there now tells
-/// whether it was done.
+/// whether it was done. A server may die over the second attempt, too: what the first one noted stays, and where it had not come
+/// to that, the second one notes.
 ///
 /// A system call of the dead server may still be under way on a network file system: the name that it removes is seen there, and is gone
 /// when the successor removes it. So what it is told by its own attempt counts, too.
@@ -36,7 +37,7 @@ inline bool was(IntentRecord::Kind intent) noexcept {
 /// `do_make() -> int` is a system call that makes `name` or fails with EEXIST.
 template <typename Make>
 Result<> make(int directory, const char* name, Make do_make) {
-  if (CurrentRequest::is_noted() && CurrentRequest::prior() == nullptr) {
+  if (CurrentRequest::is_noted() && !was(IntentRecord::kMake)) {
     if (look(directory, name).inode == 0) CurrentRequest::note_intent(IntentRecord::kMake);
     crash_point("make-noted");
   }

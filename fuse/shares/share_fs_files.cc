@@ -44,12 +44,14 @@ void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fus
 }
 
 void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
+  // Who reads a page for a mapping, or ahead, does not say for whom (fuse_read_args_fill(), FUSE_READ_LOCKOWNER).
+  const int flags = handle.lock_owner != 0 ? handle.flags : 0;
   core_->visit_open(std::move(reply), node, handle.fh,
-                    [this, size, offset](const Visit& visit, const Handle& open, Reply to) {
+                    [this, size, offset, flags](const Visit& visit, const Handle& open, Reply to) {
                       if (open.directory) return std::move(to).error(EISDIR);
                       // As whoever this thread is: permission to read was given when the file was opened.
                       const std::span<char> buffer = scratch(size);
-                      const Result<std::size_t> done = read_at(open, buffer, offset);
+                      const Result<std::size_t> done = read_at(open, buffer, offset, flags);
                       if (!done) return core_->refuse(visit, std::move(to), done.error());
                       std::move(to).data(buffer.first(*done));
                     });
@@ -61,8 +63,7 @@ void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t
                       const bool written_back = handle.writepage != 0;
                       const Visit as{visit.share, visit.lease, writer(visit.caller, written_back)};
                       if (const Result<> acts = as.act(); !acts) return std::move(to).error(acts.error());
-                      const bool append = !written_back && (handle.flags & O_APPEND) != 0;
-                      const Result<std::size_t> done = write_at(open, bytes, offset, append);
+                      const Result<std::size_t> done = write_at(open, bytes, offset, written_back ? 0 : handle.flags);
                       if (!done) return core_->refuse(visit, std::move(to), done.error());
                       std::move(to).written(*done);
                     });

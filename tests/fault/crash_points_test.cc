@@ -3,11 +3,13 @@
 #include <dirent.h>
 #include <endian.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/fs.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -89,6 +91,21 @@ int open_and_write(const std::string& path, int flags, std::string_view text = "
   return code_of(::fsync(file.get()));
 }
 
+/// As a user whom the mode of what is made refuses.
+int create_for_reading_alone(const std::string& in) {
+  constexpr uid_t kUser = 1234;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setgroups(0, nullptr) != 0 || ::setgid(kUser) != 0 || ::setuid(kUser) != 0) ::_exit(EPERM);
+    const UniqueFd file(::open((in + "/f").c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0444));
+    if (!file) ::_exit(errno);
+    ::_exit(::write(file.get(), "written", 7) == 7 ? 0 : EIO);
+  }
+  int status = 0;
+  if (child < 0 || ::waitpid(child, &status, 0) != child) return errno;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : ECHILD;
+}
+
 int rename_with(const std::string& in, unsigned flags) {
   return code_of(::renameat2(AT_FDCWD, (in + "/f").c_str(), AT_FDCWD, (in + "/g").c_str(), flags));
 }
@@ -143,12 +160,12 @@ int allocate(const std::string& in, int mode, off_t offset, off_t size) {
 }
 
 /// From the first file to the second one, or to another place in it.
-int copy_range(const std::string& in, const char* to, off_t to_offset) {
+int copy_range(const std::string& in, const char* to, off_t to_offset, std::size_t size = 7) {
   const UniqueFd source(::open((in + "/f").c_str(), O_RDWR | O_CLOEXEC));
   const UniqueFd target(::open((in + to).c_str(), O_RDWR | O_CLOEXEC));
   if (!source || !target) return errno;
   off_t from_offset = 0;
-  const ssize_t copied = ::copy_file_range(source.get(), &from_offset, target.get(), &to_offset, 7, 0);
+  const ssize_t copied = ::copy_file_range(source.get(), &from_offset, target.get(), &to_offset, size, 0);
   return copied < 0 ? errno : copied == 7 ? 0 : ERANGE;
 }
 
@@ -169,6 +186,8 @@ const std::vector<Operation>& operations() {
       {"create_new", nothing, [](const auto& in) { return open_and_write(in + "/f", O_CREAT | O_EXCL | O_WRONLY); }},
       {"create_new_over", make_file_in,
        [](const auto& in) { return open_and_write(in + "/f", O_CREAT | O_EXCL | O_WRONLY); }},
+      {"create_for_reading_alone", [](const auto& in) { return code_of(::chmod(in.c_str(), 0777)); },
+       create_for_reading_alone},
       {"open_truncate", make_file_in, [](const auto& in) { return open_and_write(in + "/f", O_WRONLY | O_TRUNC); }},
       {"mkdir", nothing, [](const auto& in) { return code_of(::mkdir((in + "/f").c_str(), 0750)); }},
       {"mkdir_over", make_file_in, [](const auto& in) { return code_of(::mkdir((in + "/f").c_str(), 0750)); }},
@@ -223,17 +242,18 @@ const std::vector<Operation>& operations() {
        [](const auto& in) { return allocate(in, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 1, 3); }},
       {"copy_range", make_two_files_in, [](const auto& in) { return copy_range(in, "/g", 2); }},
       {"copy_range_within", make_file_in, [](const auto& in) { return copy_range(in, "/f", 7); }},
+      {"copy_range_beyond_the_end", make_file_in, [](const auto& in) { return copy_range(in, "/f", 100, 1000); }},
       {"list", make_two_files_in, list},
   };
   return all;
 }
 
 constexpr const char* kPoints[] = {
-    "begun",        "answer-ready",    "answer-sent",   "answered",     "look-up-noted", "look-up-done",
-    "forget-noted", "forget-done",     "make-noted",    "make-done",    "remove-noted",  "remove-done",
-    "move-noted",   "move-done",       "move-followed", "create-noted", "create-done",   "open-done",
-    "handle-noted", "handle-done",     "release-done",  "xattr-noted",  "xattr-done",    "append-noted",
-    "write-done",   "attributes-done", "nameless-made", "allocated",    "copied",
+    "begun",        "answer-ready", "answer-sent",     "answered",      "look-up-noted", "look-up-done",
+    "forget-noted", "forget-done",  "make-noted",      "make-done",     "remove-noted",  "remove-done",
+    "move-noted",   "move-done",    "move-followed",   "create-noted",  "create-done",   "open-done",
+    "handle-noted", "handle-done",  "release-done",    "xattr-noted",   "xattr-done",    "append-noted",
+    "copy-noted",   "write-done",   "attributes-done", "nameless-made", "allocated",     "copied",
 };
 
 /// Points of the work that a successor does over what was left: reached when a server dies at another one first.
@@ -340,6 +360,16 @@ TEST_P(CrashOverACrash, CallerSeesNothingOfIt) {
   }
   EXPECT_GE(struck_, 1U) << "the point was never reached";
   expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// What the first one had not come to is noted by the second one, for the third.
+TEST_P(CrashPoints, NorOfOneAfterAnotherThatHadOnlyBegun) {
+  ASSERT_NO_FATAL_FAILURE(start_overlay());
+  ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  for (const Operation& operation : operations()) {
+    ASSERT_NO_FATAL_FAILURE(expect_undisturbed(operation, std::string("begun ") + GetParam()));
+  }
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

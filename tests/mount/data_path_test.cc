@@ -8,7 +8,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -228,6 +232,53 @@ TEST_F(DataPathOverlays, AFileThatTheKernelCannotBeLentIsReadAndWrittenByTheServ
   const UniqueFd again(::open(server_.in_namespace("a/file").c_str(), O_RDONLY));
   EXPECT_EQ(read_at_start(again.get()), "hello");
   EXPECT_EQ(*server_.read_file("upper/file"), "hello");
+}
+
+/// Has `mapped` write 5,000 bytes (which ends within a page) by a mapping, and compares what the file has then.
+void expect_written_by_mapping(const UniqueFd& mapped, const std::string& real) {
+  constexpr std::size_t kSize = 5000;
+  ASSERT_TRUE(mapped) << errno_name(errno);
+  ASSERT_EQ(::ftruncate(mapped.get(), kSize), 0) << errno_name(errno);
+  void* const map = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, mapped.get(), 0);
+  ASSERT_NE(map, MAP_FAILED) << errno_name(errno);
+  std::memset(map, 'x', kSize);
+  EXPECT_EQ(::msync(map, kSize, MS_SYNC), 0) << errno_name(errno);
+  ::munmap(map, kSize);
+  // What is written beside us is read into the pages when they are read again.
+  std::fstream(real, std::ios::in | std::ios::out | std::ios::binary).seekp(100) << "beside";
+  EXPECT_EQ(::posix_fadvise(mapped.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
+  std::ifstream file(real, std::ios::binary);
+  const std::string there(std::istreambuf_iterator<char>(file), {});
+  std::string expected(kSize, 'x');
+  expected.replace(100, 6, "beside");
+  EXPECT_EQ(there.size(), kSize);
+  EXPECT_TRUE(there == expected) << there.substr(4090, 20);
+  char* const read = static_cast<char*>(::mmap(nullptr, kSize, PROT_READ, MAP_SHARED, mapped.get(), 0));
+  ASSERT_NE(read, MAP_FAILED);
+  EXPECT_EQ(std::string(read + 99, 8), "xbesidex");
+  ::munmap(read, kSize);
+}
+
+TEST_F(DataPathOverlays, WhatAMappingWritesIsInTheFileWhateverTheFlagsOfItsDescriptors) {
+  for (const int flags : {O_DIRECT, O_APPEND, O_SYNC, O_DIRECT | O_APPEND | O_DSYNC}) {
+    SCOPED_TRACE(flags);
+    const std::string shown = server_.in_namespace("a/file" + std::to_string(flags));
+    const std::string real = server_.path("upper/file" + std::to_string(flags));
+    const UniqueFd flagged(::open(shown.c_str(), O_RDWR | O_CREAT | flags, 0644));
+    expect_written_by_mapping(flagged, real);
+    // The kernel writes the pages of one descriptor's mapping back by any other one, mostly the last.
+    const UniqueFd plain(::open(shown.c_str(), O_RDWR));
+    const UniqueFd last(::open(shown.c_str(), O_WRONLY | flags));
+    expect_written_by_mapping(plain, real);
+  }
+}
+
+TEST_F(DataPathOverlays, DirectAccessIsTakenFromAnOpenFile) {
+  const UniqueFd file(::open(server_.in_namespace("a/file").c_str(), O_RDWR | O_CREAT | O_DIRECT, 0644));
+  ASSERT_TRUE(file) << errno_name(errno);
+  ASSERT_EQ(::fcntl(file.get(), F_SETFL, 0), 0) << errno_name(errno);
+  EXPECT_EQ(::pwrite(file.get(), "hello", 5, 3), 5) << errno_name(errno);
+  EXPECT_EQ(*server_.read_file("upper/file"), std::string(3, '\0') + "hello");
 }
 
 TEST_F(DataPathOverlays, AnOverlayCanBeLaidOverAShare) {
