@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <thread>
+#include <utility>
 
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
@@ -67,11 +68,21 @@ void ShareFs::setlk(Reply reply, NodeId node, const fuse_file_info& handle, cons
   if (code != EAGAIN || !wait) return std::move(reply).error(code);
   auto waits =
       std::make_unique<LockTable::Wait>(core_->locks, LockTable::Request{*open, handle.fh, handle.lock_owner, range});
-  if (core_->locks.is_in_circle(*waits) && asks_for_process(reply.caller().pid)) return std::move(reply).error(EDEADLK);
+  std::uint64_t seen = core_->locks.changes();
+  const pid_t caller = reply.caller().pid;
+  if (core_->locks.is_in_circle(*waits) && asks_for_process(caller)) return std::move(reply).error(EDEADLK);
   struct flock nothing = range;
   nothing.l_type = F_UNLCK;
   core_->waiters.wait(
-      open->share, std::move(reply), [set, range, waits = std::move(waits)] { return set(range); },
+      open->share, std::move(reply),
+      [core = core_.get(), set, range, waits = std::move(waits), seen, caller]() mutable {
+        const int again = set(range);
+        const std::uint64_t now = core->locks.changes();
+        if (again != EAGAIN || now == std::exchange(seen, now)) return again;
+        if (!core->locks.is_in_circle(*waits) || !asks_for_process(caller)) return again;
+        waits.reset();  // at once, so that no other one in the circle is answered so
+        return EDEADLK;
+      },
       [core = core_.get(), set, nothing, node, number = handle.fh](bool taken) {
         if (taken) set(nothing);
         // Closed meanwhile: nobody else would end what an attempt has left.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,26 +26,60 @@ struct flock without_pid(struct flock range) noexcept {
   return range;
 }
 
-/// An open file description of its own, for reading and writing where that can be: which of the two an owner will lock
-/// for is not known yet, and his rights were looked at when he opened the file.
-Result<SharedFd> open_another(const Handle& handle) {
-  const auto open = [&](int flags) { return sys::reopen(handle.fd(), flags | O_NONBLOCK | O_NOCTTY); };
+/// An open file description of its own, to read or to write: the owner's rights were looked at when it opened the file.
+Result<UniqueFd> open_another(const Handle& handle, bool writes) {
+  const auto open = [&](int mode) { return sys::reopen(handle.fd(), mode | O_NONBLOCK | O_NOCTTY); };
   Result<UniqueFd> file = [&] {
     const sys::AsDaemon as_daemon;
-    Result<UniqueFd> first = open(O_RDWR);
-    return first ? std::move(first) : open(O_RDONLY);
+    return open(writes ? O_RDWR : O_RDONLY);
   }();
+  // As the caller, where the daemon means nothing to the server.
   if (!file) file = open(handle.flags & O_ACCMODE);
   if (!file) return fail(file.error().code() == EMFILE || file.error().code() == ENFILE ? ENOLCK : file.error().code());
-  return std::make_shared<const UniqueFd>(*std::move(file));
+  return file;
+}
+
+/// What /proc says of the locks of `file`: a line for each.
+Result<std::string> locks_of(const UniqueFd& file) {
+  const sys::AsDaemon as_daemon;
+  return sys::read_file("/proc/self/fdinfo/" + std::to_string(file.get()), kLongestInfo);
+}
+
+bool parse(std::string_view text, off_t& number) {
+  return std::from_chars(text.data(), text.data() + text.size(), number).ec == std::errc();
+}
+
+/// The range at the end of a line of locks_of(): "... START END", or "... START EOF".
+std::optional<struct flock> range_in(std::string_view line) {
+  const std::size_t end = line.rfind(' ');
+  const std::size_t start = end == std::string_view::npos ? end : line.rfind(' ', end - 1);
+  if (start == std::string_view::npos) return std::nullopt;
+  struct flock range {};
+  off_t last = 0;
+  if (!parse(line.substr(start + 1, end - start - 1), range.l_start)) return std::nullopt;
+  if (line.substr(end + 1) == "EOF") return range;
+  if (!parse(line.substr(end + 1), last)) return std::nullopt;
+  range.l_len = last - range.l_start + 1;
+  return range;
+}
+
+/// Locks for reading what `from` has locked for reading, on another file description of the same file, so that it is locked all
+/// the time.
+Result<> carry_over(const UniqueFd& from, const UniqueFd& to) {
+  const std::string locks = TRY(locks_of(from));
+  for (const std::string_view line : split(locks, '\n')) {
+    if (!line.starts_with("lock:") || line.find(" OFDLCK ") == std::string_view::npos) continue;
+    std::optional<struct flock> range = range_in(line);
+    if (!range) continue;
+    range->l_type = F_RDLCK;
+    if (::fcntl(to.get(), F_OFD_SETLK, &*range) != 0) return fail(ENOLCK);
+  }
+  return {};
 }
 
 /// Whether a lock of just this range belongs to `file`: that it is in nobody's way says nothing of locks that are shared.
 bool holds(const UniqueFd& file, const struct flock& range) {
-  const Result<std::string> info = [&] {
-    const sys::AsDaemon as_daemon;
-    return sys::read_file("/proc/self/fdinfo/" + std::to_string(file.get()), kLongestInfo);
-  }();
+  const Result<std::string> info = locks_of(file);
   if (!info) return false;
   const std::string end = range.l_len == 0 ? "EOF" : std::to_string(range.l_start + range.l_len - 1);
   const std::string extent = " " + std::to_string(range.l_start) + " " + end;
@@ -56,34 +91,60 @@ bool holds(const UniqueFd& file, const struct flock& range) {
 
 }  // namespace
 
-SharedFd LockTable::file_of(NodeId node, LockOwner owner) const {
+LockTable::File LockTable::file_of(NodeId node, LockOwner owner) const {
   MutexLock lock(mutex_);
   const auto found = holders_.find(node);
-  if (found == holders_.end()) return nullptr;
+  if (found == holders_.end()) return {};
   for (const Holder& holder : found->second) {
-    if (holder.owner == owner) return holder.file;
+    if (holder.owner == owner) return {holder.file, holder.writes};
   }
-  return nullptr;
+  return {};
 }
 
-/// That of the owner, made when there is none. From here on the handle's end is the end of the owner's locks.
+/// That of the owner, made when there is none, or none that can be locked for writing. From here on the handle's end is the end of
+/// the owner's locks.
 Result<SharedFd> LockTable::file_for(const Request& request) {
-  SharedFd file = file_of(request.handle.node, request.owner);
-  if (file == nullptr) file = TRY(open_another(request.handle));
+  const bool writes = request.range.l_type == F_WRLCK;
+  const File own = file_of(request.handle.node, request.owner);
+  File file = own;
+  if (own.file == nullptr || (writes && !own.writes)) {
+    file = {std::make_shared<const UniqueFd>(TRY(open_another(request.handle, writes))), writes};
+    if (own.file != nullptr) TRY_VOID(carry_over(*own.file, *file.file));
+  }
+  SharedFd chosen = enter(request, file);
+  // What another thread of the owner has locked meanwhile.
+  if (own.file != nullptr && chosen != own.file) TRY_VOID(carry_over(*own.file, *chosen));
+  return chosen;
+}
+
+/// Makes `file` the owner's, unless another of its threads was faster with one that does as much; answers the owner's.
+SharedFd LockTable::enter(const Request& request, File file) {
+  SharedFd replaced;  // closed after the lock is let go
   MutexLock lock(mutex_);
   Holders& holders = holders_[request.handle.node];
   count_.store(holders_.size(), std::memory_order_release);
   auto holder = std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == request.owner; });
   if (holder == holders.end()) {
-    holders.push_back({request.owner, request.range.l_pid, file, {}});
+    holders.push_back({request.owner, request.range.l_pid, file.file, file.writes, {}});
     holder = std::prev(holders.end());
   }
-  auto& handles = holder->handles;
-  if (std::find(handles.begin(), handles.end(), request.number) == handles.end()) {
-    handles.push_back(request.number);
-    note(request.handle.node, *holder);
+  const bool replaces = file.writes && !holder->writes;
+  if (replaces) {
+    replaced = std::exchange(holder->file, file.file);
+    holder->writes = true;
   }
-  return holder->file;  // of another of the owner's threads, where that was faster
+  auto& handles = holder->handles;
+  const bool is_new = std::find(handles.begin(), handles.end(), request.number) == handles.end();
+  if (is_new) handles.push_back(request.number);
+  if (is_new || replaces) note(request.handle.node, *holder);
+  if (replaces) forget(replaced);
+  return holder->file;
+}
+
+/// Before it is closed: from then on its number may be another's.
+void LockTable::forget(const SharedFd& file) noexcept {
+  const auto descriptor = static_cast<std::uint32_t>(file->get());
+  if (area_ != nullptr && descriptor < LockArea::kMaxLocks) area_->locks[descriptor].node = 0;
 }
 
 /// Before anything is locked with it.
@@ -114,32 +175,58 @@ void LockTable::take_over(std::vector<int>& left) {
     }
     left.erase(found);
     Holder holder{
-        record.owner, record.pid, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))), {}};
+        record.owner, record.pid, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))), false, {}};
+    holder.writes = (::fcntl(static_cast<int>(descriptor), F_GETFL) & O_ACCMODE) == O_RDWR;
     for (const std::uint64_t handle : record.handles) {
       if (handle != 0) holder.handles.push_back(handle);
     }
-    MutexLock lock(mutex_);
-    holders_[record.node].push_back(std::move(holder));
-    count_.store(holders_.size(), std::memory_order_release);
+    take_over(record.node, std::move(holder));
   }
+}
+
+/// A server that died while it changed the owner's file for one that can be locked for writing has left both.
+void LockTable::take_over(NodeId node, Holder holder) {
+  const File own = file_of(node, holder.owner);
+  if (own.file != nullptr) {
+    const SharedFd& kept = own.writes ? own.file : holder.file;
+    const SharedFd& other = own.writes ? holder.file : own.file;
+    static_cast<void>(carry_over(*other, *kept));
+  }
+  SharedFd dropped;  // closed after the lock is let go
+  MutexLock lock(mutex_);
+  Holders& holders = holders_[node];
+  count_.store(holders_.size(), std::memory_order_release);
+  const auto before =
+      std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == holder.owner; });
+  if (before == holders.end()) {
+    holders.push_back(std::move(holder));
+    return;
+  }
+  if (!before->writes) {
+    std::swap(before->file, holder.file);
+    std::swap(before->writes, holder.writes);
+  }
+  forget(holder.file);
+  dropped = std::move(holder.file);
 }
 
 Result<> LockTable::set(const Request& request) {
-  if (request.range.l_type == F_UNLCK) {
-    const SharedFd file = file_of(request.handle.node, request.owner);
-    if (file == nullptr) return {};
-    const struct flock range = without_pid(request.range);
-    if (::fcntl(file->get(), F_OFD_SETLK, &range) != 0) return fail_errno();
-    return {};
-  }
-  const SharedFd file = TRY(file_for(request));
+  const NodeId node = request.handle.node;
   const struct flock range = without_pid(request.range);
-  if (::fcntl(file->get(), F_OFD_SETLK, &range) == 0) return {};
-  return errno == EACCES ? fail(EAGAIN) : fail_errno();
+  for (;;) {
+    SharedFd file = file_of(node, request.owner).file;
+    if (request.range.l_type == F_UNLCK && file == nullptr) return {};
+    if (request.range.l_type != F_UNLCK) file = TRY(file_for(request));
+    if (::fcntl(file->get(), F_OFD_SETLK, &range) != 0) return errno == EACCES ? fail(EAGAIN) : fail_errno();
+    changes_.fetch_add(1, std::memory_order_acq_rel);
+    // Another thread of the owner may have changed it, and have carried over what was locked before.
+    const SharedFd now = file_of(node, request.owner).file;
+    if (now == nullptr || now == file) return {};
+  }
 }
 
 Result<struct flock> LockTable::find(const Request& request) const {
-  const SharedFd own = file_of(request.handle.node, request.owner);
+  const SharedFd own = file_of(request.handle.node, request.owner).file;
   struct flock found = without_pid(request.range);
   if (::fcntl(own != nullptr ? own->get() : request.handle.fd(), F_OFD_GETLK, &found) != 0) return fail_errno();
   if (found.l_type == F_UNLCK || found.l_pid != -1) return found;
@@ -163,8 +250,11 @@ std::optional<LockTable::Holder> LockTable::holder_of(NodeId node, LockOwner ask
 
 LockTable::Wait::Wait(LockTable& table, const Request& request)
     : table_(table), node_(request.handle.node), owner_(request.owner), range_(request.range) {
-  MutexLock lock(table_.mutex_);
-  table_.waits_.push_back(this);
+  {
+    MutexLock lock(table_.mutex_);
+    table_.waits_.push_back(this);
+  }
+  table_.changes_.fetch_add(1, std::memory_order_acq_rel);
 }
 
 LockTable::Wait::~Wait() {
@@ -174,7 +264,7 @@ LockTable::Wait::~Wait() {
 
 /// 0: nobody's whom we know.
 LockOwner LockTable::blocker_of(NodeId node, LockOwner asker, struct flock range) const {
-  const SharedFd file = file_of(node, asker);
+  const SharedFd file = file_of(node, asker).file;
   range.l_pid = 0;
   if (file == nullptr || ::fcntl(file->get(), F_OFD_GETLK, &range) != 0 || range.l_type == F_UNLCK) return 0;
   const std::optional<Holder> holder = range.l_pid == -1 ? holder_of(node, asker, range) : std::nullopt;
@@ -210,14 +300,13 @@ bool LockTable::drop(NodeId node, const Match& match) noexcept {
   Holders& holders = found->second;
   for (std::size_t i = holders.size(); i-- > 0;) {
     if (!match(holders[i])) continue;
-    const auto descriptor = static_cast<std::uint32_t>(holders[i].file->get());
-    // Before it is closed: from then on its number may be another's.
-    if (area_ != nullptr && descriptor < LockArea::kMaxLocks) area_->locks[descriptor].node = 0;
+    forget(holders[i].file);
     dropped.push_back(std::move(holders[i].file));
     holders.erase(holders.begin() + static_cast<std::ptrdiff_t>(i));
   }
   if (holders.empty()) holders_.erase(found);
   count_.store(holders_.size(), std::memory_order_release);
+  if (!dropped.empty()) changes_.fetch_add(1, std::memory_order_acq_rel);
   return !dropped.empty();
 }
 

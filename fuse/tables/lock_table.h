@@ -22,7 +22,8 @@ using LockOwner = std::uint64_t;
 /// is kept out, and keeps out.
 ///
 /// The ranges of an owner are held by an open file description of their own, as OFD locks: those of one owner must not be
-/// in each other's way, and all end when it is closed. An owner's locks end when he closes any descriptor of the file
+/// in each other's way, and all end when it is closed. It is open for reading until the owner asks for a lock to write: a file
+/// that is open for writing cannot be executed. An owner's locks end when he closes any descriptor of the file
 /// (drop_owner, by FLUSH), and at the latest when a handle by which he locked is closed (drop_handle).
 ///
 /// What a successor needs is in memory that outlives the server (LockArea): the descriptors stay open when it dies.
@@ -68,6 +69,8 @@ class LockTable {
   /// Whether the one waits for the next and the last of them for `wait`, so that all would wait for ever (EDEADLK). Of several
   /// who share a lock that is wanted, one is followed, as Linux does.
   [[nodiscard]] bool is_in_circle(const Wait& wait) const;
+  /// Another number whenever something has changed that may close such a circle: a lock, or a Wait.
+  [[nodiscard]] std::uint64_t changes() const noexcept { return changes_.load(std::memory_order_acquire); }
 
   /// Answers whether there were any.
   bool drop_owner(NodeId node, LockOwner owner) noexcept;
@@ -81,11 +84,16 @@ class LockTable {
     LockOwner owner = 0;
     pid_t pid = 0;
     SharedFd file;
+    bool writes = false;                 ///< `file` is open for writing; else its locks are to read
     std::vector<std::uint64_t> handles;  ///< by which he has locked
   };
   using Holders = std::vector<Holder>;
 
-  SharedFd file_of(NodeId node, LockOwner owner) const;
+  struct File {
+    SharedFd file;  ///< null: none
+    bool writes = false;
+  };
+  File file_of(NodeId node, LockOwner owner) const;
   [[nodiscard]] std::optional<Holder> holder_of(NodeId node, LockOwner asker, const struct flock& found) const;
   [[nodiscard]] LockOwner blocker_of(NodeId node, LockOwner asker, struct flock range) const;
   struct Wanted {
@@ -94,12 +102,16 @@ class LockTable {
   };
   [[nodiscard]] std::optional<Wanted> wanted_by(LockOwner owner) const;
   Result<SharedFd> file_for(const Request& request);
+  SharedFd enter(const Request& request, File file);
+  void forget(const SharedFd& file) noexcept;
+  void take_over(NodeId node, Holder holder);
   void note(NodeId node, const Holder& holder) const noexcept;
   template <typename Match>
   bool drop(NodeId node, const Match& match) noexcept;
 
   LockArea* const area_;
   std::atomic<std::size_t> count_{0};  ///< nodes in holders_
+  std::atomic<std::uint64_t> changes_{0};
   mutable Mutex mutex_;
   std::unordered_map<NodeId, Holders> holders_ BERTH_GUARDED_BY(mutex_);
   std::vector<const Wait*> waits_ BERTH_GUARDED_BY(mutex_);

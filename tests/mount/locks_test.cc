@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -247,6 +249,69 @@ TEST_F(Locks, OfProcessesThatWaitForEachOtherAreADeadlock) {
     EXPECT_EQ(second.end(), 0);
     for (const int fd : {ready[0], ready[1], go[0], go[1]}) ::close(fd);
   }
+}
+
+/// The circle is there only when a third process gives back what the last one waits for first.
+TEST_F(Locks, OfProcessesThatComeToWaitForEachOtherAreADeadlock) {
+  const UniqueFd own = open(through_);
+  ASSERT_EQ(lock(own.get(), F_SETLK, F_WRLCK, 0, 1), 0);
+  int ready[2], go[2];
+  ASSERT_TRUE(::pipe2(ready, O_CLOEXEC) == 0 && ::pipe2(go, O_CLOEXEC) == 0);
+  char byte = 0;
+  const Waiter first([&] {
+    const UniqueFd file = open(through_);
+    const bool led = lock(file.get(), F_SETLK, F_WRLCK, 1, 1) == 0 && ::write(ready[1], &byte, 1) == 1 &&
+                     ::read(go[0], &byte, 1) == 1;
+    return led ? lock(file.get(), F_SETLKW, F_WRLCK, 2, 1) : EIO;
+  });
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  const Waiter second([&] {
+    const UniqueFd file = open(through_);
+    const int taken = lock(file.get(), F_SETLK, F_WRLCK, 2, 1);
+    return taken != 0 ? taken : lock(file.get(), F_SETLKW, F_WRLCK, 0, 2);
+  });
+  ASSERT_TRUE(eventually([&] { return second.is_asleep(); }));
+  ASSERT_EQ(::write(go[1], &byte, 1), 1);
+  ASSERT_TRUE(eventually([&] { return first.is_asleep(); }));
+  ASSERT_TRUE(first.waits() && second.waits());
+  ASSERT_EQ(lock(own.get(), F_SETLK, F_UNLCK), 0);
+  std::vector<int> ends{first.end(), second.end()};
+  std::sort(ends.begin(), ends.end());
+  EXPECT_EQ(ends, (std::vector<int>{0, EDEADLK}));
+  for (const int fd : {ready[0], ready[1], go[0], go[1]}) ::close(fd);
+}
+
+/// A file that is open for writing cannot be executed, nor can one that is executed be opened for writing.
+TEST_F(Locks, ToReadLeaveAProgramExecutable) {
+  ASSERT_TRUE(ok(server_.write_file("source/program", "#!/bin/sh\nexit 3\n")));
+  std::filesystem::copy_file("/bin/true", source_ + "/true");
+  ASSERT_EQ(::chmod((source_ + "/true").c_str(), 0755), 0);
+  const UniqueFd reader = open(share_ + "/true", O_RDONLY);
+  for (const int command : {F_SETLK, F_OFD_SETLK}) {
+    ASSERT_EQ(lock(reader.get(), command, F_RDLCK, 0, 10), 0);
+    EXPECT_EQ(elsewhere([&] { return ::execl((source_ + "/true").c_str(), "true", nullptr) != 0 ? errno : 0; }), "")
+        << "a program that runs answers nothing";
+    EXPECT_EQ(lock(reader.get(), command, F_UNLCK, 0, 10), 0);
+  }
+}
+
+/// A process has a file open to read, and then to write as well.
+TEST_F(Locks, ToReadBecomeLocksToWriteAndAreNotLostOnTheWay) {
+  const UniqueFd reader = open(through_, O_RDONLY);
+  ASSERT_EQ(lock(reader.get(), F_SETLK, F_RDLCK, 0, 4), 0);
+  ASSERT_EQ(lock(reader.get(), F_SETLK, F_RDLCK, 8, 0), 0);
+  const UniqueFd writer = open(through_);
+  ASSERT_EQ(lock(writer.get(), F_SETLK, F_WRLCK, 2, 2), 0);
+  const auto of_another = [&](short type, off_t start) {
+    return elsewhere([&] { return lock(open(beside_).get(), F_SETLK, type, start, 1); });
+  };
+  EXPECT_EQ(of_another(F_WRLCK, 0), kTaken);
+  EXPECT_EQ(of_another(F_RDLCK, 0), kFree);
+  EXPECT_EQ(of_another(F_RDLCK, 2), kTaken);
+  EXPECT_EQ(of_another(F_WRLCK, 5), kFree);
+  EXPECT_EQ(of_another(F_WRLCK, 100), kTaken);
+  ASSERT_EQ(lock(writer.get(), F_SETLK, F_UNLCK), 0);
+  EXPECT_EQ(of_another(F_WRLCK, 0), kFree);
 }
 
 TEST_F(Locks, OutliveTheServer) {
