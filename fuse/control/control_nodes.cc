@@ -11,7 +11,7 @@ NodeId ControlNodes::id_of(const Place& place) {
   if (place.kind == Place::Kind::kRoot) return kRoot;
   // As good as unique: 2^61 numbers for a few thousand places. Not 0 and not the root's.
   constexpr std::uint64_t kKeys = (std::uint64_t{1} << kOwnerShift) - 1;
-  const std::uint64_t key = InodeNumbers(path_of(place)).root() & kKeys;
+  const std::uint64_t key = InodeNumbers(path_of(place)).wide_root() & kKeys;
   return make_node_id(NodeOwner::kControl, std::max<std::uint64_t>(key, 2));
 }
 

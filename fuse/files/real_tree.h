@@ -85,6 +85,7 @@ class RealTree {
   [[nodiscard]] FileKey made_already(int directory, const char* name) const;
   /// The kernel never asks for anything else by name; who else does must not get out of the share.
   static bool is_name(std::string_view name) noexcept;
+  [[nodiscard]] bool may_have_list(const Visit& visit, NodeId node) const;
   Result<Entry> remember(const Visit& visit, NodeId parent, const char* name, const struct statx& x, bool fresh);
   /// The same of what was found in `directory`, the parent.
   Result<Entry> remember_in(const Visit& visit, NodeId parent, int directory, const char* name, const struct statx& x,
@@ -97,6 +98,7 @@ class RealTree {
   Result<OpenedFile> open_to_execute(const Visit& visit, NodeId node);
   Result<OpenedFile> open_as_daemon(const Visit& visit, NodeId node);
   Opened keep(const Visit& visit, NodeId node, OpenedFile file, int flags, bool fresh = false);
+  Created keep_made(const Visit& visit, const Entry& entry, OpenedFile file, int flags, bool fresh);
   [[nodiscard]] bool owes_nothing_at_close(const Visit& visit, const Handle& handle, bool fresh) const;
   BackingId lend(const Visit& visit, NodeId node, const SharedFd& file, const struct statx& x);
 

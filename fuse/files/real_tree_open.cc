@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <exception>
 #include <utility>
 
 #include "fuse/files/real_tree.h"
@@ -72,6 +73,7 @@ Opened RealTree::keep(const Visit& visit, NodeId node, OpenedFile file, int flag
   const bool writes = may_write(flags);
   handle->lease.set_writes(writes);
   const bool no_flush = owes_nothing_at_close(visit, *handle, fresh);
+  handles_.make_room(handle->fd());  // before anything is counted
   const BackingId backing = lend(visit, node, handle->file, file.x);
   return {.handle = handles_.add(std::move(handle)),
           .direct_io = backing != kNoBacking && writes && has_set_id_bits(file.x.stx_mode),
@@ -168,7 +170,17 @@ Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, co
     x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
   }
   const Entry entry = TRY(remember(visit, parent, name, x, fresh));
-  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags, fresh)};
+  return keep_made(visit, entry, {std::move(file), x}, flags, fresh);
+}
+
+/// The entry's look-up is counted already, and is not when this throws.
+RealTree::Created RealTree::keep_made(const Visit& visit, const Entry& entry, OpenedFile file, int flags, bool fresh) {
+  try {
+    return {entry, keep(visit, entry.node, std::move(file), flags, fresh)};
+  } catch (const std::exception&) {
+    nodes_.forget(entry.node, 1);
+    throw;
+  }
 }
 
 Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags) {
@@ -182,7 +194,7 @@ Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId p
   const struct statx x = TRY(sys::stat_at(file.get(), "", STATX_BASIC_STATS));
   // A name that leads to the directory, and so never to the file.
   const Entry entry = TRY(remember(visit, parent, ".", x, true));
-  return Created{entry, keep(visit, entry.node, {std::move(file), x}, flags, true)};
+  return keep_made(visit, entry, {std::move(file), x}, flags, true);
 }
 
 /// The file, if this very request has made it before the last server died: that one has noted which file it is, or died

@@ -1,6 +1,7 @@
 #include <sys/xattr.h>
 
 #include <cerrno>
+#include <optional>
 #include <string_view>
 
 #include "fuse/files/real_tree.h"
@@ -19,7 +20,16 @@ Result<std::size_t> to_size(ssize_t result) noexcept {
 
 }  // namespace
 
+/// False on a file system that has said so of its root (EOPNOTSUPP). Asked about a file it may answer anything (EIO, rclone 1.60):
+/// `ls` asks no more once it has heard EOPNOTSUPP, which we must not answer, because the caller's kernel takes it for a refusal.
+bool RealTree::may_have_list(const Visit& visit, NodeId node) const {
+  if (visit.share.has_access_lists()) return true;
+  const std::optional<NodeTable::Node> known = NodeTable::is_root(node) ? std::nullopt : nodes_.find(node);
+  return known && known->file.device != 0;  // another file system in the share
+}
+
 Result<std::size_t> RealTree::get_xattr(const Visit& visit, NodeId node, const char* name, std::span<char> value) {
+  if (is_access_list(name) && !may_have_list(visit, node)) return fail(ENODATA);
   const Reached at = TRY(finder_.pin(visit, node));
   TRY_VOID(visit.act());
   Result<std::size_t> size = to_size(::getxattr(sys::proc_path(at.fd).c_str(), name, value.data(), value.size()));

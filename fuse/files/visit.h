@@ -26,7 +26,8 @@ struct Visit {
   /// the caller has not gone to sleep yet.
   [[nodiscard]] long system_call() const {
     const sys::AsDaemon as_daemon;
-    return sys::activity_of(caller.pid).call;
+    const sys::ThreadActivity activity = sys::activity_of(caller.pid);
+    return activity.is_32_bit ? -1 : activity.call;
   }
 
   /// Gives the request's own lease back, before the answer: who was answered may want to unmount next.

@@ -170,6 +170,22 @@ struct RedirectedArea {
   std::atomic<std::uint64_t> told[kMost];  ///< 0: nobody
 };
 
+// Another program may take over from the one that wrote this: whatever moves is another DaemonRecord::kVersion.
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free &&
+              std::atomic<std::uint8_t>::is_always_lock_free);
+static_assert(sizeof(NodeRecord) == 48 && offsetof(NodeRecord, inode) == 8 && offsetof(NodeRecord, generation) == 24 &&
+              offsetof(NodeRecord, place) == 32 && offsetof(NodeRecord, type) == 40 &&
+              offsetof(NodeRecord, state) == 42);
+static_assert(offsetof(PlaceRecord, length) == 8 && PlaceRecord::kHeader == 10);
+static_assert(sizeof(HandleRecord) == 48 && offsetof(HandleRecord, owner) == 8 &&
+              offsetof(HandleRecord, sequence) == 16 && offsetof(HandleRecord, flags) == 32 &&
+              offsetof(HandleRecord, kind) == 44);
+static_assert(sizeof(LockRecord) == 64 && offsetof(LockRecord, handles) == 16 && offsetof(LockRecord, pid) == 56);
+static_assert(sizeof(IntentRecord) == 24 && offsetof(IntentRecord, inode) == 8 && offsetof(IntentRecord, size) == 16);
+static_assert(offsetof(RequestRecord, place) == 8 && offsetof(RequestRecord, change) == 16 &&
+              offsetof(RequestRecord, handle) == 24 && offsetof(RequestRecord, intent) == 32 &&
+              offsetof(RequestRecord, counted) == 56 && offsetof(RequestRecord, message) % 4096 == 0);
+
 struct Estate {
   alignas(4096) SessionRecord session;
   alignas(4096) NodeArea nodes;

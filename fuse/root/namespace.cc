@@ -89,6 +89,7 @@ ino_t number_of_directory(const std::string& path) noexcept { return InodeNumber
 class Namespace::Core {
  public:
   explicit Core(Setup setup) : setup_(std::move(setup)) {
+    InodeNumbers::set_bits(setup_.inode_bits);
     if (setup_.directories == nullptr) return;
     for (std::string& prefix : read_all(*setup_.directories)) {
       places_.emplace(prefix, prefixes_.size());
@@ -131,8 +132,8 @@ class Namespace::Core {
     return entry;
   }
 
-  Entry share_entry(const std::shared_ptr<manager::Share>& share) {
-    Entry entry = setup_.shares.root_entry(share);
+  Result<Entry> share_entry(const std::shared_ptr<manager::Share>& share) {
+    Entry entry = TRY(setup_.shares.root_entry(share));
     entry.entry_valid = held.may_remember(share->name()) ? setup_.names_valid : 0;
     return entry;
   }
@@ -146,13 +147,13 @@ class Namespace::Core {
     return Place{kFirstDirectory + known->second, share.substr(slash + 1)};
   }
 
-  Entry look_up(const std::string& prefix, const char* name) {
+  Result<Entry> look_up(const std::string& prefix, const char* name) {
     if (prefix.empty() && setup_.control_root && name == std::string_view(kControlName)) return setup_.control_root();
     const auto shares = setup_.manager.directory();
     const std::string path = prefix + name;
     if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second);
     if (is_directory(*shares, path)) return directory_entry(path);
-    return {.entry_valid = setup_.absence_valid};
+    return Entry{.entry_valid = setup_.absence_valid};
   }
 
   /// Who walks to `path` again (Redirected) is let go on, `go_on(Reply)`, when the share there has been handed over, or at once
@@ -305,8 +306,11 @@ bool Namespace::Core::add_name(DirectoryPage& page, const Listing& listing, std:
   if (name.share != nullptr && setup_.shares.root_is_believed(**name.share, now + kKeptListing)) {
     return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   }
-  const Entry entry = name.share != nullptr ? share_entry(*name.share) : directory_entry(listing.prefix + name.text);
-  page.add_plus(name.text.c_str(), entry, next);
+  const Result<Entry> entry =
+      name.share != nullptr ? share_entry(*name.share) : Result<Entry>(directory_entry(listing.prefix + name.text));
+  // A look-up of the name says why.
+  if (!entry) return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
+  page.add_plus(name.text.c_str(), *entry, next);
   return true;
 }
 
@@ -334,10 +338,11 @@ void Namespace::pass(Reply reply, const std::string& prefix, const char* name) {
 
 void Namespace::answer(Reply reply, const std::string& prefix, const char* name) {
   const HeldNames::Answering answering(core_->held);
-  const Entry entry = core_->look_up(prefix, name);
+  const Result<Entry> entry = core_->look_up(prefix, name);
+  if (!entry) return std::move(reply).error(entry.error().code());
   // What is taken back here only counts for what is below a share; the control tree forgets with the session.
-  if (!std::move(reply).entry(entry) && entry.node != 0 && owner_of(entry.node) == NodeOwner::kShare) {
-    core_->setup().shares.forget_root(entry);
+  if (!std::move(reply).entry(*entry) && entry->node != 0 && owner_of(entry->node) == NodeOwner::kShare) {
+    core_->setup().shares.forget_root(*entry);
   }
 }
 

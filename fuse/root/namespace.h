@@ -33,6 +33,7 @@ class Namespace final : public Operations {
     /// Outlives us, and says which directory has which node when we are succeeded. Null: we are not.
     NameLog* directories = nullptr;
     std::uint32_t servers = 1;  ///< how many have served this namespace, us included
+    unsigned inode_bits = 64;   ///< how large the inode numbers of all that is in it may be: 32 or 64 bits
     /// How long the kernel may believe that a share or a directory is there: for good, for the catalog changes only through
     /// us. What is mounted on a name that the kernel asks about again is lost when nobody answers (d_invalidate()).
     Seconds names_valid = 10.0 * 365 * 24 * 3600;

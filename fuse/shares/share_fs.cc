@@ -10,13 +10,12 @@ namespace berth::fuse {
 ShareFs::ShareFs(Setup setup) : core_(std::make_unique<Core>(setup)) {}
 ShareFs::~ShareFs() = default;
 
-Entry ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
-  const Result<KnownShare*> known = core_->shares.add(share);
-  if (!known) return {};
-  return {.node = NodeTable::root_id((*known)->index()),
-          .attributes = (*known)->root_attributes(),
-          .attributes_valid = core_->root_valid(**known),
-          .entry_valid = (*known)->attributes_valid()};
+Result<Entry> ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
+  KnownShare* const known = TRY(core_->shares.add(share));
+  return Entry{.node = NodeTable::root_id(known->index()),
+               .attributes = known->root_attributes(),
+               .attributes_valid = core_->root_valid(*known),
+               .entry_valid = known->attributes_valid()};
 }
 
 bool ShareFs::root_is_believed(const manager::Share& share, TimePoint until) const noexcept {

@@ -53,7 +53,8 @@ class ShareFs final : public Operations {
 
   /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
   /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.
-  [[nodiscard]] Entry root_entry(const std::shared_ptr<manager::Share>& share);
+  /// Errors: ENOSPC when there are more shares than can be numbered.
+  [[nodiscard]] Result<Entry> root_entry(const std::shared_ptr<manager::Share>& share);
   /// How long the kernel may believe the attributes of the root of a share that is not mounted. It is told when it is.
   static constexpr std::chrono::seconds kIdleRootValid{60};
   /// Whether the kernel has them, and will believe them until then at least. It may have dropped them all the same.

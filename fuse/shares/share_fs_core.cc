@@ -7,6 +7,7 @@
 
 #include "fuse/session/last_wall.h"
 #include "fuse/session/session.h"
+#include "fuse/shares/root_questions.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/sys/file.h"
 
@@ -40,6 +41,15 @@ class Waiting {
   manager::WaiterId id_ BERTH_GUARDED_BY(mutex_) = 0;
   bool interrupted_ BERTH_GUARDED_BY(mutex_) = false;
 };
+
+/// Whether what is known of the root of a share that is not mounted may refuse the caller what the real one grants.
+bool is_refused(const KnownShare& share, const sys::Identity& caller) {
+  if (caller.uid == 0) return false;
+  const std::optional<TimePoint> told = share.root_told();
+  const bool is_believed = told && std::chrono::steady_clock::now() < *told + ShareFs::kIdleRootValid;
+  return !grants(share.root_attributes(), !share.root_access_list(kAccessList).empty(), caller,
+                 permissions_wanted(caller, is_believed));
+}
 
 /// At most a quarter of what the process may have open at all; the rest is for handles.
 std::size_t affordable(std::size_t descriptors) noexcept {
@@ -132,8 +142,26 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
+  } else if (is_refused(*share, reply.caller())) {
+    return ask_root(*share, std::move(reply), node);
   }
   std::move(reply).attributes(share->root_attributes(), root_valid(*share));
+}
+
+/// An answer that is on its way when the share is mounted is not believed (disbelieve_root()), so where the real root says
+/// something else the caller is sent back: the kernel walks the path again, once, and asks again.
+void ShareFs::Core::ask_root(KnownShare& share, Reply reply, NodeId node) {
+  visit(
+      std::move(reply), node, Intent::kLook,
+      [ this, &share, node, before = share.root_permissions() ](const Visit& visit) -> Result<struct statx> {
+        const struct statx x = TRY(tree.attributes(visit, node));
+        if (share.root_permissions() == before) return x;
+        // Sent back by this once, a caller that opens a file for writing is not to be sent back again.
+        if (share.share().is_shared_with_native()) {
+          static_cast<void>(redirected.add(visit.caller.pid, std::chrono::steady_clock::now()));
+        }
+        return fail(ESTALE);
+      });
 }
 
 /// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).

@@ -112,6 +112,8 @@ class ShareFs::Core {
   /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
   /// and a name does not disappear because a server does.
   void answer_root(Reply reply, NodeId node);
+  /// The same of a caller whom what was last known refuses: the share is mounted, and the real root decides.
+  void ask_root(KnownShare& share, Reply reply, NodeId node);
   /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
   bool answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size);
   [[nodiscard]] KnownShare* share_of(NodeId node) const {

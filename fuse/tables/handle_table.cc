@@ -15,6 +15,13 @@ HandleTable::Slot* HandleTable::Part::find(std::uint64_t number, NodeId node) {
   return slot.sequence == sequence_of(number) && slot.handle->node == node ? &slot : nullptr;
 }
 
+void HandleTable::make_room(int descriptor) {
+  const std::size_t place = static_cast<std::uint32_t>(descriptor) / kParts;
+  Part& part = parts_[static_cast<std::uint32_t>(descriptor) % kParts];
+  MutexLock lock(part.mutex);
+  if (part.slots.size() <= place) part.slots.resize(place + 1);
+}
+
 std::uint64_t HandleTable::add(std::shared_ptr<Handle> handle) {
   const auto descriptor = static_cast<std::uint32_t>(handle->fd());
   const std::size_t place = descriptor / kParts;

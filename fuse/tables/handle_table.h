@@ -60,6 +60,9 @@ class HandleTable {
   /// `area`: outlives the table; null: nobody succeeds us.
   explicit HandleTable(HandleArea* area = nullptr) noexcept : area_(area) {}
 
+  /// Makes room for a handle with that descriptor, after which add() cannot fail.
+  /// Errors: throws std::bad_alloc.
+  void make_room(int descriptor);
   /// `handle->file` is open and in no table; the answer is now the handle's name.
   std::uint64_t add(std::shared_ptr<Handle> handle);
   /// Null: there is no such handle, or it is not of `node`.

@@ -77,11 +77,14 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   const bool local = sys::is_local(directory.get());
   root->access_list = access_list(directory.get(), kAccessList);
   root->default_list = access_list(directory.get(), kDefaultList);
+  const bool lists =
+      ::getxattr(sys::proc_path(directory.get()).c_str(), kAccessList, nullptr, 0) >= 0 || errno != EOPNOTSUPP;
   MutexLock lock(mutex_);
   if (met_.load(std::memory_order_relaxed) == generation) return {};
   root_device_.store(device_of(x), std::memory_order_relaxed);
   root_inode_.store(x.stx_ino, std::memory_order_relaxed);
   local_.store(local, std::memory_order_relaxed);
+  lists_.store(lists, std::memory_order_relaxed);
   root->attributes = attributes_of(x);
   root->directory = std::move(directory);
   root_.swap(root);
@@ -120,6 +123,11 @@ struct stat KnownShare::root_attributes() const noexcept {
   attributes.st_blksize = 4096;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = started();
   return attributes;
+}
+
+KnownShare::RootPermissions KnownShare::root_permissions() const {
+  const struct stat root = root_attributes();
+  return {.mode = root.st_mode, .uid = root.st_uid, .gid = root.st_gid, .access_list = root_access_list(kAccessList)};
 }
 
 std::vector<char> KnownShare::root_access_list(std::string_view name) const {
@@ -166,8 +174,11 @@ KnownShares::~KnownShares() {
 Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& share) {
   MutexLock lock(mutex_);
   if (KnownShare* const known = find_locked(*share)) return known;
+  TRY_VOID(make_room());
+  std::unique_ptr<KnownShare> known = make(share);
+  // Last: from here on the next server counts it, so nothing may fail.
   if (names_ != nullptr && !append(*names_, share->name())) return fail(ENOSPC);
-  return put(share);
+  return put(std::move(known));
 }
 
 void KnownShares::recover(const manager::Manager::Directory& directory) {
@@ -175,24 +186,36 @@ void KnownShares::recover(const manager::Manager::Directory& directory) {
   MutexLock lock(mutex_);
   for (const std::string& name : read_all(*names_)) {
     const auto found = directory.find(name);
-    if (!put(found != directory.end() ? found->second : nullptr)) return;
+    if (!make_room()) return;
+    put(make(found != directory.end() ? found->second : nullptr));
   }
 }
 
-/// Gives `share` the next index; null: nobody has it.
-Result<KnownShare*> KnownShares::put(std::shared_ptr<manager::Share> share) {
+/// So that put() cannot fail.
+Result<> KnownShares::make_room() {
   const std::uint32_t index = count_.load(std::memory_order_relaxed);
   if (index / kBlockSize >= kMaxBlocks) return fail(ENOSPC);
   std::atomic<Block*>& block = blocks_[index / kBlockSize];
   if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block, std::memory_order_relaxed);
-  auto& known = (*block.load(std::memory_order_relaxed))[index % kBlockSize];
-  if (share != nullptr) {
-    const auto place = std::lower_bound(by_share_.begin(), by_share_.end(), share.get(), is_before);
-    known = std::make_unique<KnownShare>(index, std::move(share));
-    by_share_.insert(place, known.get());
+  if (by_share_.size() == by_share_.capacity()) by_share_.reserve(2 * by_share_.size() + 1);
+  return {};
+}
+
+/// With the next index. Null: nobody has that.
+std::unique_ptr<KnownShare> KnownShares::make(std::shared_ptr<manager::Share> share) const {
+  if (share == nullptr) return nullptr;
+  return std::make_unique<KnownShare>(count_.load(std::memory_order_relaxed), std::move(share));
+}
+
+KnownShare* KnownShares::put(std::unique_ptr<KnownShare> known) noexcept {
+  const std::uint32_t index = count_.load(std::memory_order_relaxed);
+  auto& place = (*blocks_[index / kBlockSize].load(std::memory_order_relaxed))[index % kBlockSize];
+  place = std::move(known);
+  if (place != nullptr) {
+    by_share_.insert(std::lower_bound(by_share_.begin(), by_share_.end(), &place->share(), is_before), place.get());
   }
   count_.store(index + 1, std::memory_order_release);
-  return known.get();
+  return place.get();
 }
 
 KnownShare* KnownShares::find(ShareIndex index) const noexcept {

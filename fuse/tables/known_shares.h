@@ -59,6 +59,15 @@ class KnownShare {
 
   /// The root's attributes as last known; before the first mount what the policy says.
   [[nodiscard]] struct stat root_attributes() const noexcept;
+  /// What decides who may do what with the root, as last known.
+  struct RootPermissions {
+    mode_t mode = 0;
+    uid_t uid = 0;
+    gid_t gid = 0;
+    std::vector<char> access_list;
+    friend bool operator==(const RootPermissions&, const RootPermissions&) = default;
+  };
+  [[nodiscard]] RootPermissions root_permissions() const;
   /// When the kernel was told of them last, to be believed until the share is mounted; nothing: not, or it has forgotten.
   [[nodiscard]] std::optional<TimePoint> root_told() const noexcept;
   void note_root_told(std::optional<TimePoint> now) noexcept;
@@ -66,6 +75,8 @@ class KnownShare {
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
   [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
+  /// Whether its file system has access lists at all, as far as is known.
+  [[nodiscard]] bool has_access_lists() const noexcept { return lists_.load(std::memory_order_relaxed); }
   /// Looks at the real root a last time, without asking a server, and closes what is held of it.
   void let_go() noexcept;
 
@@ -84,7 +95,7 @@ class KnownShare {
 
   std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
   // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
-  std::atomic<bool> local_{false};
+  std::atomic<bool> local_{false}, lists_{true};
   std::atomic<std::uint32_t> met_{0};
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
@@ -116,7 +127,9 @@ class KnownShares {
   [[nodiscard]] KnownShare* find(const manager::Share& share) const;
 
  private:
-  Result<KnownShare*> put(std::shared_ptr<manager::Share> share) BERTH_REQUIRES(mutex_);
+  Result<> make_room() BERTH_REQUIRES(mutex_);
+  std::unique_ptr<KnownShare> make(std::shared_ptr<manager::Share> share) const BERTH_REQUIRES(mutex_);
+  KnownShare* put(std::unique_ptr<KnownShare> known) noexcept BERTH_REQUIRES(mutex_);
   [[nodiscard]] KnownShare* find_locked(const manager::Share& share) const BERTH_REQUIRES(mutex_);
 
   static constexpr std::size_t kBlockSize = 64;

@@ -8,6 +8,9 @@ namespace {
 
 constexpr std::size_t units_of(std::size_t name) noexcept { return (PlaceRecord::kHeader + name + 1 + 15) / 16; }
 
+/// Free places are chained by the numbers where names would have their parents.
+std::uint32_t next_of(const PlaceRecord& free) noexcept { return static_cast<std::uint32_t>(free.parent); }
+
 }  // namespace
 
 std::uint32_t PlaceStore::add(std::uint64_t parent, std::string_view name) {
@@ -16,7 +19,7 @@ std::uint32_t PlaceStore::add(std::uint64_t parent, std::string_view name) {
   if (free_[units] == 0) take_page(units);
   const std::uint32_t place = free_[units];
   PlaceRecord& it = record(place);
-  free_[units] = reinterpret_cast<const FreePlace&>(it).next;
+  free_[units] = next_of(it);
   it.parent = parent;
   it.length = static_cast<std::uint16_t>(name.size());
   std::memcpy(it.name(), name.data(), name.size());
@@ -29,7 +32,7 @@ void PlaceStore::remove(std::uint32_t place) noexcept {
 }
 
 void PlaceStore::put_free(std::uint32_t place, std::size_t units) noexcept {
-  reinterpret_cast<FreePlace&>(record(place)).next = free_[units];
+  record(place).parent = free_[units];
   free_[units] = place;
 }
 

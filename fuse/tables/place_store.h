@@ -39,9 +39,6 @@ class PlaceStore {
     std::uint32_t part;
     std::atomic<std::uint32_t> units;  ///< of each place in it; 0: the page is not in use. Stored last.
   };
-  struct FreePlace {
-    std::uint32_t next;
-  };
 
   [[nodiscard]] PlaceRecord& record(std::uint32_t place) const noexcept {
     return *reinterpret_cast<PlaceRecord*>(&area_.names[place * kUnit]);

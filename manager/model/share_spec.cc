@@ -61,6 +61,14 @@ bool binds_recursively(std::string_view options) {
   return false;
 }
 
+/// ShareSpec::wants_native()
+bool leads_past_berth(ShareKind kind, const std::string& type, const std::string& options, const SharePolicy& policy) {
+  if (policy.access != Access::kAuto) return policy.access == Access::kNative;
+  const bool is_local = kind == ShareKind::kBind || (kind == ShareKind::kFilesystem && is_local_type(type));
+  return is_local && policy.idle_timeout.count() > 0 && policy.allow_users.empty() && policy.allow_groups.empty() &&
+         !binds_recursively(options);
+}
+
 class Faults {
  public:
   explicit Faults(const ShareFields& fields) : fields_(fields), is_template_(fields.name.ends_with('*')) {}
@@ -184,6 +192,12 @@ class Faults {
     at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
     if (policy.access == Access::kNative) check_native();
+    if (leads_past_berth(kind_of(fields_.type), fields_.type, fields_.options, policy)) return;
+    const char* const reason =
+        "has no effect: programs reach this share through berth, whose namespace is nosuid,nodev; it takes native "
+        "access";
+    if (policy.allow_suid) add("allow_suid", reason);
+    if (policy.allow_devices) add("allow_devices", reason);
   }
 
   void check_native() {
@@ -254,13 +268,7 @@ const char* to_string(Access access) noexcept {
   return "unknown";
 }
 
-bool ShareSpec::wants_native() const {
-  const SharePolicy& policy = this->policy();
-  if (policy.access != Access::kAuto) return policy.access == Access::kNative;
-  const bool is_local = kind() == ShareKind::kBind || (kind() == ShareKind::kFilesystem && is_local_type(type()));
-  return is_local && policy.idle_timeout.count() > 0 && policy.allow_users.empty() && policy.allow_groups.empty() &&
-         !binds_recursively(options());
-}
+bool ShareSpec::wants_native() const { return leads_past_berth(kind(), type(), options(), policy()); }
 
 std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }
 

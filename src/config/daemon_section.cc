@@ -56,7 +56,7 @@ const std::vector<std::string_view>& daemon_keys() {
       "namespace",    "state_dir",     "takeover_timeout",      "crash_limit",
       "crash_window", "stop_timeout",  "max_concurrent_mounts", "max_nodes",
       "idle_timeout", "mount_timeout", "unmount_timeout",       "stall_timeout",
-      "attr_timeout",
+      "attr_timeout", "inode_bits",
   };
   return kKeys;
 }
@@ -71,6 +71,13 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   section.duration("stop_timeout", settings.stop_timeout);
   section.count("max_concurrent_mounts", settings.max_concurrent_mounts, 1, 1024);
   section.count("max_nodes", settings.max_nodes, 100, 60'000'000);
+  std::size_t bits = settings.inode_bits;
+  section.count("inode_bits", bits, 32, 64);
+  if (bits == 32 || bits == 64) {
+    settings.inode_bits = bits;
+  } else {
+    section.reject("inode_bits", "32 or 64 is expected");
+  }
   section.duration("idle_timeout", defaults.idle_timeout);
   require_time(section, "mount_timeout", defaults.mount_timeout);
   require_time(section, "unmount_timeout", defaults.unmount_timeout);

@@ -1,12 +1,20 @@
+#include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdint>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -346,6 +354,103 @@ TEST(AttributesOfAnIdleRoot, LetInWhomTheyLetInWhenItWasMounted) {
     EXPECT_TRUE(server.wait_for_state("a", "idle"));
     EXPECT_EQ(read(), "opened");
   }
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
+/// rclone answers EOPNOTSUPP of its root, and EIO of each file.
+TEST(AccessListsOfAFileSystemWithoutThem, AreNoneAndNoError) {
+  if (::access("/usr/bin/rclone", X_OK) != 0) GTEST_SKIP() << "no rclone here";
+  BerthServer server;
+  server.make_directory("source/directory");
+  ASSERT_TRUE(ok(server.write_file("source/file", "hello")));
+  ASSERT_TRUE(
+      ok(server.start("[share.a]\ntype = \"command\"\nmount = [\"rclone\", \"--config=/dev/null\", \"mount\", \"" +
+                      server.path("source") + "\", \"{mountpoint}\"]\n")));
+  for (const char* const name : {"a", "a/directory", "a/file"}) {
+    struct stat s {};
+    ASSERT_EQ(::stat(server.in_namespace(name).c_str(), &s), 0) << name << ": " << errno_name(errno);
+    for (const char* const list : {kAccess, kDefault}) {
+      EXPECT_EQ(::getxattr(server.in_namespace(name).c_str(), list, nullptr, 0), -1) << name;
+      EXPECT_EQ(errno_name(errno), errno_name(ENODATA)) << name << " " << list;
+    }
+  }
+  EXPECT_EQ(server.stop(), Ending{});
+}
+
+/// The greatest inode number that stat(2) and the listings of `directory` and of what is below it show.
+ino_t greatest_number(const std::string& directory, int depth = 6) {
+  ino_t greatest = 0;
+  const auto look = [&](const std::string& path) {
+    struct stat s {};
+    if (::lstat(path.c_str(), &s) == 0) greatest = std::max(greatest, s.st_ino);
+    return S_ISDIR(s.st_mode);
+  };
+  look(directory);
+  DIR* const listing = ::opendir(directory.c_str());
+  if (listing == nullptr) return greatest;
+  while (const dirent* const entry = ::readdir(listing)) {
+    greatest = std::max(greatest, entry->d_ino);
+    const std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    if (look(directory + "/" + name) && depth > 0) {
+      greatest = std::max(greatest, greatest_number(directory + "/" + name, depth - 1));
+    }
+  }
+  ::closedir(listing);
+  return greatest;
+}
+
+TEST(InodeNumbersOfANamespace, HaveThirtyTwoBitsWhereThatIsAskedFor) {
+  for (const std::string bits : {"32", "64"}) {
+    BerthServer server;
+    server.make_directory("source/directory");
+    ASSERT_TRUE(ok(server.write_file("source/directory/file", "hello")));
+    const std::string share = "type = \"bind\"\naccess = \"proxy\"\nsource = \"" + server.path("source") + "\"\n";
+    ASSERT_TRUE(
+        ok(server.start("[berth]\ninode_bits = " + bits + "\n[share.a]\n" + share + "[share.\"b/c\"]\n" + share)));
+    const ino_t greatest = greatest_number(server.namespace_path());
+    EXPECT_EQ(greatest >> 32 == 0, bits == "32") << greatest;
+    EXPECT_GT(greatest, 1000U);
+    EXPECT_EQ(server.stop(), Ending{});
+  }
+}
+
+/// Linux tells a server that takes idmapped mounts who its caller is only where something is made, and so we do not take them.
+TEST(IdmappedMounts, AreRefusedOfTheNamespaceAndMadeOfNativeShares) {
+  BerthServer server;
+  const std::string source = server.make_directory("source");
+  ASSERT_TRUE(ok(server.write_file("source/file", "hello")));
+  ASSERT_TRUE(ok(server.start("[share.a]\ntype = \"bind\"\naccess = \"native\"\nsource = \"" + source + "\"\n")));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::unshare(CLONE_NEWUSER) != 0) ::_exit(1);
+    ::kill(::getpid(), SIGSTOP);
+    ::_exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, WUNTRACED), child);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  const std::string proc = "/proc/" + std::to_string(child);
+  std::ofstream(proc + "/uid_map") << "0 100000 65536";
+  std::ofstream(proc + "/gid_map") << "0 100000 65536";
+  const UniqueFd users(::open((proc + "/ns/user").c_str(), O_RDONLY | O_CLOEXEC));
+  const auto map_ids = [&](const std::string& path) {
+    const UniqueFd tree(
+        static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC)));
+    if (!tree) return errno;
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = static_cast<unsigned>(users.get());
+    return ::syscall(SYS_mount_setattr, tree.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0 ? 0 : errno;
+  };
+  EXPECT_EQ(errno_name(map_ids(server.namespace_path())), errno_name(EINVAL));
+  EXPECT_TRUE(eventually([&] {
+    UniqueFd(::open(server.in_namespace("a/file").c_str(), O_RDONLY)).reset();
+    return server.read_json("shares/a/status.json").value("native", false);
+  }));
+  EXPECT_EQ(errno_name(map_ids(server.in_namespace("a"))), errno_name(0));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
   EXPECT_EQ(server.stop(), Ending{});
 }
 

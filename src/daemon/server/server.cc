@@ -257,7 +257,8 @@ class Server {
                                .control_root = [this] { return control_->root_entry(); },
                                .control_attributes = [this] { return control_->root_attributes(); },
                                .directories = &estate_.fuse.directories,
-                               .servers = record_.servers});
+                               .servers = record_.servers,
+                               .inode_bits = static_cast<unsigned>(setup_.configuration.settings.inode_bits)});
   }
 
   /// What an earlier server left over the namespace is in use, or will be found idle. Before the first request: that may

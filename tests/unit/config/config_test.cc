@@ -144,8 +144,6 @@ stall_timeout = "13s"
 attr_timeout = "14s"
 access = "proxy"
 read_only = true
-allow_suid = true
-allow_devices = true
 allow_users = ["root", 1000, "1001"]
 allow_groups = ["daemon"]
 owner = "daemon"
@@ -175,14 +173,47 @@ mode = "0750"
                                  .attr_timeout = milliseconds(14'000),
                                  .access = manager::Access::kProxy,
                                  .read_only = true,
-                                 .allow_suid = true,
-                                 .allow_devices = true,
                                  .allow_users = {0, 1000, 1001},
                                  .allow_groups = {1},
                                  .owner = 1,
                                  .group = 42,
                                  .mode = 0750};
   EXPECT_EQ(loaded->catalog.find("a b/c")->policy(), all);
+}
+
+TEST_F(ConfigTest, SetIdBitsAndDevicesNeedNativeAccess) {
+  const std::string bind = "[share.a]\ntype = \"bind\"\nsource = \"/srv/a\"\n";
+  for (const std::string key : {"allow_suid", "allow_devices"}) {
+    const std::string allowed = key + " = true\n";
+    for (const std::string& good : {bind + allowed, bind + "access = \"native\"\n" + allowed}) {
+      write("berth.toml", good);
+      const Result<Configuration> loaded = load_main();
+      ASSERT_TRUE(loaded) << loaded.error().story();
+      EXPECT_EQ(loaded->catalog.find("a")->policy().allow_suid, key == "allow_suid");
+      EXPECT_EQ(loaded->catalog.find("a")->policy().allow_devices, key == "allow_devices");
+    }
+    for (const std::string& bad : {bind + "access = \"proxy\"\n" + allowed, bind + "idle_timeout = \"0\"\n" + allowed,
+                                   bind + "allow_users = [1000]\n" + allowed, bind + "options = \"rbind\"\n" + allowed,
+                                   "[share.a]\ntype = \"dir\"\nsource = \"/srv/a\"\n" + allowed,
+                                   "[share.a]\ntype = \"nfs\"\nsource = \"h:/a\"\n" + allowed}) {
+      write("berth.toml", bad);
+      const Result<Configuration> loaded = load_main();
+      ASSERT_FALSE(loaded) << bad;
+      EXPECT_THAT(loaded.error().story(), testing::HasSubstr(key)) << bad;
+    }
+  }
+}
+
+TEST_F(ConfigTest, InodeNumbersHave32Or64Bits) {
+  EXPECT_EQ(default_configuration()->settings.inode_bits, 64U);
+  write("berth.toml", "[berth]\ninode_bits = 32\n");
+  const Result<Configuration> loaded = load_main();
+  ASSERT_TRUE(loaded) << loaded.error().story();
+  EXPECT_EQ(loaded->settings.inode_bits, 32U);
+  for (const std::string bits : {"33", "16", "\"32\""}) {
+    write("berth.toml", "[berth]\ninode_bits = " + bits + "\n");
+    EXPECT_FALSE(load_main()) << bits;
+  }
 }
 
 TEST_F(ConfigTest, HasDefaults) {

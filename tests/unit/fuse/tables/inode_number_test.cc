@@ -39,5 +39,19 @@ TEST(InodeNumber, IsNeverOneThatMeansSomethingElse) {
   EXPECT_GT(numbers.of(~std::uint64_t{0}), 1U);
 }
 
+TEST(InodeNumbers, OfThirtyTwoBitsAreOneToOneWhereTheRealOnesAre) {
+  InodeNumbers::set_bits(32);
+  const InodeNumbers numbers("share");
+  std::set<ino_t> seen;
+  for (std::uint64_t real = 0; real < 100'000; ++real) seen.insert(numbers.of(real));
+  const ino_t large = numbers.of(std::uint64_t{1} << 40), elsewhere = numbers.of(5, 7);
+  InodeNumbers::set_bits(64);
+  EXPECT_EQ(seen.size(), 100'000U);
+  EXPECT_EQ(*seen.rbegin() >> 32, 0U);
+  EXPECT_GT(*seen.begin(), 1U);
+  EXPECT_EQ(large >> 32, 0U);
+  EXPECT_EQ(elsewhere >> 32, 0U);
+}
+
 }  // namespace
 }  // namespace berth::fuse
