@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "manager/model/of_this_host.h"
 #include "manager/model/share_template.h"
 #include "src/lib/base/text.h"
 
@@ -266,6 +267,11 @@ const char* to_string(Access access) noexcept {
       return "native";
   }
   return "unknown";
+}
+
+bool is_of_this_host(const ShareSpec& spec) noexcept {
+  return spec.kind() == ShareKind::kDir || spec.kind() == ShareKind::kBind ||
+         (spec.kind() == ShareKind::kFilesystem && is_local_type(spec.type()));
 }
 
 bool ShareSpec::wants_native() const { return leads_past_berth(kind(), type(), options(), policy()); }
