@@ -57,11 +57,11 @@ int permissions_wanted(const sys::Identity& caller, bool is_believed) {
   switch (activity.call) {
 #ifdef SYS_access
     case SYS_access:
-      return static_cast<int>(activity.second_argument & kAll) | X_OK;
+      return static_cast<int>(activity.arguments[1] & kAll) | X_OK;
 #endif
     case SYS_faccessat:
     case SYS_faccessat2:
-      return static_cast<int>(activity.third_argument & kAll) | X_OK;
+      return static_cast<int>(activity.arguments[2] & kAll) | X_OK;
     default:
       return kAll;
   }

@@ -62,12 +62,18 @@ bool binds_recursively(std::string_view options) {
   return false;
 }
 
-/// ShareSpec::wants_native()
-bool leads_past_berth(ShareKind kind, const std::string& type, const std::string& options, const SharePolicy& policy) {
-  if (policy.access != Access::kAuto) return policy.access == Access::kNative;
+/// ShareSpec::why_with_berth()
+std::string_view why_with_berth(ShareKind kind, const std::string& type, const std::string& options,
+                                const SharePolicy& policy) {
+  if (policy.access == Access::kNative) return "";
+  if (policy.access == Access::kProxy) return "access is \"proxy\"";
+  if (kind == ShareKind::kDir) return "type is \"dir\"";
+  if (kind == ShareKind::kCommand) return "type is \"command\"";
   const bool is_local = kind == ShareKind::kBind || (kind == ShareKind::kFilesystem && is_local_type(type));
-  return is_local && policy.idle_timeout.count() > 0 && policy.allow_users.empty() && policy.allow_groups.empty() &&
-         !binds_recursively(options);
+  if (!is_local) return "its file system is not one of this host";
+  if (policy.idle_timeout.count() == 0) return "idle_timeout is \"0\"";
+  if (!policy.allow_users.empty() || !policy.allow_groups.empty()) return "allow_users or allow_groups is set";
+  return binds_recursively(options) ? "it is bound with \"rbind\"" : "";
 }
 
 class Faults {
@@ -193,7 +199,7 @@ class Faults {
     at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
     if (policy.access == Access::kNative) check_native();
-    if (leads_past_berth(kind_of(fields_.type), fields_.type, fields_.options, policy)) return;
+    if (why_with_berth(kind_of(fields_.type), fields_.type, fields_.options, policy).empty()) return;
     const char* const reason =
         "has no effect: programs reach this share through berth, whose namespace is nosuid,nodev; it takes native "
         "access";
@@ -274,7 +280,9 @@ bool is_of_this_host(const ShareSpec& spec) noexcept {
          (spec.kind() == ShareKind::kFilesystem && is_local_type(spec.type()));
 }
 
-bool ShareSpec::wants_native() const { return leads_past_berth(kind(), type(), options(), policy()); }
+std::string_view ShareSpec::why_with_berth() const {
+  return berth::manager::why_with_berth(kind(), type(), options(), policy());
+}
 
 std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }
 

@@ -106,7 +106,10 @@ class Native : public ::testing::Test {
     return server_.read_json("shares/" + name + "/status.json");
   }
   [[nodiscard]] bool is_native(const std::string& name = "a") const { return status(name).value("native", false); }
-  void touch() { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }
+  /// By its path, as another program: a thread that is inside through berth is served there.
+  void touch() {
+    std::thread([this] { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }).join();
+  }
   /// How often the events tell `what` of the share: " native", " unmounted".
   [[nodiscard]] std::size_t times(const std::string& what) const {
     const std::string events = server_.read_control("events").value_or("");
@@ -183,10 +186,13 @@ TEST_F(Native, AutoStaysWithBerthWhereOnlyBerthKnowsWhoMayGoIn) {
 
 TEST_F(Native, WhatWasOpenedBeforeGoesOnThroughBerth) {
   start();
-  const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd directory(::open(in("d").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+  const UniqueFd file(::openat(inside.get(), "hello", O_RDONLY | O_CLOEXEC));
+  const UniqueFd directory(::openat(inside.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ASSERT_TRUE(file && directory);
-  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  EXPECT_FALSE(is_native());
+  touch();
+  ASSERT_TRUE(is_native());
   struct stat attributes {};
   ASSERT_EQ(::fstat(file.get(), &attributes), 0);
   EXPECT_NE(attributes.st_dev, device_of(in("hello")));
@@ -236,11 +242,9 @@ TEST_F(Native, NothingIsHandedOverWhileSomebodyWritesThroughBerth) {
   const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   UniqueFd file(::openat(inside.get(), "hello", O_RDWR | O_CLOEXEC));  // his path does not come by the share's name
   ASSERT_TRUE(file) << errno_name(errno);
-  for (int i = 0; i < 20; ++i) {
-    EXPECT_TRUE(leads_to(in("hello"), file.get()));
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  for (int i = 0; i < 20; ++i) std::thread([&] { EXPECT_TRUE(leads_to(in("hello"), file.get())); }).join();
   EXPECT_FALSE(is_native());
+  EXPECT_EQ(status().value("with_berth", ""), "a file is open for writing through berth");
   UniqueFd another(::open(in("d/new").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
   ASSERT_TRUE(another) << errno_name(errno);
   EXPECT_TRUE(leads_to(in("d/new"), another.get()));
@@ -290,10 +294,11 @@ TEST_F(Native, WhoIsInADirectoryThroughBerthStaysInItWhenItIsRenamedNatively) {
   start();
   UniqueFd pinned;
   const auto come_in = [&] {
-    pinned = UniqueFd(::open(in("d").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const UniqueFd root(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+    pinned = UniqueFd(::openat(root.get(), "d", O_PATH | O_DIRECTORY | O_CLOEXEC));
     struct stat here {};
-    if (!pinned || ::chdir(in("d/sub").c_str()) != 0 || ::stat(".", &here) != 0) return errno;
-    return here.st_dev == device_of(source_) ? EXDEV : 0;  // too late: it is native by now
+    if (!pinned || ::fchdir(pinned.get()) != 0 || ::chdir("sub") != 0 || ::stat(".", &here) != 0) return errno;
+    return here.st_dev == device_of(source_) ? EXDEV : 0;
   };
   const auto make = [](int directory, const char* name) {
     const UniqueFd file(::openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
@@ -551,24 +556,19 @@ TEST_F(Native, AgentThatDiesIsStartedAgain) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
-TEST_F(Native, AgentsKilledInTheMidstOfAHandOverOnlyMakeItLater) {
+TEST_F(Native, AgentThatIsKilledWhenACallerComesInIsMissedByNobody) {
   start();
   constexpr int kKills = 8;  // of ten short lives in a row
-  for (int kills = 0; kills < kKills;) {
+  for (int kills = 0; kills < kKills; ++kills) {
+    const std::vector<pid_t> all = agents();
+    std::thread killer([&] {
+      for (const pid_t pid : all) ::kill(pid, SIGKILL);
+    });
     touch();
-    bool killed = false;
-    ASSERT_TRUE(eventually([&] {
-      const std::vector<pid_t> all = agents();
-      killed = all.size() > 1;  // one of them is at work
-      for (const pid_t pid : all) {
-        if (killed) ::kill(pid, SIGKILL);
-      }
-      return killed || is_native();
-    }));
-    if (killed) ++kills;
-    if (killed && kills % 2 == 0) continue;  // it goes on from wherever it was
+    killer.join();
     ASSERT_TRUE(eventually([&] { return unmount(); }));
     ASSERT_EQ(mounts_at(share()), 0U);
+    ASSERT_TRUE(eventually([&] { return agents().size() == 1; }));
   }
   go_native();
   EXPECT_EQ(mounts_at(share()), 1U);

@@ -74,8 +74,9 @@ ThreadActivity activity_of(pid_t thread) {
   ThreadActivity activity{Kind::kWaiting};
   // A worker of io_uring has no stack and no program counter in user space, and no number that says anything.
   if (!line->ends_with(" 0x0 0x0\n")) parse(*line, activity.call);
-  parse_field(*line, 2, activity.second_argument);
-  parse_field(*line, 3, activity.third_argument);
+  for (int i = 0; i < static_cast<int>(activity.arguments.size()); ++i) {
+    parse_field(*line, i + 1, activity.arguments[static_cast<std::size_t>(i)]);
+  }
   constexpr int kStackPointer = 7;
   std::uint64_t stack = 0;
   activity.is_32_bit = parse_field(*line, kStackPointer, stack) && stack >> 32 == 0;
