@@ -61,7 +61,7 @@ class RealTree {
   Result<> rename(const Visit& visit, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
                   unsigned flags);
 
-  // What is opened is in the table of handles, and answered by its number there.
+  // What is opened is in the table of handles, and answered by its number there. Errors: ENFILE when there are too many.
   Result<Opened> open(const Visit& visit, NodeId node, int flags);
   Result<Opened> open_directory(const Visit& visit, NodeId node, int flags);
   struct Created {

@@ -114,6 +114,7 @@ bool RealTree::close(std::uint64_t number, NodeId node) {
 }
 
 Result<Opened> RealTree::open(const Visit& visit, NodeId node, int flags) {
+  TRY_VOID(handles_.open_files().admit(visit.caller.uid));
   Result<OpenedFile> file = finder_.open(visit, node, flags & kKeptFlags);
   if (!file && file.error().code() == EACCES) {
     if ((flags & kOpenedToExecute) != 0)
@@ -144,6 +145,7 @@ Result<OpenedFile> RealTree::open_as_daemon(const Visit& visit, NodeId node) {
 }
 
 Result<Opened> RealTree::open_directory(const Visit& visit, NodeId node, int flags) {
+  TRY_VOID(handles_.open_files().admit(visit.caller.uid));
   Result<OpenedFile> directory = finder_.open(visit, node, O_RDONLY | O_DIRECTORY | (flags & O_NOATIME));
   if (!directory && directory.error().code() == EACCES && asks_attributes(visit, flags)) {
     directory = open_as_daemon(visit, node);
@@ -157,6 +159,7 @@ Result<Opened> RealTree::open_directory(const Visit& visit, NodeId node, int fla
 
 Result<RealTree::Created> RealTree::create(const Visit& visit, NodeId parent, const char* name, mode_t mode,
                                            int flags) {
+  TRY_VOID(handles_.open_files().admit(visit.caller.uid));
   if (!is_name(name)) return fail(EINVAL);
   const Reached directory = TRY(finder_.directory(visit, parent));
   bool fresh = true;
@@ -184,6 +187,7 @@ RealTree::Created RealTree::keep_made(const Visit& visit, const Entry& entry, Op
 }
 
 Result<RealTree::Created> RealTree::create_nameless(const Visit& visit, NodeId parent, mode_t mode, int flags) {
+  TRY_VOID(handles_.open_files().admit(visit.caller.uid));
   const Reached directory = TRY(finder_.directory(visit, parent));
   TRY_VOID(visit.act());
   UniqueFd file = TRY([&] {

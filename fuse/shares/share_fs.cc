@@ -60,12 +60,12 @@ Result<std::unique_ptr<NodePruner>> ShareFs::keep_nodes_below(std::size_t limit,
   return NodePruner::start(core_->nodes, limit, std::move(drop));
 }
 
-void ShareFs::let_go(manager::Share& share) {
+void ShareFs::let_go(manager::Share& share, int root) {
   KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;
   if (Session* const session = core_->session) session->in_flight().give_up(known->lane(), ECONNABORTED);
   core_->nodes.drop_descriptors(known->index());
-  known->let_go();
+  known->let_go(root);
 }
 
 Lane* ShareFs::lane_of(NodeId node, std::uint32_t opcode) const {

@@ -11,6 +11,7 @@
 #include "fuse/session/operations.h"
 #include "fuse/session/passthrough.h"
 #include "fuse/tables/node_pruner.h"
+#include "fuse/tables/open_files.h"
 #include "manager/engine/manager.h"
 
 namespace berth::fuse {
@@ -36,6 +37,8 @@ class ShareFs final : public Operations {
     Requests* requests = nullptr;
     /// Most descriptors that are kept only to save finding directories again.
     std::size_t max_cached_descriptors = 8192;
+    /// Of the files and directories that callers have open.
+    OpenFiles::Limits open_files = {};
     /// Lends open files to the kernel; must outlive this object. Null: all reading and writing comes here.
     Passthrough* passthrough = nullptr;
   };
@@ -103,9 +106,9 @@ class ShareFs final : public Operations {
   /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
   Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);
 
-  /// Answers who is stuck in `share` or waits for it, and closes every descriptor in it that no handle owns
+  /// Answers the callers that are stuck in `share` or wait for it, and closes every descriptor in it that no handle owns
   /// (ManagerSetup::before_unmount).
-  void let_go(manager::Share& share);
+  void let_go(manager::Share& share, int root);
 
   /// Null for what is answered from what is known of the root.
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const override;

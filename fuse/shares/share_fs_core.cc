@@ -1,7 +1,5 @@
 #include "fuse/shares/share_fs_core.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cerrno>
 
@@ -50,9 +48,13 @@ bool is_refused(const KnownShare& share, const sys::Identity& caller) {
 
 /// At most a quarter of what the process may have open at all; the rest is for handles.
 std::size_t affordable(std::size_t descriptors) noexcept {
-  struct rlimit limit {};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return descriptors;
-  return std::min<std::size_t>(descriptors, limit.rlim_cur / 4);
+  return std::min<std::size_t>(descriptors, sys::file_limit() / 4);
+}
+
+/// A handle with a higher number would have no record for the next server.
+OpenFiles::Limits with_records(OpenFiles::Limits limits) noexcept {
+  limits.end = std::min(limits.end, static_cast<int>(HandleArea::kMaxHandles));
+  return limits;
 }
 
 }  // namespace
@@ -64,10 +66,15 @@ ShareFs::Core::Core(const Setup& setup)
       outlived(setup.estate != nullptr && setup.estate->session.init_size != 0),
       shares(setup.estate != nullptr ? &setup.estate->shares : nullptr),
       nodes(affordable(setup.max_cached_descriptors), setup.estate != nullptr ? &setup.estate->nodes : nullptr),
-      handles(setup.estate != nullptr ? &setup.estate->handles : nullptr),
+      handles(setup.estate != nullptr ? &setup.estate->handles : nullptr, with_records(setup.open_files)),
       locks(setup.estate != nullptr ? &setup.estate->locks : nullptr),
       tree(nodes, handles, locks, setup.passthrough),
-      sent_back(setup.estate != nullptr ? &setup.estate->sent_back : nullptr) {}
+      sent_back(setup.estate != nullptr ? &setup.estate->sent_back : nullptr) {
+  handles.open_files().on_few([this] {
+    nodes.drop_all_descriptors();
+    manager.make_room();
+  });
+}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   const uid_t user = reply.caller().uid;
@@ -132,7 +139,8 @@ void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) 
   }
   if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
   visit.leave();
-  std::move(reply).error(error);
+  // Of its own descriptors the caller has enough.
+  std::move(reply).error(error.code() == EMFILE ? Error(ENFILE) : error);
 }
 
 void ShareFs::Core::answer_root(Reply reply, NodeId node) {

@@ -23,6 +23,7 @@ void HandleTable::make_room(int descriptor) {
 }
 
 std::uint64_t HandleTable::add(std::shared_ptr<Handle> handle) {
+  open_files_.add(handle->uid, handle->fd());
   const auto descriptor = static_cast<std::uint32_t>(handle->fd());
   const std::size_t place = descriptor / kParts;
   Part& part = parts_[descriptor % kParts];
@@ -72,14 +73,19 @@ NodeId HandleTable::node_of(std::uint64_t number) const {
 }
 
 std::shared_ptr<Handle> HandleTable::remove(std::uint64_t number, NodeId node) {
-  Part& part = parts_[descriptor_of(number) % kParts];
-  MutexLock lock(part.mutex);
-  Slot* const slot = part.find(number, node);
-  if (slot == nullptr) return nullptr;
-  // Before the descriptor is closed: from then on its number may be another's.
-  if (HandleRecord* const record = record_of(descriptor_of(number))) record->node = 0;
-  crash_point("release-done");
-  return std::exchange(slot->handle, nullptr);
+  std::shared_ptr<Handle> removed;
+  {
+    Part& part = parts_[descriptor_of(number) % kParts];
+    MutexLock lock(part.mutex);
+    Slot* const slot = part.find(number, node);
+    if (slot == nullptr) return nullptr;
+    // Before the descriptor is closed: from then on its number may be another's.
+    if (HandleRecord* const record = record_of(descriptor_of(number))) record->node = 0;
+    crash_point("release-done");
+    removed = std::exchange(slot->handle, nullptr);
+  }
+  open_files_.remove(removed->uid);
+  return removed;
 }
 
 std::vector<HandleTable::Left> HandleTable::left() const {
@@ -93,6 +99,7 @@ std::vector<HandleTable::Left> HandleTable::left() const {
 }
 
 void HandleTable::restore(std::uint64_t number, std::shared_ptr<Handle> handle) {
+  open_files_.add(handle->uid, handle->fd());
   const std::size_t place = descriptor_of(number) / kParts;
   Part& part = parts_[descriptor_of(number) % kParts];
   MutexLock lock(part.mutex);

@@ -11,6 +11,7 @@
 
 #include "fuse/kept/estate.h"
 #include "fuse/tables/node_table.h"
+#include "fuse/tables/open_files.h"
 #include "manager/model/share.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/sys/directory_stream.h"
@@ -58,7 +59,11 @@ struct Handle {
 class HandleTable {
  public:
   /// `area`: outlives the table; null: nobody succeeds us.
-  explicit HandleTable(HandleArea* area = nullptr) noexcept : area_(area) {}
+  explicit HandleTable(HandleArea* area = nullptr, OpenFiles::Limits limits = {}) noexcept
+      : area_(area), open_files_(limits) {}
+
+  /// Which of them there may be.
+  [[nodiscard]] OpenFiles& open_files() noexcept { return open_files_; }
 
   /// Makes room for a handle with that descriptor, after which add() cannot fail.
   /// Errors: throws std::bad_alloc.
@@ -113,6 +118,7 @@ class HandleTable {
     Slot* find(std::uint64_t number, NodeId node) BERTH_REQUIRES(mutex);
   };
   HandleArea* const area_;
+  OpenFiles open_files_;
   mutable Part parts_[kParts];
 };
 

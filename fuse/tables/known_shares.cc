@@ -80,14 +80,11 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   const std::uint32_t generation = share_->mount_generation();
   if (met_.load(std::memory_order_acquire) == generation) return {};
   const struct statx x = TRY(sys::stat_at(lease.root(), "", STATX_BASIC_STATS));
-  UniqueFd directory(::fcntl(lease.root(), F_DUPFD_CLOEXEC, 0));
-  if (!directory) return fail_errno();
   auto root = std::make_unique<Root>();
-  const bool local = sys::is_local(directory.get());
-  root->access_list = access_list(directory.get(), kAccessList);
-  root->default_list = access_list(directory.get(), kDefaultList);
-  const bool lists =
-      ::getxattr(sys::proc_path(directory.get()).c_str(), kAccessList, nullptr, 0) >= 0 || errno != EOPNOTSUPP;
+  const bool local = sys::is_local(lease.root());
+  root->access_list = access_list(lease.root(), kAccessList);
+  root->default_list = access_list(lease.root(), kDefaultList);
+  const bool lists = ::getxattr(sys::proc_path(lease.root()).c_str(), kAccessList, nullptr, 0) >= 0 || errno != EOPNOTSUPP;
   MutexLock lock(mutex_);
   if (met_.load(std::memory_order_relaxed) == generation) return {};
   root_device_.store(device_of(x), std::memory_order_relaxed);
@@ -95,7 +92,6 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   local_.store(local, std::memory_order_relaxed);
   lists_.store(lists, std::memory_order_relaxed);
   root->attributes = attributes_of(x);
-  root->directory = std::move(directory);
   root_.swap(root);
   met_.store(generation, std::memory_order_release);
   return {};
@@ -163,14 +159,9 @@ void KnownShare::remember_root(const struct statx& x) noexcept {
   if (root_ != nullptr) root_->attributes = attributes;
 }
 
-void KnownShare::let_go() noexcept {
-  UniqueFd directory;
-  {
-    MutexLock lock(mutex_);
-    if (root_ != nullptr) directory = std::move(root_->directory);
-  }
-  if (!directory) return;
-  const Result<struct statx> x = sys::stat_at(directory.get(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
+void KnownShare::let_go(int root) noexcept {
+  if (met_.load(std::memory_order_acquire) != share_->mount_generation()) return;
+  const Result<struct statx> x = sys::stat_at(root, "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
   if (x) remember_root(*x);
 }
 

@@ -83,14 +83,13 @@ class KnownShare {
   [[nodiscard]] bool has_access_lists() const noexcept { return lists_.load(std::memory_order_relaxed); }
   /// The requests in it.
   [[nodiscard]] Lane& lane();
-  /// Looks at the real root a last time, without asking a server, and closes what is held of it.
-  void let_go() noexcept;
+  /// Looks at the real root a last time, without asking a server. `root`: a descriptor of it.
+  void let_go(int root) noexcept;
 
  private:
   struct Root {
     struct stat attributes {};                    ///< as the kernel is told
     std::vector<char> access_list, default_list;  ///< as getxattr(2) has them
-    UniqueFd directory;                           ///< O_PATH; empty when let go
     std::uint32_t generation = 0;
   };
 

@@ -50,13 +50,20 @@ int caller_code(int code) noexcept {
     case ETIMEDOUT:
     case ECANCELED:
       return code;
+    case EMFILE:
+    case ENFILE:
+      return ENFILE;
     default:
       return EHOSTDOWN;
   }
 }
 
 AttemptFailure failed_step(const Error& cause, std::vector<std::string> command) {
-  return {Error(caller_code(cause.code()), cause.message()), std::move(command), "", cause.message()};
+  std::string story = cause.message();
+  if (cause.code() == EMFILE) {
+    story += "; start berth with a higher limit of open files (ulimit -n, systemd: LimitNOFILE=, at most fs.nr_open)";
+  }
+  return {Error(caller_code(cause.code()), story), std::move(command), "", story};
 }
 
 AttemptFailure failed_program(std::vector<std::string> command, const sys::Finished& finished) {

@@ -44,6 +44,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] HostStatus host() const;
   [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
   [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
+  /// True for the first that asks since the last make_room().
+  [[nodiscard]] bool wants_room() noexcept { return !room_wanted_.exchange(true); }
 
   // Commands; on the control thread.
   /// Waits until the share is mounted. `reason`: of the mount, if one begins with it. `done` is called here, on the control
@@ -54,6 +56,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void interrupt(Share& share, WaiterId id);
   void happen(Share& share, const life_cycle::Happening& happening);
   void unmount(Share& share, bool force, DoneCallback done);
+  void make_room();
   void attach(Share& share, Attachment attachment, DoneCallback done);
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void restore(KeptState kept);
@@ -117,8 +120,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     WallTime since{};
     RealMount mount;
     std::unique_ptr<AttemptPrograms> left_programs;  ///< of a mount that an earlier server made and had not noted yet
-    UniqueFd root;  ///< what leases hand out; its own descriptor, so that a forced unmount cannot pull
-                    ///< the number away under a request
     std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
     std::list<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
@@ -271,6 +272,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   // Synchronised by themselves.
   std::atomic<WaiterId> next_waiter_{0};
+  std::atomic<bool> room_wanted_{false};       ///< make_room() is on its way
   std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
   std::unique_ptr<sys::TaskPool> callbacks_;
   std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <unordered_set>
 
@@ -12,6 +13,9 @@
 
 namespace berth::manager {
 namespace {
+
+/// Shares whose descriptors are given up at once when there are few left.
+constexpr std::size_t kRoomAtOnce = 16;
 
 bool can_end_by_itself(const Share& share) {
   return share.spec().kind() == ShareKind::kFilesystem || share.spec().kind() == ShareKind::kCommand;
@@ -73,7 +77,25 @@ void Manager::Core::release_mount_slot(Record& record) {
   post([this] { start_queued_mounts(); });
 }
 
+void Manager::Core::make_room() {
+  room_wanted_ = false;
+  std::vector<Record*> idle;
+  for (const auto& [share, record] : records_) {
+    const auto* const mounted = std::get_if<life_cycle::Mounted>(&record->state);
+    if (mounted == nullptr || mounted->stays || mounted->unmount_until || share->users() > 0) continue;
+    idle.push_back(record.get());
+  }
+  const std::size_t few = std::min(idle.size(), kRoomAtOnce);
+  std::partial_sort(idle.begin(), idle.begin() + static_cast<std::ptrdiff_t>(few), idle.end(), [](const Record* a, const Record* b) {
+    return a->share.last_left() < b->share.last_left();
+  });
+  idle.resize(few);
+  for (Record* const record : idle) happen(record->share, life_cycle::UnmountWanted{false});
+}
+
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
+  // Not at once: this may be in the middle of another share's step.
+  if (sys::few_descriptors_left() && wants_room()) post([this] { make_room(); });
   note(record, MountRecord::kMounting);
   std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
@@ -130,13 +152,8 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
 }
 
 void Manager::Core::open_gate(Record& record) {
-  if (record.root) {  // after an unmount that did not happen: the descriptor still names the root
-    record.retired_roots.push_back(std::move(record.root));
-  }
-  // A second number for it, which asks no file system anything.
-  if (record.mount.root) record.root = UniqueFd(::fcntl(record.mount.root.get(), F_DUPFD_CLOEXEC, 0));
   record.share.touch(clock_.now());
-  record.share.set_root(record.root.get());
+  record.share.set_root(record.mount.root.get());
   record.share.gate().open();
   claim_attachments(record);
   collect_retired(record);
@@ -164,19 +181,14 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   note(record, MountRecord::kUnmounting);
   unwatch_source(record);
   if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
-  if (record.root) {
-    if (record.share.users() > 0) {
-      record.retired_roots.push_back(std::move(record.root));
-    } else {
-      record.root.reset();
-    }
-  }
+  // By force: a request that is inside works with this number, which must not become another file's before it has left.
+  if (record.share.users() > 0) record.retired_roots.push_back(std::move(record.mount.root));
   auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
                deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
     // What does not come off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->take_off(record.share, NativeAccess::When::kAlways, deadline);
-    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share);
+    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get());
     Result<> outcome =
         perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
     Core* core = self.get();

@@ -58,8 +58,7 @@ void Manager::Core::note_mounted(Record& record) {
   kept->state = MountRecord::kMounting;
   kept->generation = record.share.mount_generation();
   kept->id = record.mount.id;
-  kept->mount_root = record.mount.root.get();
-  kept->root = record.root.get();
+  kept->root = record.mount.root.get();
   const HelperProcess* const helper = record.mount.helper.get();
   kept->helper = helper != nullptr ? helper->pid() : 0;
   kept->helper_pidfd = helper != nullptr ? helper->process() : -1;
@@ -158,7 +157,7 @@ void Manager::Core::adopt_mounts() {
 
 void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.mount.id = kept.id;
-  record.mount.root = take(kept.mount_root);
+  record.mount.root = take(kept.root);
   record.mount.source = kept.source.data();
   record.mount.holds_only_copy = kept.holds_only_copy != 0;
   record.mount.identity = {.device = kept.source_device, .inode = kept.source_inode};
@@ -167,7 +166,6 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
     record.mount.helper = AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output));
   }
   record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
-  record.root = take(kept.root);
   record.mounts = 1;
   const bool native = kept.id != 0 && is_to_be_native(record.share);
   life_cycle::Mounted mounted{.since = clock_.now()};
@@ -176,7 +174,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.state = mounted;
   ++active_;
   record.share.touch(clock_.now());
-  record.share.adopt_root(record.root.get());
+  record.share.adopt_root(record.mount.root.get());
   record.share.gate().open();
   if (record.mount.helper) watch_helper(record);
   record.timer = mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
@@ -208,7 +206,7 @@ std::vector<int> Manager::Core::kept_descriptors() const {
   std::vector<int> numbers;
   if (source_watch_) numbers.push_back(source_watch_->descriptor());
   for (const auto& [share, record] : records_) {
-    for (const int number : {record->mount.root.get(), record->root.get()}) numbers.push_back(number);
+    numbers.push_back(record->mount.root.get());
     for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->left_programs.get()}) {
       if (programs != nullptr) numbers.push_back(programs->descriptor());
     }

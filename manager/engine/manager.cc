@@ -47,6 +47,10 @@ WaiterId Manager::lease(Share& share, LeaseCallback done) {
   return id;
 }
 
+void Manager::make_room() {
+  if (core_->wants_room()) core_->post([core = core_.get()] { core->make_room(); });
+}
+
 void Manager::interrupt(Share& share, WaiterId waiter) {
   core_->post([core = core_.get(), &share, waiter] { core->interrupt(share, waiter); });
 }

@@ -62,8 +62,9 @@ struct ManagerSetup {
   /// Told of every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
-  /// covered by a lease.
-  std::function<void(Share&)> before_unmount;
+  /// covered by a lease. `root`: a descriptor of its root; -1 where the
+  /// unmount is forced and somebody is inside.
+  std::function<void(Share&, int root)> before_unmount;
   /// Called on a pool thread when a share has been mounted, before anybody is let in; may block.
   std::function<void(Share&)> after_mount;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
@@ -155,6 +156,10 @@ class Manager {
   /// Errors: ECANCELED when a drain() called it off; EAGAIN when too many wait already.
   void resume(DoneCallback done);
   [[nodiscard]] HostStatus host() const;
+
+  /// Descriptors are running out: a few of the shares that are mounted and not in use are unmounted, the ones that were not used
+  /// for longest first.
+  void make_room();
 
   struct StopReport {
     std::size_t unmounted = 0;

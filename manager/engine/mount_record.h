@@ -24,8 +24,7 @@ struct MountRecord {
   std::atomic<std::uint32_t> state;
   std::uint32_t generation;              ///< Share::mount_generation()
   std::uint64_t id;                      ///< RealMount::id
-  std::int32_t mount_root;               ///< RealMount::root; -1: none
-  std::int32_t root;                     ///< what leases hand out; -1: none
+  std::int32_t root;                     ///< RealMount::root, which leases hand out; -1: none
   std::int32_t helper;                   ///< its number in /proc; 0: none
   std::int32_t helper_pidfd;             ///< -1: none
   std::int32_t helper_output;            ///< what it writes can be read there; -1: nothing of it is read

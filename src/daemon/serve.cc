@@ -99,10 +99,11 @@ class RunDirectory {
   UniqueFd directory_;
 };
 
-/// Copies what the first process may have to do without us.
-void tell_first_process(DaemonRecord& record, const std::string& directory, std::uint64_t mount_id) {
+/// For a binary that is executed in our place.
+void note_namespace(DaemonRecord& record, const std::string& directory, const NamespaceMount& mount) {
   std::strncpy(record.directory, directory.c_str(), sizeof record.directory - 1);
-  record.namespace_mount = mount_id;
+  record.namespace_mount = mount.id;
+  record.namespace_table_id = mount.table_id;
 }
 
 /// How long a berth that was killed may take to let go of what it had open.
@@ -152,7 +153,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const UniqueFd signals(handed.signals);
   Holdings holdings{.configuration = std::move(configuration),
                     .directory = directory,
-                    .mount_id = record.namespace_mount,
+                    .mount = {.id = record.namespace_mount, .table_id = record.namespace_table_id},
                     .device = handed.device,
                     .keepers_end = Link::adopt(handed.keepers_end),
                     .servers_end = Link::adopt(handed.servers_end),
@@ -201,12 +202,12 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   const UniqueFd signals = TRY(Keeper::take_signals());
   auto [keepers_end, servers_end] = TRY(Link::make_pair());
   UniqueFd keeper = TRY(sys::open_process(::getpid()));
-  const std::uint64_t mount_id = TRY(mount_namespace(device.get(), directory));
-  tell_first_process(record, directory, mount_id);
+  const NamespaceMount mount = TRY(mount_namespace(device.get(), directory));
+  note_namespace(record, directory, mount);
 
   Holdings holdings{.configuration = std::move(configuration),
                     .directory = directory,
-                    .mount_id = mount_id,
+                    .mount = mount,
                     .device = device.release(),
                     .keepers_end = std::move(keepers_end),
                     .servers_end = std::move(servers_end),
@@ -220,7 +221,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .background = options.background};
   Keeper the_keeper(holdings, background);
   if (const Result<> started = the_keeper.start_server(); !started) {
-    (void)unmount_namespace(directory, mount_id);
+    (void)unmount_namespace(directory, mount.id);
     return fail(started.error());
   }
   sys::release_idle_memory();

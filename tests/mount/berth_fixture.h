@@ -108,6 +108,10 @@ class BerthServer {
   Ending stop(int signal = SIGTERM);
   /// How it ended; meaningful after stop() or a failed start().
   [[nodiscard]] Ending ending() const noexcept { return ending_; }
+  /// Whether the one that ended last left the namespace mounted, dead. stop() has taken it off then, unless told to leave it.
+  [[nodiscard]] bool left_a_dead_namespace() const noexcept { return left_dead_; }
+  /// From now on stop() leaves a dead namespace where it is.
+  void leave_dead_namespace() noexcept { leaves_dead_ = true; }
   /// kill -9 of every process of the server at once; checks what is left behind as stop() does, but for the namespace
   /// itself, which is taken off here.
   void kill_all();
@@ -136,6 +140,7 @@ class BerthServer {
   Result<> wait_until_ready();
   bool collect();
   void kill_processes() const;
+  void take_dead_namespace_off();
   void expect_nothing_left();
 
   std::string directory_;
@@ -145,6 +150,8 @@ class BerthServer {
   UniqueFd pidfd_;
   UniqueFd notify_;  ///< the socket at path("notify"), for READY=1
   Ending ending_;
+  bool left_dead_ = false;
+  bool leaves_dead_ = false;
 };
 
 }  // namespace berth::test

@@ -9,14 +9,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/process.h"
 
@@ -46,25 +49,63 @@ Result<Life> probe(const std::string& directory) {
   return dead ? Life::kDead : Life::kAlive;
 }
 
-/// Takes stale namespaces off. Errors: EBUSY when one is alive.
-Result<> remove_stale(const std::string& directory) {
-  for (;;) {
-    const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
-    if (!there || there->type != kNamespaceType) return {};
-    switch (TRY(probe(directory))) {
-      case Life::kAlive:
-        return fail(EBUSY,
-                    quote(directory) + " is served by another berth; see " + quote(directory + "/.berth/status"));
-      case Life::kSilent:
-        return fail(EBUSY,
-                    quote(directory) + " is a berth namespace whose berth does not answer; end that process first");
-      case Life::kDead:
-        break;
-    }
-    if (::umount2(directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
-      return fail(Error::last().within("cannot take the stale namespace off " + quote(directory)));
-    }
+/// Whether a namespace whose berth is dead is mounted there. Errors: EBUSY when it is not dead.
+Result<bool> is_stale(const std::string& directory) {
+  const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
+  if (!there || there->type != kNamespaceType) return false;
+  switch (TRY(probe(directory))) {
+    case Life::kAlive:
+      return fail(EBUSY, quote(directory) + " is served by another berth; see " + quote(directory + "/.berth/status"));
+    case Life::kSilent:
+      return fail(EBUSY,
+                  quote(directory) + " is a berth namespace whose berth does not answer; end that process first");
+    case Life::kDead:
+      return true;
   }
+  return false;
+}
+
+Result<> take_off_stale(const std::string& directory) {
+  const Result<> taken = sys::unmount(directory, MNT_DETACH);
+  return taken ? taken : fail(taken.error().within("cannot take the dead namespace off " + quote(directory)));
+}
+
+/// Of several dead ones on each other the lowest is left.
+Result<> leave_one(const std::string& directory) {
+  const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
+  const auto count = std::count_if(table.begin(), table.end(), [&](const sys::MountEntry& entry) {
+    return entry.target == directory && entry.type == kNamespaceType;
+  });
+  for (auto left = count; left > 1; --left) TRY_VOID(take_off_stale(directory));
+  return {};
+}
+
+/// The new one is put below the dead one, which is then taken off: the directory itself never shows.
+Result<> replace_stale(int device, const std::string& directory) {
+  TRY_VOID(leave_one(directory));
+  sys::MountOptions options;
+  options.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+  // Of kNamespaceType mount(2) makes two words, fsconfig(2) does not.
+  options.parameters = {{"subtype", "berth"},
+                        {"fd", std::to_string(device)},
+                        {"rootmode", "40755"},
+                        {"user_id", std::to_string(::getuid())},
+                        {"group_id", std::to_string(::getgid())},
+                        {"allow_other", std::nullopt},
+                        {"default_permissions", std::nullopt}};
+  const UniqueFd mount = TRY(sys::make_mount("fuse", kNamespaceSource, options));
+  if (sys::attach_mount_beneath(mount.get(), directory)) return take_off_stale(directory);
+  TRY_VOID(take_off_stale(directory));
+  return sys::attach_mount(mount.get(), directory);
+}
+
+Result<> mount_on_empty(int device, const std::string& directory) {
+  const std::string options = "fd=" + std::to_string(device) + ",rootmode=40755,user_id=" + std::to_string(::getuid()) +
+                              ",group_id=" + std::to_string(::getgid()) + ",allow_other,default_permissions";
+  if (::mount(kNamespaceSource, directory.c_str(), kNamespaceType, MS_NOSUID | MS_NODEV, options.c_str()) != 0) {
+    return fail(Error::last().within("cannot mount the namespace at " + quote(directory)));
+  }
+  return {};
 }
 
 Result<> check_empty(const std::string& directory) {
@@ -114,7 +155,8 @@ Result<std::string> prepare_namespace_directory(const std::string& directory) {
   }
   const std::string path = resolved.get();
   if (path == "/") return fail(EINVAL, "the namespace cannot be the root directory");
-  TRY_VOID(remove_stale(path));
+  // What a dead one covers was found empty when that was mounted, and is covered until the new one is there.
+  if (TRY(is_stale(path))) return path;
 
   // On an automount point (systemd.automount(5)) looking inside would wait for the very mount that is being made.
   const std::optional<sys::MountEntry> there = TRY(sys::find_mount(path));
@@ -129,17 +171,29 @@ Result<std::string> prepare_namespace_directory(const std::string& directory) {
   return path;
 }
 
-Result<std::uint64_t> mount_namespace(int device, const std::string& directory) {
-  const std::string options = "fd=" + std::to_string(device) + ",rootmode=40755,user_id=" + std::to_string(::getuid()) +
-                              ",group_id=" + std::to_string(::getgid()) + ",allow_other,default_permissions";
-  if (::mount(kNamespaceSource, directory.c_str(), kNamespaceType, MS_NOSUID | MS_NODEV, options.c_str()) != 0) {
-    return fail(Error::last().within("cannot mount the namespace at " + quote(directory)));
-  }
+Result<NamespaceMount> mount_namespace(int device, const std::string& directory) {
+  const bool stale = TRY(is_stale(directory));
+  TRY_VOID(stale ? replace_stale(device, directory) : mount_on_empty(device, directory));
   const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
   if (!there || there->type != kNamespaceType) {
     return fail(EBUSY, "the namespace at " + quote(directory) + " was covered by another mount at once");
   }
-  return mount_id_at(AT_FDCWD, directory);
+  return NamespaceMount{.id = TRY(mount_id_at(AT_FDCWD, directory)), .table_id = there->id};
+}
+
+Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string& directory) {
+  if (mount_id_at(AT_FDCWD, directory).value_or(0) == mount.id) return true;
+  const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
+  return std::any_of(table.begin(), table.end(), [&](const sys::MountEntry& entry) {
+    return entry.id == mount.table_id && entry.type == kNamespaceType;
+  });
+}
+
+void abort_namespace(const NamespaceMount& mount, const std::string& directory) {
+  const Result<UniqueFd> root = sys::open_at(AT_FDCWD, directory.c_str(), O_PATH | O_NOFOLLOW);
+  if (!root || mount_id_at(root->get(), "").value_or(0) != mount.id) return;
+  // umount2(2): MNT_FORCE aborts the connection first. The descriptor makes the unmount itself EBUSY.
+  static_cast<void>(sys::unmount(directory, MNT_FORCE));
 }
 
 Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id) {

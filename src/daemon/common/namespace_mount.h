@@ -15,8 +15,8 @@ inline constexpr const char* kNamespaceSource = "berth";
 /// Opens /dev/fuse. Errors: ENOENT, ENODEV, EACCES with what to do about it.
 Result<UniqueFd> open_fuse_device();
 
-/// Makes sure that a namespace can be mounted at `directory`: an existing, empty directory that nobody serves. A stale
-/// namespace, whose berth is dead, is taken away. Never waits for longer than a few seconds, whatever is mounted there.
+/// Makes sure that a namespace can be mounted at `directory`: an existing, empty directory that no berth serves. A namespace
+/// whose berth is dead stays until mount_namespace(). Never waits for longer than a few seconds, whatever is mounted there.
 /// Errors: ENOENT, ENOTDIR, ENOTEMPTY, EBUSY (served already), EACCES with a story that says what to do.
 /// The result is the directory's absolute path without symbolic links.
 Result<std::string> prepare_namespace_directory(const std::string& directory);
@@ -25,9 +25,23 @@ Result<std::string> prepare_namespace_directory(const std::string& directory);
 /// kernel can tell one that is never given out again, that one.
 Result<std::uint64_t> mount_id_at(int directory, const std::string& path);
 
+/// Which mount the namespace is.
+struct NamespaceMount {
+  std::uint64_t id = 0;        ///< of statx(2); one that is never used again on Linux 6.8 and later
+  std::uint64_t table_id = 0;  ///< in mountinfo; may be another mount's once this one is gone
+};
+
 /// Mounts the namespace that `device` will serve: allow_other and default_permissions, nosuid, nodev (mount.fuse3(8)).
-/// The result is the mount's id (statx(2)): one that is never used again on Linux 6.8 and later.
-Result<std::uint64_t> mount_namespace(int device, const std::string& directory);
+/// Where a dead namespace is mounted it takes its place, without a moment in which the directory below is seen (on Linux
+/// before 6.5: with a very short one).
+Result<NamespaceMount> mount_namespace(int device, const std::string& directory);
+
+/// Whether the namespace is mounted still, be it covered or moved. Errors: those of reading the mount table.
+Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string& directory);
+
+/// Ends the connection of the namespace at `directory`, and leaves it mounted: whoever waits for an answer gets an error, and so
+/// does whoever comes. Nothing is done where another mount is on top.
+void abort_namespace(const NamespaceMount& mount, const std::string& directory);
 
 /// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with its
 /// last user. True when it was in use. What else may be mounted there meanwhile is left alone.

@@ -40,14 +40,15 @@ struct DaemonRecord {
   std::atomic<int> life{-1};              ///< descriptor that is readable once the server that runs has begun to end
   std::atomic<int> mount_namespace{-1};   ///< descriptor of the servers' own, complete
   std::atomic<int> state{-1};             ///< descriptor of the state directory in memory, where there is no other
-  std::atomic<std::uint64_t> namespace_mount{0};  ///< id of the namespace's mount on the host; 0: not mounted
+  std::atomic<std::uint64_t> namespace_mount{0};     ///< NamespaceMount::id of the namespace on the host
+  std::atomic<std::uint64_t> namespace_table_id{0};  ///< and table_id
   std::atomic<std::uint64_t> host{0};             ///< next generation, and the lowest bit: up. 0: nothing was said yet
   std::atomic<std::int64_t> host_since{0};        ///< nanoseconds since the epoch
   std::atomic<std::uint64_t> upgrade_request{0};  ///< number of the request that asked for the last upgrade
   std::atomic<std::uint64_t> upgrade_done{0};     ///< the last of these for which another binary was executed
   std::atomic<std::uint64_t> upgrade_refused{0};  ///< the last of these that the keeper has refused
   Handed handed{};                                ///< while another binary is being executed
-  char directory[kMaxDirectory]{};                ///< where that is
+  char directory[kMaxDirectory]{};                ///< where the namespace is
 };
 
 }  // namespace berth::daemon

@@ -13,7 +13,6 @@
 #include <cstdlib>
 
 #include "src/daemon/common/background.h"
-#include "src/daemon/common/namespace_mount.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/sys/process.h"
 
@@ -68,8 +67,6 @@ void wait_for_keeper(int keeper, int ended) noexcept {
     pollfd any{ended, POLLIN, 0};
     ::poll(&any, 1, kLookAgainMilliseconds);
   }
-  const std::uint64_t mount = record.namespace_mount.load();
-  if (mount != 0) static_cast<void>(unmount_namespace(record.directory, mount));
   ::_exit(EXIT_SUCCESS);
 }
 

@@ -15,8 +15,7 @@ namespace berth::daemon {
 /// (pid_namespaces(7)).
 ///
 /// It collects what is left to it, and ends some time after the keeper: as soon as the last server has ended, which takes
-/// everything down in order when it sees the keeper go, or when that takes too long. A namespace that nobody is left to
-/// take off the host it takes off itself.
+/// everything down in order when it sees the keeper go, or when that takes too long.
 ///
 /// From here on every child of the caller is born in that pid namespace. Call it with one thread, while there is little
 /// memory to copy. Errors: EPERM.

@@ -1,6 +1,7 @@
 #include "src/daemon/keeper/keeper.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -25,6 +26,7 @@
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
+#include "src/lib/sys/file.h"
 #include "src/lib/sys/inherited.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/other_threads.h"
@@ -82,8 +84,18 @@ Keeper::Keeper(Holdings& holdings, Background& background, std::set<int> own)
     : holdings_(holdings), background_(background), own_(std::move(own)), program_(own_program()) {
   const std::vector<int> open = own_.empty() ? open_descriptors() : std::vector<int>();
   own_.insert(open.begin(), open.end());
-  if (holdings_.record().servers > 0) crashed_ = std::chrono::steady_clock::now();
+  ready_ = holdings_.record().servers > 0;
+  if (ready_) crashed_ = std::chrono::steady_clock::now();
   sys::make_room_for_descriptors(kDescriptors);
+  watch_mounts();
+}
+
+/// Without it, what is unmounted is noticed when the server ends.
+void Keeper::watch_mounts() {
+  Result<UniqueFd> table = sys::open_at(AT_FDCWD, "/proc/self/mountinfo", O_RDONLY);
+  if (!table) return log::warning("cannot watch the mount table: {}", table.error().message());
+  own_.insert(table->get());
+  mount_table_ = *std::move(table);
 }
 
 /// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
@@ -123,14 +135,16 @@ int Keeper::run(int signals) {
 int Keeper::serve(int signals) {
   signals_ = signals;
   for (;;) {
-    std::array<pollfd, 4> ready{{{signals, POLLIN, 0},
+    std::array<pollfd, 5> ready{{{signals, POLLIN, 0},
                                  {holdings_.keepers_end.fd(), POLLIN, 0},
                                  {check_ ? check_->pidfd() : -1, POLLIN, 0},
-                                 {ends_until_ ? -1 : holdings_.record().life.load(), POLLIN, 0}}};
+                                 {ends_until_ ? -1 : holdings_.record().life.load(), POLLIN, 0},
+                                 {stopping_ ? -1 : mount_table_.get(), POLLPRI, 0}}};
     if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
     if (ready[3].revents != 0) ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
     if (ready[2].revents != 0) on_check_ended();
     if (ready[1].revents != 0) on_message();
+    if (ready[4].revents != 0) on_mounts_changed();
     tell_status();
     if (const std::optional<int> code = enforce_deadlines()) return *code;
     if (ready[0].revents == 0) continue;
@@ -155,6 +169,7 @@ void Keeper::on_message() {
   if (said.kind == Message::Kind::kStopping) return on_server_stopping();
   if (said.kind == Message::Kind::kReady) {
     takeover_until_.reset();
+    ready_ = true;
     if (holdings_.record().servers == 1) {
       log::info("serving {} shares at {}", said.shares, quote(holdings_.directory));
       manager_.ready();
@@ -289,6 +304,13 @@ void Keeper::stop() {
   kill_at_ = std::chrono::steady_clock::now() + patience;
 }
 
+/// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but nobody else gets there.
+void Keeper::on_mounts_changed() {
+  if (is_namespace_mounted(holdings_.mount, holdings_.directory).value_or(true)) return;
+  log::info("{} has been unmounted: stopping", quote(holdings_.directory));
+  stop();
+}
+
 /// It ends by itself at stop_timeout; here it is only killed if it does not.
 void Keeper::on_server_stopping() {
   if (!stopping_ || forced_) return;
@@ -301,7 +323,7 @@ void Keeper::on_reload_signal() {
 }
 
 void Keeper::take_namespace_off() {
-  const Result<bool> in_use = unmount_namespace(holdings_.directory, holdings_.mount_id);
+  const Result<bool> in_use = unmount_namespace(holdings_.directory, holdings_.mount.id);
   if (!in_use) log::error("{}", in_use.error().message());
   if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(holdings_.directory));
 }
@@ -312,10 +334,18 @@ std::optional<int> Keeper::on_server_ended(int status) {
   holdings_.record().server = 0;
   if (std::exchange(handing_over_, false)) return hand_over();
   if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
-  take_namespace_off();
-  if (WIFEXITED(status)) return WEXITSTATUS(status);
-  log::error("the server {}", how(status));
-  return kExitOs;
+  // What was never served was never used; else it stays, so that nothing is written to the directory below.
+  if (!ready_) take_namespace_off();
+  if (WIFSIGNALED(status)) {
+    log::error("the server {}", how(status));
+    return kExitOs;
+  }
+  if (!stopping_ && ready_ && is_namespace_mounted(holdings_.mount, holdings_.directory).value_or(false)) {
+    log::error("{} has lost its connection (umount -f of it somewhere aborts it) and stays as it is until the next start",
+               quote(holdings_.directory));
+    return kExitUnavailable;
+  }
+  return WEXITSTATUS(status);
 }
 
 std::optional<int> Keeper::on_crash(int status) {
@@ -373,6 +403,8 @@ void Keeper::tell_refused() const { holdings_.keepers_end.send({.kind = Message:
 
 /// Executes the new binary; when even that fails the old one goes on.
 std::optional<int> Keeper::hand_over() {
+  own_.erase(mount_table_.get());
+  mount_table_.reset();
   Handed handed{.device = holdings_.device,
                 .keepers_end = holdings_.keepers_end.fd(),
                 .servers_end = holdings_.servers_end.fd(),
@@ -392,20 +424,21 @@ std::optional<int> Keeper::hand_over() {
   const Error error = execute_successor(program_, holdings_, handed);
   DaemonRecord& record = holdings_.record();
   record.upgrade_refused = record.upgrade_request.load();
+  watch_mounts();
   const Result<> started = start_server();
   log::error("upgrade: cannot execute {}: {}; going on as before", quote(program_), error.message());
   if (!started) return give_up(started.error().message());
   return std::nullopt;
 }
 
-/// Ends the connection: whoever waits for an answer, or asks from now on, gets an error.
+/// Ends the connection: whoever waits for an answer, or asks from now on, gets an error. Where it was never served there is nothing
+/// to keep covered.
 int Keeper::give_up(const std::string& reason) {
   log::error("giving up {}: {}", quote(holdings_.directory), reason);
   // Of one that has been collected the number may be another process's by now.
   if (holdings_.record().server != 0) ::kill(server_, SIGKILL);
-  // umount2(2): MNT_FORCE aborts the connection, also where the unmount itself is refused because somebody is inside.
-  ::umount2(holdings_.directory.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
-  take_namespace_off();
+  abort_namespace(holdings_.mount, holdings_.directory);
+  if (!ready_) take_namespace_off();
   await_servers_end();
   ::close(holdings_.device);
   return kExitUnavailable;

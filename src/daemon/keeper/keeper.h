@@ -66,6 +66,8 @@ class Keeper {
   std::optional<int> hand_over();
   int give_up(const std::string& reason);
   void take_namespace_off();
+  void watch_mounts();
+  void on_mounts_changed();
   void await_servers_end() const;
   [[nodiscard]] std::vector<int> left_descriptors() const;
 
@@ -79,6 +81,8 @@ class Keeper {
   std::optional<int> stop_signal_;  ///< came meanwhile
   int signals_ = -1;
   pid_t server_ = 0;
+  bool ready_ = false;    ///< a server has served
+  UniqueFd mount_table_;  ///< readable (POLLPRI) when the host's mount table has changed
   bool stopping_ = false;
   bool forced_ = false;  ///< told to stop at once
   ServiceManager manager_;

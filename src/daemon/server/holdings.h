@@ -9,6 +9,7 @@
 #include "manager/state/state_directory.h"
 #include "src/config/config.h"
 #include "src/daemon/common/link.h"
+#include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/common/records.h"
 #include "src/daemon/native/native_agent.h"
 #include "src/lib/base/unique_fd.h"
@@ -21,7 +22,7 @@ namespace berth::daemon {
 struct Holdings {
   config::Configuration configuration;
   std::string directory;       ///< where the namespace is mounted
-  std::uint64_t mount_id = 0;  ///< of the namespace in the host's mount table
+  NamespaceMount mount;        ///< the namespace, on the host
   int device = -1;             ///< the FUSE connection
   Link keepers_end;
   Link servers_end;

@@ -123,7 +123,6 @@ class Server {
 
   /// From here on nothing that is mounted shows on the host, and nobody but us can reach it. With one thread.
   Result<> enter_own_mount_namespace() {
-    host_ = TRY(sys::current_mount_namespace());
     const int made = record_.mount_namespace;
     if (made >= 0) {
       if (::setns(made, CLONE_NEWNS) != 0)
@@ -173,6 +172,13 @@ class Server {
     if (const Result<> left = sys::lower_file_limit(kRoomForNext); !left) log::warning("{}", left.error().message());
   }
 
+  /// With the limit as leave_room() leaves it.
+  static fuse::OpenFiles::Limits limits_of_open_files() {
+    const std::uint64_t limit = sys::file_limit() - std::min(kRoomForNext, sys::file_limit() / 2);
+    const std::uint64_t end = limit - sys::descriptor_reserve(limit);
+    return {.end = static_cast<int>(end), .per_user = end / 2};
+  }
+
   /// Everything that a dead server had goes on with us, or is closed.
   void take_over() {
     std::vector<int> kept = manager_->kept_descriptors();
@@ -203,7 +209,7 @@ class Server {
   Result<> make_manager() {
     native_ = std::make_unique<NativeShares>(NativeShares::Setup{.agent = setup_.agent.channel(),
                                                                  .directory = setup_.directory,
-                                                                 .namespace_mount = setup_.mount_id,
+                                                                 .namespace_mount = setup_.mount.id,
                                                                  .keeper = setup_.keeper_pid});
     manager::ManagerSetup setup;
     setup.native = native_.get();
@@ -220,7 +226,7 @@ class Server {
     setup.store_ends_with_berth = !setup_.state;
     setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
     setup.on_host_change = [this](const manager::HostState& host) { state_.hand_on(host); };
-    setup.before_unmount = [this](manager::Share& share) { shares_->let_go(share); };
+    setup.before_unmount = [this](manager::Share& share, int root) { shares_->let_go(share, root); };
     setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
@@ -228,8 +234,11 @@ class Server {
   }
 
   void make_file_systems() {
-    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{
-        .manager = *manager_, .estate = &estate_.fuse, .requests = &requests_, .passthrough = &passthrough_});
+    shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{.manager = *manager_,
+                                                                   .estate = &estate_.fuse,
+                                                                   .requests = &requests_,
+                                                                   .open_files = limits_of_open_files(),
+                                                                   .passthrough = &passthrough_});
     fuse::ControlSetup control;
     control.version = BERTH_VERSION;
     control.directory = setup_.directory;
@@ -365,8 +374,9 @@ class Server {
   void stop(bool keeper_lives) {
     upgrade_.end(Error(ESHUTDOWN));
     if (!keeper_lives) {
+      // The namespace stays mounted and answers errors, until the next start puts another one in its place: without it, what
+      // is written there would land on the host's own disk.
       log::warning("the keeper is gone: stopping");
-      take_namespace_off_the_host();
     }
     std::atomic<bool> stopped{false};
     std::thread force([this, &stopped, keeper_lives] { wait_for_force(stopped, keeper_lives); });
@@ -395,14 +405,6 @@ class Server {
     }
   }
 
-  void take_namespace_off_the_host() {
-    const Result<> done = sys::in_mount_namespace(host_.get(), [this]() -> Result<> {
-      TRY_VOID(unmount_namespace(setup_.directory, setup_.mount_id));
-      return {};
-    });
-    if (!done) log::error("{}", done.error().message());
-  }
-
   int finish() {
     // A thread that was given up may still come back from the kernel and answer: it needs what would be destroyed here.
     if (given_up_ > 0 || session_->in_flight().is_troubled()) ::_exit(clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE);
@@ -427,7 +429,6 @@ class Server {
   const SystemClock clock_;
   ServerState state_{setup_};
   UpgradeRequest upgrade_{record_, setup_.servers_end};
-  UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
   bool clean_end_ = false;  ///< of the channel; written before served_ is, read after

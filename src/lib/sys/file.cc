@@ -2,6 +2,7 @@
 
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 
 namespace berth::sys {
@@ -130,6 +132,23 @@ bool is_local(int fd) noexcept {
   struct statfs found {};
   if (::fstatfs(fd, &found) != 0) return false;
   return std::find(kElsewhere.begin(), kElsewhere.end(), static_cast<std::uint32_t>(found.f_type)) == kElsewhere.end();
+}
+
+std::uint64_t file_limit() noexcept {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return INT_MAX;
+  return std::min<rlim_t>(limit.rlim_cur, INT_MAX);
+}
+
+int lowest_free_descriptor() noexcept {
+  // An object of the kernel's that needs nothing else.
+  const UniqueFd lowest(::eventfd(0, EFD_CLOEXEC));
+  return lowest ? lowest.get() : static_cast<int>(file_limit());
+}
+
+bool few_descriptors_left() noexcept {
+  const std::uint64_t limit = file_limit();
+  return static_cast<std::uint64_t>(lowest_free_descriptor()) >= limit - descriptor_reserve(limit);
 }
 
 Result<> lower_file_limit(std::uint64_t by) noexcept {

@@ -47,6 +47,14 @@ struct stat to_stat(const struct statx& x) noexcept;
 /// decides what reading or writing it answers, or to whom. Source: statfs(2).
 bool is_local(int fd) noexcept;
 
+/// How many files this process may have open (RLIMIT_NOFILE, getrlimit(2)).
+std::uint64_t file_limit() noexcept;
+/// The number that the next descriptor gets; file_limit() when there is none.
+int lowest_free_descriptor() noexcept;
+/// Of so many descriptors, how many are kept for what must go on when all others are taken: mounts, and what a daemon keeps.
+constexpr std::uint64_t descriptor_reserve(std::uint64_t limit) noexcept { return limit / 4 < 1024 ? limit / 4 : 1024; }
+/// Whether only the reserve is left.
+bool few_descriptors_left() noexcept;
 /// Lowers this process's limit of open files (RLIMIT_NOFILE) by so many, or by half where there are few.
 Result<> lower_file_limit(std::uint64_t by) noexcept;
 

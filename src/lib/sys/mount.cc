@@ -181,6 +181,14 @@ Result<> attach_mount(int mount, const std::string& target) {
   return {};
 }
 
+Result<> attach_mount_beneath(int mount, const std::string& target) {
+  constexpr unsigned kBeneath = 0x200;  // MOVE_MOUNT_BENEATH, newer than Debian 12's headers
+  if (::move_mount(mount, "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH | kBeneath) != 0) {
+    return fail(errno, "mountpoint " + quote(target));
+  }
+  return {};
+}
+
 Result<> unmount(const std::string& target, int flags) {
   if (::umount2(target.c_str(), flags | UMOUNT_NOFOLLOW) != 0) return fail_errno();
   return {};

@@ -48,6 +48,10 @@ Result<> attach_mount_at(int mount, int directory) noexcept;
 /// Attaches a detached mount at `target` (move_mount(2)). The descriptor stays valid and names the mount's root.
 Result<> attach_mount(int mount, const std::string& target);
 
+/// Puts a detached mount below the one that is on top at `target` now, which covers it (MOVE_MOUNT_BENEATH, Linux 6.5).
+/// Errors: EINVAL before that, and where nothing is mounted.
+Result<> attach_mount_beneath(int mount, const std::string& target);
+
 /// umount2(2) with UMOUNT_NOFOLLOW added. `flags`: MNT_FORCE, MNT_DETACH, MNT_EXPIRE.
 Result<> unmount(const std::string& target, int flags);
 

@@ -1,0 +1,68 @@
+#include "fuse/tables/open_files.h"
+
+#include <cerrno>
+#include <chrono>
+
+#include "src/lib/log/log.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::fuse {
+namespace {
+
+/// So near to the end it is looked for room before each open.
+constexpr int kNear = 64;
+constexpr std::chrono::minutes kComplainAgain{1};
+
+}  // namespace
+
+Result<> OpenFiles::admit(uid_t user) {
+  if (near_.load(std::memory_order_relaxed) && !has_room()) {
+    complain("no descriptor is left for another open file", static_cast<std::size_t>(limits_.end));
+    return fail(ENFILE);
+  }
+  if (user == 0 || limits_.per_user == SIZE_MAX) return {};
+  bool too_many = false;
+  {
+    const MutexLock lock(mutex_);
+    const auto found = users_.find(user);
+    too_many = found != users_.end() && found->second >= limits_.per_user;
+  }
+  if (!too_many) return {};
+  complain("a user has as many files open as one user may have", limits_.per_user);
+  return fail(ENFILE);
+}
+
+bool OpenFiles::has_room() {
+  if (sys::lowest_free_descriptor() < limits_.end - kNear) {
+    near_ = false;
+    return true;
+  }
+  if (give_up_) give_up_();
+  return sys::lowest_free_descriptor() < limits_.end;
+}
+
+/// At most once a minute: who opens files decides how often.
+void OpenFiles::complain(const char* reason, std::size_t limit) {
+  const Duration::rep now = std::chrono::steady_clock::now().time_since_epoch().count();
+  Duration::rep last = complained_.load();
+  if (last != 0 && now - last < Duration(kComplainAgain).count()) return;
+  if (!complained_.compare_exchange_strong(last, now)) return;
+  log::warning("{} ({}): start berth with a higher limit of open files (ulimit -n, systemd: LimitNOFILE=, at most fs.nr_open)",
+               reason, limit);
+}
+
+void OpenFiles::add(uid_t user, int descriptor) noexcept {
+  if (descriptor >= limits_.end - kNear) near_.store(true, std::memory_order_relaxed);
+  if (user == 0) return;
+  const MutexLock lock(mutex_);
+  ++users_[user];
+}
+
+void OpenFiles::remove(uid_t user) noexcept {
+  if (user == 0) return;
+  const MutexLock lock(mutex_);
+  const auto found = users_.find(user);
+  if (found != users_.end() && --found->second == 0) users_.erase(found);
+}
+
+}  // namespace berth::fuse
