@@ -47,8 +47,9 @@ void OpenFiles::complain(const char* reason, std::size_t limit) {
   Duration::rep last = complained_.load();
   if (last != 0 && now - last < Duration(kComplainAgain).count()) return;
   if (!complained_.compare_exchange_strong(last, now)) return;
-  log::warning("{} ({}): start berth with a higher limit of open files (ulimit -n, systemd: LimitNOFILE=, at most fs.nr_open)",
-               reason, limit);
+  log::warning(
+      "{} ({}): start berth with a higher limit of open files (ulimit -n, systemd: LimitNOFILE=, at most fs.nr_open)",
+      reason, limit);
 }
 
 void OpenFiles::add(uid_t user, int descriptor) noexcept {

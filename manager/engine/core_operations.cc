@@ -86,9 +86,8 @@ void Manager::Core::make_room() {
     idle.push_back(record.get());
   }
   const std::size_t few = std::min(idle.size(), kRoomAtOnce);
-  std::partial_sort(idle.begin(), idle.begin() + static_cast<std::ptrdiff_t>(few), idle.end(), [](const Record* a, const Record* b) {
-    return a->share.last_left() < b->share.last_left();
-  });
+  std::partial_sort(idle.begin(), idle.begin() + static_cast<std::ptrdiff_t>(few), idle.end(),
+                    [](const Record* a, const Record* b) { return a->share.last_left() < b->share.last_left(); });
   idle.resize(few);
   for (Record* const record : idle) happen(record->share, life_cycle::UnmountWanted{false});
 }

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/estate.h"
@@ -126,6 +127,33 @@ Result<std::optional<manager::StateDirectory>> open_state(const config::Settings
   return state;
 }
 
+std::string name_of(log::Level level) {
+  switch (level) {
+    case log::Level::kDebug:
+      return "debug";
+    case log::Level::kInfo:
+      return "info";
+    case log::Level::kWarning:
+      return "warning";
+    case log::Level::kError:
+      return "error";
+  }
+  return "info";
+}
+
+/// The arguments of `berth serve` that say the same: also where mount(8) has started us, or from another working directory.
+std::vector<std::string> arguments_of(const ServeOptions& options) {
+  std::vector<std::string> arguments{"serve", "--log-level", name_of(options.log_level)};
+  const auto add = [&arguments](const char* option, const std::string& value) {
+    if (!value.empty()) arguments.insert(arguments.end(), {option, value});
+  };
+  add("--config", options.config);
+  add("--namespace", options.command_line.namespace_directory);
+  add("--state-dir", options.command_line.state_dir);
+  for (const std::string& share : options.command_line.quick_shares) add("--share", share);
+  return arguments;
+}
+
 /// What is the keeper's. Where it was started with more descriptors than can be handed over, at least all that it needs.
 std::set<int> own_of(const Handed& handed, int memory) {
   std::set<int> own(handed.own, handed.own + handed.own_count);
@@ -152,6 +180,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const RunDirectory run_directory = RunDirectory::adopt(handed.run_directory);
   const UniqueFd signals(handed.signals);
   Holdings holdings{.configuration = std::move(configuration),
+                    .arguments = arguments_of(options),
                     .directory = directory,
                     .mount = {.id = record.namespace_mount, .table_id = record.namespace_table_id},
                     .device = handed.device,
@@ -165,7 +194,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
                     .memory = &memory,
                     .state = std::move(state),
                     .run_directory = handed.run_directory,
-                    .background = options.background};
+                    .background = handed.background};
   Background nobody_waits;
   Keeper the_keeper(holdings, nobody_waits, own_of(handed, memory_descriptor));
   TRY_VOID(the_keeper.start_server());
@@ -206,6 +235,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   note_namespace(record, directory, mount);
 
   Holdings holdings{.configuration = std::move(configuration),
+                    .arguments = arguments_of(options),
                     .directory = directory,
                     .mount = mount,
                     .device = device.release(),

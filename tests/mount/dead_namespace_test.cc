@@ -26,7 +26,8 @@ namespace {
 /// Makes directories in the namespace as fast as it can, as a root program does that does not know.
 class Writer {
  public:
-  explicit Writer(std::string path) : thread_([this, path = std::move(path)] {
+  explicit Writer(std::string path)
+      : thread_([this, path = std::move(path)] {
           while (!stop_) {
             ::mkdir(path.c_str(), 0755);
             ::rmdir(path.c_str());
@@ -123,41 +124,42 @@ TEST_P(InEachOrder, StaysAndIsReplaced) {
   expect_dead_and_replaced();
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Deaths, InEachOrder,
-    ::testing::Values(Deaths{"Keeper", [](pid_t keeper, pid_t, pid_t) { ::kill(keeper, SIGKILL); }},
-                      Deaths{"First", [](pid_t, pid_t, pid_t first) { ::kill(first, SIGKILL); }},
-                      Deaths{"KeeperThenServer",
-                             [](pid_t keeper, pid_t server, pid_t) {
-                               ::kill(keeper, SIGKILL);
-                               ::kill(server, SIGKILL);
-                             }},
-                      Deaths{"KeeperThenFirst",
-                             [](pid_t keeper, pid_t, pid_t first) {
-                               ::kill(keeper, SIGKILL);
-                               ::kill(first, SIGKILL);
-                             }},
-                      Deaths{"FirstThenKeeper",
-                             [](pid_t keeper, pid_t, pid_t first) {
-                               ::kill(first, SIGKILL);
-                               ::kill(keeper, SIGKILL);
-                             }},
-                      Deaths{"ServerThenKeeper",
-                             [](pid_t keeper, pid_t server, pid_t) {
-                               ::kill(keeper, SIGSTOP);  // so that no other server is started
-                               ::kill(server, SIGKILL);
-                               ::kill(keeper, SIGKILL);
-                             }},
-                      Deaths{"ServerThenFirst",
-                             [](pid_t, pid_t server, pid_t first) {
-                               ::kill(server, SIGKILL);
-                               ::kill(first, SIGKILL);
-                             }},
-                      Deaths{"All",
-                             [](pid_t keeper, pid_t server, pid_t first) {
-                               for (const pid_t pid : {keeper, server, first}) ::kill(pid, SIGKILL);
-                             }}),
-    [](const auto& instance) { return std::string(instance.param.name); });
+INSTANTIATE_TEST_SUITE_P(Deaths, InEachOrder,
+                         ::testing::Values(Deaths{"Keeper",
+                                                  [](pid_t keeper, pid_t, pid_t) { ::kill(keeper, SIGKILL); }},
+                                           Deaths{"First", [](pid_t, pid_t, pid_t first) { ::kill(first, SIGKILL); }},
+                                           Deaths{"KeeperThenServer",
+                                                  [](pid_t keeper, pid_t server, pid_t) {
+                                                    ::kill(keeper, SIGKILL);
+                                                    ::kill(server, SIGKILL);
+                                                  }},
+                                           Deaths{"KeeperThenFirst",
+                                                  [](pid_t keeper, pid_t, pid_t first) {
+                                                    ::kill(keeper, SIGKILL);
+                                                    ::kill(first, SIGKILL);
+                                                  }},
+                                           Deaths{"FirstThenKeeper",
+                                                  [](pid_t keeper, pid_t, pid_t first) {
+                                                    ::kill(first, SIGKILL);
+                                                    ::kill(keeper, SIGKILL);
+                                                  }},
+                                           Deaths{"ServerThenKeeper",
+                                                  [](pid_t keeper, pid_t server, pid_t) {
+                                                    ::kill(keeper, SIGSTOP);  // so that no other server is started
+                                                    ::kill(server, SIGKILL);
+                                                    ::kill(keeper, SIGKILL);
+                                                  }},
+                                           Deaths{"ServerThenFirst",
+                                                  [](pid_t, pid_t server, pid_t first) {
+                                                    ::kill(server, SIGKILL);
+                                                    ::kill(first, SIGKILL);
+                                                  }},
+                                           Deaths{"All",
+                                                  [](pid_t keeper, pid_t server, pid_t first) {
+                                                    for (const pid_t pid : {keeper, server, first})
+                                                      ::kill(pid, SIGKILL);
+                                                  }}),
+                         [](const auto& instance) { return std::string(instance.param.name); });
 
 TEST_F(DeadNamespace, StaysWhenTheServerCrashesTooOften) {
   start("crash_limit = 0\n");
@@ -217,9 +219,11 @@ TEST_F(DeadNamespace, OneThatIsCoveredOrMovedGoesOn) {
   const std::string other = server_.make_directory("other");
   ASSERT_EQ(::mount("tmpfs", server_.namespace_path().c_str(), "tmpfs", 0, nullptr), 0);
   ASSERT_EQ(::umount2(server_.namespace_path().c_str(), 0), 0);
-  ASSERT_EQ(::mount(server_.namespace_path().c_str(), other.c_str(), nullptr, MS_MOVE, nullptr), 0) << errno_name(errno);
+  ASSERT_EQ(::mount(server_.namespace_path().c_str(), other.c_str(), nullptr, MS_MOVE, nullptr), 0)
+      << errno_name(errno);
   EXPECT_EQ(server_.read_file("other/a/hello").value_or(""), "hello");
-  ASSERT_EQ(::mount(other.c_str(), server_.namespace_path().c_str(), nullptr, MS_MOVE, nullptr), 0) << errno_name(errno);
+  ASSERT_EQ(::mount(other.c_str(), server_.namespace_path().c_str(), nullptr, MS_MOVE, nullptr), 0)
+      << errno_name(errno);
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(server_.stop(), Ending{});
 }

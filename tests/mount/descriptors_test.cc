@@ -37,8 +37,10 @@ class Descriptors : public ::testing::Test {
     return ::open(server_.in_namespace(name(share) + "/" + file).c_str(), O_RDONLY | O_CLOEXEC);
   }
   void limit_to(std::size_t descriptors) {
-    server_.launch_through({"sh", "-c", "ulimit -n " + std::to_string(descriptors) + "; exec setpriv --bounding-set=-sys_resource " +
-                                            "--inh-caps=-sys_resource \"$0\" \"$@\""});
+    server_.launch_through({"sh", "-c",
+                            "ulimit -n " + std::to_string(descriptors) +
+                                "; exec setpriv --bounding-set=-sys_resource " +
+                                "--inh-caps=-sys_resource \"$0\" \"$@\""});
   }
   [[nodiscard]] std::size_t of_server() const {
     const pid_t server = server_.read_json("status.json").value("server_pid", 0);
@@ -70,7 +72,8 @@ TEST_F(Descriptors, TenThousandSharesAreMountedAtOnceWithAnOpenFileEach) {
     ASSERT_TRUE(files.back()) << i << " " << errno_name(errno);
   }
   EXPECT_LE(of_server(), idle + 2 * shares + 50) << "a descriptor a mount, and one a file";
-  for (const std::size_t share : {std::size_t{0}, shares / 2, shares - 1}) EXPECT_EQ(server_.state(name(share)), "mounted");
+  for (const std::size_t share : {std::size_t{0}, shares / 2, shares - 1})
+    EXPECT_EQ(server_.state(name(share)), "mounted");
   std::array<char, 8> text{};
   for (const UniqueFd& file : files) ASSERT_EQ(::pread(file.get(), text.data(), text.size(), 0), 5);
   files.clear();
@@ -101,7 +104,8 @@ TEST_F(Descriptors, OpenFilesLeaveRoomForMountsAttachmentsAndTheControlTree) {
   EXPECT_NE(server_.log().find("LimitNOFILE="), std::string::npos) << server_.log();
   for (std::size_t i = 1; i < 40; ++i) {
     struct stat attributes {};
-    EXPECT_EQ(::stat(server_.in_namespace(name(i) + "/hello").c_str(), &attributes), 0) << i << " " << errno_name(errno);
+    EXPECT_EQ(::stat(server_.in_namespace(name(i) + "/hello").c_str(), &attributes), 0)
+        << i << " " << errno_name(errno);
     const std::string attachments = ".berth/shares/" + name(i) + "/attachments/vm";
     EXPECT_EQ(::mkdir(server_.in_namespace(attachments).c_str(), 0755), 0) << errno_name(errno);
     EXPECT_EQ(::mkdir(server_.in_namespace(attachments + "/disk").c_str(), 0755), 0) << errno_name(errno);

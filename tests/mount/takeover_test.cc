@@ -280,7 +280,7 @@ TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
   do {
     files.push_back(open_file(in("file-" + std::to_string(files.size())), O_CREAT | O_RDWR));
   } while (files.back() && files.size() < low.rlim_cur);
-  EXPECT_EQ(errno, EMFILE);
+  EXPECT_EQ(errno, ENFILE);
   files.pop_back();
   for (int i = 0; i < 3; ++i) {
     ASSERT_NO_FATAL_FAILURE(kill_server());

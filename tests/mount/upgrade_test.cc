@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,6 +141,41 @@ TEST_F(UpgradeFromADescriptorLeak, NobodyNotices) {
   EXPECT_EQ(::pread(file.get(), text, 5, 0), 5) << errno_name(errno);
   file.reset();
   EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// Before Linux 6.9 what a server leaves unanswered fails with EIO.
+class UpgradeWithoutResend : public Upgrade {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(::setenv("BERTH_NO_RESEND", "1", 1), 0);
+    Upgrade::SetUp();
+    ::unsetenv("BERTH_NO_RESEND");
+  }
+};
+
+TEST_F(UpgradeWithoutResend, IsAnsweredAllTheSame) {
+  const pid_t before = server_of(server_);
+  install(built_);
+  EXPECT_TRUE(ok(upgrade()));
+  EXPECT_TRUE(eventually([&] { return server_of(server_) != before; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Upgrade, OfMountBerthFromAnotherWorkingDirectory) {
+  EXPECT_EQ(server_.stop(), Ending{});
+  fs::create_symlink(program_, server_.path("mount.berth"));
+  server_.launch_through(
+      {"sh", "-c", "cd " + server_.directory() + "; exec ./mount.berth berth namespace -o share=a=source"});
+  // It returns, and a child serves on.
+  ASSERT_TRUE(ok(server_.start_program({})));
+  ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  const pid_t before = server_of(server_);
+  install(built_);
+  EXPECT_TRUE(ok(upgrade()));
+  EXPECT_TRUE(eventually([&] { return server_of(server_) != before; }));
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  ASSERT_EQ(::umount2(server_.namespace_path().c_str(), 0), 0) << errno_name(errno);
+  EXPECT_EQ(server_.stop(0), Ending{});
 }
 
 TEST_F(Upgrade, ProgramThatCannotGoOnIsRefused) {

@@ -19,6 +19,8 @@ struct Message {
     kUpgrade,   ///< server: somebody wants another binary in our place
     kRefused,   ///< keeper: that binary cannot go on; the log says why
     kStopping,  ///< server: it has heard kStop and stops
+    kAccepted,  ///< keeper: that binary goes on, and the server is ended next
+    kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it
   };
   Kind kind = Kind::kReady;
   std::uint32_t shares = 0;

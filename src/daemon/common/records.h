@@ -23,6 +23,7 @@ struct Handed {
   int native_agents_end = -1;
   pid_t agent = 0;
   pid_t first_process = 0;
+  bool background = false;  ///< Holdings::background
   std::uint32_t own_count = 0;
   int own[kMaxOwn]{};  ///< what is the keeper's, or the first of it
 };

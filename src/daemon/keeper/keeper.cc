@@ -38,6 +38,8 @@ namespace {
 constexpr std::chrono::seconds kForcePatience{5};
 /// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot end.
 constexpr std::chrono::milliseconds kEndPatience{50};
+/// How long a server may take to answer what would be lost with it, before it is ended for an upgrade.
+constexpr std::chrono::seconds kAnswerPatience{1};
 /// Room for so many descriptors is made at the start: files and shares in use of a large host.
 constexpr unsigned kDescriptors = 65536;
 
@@ -167,6 +169,10 @@ void Keeper::on_message() {
   const Message& said = **message;
   if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
   if (said.kind == Message::Kind::kStopping) return on_server_stopping();
+  if (said.kind == Message::Kind::kAnswered) {
+    if (hand_over_at_) end_server_for_upgrade();
+    return;
+  }
   if (said.kind == Message::Kind::kReady) {
     takeover_until_.reset();
     ready_ = true;
@@ -191,6 +197,7 @@ int Keeper::milliseconds_to_work() const {
   };
   if (kill_at_) at(*kill_at_);
   if (ends_until_) at(*ends_until_);
+  if (hand_over_at_) at(*hand_over_at_);
   if (takeover_until_) at(*takeover_until_);
   if (check_) at(*check_until_);
   if (counts_ && !stopping_) at(next_status_);
@@ -220,6 +227,7 @@ std::optional<int> Keeper::enforce_deadlines() {
     check_.reset();
     refuse_upgrade(quote(program_) + " does not say whether it can go on");
   }
+  if (has_passed(hand_over_at_)) end_server_for_upgrade();
   if (has_passed(ends_until_)) return on_end_under_way();
   if (has_passed(takeover_until_)) {
     return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +
@@ -272,8 +280,9 @@ void Keeper::on_stop_signal(int signal) {
     stop_signal_ = signal;
     return;
   }
-  if (check_) {
+  if (check_ || hand_over_at_) {
     check_.reset();
+    hand_over_at_.reset();
     refuse_upgrade("signal " + std::to_string(signal) + " came first");
   }
   if (forced_) {
@@ -341,8 +350,9 @@ std::optional<int> Keeper::on_server_ended(int status) {
     return kExitOs;
   }
   if (!stopping_ && ready_ && is_namespace_mounted(holdings_.mount, holdings_.directory).value_or(false)) {
-    log::error("{} has lost its connection (umount -f of it somewhere aborts it) and stays as it is until the next start",
-               quote(holdings_.directory));
+    log::error(
+        "{} has lost its connection (umount -f of it somewhere aborts it) and stays as it is until the next start",
+        quote(holdings_.directory));
     return kExitUnavailable;
   }
   return WEXITSTATUS(status);
@@ -368,9 +378,9 @@ void Keeper::on_upgrade_wanted() {
   // The next server asks again for what the one before it has asked for.
   const DaemonRecord& record = holdings_.record();
   if (record.upgrade_refused == record.upgrade_request) return tell_refused();
-  if (check_ || handing_over_) return;
+  if (check_ || handing_over_ || hand_over_at_) return;
   if (stopping_) return refuse_upgrade("it is stopping");
-  Result<sys::Process> check = start_check(program_);
+  Result<sys::Process> check = start_check(program_, holdings_.arguments);
   if (!check) return refuse_upgrade(check.error().message());
   log::info("upgrade: asking {} whether it can go on", quote(program_));
   check_ = std::move(*check);
@@ -386,7 +396,13 @@ void Keeper::on_check_ended() {
     return refuse_upgrade(quote(program_) + ": " + sys::to_string(*status) + (said.empty() ? "" : ", " + quote(said)));
   }
   log::info("upgrade: {} goes on", quote(program_));
-  // What it is about is done again by the next server, or finished.
+  holdings_.keepers_end.send({.kind = Message::Kind::kAccepted});
+  hand_over_at_ = std::chrono::steady_clock::now() + kAnswerPatience;
+}
+
+/// What the server is about is done again by the next one, or finished.
+void Keeper::end_server_for_upgrade() {
+  hand_over_at_.reset();
   handing_over_ = true;
   crashed_ = std::chrono::steady_clock::now();
   ::kill(server_, SIGKILL);
@@ -415,7 +431,8 @@ std::optional<int> Keeper::hand_over() {
                 .native_servers_end = holdings_.agent.channel().fd(),
                 .native_agents_end = holdings_.agent.agents_end().fd(),
                 .agent = holdings_.agent.pid(),
-                .first_process = holdings_.first_process};
+                .first_process = holdings_.first_process,
+                .background = holdings_.background};
   for (const int number : own_) {
     if (handed.own_count < Handed::kMaxOwn) handed.own[handed.own_count++] = number;
   }

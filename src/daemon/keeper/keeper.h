@@ -61,6 +61,7 @@ class Keeper {
   std::optional<int> on_crash(int status);
   void on_upgrade_wanted();
   void on_check_ended();
+  void end_server_for_upgrade();
   void refuse_upgrade(const std::string& reason);
   void tell_refused() const;
   std::optional<int> hand_over();
@@ -77,8 +78,9 @@ class Keeper {
   const std::string program_;
   std::optional<sys::Process> check_;  ///< of the binary that is to take our place
   std::optional<TimePoint> check_until_;
-  bool handing_over_ = false;       ///< the server was ended for it
-  std::optional<int> stop_signal_;  ///< came meanwhile
+  std::optional<TimePoint> hand_over_at_;  ///< the server has been told to answer, and is ended then at the latest
+  bool handing_over_ = false;              ///< the server was ended for it
+  std::optional<int> stop_signal_;         ///< came meanwhile
   int signals_ = -1;
   pid_t server_ = 0;
   bool ready_ = false;    ///< a server has served

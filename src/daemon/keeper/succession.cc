@@ -13,26 +13,9 @@
 
 #include "src/daemon/common/estate.h"
 #include "src/daemon/keeper/keeper.h"
-#include "src/lib/base/text.h"
-#include "src/lib/sys/file.h"
 
 namespace berth::daemon {
 namespace {
-
-constexpr std::size_t kMaxArguments = std::size_t{1} << 20;
-
-/// The arguments that this program was started with.
-std::vector<std::string> own_arguments() {
-  std::vector<std::string> arguments;
-  const Result<std::string> text = sys::read_file("/proc/self/cmdline", kMaxArguments);
-  if (!text) return arguments;
-  for (std::size_t begin = 0; begin < text->size();) {
-    const std::size_t end = std::min(text->find('\0', begin), text->size());
-    arguments.emplace_back(*text, begin, end - begin);
-    begin = end + 1;
-  }
-  return arguments;
-}
 
 void set_close_on_exec(const std::vector<int>& descriptors, bool close) noexcept {
   for (const int descriptor : descriptors) {
@@ -60,10 +43,9 @@ std::string own_program() {
   return length > 0 ? std::string(path.data(), static_cast<std::size_t>(length)) : "";
 }
 
-Result<sys::Process> start_check(const std::string& program) {
-  std::vector<std::string> arguments = own_arguments();
-  if (arguments.empty() || program.empty()) return fail(ENOENT, "it is not known which program this is");
-  arguments.front() = program;
+Result<sys::Process> start_check(const std::string& program, std::vector<std::string> arguments) {
+  if (program.empty()) return fail(ENOENT, "it is not known which program this is");
+  arguments.insert(arguments.begin(), program);
   ::setenv(kCheckVariable, record_version().c_str(), 1);
   Result<sys::Process> check = sys::Process::start(arguments);
   ::unsetenv(kCheckVariable);
@@ -71,7 +53,8 @@ Result<sys::Process> start_check(const std::string& program) {
 }
 
 Error execute_successor(const std::string& program, Holdings& holdings, const Handed& handed) {
-  std::vector<std::string> arguments = own_arguments();
+  std::vector<std::string> arguments = holdings.arguments;
+  arguments.insert(arguments.begin(), "berth");
   std::vector<char*> pointers;
   pointers.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) pointers.push_back(argument.data());

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "src/daemon/server/holdings.h"
 #include "src/lib/base/result.h"
@@ -10,7 +11,7 @@
 
 /// How the keeper executes another binary in its place (`berth upgrade`), which goes on with everything that is open.
 ///
-/// The new program is started with the same arguments. First with kCheckVariable, to find out whether it could go on: it
+/// The new program is started with Holdings::arguments. First with kCheckVariable, to find out whether it could go on: it
 /// reads the configuration, compares the version of the records, and ends. Then, when the server has ended, in the
 /// keeper's place with kTakeOverVariable: the descriptor of the shared memory, where DaemonRecord::handed says the rest.
 namespace berth::daemon {
@@ -28,7 +29,7 @@ std::string own_program();
 std::string consent();
 
 /// Starts the check; when the program can go on its exit code is 0 and it has said consent(), else its output says why not.
-Result<sys::Process> start_check(const std::string& program);
+Result<sys::Process> start_check(const std::string& program, std::vector<std::string> arguments);
 
 /// Executes `program` in this process's place, with all descriptors. Returns only when that failed, with everything as it
 /// was. `own`: the keeper's descriptors.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "manager/state/state_directory.h"
 #include "src/config/config.h"
@@ -21,9 +22,11 @@ namespace berth::daemon {
 /// itself is still open when it has died.
 struct Holdings {
   config::Configuration configuration;
-  std::string directory;       ///< where the namespace is mounted
-  NamespaceMount mount;        ///< the namespace, on the host
-  int device = -1;             ///< the FUSE connection
+  /// What a program that takes our place is started with: those of `berth serve`, whatever we were started as.
+  std::vector<std::string> arguments;
+  std::string directory;  ///< where the namespace is mounted
+  NamespaceMount mount;   ///< the namespace, on the host
+  int device = -1;        ///< the FUSE connection
   Link keepers_end;
   Link servers_end;
   NativeAgent agent;

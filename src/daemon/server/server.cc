@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <memory>
 #include <span>
 #include <thread>
@@ -60,6 +62,15 @@ constexpr std::uint64_t kRoomForNext = 256;
 
 /// How long the agent may take to say what lies over the namespace.
 constexpr std::chrono::seconds kAgentPatience{2};
+
+/// FUSE_NOTIFY_RESEND came with Linux 6.9. Where an older kernel has it as well, an upgrade is only answered sooner.
+bool kernel_resends() noexcept {
+  utsname kernel{};
+  int major = 0;
+  int minor = 0;
+  if (::uname(&kernel) != 0 || std::sscanf(kernel.release, "%d.%d", &major, &minor) != 2) return true;
+  return major > 6 || (major == 6 && minor >= 9);
+}
 
 /// Everything that serves, in the order in which it is made.
 class Server {
@@ -356,6 +367,12 @@ class Server {
     if (!*message) return true;
     if ((*message)->kind == Message::Kind::kRefused) {
       upgrade_.refuse();
+      return false;
+    }
+    if ((*message)->kind == Message::Kind::kAccepted) {
+      // Else the next server answers, which knows that it worked.
+      if (!resends_ || !kernel_resends()) upgrade_.accept();
+      setup_.servers_end.send({.kind = Message::Kind::kAnswered});
       return false;
     }
     setup_.servers_end.send({.kind = Message::Kind::kStopping});

@@ -22,6 +22,8 @@ void UpgradeRequest::ask(std::uint64_t request, manager::DoneCallback done) {
   keeper_.send({.kind = Message::Kind::kUpgrade});
 }
 
+void UpgradeRequest::accept() { answer({}); }
+
 void UpgradeRequest::refuse() { answer(refused()); }
 
 void UpgradeRequest::end(const Error& error) { answer(fail(error)); }

@@ -27,8 +27,8 @@ std::string to_string(ExitStatus status);
 ///
 /// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
 /// /dev/null, standard output and error go to one pipe of which only the last `kOutputKept` bytes are kept; it gets no
-/// other descriptor, default signal dispositions, an empty signal mask, a session of its own and a limit of 1024 open files
-/// that it may raise. It is started as the
+/// other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some microseconds after
+/// its start, a limit of 1024 open files that it may raise. It is started as the
 /// daemon, whatever identity the calling thread has (identity.h).
 ///
 /// Its output is read by wait(), output() and end(): a program that serves for long and writes on meanwhile needs a thread

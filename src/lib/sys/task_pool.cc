@@ -38,9 +38,17 @@ struct TaskPool::State : std::enable_shared_from_this<TaskPool::State> {
   std::size_t running BERTH_GUARDED_BY(mutex) = 0;
   bool stopping BERTH_GUARDED_BY(mutex) = false;
   bool abandoned BERTH_GUARDED_BY(mutex) = false;
+  bool finished BERTH_GUARDED_BY(mutex) = false;  ///< the pool is gone
   std::map<std::thread::id, std::thread> handles BERTH_GUARDED_BY(mutex);
   std::vector<std::thread::id> ended BERTH_GUARDED_BY(mutex);  ///< at their end; to be joined
 };
+
+namespace {
+
+/// Of which pool the calling thread is; null: of none.
+thread_local const void* pool_of_thread = nullptr;
+
+}  // namespace
 
 void TaskPool::State::submit(Task task) {
   bool need_thread = false;
@@ -63,6 +71,7 @@ void TaskPool::State::start_worker() {
   bool nobody = false;
   {
     const MutexLock lock(mutex);
+    if (worker && finished) return worker->detach();  // its very task was what destroyed the pool
     if (worker) {
       const std::thread::id id = worker->get_id();
       handles.emplace(id, *std::move(worker));
@@ -122,6 +131,7 @@ void TaskPool::State::run(Task& task) {
 }
 
 void TaskPool::State::work() {
+  pool_of_thread = this;
   Task task;
   std::vector<std::thread> to_join;
   while (take(task, to_join)) run(task);
@@ -145,7 +155,9 @@ void TaskPool::State::run_here() {
   }
 }
 
+/// Also on a thread of the pool: a task may own the last of what owns the pool. That thread ends by itself, afterwards.
 void TaskPool::State::finish() {
+  const std::thread::id here = std::this_thread::get_id();
   std::deque<Task> dropped;
   std::map<std::thread::id, std::thread> left;
   bool leave_alone = false;
@@ -158,11 +170,13 @@ void TaskPool::State::finish() {
   task_added.notify_all();
   {
     const MutexLock lock(mutex);
-    while (threads > 0 && !leave_alone) task_done.wait(mutex);
+    const std::size_t own = pool_of_thread == this ? 1 : 0;
+    while (threads > own && !leave_alone) task_done.wait(mutex);
     left.swap(handles);
+    finished = true;
   }
   for (auto& [id, thread] : left) {
-    if (leave_alone) {
+    if (leave_alone || id == here) {
       thread.detach();
     } else {
       thread.join();

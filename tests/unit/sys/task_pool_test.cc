@@ -7,6 +7,7 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <future>
 #include <latch>
 #include <memory>
 #include <string>
@@ -179,6 +180,22 @@ TEST(TaskPool, AbandonLeavesStuckThreadsAndDropsTheQueue) {
   EXPECT_EQ(threads_of_this_process(), before + 1) << "the stuck one";
   release->count_down();
   EXPECT_TRUE(eventually([before] { return threads_of_this_process() == before; }));
+}
+
+TEST(TaskPool, MayBeDestroyedByATaskOfItsOwn) {
+  auto pool = std::make_shared<TaskPool>("test-own", 4);
+  std::promise<void> go_on;
+  std::promise<void> gone;
+  // Another thread is there as well, and is waited for.
+  pool->submit([] {});
+  pool->submit([own = pool, may_go_on = go_on.get_future(), &gone]() mutable {
+    may_go_on.wait();
+    own.reset();
+    gone.set_value();
+  });
+  pool.reset();
+  go_on.set_value();
+  gone.get_future().wait();
 }
 
 }  // namespace
