@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "src/lib/base/secrets.h"
 #include "src/lib/formats/json.h"
 #include "src/lib/formats/render.h"
 #include "src/lib/sys/file.h"
@@ -25,16 +26,24 @@ control::FailureView view_of(const manager::FailureReport& report) {
           .output = failure.output};
 }
 
+/// Each by itself: a source is no argument after another one.
+std::vector<std::string> masked_sources(const manager::ShareSpec& spec, const Secrets& secrets) {
+  std::vector<std::string> masked;
+  for (const std::string& source : spec.sources()) masked.push_back(secrets.mask(source));
+  return masked;
+}
+
 control::ShareView view_of(const manager::Share& share) {
   const manager::ShareSpec& spec = share.spec();
   manager::ShareStatus status = share.status();
+  const Secrets secrets = spec.secrets();
   control::ShareView view{.name = spec.name(),
                           .type = spec.type(),
                           .state = manager::to_string(status.state),
                           .since = status.since,
                           .source = std::move(status.source),
-                          .sources = spec.sources(),
-                          .options = spec.options(),
+                          .sources = masked_sources(spec, secrets),
+                          .options = secrets.mask(spec.options()),
                           .origin = spec.origin(),
                           .users = share.users(),
                           .waiting = status.waiting,
@@ -81,12 +90,15 @@ control::StateView view_of(manager::StateReport report) {
 control::ShareSummary summary_of(const manager::Share& share) {
   const manager::ShareStatus status = share.status();
   const std::vector<std::string>& sources = share.spec().sources();
+  // Of one that is mounted it is masked already.
+  std::string source = status.source;
+  if (source.empty() && !sources.empty()) source = share.spec().secrets().mask(sources.front());
   return {.name = share.name(),
           .type = share.spec().type(),
           .state = manager::to_string(status.state),
           .users = share.users(),
           .since = status.since,
-          .source = !status.source.empty() || sources.empty() ? status.source : sources.front()};
+          .source = std::move(source)};
 }
 
 /// The name of a process (proc(5), comm); empty when it is gone.
@@ -137,7 +149,7 @@ std::string ControlFiles::text_of(const Place& place, const manager::Share* shar
 
 void ControlFiles::refuse(const manager::Share& share, const Error& why) {
   control::FailureView refusal{
-      .when = clock_.wall_now(), .code = why.code(), .story = "control: " + std::string(why.story())};
+      .when = clock_.wall_now(), .code = why.code(), .story = "control: " + mask_secrets(why.story())};
   MutexLock lock(mutex_);
   refused_.insert_or_assign(share.name(), std::move(refusal));
 }

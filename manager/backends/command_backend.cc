@@ -13,6 +13,7 @@
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "manager/backends/mount_watch.h"
+#include "manager/backends/secret_files.h"
 #include "manager/backends/serving_program.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
@@ -128,7 +129,9 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
     return tl::unexpected(failed_step(place.error().within("cannot make a mount namespace"), std::move(argv)));
   Result<MountWatch> watch = MountWatch::make(attempt.cancel_fd);
   if (!watch) return tl::unexpected(failed_step(watch.error().within("cannot watch the mount table")));
-  Result<sys::Process> started = sys::Process::start(argv);
+  const Result<std::vector<std::string>> environment = program_environment(spec);
+  if (!environment) return tl::unexpected(failed_step(environment.error(), std::move(argv)));
+  Result<sys::Process> started = sys::Process::start(argv, *environment);
   if (!started) return tl::unexpected(failed_step(started.error(), std::move(argv)));
   sys::Process process = std::move(*started);
 
@@ -162,7 +165,8 @@ Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount,
   // A helper that is asked to end takes off the mount that it sees, in its own mount namespace.
   MountWatch watch = TRY(MountWatch::make(mount.helper ? mount.helper->pidfd() : -1));
   const std::vector<std::string> argv = expand_command(spec.unmount_command(), mount.source, attempt.berth);
-  const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd));
+  const std::vector<std::string> environment = TRY(program_environment(spec));
+  const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd, environment));
   if (!finished.status.success() && is_mounted(attempt.berth)) {
     const Error told = failed_program(argv, finished).error;
     const bool busy = finished.output.find("busy") != std::string::npos;

@@ -9,6 +9,7 @@
 #include "manager/backends/fuse_server.h"
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
+#include "manager/backends/secret_files.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/process.h"
@@ -69,7 +70,9 @@ MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
   }
 
-  Result<sys::Finished> finished = sys::run(argv, attempt.deadline, attempt.cancel_fd);
+  const Result<std::vector<std::string>> environment = program_environment(spec);
+  if (!environment) return tl::unexpected(failed_step(environment.error(), std::move(argv)));
+  Result<sys::Finished> finished = sys::run(argv, attempt.deadline, attempt.cancel_fd, *environment);
   if (!finished) return tl::unexpected(failed_step(finished.error(), std::move(argv)));
   const bool success = finished->status.success();
   AttemptFailure failure = failed_program(std::move(argv), *finished);

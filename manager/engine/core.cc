@@ -230,7 +230,7 @@ void Manager::Core::publish(Record& record) {
   status.state = life_cycle::name_of(record.state);
   status.since = record.since;
   status.mount_id = record.mount.id;
-  status.source = record.source;
+  status.source = record.share.spec().secrets().mask(record.source);
   status.mounts = record.mounts;
   status.failures = record.failures;
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());

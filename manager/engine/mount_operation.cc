@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "manager/backends/secret_files.h"
+#include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 
 namespace berth::manager {
@@ -50,9 +52,13 @@ void BerthDirectory::remove(std::string_view share) const noexcept {
   while (path.size() > path_.size() && ::rmdir(path.c_str()) == 0) path.resize(path.rfind('/'));
 }
 
-tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
-                                                      const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
-                                                      std::atomic<std::int32_t>* programs) {
+namespace {
+
+Error masked(const Secrets& secrets, const Error& error) { return Error(error.code(), secrets.mask(error.story())); }
+
+tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const ShareSpec& spec,
+                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
+                                                       std::atomic<std::int32_t>* programs) {
   Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd, programs};
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
@@ -85,8 +91,8 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
       .error = Error(EHOSTDOWN, "the attempt succeeded, but nothing is mounted at " + quote(attempt.berth))});
 }
 
-Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
-                         TimePoint deadline, bool force) {
+Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
+                          TimePoint deadline, bool force) {
   const Attempt attempt{berths.path_of(spec.name()), deadline};
   if (force && backend.needs_berth()) {
     Result<std::optional<RealMount>> found = backend.find(spec, attempt);
@@ -105,6 +111,34 @@ Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mou
     if (found && !*found) unmounted = {};
   }
   if (unmounted && backend.needs_berth()) berths.remove(spec.name());
+  return unmounted;
+}
+
+}  // namespace
+
+tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
+                                                      const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
+                                                      std::atomic<std::int32_t>* programs) {
+  tl::expected<RealMount, AttemptFailure> mounted =
+      mount_unmasked(backend, spec, berths, deadline, cancel_fd, programs);
+  if (mounted && mounted->warning.empty()) return mounted;
+  const Secrets secrets = known_secrets(spec);
+  if (mounted) {
+    mounted->warning = secrets.mask(mounted->warning);
+    return mounted;
+  }
+  AttemptFailure& failure = mounted.error();
+  failure.error = masked(secrets, failure.error);
+  failure.command = secrets.mask(failure.command);
+  failure.exit = secrets.mask(failure.exit);
+  failure.output = secrets.mask(failure.output);
+  return mounted;
+}
+
+Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
+                         TimePoint deadline, bool force) {
+  Result<> unmounted = unmount_unmasked(backend, spec, mount, berths, deadline, force);
+  if (!unmounted) return fail(masked(known_secrets(spec), unmounted.error()));
   return unmounted;
 }
 

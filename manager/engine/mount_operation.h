@@ -34,13 +34,15 @@ class BerthDirectory {
 /// as mounted, with the failure as its warning; a successful one without a mount is a failure; what is mounted there
 /// already is taken as it is, without an attempt. A failure leaves no directory behind.
 ///
+/// No text of the result holds a secret of the share.
+///
 /// `programs`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs = nullptr);
 
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
-/// as unmounted; what somebody else has unmounted already is not unmounted again.
+/// as unmounted; what somebody else has unmounted already is not unmounted again. The story of an error holds no secret of the share.
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
                          TimePoint deadline, bool force);
 

@@ -24,10 +24,21 @@ bool is_control(char c) noexcept {
 
 bool holds_control(std::string_view text) noexcept { return std::any_of(text.begin(), text.end(), is_control); }
 
-/// Quoted for a message, cut where it is so long that nobody would read it.
+/// Quoted for a message, cut where it is so long that nobody would read it. Before that it is masked: half a URL is none.
 std::string shown(std::string_view text) {
   constexpr std::size_t kShown = 80;
-  return text.size() <= kShown ? quote(text) : quote(text.substr(0, kShown)) + "...";
+  const std::string masked = mask_secrets(text);
+  if (masked.size() <= kShown) return quote(masked);
+  return quote(std::string_view(masked).substr(0, kShown)) + "...";
+}
+
+/// Whether `name` can be that of a variable of an environment.
+bool is_variable_name(std::string_view name) noexcept {
+  const auto is_allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+  };
+  return !name.empty() && std::all_of(name.begin(), name.end(), is_allowed) &&
+         (name.front() < '0' || name.front() > '9');
 }
 
 ShareKind kind_of(std::string_view type) noexcept {
@@ -86,6 +97,7 @@ class Faults {
     check_sources();
     check_options();
     check_commands();
+    check_environment();
     check_policy();
     return std::move(faults_);
   }
@@ -186,6 +198,26 @@ class Faults {
     if (std::string reason = key_position_fault(argv); !reason.empty()) add(key, std::move(reason));
   }
 
+  void check_environment() {
+    const ShareKind kind = kind_of(fields_.type);
+    if (kind == ShareKind::kDir || kind == ShareKind::kBind) {
+      constexpr const char* kNone = "no program runs for a share of type \"dir\" or \"bind\"";
+      if (!fields_.environment.empty()) add("environment", kNone);
+      if (!fields_.environment_file.empty()) add("environment_file", kNone);
+    }
+    for (const std::string& variable : fields_.environment) {
+      const std::string_view name = std::string_view(variable).substr(0, variable.find('='));
+      if (!is_variable_name(name))
+        add("environment", shown(name) + " is not the name of a variable: letters, digits and '_'");
+      if (variable.find('\0') != std::string::npos) add("environment", "the value of " + shown(name) + " holds a NUL");
+      if (variable.size() >= kMaxArgument)
+        add("environment", "the value of " + shown(name) + " is longer than 128 KiB");
+    }
+    const std::string& file = fields_.environment_file;
+    if (!file.empty() && file.front() != '/') add("environment_file", shown(file) + " is not an absolute path");
+    if (file.find('\0') != std::string::npos) add("environment_file", "holds a NUL");
+  }
+
   void check_policy() {
     const SharePolicy& policy = fields_.policy;
     using std::chrono::milliseconds;
@@ -263,6 +295,43 @@ Result<> check_share_name(std::string_view name) {
   return {};
 }
 
+namespace {
+
+void add_variables(Secrets& secrets, const std::vector<std::string>& environment) {
+  for (const std::string_view variable : environment) {
+    const std::size_t equals = variable.find('=');
+    if (equals != std::string_view::npos) secrets.add_variable(variable.substr(0, equals), variable.substr(equals + 1));
+  }
+}
+
+}  // namespace
+
+std::vector<const char*> keys_with_secrets(const ShareFields& fields) {
+  std::vector<const char*> keys;
+  const auto look = [&keys](const char* key, auto fill) {
+    Secrets secrets;
+    fill(secrets);
+    if (!secrets.empty()) keys.push_back(key);
+  };
+  look("source", [&](Secrets& secrets) {
+    for (const std::string& source : fields.sources) secrets.add_source(source);
+  });
+  look("options", [&](Secrets& secrets) { secrets.add_options(fields.options); });
+  look("mount", [&](Secrets& secrets) { secrets.add_command(fields.mount_command); });
+  look("unmount", [&](Secrets& secrets) { secrets.add_command(fields.unmount_command); });
+  return keys;
+}
+
+Secrets ShareSpec::secrets() const {
+  Secrets secrets;
+  for (const std::string& source : sources()) secrets.add_source(source);
+  secrets.add_options(options());
+  secrets.add_command(mount_command());
+  secrets.add_command(unmount_command());
+  add_variables(secrets, environment());
+  return secrets;
+}
+
 const char* to_string(Access access) noexcept {
   switch (access) {
     case Access::kAuto:
@@ -303,6 +372,8 @@ ShareSpec ShareSpec::make_unchecked(ShareFields fields, const ShareSpec* like) {
       .options = std::move(fields.options),
       .mount_command = std::move(fields.mount_command),
       .unmount_command = std::move(fields.unmount_command),
+      .environment = std::move(fields.environment),
+      .environment_file = std::move(fields.environment_file),
       .policy = std::move(fields.policy),
       .origin_file = std::move(fields.origin_file),
       .kind = ShareKind::kDir,
@@ -336,7 +407,8 @@ bool operator==(const ShareSpec& a, const ShareSpec& b) {
   const ShareSpec::Common& y = *b.own_->common;
   return a.name() == b.name() && a.sources() == b.sources() &&
          (&x == &y || (x.type == y.type && x.options == y.options && x.mount_command == y.mount_command &&
-                       x.unmount_command == y.unmount_command && x.policy == y.policy));
+                       x.unmount_command == y.unmount_command && x.environment == y.environment &&
+                       x.environment_file == y.environment_file && x.policy == y.policy));
 }
 
 }  // namespace berth::manager

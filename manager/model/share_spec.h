@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "src/lib/base/result.h"
+#include "src/lib/base/secrets.h"
 
 namespace berth::manager {
 
@@ -63,6 +64,8 @@ struct ShareFields {
   std::string options;                       ///< as in mount(8) -o
   std::vector<std::string> mount_command;    ///< kCommand: argv; "{mountpoint}" and "{source}" stand for themselves
   std::vector<std::string> unmount_command;  ///< kCommand: argv that asks it to end; empty: SIGTERM
+  std::vector<std::string> environment;      ///< of programs, besides the daemon's own: "NAME=value"
+  std::string environment_file;              ///< more of these, read at each attempt; "": none
   SharePolicy policy;
   std::string origin_file;        ///< where it was read: "/etc/berth/berth.toml", "--share"
   std::uint32_t origin_line = 0;  ///< 0: not a line of a file
@@ -75,6 +78,9 @@ struct FieldFault {
   const char* key;     ///< as the configuration calls it: "source"; "name" for the share's name
   std::string reason;  ///< what is wrong and what to do, without the key
 };
+
+/// Keys of the fields that hold secrets: "source", "options", "mount", "unmount".
+std::vector<const char*> keys_with_secrets(const ShareFields& fields);
 
 /// A share that can be mounted: name, type, sources, options, policy. An invalid one cannot be made, it never changes.
 ///
@@ -101,7 +107,11 @@ class ShareSpec {
   [[nodiscard]] const std::vector<std::string>& unmount_command() const noexcept {
     return own_->common->unmount_command;
   }
+  [[nodiscard]] const std::vector<std::string>& environment() const noexcept { return own_->common->environment; }
+  [[nodiscard]] const std::string& environment_file() const noexcept { return own_->common->environment_file; }
   [[nodiscard]] const SharePolicy& policy() const noexcept { return own_->common->policy; }
+  /// What must not be told of it: secrets in its sources, options, commands and environment. Not what is in files.
+  [[nodiscard]] Secrets secrets() const;
   /// Whether its real mount is to be laid over its directory. Of `auto` shares those whose file system is this host's own
   /// (a bind, an image, a disk, tmpfs, overlay): there the proxy only costs time. Not those that somebody else serves, who
   /// may stop answering; nor where the proxy has something to do: lists of who may go in, an unmount right after use.
@@ -123,6 +133,8 @@ class ShareSpec {
     std::string options;
     std::vector<std::string> mount_command;
     std::vector<std::string> unmount_command;
+    std::vector<std::string> environment;
+    std::string environment_file;
     SharePolicy policy;
     std::string origin_file;
     ShareKind kind = ShareKind::kDir;

@@ -91,6 +91,8 @@ Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
       .options = common.options,
       .mount_command = common.mount_command,
       .unmount_command = common.unmount_command,
+      .environment = common.environment,
+      .environment_file = common.environment_file,
       .policy = common.policy,
       .origin_file = common.origin_file,
       .origin_line = pattern.own_->origin_line,

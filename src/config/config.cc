@@ -43,6 +43,7 @@ class Loader {
   template <typename Reject>
   void add_share(manager::ShareFields fields, Reject reject);
   void warn_of_owner(const std::string& path, const struct stat& attributes);
+  void warn_of_secrets(const manager::ShareFields& fields);
 
   const CommandLine& command_line_;
   Configuration loaded_;
@@ -50,6 +51,7 @@ class Loader {
   Accounts accounts_;
   Mistakes mistakes_;
   std::string main_file_;
+  std::size_t shares_with_secrets_ = 0;
   std::optional<manager::ShareSpec> last_;  ///< most shares are like the one before
 };
 
@@ -82,6 +84,9 @@ Result<Configuration> Loader::finish() {
     read_quick_share(argument);
   }
   if (!mistakes_.empty()) return fail(mistakes_.error());
+  if (shares_with_secrets_ > kMaxMistakesTold) {
+    loaded_.warnings.push_back(std::to_string(shares_with_secrets_ - kMaxMistakesTold) + " more shares have a secret");
+  }
   return std::move(loaded_);
 }
 
@@ -109,6 +114,21 @@ void Loader::warn_of_owner(const std::string& path, const struct stat& attribute
   if (std::string warning = ownership_warning(path, attributes); !warning.empty()) {
     loaded_.warnings.push_back(std::move(warning));
   }
+}
+
+/// What a program is told in its argv every user of the host can read in /proc (proc(5), cmdline).
+void Loader::warn_of_secrets(const manager::ShareFields& fields) {
+  const std::vector<const char*> keys = manager::keys_with_secrets(fields);
+  if (keys.empty()) return;
+  if (++shares_with_secrets_ > kMaxMistakesTold) return;
+  std::string warning = fields.origin_file;
+  if (fields.origin_line > 0) warning += ":" + std::to_string(fields.origin_line);
+  warning += ": " + section_label("share", fields.name) + " has a secret in ";
+  for (const char* key : keys) warning += (key == keys.front() ? "" : " and ") + quote(key);
+  loaded_.warnings.push_back(std::move(warning) +
+                             ", which every user can read in /proc while a program is told it; put it into a "
+                             "credentials file that only root can read "
+                             "(\"credentials=FILE\" where the type has that option, or \"environment_file\")");
 }
 
 void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_main) {
@@ -216,6 +236,7 @@ void Loader::add_share(manager::ShareFields fields, Reject reject) {
                            shown(loaded_.settings.namespace_directory) + ": the share would wait for itself");
   }
   if (!faults.empty() || !inside.key.empty()) return;
+  warn_of_secrets(fields);
   Result<manager::ShareSpec> spec = manager::ShareSpec::make(std::move(fields), last_ ? &*last_ : nullptr);
   if (!spec) return reject("", std::string(spec.error().story()));
   last_ = *spec;

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "src/config/config.h"
+#include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 
 namespace berth::config {
@@ -17,7 +18,7 @@ constexpr std::size_t kMaxKept = 100 * kMaxMistakesTold;
 void Mistakes::begin(std::string file) { files_.push_back(std::move(file)); }
 
 void Mistakes::add(std::uint32_t line, std::string message) {
-  if (++count_ <= kMaxKept) mistakes_.push_back({files_.size() - 1, line, std::move(message)});
+  if (++count_ <= kMaxKept) mistakes_.push_back({files_.size() - 1, line, mask_secrets(message)});
 }
 
 bool Mistakes::full() const noexcept { return count_ >= kMaxKept; }
@@ -43,7 +44,9 @@ Error Mistakes::error() const {
 
 std::string shown(std::string_view text) {
   constexpr std::size_t kShown = 80;
-  return text.size() <= kShown ? quote(text) : quote(text.substr(0, kShown)) + "...";
+  const std::string masked = mask_secrets(text);  // before it is cut: half a URL is none
+  if (masked.size() <= kShown) return quote(masked);
+  return quote(std::string_view(masked).substr(0, kShown)) + "...";
 }
 
 }  // namespace berth::config

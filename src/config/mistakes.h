@@ -9,7 +9,7 @@
 
 namespace berth::config {
 
-/// What is wrong with a configuration: all of it, so that it can be put right in one go.
+/// What is wrong with a configuration: all of it, so that it can be put right in one go. Secrets are masked.
 class Mistakes {
  public:
   /// Those that follow are in `file`. Files are told in the order in which they were begun.
@@ -36,7 +36,7 @@ class Mistakes {
   std::size_t count_ = 0;
 };
 
-/// A name out of a file for a message: quoted, and cut where it is so long that nobody would read it.
+/// A name out of a file for a message: masked, quoted, and cut where it is so long that nobody would read it.
 std::string shown(std::string_view text);
 
 }  // namespace berth::config

@@ -119,6 +119,24 @@ void Section::command(std::string_view key, std::vector<std::string>& target) {
   target = std::move(*strings);
 }
 
+void Section::variables(std::string_view key, std::vector<std::string>& target) {
+  constexpr std::string_view kExpected = "a table of strings such as { NAME = \"value\" }";
+  const toml::node* value = find(key);
+  if (value == nullptr) return;
+  const toml::table* table = value->as_table();
+  if (table == nullptr) return reject_type(key, *value, kExpected);
+  std::vector<std::string> variables;
+  for (const auto& [name, node] : *table) {
+    const toml::value<std::string>* text = node.as_string();
+    if (text == nullptr) {
+      return reject(key, "expected " + std::string(kExpected) + ", found " + std::string(kind_of(node)) + " for " +
+                             shown(name.str()));
+    }
+    variables.push_back(std::string(name.str()) + "=" + text->get());
+  }
+  target = std::move(variables);
+}
+
 void Section::flag(std::string_view key, bool& target) {
   const toml::node* value = find(key);
   if (value == nullptr) return;

@@ -30,6 +30,8 @@ class Section {
   void texts(std::string_view key, std::vector<std::string>& target);
   /// An array of strings.
   void command(std::string_view key, std::vector<std::string>& target);
+  /// A table of strings, as "NAME=value".
+  void variables(std::string_view key, std::vector<std::string>& target);
   void flag(std::string_view key, bool& target);
   void count(std::string_view key, std::size_t& target, std::size_t least, std::size_t most);
   /// Whether it is there.

@@ -37,10 +37,10 @@ std::string advice(std::string_view key, const toml::node& value) {
 
 const std::vector<std::string_view>& share_keys() {
   static const std::vector<std::string_view> kKeys{
-      "type",         "source",        "options",         "mount",         "unmount",
-      "idle_timeout", "mount_timeout", "unmount_timeout", "stall_timeout", "attr_timeout",
-      "access",       "read_only",     "allow_suid",      "allow_devices", "allow_users",
-      "allow_groups", "owner",         "group",           "mode",
+      "type",          "source",          "options",          "mount",        "unmount", "idle_timeout",
+      "mount_timeout", "unmount_timeout", "stall_timeout",    "attr_timeout", "access",  "read_only",
+      "allow_suid",    "allow_devices",   "allow_users",      "allow_groups", "owner",   "group",
+      "mode",          "environment",     "environment_file",
   };
   return kKeys;
 }
@@ -51,6 +51,8 @@ void read_share_section(Section& section, manager::ShareFields& fields, Accounts
   section.text("options", fields.options);
   section.command("mount", fields.mount_command);
   section.command("unmount", fields.unmount_command);
+  section.variables("environment", fields.environment);
+  section.text("environment_file", fields.environment_file);
   read_policy(section, fields.policy, accounts);
   section.reject_unknown(advice);
 }

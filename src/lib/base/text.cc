@@ -39,12 +39,25 @@ Character decode(std::string_view text) noexcept {
   return {.size = size, .code = code};
 }
 
-/// Whether a terminal or a reader would take the character for something else than a character of its line: controls,
-/// line and paragraph separators, and what turns the direction of the text around it (Unicode, bidirectional controls).
+struct Range {
+  char32_t first, last;
+};
+
+/// What a terminal or a reader takes for something else than a character of its line: controls, line and paragraph separators, and
+/// what has no width or turns the direction of the text around it (Unicode: Cc, Cf, Zl, Zp, Default_Ignorable_Code_Point).
+constexpr std::array kHostile = {
+    Range{0x0000, 0x001F},   Range{0x007F, 0x009F},   Range{0x00AD, 0x00AD},     Range{0x034F, 0x034F},
+    Range{0x0600, 0x0605},   Range{0x061C, 0x061C},   Range{0x06DD, 0x06DD},     Range{0x070F, 0x070F},
+    Range{0x08E2, 0x08E2},   Range{0x115F, 0x1160},   Range{0x17B4, 0x17B5},     Range{0x180B, 0x180F},
+    Range{0x200B, 0x200F},   Range{0x2028, 0x202E},   Range{0x2060, 0x206F},     Range{0x2800, 0x2800},
+    Range{0x3164, 0x3164},   Range{0xFE00, 0xFE0F},   Range{0xFEFF, 0xFEFF},     Range{0xFFA0, 0xFFA0},
+    Range{0xFFF0, 0xFFFB},   Range{0x110BD, 0x110BD}, Range{0x13430, 0x1343F},   Range{0x1BCA0, 0x1BCA3},
+    Range{0x1D173, 0x1D17A}, Range{0xE0000, 0xE0FFF}, Range{kInvalid, kInvalid},
+};
+
 bool is_hostile(char32_t code) noexcept {
-  if (code == kInvalid || code < 0x20 || (code >= 0x7F && code < 0xA0)) return true;
-  if (code >= 0x2028 && code <= 0x202E) return true;
-  return code == 0x061C || code == 0x200E || code == 0x200F || (code >= 0x2066 && code <= 0x2069) || code == 0xFEFF;
+  return std::any_of(kHostile.begin(), kHostile.end(),
+                     [code](const Range& range) { return code >= range.first && code <= range.last; });
 }
 
 void append_escape(std::string& to, char c) {
@@ -129,6 +142,35 @@ std::size_t distance(std::string_view a, std::string_view b) {
 }
 
 }  // namespace
+
+bool is_harmless(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const Character next = decode(text);
+    if (is_hostile(next.code)) return false;
+    text.remove_prefix(next.size);
+  }
+  return true;
+}
+
+std::string escape_hostile(
+    std::string_view text,
+    const std::function<void(std::string& to, std::string_view character, char32_t code)>& escape) {
+  std::string result;
+  result.reserve(text.size());
+  while (!text.empty()) {
+    const Character next = decode(text);
+    const std::string_view character = text.substr(0, next.size);
+    if (is_hostile(next.code)) {
+      escape(result, character, next.code);
+    } else {
+      result += character;
+    }
+    text.remove_prefix(next.size);
+  }
+  return result;
+}
+
+std::string prose(std::string_view text) { return is_harmless(text) ? std::string(text) : escape_all(text, false); }
 
 std::string quote(std::string_view raw) { return '"' + escape_all(raw, false) + '"'; }
 

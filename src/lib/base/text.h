@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,18 @@ std::string quote(std::string_view raw);
 
 /// The same without the surrounding quotes: for a field that a program splits at white space or line ends.
 std::string escape(std::string_view raw);
+
+/// Whether neither a terminal nor a reader of lines takes anything in `text` for something else than a character of its line:
+/// no control characters, nothing that has no width or turns the direction of writing, nothing that is not UTF-8.
+bool is_harmless(std::string_view text) noexcept;
+
+/// `text` as it is where it is harmless, else as quote() says it, without the quotes: for the end of a line.
+std::string prose(std::string_view text);
+
+/// `text` with what `escape` appends in the place of each character that is not harmless. `code`: of Unicode.
+std::string escape_hostile(
+    std::string_view text,
+    const std::function<void(std::string& to, std::string_view character, char32_t code)>& escape);
 
 /// An argv for people to read: each element bare when it is plain, quoted when it is not.
 std::string quote_command(const std::vector<std::string>& argv);

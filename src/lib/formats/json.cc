@@ -19,8 +19,19 @@ namespace {
 // Ordered: the files are read by people too, and what matters stands first.
 using Json = nlohmann::ordered_json;
 
+/// What a terminal would act on stands in strings alone, where JSON has an escape for it (RFC 8259, section 7).
 std::string dump(const Json& json) {
-  return json.dump(2, ' ', false, nlohmann::detail::error_handler_t::replace) + "\n";
+  const std::string text = json.dump(2, ' ', false, nlohmann::detail::error_handler_t::replace) + "\n";
+  return escape_hostile(text, [](std::string& to, std::string_view character, char32_t code) {
+    if (character == "\n") {
+      to += character;
+    } else if (code < 0x10000) {
+      fmt::format_to(std::back_inserter(to), "\\u{:04x}", static_cast<std::uint32_t>(code));
+    } else {
+      const std::uint32_t above = code - 0x10000;
+      fmt::format_to(std::back_inserter(to), "\\u{:04x}\\u{:04x}", 0xD800 + (above >> 10), 0xDC00 + (above & 0x3FF));
+    }
+  });
 }
 
 Json time_json(const std::optional<WallTime>& time) { return time ? Json(format_time(*time)) : Json(nullptr); }

@@ -13,28 +13,6 @@ namespace berth::control {
 
 namespace {
 
-/// Whether a terminal or a reader of lines would be told something by `text` that is not text: C0 and C1 control
-/// characters, and bytes that are not UTF-8.
-bool is_harmless(std::string_view text) {
-  bool after_c2 = false;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f || (after_c2 && byte < 0xa0)) return false;
-    after_c2 = byte == 0xc2;
-  }
-  return is_utf8(text);
-}
-
-}  // namespace
-
-std::string prose(std::string_view text) {
-  if (is_harmless(text)) return std::string(text);
-  const std::string quoted = quote(text);
-  return quoted.substr(1, quoted.size() - 2);
-}
-
-namespace {
-
 /// A value that may have spaces, as one word.
 std::string word(std::string_view text) { return quote_command({std::string(text)}); }
 

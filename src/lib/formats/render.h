@@ -15,10 +15,6 @@ namespace berth::control {
 /// Wraps a share's state, already padded, in what shows it in colour.
 using Paint = std::function<std::string(std::string_view state, std::string_view padded)>;
 
-/// `text` as it is where it is harmless, else with C escapes for control characters and bytes that are not UTF-8. Spaces
-/// stay: it is for the end of a line.
-std::string prose(std::string_view text);
-
 /// A share's `status`: aligned "key: value" lines.
 std::string render_status(const ShareView& share);
 

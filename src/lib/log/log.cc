@@ -12,6 +12,7 @@
 #include <string>
 #include <utility>
 
+#include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/output.h"
 
@@ -36,13 +37,16 @@ spdlog::level::level_enum to_spdlog(Level level) noexcept {
   return spdlog::level::err;
 }
 
-/// `message` with `between` after each line end inside of it; what ends a line at its end is dropped.
-void append_lines(Buffer& to, std::string_view message, std::string_view between) {
+/// `message` with `between` after each line end inside of it; what ends a line at its end is dropped. Nothing that a terminal acts
+/// on, and no secret, gets further than here.
+void append_lines(Buffer& to, std::string_view raw, std::string_view between) {
+  const std::string masked = mask_secrets(raw);
+  std::string_view message = masked;
   while (message.ends_with('\n')) message.remove_suffix(1);
   bool first = true;
   for (const std::string_view line : split(message, '\n')) {
     if (!first) append(to, between);
-    append(to, line);
+    append(to, prose(line));
     first = false;
   }
   append(to, "\n");

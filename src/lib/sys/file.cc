@@ -85,18 +85,34 @@ Result<> make_directories(const std::string& path, mode_t mode) {
   return {};
 }
 
-Result<std::string> read_file(const std::string& path, std::size_t limit) {
-  const UniqueFd fd = TRY(open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_NOCTTY));
+namespace {
+
+Result<std::string> read_all(int fd, std::size_t limit) {
   std::string content;
   std::array<char, 16384> buffer{};
   for (;;) {
-    const ssize_t count = ::read(fd.get(), buffer.data(), buffer.size());
+    const ssize_t count = ::read(fd, buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail_errno();
     if (count == 0) return content;
     if (content.size() + static_cast<std::size_t>(count) > limit) return fail(EFBIG);
     content.append(buffer.data(), static_cast<std::size_t>(count));
   }
+}
+
+}  // namespace
+
+Result<std::string> read_file(const std::string& path, std::size_t limit) {
+  const UniqueFd fd = TRY(open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_NOCTTY));
+  return read_all(fd.get(), limit);
+}
+
+Result<std::string> read_regular_file(const std::string& path, std::size_t limit) {
+  const UniqueFd fd = TRY(open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_NOCTTY | O_NONBLOCK));
+  struct stat attributes {};
+  if (::fstat(fd.get(), &attributes) != 0) return fail_errno();
+  if (!S_ISREG(attributes.st_mode)) return fail(EINVAL, "is not a regular file");
+  return read_all(fd.get(), limit);
 }
 
 Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags) noexcept {

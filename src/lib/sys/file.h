@@ -37,6 +37,9 @@ Result<> make_directories(const std::string& path, mode_t mode);
 /// The whole of a small file. Errors: EFBIG beyond `limit` bytes.
 Result<std::string> read_file(const std::string& path, std::size_t limit);
 
+/// The same of a regular file, and of nothing else: a FIFO would wait for a writer. Errors: EINVAL for another kind of file.
+Result<std::string> read_regular_file(const std::string& path, std::size_t limit);
+
 /// statx(2) of `path` below `directory` (AT_EMPTY_PATH for "" is added), without following a symbolic link.
 Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags = 0) noexcept;
 

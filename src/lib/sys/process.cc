@@ -144,9 +144,9 @@ Process::~Process() {
   if (state_ && !state_->status) end(TimePoint::min());
 }
 
-Result<Process> Process::start(const std::vector<std::string>& argv) {
+Result<Process> Process::start(const std::vector<std::string>& argv, const std::vector<std::string>& environment) {
   collect_given_up();
-  Spawned spawned = TRY(spawn_program(argv));
+  Spawned spawned = TRY(spawn_program(argv, environment));
   Process process;
   process.state_ = std::make_unique<State>(spawned.pid, std::move(spawned.pidfd),
                                            ProgramOutput(std::move(spawned.output), kOutputKept));
@@ -216,9 +216,10 @@ Result<UniqueFd> open_thread(pid_t thread) noexcept {
   return open_pid(thread, kThread);
 }
 
-Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd) {
+Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd,
+                     const std::vector<std::string>& environment) {
   constexpr std::chrono::seconds kGrace{2};
-  Process process = TRY(Process::start(argv));
+  Process process = TRY(Process::start(argv, environment));
   const Result<ExitStatus> status = process.wait(deadline, cancel_fd);
   if (status) return Finished{.status = *status, .output = process.output()};
   process.end(std::chrono::steady_clock::now() + kGrace);

@@ -43,9 +43,10 @@ class Process {
 
   /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
   /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what systemd meant
-  /// for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*).
+  /// for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*). HOME is the daemon's user's where there is none. `environment`:
+  /// more, as "NAME=value", which stand above all of these.
   /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
-  static Result<Process> start(const std::vector<std::string>& argv);
+  static Result<Process> start(const std::vector<std::string>& argv, const std::vector<std::string>& environment = {});
 
   Process(Process&&) noexcept;
   Process& operator=(Process&&) noexcept;
@@ -87,7 +88,8 @@ struct Finished {
 
 /// Runs a program to its end. At the deadline, or when cancelled, it is ended (TERM, then KILL two seconds later).
 /// Errors: as Process::start; ETIMEDOUT, ECANCELED with the program's last output in the story.
-Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd = -1);
+Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd = -1,
+                     const std::vector<std::string>& environment = {});
 
 /// A pidfd of any process (pidfd_open(2)): readable when it has ended. Errors: ESRCH.
 Result<UniqueFd> open_process(pid_t pid) noexcept;

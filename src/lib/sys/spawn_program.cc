@@ -1,6 +1,7 @@
 #include "src/lib/sys/spawn_program.h"
 
 #include <fcntl.h>
+#include <pwd.h>
 #include <sched.h>
 #include <spawn.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@ extern "C" {
 #include <sys/pidfd.h>
 }
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -92,11 +94,38 @@ bool is_replaced(std::string_view variable) {
   return false;
 }
 
-std::vector<std::string> environment() {
-  std::vector<std::string> variables{"LC_ALL=C", "PATH=" + std::string(kPath)};
+/// The home directory of the user that this process runs as. A service has no HOME (systemd.exec(5)), and ssh, rclone and their
+/// like look for their configuration there.
+const std::string& home_directory() {
+  static const std::string kHome = [] {
+    std::array<char, 4096> buffer{};
+    passwd entry{};
+    passwd* found = nullptr;
+    const int code = ::getpwuid_r(::geteuid(), &entry, buffer.data(), buffer.size(), &found);
+    if (code == 0 && found != nullptr) return std::string(found->pw_dir);
+    return std::string(::geteuid() == 0 ? "/root" : "/");
+  }();
+  return kHome;
+}
+
+std::string_view name_of(std::string_view variable) noexcept { return variable.substr(0, variable.find('=')); }
+
+/// `added` stands above what this process has itself: of two of a name a program takes the one or the other.
+std::vector<std::string> environment(const std::vector<std::string>& added) {
+  std::vector<std::string> variables = added;
+  const auto has = [&variables](std::string_view name) {
+    return std::any_of(variables.begin(), variables.end(),
+                       [&](const std::string& one) { return name_of(one) == name; });
+  };
+  const auto add = [&](std::string variable) {
+    if (!has(name_of(variable))) variables.push_back(std::move(variable));
+  };
+  add("LC_ALL=C");
+  add("PATH=" + std::string(kPath));
   for (char** variable = environ; *variable != nullptr; ++variable) {
-    if (!is_replaced(*variable)) variables.emplace_back(*variable);
+    if (!is_replaced(*variable)) add(*variable);
   }
+  add("HOME=" + home_directory());
   return variables;
 }
 
@@ -147,7 +176,7 @@ std::string find_program(std::string_view program) {
   return {};
 }
 
-Result<Spawned> spawn_program(const std::vector<std::string>& argv) {
+Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& added) {
   if (argv.empty() || argv[0].empty()) return fail(EINVAL, "no program named");
   const AsDaemon as_daemon;
   const std::string path = TRY(path_of(argv[0]));
@@ -155,7 +184,7 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv) {
   const SpawnSettings settings(pipe.write.get());
   if (settings.failed()) return fail(ENOMEM);
   std::vector<std::string> arguments = argv;
-  std::vector<std::string> variables = environment();
+  std::vector<std::string> variables = environment(added);
 
   pid_t pid = 0;
   const int code = [&] {

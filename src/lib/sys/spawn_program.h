@@ -18,6 +18,6 @@ struct Spawned {
 };
 
 /// What Process::start() says.
-Result<Spawned> spawn_program(const std::vector<std::string>& argv);
+Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& environment);
 
 }  // namespace berth::sys

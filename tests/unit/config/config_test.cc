@@ -20,6 +20,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class ConfigTest : public ::testing::Test {
@@ -553,6 +554,50 @@ TEST_F(ConfigTest, WarnsRootOfFilesThatOthersCanChange) {
   ASSERT_EQ(::chmod(path("shares.d").c_str(), 0777), 0);
   EXPECT_THAT(load_main()->warnings, ElementsAre(StartsWith(path("berth.toml") + ": is writable"),
                                                  StartsWith(path("shares.d") + ": is writable")));
+}
+
+TEST_F(ConfigTest, WarnsOfSecretsThatProgramsAreToldInTheirArguments) {
+  write("berth.toml", R"([berth]
+namespace = "/volumes"
+[share.a]
+type = "cifs"
+source = "//filer/a"
+options = "username=bob,password=hunter2"
+[share.b]
+type = "davfs"
+source = "https://bob:hunter2@host/"
+[share.c]
+type = "command"
+mount = ["helper", "--token", "hunter2", "{mountpoint}"]
+[share.d]
+type = "cifs"
+source = "//filer/d"
+options = "credentials=/etc/berth/d.cred"
+environment = { PASSWD = "hunter2" }
+environment_file = "/etc/berth/d.env"
+)");
+  const Result<Configuration> loaded = load_main();
+  ASSERT_TRUE(loaded) << loaded.error().story();
+  EXPECT_THAT(loaded->warnings, ElementsAre(AllOf(HasSubstr("berth.toml:3: [share.a] has a secret in \"options\""),
+                                                  HasSubstr("credentials=FILE")),
+                                            HasSubstr("[share.b] has a secret in \"source\""),
+                                            HasSubstr("[share.c] has a secret in \"mount\"")));
+  for (const std::string& warning : loaded->warnings) EXPECT_THAT(warning, Not(HasSubstr("hunter2")));
+  EXPECT_THAT(loaded->catalog.find("d")->environment(), ElementsAre("PASSWD=hunter2"));
+  EXPECT_EQ(loaded->catalog.find("d")->environment_file(), "/etc/berth/d.env");
+}
+
+TEST_F(ConfigTest, MistakesTellNoSecret) {
+  const std::string longest(100, 'x');
+  write("berth.toml", "[share.a]\ntype = \"cifs\"\nsource = \"-https://bob:hunter2" + longest +
+                          "@host/\"\noptions = \"password=hunter2,\\u0001\"\naccess = \"password=hunter2\"\n"
+                          "[share.b]\ntype = \"bind\"\nsource = \"bob:hunter2" +
+                          longest +
+                          "@host:/x\"\nenvironment = { A = 1 }\n[share.c]\ntype = \"cifs\"\nsource = \"//x\"\n"
+                          "environment = { \"1B\" = \"hunter2\" }\nenvironment_file = \"token=hunter2\"\n");
+  const std::string told = mistakes();
+  EXPECT_THAT(told, HasSubstr("environment"));
+  EXPECT_THAT(told, Not(HasSubstr("hunter2")));
 }
 
 TEST_F(ConfigTest, KeepsThousandsOfSharesSmall) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -137,6 +138,21 @@ TEST_F(ProcessTest, EnvironmentIsOursWithAFixedPathAndLanguage) {
   EXPECT_THAT(environment, HasSubstr("\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"));
   EXPECT_THAT(environment, Not(HasSubstr("de_DE")));
   EXPECT_THAT(environment, Not(HasSubstr("NOTIFY_SOCKET")));
+}
+
+TEST_F(ProcessTest, HasAHomeAndWhatItIsGivenBesides) {
+  const char* const home = ::getenv("HOME");
+  const std::string before = home == nullptr ? "" : home;
+  ::unsetenv("HOME");
+  auto process = Process::start({"env"}, {"SECRET=a b", "LC_ALL=de"});
+  ::setenv("HOME", before.c_str(), 1);
+  ASSERT_TRUE(process);
+  ASSERT_TRUE(process->wait(patience()));
+  const std::string environment = "\n" + process->output();
+  EXPECT_THAT(environment, HasSubstr("\nHOME=" + std::string(::getpwuid(::geteuid())->pw_dir) + "\n"));
+  EXPECT_THAT(environment, HasSubstr("\nSECRET=a b\n"));
+  EXPECT_THAT(environment, HasSubstr("\nLC_ALL=de\n"));
+  EXPECT_THAT(environment, Not(HasSubstr("\nLC_ALL=C\n")));
 }
 
 TEST_F(ProcessTest, AMissingProgramIsNamed) {
