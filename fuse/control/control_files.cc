@@ -68,6 +68,12 @@ control::ShareView view_of(const manager::Share& share) {
   return view;
 }
 
+control::AttacherView view_of(const manager::Attacher& by) {
+  control::AttacherView view{.uid = by.uid, .pid = by.pid, .command = by.command};
+  if (by.since != WallTime{}) view.since = by.since;
+  return view;
+}
+
 control::HostView view_of(const manager::HostStatus& host) {
   control::HostView view{.generation = host.state.generation(), .operations = host.uses};
   if (host.state.since != WallTime{}) view.since = host.state.since;
@@ -101,21 +107,21 @@ control::ShareSummary summary_of(const manager::Share& share) {
           .source = std::move(source)};
 }
 
-/// The name of a process (proc(5), comm); empty when it is gone.
+}  // namespace
+
 std::string command_of(pid_t pid) {
   constexpr std::size_t kMost = 64;
   if (pid == 0) return "";
+  const sys::AsDaemon as_daemon;
   std::string name = sys::read_file("/proc/" + std::to_string(pid) + "/comm", kMost).value_or("");
   if (name.ends_with('\n')) name.pop_back();
   return name;
 }
 
-}  // namespace
-
 ControlFiles::ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup)
     : manager_(manager), clock_(clock), setup_(setup), started_(clock.wall_now()) {}
 
-std::string ControlFiles::text_of(const Place& place, const manager::Share* share) const {
+std::string ControlFiles::text_of(const Place& place, const manager::Share* share, const Viewer& viewer) const {
   switch (place.kind) {
     case Kind::kVersion:
       return setup_.version + "\n";
@@ -132,7 +138,11 @@ std::string ControlFiles::text_of(const Place& place, const manager::Share* shar
     case Kind::kShareError:
       return control::render_error(last_error(*share));
     case Kind::kShareUsers:
-      return control::render_users(users(*share));
+      return control::render_users(users(*share, viewer));
+    case Kind::kAttached:
+      return control::render_attacher(view_of(
+          share->attacher_of({.instance = place.instance, .volume = place.volume}).value_or(manager::Attacher{})));
+    case Kind::kShareLog:
     case Kind::kRoot:
     case Kind::kEvents:
     case Kind::kControl:
@@ -184,22 +194,37 @@ std::optional<control::FailureView> ControlFiles::last_error(const manager::Shar
   return last;
 }
 
-std::vector<control::UserView> ControlFiles::users(const manager::Share& share) const {
-  std::vector<control::UserView> users;
+control::UsersView ControlFiles::users(const manager::Share& share, const Viewer& viewer) const {
+  constexpr std::size_t kMostUsers = 2048;
+  const UsersWanted wanted{.most = kMostUsers,
+                           .most_of_one = kMostUsers / 4,
+                           .longest_name = 1024,
+                           .most_of_names = std::size_t{128} << 10,
+                           .names_are_told = [&viewer](uid_t uid) { return viewer.sees_all || viewer.uid == uid; }};
+  control::UsersView view;
   if (setup_.users_of) {
-    const sys::AsDaemon as_daemon;
-    for (HandleUser& user : setup_.users_of(share)) {
-      users.push_back({.pid = user.pid,
-                       .uid = user.uid,
-                       .command = command_of(user.pid),
-                       .kind = user.directory ? "directory" : "file",
-                       .what = user.what.empty() ? "." : std::move(user.what)});
+    HandleUsers found = setup_.users_of(share, wanted);
+    view.more = found.more;
+    std::map<pid_t, std::string> commands;
+    for (HandleUser& user : found.users) {
+      const auto [command, is_new] = commands.try_emplace(user.pid);
+      if (is_new) command->second = command_of(user.pid);
+      if (user.what && user.what->empty()) user.what = ".";
+      view.users.push_back({.pid = user.pid,
+                            .uid = user.uid,
+                            .command = command->second,
+                            .kind = user.directory ? "directory" : "file",
+                            .what = std::move(user.what).value_or("")});
     }
   }
   for (const manager::Attachment& attachment : share.status().attachments) {
-    users.push_back({.kind = "attachment", .what = attachment.instance + "/" + attachment.volume});
+    if (view.users.size() >= 2 * kMostUsers) {
+      ++view.more;
+      continue;
+    }
+    view.users.push_back({.kind = "attachment", .what = attachment.instance + "/" + attachment.volume});
   }
-  return users;
+  return view;
 }
 
 std::string event_line(const manager::Event& event) {

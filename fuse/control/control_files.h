@@ -15,16 +15,28 @@
 
 namespace berth::fuse {
 
+/// For whom a file is written down. Names of what is open are told to the user that has it open, and to those who see all.
+struct Viewer {
+  std::optional<uid_t> uid;
+  bool sees_all = false;  ///< root, the daemon's user, the group
+};
+
+/// The name of a process (proc(5), comm); empty when it is gone.
+[[nodiscard]] std::string command_of(pid_t pid);
+
 /// What the files of the control tree say, at the moment they are asked: snapshots of the manager, written down by
 /// src/lib/formats.
 ///
 /// Threading: any thread may call anything.
 class ControlFiles {
  public:
+  /// About how large the text of `users` gets at most, while it is made.
+  static constexpr std::size_t kMostOfUsers = std::size_t{2} << 20;
+
   ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup);
 
   /// The text of a file that is written down when it is opened: all but `events` and the control files.
-  [[nodiscard]] std::string text_of(const Place& place, const manager::Share* share) const;
+  [[nodiscard]] std::string text_of(const Place& place, const manager::Share* share, const Viewer& viewer) const;
   /// When the tree was made.
   [[nodiscard]] WallTime started() const noexcept { return started_; }
 
@@ -36,7 +48,7 @@ class ControlFiles {
  private:
   [[nodiscard]] control::NamespaceView namespace_view() const;
   [[nodiscard]] std::optional<control::FailureView> last_error(const manager::Share& share) const;
-  [[nodiscard]] std::vector<control::UserView> users(const manager::Share& share) const;
+  [[nodiscard]] control::UsersView users(const manager::Share& share, const Viewer& viewer) const;
 
   // Constant.
   const manager::Manager& manager_;

@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -16,46 +17,133 @@ std::size_t ControlHandle::bytes() const noexcept {
   return sum;
 }
 
-Result<std::uint64_t> ControlHandles::add(std::shared_ptr<ControlHandle> handle) {
-  MutexLock lock(mutex_);
-  TRY_VOID(insert(next_, std::move(handle)));
-  return next_++;
-}
+namespace {
 
-Result<> ControlHandles::put(std::uint64_t number, std::shared_ptr<ControlHandle> handle) {
-  MutexLock lock(mutex_);
-  return insert(number, std::move(handle));
-}
-
-Result<> ControlHandles::insert(std::uint64_t number, std::shared_ptr<ControlHandle> handle) {
-  const std::size_t bytes = handle->bytes();
-  if (handles_.size() >= kMaxHandles) return fail(EMFILE);
+Result<> check(std::size_t handles, std::size_t bytes, std::size_t more, const ControlHandles::Limits& limits) {
+  if (handles >= limits.handles) return fail(EMFILE);
   // One is always let in, however large.
-  if (!handles_.empty() && bytes_ + bytes > kMaxBytes) return fail(EAGAIN);
-  if (handles_.emplace(number, std::move(handle)).second) bytes_ += bytes;
+  if (handles > 0 && bytes + more > limits.bytes) return fail(EAGAIN);
+  return {};
+}
+
+}  // namespace
+
+Result<> ControlHandles::charge(const Opener& opener, std::size_t bytes) {
+  TRY_VOID(check(all_.handles, all_.bytes, bytes, kAll));
+  if (!opener.is_trusted) {
+    TRY_VOID(check(strangers_.handles, strangers_.bytes, bytes, kStrangers));
+    const auto found = by_stranger_.find(opener.uid);
+    const Sum sum = found == by_stranger_.end() ? Sum{} : found->second;
+    TRY_VOID(check(sum.handles, sum.bytes, bytes, kOneStranger));
+    Sum& mine = by_stranger_[opener.uid];
+    ++mine.handles;
+    mine.bytes += bytes;
+    ++strangers_.handles;
+    strangers_.bytes += bytes;
+  }
+  ++all_.handles;
+  all_.bytes += bytes;
+  return {};
+}
+
+void ControlHandles::discharge(const Opener& opener, std::size_t bytes) noexcept {
+  --all_.handles;
+  all_.bytes -= bytes;
+  if (opener.is_trusted) return;
+  --strangers_.handles;
+  strangers_.bytes -= bytes;
+  const auto mine = by_stranger_.find(opener.uid);
+  mine->second.bytes -= bytes;
+  if (--mine->second.handles == 0) by_stranger_.erase(mine);
+}
+
+/// What is charged for something that is being made; given back unless it becomes a handle.
+class ControlHandles::Charge {
+ public:
+  Charge(ControlHandles& of, const Opener& opener, std::size_t bytes) noexcept
+      : of_(of), opener_(opener), bytes_(bytes) {}
+  Charge(const Charge&) = delete;
+  Charge& operator=(const Charge&) = delete;
+  ~Charge() {
+    if (kept_) return;
+    MutexLock lock(of_.mutex_);
+    of_.discharge(opener_, bytes_);
+  }
+  void keep() noexcept { kept_ = true; }
+
+ private:
+  ControlHandles& of_;
+  const Opener opener_;
+  const std::size_t bytes_;
+  bool kept_ = false;
+};
+
+/// The caller has charged it.
+Result<> ControlHandles::make_under(std::uint64_t number, const Opener& opener, std::size_t expected,
+                                    const Make& make) {
+  Charge charge(*this, opener, expected);
+  std::shared_ptr<ControlHandle> handle = make();
+  // What is more than was expected counts only for those that come later: it is there.
+  const std::size_t bytes = handle->bytes();
+  MutexLock lock(mutex_);
+  if (!handles_.try_emplace(number, Open{std::move(handle), opener, bytes}).second) return fail(EEXIST);
+  charge.keep();
+  all_.bytes += bytes - expected;
+  if (opener.is_trusted) return {};
+  strangers_.bytes += bytes - expected;
+  by_stranger_[opener.uid].bytes += bytes - expected;
+  return {};
+}
+
+Result<std::uint64_t> ControlHandles::add(const Opener& opener, std::size_t expected, const Make& make) {
+  std::uint64_t number = 0;
+  {
+    MutexLock lock(mutex_);
+    TRY_VOID(charge(opener, expected));
+    number = next_++ | (opener.is_trusted ? kOfTrusted : 0);
+  }
+  TRY_VOID(make_under(number, opener, expected, make));
+  return number;
+}
+
+Result<> ControlHandles::put(std::uint64_t number, const Opener& opener, std::size_t expected, const Make& make) {
+  {
+    MutexLock lock(mutex_);
+    if (handles_.contains(number)) return {};
+    TRY_VOID(charge(opener, expected));
+  }
+  const Result<> made = make_under(number, opener, expected, make);
+  // Another thread was as quick.
+  if (!made && made.error().code() != EEXIST) return made;
   return {};
 }
 
 std::shared_ptr<ControlHandle> ControlHandles::find(std::uint64_t number) const {
   MutexLock lock(mutex_);
   const auto found = handles_.find(number);
-  return found == handles_.end() ? nullptr : found->second;
+  return found == handles_.end() ? nullptr : found->second.handle;
+}
+
+bool ControlHandles::awaits_word(const Place& place) const {
+  MutexLock lock(mutex_);
+  return std::any_of(handles_.begin(), handles_.end(), [&place](const auto& entry) {
+    return entry.second.handle->awaits_word.load(std::memory_order_relaxed) && *entry.second.handle->place == place;
+  });
 }
 
 void ControlHandles::remove(std::uint64_t number) {
-  std::shared_ptr<ControlHandle> removed;
+  Open removed;
   {
     MutexLock lock(mutex_);
     const auto found = handles_.find(number);
     if (found == handles_.end()) return;
     removed = std::move(found->second);
     handles_.erase(found);
-    bytes_ -= removed->bytes();
+    discharge(removed.opener, removed.bytes);
   }
-  const bool is_large = removed->bytes() >= kLarge;
-  removed.reset();
+  removed.handle.reset();
   // Of a text of thousands of shares, and of what it was made from, malloc(3) would keep megabytes.
-  if (is_large) ::malloc_trim(0);
+  if (removed.bytes >= kLarge) ::malloc_trim(0);
 }
 
 std::size_t ControlHandles::size() const {

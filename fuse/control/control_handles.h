@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -14,6 +15,12 @@
 #include "src/lib/base/result.h"
 
 namespace berth::fuse {
+
+/// The user that opens something in the control tree.
+struct Opener {
+  uid_t uid = 0;
+  bool is_trusted = false;  ///< root, the daemon's user, or one of the group
+};
 
 /// An open file or directory of the control tree.
 struct ControlHandle {
@@ -33,40 +40,72 @@ struct ControlHandle {
 
   std::shared_ptr<const Place> place;
   std::variant<Control, Text, Listing, std::unique_ptr<EventLog::Reader>> content;
+  std::atomic<bool> awaits_word{
+      false};  ///< of a control file: it is open for writing, and nothing has been written yet
 
   /// About how much memory it holds.
   [[nodiscard]] std::size_t bytes() const noexcept;
 };
 
-/// What is open in the control tree, bounded in number and in memory: anybody may open.
+/// What is open in the control tree, bounded in number and in memory, for all and for each user: any user may open. A part is kept
+/// for the trusted, so that no stranger keeps root from looking and from acting.
 ///
 /// Threading: any thread may call anything; a handle that was found stays valid while it is used.
 class ControlHandles {
  public:
-  static constexpr std::size_t kMaxHandles = 4096;
-  static constexpr std::size_t kMaxBytes = std::size_t{64} << 20;
+  struct Limits {
+    std::size_t handles;
+    std::size_t bytes;
+  };
+  static constexpr Limits kAll{.handles = 4096, .bytes = std::size_t{128} << 20};
+  static constexpr Limits kStrangers{.handles = 3072, .bytes = std::size_t{96} << 20};
+  static constexpr Limits kOneStranger{.handles = 512, .bytes = std::size_t{32} << 20};
   /// Memory is given back to the system after handles of as many bytes.
   static constexpr std::size_t kLarge = std::size_t{128} << 10;
+
+  using Make = std::function<std::shared_ptr<ControlHandle>()>;
 
   /// `first`: no number is below; so that a successor gives out none of its predecessor's.
   explicit ControlHandles(std::uint64_t first = 1) noexcept : next_(first) {}
 
-  /// Puts a handle of a dead server, which is made afresh, under its number. Errors: as add().
-  Result<> put(std::uint64_t number, std::shared_ptr<ControlHandle> handle);
-  /// The number that names it. Errors: EMFILE at kMaxHandles, EAGAIN beyond kMaxBytes.
-  Result<std::uint64_t> add(std::shared_ptr<ControlHandle> handle);
+  /// The number that names what `make` makes. `expected`: bytes that it takes about, which are counted before it is made, so that what
+  /// is being made is bounded, too. Errors: EMFILE when there are too many, EAGAIN beyond the bytes; then nothing is made.
+  Result<std::uint64_t> add(const Opener& opener, std::size_t expected, const Make& make);
+  /// Makes a handle of a dead server afresh, under its number. Errors: as add().
+  Result<> put(std::uint64_t number, const Opener& opener, std::size_t expected, const Make& make);
   /// Null when there is none.
   [[nodiscard]] std::shared_ptr<ControlHandle> find(std::uint64_t number) const;
+  /// Whether a word may be written to this control file at any moment, by way of something that is open.
+  [[nodiscard]] bool awaits_word(const Place& place) const;
+  /// Whether the number was given to a trusted opener, by whichever server.
+  [[nodiscard]] static bool is_of_trusted(std::uint64_t number) noexcept { return (number & kOfTrusted) != 0; }
   void remove(std::uint64_t number);
   [[nodiscard]] std::size_t size() const;
 
  private:
-  mutable Mutex mutex_;
-  std::unordered_map<std::uint64_t, std::shared_ptr<ControlHandle>> handles_ BERTH_GUARDED_BY(mutex_);
-  Result<> insert(std::uint64_t number, std::shared_ptr<ControlHandle> handle) BERTH_REQUIRES(mutex_);
+  static constexpr std::uint64_t kOfTrusted = std::uint64_t{1} << 31;
 
+  struct Sum {
+    std::size_t handles = 0;
+    std::size_t bytes = 0;
+  };
+  struct Open {
+    std::shared_ptr<ControlHandle> handle;
+    Opener opener;
+    std::size_t bytes = 0;
+  };
+  class Charge;
+
+  Result<> charge(const Opener& opener, std::size_t bytes) BERTH_REQUIRES(mutex_);
+  void discharge(const Opener& opener, std::size_t bytes) noexcept BERTH_REQUIRES(mutex_);
+  Result<> make_under(std::uint64_t number, const Opener& opener, std::size_t expected, const Make& make);
+
+  mutable Mutex mutex_;
+  std::unordered_map<std::uint64_t, Open> handles_ BERTH_GUARDED_BY(mutex_);
   std::uint64_t next_ BERTH_GUARDED_BY(mutex_);
-  std::size_t bytes_ BERTH_GUARDED_BY(mutex_) = 0;
+  Sum all_ BERTH_GUARDED_BY(mutex_);
+  Sum strangers_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<uid_t, Sum> by_stranger_ BERTH_GUARDED_BY(mutex_);  ///< only those who have any
 };
 
 }  // namespace berth::fuse

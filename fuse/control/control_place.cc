@@ -25,13 +25,16 @@ constexpr FixedName kInRoot[] = {
 constexpr FixedName kInShare[] = {
     {control::kState, Kind::kShareState},           {control::kStatus, Kind::kShareStatus},
     {control::kStatusJson, Kind::kShareStatusJson}, {control::kError, Kind::kShareError},
-    {control::kUsers, Kind::kShareUsers},           {control::kControl, Kind::kShareControl},
-    {control::kAttachments, Kind::kAttachments},
+    {control::kUsers, Kind::kShareUsers},           {control::kLog, Kind::kShareLog},
+    {control::kControl, Kind::kShareControl},       {control::kAttachments, Kind::kAttachments},
 };
+
+constexpr FixedName kInVolume[] = {{control::kAttached, Kind::kAttached}};
 
 std::span<const FixedName> fixed_names_in(Kind kind) noexcept {
   if (kind == Kind::kRoot) return kInRoot;
   if (kind == Kind::kShare) return kInShare;
+  if (kind == Kind::kVolume) return kInVolume;
   return {};
 }
 
@@ -90,17 +93,22 @@ std::string path_of(const Place& place) {
   std::string path(control::kShares);
   if (!place.share.empty()) path.append("/").append(place.share);
   if (place.kind == Kind::kNames || place.kind == Kind::kShare) return path;
-  const bool attached = place.kind == Kind::kInstance || place.kind == Kind::kVolume;
+  const bool in_volume = place.kind == Kind::kVolume || place.kind == Kind::kAttached;
+  const bool attached = place.kind == Kind::kInstance || in_volume;
   path.append("/").append(attached ? control::kAttachments : fixed_name_of(place.kind));
   if (attached) path.append("/").append(place.instance);
-  if (place.kind == Kind::kVolume) path.append("/").append(place.volume);
+  if (in_volume) path.append("/").append(place.volume);
+  if (place.kind == Kind::kAttached) path.append("/").append(control::kAttached);
   return path;
 }
 
 std::optional<Place> find_child(const Place& parent, std::string_view name, const Directory& shares) {
   if (parent.kind == Kind::kNames) return find_in_names(parent, name, shares);
   for (const FixedName& fixed : fixed_names_in(parent.kind)) {
-    if (fixed.name == name) return Place{.kind = fixed.kind, .share = parent.share};
+    if (fixed.name != name) continue;
+    Place place = parent;
+    place.kind = fixed.kind;
+    return place;
   }
   return std::nullopt;
 }

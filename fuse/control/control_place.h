@@ -30,15 +30,17 @@ struct Place {
     kShareStatusJson,
     kShareError,
     kShareUsers,
+    kShareLog,
     kShareControl,
     kAttachments,
     kInstance,
     kVolume,
+    kAttached,  ///< in the directory of a volume
   };
   Kind kind = Kind::kRoot;
   std::string share;     ///< its name; kNames: what the names of shares in it begin with, without the last '/'
-  std::string instance;  ///< kInstance, kVolume
-  std::string volume;    ///< kVolume
+  std::string instance;  ///< kInstance, kVolume, kAttached
+  std::string volume;    ///< kVolume, kAttached
 
   friend bool operator==(const Place&, const Place&) = default;
 };

@@ -65,8 +65,36 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
   }
 }
 
+void ControlTree::Core::make_instance(Reply reply, const std::shared_ptr<manager::Share>& share, Place instance) {
+  // Asked for again because a server died: it was that one's work.
+  if (CurrentRequest::is_resent() && share->has_instance(instance.instance))
+    return answer_entry(std::move(reply), instance);
+  const std::string name = instance.instance;
+  manager::DoneCallback done = [self = shared_from_this(), share, instance = std::move(instance),
+                                parked = park_to_be_left(std::move(reply))](Result<> result) {
+    std::optional<Reply> answer = parked->take();
+    if (!answer) return;
+    if (!result) return std::move(*answer).error(result.error());
+    self->answer_entry(std::move(*answer), instance);
+  };
+  manager.make_instance(*share, name, std::move(done));
+}
+
+void ControlTree::Core::remove_instance(Reply reply, const std::shared_ptr<manager::Share>& share,
+                                        const Place& instance) {
+  manager::DoneCallback done = [share, parked = park_to_be_left(std::move(reply))](Result<> result) {
+    std::optional<Reply> answer = parked->take();
+    if (!answer) return;
+    std::move(*answer).error(result ? 0 : result.error().code());
+  };
+  manager.remove_instance(*share, instance.instance, std::move(done));
+}
+
 void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {
-  manager::Attachment attachment{.instance = volume.instance, .volume = volume.volume};
+  const sys::Identity& caller = reply.caller();
+  manager::Attachment attachment{.instance = volume.instance,
+                                 .volume = volume.volume,
+                                 .by = {.uid = caller.uid, .pid = caller.pid, .command = command_of(caller.pid)}};
   const AttachRequests::Key key(share.get(), attachment);
   // One that is being attached for somebody who has left may be had after all.
   if (share->has_attachment(attachment) && !attach_requests.contains(key)) {

@@ -47,6 +47,8 @@ struct stat ControlTree::root_attributes() const {
 
 void ControlTree::append_event(const manager::Event& event) { core_->events.append(event_line(event), event.when); }
 
+void ControlTree::append_output(const std::string& share, std::string_view lines) { core_->logs.append(share, lines); }
+
 void ControlTree::stop() noexcept { core_->events.stop(); }
 
 ControlTree::Counts ControlTree::counts() const {
@@ -66,7 +68,9 @@ void ControlTree::forget(NodeId node, std::uint64_t count) noexcept { core_->nod
 void ControlTree::getattr(Reply reply, NodeId node, const fuse_file_info*) {
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  std::move(reply).attributes(core_->attributes_of(*found->place), 0);
+  struct stat attributes = core_->attributes_of(*found->place);
+  if (is_control(found->place->kind)) attributes.st_size = core_->told_size_of(*found->place, reply.caller());
+  std::move(reply).attributes(attributes, 0);
 }
 
 void ControlTree::setattr(Reply reply, NodeId node, const struct stat&, int to_set, const fuse_file_info*) {
@@ -92,9 +96,7 @@ void ControlTree::mkdir(Reply reply, NodeId parent, const char* name, mode_t) {
   }
   made.kind = Kind::kInstance;
   made.instance = name;
-  const Result<> result = core_->attachments.make_instance(*found->share, made.instance);
-  if (!result) return std::move(reply).error(result.error());
-  core_->answer_entry(std::move(reply), made);
+  core_->make_instance(std::move(reply), found->share, std::move(made));
 }
 
 void ControlTree::rmdir(Reply reply, NodeId parent, const char* name) {
@@ -108,8 +110,7 @@ void ControlTree::rmdir(Reply reply, NodeId parent, const char* name) {
   if (child->kind != Kind::kInstance && child->kind != Kind::kVolume) return std::move(reply).error(EPERM);
   if (!core_->may_change(reply.caller())) return std::move(reply).error(EACCES);
   if (child->kind == Kind::kVolume) return core_->detach(std::move(reply), found->share, *child);
-  const Result<> result = core_->attachments.remove_instance(*found->share, child->instance);
-  std::move(reply).error(result ? 0 : result.error().code());
+  core_->remove_instance(std::move(reply), found->share, *child);
 }
 
 void ControlTree::open(Reply reply, NodeId node, const fuse_file_info& handle) {
@@ -124,7 +125,7 @@ void ControlTree::open(Reply reply, NodeId node, const fuse_file_info& handle) {
 }
 
 void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh);
+  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh, reply.caller());
   if (open == nullptr) return std::move(reply).error(EBADF);
   if (const auto* text = std::get_if<ControlHandle::Text>(&open->content)) {
     return std::move(reply).data(part_of(*text, offset, size));
@@ -136,10 +137,11 @@ void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset,
 }
 
 void ControlTree::write(Reply reply, NodeId node, std::span<const char> bytes, off_t, const fuse_file_info& handle) {
-  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh);
+  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh, reply.caller());
   if (open == nullptr || !is_control(open->place->kind)) return std::move(reply).error(EBADF);
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
+  open->awaits_word = false;
   if (found->share == nullptr) return core_->run_host_word(std::move(reply), bytes);
   core_->run_word(std::move(reply), found->share, bytes);
 }
@@ -152,7 +154,7 @@ void ControlTree::release(Reply reply, NodeId, const fuse_file_info& handle) {
 void ControlTree::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  const Result<std::uint64_t> number = core_->open_directory(*found);
+  const Result<std::uint64_t> number = core_->open_directory(*found, reply.caller());
   if (!number) return std::move(reply).error(number.error());
   if (!std::move(reply).opened({.handle = *number})) core_->handles.remove(*number);
 }
@@ -171,7 +173,7 @@ void ControlTree::releasedir(Reply reply, NodeId, const fuse_file_info& handle) 
 }
 
 void ControlTree::poll(Reply reply, NodeId node, const fuse_file_info& handle, fuse_pollhandle* waker) {
-  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh);
+  const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh, reply.caller());
   const auto* events = open == nullptr ? nullptr : std::get_if<std::unique_ptr<EventLog::Reader>>(&open->content);
   if (events == nullptr) return Operations::poll(std::move(reply), node, handle, waker);
   // Noted first: what is added from now on wakes it, or the next server does.

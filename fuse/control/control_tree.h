@@ -6,23 +6,17 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fuse/kept/estate.h"
 #include "fuse/session/operations.h"
+#include "fuse/tables/handle_users.h"
 #include "manager/engine/manager.h"
 #include "manager/model/events.h"
 #include "src/lib/base/clock.h"
 
 namespace berth::fuse {
-
-/// Somebody who holds a share: what share files know, for `users`.
-struct HandleUser {
-  pid_t pid = 0;  ///< 0: not visible from here
-  uid_t uid = 0;
-  bool directory = false;  ///< an open directory, not a file
-  std::string what;        ///< path within the share, "" for its root
-};
 
 /// What the control tree tells of, and whom it obeys.
 struct ControlSetup {
@@ -40,8 +34,9 @@ struct ControlSetup {
   std::function<std::size_t()> nodes;
   std::uint32_t servers = 1;    ///< how many have served this namespace, us included
   EventArea* events = nullptr;  ///< outlives us; null: nobody succeeds us
+  LogArea* logs = nullptr;      ///< likewise
   /// Who has files and directories of a share open; must not block on the share.
-  std::function<std::vector<HandleUser>(const manager::Share&)> users_of;
+  std::function<HandleUsers(const manager::Share&, const UsersWanted&)> users_of;
 };
 
 /// The `.berth` directory: what is to be known of the namespace and its shares, as files, and what can be asked of them.
@@ -70,6 +65,9 @@ class ControlTree final : public Operations {
 
   /// Adds a line to `events`. Does not block: readers that wait are told by another thread.
   void append_event(const manager::Event& event);
+
+  /// Adds whole lines to a share's `log`.
+  void append_output(const std::string& share, std::string_view lines);
 
   /// Tells nobody any more; before the session goes.
   void stop() noexcept;

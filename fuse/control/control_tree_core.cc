@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,12 +15,14 @@
 #include "fuse/session/directory_page.h"
 #include "fuse/tables/inode_number.h"
 #include "src/lib/formats/names.h"
+#include "src/lib/sys/identity.h"
+#include "src/lib/sys/other_threads.h"
 
 namespace berth::fuse {
 
 namespace {
 
-/// What is said of the size of a file that takes words.
+/// At least as much as a word may have.
 constexpr off_t kMostOfAWord = 4096;
 
 using Kind = Place::Kind;
@@ -51,7 +55,10 @@ Place place_in(const Place& directory, const PlaceName& name) {
 
 Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) {
   Found found{.place = nodes.find(node), .share = nullptr};
-  if (found.place == nullptr && setup.servers > 1) found.place = find_again(node);
+  if (found.place == nullptr && setup.servers > 1) {
+    found.place = left_places.find(node, manager);
+    if (found.place != nullptr) found.place = nodes.add_known(*found.place);
+  }
   if (found.place == nullptr) return fail(ESTALE);
   if (!is_of_share(found.place->kind)) return found;
   found.share = manager.find(found.place->share);
@@ -59,29 +66,11 @@ Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) {
   return found;
 }
 
-/// Which place a node is that a dead server has given out: of all that there are the one with that number.
-std::shared_ptr<const Place> ControlTree::Core::find_again(NodeId node) {
-  std::vector<Place> directories{Place{}};
-  while (!directories.empty()) {
-    const Place directory = std::move(directories.back());
-    directories.pop_back();
-    const Found found{.place = std::make_shared<Place>(directory),
-                      .share = is_of_share(directory.kind) ? manager.find(directory.share) : nullptr};
-    if (is_of_share(directory.kind) && found.share == nullptr) continue;
-    for (const PlaceName& name : names_in(found)) {
-      Place place = place_in(directory, name);
-      if (ControlNodes::id_of(place) == node) return nodes.add_known(place);
-      if (is_directory(place.kind)) directories.push_back(std::move(place));
-    }
-  }
-  return nullptr;
-}
-
 Result<Place> ControlTree::Core::find_child(const Found& parent, const char* name) const {
   if (std::strlen(name) > NAME_MAX) return fail(ENAMETOOLONG);
   if (parent.place->kind == Kind::kAttachments) {
     Place instance = place_in(*parent.place, {.name = name, .kind = Kind::kInstance});
-    if (!attachments.has_instance(*parent.share, instance.instance)) return fail(ENOENT);
+    if (!parent.share->has_instance(instance.instance)) return fail(ENOENT);
     return instance;
   }
   if (parent.place->kind == Kind::kInstance) {
@@ -98,6 +87,8 @@ mode_t ControlTree::Core::mode_of(Kind kind) const noexcept {
   const bool grouped = setup.group.has_value();
   const mode_t readers = setup.readable_by_everyone ? 0777 : 0770;
   if (is_control(kind)) return S_IFREG | (grouped ? 0660 : 0600);
+  // Programs name the files of their users in it.
+  if (kind == Kind::kShareLog) return S_IFREG | (grouped ? 0440 : 0400);
   if (!is_directory(kind)) return S_IFREG | (0444 & readers);
   if (kind == Kind::kAttachments || kind == Kind::kInstance) return S_IFDIR | ((grouped ? 0775 : 0755) & readers);
   return S_IFDIR | (0555 & readers);
@@ -117,10 +108,36 @@ struct stat ControlTree::Core::attributes_of(const Place& place) const {
     attributes.st_size = static_cast<off_t>(events.size());
     changed = std::max(changed, events.changed());
   }
-  // The kernel lets writes go on side by side within what it takes for the size alone.
+  // Only a program that is about to write meets it: told_size_of().
   if (is_control(place.kind)) attributes.st_size = kMostOfAWord;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = to_timespec(changed);
   return attributes;
+}
+
+/// A control file is empty for a program that looks at it. But the kernel lets writes go on side by side only within what it takes for
+/// the size (fuse_dio_wr_exclusive_lock(), Linux 6.18), and a word may wait for long while another one is what ends that. So a program
+/// that opens it, or has it open and has not written yet, is not in the way of this; no program sees that size.
+off_t ControlTree::Core::told_size_of(const Place& place, const sys::Identity& caller) const {
+  if (handles.awaits_word(place)) return kMostOfAWord;
+  const sys::AsDaemon as_daemon;
+  // It waits for the answer, or is about to.
+  constexpr int kLooks = 1000;
+  sys::ThreadActivity activity = sys::activity_of(caller.pid);
+  for (int i = 0; i < kLooks && activity.kind == sys::ThreadActivity::Kind::kRunning; ++i) {
+    ::sched_yield();
+    activity = sys::activity_of(caller.pid);
+  }
+  switch (activity.call) {
+    case SYS_openat:
+    case SYS_openat2:
+#ifdef SYS_open
+    case SYS_open:
+    case SYS_creat:
+#endif
+      return kMostOfAWord;
+    default:
+      return 0;
+  }
 }
 
 Entry ControlTree::Core::make_entry(const Place& place) {
@@ -149,39 +166,93 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   if (is_directory(kind)) return fail(EISDIR);
   // default_permissions asks nothing of root, who may not write what cannot be written.
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
-  return handles.add(make_handle(found));
+  const Opener opener = opener_of(caller);
+  if (kind == Kind::kShareLog && !opener.is_trusted) return fail(EACCES);
+  return handles.add(opener, expected_size_of(found), [&] {
+    const std::shared_ptr<ControlHandle> handle =
+        make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
+    handle->awaits_word = (flags & O_ACCMODE) != O_RDONLY;
+    return handle;
+  });
 }
 
-Result<std::uint64_t> ControlTree::Core::open_directory(const Found& found) {
+Result<std::uint64_t> ControlTree::Core::open_directory(const Found& found, const sys::Identity& caller) {
   if (!is_directory(found.place->kind)) return fail(ENOTDIR);
-  return handles.add(make_handle(found));
+  return handles.add(opener_of(caller), expected_size_of(found), [&] { return make_handle(found, {}); });
 }
 
-std::shared_ptr<ControlHandle> ControlTree::Core::make_handle(const Found& found) {
+Opener ControlTree::Core::opener_of(const sys::Identity& caller) const {
+  return {.uid = caller.uid, .is_trusted = may_change(caller)};
+}
+
+/// About how much memory a handle takes while it is made; what is small is not counted.
+std::size_t ControlTree::Core::expected_size_of(const Found& found) const {
+  constexpr std::size_t kOfShare = 512;
+  constexpr std::size_t kOfShareJson = 1536;  // its tree of values is larger than its text
+  constexpr std::size_t kOfName = 160;
+  switch (found.place->kind) {
+    case Kind::kStatus:
+      return manager.directory()->size() * kOfShare;
+    case Kind::kStatusJson:
+      return manager.directory()->size() * kOfShareJson;
+    case Kind::kNames:
+      return manager.directory()->size() * kOfName;
+    case Kind::kShareStatus:
+    case Kind::kShareStatusJson:
+      return found.share->attachment_count() * kOfShareJson;
+    case Kind::kShareUsers:
+      return ControlFiles::kMostOfUsers;
+    case Kind::kShareLog:
+      return 2 * LogArea::kSize;
+    case Kind::kAttachments:
+    case Kind::kInstance:
+      return (found.share->attachment_count() + found.share->made_instance_count()) * kOfName;
+    case Kind::kRoot:
+    case Kind::kVersion:
+    case Kind::kEvents:
+    case Kind::kControl:
+    case Kind::kShare:
+    case Kind::kShareState:
+    case Kind::kShareError:
+    case Kind::kShareControl:
+    case Kind::kVolume:
+    case Kind::kAttached:
+      break;
+  }
+  return 0;
+}
+
+std::shared_ptr<ControlHandle> ControlTree::Core::make_handle(const Found& found, const Viewer& viewer) {
   auto handle = std::make_shared<ControlHandle>(found.place);
   const Kind kind = found.place->kind;
   if (is_directory(kind)) {
     handle->content = list(found);
   } else if (kind == Kind::kEvents) {
     handle->content = std::make_unique<EventLog::Reader>(events);
+  } else if (kind == Kind::kShareLog) {
+    handle->content = logs.text_of(found.share->name());
   } else if (!is_control(kind)) {
-    handle->content = files.text_of(*found.place, found.share.get());
+    handle->content = files.text_of(*found.place, found.share.get(), viewer);
   }
   return handle;
 }
 
-std::shared_ptr<ControlHandle> ControlTree::Core::handle_of(NodeId node, std::uint64_t number) {
+std::shared_ptr<ControlHandle> ControlTree::Core::handle_of(NodeId node, std::uint64_t number,
+                                                            const sys::Identity& caller) {
   std::shared_ptr<ControlHandle> handle = handles.find(number);
   if (handle != nullptr || number >> 32 == setup.servers) return handle;
   const Result<Found> found = find(node);
   if (!found) return nullptr;
-  handle = make_handle(*found);
-  return handles.put(number, handle) ? handles.find(number) : nullptr;
+  // Of the opener only the trust is known: a program that reads for another user must show that one no more.
+  const bool trusted = ControlHandles::is_of_trusted(number);
+  const Result<> made = handles.put(number, {.uid = caller.uid, .is_trusted = trusted}, expected_size_of(*found),
+                                    [&] { return make_handle(*found, {.uid = {}, .sees_all = trusted}); });
+  return made ? handles.find(number) : nullptr;
 }
 
 void ControlTree::Core::list_page(Reply reply, NodeId node, std::uint64_t handle, std::size_t size, off_t offset,
                                   bool plus) {
-  const std::shared_ptr<ControlHandle> open = handle_of(node, handle);
+  const std::shared_ptr<ControlHandle> open = handle_of(node, handle, reply.caller());
   const auto* listing = open == nullptr ? nullptr : std::get_if<ControlHandle::Listing>(&open->content);
   if (listing == nullptr || offset < 0) return std::move(reply).error(EBADF);
   DirectoryPage page(reply, size);
@@ -200,14 +271,15 @@ std::vector<PlaceName> ControlTree::Core::names_in(const Found& found) const {
   const Place& place = *found.place;
   std::vector<PlaceName> names;
   if (place.kind == Kind::kAttachments) {
-    for (std::string& instance : attachments.instances(*found.share)) {
+    for (std::string& instance : found.share->instances()) {
       names.push_back({.name = std::move(instance), .kind = Kind::kInstance});
     }
   } else if (place.kind == Kind::kInstance) {
-    for (std::string& volume : attachments.volumes(*found.share, place.instance)) {
-      names.push_back({.name = std::move(volume), .kind = Kind::kVolume});
+    for (manager::Attachment& attachment : found.share->status().attachments) {
+      if (attachment.instance != place.instance) continue;
+      names.push_back({.name = std::move(attachment.volume), .kind = Kind::kVolume});
     }
-  } else if (place.kind != Kind::kVolume) {
+  } else {
     names = list_children(place, *manager.directory());
   }
   return names;

@@ -5,12 +5,13 @@
 #include <string>
 
 #include "fuse/control/attach_requests.h"
-#include "fuse/control/attachment_directories.h"
 #include "fuse/control/control_files.h"
 #include "fuse/control/control_handles.h"
 #include "fuse/control/control_nodes.h"
 #include "fuse/control/control_tree.h"
 #include "fuse/control/event_log.h"
+#include "fuse/control/left_places.h"
+#include "fuse/control/share_logs.h"
 
 namespace berth::fuse {
 
@@ -21,6 +22,7 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
       : manager(of),
         setup(std::move(told)),
         events(setup.events),
+        logs(setup.logs),
         handles((std::uint64_t{setup.servers} << 32) + 1),
         files(of, clock, setup) {}
 
@@ -35,13 +37,15 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   [[nodiscard]] Result<Place> find_child(const Found& parent, const char* name) const;
 
   [[nodiscard]] struct stat attributes_of(const Place& place) const;
+  /// The size of a control file, as `caller` is told that asks for it.
+  [[nodiscard]] off_t told_size_of(const Place& place, const sys::Identity& caller) const;
   /// An entry with one look-up more.
   [[nodiscard]] Entry make_entry(const Place& place);
   /// Errors: EACCES, and those of ControlHandles::add().
   Result<std::uint64_t> open_file(const Found& found, int flags, const sys::Identity& caller);
-  Result<std::uint64_t> open_directory(const Found& found);
-  /// What `node` was opened as; one of a dead server's is made afresh. Null: there is no such handle.
-  std::shared_ptr<ControlHandle> handle_of(NodeId node, std::uint64_t number);
+  Result<std::uint64_t> open_directory(const Found& found, const sys::Identity& caller);
+  /// What `node` was opened as; one of a dead server's is made afresh, for `caller`. Null: there is no such handle.
+  std::shared_ptr<ControlHandle> handle_of(NodeId node, std::uint64_t number, const sys::Identity& caller);
   /// Answers a READDIR or READDIRPLUS.
   void list_page(Reply reply, NodeId node, std::uint64_t handle, std::size_t size, off_t offset, bool plus);
   /// Whether `caller` may change anything.
@@ -53,15 +57,18 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   // What waits for the manager.
   void run_word(Reply reply, const std::shared_ptr<manager::Share>& share, std::span<const char> written);
   void run_host_word(Reply reply, std::span<const char> written);
+  void make_instance(Reply reply, const std::shared_ptr<manager::Share>& share, Place instance);
+  void remove_instance(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& instance);
   void attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume);
   void detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume);
 
   manager::Manager& manager;
   const ControlSetup setup;
   ControlNodes nodes;
-  AttachmentDirectories attachments;
+  LeftPlaces left_places;
   AttachRequests attach_requests;
   EventLog events;
+  ShareLogs logs;
   ControlHandles handles;  ///< after the log that some of them read
   ControlFiles files;
 
@@ -69,8 +76,9 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   [[nodiscard]] mode_t mode_of(Place::Kind kind) const noexcept;
   [[nodiscard]] std::vector<PlaceName> names_in(const Found& found) const;
   [[nodiscard]] ControlHandle::Listing list(const Found& found) const;
-  std::shared_ptr<ControlHandle> make_handle(const Found& found);
-  std::shared_ptr<const Place> find_again(NodeId node);
+  std::shared_ptr<ControlHandle> make_handle(const Found& found, const Viewer& viewer);
+  [[nodiscard]] std::size_t expected_size_of(const Found& found) const;
+  [[nodiscard]] Opener opener_of(const sys::Identity& caller) const;
 };
 
 }  // namespace berth::fuse

@@ -103,6 +103,10 @@ struct RequestRecord {
 
   std::atomic<std::uint64_t> unique;  ///< of the request that is not answered yet; 0: none
   std::uint32_t place;                ///< of this record among all
+  std::atomic<std::uint32_t> deaths;  ///< servers that it has killed before this one
+  enum Fault : std::uint32_t { kNotKnown, kFatal, kOfEarlier };
+  std::atomic<std::uint32_t>
+      fault;  ///< kFatal: its thread got the signal that ended the server; kOfEarlier: an earlier one had it
   /// How many look-ups it has counted (or FORGETs it has done), and a number for each change: one store for both.
   std::atomic<std::uint64_t> change;
   std::atomic<std::uint64_t> handle;  ///< 1 + what it has put into HandleTable; 0: nothing
@@ -144,6 +148,7 @@ struct RequestArea {
   std::atomic<std::uint32_t> parked_count;     ///< so far
   std::atomic<std::uint64_t> parked[kParked];  ///< numbers of the last requests that were put off, in a ring
   std::atomic<std::uint32_t> largest;          ///< bytes of the largest request so far
+  std::atomic<std::uint32_t> server_crashed;   ///< 1: the last server ended by a fault of its own; the keeper says so
   alignas(4096) RequestRecord requests[kRequests];
 };
 
@@ -164,6 +169,20 @@ struct EventArea {
   std::atomic<std::int64_t> changed;  ///< when, in nanoseconds since 1970; 0: never
   char text[kSize];
   std::atomic<std::uint64_t> polls[kPolls];  ///< who waits in poll(2), as the kernel numbers it; 0: nobody
+};
+
+/// What the programs of shares have written (ShareLogs): the end for each, in a ring.
+struct LogArea {
+  static constexpr std::size_t kLogs = 256;
+  static constexpr std::size_t kSize = std::size_t{32} << 10;
+  struct Log {
+    std::atomic<std::uint64_t> share;    ///< hash of its name; 0: it is free
+    std::atomic<std::uint64_t> end;      ///< bytes that were ever written
+    std::atomic<std::uint64_t> written;  ///< `writes` when it was written last
+    char text[kSize];
+  };
+  std::atomic<std::uint64_t> writes;  ///< so far, to all
+  Log logs[kLogs];
 };
 
 /// A thread on its way into a share that is to be native (SentBack).
@@ -201,6 +220,7 @@ struct Estate {
   alignas(4096) RequestArea requests;
   alignas(4096) NameLog shares;  ///< of KnownShares
   alignas(4096) EventArea events;
+  alignas(4096) LogArea logs;
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
   alignas(4096) SentBackArea sent_back;
 };

@@ -84,7 +84,9 @@ void note(IntentRecord& record, IntentRecord::Kind kind, const FileKey& file, st
 }
 
 /// What a record says when its request has just begun: nothing, or what was known of it.
-void begin(RequestRecord& record, std::uint64_t unique, const PriorAttempt* prior) noexcept {
+void begin(RequestRecord& record, std::uint64_t unique, const PriorAttempt* prior, std::uint32_t deaths) noexcept {
+  record.deaths.store(deaths, std::memory_order_relaxed);
+  record.fault.store(RequestRecord::kNotKnown, std::memory_order_relaxed);
   record.change.store(record.change.load(std::memory_order_relaxed) & 0xffffffffU, std::memory_order_relaxed);
   record.handle.store(0, std::memory_order_relaxed);
   record.intent.kind.store(IntentRecord::kNone, std::memory_order_relaxed);
@@ -101,9 +103,14 @@ std::uint64_t tag_of(const RequestRecord& record) noexcept {
 
 thread_local constinit CurrentRequest* CurrentRequest::current_ = nullptr;
 
-CurrentRequest::CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior) noexcept
+CurrentRequest::CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior,
+                               std::uint32_t deaths) noexcept
     : record_(record), unique_(unique), prior_(prior), outer_(std::exchange(current_, this)) {
-  if (record_ != nullptr) begin(*record_, unique, prior);
+  if (record_ != nullptr) begin(*record_, unique, prior, deaths);
+}
+
+void CurrentRequest::note_fatal() noexcept {
+  if (is_noted()) current_->record_->fault.store(RequestRecord::kFatal, std::memory_order_relaxed);
 }
 
 CurrentRequest::CurrentRequest(const Requests::LeftForget& left) noexcept
@@ -230,11 +237,23 @@ void Requests::add(Leftover& left, const RequestRecord& record, const WasApplied
   left.prior = {.intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
 }
 
+/// Whether one that was under way is to blame for the death of the last server is known where a thread got a signal; else, when memory
+/// ran out, it may be any.
+std::uint32_t Requests::count_death(RequestRecord& record, bool crashed, bool is_known_which) const noexcept {
+  const std::uint32_t fault = record.fault.exchange(RequestRecord::kOfEarlier);
+  const bool counts = crashed && (is_known_which ? fault == RequestRecord::kFatal : fault != RequestRecord::kOfEarlier);
+  return counts ? ++record.deaths : record.deaths.load();
+}
+
 void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
   take_back_ = std::move(take_back);
   if (area_ == nullptr) return;
   MutexLock lock(mutex_);
   const std::uint32_t end = std::min<std::uint32_t>(area_->end.load(), RequestArea::kRequests);
+  const bool crashed = area_->server_crashed.exchange(0) != 0;
+  const bool is_known_which = std::any_of(area_->requests, area_->requests + end, [](const RequestRecord& record) {
+    return record.unique != 0 && record.fault == RequestRecord::kFatal;
+  });
   for (std::uint32_t place = 0; place < end; ++place) {
     RequestRecord& record = area_->requests[place];
     const fuse_in_header header = protocol::header_of(record.message);
@@ -255,6 +274,7 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
       // Two have the same number when the second server died right after it had begun with what the first one left.
       Left& left = left_[unique & ~RequestRecord::kGivenUp];
       left.records.push_back(&record);
+      left.deaths = std::max(left.deaths, count_death(record, crashed, is_known_which));
       add(left.what, record, was_applied);
     } else {
       free_.push_back(&record);
@@ -328,10 +348,11 @@ void Requests::handle(RequestRecord* record, std::span<char> message, const Proc
   const std::uint64_t unique = header.unique & ~protocol::kUniqueResend;
   std::optional<Left> left;
   if ((header.unique & protocol::kUniqueResend) != 0) left = find_left(unique);
-  CurrentRequest request(record, unique, left ? &left->what.prior : nullptr);
+  CurrentRequest request(record, unique, left ? &left->what.prior : nullptr, left ? left->deaths : 0);
   request.resent_ = (header.unique & protocol::kUniqueResend) != 0;
   crash_point("begun");
   if (left) finish(*left);
+  if (left && left->deaths >= kMostDeaths && refuse_) return refuse_(message);
   process(message);
   crash_point("answered");
 }

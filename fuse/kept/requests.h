@@ -52,9 +52,16 @@ class Requests {
   /// Whether the kernel waits for the answer to the request with that number.
   using IsAwaited = std::function<bool(std::uint64_t unique)>;
 
-  /// `area`: null where nobody will succeed us. Without `is_awaited`, all are waited for that were not done with.
-  explicit Requests(RequestArea* area, IsAwaited is_awaited = {}) noexcept
-      : area_(area), is_awaited_(std::move(is_awaited)) {}
+  /// Answers a request, as it was read, with an error, and tells of it: it has killed kMostDeaths servers.
+  using Refuse = std::function<void(std::span<const char> message)>;
+
+  /// A request that was being handled when so many servers crashed is not handled again.
+  static constexpr std::uint32_t kMostDeaths = 2;
+
+  /// `area`: null where there will be no next server. Without `is_awaited`, all are waited for that were not done with; without `refuse`, a
+  /// request may kill any number of servers.
+  explicit Requests(RequestArea* area, IsAwaited is_awaited = {}, Refuse refuse = {}) noexcept
+      : area_(area), is_awaited_(std::move(is_awaited)), refuse_(std::move(refuse)) {}
 
   /// A record for a thread, where its requests are read into. Null: there is none, or none is needed.
   RequestRecord* acquire() noexcept;
@@ -114,15 +121,18 @@ class Requests {
   struct Left {
     std::vector<RequestRecord*> records;
     Leftover what;
+    std::uint32_t deaths = 0;  ///< of servers while it was handled, by faults of their own
   };
 
   void give_back(RequestRecord* record) noexcept;
   static void add(Leftover& left, const RequestRecord& record, const WasApplied& was_applied);
   std::optional<Left> find_left(std::uint64_t unique);
   void finish(const Left& left);
+  std::uint32_t count_death(RequestRecord& record, bool crashed, bool is_known_which) const noexcept;
 
   RequestArea* const area_;
   const IsAwaited is_awaited_;
+  const Refuse refuse_;
   TakeBack take_back_;
   std::vector<LeftForget> forgets_;
   std::atomic<std::size_t> left_count_{0};  ///< of left_
@@ -140,10 +150,14 @@ class CurrentRequest {
  public:
   /// `record`: null where nothing is to be noted. `unique`: the request's number without the mark of one that was sent
   /// again; kForgetting: it has no answer. `prior`: null when it is handled for the first time.
-  CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior) noexcept;
+  CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior,
+                 std::uint32_t deaths = 0) noexcept;
   ~CurrentRequest();
   CurrentRequest(const CurrentRequest&) = delete;
   CurrentRequest& operator=(const CurrentRequest&) = delete;
+
+  /// The calling thread has got a signal that ends the server. Async-signal-safe.
+  static void note_fatal() noexcept;
 
   /// Notes one look-up more of `node`. Answers the tag that marks the change in the node's record, made right after.
   static std::uint64_t note_look_up(std::uint64_t node) noexcept;

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fuse/session/dispatch.h"
+#include "fuse/wire/opcode.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
@@ -179,6 +180,13 @@ void Session::answer(std::uint64_t unique, int error, std::span<const char> body
   iovec parts[2] = {{&header, sizeof header}, {const_cast<char*>(body.data()), body.size()}};
   while (::writev(device_, parts, body.empty() ? 1 : 2) < 0 && errno == EINTR) {
   }
+}
+
+void Session::refuse_deadly(std::span<const char> message) noexcept {
+  const fuse_in_header header = protocol::header_of(message);
+  log::error("a request has killed several servers and fails with EIO: {} of node {}, by process {} of user {}",
+             name_of_opcode(header.opcode), header.nodeid, header.pid, header.uid);
+  answer_lost(header.unique);
 }
 
 void Session::wake_poller(std::uint64_t number) noexcept {

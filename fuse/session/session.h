@@ -100,6 +100,8 @@ class Session {
   static bool is_awaited(int device, std::uint64_t unique) noexcept;
   /// Answers a request that a dead server has read with EIO; one that is answered already stays so.
   void answer_lost(std::uint64_t unique) noexcept;
+  /// Answers EIO to a request, as it was read, that has killed one server after the other, and says in the log which it is.
+  void refuse_deadly(std::span<const char> message) noexcept;
   /// Wakes who waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).
   void wake_poller(std::uint64_t number) noexcept;
 

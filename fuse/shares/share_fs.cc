@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 
+#include <map>
+#include <vector>
+
 #include "fuse/session/session.h"
 #include "fuse/shares/share_fs_core.h"
 #include "src/lib/sys/file.h"
@@ -26,7 +29,6 @@ bool ShareFs::root_is_believed(const manager::Share& share, TimePoint until) con
   return told && until < *told + kIdleRootValid;
 }
 
-
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 
 void ShareFs::on_mounted(const manager::Share& share) {
@@ -36,19 +38,37 @@ void ShareFs::on_mounted(const manager::Share& share) {
 
 ino_t ShareFs::root_inode(const manager::Share& share) noexcept { return InodeNumbers(share.name()).root(); }
 
-std::vector<ShareFs::User> ShareFs::users_of(const manager::Share& share) const {
-  std::vector<User> users;
+HandleUsers ShareFs::users_of(const manager::Share& share, const UsersWanted& wanted) const {
+  HandleUsers found;
   KnownShare* const known = core_->shares.find(share);
-  if (known == nullptr) return users;
-  for (const auto& handle : core_->handles.of_share(known->index())) {
-    users.push_back({handle->pid, handle->uid, handle->directory, core_->nodes.path_of(handle->node)});
+  if (known == nullptr) return found;
+  std::vector<NodeId> nodes;
+  std::map<uid_t, std::size_t> of_one;
+  const auto add = [&](HandleUser user, NodeId node) {
+    if (found.users.size() >= wanted.most || ++of_one[user.uid] > wanted.most_of_one) {
+      ++found.more;
+      return;
+    }
+    found.users.push_back(std::move(user));
+    nodes.push_back(node);
+  };
+  core_->handles.each_of_share(known->index(), [&](const Handle& handle) {
+    add({.pid = handle.pid, .uid = handle.uid, .directory = handle.directory, .what = {}}, handle.node);
+  });
+  if (Session* const session = core_->session) {
+    for (const Lane::Caller& caller : session->in_flight().callers(known->lane())) {
+      add({.pid = caller.pid, .uid = caller.uid, .waits = true, .what = {}}, caller.node);
+    }
   }
-  Session* const session = core_->session;
-  if (session == nullptr) return users;
-  for (const Lane::Caller& caller : session->in_flight().callers(known->lane())) {
-    users.push_back({caller.pid, caller.uid, false, core_->nodes.path_of(caller.node) + " (waits)"});
+  std::size_t told = 0;
+  for (std::size_t i = 0; i < nodes.size(); ++i) {
+    HandleUser& user = found.users[i];
+    if (!wanted.names_are_told(user.uid) || told > wanted.most_of_names) continue;
+    user.what = core_->nodes.path_of(nodes[i], wanted.longest_name);
+    told += user.what->size();
+    if (user.waits) *user.what += " (waits)";
   }
-  return users;
+  return found;
 }
 
 ShareFs::Counts ShareFs::counts() const {

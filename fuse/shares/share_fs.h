@@ -10,6 +10,7 @@
 #include "fuse/kept/requests.h"
 #include "fuse/session/operations.h"
 #include "fuse/session/passthrough.h"
+#include "fuse/tables/handle_users.h"
 #include "fuse/tables/node_pruner.h"
 #include "fuse/tables/open_files.h"
 #include "manager/engine/manager.h"
@@ -80,14 +81,9 @@ class ShareFs final : public Operations {
   /// What root_entry() would say the inode number is.
   [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;
 
-  struct User {
-    pid_t pid = 0;  ///< the thread that opened it; 0 when it is in a pid namespace that we cannot see
-    uid_t uid = 0;
-    bool directory = false;  ///< an open directory, not a file
-    std::string what;        ///< path below the share's root, as last known; "" is the root itself
-  };
-  /// Who has something open in `share`, and who waits for an answer of it, in no order.
-  [[nodiscard]] std::vector<User> users_of(const manager::Share& share) const;
+  /// The processes that have something open in `share`, and those that wait for an answer of it, in no order. Bounded while it
+  /// is made.
+  [[nodiscard]] HandleUsers users_of(const manager::Share& share, const UsersWanted& wanted) const;
 
   /// What is remembered for the kernel; with nothing open and everything forgotten all are 0.
   struct Counts {

@@ -111,15 +111,13 @@ void HandleTable::forget(std::uint64_t number) noexcept {
   if (HandleRecord* const record = record_of(descriptor_of(number))) record->node = 0;
 }
 
-std::vector<std::shared_ptr<Handle>> HandleTable::of_share(ShareIndex share) const {
-  std::vector<std::shared_ptr<Handle>> found;
+void HandleTable::each_of_share(ShareIndex share, const std::function<void(const Handle&)>& show) const {
   for (Part& part : parts_) {
     MutexLock lock(part.mutex);
     for (const Slot& slot : part.slots) {
-      if (slot.handle != nullptr && slot.handle->share == share) found.push_back(slot.handle);
+      if (slot.handle != nullptr && slot.handle->share == share) show(*slot.handle);
     }
   }
-  return found;
 }
 
 std::shared_ptr<Handle> HandleTable::find_any(NodeId node) const {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -88,8 +89,8 @@ class HandleTable {
   /// Forgets a handle that cannot be restored; its descriptor is the caller's.
   void forget(std::uint64_t number) noexcept;
 
-  /// All handles in a share, in no order.
-  [[nodiscard]] std::vector<std::shared_ptr<Handle>> of_share(ShareIndex share) const;
+  /// Shows all handles in a share, in no order, each under a lock: `show` only looks.
+  void each_of_share(ShareIndex share, const std::function<void(const Handle&)>& show) const;
   /// Some handle of `node`. Looks at all there are.
   [[nodiscard]] std::shared_ptr<Handle> find_any(NodeId node) const;
   [[nodiscard]] std::size_t size() const;

@@ -305,11 +305,12 @@ void NodeTable::drop(std::optional<ShareIndex> share) {
   }
 }
 
-std::string NodeTable::path_of(NodeId node) const {
+std::string NodeTable::path_of(NodeId node, std::size_t longest) const {
   std::string path;
   for (std::size_t depth = 0; !is_root(node); ++depth) {
     const std::optional<Node> found = find(node);
     if (!found || depth == kMaxDepth) return "?";
+    if (path.size() + found->name.size() > longest) return path.insert(0, ".../");
     path.insert(0, path.empty() ? found->name : found->name + "/");
     node = found->parent;
   }

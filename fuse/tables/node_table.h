@@ -134,8 +134,9 @@ class NodeTable {
   /// Ids of what was lent to the kernel, in order.
   [[nodiscard]] std::vector<BackingId> lent() const;
 
-  /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known.
-  [[nodiscard]] std::string path_of(NodeId node) const;
+  /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known. Of one that is
+  /// longer than `longest` bytes the end, after ".../".
+  [[nodiscard]] std::string path_of(NodeId node, std::size_t longest = 4096) const;
 
   struct Counts {
     std::size_t nodes = 0;

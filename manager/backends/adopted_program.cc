@@ -21,8 +21,10 @@ constexpr std::chrono::seconds kKillPatience{5};
 
 }  // namespace
 
-std::unique_ptr<AdoptedProgram> AdoptedProgram::make(pid_t number, UniqueFd pidfd, UniqueFd output) {
-  std::unique_ptr<AdoptedProgram> program(new AdoptedProgram(number, std::move(pidfd), std::move(output)));
+std::unique_ptr<AdoptedProgram> AdoptedProgram::make(pid_t number, UniqueFd pidfd, UniqueFd output,
+                                                     std::function<void(std::string_view)> said) {
+  std::unique_ptr<AdoptedProgram> program(
+      new AdoptedProgram(number, std::move(pidfd), std::move(output), std::move(said)));
   if (!program->output_) return program;
   program->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   Result<std::thread> reader = sys::start_thread("berth-output", [raw = program.get()] { raw->read_output(); });
@@ -40,12 +42,14 @@ AdoptedProgram::~AdoptedProgram() {
 pid_t AdoptedProgram::pid() const noexcept { return wait_readable(pidfd_.get(), now()) ? 0 : number_; }
 
 void AdoptedProgram::read_output() noexcept {
-  std::array<char, 4096> dropped{};
+  std::array<char, 4096> bytes{};
   for (;;) {
     std::array<pollfd, 2> ready{{{output_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
     if (::poll(ready.data(), ready.size(), -1) < 0) continue;
     if (ready[1].revents != 0) return;
-    if (::read(output_.get(), dropped.data(), dropped.size()) == 0) return;
+    const ssize_t count = ::read(output_.get(), bytes.data(), bytes.size());
+    if (count == 0) return;
+    if (count > 0 && said_) said_({bytes.data(), static_cast<std::size_t>(count)});
   }
 }
 

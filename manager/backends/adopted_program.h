@@ -1,7 +1,9 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
+#include <string_view>
 #include <thread>
 
 #include "manager/model/backend.h"
@@ -16,8 +18,9 @@ namespace berth::manager {
 /// Threading: one thread at a time, but pid() from any.
 class AdoptedProgram final : public HelperProcess {
  public:
-  /// `number`: in /proc. `pidfd`: of the program. `output`: non-blocking reading end of what it writes, or empty.
-  static std::unique_ptr<AdoptedProgram> make(pid_t number, UniqueFd pidfd, UniqueFd output);
+  /// `number`: in /proc. `pidfd`: of the program. `output`: non-blocking reading end of what it writes, or empty. `said`: as in Attempt.
+  static std::unique_ptr<AdoptedProgram> make(pid_t number, UniqueFd pidfd, UniqueFd output,
+                                              std::function<void(std::string_view)> said);
   ~AdoptedProgram() override;
 
   [[nodiscard]] pid_t pid() const noexcept override;
@@ -27,13 +30,14 @@ class AdoptedProgram final : public HelperProcess {
   void end(TimePoint deadline) noexcept override;
 
  private:
-  AdoptedProgram(pid_t number, UniqueFd pidfd, UniqueFd output) noexcept
-      : number_(number), pidfd_(std::move(pidfd)), output_(std::move(output)) {}
+  AdoptedProgram(pid_t number, UniqueFd pidfd, UniqueFd output, std::function<void(std::string_view)> said) noexcept
+      : number_(number), pidfd_(std::move(pidfd)), output_(std::move(output)), said_(std::move(said)) {}
   void read_output() noexcept;
 
   const pid_t number_;
   const UniqueFd pidfd_;
   const UniqueFd output_;
+  const std::function<void(std::string_view)> said_;
   UniqueFd stop_;  ///< readable: the thread is to end
   std::thread reader_;
 };

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "src/lib/base/telling_line.h"
 #include "src/lib/base/text.h"
 
 namespace berth::manager {
@@ -32,13 +33,6 @@ int code_of(const sys::Finished& finished) {
     if (contains_ignoring_case(finished.output, telling.words)) return telling.code;
   }
   return finished.status.signal == 0 && finished.status.code == EACCES ? EACCES : EHOSTDOWN;
-}
-
-/// The last line that says something: programs say what they do first and why it failed last.
-std::string_view last_line(std::string_view output) {
-  while (!output.empty() && (output.back() == '\n' || output.back() == ' ')) output.remove_suffix(1);
-  const std::size_t start = output.rfind('\n');
-  return start == std::string_view::npos ? output : output.substr(start + 1);
 }
 
 }  // namespace
@@ -69,7 +63,7 @@ AttemptFailure failed_step(const Error& cause, std::vector<std::string> command)
 AttemptFailure failed_program(std::vector<std::string> command, const sys::Finished& finished) {
   std::string exit = sys::to_string(finished.status);
   std::string story = command.front() + ": " + exit;
-  if (!finished.output.empty()) story.append(": ").append(quote(last_line(finished.output)));
+  if (!finished.output.empty()) story.append(": ").append(quote(telling_line(finished.output)));
   return {Error(code_of(finished), std::move(story)), std::move(command), std::move(exit), finished.output};
 }
 

@@ -23,8 +23,6 @@
 namespace berth::manager {
 namespace {
 
-/// How long a program that failed its attempt has between SIGTERM and SIGKILL.
-constexpr std::chrono::seconds kTermGrace{2};
 /// How long a program whose mount needs no server has to end, so that its exit status is known with the attempt.
 constexpr std::chrono::seconds kEndGrace{1};
 
@@ -50,18 +48,10 @@ Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Atte
   }
 }
 
-/// Ends the program of a failed attempt. What it mounted meanwhile goes with its namespace.
-AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process) {
-  const sys::ExitStatus status = process.end(now() + kTermGrace);
-  AttemptFailure failure = failed_step(cause, std::move(argv));
-  failure.exit = sys::to_string(status);
-  failure.output = process.output();
-  return failure;
-}
-
 /// The mount as the share's, with the program as its helper if that still runs.
 Result<RealMount> adopt(AttemptNamespace& place, const ShareSpec& spec, const std::string& source,
-                        const std::string& berth, std::string warning, std::optional<sys::Process> running) {
+                        const Attempt& attempt, std::string warning, std::optional<sys::Process> running) {
+  const std::string& berth = attempt.berth;
   const sys::MountOptions options = TRY(policed_options(spec));
   TRY_VOID(place.bring_home());
   RealMount mount = TRY(adopt_mount(spec, source, berth, options.attributes, std::move(warning)));
@@ -70,7 +60,7 @@ Result<RealMount> adopt(AttemptNamespace& place, const ShareSpec& spec, const st
     return mount;
   }
   Result<std::unique_ptr<ServingProgram>> helper =
-      ServingProgram::make(std::move(*running), berth, mount.id, place.number());
+      ServingProgram::make(std::move(*running), berth, mount.id, place.number(), attempt.said);
   if (!helper) {
     mount = RealMount{};
     clear_berth(berth);
@@ -143,14 +133,15 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
     return tl::unexpected(give_up(cause, std::move(argv), process));
   }
   if (!outcome->ended) {
-    Result<RealMount> mount = adopt(*place, spec, source, attempt.berth, "", std::move(process));
+    Result<RealMount> mount = adopt(*place, spec, source, attempt, "", std::move(process));
     if (!mount) return tl::unexpected(failed_step(mount.error(), std::move(argv)));
     return std::move(*mount);
   }
   AttemptFailure failure = failed_program(std::move(argv), {*outcome->ended, process.output()});
   if (outcome->mounted) {
     std::string warning = outcome->ended->success() ? "" : std::string(failure.error.story());
-    Result<RealMount> mount = adopt(*place, spec, source, attempt.berth, std::move(warning), std::nullopt);
+    Result<RealMount> mount = adopt(*place, spec, source, attempt, std::move(warning), std::nullopt);
+    if (mount && attempt.said) attempt.said(failure.output);
     if (mount) return std::move(*mount);
     failure.error = failure.error.within(mount.error().message());
   } else if (outcome->ended->success()) {

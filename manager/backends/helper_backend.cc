@@ -1,6 +1,7 @@
 #include "manager/backends/helper_backend.h"
 
 #include <cerrno>
+#include <chrono>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "manager/backends/secret_files.h"
+#include "src/lib/base/telling_line.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/process.h"
@@ -61,6 +63,20 @@ Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, 
   return mount;
 }
 
+AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process) {
+  /// How long a program that failed its attempt has between SIGTERM and SIGKILL.
+  constexpr std::chrono::seconds kTermGrace{2};
+  const sys::ExitStatus status = process.end(now() + kTermGrace);
+  AttemptFailure failure = failed_step(cause, std::move(argv));
+  failure.exit = sys::to_string(status);
+  failure.output = process.output();
+  if (const std::string_view reason = telling_line(failure.output); !reason.empty()) {
+    failure.error =
+        Error(failure.error.code(), std::string(failure.error.story()).append(", and said ").append(quote(reason)));
+  }
+  return failure;
+}
+
 MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   std::vector<std::string> argv = mount_argv(spec, source, attempt.berth);
   Result<AttemptNamespace> place = AttemptNamespace::enter(host_, attempt, argv);
@@ -72,15 +88,23 @@ MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string
 
   const Result<std::vector<std::string>> environment = program_environment(spec);
   if (!environment) return tl::unexpected(failed_step(environment.error(), std::move(argv)));
-  Result<sys::Finished> finished = sys::run(argv, attempt.deadline, attempt.cancel_fd, *environment);
-  if (!finished) return tl::unexpected(failed_step(finished.error(), std::move(argv)));
-  const bool success = finished->status.success();
-  AttemptFailure failure = failed_program(std::move(argv), *finished);
+  Result<sys::Process> process = sys::Process::start(argv, *environment);
+  if (!process) return tl::unexpected(failed_step(process.error(), std::move(argv)));
+  const Result<sys::ExitStatus> ended = process->wait(attempt.deadline, attempt.cancel_fd);
+  if (!ended) {
+    const bool late = ended.error().code() == ETIMEDOUT;
+    const Error cause =
+        late ? ended.error().within(argv.front() + " had not ended when its time was over") : ended.error();
+    return tl::unexpected(give_up(cause, std::move(argv), *process));
+  }
+  const bool success = ended->success();
+  AttemptFailure failure = failed_program(std::move(argv), {*ended, process->output()});
   const Result<> home = place->bring_home();
   Result<RealMount> mount = home ? adopt_mount(spec, source, attempt.berth, policy_attributes(spec.policy()),
                                                success ? "" : std::string(failure.error.story()))
                                  : fail(home.error());
   if (mount) {
+    if (attempt.said) attempt.said(failure.output);
     mount->programs = place->leave();
     return std::move(*mount);
   }

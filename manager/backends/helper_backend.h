@@ -1,9 +1,12 @@
 #pragma once
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/host_view.h"
+#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 
@@ -19,6 +22,9 @@ class HelperBackend final : public BerthBackend {
  private:
   const HostView host_;
 };
+
+/// Ends the program of an attempt that is given up because of `cause`. What it mounted meanwhile goes with its namespace.
+AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process);
 
 /// Takes the mount that a program left at the berth for the share's, after giving it `attributes` (MOUNT_ATTR_*) as
 /// well. A failure leaves nothing. `warning`: what the program complained about.

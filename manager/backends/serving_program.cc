@@ -20,7 +20,11 @@ void signal(const UniqueFd& event) noexcept { ::eventfd_write(event.get(), 1); }
 }  // namespace
 
 Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process process, std::string berth, MountId mount,
-                                                             std::uint64_t place) {
+                                                             std::uint64_t place,
+                                                             const std::function<void(std::string_view)>& said) {
+  const std::string before = process.output();
+  if (said && !before.empty()) said(before);
+  process.give_output_to(said ? said : [](std::string_view) {});
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd lost(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop || !lost) return fail_errno();

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "manager/model/backend.h"
@@ -20,9 +22,11 @@ namespace berth::manager {
 /// Threading: one thread at a time, but pid() from any.
 class ServingProgram final : public HelperProcess {
  public:
-  /// `process` has mounted `mount` at `berth`. Errors: EAGAIN when there is no thread to be had; the program is ended.
+  /// `process` has mounted `mount` at `berth`. `said`: as in Attempt. Errors: EAGAIN when there is no thread to be had; the program is
+  /// ended.
   static Result<std::unique_ptr<ServingProgram>> make(sys::Process process, std::string berth, MountId mount,
-                                                      std::uint64_t place);
+                                                      std::uint64_t place,
+                                                      const std::function<void(std::string_view)>& said = {});
   /// Kills the program if it still runs.
   ~ServingProgram() override;
 

@@ -213,7 +213,10 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
 }
 
 void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason) {
-  tell({.kind = kind, .share = record.share.name(), .attempt = attempt, .took = took, .reason = std::move(reason)});
+  Event event{
+      .kind = kind, .share = record.share.name(), .attempt = attempt, .took = took, .reason = std::move(reason)};
+  if (kind == Event::Kind::kMountFailed && record.last_failure) event.detail = record.last_failure->failure.output;
+  tell(std::move(event));
 }
 
 void Manager::Core::tell(Event event) {

@@ -59,6 +59,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void make_room();
   void attach(Share& share, Attachment attachment, DoneCallback done);
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
+  void make_instance(Share& share, const std::string& instance, DoneCallback done);
+  void remove_instance(Share& share, const std::string& instance, DoneCallback done);
   void restore(KeptState kept);
   void resume_native(Share& share);
   void await_native(Share& share, NativeCallback done);
@@ -182,6 +184,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_queued_mounts();
   void release_mount_slot(Record& record);
   void start_mount(Record& record, TimePoint deadline);
+  [[nodiscard]] std::function<void(std::string_view)> output_of(const Share& share) const;
   void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
   void start_unmount(Record& record, const life_cycle::StartUnmount& start);
   void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);

@@ -32,9 +32,10 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
   Record& record = record_of(share);
   if (!record.attachments.contains(attachment) && record.attachments.size() >= setup_.max_attachments_per_share) {
     return answer(std::move(done),
-                  fail(ENOSPC, quote(share.name()) + " has " + std::to_string(record.attachments.size()) +
+                  fail(EMLINK, quote(share.name()) + " has " + std::to_string(record.attachments.size()) +
                                    " attachments already, the limit"));
   }
+  attachment.by.since = clock_.wall_now();
   if (!host_.up) return answer(std::move(done), fail(refusal_));
   auto attach = [this, &share, attachment = std::move(attachment),
                  done = counted(std::move(done))](Result<Lease> lease) mutable {
@@ -59,7 +60,7 @@ void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Leas
   }
   if (record.attachments.contains(attachment)) return answer(std::move(done), {});
   if (record.attachments.size() + record.attaching >= setup_.max_attachments_per_share) {
-    return answer(std::move(done), fail(ENOSPC));
+    return answer(std::move(done), fail(EMLINK));
   }
   record.changing.try_emplace(attachment);
   ++record.attaching;
@@ -94,6 +95,51 @@ void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallb
                   if (result) remove_attachment(record, attachment);
                   answer(std::move(done), std::move(result));
                   end_change(record, attachment);
+                });
+}
+
+void Manager::Core::make_instance(Share& share, const std::string& instance, DoneCallback done) {
+  if (!is_attachment_name(instance)) {
+    return answer(std::move(done), fail(EINVAL, "an instance is a name of 1 to 255 bytes without '/'"));
+  }
+  const Attachment directory{.instance = instance, .volume = {}};
+  Record& record = record_of(share);
+  if (const auto change = record.changing.find(directory); change != record.changing.end()) {
+    change->second.emplace_back([this, &share, instance, done = std::move(done)]() mutable {
+      make_instance(share, instance, std::move(done));
+    });
+    return;
+  }
+  if (share.has_instance(instance)) return answer(std::move(done), fail(EEXIST));
+  if (share.made_instance_count() >= setup_.max_attachments_per_share) {
+    return answer(std::move(done), fail(EMLINK, quote(share.name()) + " has as many instances as it may have"));
+  }
+  record.changing.try_emplace(directory);
+  record_change({share.name(), directory, true},
+                [this, &record, directory, done = std::move(done)](Result<> result) mutable {
+                  if (result) record.share.add_instance(directory.instance);
+                  answer(std::move(done), std::move(result));
+                  end_change(record, directory);
+                });
+}
+
+void Manager::Core::remove_instance(Share& share, const std::string& instance, DoneCallback done) {
+  const Attachment directory{.instance = instance, .volume = {}};
+  Record& record = record_of(share);
+  if (const auto change = record.changing.find(directory); change != record.changing.end()) {
+    change->second.emplace_back([this, &share, instance, done = std::move(done)]() mutable {
+      remove_instance(share, instance, std::move(done));
+    });
+    return;
+  }
+  if (share.has_attachments_of(instance)) return answer(std::move(done), fail(ENOTEMPTY));
+  if (!share.has_instance(instance)) return answer(std::move(done), fail(ENOENT));
+  record.changing.try_emplace(directory);
+  record_change({share.name(), directory, false},
+                [this, &record, directory, done = std::move(done)](Result<> result) mutable {
+                  if (result) record.share.remove_instance(directory.instance);
+                  answer(std::move(done), std::move(result));
+                  end_change(record, directory);
                 });
 }
 
@@ -180,6 +226,9 @@ void Manager::Core::restore(KeptState kept) {
   }
   report.damages = std::move(kept.damages);
   for (KeptAttachments& one : kept.shares) {
+    // The directories of instances hold nothing.
+    std::erase_if(one.attachments, [](const Attachment& attachment) { return attachment.volume.empty(); });
+    if (one.attachments.empty()) continue;
     if (const auto share = directory_->find(one.share); share != directory_->end()) {
       restore_share(*share->second, one.attachments);
       continue;

@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <unordered_set>
 
+#include "manager/backends/secret_files.h"
 #include "manager/engine/core.h"
+#include "manager/engine/share_output.h"
 #include "manager/model/of_this_host.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
@@ -104,7 +106,8 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
     tl::expected<RealMount, AttemptFailure> outcome =
         self->clock_.now() >= deadline
             ? tl::unexpected(AttemptFailure{.error = Error(ETIMEDOUT, "waited for max_concurrent_mounts other mounts")})
-            : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get(), programs);
+            : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get(), programs,
+                            self->output_of(record.share));
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
     core->post([core, &record, outcome = std::move(outcome), started]() mutable {
@@ -112,6 +115,13 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
     });
   };
   submit(operations_.get(), std::move(work));
+}
+
+/// Where what the share's programs write goes.
+std::function<void(std::string_view)> Manager::Core::output_of(const Share& share) const {
+  if (!setup_.on_output || !can_end_by_itself(share)) return {};
+  const auto output = std::make_shared<ShareOutput>(share.name(), known_secrets(share.spec()), setup_.on_output);
+  return [output](std::string_view bytes) { (*output)(bytes); };
 }
 
 void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took) {

@@ -32,6 +32,15 @@ UniqueFd copy_of(std::int32_t descriptor) noexcept { return UniqueFd(::fcntl(des
 
 UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
 
+/// All of the source of which the beginning is kept: a secret in it is known by all of it only.
+std::string source_of(const Share& share, const MountRecord& kept) {
+  const std::string begin = kept.source.data();
+  const std::vector<std::string>& sources = share.spec().sources();
+  const auto whole = std::find_if(sources.begin(), sources.end(),
+                                  [&begin](const std::string& source) { return source.starts_with(begin); });
+  return begin.empty() || whole == sources.end() ? begin : *whole;
+}
+
 }  // namespace
 
 /// The record of a share; made when it is first needed. Null: nobody will succeed us, or there are too many.
@@ -144,7 +153,7 @@ void Manager::Core::adopt_mounts() {
     if (found == shares.end()) continue;
     Record& record = record_of(*found->second);
     record.kept = &kept;
-    record.source = kept.source.data();
+    record.source = source_of(record.share, kept);
     record.share.continue_generations(kept.generation);
     if (kept.state != MountRecord::kMounted) adopt_failure(record, area->failures[place]);
     if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
@@ -158,12 +167,13 @@ void Manager::Core::adopt_mounts() {
 void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.mount.id = kept.id;
   record.mount.root = take(kept.root);
-  record.mount.source = kept.source.data();
+  record.mount.source = source_of(record.share, kept);
   record.mount.holds_only_copy = kept.holds_only_copy != 0;
   record.mount.identity = {.device = kept.source_device, .inode = kept.source_inode};
   record.source_number = source_watch_ ? kept.source_number : 0;
   if (is_open(kept.helper_pidfd)) {
-    record.mount.helper = AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output));
+    record.mount.helper =
+        AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output), output_of(record.share));
   }
   record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
   record.mounts = 1;
@@ -192,7 +202,7 @@ void Manager::Core::find_out(Record& record, MountRecord& kept) {
   }
   // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay taken.
   if (is_program(kept.helper_pidfd, kept.helper)) {
-    AdoptedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd())->end(clock_.now());
+    AdoptedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd(), {})->end(clock_.now());
   }
   const std::unique_ptr<AttemptPrograms> programs = adopt_programs(copy_of(kept.programs), berth);
   if (programs) programs->end(clock_.now());

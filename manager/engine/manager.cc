@@ -101,7 +101,12 @@ void Manager::begin(KeptState kept) {
   for (const KeptAttachments& one : kept.shares) {
     const std::shared_ptr<Share> share = find(one.share);
     for (const Attachment& attachment : one.attachments) {
-      if (share != nullptr) share->add_attachment(attachment);
+      if (share == nullptr) continue;
+      if (attachment.volume.empty()) {
+        share->add_instance(attachment.instance);
+      } else {
+        share->add_attachment(attachment);
+      }
     }
   }
   if (core_->by_hand()) {
@@ -141,6 +146,18 @@ void Manager::attach(Share& share, Attachment attachment, DoneCallback done) {
 void Manager::detach(Share& share, Attachment attachment, DoneCallback done) {
   core_->post([core = core_.get(), &share, attachment = std::move(attachment), done = std::move(done)]() mutable {
     core->detach(share, attachment, std::move(done));
+  });
+}
+
+void Manager::make_instance(Share& share, std::string instance, DoneCallback done) {
+  core_->post([core = core_.get(), &share, instance = std::move(instance), done = std::move(done)]() mutable {
+    core->make_instance(share, instance, std::move(done));
+  });
+}
+
+void Manager::remove_instance(Share& share, std::string instance, DoneCallback done) {
+  core_->post([core = core_.get(), &share, instance = std::move(instance), done = std::move(done)]() mutable {
+    core->remove_instance(share, instance, std::move(done));
   });
 }
 

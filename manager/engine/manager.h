@@ -61,6 +61,8 @@ struct ManagerSetup {
   bool auto_is_native = true;
   /// Told of every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
+  /// Told what programs write that have mounted a share, while they run: whole lines, without secrets. On any thread; must not block.
+  std::function<void(const std::string& share, std::string_view lines)> on_output;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
   /// covered by a lease. `root`: a descriptor of its root; -1 where the
   /// unmount is forced and somebody is inside.
@@ -137,11 +139,17 @@ class Manager {
 
   /// Adds an attachment and mounts; answers when it is mounted, and the attachment on disk. The same pair twice is one
   /// attachment. An attachment whose mount fails, or that cannot be recorded, is not kept.
-  /// Errors: as lease(); EINVAL for a bad name, ENOSPC at max_attachments_per_share; the disk's own (ENOSPC, EROFS, ...).
+  /// Errors: as lease(); EINVAL for a bad name, EMLINK at max_attachments_per_share; the disk's own (ENOSPC, EROFS, ...).
   void attach(Share& share, Attachment attachment, DoneCallback done);
   /// Gives an attachment back; answers when that is on disk. Errors: ENOENT when there is no such attachment; the disk's
   /// own. Nothing is unmounted then.
   void detach(Share& share, Attachment attachment, DoneCallback done);
+
+  /// Makes the directory of an instance that has no attachment yet; it is on disk when this answers, as attachments are, and stays
+  /// until it is removed. Errors: EEXIST, EINVAL for a bad name, EMLINK at max_attachments_per_share; the disk's own.
+  void make_instance(Share& share, std::string instance, DoneCallback done);
+  /// Errors: ENOENT, ENOTEMPTY while it has attachments; the disk's own.
+  void remove_instance(Share& share, std::string instance, DoneCallback done);
 
   /// Gives out nothing any more: lease(), mount() and attach() fail with ESHUTDOWN from here on, which says so. What has
   /// begun goes on, who is inside stays, and what nobody uses any more is unmounted; detach() and unmount() go on working.

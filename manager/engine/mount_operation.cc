@@ -58,8 +58,9 @@ Error masked(const Secrets& secrets, const Error& error) { return Error(error.co
 
 tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const ShareSpec& spec,
                                                        const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
-                                                       std::atomic<std::int32_t>* programs) {
-  Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd, programs};
+                                                       std::atomic<std::int32_t>* programs,
+                                                       std::function<void(std::string_view)> said) {
+  const Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd, programs, std::move(said)};
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
   Result<BerthDirectory::Made> made = berths.make(spec.name());
@@ -118,13 +119,17 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, RealMount& mo
 
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
-                                                      std::atomic<std::int32_t>* programs) {
+                                                      std::atomic<std::int32_t>* programs,
+                                                      std::function<void(std::string_view)> said) {
   tl::expected<RealMount, AttemptFailure> mounted =
-      mount_unmasked(backend, spec, berths, deadline, cancel_fd, programs);
-  if (mounted && mounted->warning.empty()) return mounted;
+      mount_unmasked(backend, spec, berths, deadline, cancel_fd, programs, std::move(said));
+  if (mounted && mounted->warning.empty() && mounted->passed_over.empty()) return mounted;
   const Secrets secrets = known_secrets(spec);
   if (mounted) {
     mounted->warning = secrets.mask(mounted->warning);
+    for (PassedOver& source : mounted->passed_over) {
+      source = {.source = secrets.mask(source.source), .error = masked(secrets, source.error)};
+    }
     return mounted;
   }
   AttemptFailure& failure = mounted.error();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -36,10 +37,11 @@ class BerthDirectory {
 ///
 /// No text of the result holds a secret of the share.
 ///
-/// `programs`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
+/// `programs`, `said`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
-                                                      std::atomic<std::int32_t>* programs = nullptr);
+                                                      std::atomic<std::int32_t>* programs = nullptr,
+                                                      std::function<void(std::string_view)> said = {});
 
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
 /// as unmounted; what somebody else has unmounted already is not unmounted again. The story of an error holds no secret of the share.

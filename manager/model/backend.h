@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "manager/model/share_spec.h"
@@ -77,7 +79,7 @@ struct AttemptFailure {
   Error error{0};                    ///< what callers are told
   std::vector<std::string> command;  ///< argv of the program that failed; empty when a system call did
   std::string exit;                  ///< "exit status 32", "signal 9 (Killed)", "" when no program ran
-  std::string output;                ///< last lines of its standard error, bounded
+  std::string output;                ///< what it wrote, bounded
 };
 
 /// What a backend may use while it works. It runs on a pool thread and may block until `deadline`.
@@ -87,6 +89,9 @@ struct Attempt {
   int cancel_fd = -1;  ///< readable when the attempt is to be given up at once (-1: never)
   std::atomic<std::int32_t>* programs =
       nullptr;  ///< AttemptPrograms::descriptor() is noted there while the attempt runs
+  /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a time. Empty: it
+  /// is dropped.
+  std::function<void(std::string_view)> said = {};
 };
 
 /// Makes and ends the real mount of one kind of share.

@@ -36,6 +36,7 @@ struct Event {
   std::uint32_t attempt = 0;        ///< 0: not an attempt
   std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
   std::string reason;               ///< why: "first access", "attachment", "idle for 5m", "mount: exit status 32: ..."
+  std::string detail = {};          ///< kMountFailed: all that the program said, for the log
 };
 
 /// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",

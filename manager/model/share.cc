@@ -141,6 +141,43 @@ bool Share::has_attachments_of(const std::string& instance) const {
   return at != attachments().end() && at->instance == instance;
 }
 
+std::optional<Attacher> Share::attacher_of(const Attachment& attachment) const {
+  MutexLock lock(mutex_);
+  const auto found = attachments().find(attachment);
+  if (found == attachments().end()) return std::nullopt;
+  return found->by;
+}
+
+bool Share::has_instance(const std::string& instance) const {
+  if (has_attachments_of(instance)) return true;
+  MutexLock lock(mutex_);
+  return instances_ != nullptr && instances_->contains(instance);
+}
+
+std::vector<std::string> Share::instances() const {
+  std::set<std::string> all;
+  MutexLock lock(mutex_);
+  if (instances_ != nullptr) all = *instances_;
+  for (const Attachment& attachment : attachments()) all.insert(attachment.instance);
+  return {all.begin(), all.end()};
+}
+
+std::size_t Share::made_instance_count() const {
+  MutexLock lock(mutex_);
+  return instances_ == nullptr ? 0 : instances_->size();
+}
+
+bool Share::add_instance(const std::string& instance) {
+  MutexLock lock(mutex_);
+  if (instances_ == nullptr) instances_ = std::make_unique<std::set<std::string>>();
+  return instances_->insert(instance).second;
+}
+
+bool Share::remove_instance(const std::string& instance) {
+  MutexLock lock(mutex_);
+  return instances_ != nullptr && instances_->erase(instance) > 0;
+}
+
 ShareState Share::state() const {
   MutexLock lock(mutex_);
   return status_ ? status_->state : ShareState::kIdle;

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "manager/model/gate.h"
 #include "manager/model/share_spec.h"
@@ -123,6 +124,14 @@ class Share {
   /// Whether there is this attachment, and whether an instance has any: as status() would show, without its copy.
   [[nodiscard]] bool has_attachment(const Attachment& attachment) const;
   [[nodiscard]] bool has_attachments_of(const std::string& instance) const;
+  /// Nothing: there is no such attachment.
+  [[nodiscard]] std::optional<Attacher> attacher_of(const Attachment& attachment) const;
+  /// Whether `instance` has a directory: it was made, or it has attachments.
+  [[nodiscard]] bool has_instance(const std::string& instance) const;
+  /// All of these, sorted.
+  [[nodiscard]] std::vector<std::string> instances() const;
+  /// Those that were made.
+  [[nodiscard]] std::size_t made_instance_count() const;
 
   // For the control thread.
   Gate& gate() noexcept { return gate_; }
@@ -139,6 +148,9 @@ class Share {
   /// False when there was none.
   bool remove_attachment(const Attachment& attachment);
   [[nodiscard]] std::size_t attachment_count() const;
+  /// The directory of an instance; as with attachments.
+  bool add_instance(const std::string& instance);
+  bool remove_instance(const std::string& instance);
   /// When somebody last left.
   [[nodiscard]] TimePoint last_left() const noexcept {
     return TimePoint(Duration(last_left_.load(std::memory_order_relaxed)));
@@ -163,6 +175,7 @@ class Share {
   mutable Mutex mutex_;
   std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);          ///< null: idle since the start
   std::unique_ptr<std::set<Attachment>> attachments_ BERTH_GUARDED_BY(mutex_);  ///< null: most shares never have any
+  std::unique_ptr<std::set<std::string>> instances_ BERTH_GUARDED_BY(mutex_);   ///< that were made; null likewise
 };
 
 }  // namespace berth::manager

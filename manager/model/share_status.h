@@ -1,6 +1,9 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -25,11 +28,27 @@ struct FailureReport {
   AttemptFailure failure;
 };
 
-/// A named claim on a share, kept until it is given back.
+/// The process that has attached, as it was then.
+struct Attacher {
+  uid_t uid = 0;
+  pid_t pid = 0;        ///< 0: not known
+  std::string command;  ///< name of the process; "" when not known
+  WallTime since{};     ///< the epoch: not known
+};
+
+/// A named claim on a share, kept until it is given back. Two of the same names are the same.
 struct Attachment {
   std::string instance;
-  std::string volume;
-  friend auto operator<=>(const Attachment&, const Attachment&) = default;
+  std::string volume;  ///< "": no claim, but the directory of the instance, which was made before there was one
+  Attacher by{};
+
+  friend bool operator==(const Attachment& a, const Attachment& b) noexcept {
+    return a.instance == b.instance && a.volume == b.volume;
+  }
+  friend std::strong_ordering operator<=>(const Attachment& a, const Attachment& b) noexcept {
+    const std::strong_ordering instances = a.instance <=> b.instance;
+    return instances != 0 ? instances : a.volume <=> b.volume;
+  }
 };
 
 /// What is to be known about a share at one moment; a copy, nobody changes it.

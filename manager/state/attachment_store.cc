@@ -20,6 +20,7 @@ constexpr const char* kHost = "host";
 constexpr std::size_t kMostHistory = 2;
 constexpr std::size_t kFewLines = 1024;
 
+/// Of the line that gives it back.
 std::size_t line_size(const Attachment& attachment) { return state_format::line(false, attachment).size(); }
 
 /// "20261121T035251Z"
@@ -201,9 +202,9 @@ Result<> AttachmentStore::append(Journal& journal, std::span<const Change* const
   std::size_t room = journal.room;
   bool attaches = false;
   for (const Change* change : changes) {
-    const std::string line = state_format::line(change->attached, change->attachment);
-    text += line;
-    room = change->attached ? room + line.size() : room - std::min(room, line.size());
+    text += state_format::line(change->attached, change->attachment);
+    const std::size_t size = line_size(change->attachment);
+    room = change->attached ? room + size : room - std::min(room, size);
     attaches = attaches || change->attached;
   }
   TRY_VOID(directory_.append(journal.file, {journal.size, room, attaches}, text, journal.is_uncertain));
@@ -215,9 +216,11 @@ Result<> AttachmentStore::append(Journal& journal, std::span<const Change* const
 
 Result<> AttachmentStore::replace(const std::string& share, Journal& journal) {
   std::string text = state_format::header(directory_.namespace_directory(), share);
-  const std::size_t header_size = text.size();
-  for (const Attachment& attachment : journal.attachments) text += state_format::line(true, attachment);
-  const std::size_t room = text.size() - header_size;
+  std::size_t room = 0;
+  for (const Attachment& attachment : journal.attachments) {
+    text += state_format::line(true, attachment);
+    room += line_size(attachment);
+  }
   // When it fails the new file may be in its place all the same, and not yet for good.
   journal.is_uncertain = true;
   TRY_VOID(directory_.replace(journal.file, text, room));

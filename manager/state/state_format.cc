@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "manager/model/attachment_name.h"
@@ -109,15 +110,46 @@ bool read_header(std::string_view line, Journal& journal) {
   return true;
 }
 
+template <typename T>
+bool read_number(std::string_view word, std::string_view key, T& value) {
+  if (!word.starts_with(key)) return false;
+  word.remove_prefix(key.size());
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+  return error == std::errc() && end == word.data() + word.size();
+}
+
+WallTime to_time(std::int64_t nanoseconds) {
+  return WallTime(std::chrono::duration_cast<WallTime::duration>(std::chrono::nanoseconds(nanoseconds)));
+}
+
+std::int64_t to_nanoseconds(WallTime time) { return std::chrono::nanoseconds(time.time_since_epoch()).count(); }
+
+/// "uid=0 pid=4711 since=... by=libvirtd", as words.
+bool read_attacher(std::span<const std::string_view> words, Attacher& by) {
+  constexpr std::string_view kBy = "by=";
+  std::int64_t since = 0;
+  const bool good = read_number(words[0], "uid=", by.uid) && read_number(words[1], "pid=", by.pid) &&
+                    read_number(words[2], "since=", since) && words[3].starts_with(kBy);
+  if (!good) return false;
+  std::optional<std::string> command = decode(words[3].substr(kBy.size()));
+  if (!command) return false;
+  by.command = *std::move(command);
+  by.since = to_time(since);
+  return true;
+}
+
 bool read_change(std::string_view line, Journal& journal) {
   const std::optional<std::string_view> text = open_seal(line);
   if (!text) return false;
   const std::vector<std::string_view> words = split(*text, ' ');
-  if (words.size() != 3 || (words[0] != "+" && words[0] != "-")) return false;
+  const bool has_size = words.size() == 2 || words.size() == 3 || words.size() == 7;
+  if (!has_size || (words[0] != "+" && words[0] != "-")) return false;
   std::optional<std::string> instance = decode(words[1]);
-  std::optional<std::string> volume = decode(words[2]);
-  if (!instance || !volume || !is_attachment_name(*instance) || !is_attachment_name(*volume)) return false;
+  std::optional<std::string> volume = words.size() > 2 ? decode(words[2]) : std::string();
+  if (!instance || !volume || !is_attachment_name(*instance)) return false;
+  if (words.size() > 2 && !is_attachment_name(*volume)) return false;
   Attachment attachment{.instance = std::move(*instance), .volume = std::move(*volume)};
+  if (words.size() == 7 && !read_attacher({words.data() + 3, 4}, attachment.by)) return false;
   if (words[0] == "+") {
     journal.attachments.insert(std::move(attachment));
   } else {
@@ -127,14 +159,6 @@ bool read_change(std::string_view line, Journal& journal) {
   return true;
 }
 
-template <typename T>
-bool read_number(std::string_view word, std::string_view key, T& value) {
-  if (!word.starts_with(key)) return false;
-  word.remove_prefix(key.size());
-  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
-  return error == std::errc() && end == word.data() + word.size();
-}
-
 }  // namespace
 
 std::string header(std::string_view directory, std::string_view share) {
@@ -142,7 +166,15 @@ std::string header(std::string_view directory, std::string_view share) {
 }
 
 std::string line(bool attached, const Attachment& attachment) {
-  return seal((attached ? "+ " : "- ") + encode(attachment.instance) + " " + encode(attachment.volume));
+  std::string text = (attached ? "+ " : "- ") + encode(attachment.instance);
+  if (attachment.volume.empty()) return seal(std::move(text));
+  text.append(" ").append(encode(attachment.volume));
+  const Attacher& by = attachment.by;
+  if (attached && by.since != WallTime{}) {
+    text += " uid=" + std::to_string(by.uid) + " pid=" + std::to_string(by.pid) +
+            " since=" + std::to_string(to_nanoseconds(by.since)) + " by=" + encode(by.command);
+  }
+  return seal(std::move(text));
 }
 
 Journal parse(std::string_view text) {
@@ -171,8 +203,7 @@ Journal parse(std::string_view text) {
 
 std::string render(std::string_view directory, const HostState& host) {
   return seal("berth host " + std::to_string(kVersion) + " " + encode(directory) + (host.up ? " up" : " down") +
-              " next=" + std::to_string(host.next_generation) +
-              " since=" + std::to_string(std::chrono::nanoseconds(host.since.time_since_epoch()).count()));
+              " next=" + std::to_string(host.next_generation) + " since=" + std::to_string(to_nanoseconds(host.since)));
 }
 
 Result<HostState> parse_host(std::string_view directory, std::string_view text) {
@@ -188,7 +219,7 @@ Result<HostState> parse_host(std::string_view directory, std::string_view text) 
                     read_number(words[6], "since=", since);
   if (!good) return fail(EBADMSG, "it cannot be read");
   host.up = words[4] == "up";
-  host.since = WallTime(std::chrono::duration_cast<WallTime::duration>(std::chrono::nanoseconds(since)));
+  host.since = to_time(since);
   return host;
 }
 

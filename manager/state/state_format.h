@@ -14,10 +14,12 @@
 /// A journal holds the attachments of one share, a change a line, oldest first:
 ///
 ///     berth attachments 1 %2Fvolumes media 5a6c9f73
-///     + vm-17 disk-0 3facfe4e
+///     + vm-17 ...
+///     + vm-17 disk-0 uid=0 pid=4711 since=1790000000000000000 by=libvirtd ...
 ///     - vm-17 disk-0 c253772b
 ///
-/// Names are percent-encoded, so that they hold any byte. Each line ends with a checksum of its own (CRC-32C): of a
+/// A line without a volume is of the directory of an instance. What comes after the volume says which process has attached; it may be
+/// missing. Names are percent-encoded, so that they hold any byte. Each line ends with a checksum of its own (CRC-32C): of a
 /// damaged file the lines that are whole are still good.
 namespace berth::manager::state_format {
 

@@ -23,13 +23,14 @@ bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
 /// What an errno of the control tree means here, where strerror(3) misleads or says little; empty for others.
 std::string_view meaning_of(int code) {
-  constexpr std::array<std::pair<int, std::string_view>, 7> kMeanings{{
+  constexpr std::array<std::pair<int, std::string_view>, 8> kMeanings{{
       {ESHUTDOWN, ": berth is stopping"},
       {ECANCELED, ": called off by another drain or resume"},
       {ENOEXEC, ": refused, and going on as before; the log of berth says why"},
       {ETIMEDOUT, ": it took longer than the share's timeout"},
       {EAGAIN, ": too many wait for this share already"},
-      {ENOSPC, ": the share has as many attachments as it may have"},
+      {EMLINK, ": the share has as many attachments as it may have"},
+      {ENOSPC, ": the disk of the state directory is full, and an attachment that cannot be recorded is not made"},
       {EINTR, ": interrupted"},
   }};
   for (const auto& [known, meaning] : kMeanings) {

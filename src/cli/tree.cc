@@ -153,12 +153,17 @@ Result<> Tree::attach(std::string_view share, const std::string& instance, const
   TRY_VOID(check_exists(share));
   constexpr mode_t kMode = 0755;
   const std::string parent = path(share, control::kAttachments) + "/" + instance;
-  const bool made = ::mkdir(parent.c_str(), kMode) == 0;
-  if (!made && errno != EEXIST) return fail_errno();
-  if (::mkdir((parent + "/" + volume).c_str(), kMode) == 0 || errno == EEXIST) return {};
-  const Error error = Error::last();
-  if (made) ::rmdir(parent.c_str());
-  return fail(error);
+  // A process that detaches the last volume of the instance takes its directory away.
+  constexpr int kTries = 16;
+  for (int attempt = 1;; ++attempt) {
+    const bool made = ::mkdir(parent.c_str(), kMode) == 0;
+    if (!made && errno != EEXIST) return fail_errno();
+    if (::mkdir((parent + "/" + volume).c_str(), kMode) == 0 || errno == EEXIST) return {};
+    const Error error = Error::last();
+    if (error.code() == ENOENT && attempt < kTries) continue;
+    if (made) ::rmdir(parent.c_str());
+    return fail(error);
+  }
 }
 
 Result<> Tree::detach(std::string_view share, const std::string& instance, const std::string& volume) const {

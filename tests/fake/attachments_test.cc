@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/control/attachment_directories.h"
 #include "tests/fake/control_fixture.h"
 
 namespace berth::fuse::testing {
@@ -41,7 +40,7 @@ TEST_F(AttachmentsTest, MkdirAttachesAndRmdirDetaches) {
   EXPECT_EQ(manager->find("media")->users(), 1U);
   EXPECT_THAT(kernel->list(at("shares/media/attachments")), ElementsAre("vm1"));
   EXPECT_THAT(kernel->list(at("shares/media/attachments/vm1")), ElementsAre("disk"));
-  EXPECT_THAT(kernel->list(at("shares/media/attachments/vm1/disk")), ElementsAre());
+  EXPECT_THAT(kernel->list(at("shares/media/attachments/vm1/disk")), ElementsAre("attached"));
   EXPECT_EQ(remove("vm1"), ENOTEMPTY);
   EXPECT_EQ(remove("vm1/disk"), 0);
   EXPECT_EQ(manager->find("media")->users(), 0U);
@@ -122,10 +121,10 @@ TEST_F(AttachmentsTest, WhoAsksAgainForWhatAnotherHasLeftKeepsIt) {
 
 TEST_F(AttachmentsTest, InstancesAreBounded) {
   const NodeId parent = at("shares/media/attachments");
-  for (std::size_t i = 0; i < AttachmentDirectories::kMaxInstances; ++i) {
+  for (std::size_t i = 0; i < max_attachments; ++i) {
     ASSERT_EQ(kernel->mkdir(parent, "vm" + std::to_string(i)).error, 0);
   }
-  EXPECT_EQ(kernel->mkdir(parent, "one-more").error, ENOSPC);
+  EXPECT_EQ(kernel->mkdir(parent, "one-more").error, EMLINK);
   EXPECT_EQ(kernel->rmdir(parent, "vm7"), 0);
   EXPECT_EQ(kernel->mkdir(parent, "one-more").error, 0);
 }
@@ -153,11 +152,11 @@ class FewAttachmentsTest : public AttachmentsTest {
   FewAttachmentsTest() { max_attachments = 2; }
 };
 
-TEST_F(FewAttachmentsTest, OneBeyondTheLimitIsEnospc) {
+TEST_F(FewAttachmentsTest, OneBeyondTheLimitIsEmlink) {
   EXPECT_EQ(make("vm1"), 0);
   EXPECT_EQ(make("vm1/a"), 0);
   EXPECT_EQ(make("vm1/b"), 0);
-  EXPECT_EQ(make("vm1/c"), ENOSPC);
+  EXPECT_EQ(make("vm1/c"), EMLINK);
   EXPECT_EQ(remove("vm1/a"), 0);
   EXPECT_EQ(make("vm1/c"), 0);
 }

@@ -131,8 +131,13 @@ class ControlTreeTest : public ::testing::Test {
     setup.keeper = 11;
     setup.server = 12;
     setup.group = kGroup;
-    setup.users_of = [this](const manager::Share& share) {
-      return share.name() == "media" ? users : std::vector<HandleUser>{};
+    setup.users_of = [this](const manager::Share& share, const UsersWanted& wanted) {
+      HandleUsers found;
+      if (share.name() == "media") found.users = users;
+      for (HandleUser& user : found.users) {
+        if (!wanted.names_are_told(user.uid)) user.what.reset();
+      }
+      return found;
     };
     tree = std::make_unique<ControlTree>(*manager, clock, std::move(setup));
     tree_for_events = tree.get();

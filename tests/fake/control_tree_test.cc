@@ -17,6 +17,7 @@ namespace berth::fuse::testing {
 namespace {
 
 using manager::ShareState;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -29,7 +30,7 @@ TEST_F(ControlTreeTest, ShowsTheTree) {
   EXPECT_THAT(kernel->list(at("shares")), ElementsAre("home", "media"));
   EXPECT_THAT(kernel->list(at("shares/home")), ElementsAre("alice", "bob"));
   EXPECT_THAT(kernel->list(at("shares/home/alice")),
-              UnorderedElementsAre("state", "status", "status.json", "error", "users", "control", "attachments"));
+              UnorderedElementsAre("state", "status", "status.json", "error", "users", "log", "control", "attachments"));
   EXPECT_THAT(kernel->list(at("shares/media/attachments")), ElementsAre());
 }
 
@@ -232,16 +233,47 @@ TEST_F(ControlTreeTest, InterruptedControlWriteIsEintrAndTheMountGoesOn) {
   kernel->release(control, handle);
 }
 
-TEST_F(ControlTreeTest, OpenFilesAreBounded) {
+TEST_F(ControlTreeTest, OpenFilesAreBoundedForEachUserAndLeaveRoomForRootAndTheGroup) {
   const NodeId version = at("version");
   std::vector<std::uint64_t> handles;
-  for (std::size_t i = 0; i < ControlHandles::kMaxHandles; ++i) {
-    handles.push_back(kernel->open(version, O_RDONLY).as<fuse_open_out>().fh);
-  }
-  EXPECT_EQ(kernel->open(version, O_RDONLY).error, EMFILE);
+  const auto fill = [&](const Caller& caller) {
+    for (;;) {
+      const Answer answer = kernel->open(version, O_RDONLY, caller);
+      if (answer.error != 0) return answer.error;
+      handles.push_back(answer.as<fuse_open_out>().fh);
+    }
+  };
+  EXPECT_EQ(fill(kStranger), EMFILE);
+  EXPECT_EQ(handles.size(), ControlHandles::kOneStranger.handles);
+  EXPECT_EQ(kernel->opendir(root, kStranger).error, EMFILE);
+  EXPECT_EQ(kernel->open(at("shares/media/users"), O_RDONLY, kStranger).error, EMFILE);
+  for (uid_t uid = 2000; uid < 2100; ++uid) EXPECT_EQ(fill({.uid = uid, .gid = uid, .pid = 0}), EMFILE);
+  EXPECT_EQ(handles.size(), ControlHandles::kStrangers.handles);
+  // Root and the group go on.
+  EXPECT_EQ(read("version"), "1.2.3\n");
+  EXPECT_EQ(write("shares/media/control", "mount", kMember), 0);
+  EXPECT_EQ(fill({}), EMFILE);
+  EXPECT_EQ(handles.size(), ControlHandles::kAll.handles);
   EXPECT_EQ(kernel->opendir(root).error, EMFILE);
   for (const std::uint64_t handle : handles) kernel->release(version, handle);
   EXPECT_EQ(read("version"), "1.2.3\n");
+}
+
+TEST_F(ControlTreeTest, NamesOfOpenFilesAreToldToRootTheGroupAndTheirUserAlone) {
+  users = {{.pid = 0, .uid = 1000, .directory = false, .what = "mine"},
+           {.pid = 0, .uid = 1001, .directory = false, .what = "others"}};
+  const auto read_as = [this](const Caller& caller) {
+    const NodeId node = at("shares/media/users");
+    const std::uint64_t handle = kernel->open(node, O_RDONLY, caller).as<fuse_open_out>().fh;
+    const std::string text = kernel->read(node, handle, 0).text();
+    kernel->release(node, handle);
+    return text;
+  };
+  for (const Caller& all : {Caller{}, kMember}) {
+    EXPECT_THAT(read_as(all), AllOf(HasSubstr("mine"), HasSubstr("others")));
+  }
+  EXPECT_THAT(read_as(kStranger), AllOf(HasSubstr("mine"), Not(HasSubstr("others"))));
+  EXPECT_THAT(read_as({.uid = 77, .gid = 77, .pid = 0}), AllOf(Not(HasSubstr("mine")), Not(HasSubstr("others"))));
 }
 
 TEST_F(ControlTreeTest, NodesThatWereForgottenAreStale) {

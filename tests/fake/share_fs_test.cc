@@ -191,7 +191,10 @@ TEST_F(ShareFsTest, CountsWhoHasSomethingOpenAndStaysMountedForThem) {
   const std::uint64_t listing = kernel().opendir(directory, {.pid = 78}).as<fuse_open_out>().fh;
   const auto share = manager_->find("a");
   EXPECT_EQ(share->users(), 2U);
-  const auto users = shares_->users_of(*share);
+  UsersWanted wanted{.most = 9, .most_of_one = 9, .longest_name = 99, .most_of_names = 99, .names_are_told = [](uid_t) {
+                       return true;
+                     }};
+  const auto users = shares_->users_of(*share, wanted).users;
   ASSERT_EQ(users.size(), 2U);
   const auto& of_file = users[0].directory ? users[1] : users[0];
   const auto& of_directory = users[0].directory ? users[0] : users[1];
@@ -199,6 +202,15 @@ TEST_F(ShareFsTest, CountsWhoHasSomethingOpenAndStaysMountedForThem) {
   EXPECT_EQ(of_file.pid, 77);
   EXPECT_EQ(of_directory.what, "");
   EXPECT_EQ(of_directory.pid, 78);
+  wanted.longest_name = 6;
+  for (const HandleUser& user : shares_->users_of(*share, wanted).users)
+    EXPECT_EQ(user.what, user.directory ? "" : ".../file");
+  wanted.names_are_told = [](uid_t) { return false; };
+  wanted.most_of_one = 1;
+  const HandleUsers few = shares_->users_of(*share, wanted);
+  ASSERT_EQ(few.users.size(), 1U);
+  EXPECT_EQ(few.users.front().what, std::nullopt);
+  EXPECT_EQ(few.more, 1U);
   EXPECT_EQ(kernel().release(file, handle), 0);
   EXPECT_EQ(kernel().releasedir(directory, listing), 0);
   EXPECT_EQ(share->users(), 0U);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 
@@ -81,8 +82,62 @@ TEST_F(State, AttachmentsOutliveTheKillingOfEverything) {
   EXPECT_EQ(detach("vm2/a b%\n\xff"), 0);
   EXPECT_EQ(server_.stop(), Ending{});
   start(share("a"));
-  EXPECT_FALSE(is_attached("vm1"));
+  EXPECT_FALSE(is_attached("vm1/disk"));
   EXPECT_EQ(server_.state("a"), "idle");
+}
+
+TEST_F(State, EverythingThatMkdirAndRmdirHaveAnsweredSurvives) {
+  start(share("a"));
+  const auto make = [this](const std::string& name) { return ::mkdir(place(name).c_str(), 0755) == 0 ? 0 : errno; };
+  const auto kill_server = [this] {
+    const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
+    ASSERT_EQ(::kill(before, SIGKILL), 0);
+    ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+  };
+  ASSERT_EQ(make("vm1"), 0);
+  ASSERT_EQ(make("vm2"), 0);
+  ASSERT_EQ(detach("vm2"), 0);
+  const UniqueFd held(::open(place("vm1").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  kill_server();
+  struct stat attributes {};
+  EXPECT_EQ(::fstat(held.get(), &attributes), 0) << "the next server knows the nodes of the one before";
+  EXPECT_EQ(::mkdirat(held.get(), "held", 0755), 0);
+  EXPECT_EQ(::unlinkat(held.get(), "held", AT_REMOVEDIR), 0);
+  EXPECT_EQ(make("vm1"), EEXIST);
+  EXPECT_EQ(make("vm2/disk"), ENOENT);
+  ASSERT_EQ(make("vm1/disk"), 0);
+  ASSERT_EQ(detach("vm1/disk"), 0);
+  kill_server();
+  EXPECT_TRUE(is_attached("vm1")) << "it was made, and not removed";
+  ASSERT_EQ(make("vm1/disk"), 0);
+  server_.kill_all();
+  start(share("a"));
+  ASSERT_EQ(detach("vm1/disk"), 0);
+  ASSERT_EQ(make("vm1/other"), 0);
+  EXPECT_EQ(detach("vm1"), ENOTEMPTY);
+  ASSERT_EQ(detach("vm1/other"), 0);
+  ASSERT_EQ(detach("vm1"), 0);
+  server_.kill_all();
+  start(share("a"));
+  EXPECT_FALSE(is_attached("vm1"));
+}
+
+TEST_F(State, AnAttachmentSaysWhichProcessHasMadeItAndIsNoEmptyDirectory) {
+  start(share("a"));
+  ASSERT_EQ(attach("vm1/disk"), 0);
+  const std::string before = server_.read_control("shares/a/attachments/vm1/disk/attached").value_or("");
+  EXPECT_NE(before.find("uid:      0\n"), std::string::npos) << before;
+  EXPECT_NE(before.find("pid:      " + std::to_string(::getpid()) + "\n"), std::string::npos) << before;
+  EXPECT_NE(before.find("since:    20"), std::string::npos) << before;
+  const std::string tidy = "find '" + place("") + "' -depth -type d -empty -delete";
+  EXPECT_EQ(std::system(tidy.c_str()), 0);
+  EXPECT_TRUE(is_attached("vm1/disk"));
+  server_.kill_all();
+  start(share("a"));
+  EXPECT_EQ(server_.read_control("shares/a/attachments/vm1/disk/attached").value_or(""), before);
+  EXPECT_EQ(::rename(place("vm1/disk/attached").c_str(), place("vm1/disk/x").c_str()), -1);
+  EXPECT_EQ(::unlink(place("vm1/disk/attached").c_str()), -1);
+  EXPECT_EQ(detach("vm1/disk"), 0);
 }
 
 TEST_F(State, AttachmentsOutliveACleanStop) {

@@ -16,10 +16,12 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <string_view>
 #include <utility>
 
+#include "src/daemon/common/estate.h"
 #include "src/daemon/common/exit_code.h"
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/keeper/succession.h"
@@ -53,6 +55,18 @@ bool has_passed(const std::optional<TimePoint>& time) { return time && milliseco
 std::string how(int status) {
   if (WIFEXITED(status)) return "ended with status " + std::to_string(WEXITSTATUS(status));
   return "was killed by signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
+}
+
+/// How often the kernel has killed a process because memory had run out (proc(5), /proc/vmstat); 0 where it does not say.
+std::uint64_t oom_kills() {
+  constexpr std::string_view kKey = "oom_kill ";
+  constexpr std::size_t kMost = std::size_t{64} << 10;
+  const Result<std::string> text = sys::read_file("/proc/vmstat", kMost);
+  if (!text) return 0;
+  for (const std::string_view line : split(*text, '\n')) {
+    if (line.starts_with(kKey)) return std::strtoull(std::string(line.substr(kKey.size())).c_str(), nullptr, 10);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -116,6 +130,7 @@ Result<> Keeper::start_server() {
   const std::vector<int> left = left_descriptors();
   ends_until_.reset();
   holdings_.record().life = -1;
+  oom_kills_ = oom_kills();
   clone_args arguments{};
   // One table of descriptors for us and all servers: what is open survives the one who opened it.
   arguments.flags = CLONE_FILES;
@@ -360,6 +375,9 @@ std::optional<int> Keeper::on_server_ended(int status) {
 
 std::optional<int> Keeper::on_crash(int status) {
   crashed_ = std::chrono::steady_clock::now();
+  // Of a server that was killed from outside no request is to blame.
+  const bool is_fault = WTERMSIG(status) != SIGKILL || oom_kills() != oom_kills_;
+  choose_estate(*holdings_.memory).fuse.requests.server_crashed = is_fault ? 1 : 0;
   const config::Settings& settings = holdings_.configuration.settings;
   while (!crashes_.empty() && crashes_.front() + settings.crash_window < crashed_) crashes_.pop_front();
   crashes_.push_back(crashed_);

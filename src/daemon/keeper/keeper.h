@@ -95,6 +95,7 @@ class Keeper {
   std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
   std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
   TimePoint crashed_{};                      ///< the last time
+  std::uint64_t oom_kills_ = 0;              ///< of the kernel's, when the server was started last
 };
 
 }  // namespace berth::daemon

@@ -14,6 +14,10 @@ void log_event(const manager::Event& event) {
   if (event.attempt > 0) line += ", attempt " + std::to_string(event.attempt);
   if (event.took.count() > 0) line += ", took " + format_duration(event.took);
   if (!event.reason.empty()) line += ", " + quote(event.reason);
+  // Of several lines one was chosen as the reason; here are all.
+  if (const std::size_t end = event.detail.find('\n'); end != std::string::npos && end + 1 < event.detail.size()) {
+    line += "\n" + event.detail;
+  }
   switch (event.kind) {
     case manager::Event::Kind::kMountFailed:
     case manager::Event::Kind::kPassedOver:
@@ -36,6 +40,12 @@ void log_event(const manager::Event& event) {
     case manager::Event::Kind::kDrained:
     case manager::Event::Kind::kResumed:
       return log::write(log::Level::kInfo, line);
+  }
+}
+
+void log_output(const std::string& share, std::string_view lines) {
+  for (const std::string_view line : split(lines, '\n')) {
+    if (!line.empty()) log::info("share {}: its program says: {}", quote(share), line);
   }
 }
 

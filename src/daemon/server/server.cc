@@ -35,6 +35,7 @@
 #include "src/daemon/native/native_shares.h"
 #include "src/daemon/server/log_event.h"
 #include "src/daemon/server/server_state.h"
+#include "src/daemon/server/teller.h"
 #include "src/daemon/server/upgrade_request.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/test_switch.h"
@@ -80,9 +81,10 @@ class Server {
         record_(setup.record()),
         estate_(choose_estate(*setup.memory)),
         left_(std::move(left)),
-        requests_(survives() ? &estate_.fuse.requests : nullptr,
-                  [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); }) {
-  }
+        requests_(
+            survives() ? &estate_.fuse.requests : nullptr,
+            [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); },
+            [this](std::span<const char> message) { session_->refuse_deadly(message); }) {}
 
   int run() {
     Result<> started = enter_own_mount_namespace();
@@ -107,6 +109,7 @@ class Server {
 
  private:
   Result<> start() {
+    teller_.begin();
     TRY_VOID(make_manager());
     make_file_systems();
     take_over();
@@ -233,6 +236,7 @@ class Server {
     setup.backends =
         manager::make_backends({.mount_namespace = host_.get(), .berths = kBerthDirectory, .shown = setup_.directory});
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
+    setup.on_output = [this](const std::string& share, std::string_view lines) { on_output(share, lines); };
     setup.store = state_.open_store();
     setup.store_ends_with_berth = !setup_.state;
     setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
@@ -257,6 +261,7 @@ class Server {
     control.server = sys::proc::own_process();  // /proc is the host's
     control.servers = record_.servers;
     control.events = &estate_.fuse.events;
+    control.logs = &estate_.fuse.logs;
     control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) {
       upgrade_.ask(request, std::move(done));
     };
@@ -265,14 +270,11 @@ class Server {
     control.owner = ::geteuid();
     control.max_nodes = setup_.configuration.settings.max_nodes;
     control.nodes = [this] { return shares_->counts().nodes; };
-    control.users_of = [this](const manager::Share& share) {
-      std::vector<fuse::HandleUser> users;
-      for (fuse::ShareFs::User& user : shares_->users_of(share)) {
-        users.push_back({.pid = user.pid, .uid = user.uid, .directory = user.directory, .what = std::move(user.what)});
-      }
-      return users;
+    control.users_of = [this](const manager::Share& share, const fuse::UsersWanted& wanted) {
+      return shares_->users_of(share, wanted);
     };
     control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
+    tree_ = control_.get();
     names_ = std::make_unique<fuse::Namespace>(
         fuse::Namespace::Setup{.manager = *manager_,
                                .shares = *shares_,
@@ -302,11 +304,17 @@ class Server {
 
   /// On the control thread.
   void on_event(const manager::Event& event) {
-    log_event(event);
-    control_->append_event(event);
+    teller_.tell(event);
     if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
     if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
     if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();
+  }
+
+  /// On the thread that reads what the program writes.
+  void on_output(const std::string& share, std::string_view lines) {
+    teller_.tell_output(share, lines);
+    // What a program has written that was taken over, before there is a tree.
+    if (fuse::ControlTree* const tree = tree_.load()) tree->append_output(share, lines);
   }
 
   void send_counts() const {
@@ -429,6 +437,7 @@ class Server {
     pruner_.reset();
     session_.reset();
     names_.reset();
+    tree_ = nullptr;
     control_.reset();
     shares_.reset();
     manager_.reset();
@@ -448,7 +457,14 @@ class Server {
   UpgradeRequest upgrade_{record_, setup_.servers_end};
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
-  bool clean_end_ = false;  ///< of the channel; written before served_ is, read after
+  bool clean_end_ = false;                         ///< of the channel; written before served_ is, read after
+  std::atomic<fuse::ControlTree*> tree_{nullptr};  ///< control_, for threads that are there before it is
+  Teller teller_{{.log = log_event,
+                  .events =
+                      [this](const manager::Event& event) {
+                        if (fuse::ControlTree* const tree = tree_.load()) tree->append_event(event);
+                      },
+                  .output = log_output}};
   std::unique_ptr<NativeShares> native_;
   std::unique_ptr<manager::Manager> manager_;
   fuse::Passthrough passthrough_;
@@ -460,6 +476,19 @@ class Server {
   std::unique_ptr<fuse::Workers> workers_;
   std::atomic<std::uint32_t> mounted_{0};
 };
+
+}  // namespace
+
+namespace {
+
+/// A fault of ours names the request that it came with, for the next server; then it ends this one as ever.
+void note_faults() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { fuse::CurrentRequest::note_fatal(); };
+  // The instruction is done again, or abort(3) raises the signal again.
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS}) ::sigaction(signal, &action, nullptr);
+}
 
 }  // namespace
 
@@ -479,6 +508,7 @@ void run_server(Holdings& holdings, std::vector<int> left) {
   DaemonRecord& record = holdings.record();
   record.server = ::getpid();
   ++record.servers;
+  note_faults();
   arm_crash_points();
   ::_exit(Server(holdings, std::move(left)).run());
 }

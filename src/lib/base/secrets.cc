@@ -442,7 +442,7 @@ std::string unescaped(std::string_view value) {
   return result;
 }
 
-/// Values that say nothing, and would be masked wherever somebody says them.
+/// Values that say nothing, and would be masked wherever they stand.
 bool is_common(std::string_view value) {
   constexpr std::array<std::string_view, 16> kWords{"true", "false",  "yes",  "no",     "none", "on",
                                                     "off",  "auto",   "null", "root",   "sys",  "default",

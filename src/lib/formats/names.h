@@ -10,9 +10,10 @@
 ///     version  status  status.json  events
 ///     control                            written: one of word.h, for the host
 ///     shares/<name>/                     '/' in a share's name makes directories here too
-///       state  status  status.json  error  users
+///       state  status  status.json  error  users  log
 ///       control                          written: one of word.h
 ///       attachments/<instance>/<volume>/ mkdir = attach, rmdir = detach
+///         attached                       which process has attached, and when
 namespace berth::control {
 
 /// The control tree's directory in the root of a namespace.
@@ -33,8 +34,12 @@ inline constexpr std::string_view kStatusJson = "status.json";
 inline constexpr std::string_view kState = "state";
 inline constexpr std::string_view kError = "error";
 inline constexpr std::string_view kUsers = "users";
+inline constexpr std::string_view kLog = "log";
 inline constexpr std::string_view kControl = "control";
 inline constexpr std::string_view kAttachments = "attachments";
+
+// In the directory of an attachment.
+inline constexpr std::string_view kAttached = "attached";
 
 /// Type of the namespace's mount in the mount table, by which a berth is found.
 inline constexpr std::string_view kMountType = "fuse.berth";

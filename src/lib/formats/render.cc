@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "src/lib/base/error.h"
+#include "src/lib/base/telling_line.h"
 #include "src/lib/base/text.h"
 
 namespace berth::control {
@@ -181,6 +182,8 @@ std::string render_error(const std::optional<FailureView>& failure) {
     // Where a system call failed, its story may be all the output there is.
     if (said != failure->story) lines.add("stderr", prose(said));
   }
+  const std::string_view reason = telling_line(failure->output);
+  if (!reason.empty() && reason != failure->story) lines.add("reason", prose(reason));
   return std::move(lines).take();
 }
 
@@ -188,23 +191,35 @@ std::string_view last_words(std::string_view error_text) {
   while (error_text.ends_with('\n')) error_text.remove_suffix(1);
   const std::size_t line_start = error_text.rfind('\n');
   std::string_view line = line_start == std::string_view::npos ? error_text : error_text.substr(line_start + 1);
-  for (const std::string_view key : {"error:", "stderr:"}) {
+  for (const std::string_view key : {"error:", "stderr:", "reason:"}) {
     if (line.starts_with(key)) line.remove_prefix(key.size());
   }
   const std::size_t begin = line.find_first_not_of(' ');
   return begin == std::string_view::npos ? std::string_view() : line.substr(begin);
 }
 
-std::string render_users(const std::vector<UserView>& users) {
-  if (users.empty()) return "";
+std::string render_users(const UsersView& users) {
+  if (users.users.empty() && users.more == 0) return "";
   Table<5> table;
   table.add({"PID", "UID", "COMMAND", "KIND", "WHAT"});
-  for (const UserView& user : users) {
+  for (const UserView& user : users.users) {
     const bool process = user.pid != 0;
     table.add({process ? std::to_string(user.pid) : "-", process ? std::to_string(user.uid) : "-",
                or_dash(escape(user.command)), user.kind, or_dash(escape(user.what))});
   }
-  return table.render();
+  std::string text = table.render();
+  if (users.more > 0) fmt::format_to(std::back_inserter(text), "and {} more\n", users.more);
+  return text;
+}
+
+std::string render_attacher(const AttacherView& attacher) {
+  Lines lines(10);
+  lines.add("since", time_or_dash(attacher.since));
+  if (!attacher.since) return std::move(lines).take();
+  lines.add("uid", std::to_string(attacher.uid));
+  lines.add("pid", attacher.pid != 0 ? std::to_string(attacher.pid) : "-");
+  lines.add("command", or_dash(prose(attacher.command)));
+  return std::move(lines).take();
 }
 
 std::string render_status(const NamespaceView& berth, const Paint& paint) {

@@ -25,8 +25,11 @@ std::string render_error(const std::optional<FailureView>& failure);
 /// The reason in a text of render_error(): the last line, without its key; empty when there is none.
 std::string_view last_words(std::string_view error_text);
 
-/// A share's `users`: a table, empty when nobody holds it.
-std::string render_users(const std::vector<UserView>& users);
+/// A share's `users`: a table, and a line that counts those that are not in it; empty when nothing holds the share.
+std::string render_users(const UsersView& users);
+
+/// `attached` of an attachment: aligned "key: value" lines.
+std::string render_attacher(const AttacherView& attacher);
 
 /// The namespace's `status`: a line about the daemon and a table of all shares.
 std::string render_status(const NamespaceView& berth, const Paint& paint = {});

@@ -34,6 +34,16 @@ struct AttachmentView {
   friend bool operator==(const AttachmentView&, const AttachmentView&) = default;
 };
 
+/// The process that has attached, as it was then.
+struct AttacherView {
+  uid_t uid = 0;
+  pid_t pid = 0;                  ///< 0: not known
+  std::string command;            ///< empty when not known
+  std::optional<WallTime> since;  ///< absent: not known
+
+  friend bool operator==(const AttacherView&, const AttacherView&) = default;
+};
+
 /// One line of the table of all shares.
 struct ShareSummary {
   std::string name;
@@ -135,9 +145,17 @@ struct UserView {
   uid_t uid = 0;
   std::string command;  ///< name of the process; empty when not known
   std::string kind;     ///< "file", "directory", "attachment", "waiting"
-  std::string what;     ///< path within the share, or instance/volume
+  std::string what;     ///< path within the share, or instance/volume; empty: not for the reader to know
 
   friend bool operator==(const UserView&, const UserView&) = default;
+};
+
+/// What holds a share, as far as there is room for it.
+struct UsersView {
+  std::vector<UserView> users;
+  std::uint64_t more = 0;  ///< that are not among them
+
+  friend bool operator==(const UsersView&, const UsersView&) = default;
 };
 
 /// One step in the life of a share.

@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "src/lib/base/mutex.h"
+#include "src/lib/base/telling_line.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
@@ -181,6 +182,8 @@ std::string Process::output() {
   return state_->output.text();
 }
 
+void Process::give_output_to(std::function<void(std::string_view)> sink) { state_->output.give_to(std::move(sink)); }
+
 ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   if (state_->status) return *state_->status;
   const AsDaemon as_daemon;  // who may signal a program that changed its user
@@ -225,7 +228,8 @@ Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, i
   process.end(std::chrono::steady_clock::now() + kGrace);
   std::string story = status.error().code() == ECANCELED ? "gave up " : "no end in time of ";
   story += quote_command(argv);
-  if (const std::string output = process.output(); !output.empty()) story += ", which said " + quote(output);
+  if (const std::string output = process.output(); !output.empty())
+    story += ", which said " + quote(telling_line(output));
   return fail(status.error().code(), std::move(story));
 }
 

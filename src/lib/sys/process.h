@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,8 +27,8 @@ std::string to_string(ExitStatus status);
 /// A running program that this process started.
 ///
 /// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
-/// /dev/null, standard output and error go to one pipe of which only the last `kOutputKept` bytes are kept; it gets no
-/// other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some microseconds after
+/// /dev/null, standard output and error go to one pipe of which at most `kOutputKept` bytes are kept, the first and the last; it
+/// gets no other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some microseconds after
 /// its start, a limit of 1024 open files that it may raise. It is started as the
 /// daemon, whatever identity the calling thread has (identity.h).
 ///
@@ -39,7 +40,7 @@ std::string to_string(ExitStatus status);
 class Process {
  public:
   /// Most bytes of output that are remembered of a program.
-  static constexpr std::size_t kOutputKept = 4096;
+  static constexpr std::size_t kOutputKept = std::size_t{16} << 10;
 
   /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
   /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what systemd meant
@@ -65,8 +66,10 @@ class Process {
   /// readable (ECANCELED; -1: never); the program then still runs.
   Result<ExitStatus> wait(TimePoint deadline, int cancel_fd = -1);
 
-  /// The last lines of what it wrote so far (reads what is there now, does not block).
+  /// What it wrote so far (reads what is there now, does not block).
   std::string output();
+  /// From here on what it writes is not kept, but shown to `sink` by whichever function reads it.
+  void give_output_to(std::function<void(std::string_view)> sink);
 
   /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has
   /// ended; collects it. A program that even SIGKILL does not end within kKillPatience (it is stuck in the kernel) is

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 
@@ -32,18 +33,34 @@ void ProgramOutput::read_available() {
 }
 
 void ProgramOutput::append(const char* bytes, std::size_t count) {
-  tail_.append(bytes, count);
-  if (tail_.size() <= kept_) return;
-  tail_.erase(0, tail_.size() - kept_);
-  dropped_ = true;
+  std::string_view rest(bytes, count);
+  if (sink_) return sink_(rest);
+  const std::size_t most_of_head = kept_ / 4;
+  const std::size_t first = std::min(rest.size(), most_of_head - std::min(most_of_head, head_.size()));
+  head_.append(rest.substr(0, first));
+  rest.remove_prefix(first);
+  tail_.append(rest);
+  const std::size_t most_of_tail = kept_ - most_of_head;
+  if (tail_.size() <= most_of_tail) return;
+  dropped_ += tail_.size() - most_of_tail;
+  tail_.erase(0, tail_.size() - most_of_tail);
 }
 
 std::string ProgramOutput::text() const {
-  if (!dropped_) return tail_;
-  // A line whose beginning is gone may say something else than it did; one endless line is better than nothing.
+  if (dropped_ == 0) return head_ + tail_;
+  // A line whose beginning is gone may say something else than it did; a part of an endless one is better than nothing.
+  const std::size_t first_end = head_.rfind('\n');
+  const std::string_view begin =
+      std::string_view(head_).substr(0, first_end == std::string::npos ? head_.size() : first_end);
   const std::size_t line_end = tail_.find('\n');
   const bool only_line = line_end == std::string::npos || line_end + 1 == tail_.size();
-  return only_line ? tail_ : tail_.substr(line_end + 1);
+  const std::string_view end = std::string_view(tail_).substr(only_line ? 0 : line_end + 1);
+  const std::size_t left_out = dropped_ + (head_.size() - begin.size()) + (tail_.size() - end.size());
+  return std::string(begin)
+      .append("\n(")
+      .append(std::to_string(left_out))
+      .append(" bytes are left out here)\n")
+      .append(end);
 }
 
 }  // namespace berth::sys

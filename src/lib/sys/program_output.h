@@ -1,22 +1,30 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "src/lib/base/unique_fd.h"
 
 namespace berth::sys {
 
-/// The end of what a program wrote into a pipe.
+/// What a program wrote into a pipe: all of it, or its beginning and its end.
 class ProgramOutput {
  public:
+  /// Is shown all that is read, as it comes.
+  using Sink = std::function<void(std::string_view)>;
+
   /// `pipe`: a non-blocking reading end.
   ProgramOutput(UniqueFd pipe, std::size_t kept) : pipe_(std::move(pipe)), kept_(kept) {}
 
+  /// From here on what is read is not kept, but goes there.
+  void give_to(Sink sink) { sink_ = std::move(sink); }
+
   /// Reads what is there, at most a pipe full.
   void read_available();
-  /// The last lines, whole ones if something had to be dropped.
+  /// Whole lines if something had to be dropped, and how much that was in their midst.
   [[nodiscard]] std::string text() const;
 
   /// -1 when nobody can write any more: poll(2) looks at no such descriptor.
@@ -27,8 +35,10 @@ class ProgramOutput {
 
   UniqueFd pipe_;
   std::size_t kept_;
+  Sink sink_;
+  std::string head_;  ///< a quarter of what is kept
   std::string tail_;
-  bool dropped_ = false;
+  std::size_t dropped_ = 0;  ///< bytes between the two
   bool ended_ = false;
 };
 

@@ -4,6 +4,10 @@
 
 #include <cerrno>
 #include <chrono>
+#include <string>
+
+#include "src/lib/base/text.h"
+#include "src/lib/formats/json.h"
 
 namespace berth::control {
 namespace {
@@ -34,7 +38,8 @@ TEST(RenderError, SaysWhatRanAndHowItEnded) {
             "errno:    EHOSTDOWN (Host is down)\n"
             "error:    mount ended with exit status 32\n"
             "stderr:   first\n"
-            "stderr:   last line\n");
+            "stderr:   last line\n"
+            "reason:   last line\n");
 }
 
 TEST(RenderError, IsEmptyWithoutAFailure) { EXPECT_EQ(render_error(std::nullopt), ""); }
@@ -100,11 +105,45 @@ TEST(RenderEvent, ANameCannotForgeAnEvent) {
 TEST(RenderUsers, IsEmptyWhenNobodyHoldsTheShare) { EXPECT_EQ(render_users({}), ""); }
 
 TEST(RenderUsers, IsATable) {
-  EXPECT_EQ(render_users({{.pid = 7, .uid = 1000, .command = "cat", .kind = "file", .what = "a/b c"},
-                          {.kind = "attachment", .what = "vm-17/disk-0"}}),
+  EXPECT_EQ(render_users({.users = {{.pid = 7, .uid = 1000, .command = "cat", .kind = "file", .what = "a/b c"},
+                                    {.kind = "attachment", .what = "vm-17/disk-0"}},
+                          .more = 3}),
             "PID  UID   COMMAND  KIND        WHAT\n"
             "7    1000  cat      file        a/b\\040c\n"
-            "-    -     -        attachment  vm-17/disk-0\n");
+            "-    -     -        attachment  vm-17/disk-0\n"
+            "and 3 more\n");
+}
+
+TEST(RenderAttacher, TellsWhoAndSinceWhen) {
+  EXPECT_EQ(render_attacher({.uid = 7, .pid = 12, .command = "a\nb", .since = WallTime(std::chrono::seconds(1))}),
+            "since:    1970-01-01T00:00:01.000Z\nuid:      7\npid:      12\ncommand:  a\\nb\n");
+  EXPECT_EQ(render_attacher({}), "since:    -\n");
+}
+
+TEST(RenderAnything, NothingThatTurnsOrHidesTextReachesATerminal) {
+  // Turned, of no width, a control character, not UTF-8.
+  for (const std::string hostile :
+       {"\u202e", "\u200b", "\u2066", "\ufeff", "\u00ad", "\u0085", "\x1b[31m", "\xff", "\U000e0041"}) {
+    const FailureView failure{
+        .code = 5, .story = "s" + hostile, .command = {"c" + hostile}, .exit = "e" + hostile, .output = "o" + hostile};
+    ShareView share{.name = "n" + hostile, .type = "t", .state = "failed", .source = hostile, .options = hostile};
+    share.busy = hostile;
+    share.last_failure = failure;
+    share.attachments = {{.instance = hostile, .volume = hostile}};
+    NamespaceView berth{.version = hostile, .directory = hostile};
+    berth.shares = {{.name = hostile, .type = "t", .state = "idle", .source = hostile}};
+    berth.state.failure = hostile;
+    for (const std::string& text :
+         {render_error(failure), render_status(share), render_status(berth), render_json(share), render_json(berth),
+          render_users({.users = {{.pid = 1, .command = hostile, .kind = "file", .what = hostile}}}),
+          render_event({.kind = "lost", .share = hostile, .reason = hostile})}) {
+      EXPECT_EQ(text.find(hostile), std::string::npos) << text;
+      for (const std::string_view line : split(text, '\n')) EXPECT_TRUE(is_harmless(line)) << line;
+    }
+    if (is_utf8(hostile)) {
+      EXPECT_EQ(parse_share_json(render_json(share)).value().busy, hostile);
+    }
+  }
 }
 
 TEST(RenderStatus, ShowsOnlyWhatThereIs) {

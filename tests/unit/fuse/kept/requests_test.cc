@@ -76,6 +76,47 @@ TEST_F(RequestsOfTheDead, WhatComesAgainIsTakenBackAndGivesItsRecordBack) {
   EXPECT_EQ(free_records(requests), 1);
 }
 
+TEST_F(RequestsOfTheDead, ARequestThatHasKilledTwoServersIsRefused) {
+  std::vector<std::uint64_t> refused;
+  const auto come_again = [&](bool kills, std::uint64_t unique) {
+    Requests requests(
+        area(), [](std::uint64_t) { return true; },
+        [&](std::span<const char> message) {
+          refused.push_back(protocol::header_of(message).unique & ~protocol::kUniqueResend);
+        });
+    recover(requests);
+    RequestRecord* const record = requests.acquire();
+    read_into(*record, unique | protocol::kUniqueResend);
+    bool handled = false;
+    requests.handle(record, {record->message, sizeof(fuse_in_header)}, [&](std::span<char>) {
+      handled = true;
+      if (kills) CurrentRequest::note_fatal();
+    });
+    if (kills) record->unique = unique;
+    return handled;
+  };
+  // Killed from outside, as often as may be: no request is to blame.
+  for (int i = 0; i < 5; ++i) die_over(12);
+  EXPECT_TRUE(come_again(false, 12));
+  // Memory ran out: any that was under way may be to blame.
+  die_over(13);
+  area()->server_crashed = 1;
+  EXPECT_TRUE(come_again(true, 13));
+  area()->server_crashed = 1;
+  EXPECT_FALSE(come_again(false, 13));
+  EXPECT_EQ(refused, std::vector<std::uint64_t>{13});
+  // One that the second server has not come to is not to blame for its death.
+  die_over(14);
+  area()->server_crashed = 1;
+  {
+    Requests dies_at_once(area(), [](std::uint64_t) { return true; });
+    recover(dies_at_once);
+  }
+  area()->server_crashed = 1;
+  EXPECT_TRUE(come_again(false, 14));
+  EXPECT_EQ(refused, std::vector<std::uint64_t>{13});
+}
+
 TEST_F(RequestsOfTheDead, WhatWasAnsweredStandsAndGivesItsRecordBack) {
   die_over(12);
   std::set<std::uint64_t> asked;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <chrono>
 #include <set>
 #include <string>
 
@@ -23,6 +24,23 @@ TEST(StateFormat, IsAsDocumented) {
             "+ vm-17 disk-0 3facfe4e\n"
             "+ vm-17 disk-1 cdc77d4d\n"
             "- vm-17 disk-0 c253772b\n");
+}
+
+TEST(StateFormat, HoldsInstancesAndWhichProcessHasAttached) {
+  const Attacher by{
+      .uid = 7, .pid = 4711, .command = "lib virtd", .since = WallTime(std::chrono::nanoseconds(1790000000123456789))};
+  const std::string text = header("/volumes", "media") + line(true, {.instance = "vm-17", .volume = {}}) +
+                           line(true, {.instance = "vm-18", .volume = {}}) +
+                           line(true, {.instance = "vm-17", .volume = "disk", .by = by}) +
+                           line(false, {.instance = "vm-18", .volume = {}});
+  const Journal journal = parse(text);
+  EXPECT_EQ(journal.fault, "");
+  EXPECT_EQ(journal.attachments, (Attachments{{"vm-17", ""}, {"vm-17", "disk"}}));
+  const Attacher& read = journal.attachments.rbegin()->by;
+  EXPECT_EQ(read.uid, by.uid);
+  EXPECT_EQ(read.pid, by.pid);
+  EXPECT_EQ(read.command, by.command);
+  EXPECT_EQ(read.since, by.since);
 }
 
 TEST(StateFormat, SaysWhatWasWritten) {

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "manager/model/share_spec.h"
+#include "src/lib/base/secrets.h"
+
+namespace berth::manager {
+
+/// Makes whole lines of what a program of a share writes, without secrets, and tells them.
+///
+/// Threading: one thread at a time.
+class ShareOutput {
+ public:
+  /// Longest line; the rest of a longer one is one of its own.
+  static constexpr std::size_t kLongestLine = 4096;
+
+  using Tell = std::function<void(const std::string& share, std::string_view lines)>;
+
+  ShareOutput(std::string share, Secrets secrets, Tell tell)
+      : share_(std::move(share)), secrets_(std::move(secrets)), tell_(std::move(tell)) {}
+
+  /// What the program has written next.
+  void operator()(std::string_view bytes);
+
+ private:
+  const std::string share_;
+  const Secrets secrets_;
+  const Tell tell_;
+  std::string line_;  ///< the beginning of one
+};
+
+}  // namespace berth::manager
