@@ -105,8 +105,8 @@ struct RequestRecord {
   std::uint32_t place;                ///< of this record among all
   std::atomic<std::uint32_t> deaths;  ///< servers that it has killed before this one
   enum Fault : std::uint32_t { kNotKnown, kFatal, kOfEarlier };
-  std::atomic<std::uint32_t>
-      fault;  ///< kFatal: its thread got the signal that ended the server; kOfEarlier: an earlier one had it
+  /// kFatal: its thread got the signal that ended the server; kOfEarlier: an earlier one had it.
+  std::atomic<std::uint32_t> fault;
   /// How many look-ups it has counted (or FORGETs it has done), and a number for each change: one store for both.
   std::atomic<std::uint64_t> change;
   std::atomic<std::uint64_t> handle;  ///< 1 + what it has put into HandleTable; 0: nothing
@@ -208,9 +208,10 @@ static_assert(sizeof(HandleRecord) == 48 && offsetof(HandleRecord, owner) == 8 &
               offsetof(HandleRecord, kind) == 44);
 static_assert(sizeof(LockRecord) == 64 && offsetof(LockRecord, handles) == 16 && offsetof(LockRecord, pid) == 56);
 static_assert(sizeof(IntentRecord) == 24 && offsetof(IntentRecord, inode) == 8 && offsetof(IntentRecord, size) == 16);
-static_assert(offsetof(RequestRecord, place) == 8 && offsetof(RequestRecord, change) == 16 &&
-              offsetof(RequestRecord, handle) == 24 && offsetof(RequestRecord, intent) == 32 &&
-              offsetof(RequestRecord, counted) == 56 && offsetof(RequestRecord, message) % 4096 == 0);
+static_assert(offsetof(RequestRecord, place) == 8 && offsetof(RequestRecord, deaths) == 12 &&
+              offsetof(RequestRecord, fault) == 16 && offsetof(RequestRecord, change) == 24 &&
+              offsetof(RequestRecord, handle) == 32 && offsetof(RequestRecord, intent) == 40 &&
+              offsetof(RequestRecord, counted) == 64 && offsetof(RequestRecord, message) % 4096 == 0);
 
 struct Estate {
   alignas(4096) SessionRecord session;

@@ -84,7 +84,8 @@ Result<> KnownShare::meet(const manager::Lease& lease) {
   const bool local = sys::is_local(lease.root());
   root->access_list = access_list(lease.root(), kAccessList);
   root->default_list = access_list(lease.root(), kDefaultList);
-  const bool lists = ::getxattr(sys::proc_path(lease.root()).c_str(), kAccessList, nullptr, 0) >= 0 || errno != EOPNOTSUPP;
+  const bool lists =
+      ::getxattr(sys::proc_path(lease.root()).c_str(), kAccessList, nullptr, 0) >= 0 || errno != EOPNOTSUPP;
   MutexLock lock(mutex_);
   if (met_.load(std::memory_order_relaxed) == generation) return {};
   root_device_.store(device_of(x), std::memory_order_relaxed);

@@ -122,8 +122,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     WallTime since{};
     RealMount mount;
     std::unique_ptr<AttemptPrograms> left_programs;  ///< of a mount that an earlier server made and had not noted yet
-    std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
-    std::list<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
+    std::vector<UniqueFd> retired_roots;             ///< of forced unmounts, until their users have left
+    std::list<Waiter> waiters;                       ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
     std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since

@@ -29,8 +29,8 @@ TEST_F(ControlTreeTest, ShowsTheTree) {
               UnorderedElementsAre("version", "status", "status.json", "events", "control", "shares"));
   EXPECT_THAT(kernel->list(at("shares")), ElementsAre("home", "media"));
   EXPECT_THAT(kernel->list(at("shares/home")), ElementsAre("alice", "bob"));
-  EXPECT_THAT(kernel->list(at("shares/home/alice")),
-              UnorderedElementsAre("state", "status", "status.json", "error", "users", "log", "control", "attachments"));
+  EXPECT_THAT(kernel->list(at("shares/home/alice")), UnorderedElementsAre("state", "status", "status.json", "error",
+                                                                          "users", "log", "control", "attachments"));
   EXPECT_THAT(kernel->list(at("shares/media/attachments")), ElementsAre());
 }
 

@@ -673,8 +673,7 @@ const std::vector<FirstCall>& first_calls() {
       {"mkdir deep", true, [](const auto& in) { return code_of(::mkdir((in + "/d/new").c_str(), 0755)); }},
       {"mknod", true, [](const auto& in) { return code_of(::mknod((in + "/new").c_str(), S_IFIFO | 0644, 0)); }},
       {"symlink", true, [](const auto& in) { return code_of(::symlink("x", (in + "/new").c_str())); }},
-      {"link", true,
-       [](const auto& in) { return code_of(::link((in + "/hello").c_str(), (in + "/new").c_str())); }},
+      {"link", true, [](const auto& in) { return code_of(::link((in + "/hello").c_str(), (in + "/new").c_str())); }},
       {"link deep", true,
        [](const auto& in) { return code_of(::link((in + "/d/e/f").c_str(), (in + "/d/new").c_str())); }},
       {"rename", true,
@@ -761,7 +760,8 @@ TEST_F(Native, WhatIsMountedOrWatchedThroughBerthKeepsItThereAndTheStatusSaysSo)
 TEST_F(Native, DirectoryOnAnOverlayStaysWithBerthAndTheStatusSaysWhy) {
   const std::string layers = server_.make_directory("layers");
   ASSERT_EQ(::mount("tmpfs", layers.c_str(), "tmpfs", 0, nullptr), 0);
-  for (const char* name : {"layers/lower", "layers/upper", "layers/work", "layers/merged"}) server_.make_directory(name);
+  for (const char* name : {"layers/lower", "layers/upper", "layers/work", "layers/merged"})
+    server_.make_directory(name);
   const std::string options = "lowerdir=" + layers + "/lower,upperdir=" + layers + "/upper,workdir=" + layers + "/work";
   ASSERT_EQ(::mount("overlay", (layers + "/merged").c_str(), "overlay", 0, options.c_str()), 0);
   server_.make_directory("layers/merged/deep");

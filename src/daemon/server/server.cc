@@ -137,6 +137,7 @@ class Server {
 
   /// From here on nothing that is mounted shows on the host, and nobody but us can reach it. With one thread.
   Result<> enter_own_mount_namespace() {
+    host_ = TRY(sys::current_mount_namespace());
     const int made = record_.mount_namespace;
     if (made >= 0) {
       if (::setns(made, CLONE_NEWNS) != 0)
@@ -328,10 +329,11 @@ class Server {
     const Result<fuse::StopReason> reason = workers_->run();
     if (!reason) {
       log::error("cannot read requests: {}", reason.error().message());
-    } else if (*reason == fuse::StopReason::kAborted || *reason == fuse::StopReason::kFailed) {
-      log::error("the connection to the kernel has {}",
-                 *reason == fuse::StopReason::kAborted ? "been aborted" : "failed");
+    } else if (*reason == fuse::StopReason::kFailed) {
+      log::error("the connection to the kernel has failed");
     } else {
+      // The keeper knows whether that is a fault: an unmount looks like this as well, while requests are under way.
+      if (*reason == fuse::StopReason::kAborted) log::warning("the connection to the kernel has been aborted");
       clean_end_ = true;
     }
     const std::uint64_t one = 1;
@@ -455,6 +457,7 @@ class Server {
   const SystemClock clock_;
   ServerState state_{setup_};
   UpgradeRequest upgrade_{record_, setup_.servers_end};
+  UniqueFd host_;    ///< the host's mount namespace
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
   bool clean_end_ = false;                         ///< of the channel; written before served_ is, read after

@@ -157,9 +157,14 @@ std::uint64_t file_limit() noexcept {
 }
 
 int lowest_free_descriptor() noexcept {
-  // An object of the kernel's that needs nothing else.
-  const UniqueFd lowest(::eventfd(0, EFD_CLOEXEC));
-  return lowest ? lowest.get() : static_cast<int>(file_limit());
+  // Some low numbers are free at any time: what a mount or an open takes for a moment and gives back leaves them, while what is
+  // kept has a higher one.
+  std::array<UniqueFd, 16> next;
+  next[0].reset(::eventfd(0, EFD_CLOEXEC));  // an object of the kernel's that needs nothing else
+  for (std::size_t i = 1; i < next.size() && next[i - 1]; ++i) {
+    next[i].reset(::fcntl(next[0].get(), F_DUPFD_CLOEXEC, 0));
+  }
+  return next.back() ? next.back().get() : static_cast<int>(file_limit());
 }
 
 bool few_descriptors_left() noexcept {

@@ -52,7 +52,7 @@ bool is_local(int fd) noexcept;
 
 /// How many files this process may have open (RLIMIT_NOFILE, getrlimit(2)).
 std::uint64_t file_limit() noexcept;
-/// The number that the next descriptor gets; file_limit() when there is none.
+/// The number that a descriptor gets soon, some more are left free; file_limit() when there are only these few.
 int lowest_free_descriptor() noexcept;
 /// Of so many descriptors, how many are kept for what must go on when all others are taken: mounts, and what a daemon keeps.
 constexpr std::uint64_t descriptor_reserve(std::uint64_t limit) noexcept { return limit / 4 < 1024 ? limit / 4 : 1024; }

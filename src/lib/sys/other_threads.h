@@ -31,7 +31,7 @@ struct ThreadActivity {
   Kind kind = Kind::kGone;
   long call = -1;  ///< kWaiting: the number of the system call that it is in; -1: none, or we may not know (ptrace(2))
   std::array<std::uint64_t, 6> arguments{};  ///< of that call
-  bool is_32_bit = false;  ///< the thread of a 32-bit program, whose calls have numbers of their own
+  bool is_32_bit = false;                    ///< the thread of a 32-bit program, whose calls have numbers of their own
 };
 ThreadActivity activity_of(pid_t thread);
 

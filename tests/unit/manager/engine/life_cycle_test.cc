@@ -451,8 +451,7 @@ TEST(LifeCycle, WhatHoldsTheOnlyCopyOfItsFilesIsUnmountedOnlyWhenAskedFor) {
     state = step(state, MountEnded{.success = true, .native = native, .stays = true}, policy, {}).state;
     TimePoint now{};
     if (native) {
-      state = step(state, Timer{0, {}}, policy, now += 1s).state;
-      state = step(state, HandOver{}, policy, now).state;
+      state = step(state, NativeWanted{}, policy, now += 1s).state;
       state = step(state, NativeLaid{}, policy, now).state;
     }
     for (int i = 0; i < 100; ++i) {
