@@ -97,6 +97,8 @@ struct IntentRecord {
 struct RequestRecord {
   static constexpr std::size_t kMaxCounted = 8192;
   static constexpr std::size_t kMessageSize = (std::size_t{1} << 20) + 4096;
+  /// In `unique`: its caller has been answered without what the thread is doing, which is to be taken back.
+  static constexpr std::uint64_t kGivenUp = 1;
 
   std::atomic<std::uint64_t> unique;  ///< of the request that is not answered yet; 0: none
   std::uint32_t place;                ///< of this record among all

@@ -65,6 +65,10 @@ void note_size(RequestArea& area, std::size_t size) noexcept {
   }
 }
 
+void note_parked_in(RequestArea& area, std::uint64_t unique) noexcept {
+  area.parked[area.parked_count++ % RequestArea::kParked] = unique;
+}
+
 /// Nothing was read and nothing is noted.
 void clear(RequestRecord& record) noexcept {
   drop_message(record);
@@ -153,8 +157,13 @@ void CurrentRequest::note_parked() noexcept {
   RequestRecord* const first = current_->record_ - current_->record_->place;
   auto* const area =
       reinterpret_cast<RequestArea*>(reinterpret_cast<std::byte*>(first) - offsetof(RequestArea, requests));
-  area->parked[area->parked_count++ % RequestArea::kParked] = current_->unique_;
+  note_parked_in(*area, current_->unique_);
 }
+
+void Requests::note_parked(std::uint64_t unique) noexcept {
+  if (area_ != nullptr) note_parked_in(*area_, unique & ~protocol::kUniqueResend);
+}
+
 bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current_->record_ != nullptr; }
 std::uint64_t CurrentRequest::unique() noexcept { return current_ != nullptr ? current_->unique_ : 0; }
 const PriorAttempt* CurrentRequest::prior() noexcept { return current_ != nullptr ? current_->prior_ : nullptr; }
@@ -237,13 +246,14 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
         if (last.exists && !was_applied(last.node, tag_of(record))) --first;
       }
       forgets_.push_back({&record, first});
-    } else if (record.unique != 0 && is_awaited_ && !is_awaited_(record.unique)) {
+    } else if (const std::uint64_t unique = record.unique;
+               unique != 0 && unique % 2 == 0 && is_awaited_ && !is_awaited_(unique)) {
       // Who handled it died between the answer and the end of it: all of it counts.
       clear(record);
       free_.push_back(&record);
-    } else if (record.unique != 0) {
+    } else if (unique != 0) {
       // Two have the same number when the second server died right after it had begun with what the first one left.
-      Left& left = left_[record.unique];
+      Left& left = left_[unique & ~RequestRecord::kGivenUp];
       left.records.push_back(&record);
       add(left.what, record, was_applied);
     } else {

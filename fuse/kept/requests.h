@@ -66,6 +66,9 @@ class Requests {
   /// taken before: `ready` says how many bytes the caller's have, 0 at first.
   void make_ready(RequestRecord* record, std::size_t& ready) const noexcept;
 
+  /// A request was read and is put off; for a kernel that does not send it again.
+  void note_parked(std::uint64_t unique) noexcept;
+
   /// A record for a scope.
   class Borrowed {
    public:

@@ -7,6 +7,8 @@
 // What a file system answers that does not support an operation, as the man pages of the system calls say it.
 namespace berth::fuse {
 
+Lane* Operations::lane_of(NodeId, std::uint32_t) const { return nullptr; }
+
 void Operations::lookup(Reply reply, NodeId, const char*) { std::move(reply).error(ENOENT); }
 void Operations::getattr(Reply reply, NodeId, const fuse_file_info*) { std::move(reply).error(ESTALE); }
 void Operations::setattr(Reply reply, NodeId, const struct stat&, int, const fuse_file_info*) {

@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 
+#include "fuse/session/lane.h"
 #include "fuse/session/reply.h"
 
 namespace berth::fuse {
@@ -43,6 +44,9 @@ constexpr bool is_access_list(std::string_view name) noexcept { return name == k
 class Operations {
  public:
   virtual ~Operations() = default;
+
+  /// The lane of a request by its node and opcode (FUSE_*); it outlives the session. Null: it waits for no server.
+  [[nodiscard]] virtual Lane* lane_of(NodeId node, std::uint32_t opcode) const;
 
   virtual void lookup(Reply reply, NodeId parent, const char* name);
   /// `count` look-ups less; has no answer.

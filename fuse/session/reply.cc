@@ -8,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "fuse/session/in_flight.h"
 #include "fuse/session/last_wall.h"
 #include "fuse/session/session.h"
 #include "fuse/wire/protocol.h"
@@ -129,6 +130,12 @@ protocol::StatxAnswer to_statx_answer(const struct stat& attributes, Seconds val
 }
 
 template <typename Answer>
+std::string bytes_of(const Answer& answer) {
+  const void* const bytes = &answer;
+  return {static_cast<const char*>(bytes), sizeof answer};
+}
+
+template <typename Answer>
 int send(fuse_req_t request, const Answer& answer) noexcept {
   const void* const bytes = &answer;
   return fuse_reply_buf(request, static_cast<const char*>(bytes), sizeof answer);
@@ -153,6 +160,7 @@ void Reply::run_interrupt(fuse_req_t request, void* interrupt) noexcept {
 }
 
 void Reply::on_interrupt(UniqueFunction<void()> function) {
+  answered_ = !InFlight::hand_on();
   auto interrupt = std::make_unique<Interrupt>(Interrupt{std::move(function)});
   const fuse_req_t request = request_;
   interrupt_ = interrupt.release();
@@ -179,6 +187,7 @@ Reply& Reply::operator=(Reply&& other) noexcept {
     request_ = std::exchange(other.request_, nullptr);
     interrupt_ = std::exchange(other.interrupt_, nullptr);
     statx_ = other.statx_;
+    answered_ = other.answered_;
   }
   return *this;
 }
@@ -186,6 +195,10 @@ Reply& Reply::operator=(Reply&& other) noexcept {
 Reply::~Reply() {
   if (request_ == nullptr) return;
   const fuse_req_t request = take();
+  if (answered_) {
+    fuse_reply_none(request);
+    return;
+  }
   if (LastWall::catches(request)) return;
   log_bug("a request was dropped without an answer; its caller was told EIO");
   fuse_reply_err(request, EIO);
@@ -205,7 +218,8 @@ bool Reply::answer(Send send) noexcept {
     log_bug("a request was answered a second time; the second answer was dropped");
     return false;
   }
-  return send(request) == 0;
+  if (answered_) fuse_reply_none(request);
+  return !answered_ && send(request) == 0;
 }
 
 void Reply::error(int code) && noexcept {
@@ -238,6 +252,20 @@ void Reply::attributes(const struct stat& attributes, Seconds valid, std::option
   }
   const protocol::StatxAnswer statx = to_statx_answer(attributes, valid, born);
   answer([&](fuse_req_t request) { return send(request, statx); });
+}
+
+void Reply::set_known_attributes(const struct stat& attributes, Seconds valid) const {
+  if (statx_) return InFlight::set_known(0, bytes_of(to_statx_answer(attributes, valid, {})));
+  fuse_attr_out answer{};
+  std::tie(answer.attr_valid, answer.attr_valid_nsec) = to_answer(valid);
+  answer.attr = to_answer(attributes);
+  InFlight::set_known(0, bytes_of(answer));
+}
+
+void Reply::set_known_xattr(int error, std::span<const char> value, std::size_t size) {
+  if (error != 0) return InFlight::set_known(error, {});
+  if (size != 0) return InFlight::set_known(0, {value.begin(), value.end()});
+  InFlight::set_known(0, bytes_of(fuse_getxattr_out{.size = static_cast<std::uint32_t>(value.size()), .padding = 0}));
 }
 
 void Reply::link_target(const char* target) && noexcept {

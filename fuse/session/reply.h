@@ -58,7 +58,8 @@ class Reply {
   Reply(Reply&& other) noexcept
       : request_(std::exchange(other.request_, nullptr)),
         interrupt_(std::exchange(other.interrupt_, nullptr)),
-        statx_(other.statx_) {}
+        statx_(other.statx_),
+        answered_(other.answered_) {}
   Reply& operator=(Reply&& other) noexcept;
   Reply(const Reply&) = delete;
   Reply& operator=(const Reply&) = delete;
@@ -100,6 +101,11 @@ class Reply {
   /// The kernel is to ask again for the attributes of a node that this request changed without saying so.
   void changes_attributes_of(std::uint64_t node) const noexcept;
 
+  // What the calling thread's request is answered if the file system does not answer it soon (InFlight).
+  void set_known_attributes(const struct stat& attributes, Seconds valid) const;
+  /// `error`: an errno value; 0: `value` fits into `size`, or that is 0.
+  static void set_known_xattr(int error, std::span<const char> value, std::size_t size);
+
   /// The request itself, for building directory entries (fuse_add_direntry and _plus take it).
   [[nodiscard]] fuse_req_t request() const noexcept { return request_; }
 
@@ -113,6 +119,7 @@ class Reply {
   fuse_req_t request_;
   Interrupt* interrupt_ = nullptr;  ///< owned; null unless on_interrupt() was called
   bool statx_ = false;              ///< attributes are asked for by statx(2)
+  bool answered_ = false;           ///< by others (InFlight): the kernel is told nothing any more
 };
 
 }  // namespace berth::fuse

@@ -108,6 +108,13 @@ Result<std::unique_ptr<Session>> Session::make(UniqueFd device, const Router& ro
 
 Session::~Session() = default;
 
+Lane* Session::lane_of(NodeId node, std::uint32_t opcode) const {
+  const Operations* const owner = router_.find(node);
+  // A request for statx(2) is one for attributes (disguise()).
+  return owner != nullptr ? owner->lane_of(node, opcode == protocol::kStatx ? std::uint32_t{FUSE_GETATTR} : opcode)
+                          : nullptr;
+}
+
 std::size_t Session::buffer_size() const noexcept {
   return std::max<std::size_t>(options_.max_write + protocol::kHeaderRoom, FUSE_MIN_READ_BUFFER);
 }
@@ -118,6 +125,7 @@ void Session::process(std::span<char> message) noexcept {
   std::memcpy(&header, message.data(), sizeof header);
   if (header.len != message.size()) return;
   if (header.opcode == FUSE_INIT && !ready()) note_init(message);
+  if (header.opcode == FUSE_INTERRUPT && in_flight_.interrupt(protocol::interrupted_by(message))) return;
   disguise(message);
   fuse_buf buffer{};
   buffer.size = message.size();
@@ -164,6 +172,15 @@ void Session::answer_lost(std::uint64_t unique) noexcept {
   if (::write(device_, &answer, sizeof answer) < 0) return;
 }
 
+void Session::answer(std::uint64_t unique, int error, std::span<const char> body) noexcept {
+  if (error != 0) body = {};
+  fuse_out_header header{
+      .len = static_cast<std::uint32_t>(sizeof header + body.size()), .error = -error, .unique = unique};
+  iovec parts[2] = {{&header, sizeof header}, {const_cast<char*>(body.data()), body.size()}};
+  while (::writev(device_, parts, body.empty() ? 1 : 2) < 0 && errno == EINTR) {
+  }
+}
+
 void Session::wake_poller(std::uint64_t number) noexcept {
   fuse_out_header header{.len = sizeof(fuse_out_header) + sizeof number, .error = FUSE_NOTIFY_POLL, .unique = 0};
   iovec parts[2] = {{&header, sizeof header}, {&number, sizeof number}};
@@ -184,13 +201,13 @@ void Session::on_init(fuse_conn_info& connection) noexcept {
   connection.max_background = options_.max_background;
 }
 
-thread_local constinit std::atomic<bool>* Session::answered_ = nullptr;
-
 ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
   if (!ready()) [[unlikely]]
     return send_first(fd, parts, count);
-  // Before it is sent: whoever gets the answer may take the processor from this thread right then.
-  if (answered_ != nullptr) answered_->store(true, std::memory_order_relaxed);
+  if (!InFlight::may_answer(static_cast<const fuse_out_header*>(parts[0].iov_base)->unique)) {
+    errno = ENOENT;
+    return -1;
+  }
   for (;;) {
     crash_point("answer-ready");
     const ssize_t sent = ::writev(fd, parts, count);

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "fuse/kept/estate.h"
+#include "fuse/session/in_flight.h"
 #include "fuse/session/operations.h"
 #include "fuse/session/passthrough.h"
 #include "fuse/wire/protocol.h"
@@ -40,7 +41,9 @@ struct Router {
 
 struct SessionOptions {
   std::size_t max_write = std::size_t{1} << 20;  ///< bytes in one WRITE, and in one READ; a multiple of the page size
-  unsigned max_background = 64;  ///< asynchronous requests (read-ahead, direct I/O) that the kernel sends at once
+  /// Asynchronous requests (read-ahead, direct I/O) that the kernel sends at once, of all shares: the most that it can be told, for
+  /// what waits for one share would hold up the others. Each share has bounds of its own (Lane).
+  unsigned max_background = 65535;
   /// Enabled when the kernel agrees to it; must outlive the session. Null: it is not asked.
   Passthrough* passthrough = nullptr;
 };
@@ -80,8 +83,10 @@ class Session {
   /// changed, and is free again when this returns. What is not a request is logged and dropped.
   void process(std::span<char> message) noexcept;
 
-  /// Has what the calling thread handles say in `answered` that it is about to be answered. Null: it says so nowhere.
-  static void tell_answers(std::atomic<bool>* answered) noexcept { answered_ = answered; }
+  /// What threads do for the kernel now.
+  [[nodiscard]] InFlight& in_flight() noexcept { return in_flight_; }
+  /// Answers a request past libfuse, which still has it or does not know it. One that is answered already stays so.
+  void answer(std::uint64_t unique, int error, std::span<const char> body) noexcept;
 
   /// The device: what requests are read from.
   [[nodiscard]] int device() const noexcept { return device_; }
@@ -113,21 +118,25 @@ class Session {
   Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;
 
  private:
-  Session(const Router& router, const SessionOptions& options, SessionRecord* record) noexcept
-      : router_(router), options_(options), record_(record) {}
+  Session(const Router& router, const SessionOptions& options, SessionRecord* record)
+      : router_(router),
+        options_(options),
+        record_(record),
+        in_flight_({.answer = [this](std::uint64_t unique, int error,
+                                     std::span<const char> body) { answer(unique, error, body); },
+                    .lane_of = [this](NodeId node, std::uint32_t opcode) { return lane_of(node, opcode); }}) {}
 
   struct Destroy {
     void operator()(fuse_session* session) const noexcept;
   };
   friend struct SessionAccess;
 
+  [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const;
   void note_init(std::span<const char> message) noexcept;
   void on_init(fuse_conn_info& connection) noexcept;
   ssize_t send(int fd, iovec* parts, int count) noexcept;
   ssize_t send_first(int fd, iovec* parts, int count) noexcept;
   void add_to(protocol::InitAnswer& answer, bool whole) noexcept;
-
-  static thread_local constinit std::atomic<bool>* answered_;
 
   // Constant after make().
   const Router router_;
@@ -143,6 +152,7 @@ class Session {
 
   // Synchronised by themselves.
   std::atomic<bool> ready_{false};
+  InFlight in_flight_;
 };
 
 }  // namespace berth::fuse

@@ -1,7 +1,9 @@
 #include "fuse/shares/share_fs.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 
+#include "fuse/session/session.h"
 #include "fuse/shares/share_fs_core.h"
 #include "src/lib/sys/file.h"
 
@@ -38,10 +40,15 @@ ino_t ShareFs::root_inode(const manager::Share& share) noexcept { return InodeNu
 
 std::vector<ShareFs::User> ShareFs::users_of(const manager::Share& share) const {
   std::vector<User> users;
-  const KnownShare* const known = core_->shares.find(share);
+  KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return users;
   for (const auto& handle : core_->handles.of_share(known->index())) {
     users.push_back({handle->pid, handle->uid, handle->directory, core_->nodes.path_of(handle->node)});
+  }
+  Session* const session = core_->session;
+  if (session == nullptr) return users;
+  for (const Lane::Caller& caller : session->in_flight().callers(known->lane())) {
+    users.push_back({caller.pid, caller.uid, false, core_->nodes.path_of(caller.node) + " (waits)"});
   }
   return users;
 }
@@ -58,8 +65,26 @@ Result<std::unique_ptr<NodePruner>> ShareFs::keep_nodes_below(std::size_t limit,
 void ShareFs::let_go(manager::Share& share) {
   KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;
+  if (Session* const session = core_->session) session->in_flight().give_up(known->lane(), ECONNABORTED);
   core_->nodes.drop_descriptors(known->index());
   known->let_go();
+}
+
+Lane* ShareFs::lane_of(NodeId node, std::uint32_t opcode) const {
+  switch (opcode) {
+    case FUSE_FORGET:
+    case FUSE_BATCH_FORGET:
+    case FUSE_INTERRUPT:
+      return nullptr;
+    case FUSE_GETATTR:
+    case FUSE_GETXATTR:
+      if (NodeTable::is_root(node)) return nullptr;
+      break;
+    default:
+      break;
+  }
+  KnownShare* const share = core_->share_of(node);
+  return share != nullptr ? &share->lane() : nullptr;
 }
 
 void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {

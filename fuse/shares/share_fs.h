@@ -73,7 +73,7 @@ class ShareFs final : public Operations {
     bool directory = false;  ///< an open directory, not a file
     std::string what;        ///< path below the share's root, as last known; "" is the root itself
   };
-  /// Who has something open in `share`, in no order.
+  /// Who has something open in `share`, and who waits for an answer of it, in no order.
   [[nodiscard]] std::vector<User> users_of(const manager::Share& share) const;
 
   /// What is remembered for the kernel; with nothing open and everything forgotten all are 0.
@@ -93,9 +93,12 @@ class ShareFs final : public Operations {
   /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
   Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);
 
-  /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount).
+  /// Answers who is stuck in `share` or waits for it, and closes every descriptor in it that no handle owns
+  /// (ManagerSetup::before_unmount).
   void let_go(manager::Share& share);
 
+  /// Null for what is answered from what is known of the root.
+  [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const override;
   void lookup(Reply reply, NodeId parent, const char* name) override;
   void forget(NodeId node, std::uint64_t count) noexcept override;
   void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;

@@ -63,6 +63,8 @@ ShareFs::Core::Core(const Setup& setup)
       redirected(setup.estate != nullptr ? &setup.estate->redirected : nullptr) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
+  const uid_t user = reply.caller().uid;
+  if (!share.lane().wait_for_mount(user)) return std::move(reply).error(EAGAIN);
   const auto waiting = std::make_shared<Waiting>();
   reply.on_interrupt([this, &share, waiting] {
     const manager::WaiterId id = waiting->interrupted();
@@ -73,13 +75,30 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   const PriorAttempt* const prior = CurrentRequest::prior();
   const manager::WaiterId id = manager.lease(
       share.share(),
-      [this, &share, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
+      [this, &share, user, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
        prior = prior != nullptr ? std::optional(*prior) : std::nullopt](Result<manager::Lease> lease) mutable {
-        const Requests::Borrowed record(requests);
-        const CurrentRequest request(record.get(), unique, prior ? &*prior : nullptr);
-        finish_parked(share, std::move(lease), std::move(reply), work);
+        share.lane().stop_waiting(user);
+        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, std::move(prior)});
       });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
+}
+
+/// On a thread of the manager's, which must not be lost in a share that does not answer now.
+void ShareFs::Core::go_on(Parked parked) {
+  Session* const serving = session;
+  if (serving == nullptr || !parked.lease) return finish_parked(parked);
+  const sys::Identity caller = parked.reply.caller();
+  Lane::Waiting waiting;
+  waiting.unique = parked.unique;
+  waiting.node = NodeTable::root_id(parked.share.index());
+  waiting.uid = caller.uid;
+  waiting.pid = caller.pid;
+  Lane& lane = parked.share.lane();
+  waiting.work = [this, parked = std::move(parked)](int refused) mutable {
+    if (refused != 0) parked.lease = fail(refused);
+    finish_parked(parked);
+  };
+  serving->in_flight().go_on(lane, std::move(waiting));
 }
 
 /// Who opens a file for writing is to find it in the real mount from the start, if that is to be: while anybody writes through
@@ -99,12 +118,15 @@ bool ShareFs::Core::is_to_walk_again(const Visit& visit) {
   return !sys::is_kernel_thread(visit.caller.pid) && redirected.add(visit.caller.pid, now);
 }
 
-/// On a pool thread, which goes on as the daemon.
-void ShareFs::Core::finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept {
-  if (!lease) return std::move(reply).error(lease.error());
-  LastWall wall(reply.request());
+/// On a thread that goes on as the daemon.
+void ShareFs::Core::finish_parked(Parked& parked) noexcept {
+  if (!parked.lease) return std::move(parked.reply).error(parked.lease.error());
+  const Requests::Borrowed record(requests);
+  const CurrentRequest request(record.get(), parked.unique, parked.prior ? &*parked.prior : nullptr);
+  InFlight::set_record(record.get());
+  LastWall wall(parked.reply.request());
   try {
-    perform(share, *std::move(lease), std::move(reply), work);
+    perform(parked.share, *std::move(parked.lease), std::move(parked.reply), parked.work);
   } catch (...) {
     wall.answer_exception();
   }
@@ -126,7 +148,8 @@ void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) 
 void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return std::move(reply).error(ESTALE);
-  if (const std::optional<manager::Lease> lease = share->share().try_lease()) {
+  if (const std::optional<manager::Lease> lease = may_ask_root(*share) ? share->share().try_lease() : std::nullopt) {
+    if (!share->is_local()) reply.set_known_attributes(share->root_attributes(), root_valid(*share));
     // As the caller: what was refused is answered from what is known.
     const bool met = sys::become(reply.caller()) && share->meet(*lease);
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
@@ -134,6 +157,12 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
   }
   std::move(reply).attributes(share->root_attributes(), root_valid(*share));
+}
+
+/// Whoever looks at a share's root, and has not gone in, does not wait for its server.
+bool ShareFs::Core::may_ask_root(KnownShare& share) const {
+  Session* const serving = session;
+  return share.is_local() || serving == nullptr || serving->in_flight().try_enter(share.lane());
 }
 
 /// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).
@@ -154,15 +183,25 @@ Seconds ShareFs::Core::root_valid(KnownShare& share) const noexcept {
 
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {
   KnownShare* const share = share_of(node);
-  if (share == nullptr || share->share().try_lease()) return false;
+  if (share == nullptr) return false;
+  const bool is_asked = share->share().try_lease() && may_ask_root(*share);
+  if (is_asked && share->is_local()) return false;
   // A program that lists a namespace asks for a label and access lists of each share, and the kernel asks for access lists.
   const std::vector<char> list = share->root_access_list(name);
+  int error = 0;
   if (list.empty()) {
-    std::move(reply).error(is_access_list(name) ? ENODATA : EOPNOTSUPP);
+    error = is_access_list(name) ? ENODATA : EOPNOTSUPP;
+  } else if (size != 0 && size < list.size()) {
+    error = ERANGE;
+  }
+  if (is_asked) {
+    Reply::set_known_xattr(error, list, size);
+    return false;
+  }
+  if (error != 0) {
+    std::move(reply).error(error);
   } else if (size == 0) {
     std::move(reply).xattr_size(list.size());
-  } else if (size < list.size()) {
-    std::move(reply).error(ERANGE);
   } else {
     std::move(reply).data(list);
   }

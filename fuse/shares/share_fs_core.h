@@ -112,6 +112,7 @@ class ShareFs::Core {
   /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
   /// and a name does not disappear because a server does.
   void answer_root(Reply reply, NodeId node);
+  [[nodiscard]] bool may_ask_root(KnownShare& share) const;
   /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
   bool answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size);
   [[nodiscard]] KnownShare* share_of(NodeId node) const {
@@ -179,7 +180,17 @@ class ShareFs::Core {
   /// Of who opens a file for writing, who is counted as a writer from here on.
   [[nodiscard]] bool is_to_walk_again(const Visit& visit);
   void park(KnownShare& share, Reply reply, Work work);
-  void finish_parked(KnownShare& share, Result<manager::Lease> lease, Reply reply, Work& work) noexcept;
+  /// A request that has waited for a mount.
+  struct Parked {
+    KnownShare& share;
+    Result<manager::Lease> lease;
+    Reply reply;
+    Work work;
+    std::uint64_t unique;
+    std::optional<PriorAttempt> prior;
+  };
+  void go_on(Parked parked);
+  void finish_parked(Parked& parked) noexcept;
 };
 
 }  // namespace berth::fuse

@@ -62,6 +62,15 @@ KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) 
       index_(index),
       keeps_inodes_(fuse::keeps_inodes(share_->spec())) {}
 
+KnownShare::~KnownShare() { delete lane_.load(); }
+
+Lane& KnownShare::lane() {
+  if (Lane* const lane = lane_.load(std::memory_order_acquire)) return *lane;
+  auto made = std::make_unique<Lane>();
+  Lane* before = nullptr;
+  return lane_.compare_exchange_strong(before, made.get()) ? *made.release() : *before;
+}
+
 Seconds KnownShare::attributes_valid() const noexcept {
   if (share_->is_shared_with_native()) return 0;
   return std::chrono::duration<Seconds>(policy().attr_timeout).count();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "fuse/kept/estate.h"
+#include "fuse/session/lane.h"
 #include "fuse/session/reply.h"
 #include "fuse/tables/inode_number.h"
 #include "fuse/tables/node_table.h"
@@ -28,6 +29,9 @@ namespace berth::fuse {
 class KnownShare {
  public:
   KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) noexcept;
+  ~KnownShare();
+  KnownShare(const KnownShare&) = delete;
+  KnownShare& operator=(const KnownShare&) = delete;
 
   [[nodiscard]] ShareIndex index() const noexcept { return index_; }
   [[nodiscard]] manager::Share& share() const noexcept { return *share_; }
@@ -66,6 +70,8 @@ class KnownShare {
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
   [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
+  /// The requests in it.
+  [[nodiscard]] Lane& lane();
   /// Looks at the real root a last time, without asking a server, and closes what is held of it.
   void let_go() noexcept;
 
@@ -88,6 +94,8 @@ class KnownShare {
   std::atomic<std::uint32_t> met_{0};
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
+
+  std::atomic<Lane*> lane_{nullptr};  ///< owned; null: nothing had to be counted
 
   mutable Mutex mutex_;
   std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted

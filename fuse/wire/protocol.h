@@ -36,6 +36,19 @@ constexpr bool needs_answer(std::uint32_t opcode) noexcept {
   }
 }
 
+/// Whether a request of that kind is to be done even when its caller has given up: it ends what the caller has had.
+constexpr bool must_be_done(std::uint32_t opcode) noexcept {
+  return opcode == FUSE_FLUSH || opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR;
+}
+
+/// The number of the request that an INTERRUPT is about; 0 where the message is too short for one.
+inline std::uint64_t interrupted_by(std::span<const char> message) noexcept {
+  fuse_interrupt_in in{};
+  if (message.size() >= sizeof(fuse_in_header) + sizeof in)
+    std::memcpy(&in, message.data() + sizeof(fuse_in_header), sizeof in);
+  return in.unique;
+}
+
 /// FUSE_NOTIFY_RESEND (7.40): the kernel sends again every request that has been read and not answered.
 inline constexpr int kNotifyResend = 7;
 /// FUSE_UNIQUE_RESEND (7.40): in the number of a request that is sent again.

@@ -29,6 +29,9 @@ constexpr std::uint64_t kTurnsInRequests = 4;
 constexpr unsigned kBlockedCounts = 4;
 constexpr unsigned kBlocking = 9;
 
+/// Whether a worker is written off until it comes back.
+bool is_stuck(const InFlight::Slot* slot) noexcept { return slot != nullptr && slot->stuck != nullptr; }
+
 }  // namespace
 
 void Workers::wake_watch() noexcept {
@@ -52,7 +55,7 @@ void Workers::watch() noexcept {
     const std::uint64_t turns = worker->turns - std::exchange(worker->seen_turns, worker->turns);
     take_turns |= turns * kTurnsInRequests > news;
     look_whether_late(*worker, news != 0, request_waits);
-    if (!worker->handling) continue;
+    if (!worker->handling || is_stuck(worker->slot)) continue;
     ++busy;
     if (!nobody_takes_it || !is_blocked(*worker)) continue;
     ++blocked;
@@ -125,7 +128,8 @@ void Workers::look_whether_late(Worker& worker, bool progressed, bool request_wa
   }
   if (worker.resting || do_all_serve()) return release(worker);
   const std::optional<unsigned> post = worker.post();
-  const bool owes = !worker.answered || (post && posts_.has_mail(*post));
+  const InFlight::Slot* const slot = worker.slot;
+  const bool owes = (slot != nullptr && !slot->answered) || (post && posts_.has_mail(*post));
   if (progressed || (!owes && !request_waits)) {
     worker.late_watches = 0;
   } else if (++worker.late_watches >= kLateWatches) {

@@ -23,8 +23,12 @@ namespace {
 
 /// How often readers are woken after stop(): one that was about to read when the signal came is caught the next time.
 constexpr std::chrono::milliseconds kWakeAgain{5};
+/// So many threads may have a request, and no share has to be looked after.
+constexpr std::size_t kFewBusy = 8;
 /// How often the watch looks while there is work.
 constexpr std::chrono::milliseconds kWatch{1};
+/// How often what is stuck and waits is looked after when there is no other work.
+constexpr std::chrono::milliseconds kCare{25};
 /// How long all threads serve after it was seen that requests block.
 constexpr std::chrono::milliseconds kAllServe{500};
 
@@ -73,11 +77,19 @@ int Workers::wake_signal() noexcept { return SIGRTMIN + 1; }
 Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limits)
     : session_(session),
       requests_(requests),
+      in_flight_(session.in_flight()),
       process_([&session](std::span<char> message) { session.process(message); }),
       limits_(limits),
       processors_(std::max(1U, std::thread::hardware_concurrency())),
       may_run_beside_(sys::may_run_beside()),
-      posts_(may_run_beside_ ? sys::processor_numbers() : 0) {}
+      posts_(may_run_beside_ ? sys::processor_numbers() : 0) {
+  in_flight_.serve(
+      [this](RequestRecord* record, std::span<char> message) { requests_.handle(record, message, process_); },
+      [this] {
+        if (!watching_) wake_watch();
+      },
+      [this](std::uint64_t unique) { requests_.note_parked(unique); });
+}
 
 Workers::~Workers() = default;
 
@@ -85,18 +97,28 @@ Result<StopReason> Workers::run() {
   install_wake_handler();
   if (!start_worker()) return fail(EAGAIN, "cannot start a thread to serve the namespace");
   while (threads_.load(std::memory_order_acquire) > 0) {
-    {
-      MutexLock lock(mutex_);
-      while (!has_ended() && !stopping_ && !watching_) changed_.wait(mutex_);
-      const auto pause = stopping_ ? kWakeAgain : kWatch;
-      if (!has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + pause);
-    }
+    const bool watches = wait_for_work();
     join_ended();
-    stopping_ ? wake_readers() : watch();
+    if (stopping_) {
+      wake_readers();
+    } else if (watches) {
+      watch();
+    }
+    in_flight_.care(std::chrono::steady_clock::now());
   }
   join_ended();
   MutexLock lock(mutex_);
   return reason_.value_or(stopping_ ? StopReason::kRequested : StopReason::kFailed);
+}
+
+/// Until it is time to look. Whether the watch has to.
+bool Workers::wait_for_work() noexcept {
+  MutexLock lock(mutex_);
+  while (!has_ended() && !stopping_ && !watching_ && !in_flight_.needs_care()) changed_.wait(mutex_);
+  const bool watches = watching_;
+  const std::chrono::milliseconds pause = stopping_ ? kWakeAgain : watches ? kWatch : kCare;
+  if (!has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + pause);
+  return watches;
 }
 
 void Workers::stop() noexcept {
@@ -109,7 +131,7 @@ void Workers::stop() noexcept {
 bool Workers::start_worker() noexcept {
   std::size_t before = threads_.load(std::memory_order_relaxed);
   do {
-    if (before >= limits_.max_threads) return false;
+    if (before >= limits_.max_threads + in_flight_.stuck_threads()) return false;
   } while (!threads_.compare_exchange_weak(before, before + 1));
   try {
     std::list<std::unique_ptr<Worker>> started;
@@ -134,7 +156,8 @@ void Workers::work(Worker& self) noexcept {
   static_cast<void>(sys::run_as_usual(0));  // it may have been started by one that is beside its caller
   self.id = ::gettid();
   self.proc_id = sys::own_id_in_proc();
-  Session::tell_answers(&self.answered);
+  const InFlight::Thread thread(in_flight_);
+  self.slot = &thread.slot();
   serve(self);
   finish_mail(self);
   on_ended(self);
@@ -191,17 +214,39 @@ void Workers::handle(Worker& self, std::size_t size) noexcept {
   const std::span<char> message = self.buffer->bytes().first(size);
   const fuse_in_header header = protocol::header_of(message);
   const bool is_waited_for = protocol::needs_answer(header.opcode);
+  InFlight::Slot& slot = *self.slot.load(std::memory_order_relaxed);
+  Lane* lane = nullptr;
   self.handling.store(true, std::memory_order_relaxed);
-  self.answered.store(!is_waited_for, std::memory_order_relaxed);
+  slot.answered.store(!is_waited_for, std::memory_order_relaxed);
   self.taken.fetch_add(1, std::memory_order_release);
   if (may_run_beside_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
-  requests_.handle(self.buffer->record(), message, process_);
-  self.answered.store(true, std::memory_order_relaxed);
+  if (enter_lane(self, header, message, lane)) {
+    RequestRecord* const record = self.buffer->record();
+    InFlight::begin(slot, header, record, lane);
+    requests_.handle(record, message, process_);
+    if (InFlight::end(slot)) [[unlikely]]
+      in_flight_.serve_waiting(slot, record);
+  }
+  slot.answered.store(true, std::memory_order_relaxed);
   if (all_came_.load(std::memory_order_relaxed)) [[unlikely]]
     drop_unawaited();
   self.ended = std::chrono::steady_clock::now();
   if (may_run_beside_ && is_waited_for) stay_beside_caller(self);
   self.handling.store(false, std::memory_order_relaxed);
+}
+
+/// False: the request waits for its turn, or has been refused. Nothing is asked or counted while few threads have a request and none
+/// is stuck.
+bool Workers::enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane) {
+  const std::size_t busy = threads_.load(std::memory_order_relaxed) - std::min(threads_.load(), spare_.load());
+  if (busy <= kFewBusy && !in_flight_.is_troubled()) return true;
+  try {
+    lane = in_flight_.lane_of(header.nodeid, header.opcode);
+    return lane == nullptr || in_flight_.enter(*self.slot.load(), *lane, message) == Lane::Entry::kInside;
+  } catch (const std::exception&) {
+    session_.answer(header.unique, ENOMEM, {});
+    return false;
+  }
 }
 
 void Workers::drop_unawaited() noexcept {

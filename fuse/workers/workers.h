@@ -33,7 +33,7 @@ enum class StopReason : std::uint8_t {
 const char* to_string(StopReason reason) noexcept;
 
 struct WorkerLimits {
-  std::size_t max_threads = 512;  ///< requests handled at once; operations may block on a server, so this is generous
+  std::size_t max_threads = 512;  ///< that are not stuck in a share
   std::size_t max_spare = 8;      ///< threads without a request; what is more ends
 };
 
@@ -82,12 +82,12 @@ class Workers {
     std::atomic<bool> over{false};     ///< can be joined without waiting long
 
     // For the watch.
-    std::atomic<std::uint64_t> taken{0};  ///< requests
-    std::atomic<std::uint64_t> turns{0};  ///< how often another caller's request came next
-    std::atomic<bool> handling{false};    ///< has a request
-    std::atomic<bool> looking{false};     ///< looks where its caller is
-    std::atomic<bool> resting{false};     ///< leaves the requests to others
-    std::atomic<bool> answered{true};     ///< nobody waits for this thread
+    std::atomic<std::uint64_t> taken{0};         ///< requests
+    std::atomic<std::uint64_t> turns{0};         ///< how often another caller's request came next
+    std::atomic<bool> handling{false};           ///< has a request
+    std::atomic<bool> looking{false};            ///< looks where its caller is
+    std::atomic<bool> resting{false};            ///< leaves the requests to others
+    std::atomic<InFlight::Slot*> slot{nullptr};  ///< null before its start
     std::atomic<bool> was_late{
         false};  ///< somebody may have waited for it to take the next request: then it keeps away,
     std::atomic<TimePoint> late_until{TimePoint{}};  ///< until then
@@ -133,7 +133,9 @@ class Workers {
   [[nodiscard]] bool may_rest() noexcept;
   bool rest(Worker& self) noexcept;
   void handle(Worker& self, std::size_t size) noexcept;
+  bool enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane);
   void drop_unawaited() noexcept;
+  bool wait_for_work() noexcept;
   void wake_watch() noexcept;
   void finish(StopReason reason) noexcept;
   void on_ended(Worker& self) noexcept;
@@ -169,6 +171,7 @@ class Workers {
   // Constant.
   Session& session_;
   Requests& requests_;
+  InFlight& in_flight_;
   const Requests::Process process_;
   const WorkerLimits limits_;
   const std::size_t processors_;

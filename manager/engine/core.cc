@@ -13,10 +13,10 @@
 namespace berth::manager {
 namespace {
 
-/// Threads that may be stuck in the kernel at once, for operations and for the callers' own work. A dead server holds
-/// one for each of its shares; the limit is there so that a thousand of them are not a thousand threads.
-constexpr std::size_t kMaxOperationThreads = 256;
-constexpr std::size_t kMaxCallbackThreads = 256;
+/// Threads that may be stuck in the kernel at once, for operations and for what users do with an answer. A share has one operation
+/// at a time, and its users bound what they do in one share: dead servers must not take the last thread from the other shares.
+constexpr std::size_t kMaxOperationThreads = 4096;
+constexpr std::size_t kMaxCallbackThreads = 4096;
 
 /// After a change of the mount table, how long to wait before looking for lost mounts: changes come in bursts.
 constexpr std::chrono::milliseconds kTableDelay{200};
@@ -64,6 +64,7 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
       clock_(clock),
       berths_(setup_.berth_directory),
       poller_(std::move(poller)),
+      mount_slots_(std::max<std::size_t>(setup_.max_concurrent_mounts, 1)),
       random_(std::random_device{}()) {}
 
 Manager::Core::~Core() {
@@ -294,6 +295,7 @@ bool Manager::Core::run_timers() {
     look_at_table_.reset();
     look_for_lost_mounts();
   }
+  start_queued_mounts();
   if (const std::optional<TimePoint> at = next_hand_over(); at && *at <= now) {
     any = true;
     start_hand_overs();
@@ -304,6 +306,7 @@ bool Manager::Core::run_timers() {
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = look_at_table_;
   bring_forward(next, next_hand_over());
+  bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;
 }

@@ -16,6 +16,7 @@
 #include "manager/engine/life_cycle.h"
 #include "manager/engine/manager.h"
 #include "manager/engine/mount_operation.h"
+#include "manager/engine/mount_slots.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/sys/poller.h"
 #include "src/lib/sys/task_pool.h"
@@ -133,7 +134,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<TimePoint> scheduled;   ///< its place in timers_
     bool was_native = false;              ///< before us: its next mount lies over its directory already
     bool hand_over_queued = false;        ///< its place in hand_overs_
-    bool counts_as_running = false;       ///< its mount takes one of the max_concurrent_mounts
     MountRecord* kept = nullptr;          ///< what outlives us of it
     bool failure_is_kept = false;         ///< there as well
     int source_number = 0;                ///< of the directory that its source is in; 0: not watched
@@ -259,8 +259,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   sys::Poller poller_;
   std::map<Share*, std::unique_ptr<Record>> records_;
   std::multimap<TimePoint, Record*> timers_;
-  std::deque<std::pair<Record*, TimePoint>> mount_queue_;
-  std::size_t mounts_running_ = 0;
+  MountSlots<Record> mount_slots_;
   std::vector<PendingChange> pending_changes_;  ///< for the commit after the one that runs
   bool committing_ = false;
   std::size_t recording_ = 0;  ///< host states on their way to the disk

@@ -1,9 +1,11 @@
+#include <fcntl.h>
 #include <sys/epoll.h>
 
 #include <cerrno>
 #include <unordered_set>
 
 #include "manager/engine/core.h"
+#include "manager/model/of_this_host.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount_table.h"
@@ -55,23 +57,18 @@ void Manager::Core::submit(sys::TaskPool* pool, Task work) {
 }
 
 void Manager::Core::enqueue_mount(Record& record, const life_cycle::StartMount& start) {
-  mount_queue_.emplace_back(&record, start.deadline);
+  const auto kind =
+      is_of_this_host(record.share.spec()) ? MountSlots<Record>::Kind::kLocal : MountSlots<Record>::Kind::kRemote;
+  mount_slots_.add(&record, kind, start.deadline);
   start_queued_mounts();
 }
 
 void Manager::Core::start_queued_mounts() {
-  while (mounts_running_ < setup_.max_concurrent_mounts && !mount_queue_.empty()) {
-    const auto [record, deadline] = mount_queue_.front();
-    mount_queue_.pop_front();
-    ++mounts_running_;
-    record->counts_as_running = true;
-    start_mount(*record, deadline);
-  }
+  while (const auto turn = mount_slots_.next(clock_.now())) start_mount(*turn->mount, turn->deadline);
 }
 
 void Manager::Core::release_mount_slot(Record& record) {
-  if (!std::exchange(record.counts_as_running, false)) return;
-  --mounts_running_;
+  if (!mount_slots_.end(&record)) return;
   // Not at once: this may be in the middle of another share's step.
   post([this] { start_queued_mounts(); });
 }
@@ -140,9 +137,8 @@ void Manager::Core::open_gate(Record& record) {
   if (record.root) {  // after an unmount that did not happen: the descriptor still names the root
     record.retired_roots.push_back(std::move(record.root));
   }
-  Result<UniqueFd> root = record.mount.root ? sys::open_at(record.mount.root.get(), ".", O_PATH | O_DIRECTORY)
-                                            : Result<UniqueFd>(fail(ENOTCONN));
-  if (root) record.root = std::move(*root);
+  // A second number for it, which asks no file system anything.
+  if (record.mount.root) record.root = UniqueFd(::fcntl(record.mount.root.get(), F_DUPFD_CLOEXEC, 0));
   record.share.touch(clock_.now());
   record.share.set_root(record.root.get());
   record.share.gate().open();

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "manager/model/of_this_host.h"
 #include "manager/model/share_template.h"
 #include "src/lib/base/text.h"
 
@@ -254,12 +255,16 @@ const char* to_string(Access access) noexcept {
   return "unknown";
 }
 
+bool is_of_this_host(const ShareSpec& spec) noexcept {
+  return spec.kind() == ShareKind::kDir || spec.kind() == ShareKind::kBind ||
+         (spec.kind() == ShareKind::kFilesystem && is_local_type(spec.type()));
+}
+
 bool ShareSpec::wants_native() const {
   const SharePolicy& policy = this->policy();
   if (policy.access != Access::kAuto) return policy.access == Access::kNative;
-  const bool is_local = kind() == ShareKind::kBind || (kind() == ShareKind::kFilesystem && is_local_type(type()));
-  return is_local && policy.idle_timeout.count() > 0 && policy.allow_users.empty() && policy.allow_groups.empty() &&
-         !binds_recursively(options());
+  return is_of_this_host(*this) && kind() != ShareKind::kDir && policy.idle_timeout.count() > 0 &&
+         policy.allow_users.empty() && policy.allow_groups.empty() && !binds_recursively(options());
 }
 
 std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }

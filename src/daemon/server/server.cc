@@ -401,8 +401,8 @@ class Server {
   }
 
   int finish() {
-    // Who was given up may still come back from the kernel and answer: it needs what would be destroyed here.
-    if (given_up_ > 0) ::_exit(clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE);
+    // A thread that was given up may still come back from the kernel and answer: it needs what would be destroyed here.
+    if (given_up_ > 0 || session_->in_flight().is_troubled()) ::_exit(clean_end_ ? EXIT_SUCCESS : EXIT_FAILURE);
     control_->stop();
     pruner_.reset();
     session_.reset();

@@ -101,6 +101,11 @@ std::optional<int> status_of_zombie(pid_t process) {
   return status;
 }
 
+bool has_no_memory(pid_t process) {
+  const Result<std::string> sizes = process > 0 ? proc::read(proc::path_of(process, "statm")) : fail(ESRCH);
+  return sizes && sizes->starts_with("0 ");
+}
+
 bool is_kernel_thread(pid_t thread) {
   constexpr int kFlags = 6;
   unsigned long flags = 0;

@@ -43,6 +43,10 @@ Result<unsigned> processor_of(pid_t thread);
 /// it is stuck in the kernel nobody can wait for the process.
 std::optional<int> status_of_zombie(pid_t process);
 
+/// Whether a process has no memory any more, which it gives back before it closes its files when it ends (exit(2)); so has no
+/// thread of the kernel's own. Looking waits for nothing. False where it cannot be seen.
+bool has_no_memory(pid_t process);
+
 /// Whether it is a thread of the kernel's own; one that is gone is none.
 bool is_kernel_thread(pid_t thread);
 

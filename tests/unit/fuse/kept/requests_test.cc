@@ -93,8 +93,8 @@ TEST_F(RequestsOfTheDead, WhatWasAnsweredStandsAndGivesItsRecordBack) {
 
 TEST_F(RequestsOfTheDead, WhoseCallerIsKilledBeforeItComesAgainIsTakenBack) {
   die_over(12);
-  die_over(13);
-  std::set<std::uint64_t> awaited{12, 13};
+  die_over(14);
+  std::set<std::uint64_t> awaited{12, 14};
   Requests requests(area(), [&](std::uint64_t unique) { return awaited.contains(unique); });
   recover(requests);
   awaited.erase(12);
@@ -106,6 +106,17 @@ TEST_F(RequestsOfTheDead, WhoseCallerIsKilledBeforeItComesAgainIsTakenBack) {
   awaited.clear();
   requests.drop_unawaited();
   EXPECT_EQ(taken_back_, 2);
+  EXPECT_FALSE(requests.has_left());
+}
+
+// Its caller was told EINTR, and nothing of what the stuck thread has done.
+TEST_F(RequestsOfTheDead, WhatWasGivenUpIsTakenBackThoughItIsAnswered) {
+  die_over(12 | RequestRecord::kGivenUp);
+  Requests requests(area(), [](std::uint64_t) { return false; });
+  recover(requests);
+  EXPECT_EQ(taken_back_, 0);
+  requests.drop_unawaited();
+  EXPECT_EQ(taken_back_, 1);
   EXPECT_FALSE(requests.has_left());
 }
 

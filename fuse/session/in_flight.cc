@@ -1,0 +1,441 @@
+#include "fuse/session/in_flight.h"
+
+#include <linux/fuse.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <unordered_map>
+#include <utility>
+
+#include "fuse/wire/protocol.h"
+#include "src/lib/sys/other_threads.h"
+#include "src/lib/sys/thread.h"
+
+namespace berth::fuse {
+namespace {
+
+/// A thread that has been in one request of a share for so long is stuck, until it comes back.
+constexpr std::chrono::milliseconds kStuck{20};
+/// A share may take so long to answer before a signal of the caller ends the request: programs do not expect EINTR of files.
+constexpr std::chrono::milliseconds kInterruptPatience{100};
+/// What is not stuck in a share by then was answered.
+constexpr std::chrono::seconds kInterruptKept{2};
+constexpr std::size_t kMostInterrupts = 16384;
+/// How often it is looked whether a program that waits in close(2) ends.
+constexpr std::chrono::milliseconds kExitLook{100};
+
+/// Threads that may be stuck: the nearer to it, the fewer in one share.
+constexpr std::size_t kManyStuck = 1024;
+
+/// What the records of requests know it by.
+constexpr std::uint64_t noted_number(std::uint64_t unique) noexcept { return unique & ~protocol::kUniqueResend; }
+
+Lane::Waiting waiting_of(std::span<const char> message, TimePoint now) {
+  const fuse_in_header header = protocol::header_of(message);
+  Lane::Waiting waiting;
+  waiting.unique = header.unique;
+  waiting.node = header.nodeid;
+  waiting.opcode = header.opcode;
+  waiting.uid = header.uid;
+  waiting.pid = static_cast<pid_t>(header.pid);
+  waiting.since = now;
+  waiting.message.assign(message.begin(), message.end());
+  return waiting;
+}
+
+std::deque<Lane::Waiting> one(Lane::Waiting waiting) {
+  std::deque<Lane::Waiting> alone;
+  alone.push_back(std::move(waiting));
+  return alone;
+}
+
+}  // namespace
+
+thread_local constinit InFlight::Slot* InFlight::current_ = nullptr;
+
+InFlight::InFlight(Setup setup) : setup_(std::move(setup)) {}
+
+InFlight::~InFlight() {
+  MutexLock lock(mutex_);
+  while (apart_ != 0) apart_ended_.wait(mutex_);
+}
+
+void InFlight::serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting) {
+  handle_ = std::move(handle);
+  wake_ = std::move(wake);
+  note_waiting_ = std::move(note_waiting);
+}
+
+InFlight::Slot& InFlight::acquire() {
+  MutexLock lock(mutex_);
+  for (const auto& slot : slots_) {
+    if (slot->free.exchange(false, std::memory_order_acquire)) return *slot;
+  }
+  slots_.push_back(std::make_unique<Slot>());
+  return *slots_.back();
+}
+
+std::vector<InFlight::Slot*> InFlight::slots() const {
+  std::vector<Slot*> all;
+  MutexLock lock(mutex_);
+  all.reserve(slots_.size());
+  for (const auto& slot : slots_) {
+    if (!slot->free.load(std::memory_order_relaxed)) all.push_back(slot.get());
+  }
+  return all;
+}
+
+std::size_t InFlight::most_inside() const noexcept {
+  const std::size_t left = kManyStuck - std::min(kManyStuck, stuck_threads());
+  return std::clamp(left / 8, Lane::kFewStuck, Lane::kMostInside);
+}
+
+void InFlight::begin(Slot& slot, const fuse_in_header& header, RequestRecord* record, Lane* lane,
+                     std::uint64_t word) noexcept {
+  slot.node.store(header.nodeid, std::memory_order_relaxed);
+  slot.opcode.store(header.opcode, std::memory_order_relaxed);
+  slot.pid.store(static_cast<pid_t>(header.pid), std::memory_order_relaxed);
+  slot.uid.store(header.uid, std::memory_order_relaxed);
+  slot.record.store(record, std::memory_order_relaxed);
+  slot.lane.store(lane, std::memory_order_relaxed);
+  slot.serial.store(slot.serial.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  // An INTERRUPT has no answer of its own, and its number is that of the request with the bit of a claim.
+  slot.word.store(header.opcode == FUSE_INTERRUPT ? 0 : word, std::memory_order_release);
+}
+
+bool InFlight::may_answer(std::uint64_t unique) noexcept {
+  if (current_ == nullptr) return true;
+  // Before it is sent: whoever gets the answer may take the processor from this thread right then.
+  current_->answered.store(true, std::memory_order_relaxed);
+  std::uint64_t mine = unique;
+  return current_->word.compare_exchange_strong(mine, 0) || mine != (unique | kClaimed);
+}
+
+bool InFlight::hand_on() noexcept {
+  if (current_ == nullptr) return true;
+  std::uint64_t mine = current_->word.load(std::memory_order_relaxed);
+  if ((mine & kClaimed) != 0) return false;
+  return mine == 0 || current_->word.compare_exchange_strong(mine, 0);
+}
+
+void InFlight::set_known(int error, std::string body) {
+  if (current_ == nullptr) return;
+  MutexLock lock(current_->mutex);
+  current_->known_for = current_->word.load(std::memory_order_relaxed);
+  current_->known_error = error;
+  current_->known.swap(body);
+}
+
+bool InFlight::claim(Slot& slot, std::uint64_t unique) noexcept {
+  if (!slot.word.compare_exchange_strong(unique, unique | kClaimed)) return false;
+  // What the thread has done for it so far is not the kernel's, should we die now.
+  if (RequestRecord* const record = slot.record.load(std::memory_order_relaxed)) {
+    std::uint64_t noted = noted_number(unique);
+    record->unique.compare_exchange_strong(noted, noted | RequestRecord::kGivenUp);
+  }
+  return true;
+}
+
+Lane::Entry InFlight::enter(Slot& slot, Lane& lane, std::span<const char> message) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  Lane::Waiting waiting = waiting_of(message, now);
+  const std::uint64_t unique = waiting.unique;
+  const bool must = protocol::must_be_done(waiting.opcode);
+  Lane::Epoch epoch = 0;
+  troubles_.fetch_add(1, std::memory_order_relaxed);  // before anybody may take it out again
+  const Lane::Entry entry = lane.enter(now, most_inside(), must, epoch, waiting);
+  slot.entered_in.store(epoch, std::memory_order_relaxed);
+  if (entry == Lane::Entry::kWaits) {
+    note_waiting(lane, unique);
+  } else {
+    stopped_waiting();
+  }
+  if (entry == Lane::Entry::kRefused) setup_.answer(unique, EAGAIN, {});
+  return entry;
+}
+
+bool InFlight::try_enter(Lane& lane) {
+  if (current_ == nullptr || current_->lane.load(std::memory_order_relaxed) != nullptr) return true;
+  Lane::Epoch epoch = 0;
+  if (!lane.try_enter(most_inside(), epoch)) return false;
+  current_->entered_in.store(epoch, std::memory_order_relaxed);
+  current_->lane.store(&lane, std::memory_order_relaxed);
+  return true;
+}
+
+void InFlight::note_waiting(Lane& lane, std::uint64_t unique) {
+  if (note_waiting_) note_waiting_(unique);
+  {
+    MutexLock lock(mutex_);
+    if (std::find(lanes_.begin(), lanes_.end(), &lane) == lanes_.end()) lanes_.push_back(&lane);
+  }
+  if (wake_) wake_();
+}
+
+void InFlight::go_on(Lane& lane, Lane::Waiting waiting) {
+  const Thread thread(*this);
+  const TimePoint now = std::chrono::steady_clock::now();
+  waiting.since = now;
+  const std::uint64_t unique = waiting.unique;
+  Lane::Epoch epoch = 0;
+  troubles_.fetch_add(1, std::memory_order_relaxed);
+  switch (lane.enter(now, most_inside(), false, epoch, waiting)) {
+    case Lane::Entry::kWaits:
+      return note_waiting(lane, unique);
+    case Lane::Entry::kRefused:
+      stopped_waiting();
+      return waiting.work(EAGAIN);
+    case Lane::Entry::kInside:
+      stopped_waiting();
+      if (wake_) wake_();
+      handle(thread.slot(), lane, epoch, std::move(waiting), nullptr);
+      return serve_waiting(thread.slot(), nullptr);
+  }
+}
+
+/// One request of a lane that the thread is in.
+void InFlight::handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting, RequestRecord* record) {
+  fuse_in_header header{};
+  header.unique = waiting.unique;
+  header.nodeid = waiting.node;
+  header.opcode = waiting.opcode;
+  header.uid = waiting.uid;
+  header.pid = static_cast<std::uint32_t>(waiting.pid);
+  slot.entered_in.store(epoch, std::memory_order_relaxed);
+  begin(slot, header, record, &lane, waiting.unique | (waiting.answered ? kClaimed : 0));
+  if (waiting.message.empty()) {
+    waiting.work(0);
+  } else {
+    handle_(record, waiting.message);
+  }
+  end(slot);
+}
+
+void InFlight::serve_waiting(Slot& slot, RequestRecord* record) {
+  for (;;) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    Lane* const stuck = slot.stuck.exchange(nullptr);
+    Lane* lane = slot.lane.exchange(nullptr, std::memory_order_relaxed);
+    Lane::Epoch epoch = slot.entered_in.load(std::memory_order_relaxed);
+    if (stuck != nullptr && come_back(slot, *stuck)) {
+      const Lane::Epoch stuck_in = slot.stuck_in.load(std::memory_order_relaxed);
+      if (lane != nullptr) leave(*stuck, stuck_in, now);
+      if (lane == nullptr) epoch = stuck_in;
+      if (lane == nullptr) lane = stuck;
+    }
+    if (lane == nullptr) return;
+    std::optional<Lane::Waiting> next = lane->leave(now, epoch);
+    if (!next) return;
+    stopped_waiting();
+    handle(slot, *lane, epoch, *std::move(next), record);
+  }
+}
+
+/// To be called by who has taken `lane` out of the slot as the one in which its thread is stuck. Whether it is to be left.
+bool InFlight::come_back(Slot& slot, Lane& lane) {
+  stuck_.fetch_sub(1, std::memory_order_relaxed);
+  stopped_waiting();
+  lane.come_back(slot.stuck_in.load(std::memory_order_relaxed));
+  return slot.stuck_outside.load(std::memory_order_relaxed);
+}
+
+void InFlight::leave(Lane& lane, Lane::Epoch epoch, TimePoint now) {
+  std::optional<Lane::Waiting> next = lane.leave(now, epoch);
+  if (!next) return;
+  stopped_waiting();
+  handle_apart(lane, epoch, one(*std::move(next)));
+}
+
+/// On a thread of its own, one after the other.
+void InFlight::handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all) {
+  if (all.empty()) return;
+  {
+    MutexLock lock(mutex_);
+    ++apart_;
+  }
+  auto work = [this, &lane, epoch, shared = std::make_shared<std::deque<Lane::Waiting>>(std::move(all))] {
+    {
+      const Thread thread(*this);
+      for (Lane::Waiting& waiting : *shared) {
+        handle(thread.slot(), lane, epoch, std::move(waiting), nullptr);
+        serve_waiting(thread.slot(), nullptr);
+      }
+    }
+    MutexLock lock(mutex_);
+    --apart_;
+    apart_ended_.notify_all();
+  };
+  if (Result<std::thread> thread = sys::start_thread("berth-lane", work)) return thread->detach();
+  work();
+}
+
+bool InFlight::interrupt(std::uint64_t unique) {
+  if (interrupt_waiting(unique)) return true;
+  MutexLock lock(mutex_);
+  if (interrupts_.size() >= kMostInterrupts) interrupts_.pop_front();
+  interrupts_.push_back({unique, std::chrono::steady_clock::now()});
+  interrupts_now_ = interrupts_.size();
+  return false;
+}
+
+/// Answers the request with that number if it waits in a lane.
+bool InFlight::interrupt_waiting(std::uint64_t unique) {
+  std::vector<Lane*> lanes;
+  {
+    MutexLock lock(mutex_);
+    lanes = lanes_;
+  }
+  for (Lane* const lane : lanes) {
+    bool stays = false;
+    std::optional<Lane::Waiting> taken = lane->take(unique, stays);
+    if (taken) stopped_waiting();
+    if (taken && taken->work) {
+      taken->work(EINTR);
+    } else if (taken || stays) {
+      setup_.answer(unique, EINTR, {});
+    }
+    if (taken || stays) return true;
+  }
+  return false;
+}
+
+void InFlight::care(TimePoint now) {
+  const bool look_for_exits = now >= look_for_exits_;
+  if (look_for_exits) look_for_exits_ = now + kExitLook;
+  const std::vector<Slot*> all = slots();
+  for (Slot* const slot : all) look_at(*slot, now, look_for_exits);
+  if (interrupts_now_ != 0) answer_interrupts(all, now);
+  if (is_troubled()) look_at_lanes(now, look_for_exits);
+}
+
+void InFlight::look_at(Slot& slot, TimePoint now, bool look_for_exits) {
+  const std::uint64_t serial = slot.serial.load(std::memory_order_acquire);
+  if (std::exchange(slot.seen, serial) != serial) slot.since = now;
+  if (serial % 2 == 0 || now - slot.since < kStuck) return;
+  if (slot.stuck.load(std::memory_order_relaxed) == nullptr) note_stuck(slot);
+  const std::uint64_t unique = slot.word.load(std::memory_order_acquire);
+  if (unique == 0 || (unique & kClaimed) != 0) return;
+  answer_known(slot, unique);
+  if (!look_for_exits || slot.opcode.load(std::memory_order_relaxed) != FUSE_FLUSH) return;
+  if (!sys::has_no_memory(slot.pid.load(std::memory_order_relaxed)) || !claim(slot, unique)) return;
+  setup_.answer(unique, 0, {});
+}
+
+void InFlight::note_stuck(Slot& slot) {
+  Lane* const entered = slot.lane.load(std::memory_order_relaxed);
+  Lane* const lane = entered != nullptr ? entered : lane_of(slot.node.load(std::memory_order_relaxed));
+  if (lane == nullptr || slot.serial.load(std::memory_order_acquire) != slot.seen) return;
+  const Lane::Epoch epoch = lane->note_stuck(
+      entered != nullptr ? std::optional(slot.entered_in.load(std::memory_order_relaxed)) : std::nullopt);
+  slot.stuck_in.store(epoch, std::memory_order_relaxed);
+  slot.stuck_outside.store(entered == nullptr, std::memory_order_relaxed);
+  stuck_.fetch_add(1, std::memory_order_relaxed);
+  troubles_.fetch_add(1, std::memory_order_relaxed);
+  slot.stuck.store(lane, std::memory_order_seq_cst);
+  if (slot.serial.load(std::memory_order_seq_cst) == slot.seen) return;
+  // It has come back just now, and may not have seen this.
+  if (slot.stuck.exchange(nullptr) == nullptr || !come_back(slot, *lane)) return;
+  leave(*lane, epoch, std::chrono::steady_clock::now());
+}
+
+void InFlight::answer_known(Slot& slot, std::uint64_t unique) {
+  std::string known;
+  int error = 0;
+  {
+    MutexLock lock(slot.mutex);
+    if (slot.known_for != unique) return;
+    known = slot.known;
+    error = slot.known_error;
+  }
+  if (claim(slot, unique)) setup_.answer(unique, error, known);
+}
+
+void InFlight::answer_interrupts(const std::vector<Slot*>& slots, TimePoint now) {
+  std::unordered_map<std::uint64_t, Slot*> stuck;
+  for (Slot* const slot : slots) {
+    if (now - slot->since >= kInterruptPatience) stuck.emplace(slot->word.load(std::memory_order_acquire), slot);
+  }
+  std::deque<Interrupt> all;
+  {
+    MutexLock lock(mutex_);
+    all = interrupts_;
+  }
+  std::vector<std::uint64_t> over;
+  for (const Interrupt& interrupt : all) {
+    const auto found = stuck.find(interrupt.unique);
+    const bool claimed = found != stuck.end() && claim(*found->second, interrupt.unique);
+    if (claimed) setup_.answer(interrupt.unique, EINTR, {});
+    // It may have come to a lane only after its interrupt.
+    const bool answered = claimed || interrupt_waiting(interrupt.unique);
+    if (answered || now - interrupt.since >= kInterruptKept) over.push_back(interrupt.unique);
+  }
+  std::sort(over.begin(), over.end());
+  MutexLock lock(mutex_);
+  std::erase_if(interrupts_,
+                [&](const Interrupt& one) { return std::binary_search(over.begin(), over.end(), one.unique); });
+  interrupts_now_ = interrupts_.size();
+}
+
+void InFlight::look_at_lanes(TimePoint now, bool look_for_exits) {
+  std::vector<Lane*> lanes;
+  {
+    MutexLock lock(mutex_);
+    std::erase_if(lanes_, [](const Lane* lane) { return !lane->has_waiting(); });
+    lanes = lanes_;
+  }
+  for (Lane* const lane : lanes) {
+    Lane::Epoch epoch = 0;
+    if (std::optional<Lane::Waiting> next = lane->probe(now, most_inside(), epoch)) {
+      stopped_waiting();
+      handle_apart(*lane, epoch, one(*std::move(next)));
+    }
+    if (look_for_exits) answer_exiting(*lane);
+  }
+}
+
+/// A program that ends cannot be interrupted any more: it waits in the FLUSH of each of its files.
+void InFlight::answer_exiting(Lane& lane) {
+  for (const Lane::Caller& caller : lane.callers(FUSE_FLUSH)) {
+    bool stays = false;
+    if (!sys::has_no_memory(caller.pid)) continue;
+    static_cast<void>(lane.take(caller.unique, stays));
+    if (stays) setup_.answer(caller.unique, 0, {});
+  }
+}
+
+void InFlight::give_up(Lane& lane, int error) {
+  std::deque<Lane::Waiting> waiting = lane.begin_again();
+  stopped_waiting(waiting.size());
+  for (Slot* const slot : slots()) {
+    const std::uint64_t unique = slot->word.load(std::memory_order_acquire);
+    if (unique == 0 || (unique & kClaimed) != 0) continue;
+    if (lane_of(slot->node.load()) != &lane) continue;
+    if (claim(*slot, unique)) setup_.answer(unique, error, {});
+  }
+  std::deque<Lane::Waiting> to_do;
+  for (Lane::Waiting& one : waiting) {
+    if (protocol::must_be_done(one.opcode)) {
+      if (!std::exchange(one.answered, true)) setup_.answer(one.unique, error, {});
+      to_do.push_back(std::move(one));
+    } else if (one.work) {
+      one.work(error);
+    } else {
+      setup_.answer(one.unique, error, {});
+    }
+  }
+  // In no epoch: they take nobody's place.
+  handle_apart(lane, 0, std::move(to_do));
+}
+
+std::vector<Lane::Caller> InFlight::callers(const Lane& lane) const {
+  std::vector<Lane::Caller> all = lane.callers();
+  for (const Slot* const slot : slots()) {
+    const std::uint64_t unique = slot->word.load(std::memory_order_acquire);
+    if (slot->stuck.load() != &lane || unique == 0 || (unique & kClaimed) != 0) continue;
+    all.push_back({unique, slot->pid.load(), slot->uid.load(), slot->opcode.load(), slot->node.load(), slot->since});
+  }
+  return all;
+}
+
+}  // namespace berth::fuse

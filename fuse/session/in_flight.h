@@ -1,0 +1,197 @@
+#pragma once
+
+#include <linux/fuse.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fuse/kept/requests.h"
+#include "fuse/session/lane.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/mutex.h"
+
+namespace berth::fuse {
+
+/// What threads do for the kernel now, so that a request in a share that does not answer can be answered all the same: its
+/// thread is stuck in the kernel, where nothing reaches it, but its caller need not be. Who answers first is decided by one
+/// word a thread; what a stuck thread brings later is not sent, and it takes back what it has counted and opened.
+///
+/// Each share has a Lane, which bounds the threads that it can hold.
+///
+/// Threading: any thread may call anything; care() one at a time.
+class InFlight {
+ public:
+  /// What the session does for this.
+  struct Setup {
+    /// Answers a request: an errno value, or 0 and a body.
+    std::function<void(std::uint64_t unique, int error, std::span<const char> body)> answer;
+    /// The lane of a request by its node and opcode. Null: it never has to wait for a server. 0: the lane of the node.
+    std::function<Lane*(std::uint64_t node, std::uint32_t opcode)> lane_of;
+  };
+  explicit InFlight(Setup setup);
+  ~InFlight();
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+
+  /// What one thread does.
+  struct alignas(64) Slot {
+    /// The number of the request while an answer of its thread would be the first; with kClaimed when somebody else has
+    /// answered it. 0: none that could be answered by others.
+    std::atomic<std::uint64_t> word{0};
+    std::atomic<std::uint64_t> serial{0};  ///< odd while there is a request
+    std::atomic<std::uint64_t> node{0};
+    std::atomic<std::uint32_t> opcode{0};
+    std::atomic<pid_t> pid{0};
+    std::atomic<uid_t> uid{0};
+    std::atomic<RequestRecord*> record{nullptr};
+    std::atomic<Lane*> lane{nullptr};  ///< that the thread has entered
+    std::atomic<Lane*> stuck{
+        nullptr};  ///< in which the thread is counted as stuck: whoever takes this out counts it off
+    std::atomic<Lane::Epoch> entered_in{0}, stuck_in{0};
+    std::atomic<bool> stuck_outside{false};  ///< `stuck` had not been entered, and is to be left
+    std::atomic<bool> answered{true};        ///< nobody waits for this thread
+    std::atomic<bool> free{false};           ///< no thread's
+
+    // Of care().
+    std::uint64_t seen = 0;  ///< serial
+    TimePoint since{};       ///< of that
+
+    Mutex mutex;
+    std::uint64_t known_for BERTH_GUARDED_BY(mutex) = 0;
+    int known_error BERTH_GUARDED_BY(mutex) = 0;  ///< the answer to that request if the share does not give one
+    std::string known BERTH_GUARDED_BY(mutex);
+  };
+  static constexpr std::uint64_t kClaimed = 1;  ///< the kernel's numbers of requests are even
+
+  /// Makes the calling thread one that handles requests, for a scope.
+  class Thread {
+   public:
+    explicit Thread(InFlight& in_flight) : slot_(in_flight.acquire()), outer_(std::exchange(current_, &slot_)) {}
+    ~Thread() {
+      current_ = outer_;
+      slot_.free.store(true, std::memory_order_release);
+    }
+    Thread(const Thread&) = delete;
+    Thread& operator=(const Thread&) = delete;
+    [[nodiscard]] Slot& slot() const noexcept { return slot_; }
+
+   private:
+    Slot& slot_;
+    Slot* const outer_;
+  };
+
+  /// A request is being handled from here on. `lane`: that it has entered, or null.
+  static void begin(Slot& slot, const fuse_in_header& header, RequestRecord* record, Lane* lane) noexcept {
+    begin(slot, header, record, lane, header.unique);
+  }
+  /// It has been. Whether the thread has a lane to leave (serve_waiting()).
+  static bool end(Slot& slot) noexcept {
+    slot.word.store(0, std::memory_order_relaxed);
+    slot.serial.fetch_add(1, std::memory_order_seq_cst);
+    return slot.stuck.load(std::memory_order_seq_cst) != nullptr ||
+           slot.lane.load(std::memory_order_relaxed) != nullptr;
+  }
+
+  // The calling thread's request; all true where it has none.
+
+  /// Whether the answer to `unique` is still to be sent, which it then is not by others.
+  static bool may_answer(std::uint64_t unique) noexcept;
+  /// From here on it is answered by who has it, on any thread. False: it is answered already.
+  static bool hand_on() noexcept;
+  /// What is answered if the share does not answer soon: an errno value, or 0 and a body.
+  static void set_known(int error, std::string body);
+  /// Where what it does is noted.
+  static void set_record(RequestRecord* record) noexcept {
+    if (current_ != nullptr) current_->record.store(record, std::memory_order_relaxed);
+  }
+
+  /// Whether requests have to look at their lanes.
+  [[nodiscard]] bool is_troubled() const noexcept { return troubles_.load(std::memory_order_relaxed) != 0; }
+  [[nodiscard]] std::size_t stuck_threads() const noexcept { return stuck_.load(std::memory_order_relaxed); }
+  [[nodiscard]] Lane* lane_of(std::uint64_t node, std::uint32_t opcode = 0) const {
+    return setup_.lane_of(node, opcode);
+  }
+
+  /// Lets the request in a message in, or has it wait with a copy of that; one that is refused is answered EAGAIN.
+  Lane::Entry enter(Slot& slot, Lane& lane, std::span<const char> message);
+  /// Lets the calling thread's request into a lane that it has not entered, if it would not wait; true where it has no request.
+  bool try_enter(Lane& lane);
+  /// The same of what goes on with a request after a mount, on a thread of its caller's.
+  void go_on(Lane& lane, Lane::Waiting waiting);
+  /// Leaves the lane of a request that has ended, or goes on with what waits there, as long as that is answered.
+  void serve_waiting(Slot& slot, RequestRecord* record);
+  /// How a message that has waited is handled.
+  using Handle = std::function<void(RequestRecord*, std::span<char>)>;
+  /// `wake`: has care() called soon. `note_waiting`: of each number that is put off. Before the first request.
+  void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting);
+
+  /// A caller has given up. False: its request does not wait in a lane, and who has it is to be told; if it is stuck in a
+  /// share it is answered EINTR soon.
+  bool interrupt(std::uint64_t unique);
+  /// Looks after what is stuck and waits; to be called every few milliseconds while needs_care().
+  void care(TimePoint now);
+  [[nodiscard]] bool needs_care() const noexcept { return troubles_.load() != 0 || interrupts_now_.load() != 0; }
+
+  /// The share of `lane` is taken away: who is stuck in it or waits for it is answered `error`.
+  void give_up(Lane& lane, int error);
+  /// Who waits in a share, in a thread or for one.
+  [[nodiscard]] std::vector<Lane::Caller> callers(const Lane& lane) const;
+
+ private:
+  struct Interrupt {
+    std::uint64_t unique;
+    TimePoint since;
+  };
+
+  Slot& acquire();
+  [[nodiscard]] std::vector<Slot*> slots() const;
+  [[nodiscard]] std::size_t most_inside() const noexcept;
+  static void begin(Slot& slot, const fuse_in_header& header, RequestRecord* record, Lane* lane,
+                    std::uint64_t word) noexcept;
+  static bool claim(Slot& slot, std::uint64_t unique) noexcept;
+  void look_at(Slot& slot, TimePoint now, bool look_for_exits);
+  void note_stuck(Slot& slot);
+  bool come_back(Slot& slot, Lane& lane);
+  void leave(Lane& lane, Lane::Epoch epoch, TimePoint now);
+  void answer_known(Slot& slot, std::uint64_t unique);
+  void answer_interrupts(const std::vector<Slot*>& slots, TimePoint now);
+  bool interrupt_waiting(std::uint64_t unique);
+  void look_at_lanes(TimePoint now, bool look_for_exits);
+  void handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting, RequestRecord* record);
+  void handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all);
+  void answer_exiting(Lane& lane);
+  void note_waiting(Lane& lane, std::uint64_t unique);
+  void stopped_waiting(std::size_t count = 1) noexcept { troubles_.fetch_sub(count, std::memory_order_relaxed); }
+
+  static thread_local constinit Slot* current_;
+
+  const Setup setup_;
+  Handle handle_;
+  std::function<void()> wake_;
+  std::function<void(std::uint64_t)> note_waiting_;
+
+  std::atomic<std::size_t> troubles_{0};  ///< threads that are stuck, and requests that wait
+  std::atomic<std::size_t> stuck_{0};     ///< threads
+  std::atomic<std::size_t> interrupts_now_{0};
+
+  mutable Mutex mutex_;
+  std::vector<std::unique_ptr<Slot>> slots_ BERTH_GUARDED_BY(mutex_);
+  std::vector<Lane*> lanes_ BERTH_GUARDED_BY(mutex_);  ///< where anything waits, or has waited a moment ago
+  std::deque<Interrupt> interrupts_ BERTH_GUARDED_BY(mutex_);
+  std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;  ///< threads of our own
+  ConditionVariable apart_ended_;
+
+  TimePoint look_for_exits_{};  ///< of care()
+};
+
+}  // namespace berth::fuse

@@ -1,0 +1,127 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "src/lib/base/clock.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/base/unique_function.h"
+
+namespace berth::fuse {
+
+/// The requests in one share, as far as they have to be counted: a share that does not answer holds a few threads, and what
+/// else is asked of it waits here, in order.
+///
+///   answers ── kFewStuck threads are stuck, and nothing came back for kSilence ──▶ silent: requests wait, but for a few
+///      ▲                                                                            │
+///      └──────────────── one of them comes back, or one that was sent to try ───────┘
+///
+/// Whoever comes back takes the next that waits. So while anything waits a thread is inside.
+///
+/// Threading: any thread may call anything.
+class Lane {
+ public:
+  /// A request that waits for its turn.
+  struct Waiting {
+    std::uint64_t unique = 0;  ///< its number, as it was read
+    std::uint64_t node = 0;
+    std::uint32_t opcode = 0;
+    uid_t uid = 0;
+    pid_t pid = 0;
+    TimePoint since{};
+    bool answered = false;      ///< the caller has its answer, and the request is to be done all the same
+    std::vector<char> message;  ///< as it was read; empty: `work` is there instead
+    /// Goes on with a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
+    UniqueFunction<void(int)> work;
+  };
+  /// How a request entered, and so how it is to leave.
+  using Epoch = std::uint32_t;
+
+  static constexpr std::size_t kFewStuck = 4;
+  /// Threads inside, of a share that answers; less while many are stuck elsewhere.
+  static constexpr std::size_t kMostInside = 64;
+  static constexpr std::chrono::milliseconds kSilence{200};
+  // Requests that wait; and their bytes.
+  static constexpr std::size_t kMostWaiting = 4096;
+  static constexpr std::size_t kMostWaitingOfUser = 1024;
+  static constexpr std::size_t kMostBytes = std::size_t{64} << 20;
+  static constexpr std::size_t kMostBytesOfUser = std::size_t{16} << 20;
+
+  enum class Entry : std::uint8_t { kInside, kWaits, kRefused };
+  /// Lets a request in, or has it wait: `waiting` is moved from then. Refused: too many wait, of this user or at all; those that
+  /// `must` be done never are. `most`: threads inside.
+  Entry enter(TimePoint now, std::size_t most, bool must, Epoch& epoch, Waiting& waiting);
+  /// Lets a request in that need not wait. False: it is not to go in now.
+  [[nodiscard]] bool try_enter(std::size_t most, Epoch& epoch);
+  /// A thread leaves, or goes on with what is answered.
+  [[nodiscard]] std::optional<Waiting> leave(TimePoint now, Epoch epoch);
+
+  /// A thread is seen to be stuck. `entered`: the epoch in which it has entered; where it has not it is inside from here on.
+  Epoch note_stuck(std::optional<Epoch> entered);
+  /// It is stuck no more, and still inside.
+  void come_back(Epoch epoch);
+  /// One that waits and is sent to try, though the share is silent, or because nobody is inside to take it; the thread is inside then.
+  [[nodiscard]] std::optional<Waiting> probe(TimePoint now, std::size_t most, Epoch& epoch);
+
+  /// Takes out the request with that number; nothing: it does not wait here. One that `must` be done stays, and is marked as
+  /// answered: it is told by `stays`.
+  [[nodiscard]] std::optional<Waiting> take(std::uint64_t unique, bool& stays);
+  /// Nobody is inside any more, as far as is counted, and nothing waits: what did is answered. Who comes back leaves an
+  /// epoch that is over.
+  [[nodiscard]] std::deque<Waiting> begin_again();
+
+  /// A request of `user` waits for the share to be mounted, from here until stop_waiting(). False: too many of the user's do.
+  [[nodiscard]] bool wait_for_mount(uid_t user);
+  void stop_waiting(uid_t user);
+
+  /// Whether any thread is stuck in it.
+  [[nodiscard]] bool is_stuck() const noexcept { return stuck_now_.load(std::memory_order_relaxed) != 0; }
+  [[nodiscard]] bool has_waiting() const noexcept { return waiting_now_.load(std::memory_order_relaxed) != 0; }
+
+  /// One that waits, for people.
+  struct Caller {
+    std::uint64_t unique;
+    pid_t pid;
+    uid_t uid;
+    std::uint32_t opcode;
+    std::uint64_t node;
+    TimePoint since;
+  };
+  /// Those that wait and have no answer. `opcode`: of these alone; 0: all.
+  [[nodiscard]] std::vector<Caller> callers(std::uint32_t opcode = 0) const;
+
+ private:
+  struct OfUser {
+    std::size_t requests = 0;
+    std::size_t bytes = 0;
+  };
+  [[nodiscard]] bool answers(TimePoint now) const BERTH_REQUIRES(mutex_);
+  bool may_probe(TimePoint now, std::size_t most) BERTH_REQUIRES(mutex_);
+  [[nodiscard]] bool has_room(const Waiting& waiting) const BERTH_REQUIRES(mutex_);
+  void add(Waiting waiting) BERTH_REQUIRES(mutex_);
+  Waiting take_at(std::deque<Waiting>::iterator at) BERTH_REQUIRES(mutex_);
+
+  std::atomic<std::size_t> stuck_now_{0};    ///< stuck_
+  std::atomic<std::size_t> waiting_now_{0};  ///< of waiting_
+
+  mutable Mutex mutex_;
+  Epoch epoch_ BERTH_GUARDED_BY(mutex_) = 1;
+  std::size_t inside_ BERTH_GUARDED_BY(mutex_) = 0;
+  std::size_t stuck_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those inside
+  TimePoint answers_until_ BERTH_GUARDED_BY(mutex_){};
+  TimePoint next_probe_ BERTH_GUARDED_BY(mutex_){};
+  unsigned probes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of a silent share, since something came back
+  std::deque<Waiting> waiting_ BERTH_GUARDED_BY(mutex_);
+  std::size_t bytes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of waiting_
+  std::map<uid_t, OfUser> of_users_ BERTH_GUARDED_BY(mutex_);
+  std::map<uid_t, std::size_t> wait_for_mount_ BERTH_GUARDED_BY(mutex_);
+};
+
+}  // namespace berth::fuse

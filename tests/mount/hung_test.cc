@@ -1,0 +1,298 @@
+// Shares whose servers do not answer: who waits in them can be killed, and nobody else notices.
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "tests/mount/hung_share.h"
+
+namespace berth::test {
+namespace {
+
+constexpr uid_t kUser = 1000;
+constexpr int kMany = 600;
+
+int code(bool done) { return done ? 0 : errno; }
+
+TEST_F(HungShareTest, WhoWaitsInAnyCallCanBeInterruptedAndKilled) {
+  start(1);
+  touch_remote(1);
+  const UniqueFd file(::open(in("r0/written").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  ASSERT_TRUE(file);
+  const std::size_t before = threads();
+  hang(0);
+  const std::map<std::string, std::function<int()>> calls{
+      {"stat", [this] { return look_at(in("r0/file")); }},
+      {"stat below", [this] { return look_at(in("r0/some/directory")); }},
+      {"open", [this] { return code(::open(in("r0/file").c_str(), O_RDONLY) >= 0); }},
+      {"create", [this] { return code(::open(in("r0/new").c_str(), O_RDWR | O_CREAT, 0644) >= 0); }},
+      {"mkdir", [this] { return code(::mkdir(in("r0/made").c_str(), 0755) == 0); }},
+      {"unlink", [this] { return code(::unlink(in("r0/file").c_str()) == 0); }},
+      {"rename", [this] { return code(::rename(in("r0/file").c_str(), in("r0/moved").c_str()) == 0); }},
+      {"truncate", [this] { return code(::truncate(in("r0/written").c_str(), 1) == 0); }},
+      {"chmod of the root", [this] { return code(::chmod(in("r0").c_str(), 0700) == 0); }},
+      {"statvfs",
+       [this] {
+         struct statvfs all {};
+         return code(::statvfs(in("r0").c_str(), &all) == 0);
+       }},
+      {"listing",
+       [this] {
+         DIR* const listing = ::opendir(in("r0").c_str());
+         return code(listing != nullptr && ::readdir(listing) != nullptr);
+       }},
+      {"fstat",
+       [&] {
+         struct stat attributes {};
+         return code(::fstat(file.get(), &attributes) == 0);
+       }},
+      {"read",
+       [&] {
+         char byte = 0;
+         return code(::pread(file.get(), &byte, 1, 0) >= 0);
+       }},
+      {"write and fsync", [&] { return code(::pwrite(file.get(), "x", 1, 0) == 1 && ::fsync(file.get()) == 0); }},
+      {"a record lock",
+       [&] {
+         struct flock range {};
+         range.l_type = F_WRLCK;
+         return code(::fcntl(file.get(), F_SETLKW, &range) == 0 && ::fsync(file.get()) == 0);
+       }},
+      {"names of extended attributes", [this] { return code(::listxattr(in("r0/file").c_str(), nullptr, 0) >= 0); }},
+  };
+  for (const int signal : {SIGKILL, SIGINT}) {
+    for (const auto& [name, call] : calls) {
+      SCOPED_TRACE(name + " by signal " + std::to_string(signal));
+      Callers caller;
+      caller.add(call);
+      ASSERT_TRUE(caller.all_wait());
+      caller.kill(signal);
+      EXPECT_TRUE(caller.all_end());
+      EXPECT_EQ(caller.ended_with(signal), 1U);
+    }
+  }
+  go_on(0);
+  EXPECT_EQ(look_at(in("r0")), 0);
+  // A few threads more or less serve; those that were stuck are not among them.
+  EXPECT_TRUE(eventually([&] { return threads() <= before + 8; }));
+}
+
+TEST_F(HungShareTest, SignalThatIsHandledEndsTheCall) {
+  start(1);
+  touch_remote(1);
+  hang(0);
+  Callers caller;
+  caller.add([this] {
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    ::sigaction(SIGUSR1, &action, nullptr);
+    return look_at(in("r0/other"));
+  });
+  ASSERT_TRUE(caller.all_wait());
+  caller.kill(SIGUSR1);
+  EXPECT_TRUE(caller.all_end());
+  EXPECT_EQ(caller.ended_with(EINTR << 8), 1U);
+}
+
+TEST_F(HungShareTest, ManyCallersOfOneUserHoldUpNobodyElse) {
+  start(2);
+  touch_remote(1);
+  hang(0);
+  Callers stuck;
+  stuck.add([this] { return look_at(in("r0/file")); }, kUser, kMany);
+  ASSERT_TRUE(stuck.all_wait());
+  EXPECT_LT(threads(), 120U);
+
+  Callers others;
+  others.add([this] { return read_one(in("h0/file")); }, kUser, 20);
+  others.add([this] { return read_one(in("h1/file")); }, kUser + 1);
+  others.add([this] { return read_one(in("r1/file")); }, kUser + 1);
+  others.add([this] { return read_one(in(".berth/shares/r0/status")); });
+  others.add([this] { return look_at(in("nothing")) == ENOENT ? 0 : EIO; });
+  EXPECT_TRUE(others.all_end());
+  EXPECT_EQ(others.ended_with(0), 24U);
+  EXPECT_EQ(stuck.running(), static_cast<std::size_t>(kMany));
+
+  stuck.kill(SIGKILL);
+  EXPECT_TRUE(stuck.all_end());
+}
+
+TEST_F(HungShareTest, EachOfManyHungSharesHoldsUpItselfAlone) {
+  constexpr int kHung = 20;
+  start(kHung);
+  touch_remote(kHung);
+  for (int i = 0; i < kHung; ++i) hang(i);
+  Callers stuck;
+  for (int i = 0; i < kHung; ++i)
+    stuck.add([this, i] { return look_at(in("r" + std::to_string(i) + "/file")); }, kUser, 40);
+  ASSERT_TRUE(stuck.all_wait());
+  Callers others;
+  for (int i = 0; i < kHung; ++i)
+    others.add([this, i] { return read_one(in("h" + std::to_string(i) + "/file")); }, kUser);
+  EXPECT_TRUE(others.all_end());
+  EXPECT_EQ(others.ended_with(0), static_cast<std::size_t>(kHung));
+  all_go_on();
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(stuck.ended_with(0), kHung * 40U);
+}
+
+TEST_F(HungShareTest, WhoWaitedIsAnsweredWhenTheServerIsBack) {
+  start(1);
+  touch_remote(1);
+  hang(0);
+  Callers waiting;
+  waiting.add([this] { return read_one(in("r0/file")); }, kUser, 200);
+  waiting.add(
+      [this] {
+        const UniqueFd made(::open(in("r0/" + std::to_string(::getpid())).c_str(), O_WRONLY | O_CREAT | O_EXCL, 0644));
+        return code(made && ::write(made.get(), "text", 4) == 4 && ::fsync(made.get()) == 0);
+      },
+      0, 100);
+  ASSERT_TRUE(waiting.all_wait());
+  go_on(0);
+  EXPECT_TRUE(waiting.all_end());
+  EXPECT_EQ(waiting.ended_with(0), 300U);
+  EXPECT_TRUE(eventually([this] { return threads() < 30; }));
+}
+
+TEST_F(HungShareTest, RootOfAHungShareIsAnsweredFromWhatIsKnown) {
+  start(2);
+  touch_remote(2);
+  hang(0);
+  hang(1);
+  Callers lookers;
+  for (int i = 0; i < 3; ++i) {
+    lookers.add([this] { return look_at(in("r0")); });
+    lookers.add([this] {
+      char list[100];
+      return ::lgetxattr(in("r1").c_str(), "system.posix_acl_access", list, sizeof list) < 0 && errno == ENODATA ? 0
+                                                                                                                 : EIO;
+    });
+    lookers.add([this] {
+      const std::string directory = server_.namespace_path();
+      ::execlp("sh", "sh", "-c", "ls -l \"$0\" && find \"$0\" -maxdepth 1 -newermt 2000-01-01", directory.c_str(),
+               nullptr);
+      return 255;
+    });
+  }
+  EXPECT_TRUE(lookers.all_end());
+  EXPECT_EQ(lookers.ended_with(0), 9U);
+}
+
+TEST_F(HungShareTest, ForceAnswersAllWhoWaitAndTheNextAccessMountsAgain) {
+  start(1);
+  touch_remote(1);
+  hang(0);
+  Callers stuck;
+  stuck.add([this] { return look_at(in("r0/file")); }, kUser, kMany);
+  ASSERT_TRUE(stuck.all_wait());
+  Callers force;
+  force.add([this] { return server_.write_control("shares/r0/control", "force-unmount") ? 0 : EIO; });
+  EXPECT_TRUE(force.all_end());
+  EXPECT_EQ(force.ended_with(0), 1U);
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(read_one(in("r0/file")), 0);
+  EXPECT_EQ(server_.state("r0"), "mounted");
+}
+
+TEST_F(HungShareTest, ProgramThatEndsWithOpenFilesOfAHungShareEnds) {
+  start(1);
+  touch_remote(1);
+  int pipes[2];
+  ASSERT_EQ(::pipe2(pipes, O_CLOEXEC), 0);
+  Callers writer;
+  writer.add([&] {
+    const int fd = ::open(in("r0/dirty").c_str(), O_RDWR | O_CREAT, 0644);
+    if (fd < 0 || ::write(pipes[1], "o", 1) != 1) return 1;
+    // Stopped and continued by the test, with the server hung from then on.
+    ::raise(SIGSTOP);
+    if (::pwrite(fd, "text", 4, 0) != 4) return 2;
+    ::raise(SIGKILL);
+    return 3;
+  });
+  char byte = 0;
+  ASSERT_EQ(::read(pipes[0], &byte, 1), 1);
+  hang(0);
+  ASSERT_TRUE(eventually([&] {
+    writer.kill(SIGCONT);
+    return writer.running() == 0;
+  }));
+  EXPECT_EQ(writer.ended_with(SIGKILL), 1U);
+  ::close(pipes[0]);
+  ::close(pipes[1]);
+}
+
+// What a stuck thread brings after its caller has gone is nobody's.
+TEST_F(HungShareTest, NothingIsLeftOfWhatWasGivenUp) {
+  start(1);
+  touch_remote(1);
+  ASSERT_TRUE(ok(server_.write_control("shares/r0/control", "unmount")));
+  for (const bool is_killed : {false, true}) {
+    SCOPED_TRACE(is_killed);
+    touch_remote(1);
+    hang(0);
+    Callers callers;
+    callers.add([this] { return code(::open(in("r0/file").c_str(), O_RDONLY) >= 0); }, 0, 10);
+    callers.add([this] { return code(::open(in("r0/made").c_str(), O_RDWR | O_CREAT, 0644) >= 0); }, 0, 10);
+    callers.add([this] { return code(::opendir(in("r0").c_str()) != nullptr); }, 0, 10);
+    ASSERT_TRUE(callers.all_wait());
+    callers.kill(SIGKILL);
+    ASSERT_TRUE(callers.all_end());
+    if (is_killed) {
+      const pid_t before = server();
+      ASSERT_EQ(::kill(before, SIGKILL), 0);
+      ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
+    }
+    go_on(0);
+    ASSERT_EQ(look_at(in("r0/file")), 0);
+    // Nobody holds it.
+    EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
+    EXPECT_TRUE(eventually([this] { return server_.read_control("shares/r0/users").value_or("?").empty(); }));
+  }
+}
+
+TEST_F(HungShareTest, CallersOfAHungShareOutliveAKilledServer) {
+  start(1);
+  touch_remote(1);
+  hang(0);
+  Callers stuck;
+  stuck.add([this] { return read_one(in("r0/file")); }, kUser, 100);
+  ASSERT_TRUE(stuck.all_wait());
+  const pid_t before = server();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
+  EXPECT_EQ(read_one(in("h0/file")), 0);
+  stuck.add([this] { return read_one(in("r0/file")); }, kUser, 100);
+  ASSERT_TRUE(stuck.all_wait());
+  go_on(0);
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(stuck.ended_with(0), 200U);
+}
+
+TEST_F(HungShareTest, StoppingTakesNoLongerThanItMay) {
+  start(5, "stop_timeout = \"2s\"\n");
+  touch_remote(5);
+  for (int i = 0; i < 5; ++i) hang(i);
+  Callers stuck;
+  for (int i = 0; i < 5; ++i)
+    stuck.add([this, i] { return look_at(in("r" + std::to_string(i) + "/file")); }, kUser, 50);
+  ASSERT_TRUE(stuck.all_wait());
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_EQ(server_.stop().signal, 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8));
+  EXPECT_TRUE(stuck.all_end());
+}
+
+}  // namespace
+}  // namespace berth::test
