@@ -100,7 +100,8 @@ void InFlight::begin(Slot& slot, const fuse_in_header& header, RequestRecord* re
   slot.record.store(record, std::memory_order_relaxed);
   slot.lane.store(lane, std::memory_order_relaxed);
   slot.serial.store(slot.serial.load(std::memory_order_relaxed) + 1, std::memory_order_release);
-  slot.word.store(word, std::memory_order_release);
+  // An INTERRUPT has no answer of its own, and its number is that of the request with the bit of a claim.
+  slot.word.store(header.opcode == FUSE_INTERRUPT ? 0 : word, std::memory_order_release);
 }
 
 bool InFlight::may_answer(std::uint64_t unique) noexcept {
