@@ -43,12 +43,15 @@ control::ShareView view_of(const manager::Share& share) {
                           .mount_id = status.mount_id,
                           .access = manager::to_string(spec.policy().access),
                           .native = status.native,
+                          .with_berth = std::move(status.with_berth),
                           .helper = status.helper,
                           .idle_timeout = spec.policy().idle_timeout,
                           .stays = status.stays,
                           .expires_at = status.expires_at,
                           .retry_at = status.retry_at,
                           .busy = std::move(status.busy)};
+  if (view.with_berth.empty() && !view.native)
+    view.with_berth = spec.why_with_berth();  // nothing has happened to it yet
   if (status.last_failure) view.last_failure = view_of(*status.last_failure);
   for (manager::Attachment& attachment : status.attachments) {
     view.attachments.push_back({.instance = std::move(attachment.instance), .volume = std::move(attachment.volume)});

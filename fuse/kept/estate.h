@@ -165,10 +165,15 @@ struct EventArea {
   std::atomic<std::uint64_t> polls[kPolls];  ///< who waits in poll(2), as the kernel numbers it; 0: nobody
 };
 
-/// Who is walking to a file again (Redirected).
-struct RedirectedArea {
+/// A thread on its way into a share that is to be native (SentBack).
+struct SentBackRecord {
+  std::atomic<std::uint64_t> who;   ///< thread, share and stage; 0: none. Stored last
+  std::atomic<std::int64_t> since;  ///< when it came to this stage, in nanoseconds on the monotonic clock
+  std::atomic<std::int64_t> last;   ///< when it asked for something last
+};
+struct SentBackArea {
   static constexpr std::size_t kMost = 1024;
-  std::atomic<std::uint64_t> told[kMost];  ///< 0: nobody
+  SentBackRecord known[kMost];
 };
 
 struct Estate {
@@ -180,7 +185,7 @@ struct Estate {
   alignas(4096) NameLog shares;  ///< of KnownShares
   alignas(4096) EventArea events;
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
-  alignas(4096) RedirectedArea redirected;
+  alignas(4096) SentBackArea sent_back;
 };
 
 }  // namespace berth::fuse

@@ -15,6 +15,7 @@
 #include "fuse/session/directory_page.h"
 #include "fuse/session/parked_reply.h"
 #include "fuse/tables/inode_number.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/base/mutex.h"
 
 namespace berth::fuse {
@@ -133,17 +134,8 @@ class Namespace::Core {
 
   Entry share_entry(const std::shared_ptr<manager::Share>& share) {
     Entry entry = setup_.shares.root_entry(share);
-    entry.entry_valid = held.may_remember(share->name()) ? setup_.names_valid : 0;
+    entry.entry_valid = setup_.names_valid;
     return entry;
-  }
-
-  [[nodiscard]] std::optional<Place> place_of(const std::string& share) const {
-    const std::size_t slash = share.rfind('/');
-    if (slash == std::string::npos) return Place{kRootNode, share};
-    MutexLock lock(mutex_);
-    const auto known = places_.find(share.substr(0, slash + 1));
-    if (known == places_.end()) return std::nullopt;
-    return Place{kFirstDirectory + known->second, share.substr(slash + 1)};
   }
 
   Entry look_up(const std::string& prefix, const char* name) {
@@ -153,24 +145,6 @@ class Namespace::Core {
     if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second);
     if (is_directory(*shares, path)) return directory_entry(path);
     return {.entry_valid = setup_.absence_valid};
-  }
-
-  /// Who walks to `path` again (Redirected) is let go on, `go_on(Reply)`, when the share there has been handed over, or at once
-  /// if there is none, or none that will be.
-  template <typename GoOn>
-  void wait_for_hand_over(Reply reply, const std::string& path, GoOn go_on) const {
-    const auto share = setup_.manager.find(path);
-    if (share == nullptr) return go_on(std::move(reply));
-    const auto arrived = [&redirected = setup_.shares.redirected(), thread = reply.caller().pid] {
-      redirected.arrived(thread, std::chrono::steady_clock::now());
-    };
-    arrived();
-    if (!share->awaits_hand_over()) return go_on(std::move(reply));
-    const auto parked = ParkedReply::park(std::move(reply), go_on);
-    setup_.manager.hand_over(*share, [parked, go_on, arrived](bool /*handed_over*/) {
-      arrived();
-      if (std::optional<Reply> later = parked->take()) go_on(*std::move(later));
-    });
   }
 
   /// What it shows is found out when it is read.
@@ -227,8 +201,6 @@ class Namespace::Core {
   }
 
   [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
-
-  HeldNames held;
 
  private:
   static constexpr NodeId kFirstDirectory = kRootNode + 1;
@@ -317,46 +289,29 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   const auto prefix = core_->prefix_of(parent);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
-  if (!core_->setup().shares.redirected().is_on_its_way(reply.caller().pid, std::chrono::steady_clock::now())) {
-    return pass(std::move(reply), *prefix, name);
+  const pid_t thread = reply.caller().pid;
+  const auto share = core_->setup().manager.find(*prefix + name);
+  if (share == nullptr || !core_->setup().shares.waits_at_name(thread, *share)) {
+    return answer(std::move(reply), *prefix, name);
   }
-  core_->wait_for_hand_over(std::move(reply), *prefix + name,
-                            [this, prefix = *prefix, name = std::string(name)](Reply later) {
-                              pass(std::move(later), prefix, name.c_str());
-                            });
-}
-
-void Namespace::pass(Reply reply, const std::string& prefix, const char* name) {
-  if (std::optional<Reply> passed = core_->held.pass_or_wait(prefix + name, std::move(reply))) {
-    answer(*std::move(passed), prefix, name);
-  }
+  crash_point("at-the-name");
+  const auto go_on = [this, thread, share, prefix = *prefix, name = std::string(name)](Reply later) {
+    core_->setup().shares.goes_on_from_name(thread, *share);
+    answer(std::move(later), prefix, name.c_str());
+  };
+  // One that is interrupted goes on by berth, where it waits for the mount and is told so.
+  const auto parked = ParkedReply::park(std::move(reply), go_on);
+  core_->setup().manager.await_native(*share, [parked, go_on](bool /*native*/) {
+    if (std::optional<Reply> later = parked->take()) go_on(*std::move(later));
+  });
 }
 
 void Namespace::answer(Reply reply, const std::string& prefix, const char* name) {
-  const HeldNames::Answering answering(core_->held);
   const Entry entry = core_->look_up(prefix, name);
   // What is taken back here only counts for what is below a share; the control tree forgets with the session.
   if (!std::move(reply).entry(entry) && entry.node != 0 && owner_of(entry.node) == NodeOwner::kShare) {
     core_->setup().shares.forget_root(entry);
   }
-}
-
-std::optional<Namespace::Place> Namespace::place_of(const manager::Share& share) const {
-  return core_->place_of(share.name());
-}
-
-HeldNames& Namespace::held_names() noexcept { return core_->held; }
-
-void Namespace::answer_all(std::vector<Reply> replies, const std::string& share) {
-  const std::size_t slash = share.rfind('/');
-  const std::string prefix = slash == std::string::npos ? "" : share.substr(0, slash + 1);
-  for (Reply& reply : replies) answer(std::move(reply), prefix, share.c_str() + prefix.size());
-}
-
-void Namespace::let_pass(const manager::Share& share) { answer_all(core_->held.let_pass(share.name()), share.name()); }
-
-void Namespace::release_name(const manager::Share& share) {
-  answer_all(core_->held.release(share.name()), share.name());
 }
 
 /// Directories above shares are kept.
@@ -391,7 +346,6 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
   if (listing == nullptr) return std::move(reply).error(EBADF);
   if (offset < 0) return std::move(reply).error(EINVAL);
   const TimePoint now = std::chrono::steady_clock::now();
-  const HeldNames::Answering answering(core_->held);
   DirectoryPage page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
   while (offset < end && core_->add(page, *listing, offset, now)) ++offset;

@@ -2,12 +2,9 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "fuse/kept/estate.h"
-#include "fuse/root/held_names.h"
 #include "fuse/session/operations.h"
 #include "fuse/shares/share_fs.h"
 #include "manager/engine/manager.h"
@@ -42,20 +39,6 @@ class Namespace final : public Operations {
   explicit Namespace(Setup setup);
   ~Namespace() override;
 
-  /// A share's name in its directory, as Session::expire_entry() takes it.
-  struct Place {
-    NodeId directory = 0;
-    std::string name;
-  };
-  /// Absent: the kernel has not heard of the directory.
-  [[nodiscard]] std::optional<Place> place_of(const manager::Share& share) const;
-
-  /// Look-ups of shares that are answered without being remembered, or wait.
-  [[nodiscard]] HeldNames& held_names() noexcept;
-  /// HeldNames::let_pass() and release(), and the answers.
-  void let_pass(const manager::Share& share);
-  void release_name(const manager::Share& share);
-
   void lookup(Reply reply, NodeId parent, const char* name) override;
   void forget(NodeId node, std::uint64_t count) noexcept override;
   void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;
@@ -67,9 +50,7 @@ class Namespace final : public Operations {
 
  private:
   class Core;
-  void pass(Reply reply, const std::string& prefix, const char* name);
   void answer(Reply reply, const std::string& prefix, const char* name);
-  void answer_all(std::vector<Reply> replies, const std::string& share);
 
   std::unique_ptr<Core> core_;
 };

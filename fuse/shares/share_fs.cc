@@ -27,8 +27,6 @@ bool ShareFs::root_is_believed(const manager::Share& share, TimePoint until) con
   return told && until < *told + kIdleRootValid;
 }
 
-Redirected& ShareFs::redirected() noexcept { return core_->redirected; }
-
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 
 void ShareFs::on_mounted(const manager::Share& share) {
@@ -88,10 +86,12 @@ Lane* ShareFs::lane_of(NodeId node, std::uint32_t opcode) const {
 }
 
 void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {
-  core_->visit(std::move(reply), parent, Core::Intent::kLook,
-               [core = core_.get(), parent, name = std::string(name)](const Visit& visit) {
-                 return core->tree.look_up(visit, parent, name.c_str());
-               });
+  core_->visit(
+      std::move(reply), parent, Core::Intent::kLook,
+      [core = core_.get(), parent, name = std::string(name)](const Visit& visit) {
+        return core->look_up(visit, parent, name.c_str());
+      },
+      Core::Comes::kOnItsWay);
 }
 
 void ShareFs::forget(NodeId node, std::uint64_t count) noexcept {
@@ -106,8 +106,10 @@ void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
     });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);
-  core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node](const Visit& visit) { return core->tree.attributes(visit, node); });
+  core_->visit(
+      std::move(reply), node, Core::Intent::kLook,
+      [core = core_.get(), node](const Visit& visit) { return core->tree.attributes(visit, node); },
+      Core::Comes::kStats);
 }
 
 void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "fuse/callers/redirected.h"
 #include "fuse/kept/estate.h"
 #include "fuse/kept/requests.h"
 #include "fuse/session/operations.h"
@@ -61,8 +60,20 @@ class ShareFs final : public Operations {
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
 
-  /// Who is on his way to a share again, which look-ups of shares have to say.
-  [[nodiscard]] Redirected& redirected() noexcept;
+  /// Whether `thread` has been sent back from `share` (SentBack) and is to wait at its name until that leads to the real mount.
+  [[nodiscard]] bool waits_at_name(pid_t thread, const manager::Share& share) const;
+  /// It goes on from there.
+  void goes_on_from_name(pid_t thread, const manager::Share& share);
+  /// Threads that have come into `share` through us a moment ago, and may be in the midst of a system call.
+  [[nodiscard]] std::vector<pid_t> threads_in(const manager::Share& share) const;
+  /// While the real mount is laid over `share`, a walk that begins now waits for it: it is not to be between two walks.
+  void set_laying(const manager::Share& share, bool laying);
+  /// Whether the kernel knows anything of `share` but its root.
+  [[nodiscard]] bool is_known_below(const manager::Share& share) const;
+  [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;
+  /// Whether what is read and written through us of a file in `share` is what the kernel has of it in memory, so that a native
+  /// user sees the same pages. `root`: of the mount. Errors: EOPNOTSUPP with the reason.
+  [[nodiscard]] Result<> shows_same_pages(int root) const;
 
   /// What root_entry() would say the inode number is.
   [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;

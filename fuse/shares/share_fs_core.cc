@@ -13,9 +13,6 @@
 namespace berth::fuse {
 namespace {
 
-/// For so long after a hand-over somebody may come who has passed the share's name before it, in the same system call.
-constexpr std::chrono::seconds kJustHandedOver{1};
-
 /// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
 bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
 
@@ -60,7 +57,7 @@ ShareFs::Core::Core(const Setup& setup)
       handles(setup.estate != nullptr ? &setup.estate->handles : nullptr),
       locks(setup.estate != nullptr ? &setup.estate->locks : nullptr),
       tree(nodes, handles, locks, setup.passthrough),
-      redirected(setup.estate != nullptr ? &setup.estate->redirected : nullptr) {}
+      sent_back(setup.estate != nullptr ? &setup.estate->sent_back : nullptr) {}
 
 void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   const uid_t user = reply.caller().uid;
@@ -99,23 +96,6 @@ void ShareFs::Core::go_on(Parked parked) {
     finish_parked(parked);
   };
   serving->in_flight().go_on(lane, std::move(waiting));
-}
-
-/// Who opens a file for writing is to find it in the real mount from the start, if that is to be: while anybody writes through
-/// berth nothing is handed over, so that his path leads to his file for as long as he has it open. He cannot wait for it here:
-/// who makes a file holds the kernel's lock on its directory, which may be the one that the real mount is laid over.
-bool ShareFs::Core::is_to_walk_again(const Visit& visit) {
-  const manager::Share& share = visit.share.share();
-  if (!share.is_shared_with_native()) return false;
-  visit.own->set_writes(true);
-  const TimePoint now = std::chrono::steady_clock::now();
-  // He may have passed the share's name before, and come only now.
-  if (!share.awaits_hand_over() && now >= share.handed_over_at() + kJustHandedOver) return false;
-  // What a dead server has done for this request would be done again natively.
-  if (CurrentRequest::prior() != nullptr) return false;
-  const sys::AsDaemon as_daemon;
-  // One of those (nfsd) has no path to walk again.
-  return !sys::is_kernel_thread(visit.caller.pid) && redirected.add(visit.caller.pid, now);
 }
 
 /// On a thread that goes on as the daemon.
@@ -174,11 +154,10 @@ void ShareFs::Core::disbelieve_root(KnownShare& share) noexcept {
 
 /// Where it is not mounted until it is, of which the kernel is told.
 Seconds ShareFs::Core::root_valid(KnownShare& share) const noexcept {
-  const Seconds valid = share.attributes_valid();
   const bool is_mounted = !share.share().gate().closed();
-  if (is_mounted || valid <= 0 || session == nullptr) return valid;
+  if (is_mounted || share.policy().attr_timeout.count() <= 0 || session == nullptr) return share.attributes_valid();
   share.note_root_told(std::chrono::steady_clock::now());
-  return std::max<Seconds>(valid, kIdleRootValid.count());
+  return std::max<Seconds>(share.attributes_valid(), kIdleRootValid.count());
 }
 
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {

@@ -4,13 +4,14 @@
 #include <cerrno>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
-#include "fuse/callers/redirected.h"
+#include "fuse/callers/sent_back.h"
 #include "fuse/files/real_tree.h"
 #include "fuse/files/visit.h"
 #include "fuse/shares/admission.h"
@@ -20,6 +21,7 @@
 #include "fuse/tables/known_shares.h"
 #include "fuse/tables/lock_table.h"
 #include "fuse/tables/node_table.h"
+#include "src/lib/base/mutex.h"
 #include "src/lib/base/unique_function.h"
 
 namespace berth::fuse {
@@ -50,19 +52,29 @@ class ShareFs::Core {
     return may_write(flags) ? Intent::kOpenToWrite : Intent::kChange;
   }
 
+  /// How a request belongs to its system call, which may be sent back where its share is to be native.
+  enum class Comes : std::uint8_t {
+    kOnItsWay,   ///< a look-up: perhaps in the midst of a walk
+    kAtItsEnd,   ///< what the call is for, which only calls on paths do
+    kByChance,   ///< calls on paths do it, and calls on descriptors
+    kStats,      ///< the same, for attributes
+    kNeverMind,  ///< not to be sent back
+  };
+
   /// Lets a request into the share of `node` and answers what `operation(const Visit&)` returns, a Result, by its type.
   /// It is done now if the share is mounted, else on a pool thread after the mount, so it owns copies of what it needs; and
   /// again as as_of_now() says. What refuses the caller is answered here.
   template <typename Operation>
-  void visit(Reply reply, NodeId node, Intent intent, Operation operation) {
+  void visit(Reply reply, NodeId node, Intent intent, Operation operation, Comes comes = Comes::kByChance) {
     KnownShare* const share = share_of(node);
     if (share == nullptr) return std::move(reply).error(ESTALE);
     const sys::Identity caller = reply.caller();
+    if (is_to_walk_again(*share, node, caller.pid, comes)) return std::move(reply).error(ESTALE);
     if (const Result<> admitted = admit(share->policy(), caller, intent != Intent::kLook); !admitted) {
       return std::move(reply).error(admitted.error());
     }
     auto work = [this, node, intent, operation = std::move(operation)](const Visit& visit, Reply to) {
-      if (intent == Intent::kOpenToWrite && is_to_walk_again(visit)) return refuse(visit, std::move(to), Error(ESTALE));
+      if (intent == Intent::kOpenToWrite) note_writer(visit);
       answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit); }));
     };
     if (std::optional<manager::Lease> lease = share->share().try_lease()) {
@@ -120,6 +132,8 @@ class ShareFs::Core {
     return index ? shares.find(*index) : nullptr;
   }
 
+  Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
+
   /// As ShareFs's own.
   void take_over(std::vector<int>& left);
   void finish_take_over();
@@ -138,7 +152,10 @@ class ShareFs::Core {
   HandleTable handles;
   LockTable locks;
   RealTree tree;
-  Redirected redirected;
+  SentBack sent_back;
+  std::atomic<std::size_t> laying_count{0};  ///< of `laying`
+  Mutex laying_mutex;
+  std::set<ShareIndex> laying BERTH_GUARDED_BY(laying_mutex);
   LockWaiters waiters;  ///< last, for those who wait use the others
 
  private:
@@ -177,8 +194,15 @@ class ShareFs::Core {
 
   std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
 
-  /// Of who opens a file for writing, who is counted as a writer from here on.
-  [[nodiscard]] bool is_to_walk_again(const Visit& visit);
+  [[nodiscard]] bool is_laying(ShareIndex share) {
+    if (laying_count == 0) return false;
+    MutexLock lock(laying_mutex);
+    return laying.contains(share);
+  }
+  [[nodiscard]] bool is_laid_meanwhile(const KnownShare& share);
+  static void note_writer(const Visit& visit) noexcept;
+  [[nodiscard]] bool is_to_walk_again(const KnownShare& share, NodeId node, pid_t thread, Comes comes);
+  [[nodiscard]] bool is_sent_back(const KnownShare& share, pid_t thread, Comes comes, TimePoint now);
   void park(KnownShare& share, Reply reply, Work work);
   /// A request that has waited for a mount.
   struct Parked {

@@ -45,10 +45,12 @@ Result<> fill(Handle& directory, off_t offset, const Add& add) {
 }  // namespace
 
 void ShareFs::opendir(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
-                 return core->tree.open_directory(visit, node, flags);
-               });
+  core_->visit(
+      std::move(reply), node, Core::Intent::kLook,
+      [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+        return core->tree.open_directory(visit, node, flags);
+      },
+      Core::Comes::kAtItsEnd);
 }
 
 void ShareFs::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {

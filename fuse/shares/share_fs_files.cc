@@ -23,24 +23,30 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
 }  // namespace
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->visit(std::move(reply), node, Core::to_open(handle.flags),
-               [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
-                 return core->tree.open(visit, node, flags);
-               });
+  core_->visit(
+      std::move(reply), node, Core::to_open(handle.flags),
+      [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
+        return core->tree.open(visit, node, flags);
+      },
+      Core::Comes::kAtItsEnd);
 }
 
 void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(std::move(reply), parent, Core::to_create(handle.flags),
-               [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit) {
-                 return core->tree.create(visit, parent, name.c_str(), mode, flags);
-               });
+  core_->visit(
+      std::move(reply), parent, Core::to_create(handle.flags),
+      [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit) {
+        return core->tree.create(visit, parent, name.c_str(), mode, flags);
+      },
+      Core::Comes::kAtItsEnd);
 }
 
 void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(std::move(reply), parent, Core::to_create(handle.flags),
-               [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit) {
-                 return core->tree.create_nameless(visit, parent, mode, flags);
-               });
+  core_->visit(
+      std::move(reply), parent, Core::to_create(handle.flags),
+      [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit) {
+        return core->tree.create_nameless(visit, parent, mode, flags);
+      },
+      Core::Comes::kAtItsEnd);
 }
 
 void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {

@@ -43,7 +43,7 @@ bool asks_for_process(pid_t caller) {
   const sys::AsDaemon as_daemon;
   const sys::ThreadActivity activity = sys::activity_of(caller);
   if (activity.kind == sys::ThreadActivity::Kind::kRunning) return true;
-  return activity.call != -1 && activity.second_argument != F_OFD_SETLKW;
+  return activity.call != -1 && activity.arguments[1] != F_OFD_SETLKW;
 }
 
 }  // namespace

@@ -69,13 +69,12 @@ class NodeTable::Part {
   mutable Mutex mutex;
 
   Part(NodeArea& area, std::uint32_t number, std::size_t max_descriptors, std::size_t max_places,
-       std::atomic<std::size_t>& total, std::atomic<std::size_t>& freed) noexcept
+       Totals& totals) noexcept
       : area_(area),
         number_(number),
         max_descriptors_(max_descriptors),
         max_places_(max_places),
-        total_(total),
-        freed_(freed),
+        totals_(totals),
         names_(area, number) {}
 
   [[nodiscard]] Node& at(std::uint32_t place) BERTH_REQUIRES(mutex) { return nodes_[place]; }
@@ -146,7 +145,7 @@ class NodeTable::Part {
     record.state.store(NodeRecord::kInUse, std::memory_order_release);
     nodes_[place].next = std::exchange(bucket(hashed), place);
     ++count_;
-    ++total_;
+    totals_.add(file.share);
     return place;
   }
 
@@ -183,8 +182,7 @@ class NodeTable::Part {
     node.opened.reset();
     node.next = std::exchange(free_, place);
     --count_;
-    --total_;
-    ++freed_;
+    totals_.remove(record.share);
   }
 
   /// What cold() finds from `place` on, before `end`; answers where to go on.
@@ -262,7 +260,7 @@ class NodeTable::Part {
     for (std::uint32_t place = 0; place < nodes_.size(); ++place) {
       if (in_use(place)) {
         ++count_;
-        ++total_;
+        totals_.add(record(place).share);
       } else {
         record(place).place = 0;
         nodes_[place].next = std::exchange(free_, place);
@@ -317,8 +315,7 @@ class NodeTable::Part {
   const std::uint32_t number_;
   const std::size_t max_descriptors_;
   const std::size_t max_places_;
-  std::atomic<std::size_t>& total_;  ///< nodes in use in all parts
-  std::atomic<std::size_t>& freed_;
+  Totals& totals_;                                              ///< of all parts
   PlaceStore names_;                                            ///< under `mutex`
   std::deque<Node> nodes_ BERTH_GUARDED_BY(mutex);              ///< grows without moving what is there
   std::uint32_t free_ BERTH_GUARDED_BY(mutex) = kNoPlace;       ///< places of nodes not in use, chained

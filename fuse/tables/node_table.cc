@@ -24,7 +24,7 @@ NodeTable::NodeTable(std::size_t max_descriptors, NodeArea* area, std::size_t en
   parts_.reserve(kParts);
   for (std::uint32_t i = 0; i < kParts; ++i) {
     parts_.push_back(std::make_unique<Part>(area_, i, std::max<std::size_t>(1, max_descriptors / kParts),
-                                            std::min(end, NodeArea::kMaxNodes) / kParts, total_, freed_));
+                                            std::min(end, NodeArea::kMaxNodes) / kParts, totals_));
   }
   if (area != nullptr && area->pages != 0) recover();
 }
@@ -122,7 +122,7 @@ NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, boo
     throw;
   }
   release(let_go);
-  if (total_.load(std::memory_order_relaxed) > call_above_.load(std::memory_order_relaxed)) [[unlikely]]
+  if (totals_.nodes.load(std::memory_order_relaxed) > call_above_.load(std::memory_order_relaxed)) [[unlikely]]
     say_above();
   return node;
 }
@@ -143,7 +143,7 @@ void NodeTable::set_alarm(std::function<void()> alarm) { alarm_ = std::move(alar
 
 void NodeTable::call_above(std::size_t count) noexcept {
   call_above_ = count;
-  if (total_ > count) say_above();
+  if (totals_.nodes > count) say_above();
 }
 
 void NodeTable::say_above() noexcept {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -95,6 +96,8 @@ class NodeTable {
   /// 0: `parent` is stale.
   NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false,
                   std::uint32_t seen_in = 0);
+  /// Whether the kernel has not been told of it but by one look-up, which may be under way.
+  [[nodiscard]] bool is_new(NodeId node) const;
   /// `count` look-ups less.
   void forget(NodeId node, std::uint64_t count) noexcept;
   /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node that was seen in that mount.
@@ -140,7 +143,11 @@ class NodeTable {
   };
   [[nodiscard]] Counts counts() const;
   /// The number of nodes alone, without a lock.
-  [[nodiscard]] std::size_t size() const noexcept { return total_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t size() const noexcept { return totals_.nodes.load(std::memory_order_relaxed); }
+  /// Those of one share, of which the root is none; without a lock.
+  [[nodiscard]] std::size_t size(ShareIndex share) const noexcept {
+    return share < Totals::kMostShares ? totals_.in_share[share].load(std::memory_order_relaxed) : 0;
+  }
 
   // For who keeps the number of nodes down (NodePruner), one thread.
 
@@ -154,7 +161,7 @@ class NodeTable {
   [[nodiscard]] std::vector<NodeId> cold(Hand& hand, std::size_t& steps, std::size_t most);
   [[nodiscard]] std::size_t places() const noexcept;
   /// How many nodes have been freed so far.
-  [[nodiscard]] std::size_t freed() const noexcept { return freed_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t freed() const noexcept { return totals_.freed.load(std::memory_order_relaxed); }
   /// What call_above() calls: on any thread, without a lock, and it must not throw. Before the first request.
   void set_alarm(std::function<void()> alarm);
   /// Calls the alarm once, when there are more nodes than this or as soon as there are.
@@ -170,6 +177,27 @@ class NodeTable {
 
   struct Place;
   class Part;
+
+  /// What is counted of all parts together.
+  struct Totals {
+    static constexpr std::size_t kMostShares = std::size_t{1} << 17;
+    using Counts = std::unique_ptr<std::atomic<std::uint32_t>[], void (*)(void*)>;
+
+    std::atomic<std::size_t> nodes{0};
+    std::atomic<std::size_t> freed{0};
+    /// Memory that nothing was ever counted in is none.
+    const Counts in_share{static_cast<std::atomic<std::uint32_t>*>(std::calloc(kMostShares, 4)), &std::free};
+
+    void add(ShareIndex share) noexcept {
+      ++nodes;
+      if (share < kMostShares) ++in_share[share];
+    }
+    void remove(ShareIndex share) noexcept {
+      --nodes;
+      ++freed;
+      if (share < kMostShares) --in_share[share];
+    }
+  };
 
   [[nodiscard]] Part& part_of(const RealFile& file) const noexcept;
   [[nodiscard]] Part& part_of(NodeId node) const noexcept;
@@ -187,8 +215,7 @@ class NodeTable {
 
   const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
   NodeArea& area_;
-  std::atomic<std::size_t> total_{0};  ///< nodes
-  std::atomic<std::size_t> freed_{0};
+  Totals totals_;
   std::atomic<std::size_t> call_above_{kNever};
   std::function<void()> alarm_;  ///< set before there is another thread
   std::vector<std::unique_ptr<Part>> parts_;

@@ -40,6 +40,14 @@ bool NodeTable::was_changed_by(NodeId node, std::uint64_t tag) const {
   return place == kNoPlace || (part.record(place).lookups & ~NodeRecord::kCountMask) == tag;
 }
 
+bool NodeTable::is_new(NodeId node) const {
+  if (is_root(node)) return false;
+  Part& part = part_of(node);
+  MutexLock lock(part.mutex);
+  const std::uint32_t place = part.find(node);
+  return place != kNoPlace && part.record(place).count() == 1;
+}
+
 std::vector<BackingId> NodeTable::free_unneeded() {
   std::vector<BackingId> unused;
   for (const auto& part : parts_) {

@@ -36,7 +36,9 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     if (!core->setup_.backends.contains(spec.kind())) {
       return fail(EINVAL, spec.origin() + ": shares of type \"" + spec.type() + "\" are not served here");
     }
-    directory->add(name, std::make_shared<Share>(spec, *core));
+    auto share = std::make_shared<Share>(spec, *core);
+    if (core->is_to_be_native(*share)) share->set_native_door(NativeDoor::kShut);
+    directory->add(name, std::move(share));
   }
   core->directory_ = std::move(directory);
   core->begin_host(core->setup_.host);
@@ -160,6 +162,7 @@ Manager::Core::Record& Manager::Core::record_of(Share& share) {
 }
 
 void Manager::Core::apply(Record& record, life_cycle::Step step) {
+  ++steps_;
   if (life_cycle::name_of(step.state) != life_cycle::name_of(record.state)) record.since = clock_.wall_now();
   if (life_cycle::is_active(record.state)) --active_;
   record.state = std::move(step.state);
@@ -169,7 +172,7 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
   note_failure(record);
-  if (!record.share.awaits_hand_over()) answer_hand_over_waiters(record);
+  if (--steps_ == 0) see_to_native_waiters(record);
   schedule(record);
   if (drained_ && active_ == 0) look_whether_drained();
 }
@@ -202,11 +205,7 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
     void operator()(ClearTimer&) const { record.timer.reset(); }
-    void operator()(QueueHandOver&) const { core.queue_hand_over(record); }
-    // No unmount starts while it is laid over: the root stays.
-    void operator()(LayOver& lay) const {
-      core.batch_.push_back({&record, record.mount.root.get(), lay.deadline, !record.hand_over_waiters.empty()});
-    }
+    void operator()(LayOver& lay) const { core.start_laying(record, lay.deadline); }
     void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
     void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
   };
@@ -241,8 +240,8 @@ void Manager::Core::publish(Record& record) {
   const auto* mounted = std::get_if<life_cycle::Mounted>(&record.state);
   const life_cycle::Native native = mounted != nullptr ? mounted->native : life_cycle::Native::kNever;
   status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kTaking;
-  record.share.set_shared_with_native(native != life_cycle::Native::kNever);
-  record.share.set_awaits_hand_over(life_cycle::awaits_hand_over(record.state));
+  if (!status.native) status.with_berth = why_with_berth(record);
+  record.share.set_native_door(native_door(record));
   const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
   if (failed != nullptr && failed->retry_at > now) status.retry_at = wall(failed->retry_at);
   status.stays = mounted != nullptr && mounted->stays;
@@ -252,7 +251,7 @@ void Manager::Core::publish(Record& record) {
 void Manager::Core::schedule(Record& record) {
   std::optional<TimePoint> next = record.timer;
   if (!record.waiters.empty()) bring_forward(next, record.waiters.front().deadline);
-  if (!record.hand_over_waiters.empty()) bring_forward(next, record.hand_over_waiters.front().deadline);
+  if (!record.native_waiters.empty()) bring_forward(next, record.native_waiters.front().deadline);
   bring_forward(next, record.restore_at);
   if (next == record.scheduled) return;
   if (record.scheduled) {
@@ -277,15 +276,14 @@ bool Manager::Core::run_timers() {
       record.waiters.pop_front();
       done(fail(ETIMEDOUT));
     }
-    while (!record.hand_over_waiters.empty() && record.hand_over_waiters.front().deadline <= now) {
-      answer(std::move(record.hand_over_waiters.front().done), false);
-      record.hand_over_waiters.pop_front();
+    while (!record.native_waiters.empty() && record.native_waiters.front().deadline <= now) {
+      answer(std::move(record.native_waiters.front().done), false);
+      record.native_waiters.pop_front();
     }
     if (record.restore_at && *record.restore_at <= now) queue_restore(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
-      happen(record.share,
-             life_cycle::Timer{record.share.users(), record.share.last_left(), !record.hand_over_waiters.empty()});
+      happen(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
     } else {
       publish(record);
       schedule(record);
@@ -296,16 +294,11 @@ bool Manager::Core::run_timers() {
     look_for_lost_mounts();
   }
   start_queued_mounts();
-  if (const std::optional<TimePoint> at = next_hand_over(); at && *at <= now) {
-    any = true;
-    start_hand_overs();
-  }
   return any;
 }
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = look_at_table_;
-  bring_forward(next, next_hand_over());
   bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;
@@ -334,6 +327,7 @@ void Manager::Core::begin_stop() {
   }  // an eventfd that is full is readable, which is all that is wanted
   for (const auto& [share, record] : records_) {
     fail_waiters(*record, Error(ESHUTDOWN));
+    answer_native_waiters(*record, std::exchange(record->native_waiters, {}));
     // On disk they stay.
     record->attachments.clear();
     record->unclaimed = 0;

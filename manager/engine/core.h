@@ -58,7 +58,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void restore(KeptState kept);
   void resume_native(Share& share);
-  void hand_over(Share& share, HandOverCallback done);
+  void await_native(Share& share, NativeCallback done);
   void drain(DoneCallback done);
   void resume(DoneCallback done);
   void begin_stop();
@@ -98,9 +98,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     LeaseCallback done;
   };
 
-  struct HandOverWaiter {
+  struct NativeWaiter {
     TimePoint deadline;
-    HandOverCallback done;
+    NativeCallback done;
   };
 
   /// A change of an attachment on its way to the disk.
@@ -122,8 +122,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::vector<UniqueFd> retired_roots;  ///< of forced unmounts, until their users have left
     std::list<Waiter> waiters;            ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
-    std::list<HandOverWaiter> hand_over_waiters;  ///< in the order of their deadlines
-    std::map<Attachment, Lease> attachments;      ///< an empty lease: it was restored, and the share not mounted since
+    std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
+    std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
     /// Attachments that are being recorded, and who waits to do something with one of them next.
     std::map<Attachment, std::deque<Task>> changing;
     std::size_t attaching = 0;            ///< of these, those that are being made
@@ -133,7 +133,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<TimePoint> timer;       ///< of the life cycle
     std::optional<TimePoint> scheduled;   ///< its place in timers_
     bool was_native = false;              ///< before us: its next mount lies over its directory already
-    bool hand_over_queued = false;        ///< its place in hand_overs_
     MountRecord* kept = nullptr;          ///< what outlives us of it
     bool failure_is_kept = false;         ///< there as well
     int source_number = 0;                ///< of the directory that its source is in; 0: not watched
@@ -145,18 +144,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<FailureReport> last_failure;
     bool is_failing = false;  ///< the last attempt is that failure
     std::string busy;
-  };
-
-  /// A share whose turn it is to be handed over to native access.
-  struct Laying {
-    Record* record;
-    int root;
-    TimePoint deadline;
-    bool wanted;  ///< out of turn: somebody waits
-  };
-  struct QueuedHandOver {
-    Record* record;
-    TimePoint since;
   };
 
   // Tags of what the control thread polls; helpers are polled under their record's address.
@@ -197,13 +184,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
   void start_unmount(Record& record, const life_cycle::StartUnmount& start);
   void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
-  void queue_hand_over(Record& record);
-  void start_hand_overs();
-  void lay_over(std::vector<Laying> batch, bool waits_for_quiet);
-  std::optional<TimePoint> next_hand_over() const;
-  void answer_hand_over_waiters(Record& record);
-  void note_mount() noexcept;
-  [[nodiscard]] TimePoint quiet_at() const noexcept;
+  [[nodiscard]] bool is_to_be_native(const Share& share) const;
+  [[nodiscard]] NativeDoor native_door(const Record& record) const;
+  [[nodiscard]] std::string why_with_berth(const Record& record) const;
+  void start_laying(Record& record, TimePoint deadline);
+  void see_to_native_waiters(Record& record);
+  void answer_native_waiters(const Record& record, std::list<NativeWaiter> waiters);
   void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
   void open_gate(Record& record);
   void close_gate_if_idle(Record& record);
@@ -211,7 +197,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void admit_waiters(Record& record);
   void fail_waiters(Record& record, const Error& error);
   void answer(DoneCallback done, Result<> result);
-  void answer(HandOverCallback done, bool handed_over);
+  void answer(NativeCallback done, bool native);
   void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);
   void add_attachment(Record& record, const Attachment& attachment, Lease lease);
   void remove_attachment(Record& record, const Attachment& attachment);
@@ -273,9 +259,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<DoneCallback> resume_waiters_;
   std::deque<Record*> restore_queue_;
   std::size_t restores_running_ = 0;
-  std::deque<QueuedHandOver> hand_overs_;  ///< the oldest first
-  std::vector<Laying> batch_;              ///< being put together
-  bool laying_ = false;                    ///< a batch runs
+  int steps_ = 0;  ///< that are being applied, one in the midst of the other
   std::mt19937 random_;
   std::optional<SourceWatch> source_watch_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
@@ -287,7 +271,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   // Synchronised by themselves.
   std::atomic<WaiterId> next_waiter_{0};
-  std::atomic<Duration::rep> last_mount_{0};   ///< when a mount began or ended last, of TimePoint
   std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
   std::unique_ptr<sys::TaskPool> callbacks_;
   std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's

@@ -1,92 +1,81 @@
 // What the control thread does about native access (life_cycle::Native).
-#include <algorithm>
 #include <utility>
 
 #include "manager/engine/core.h"
+#include "src/lib/base/crash_point.h"
 
 namespace berth::manager {
-namespace {
 
-/// Those whose turn comes at once. While they are laid over none of them can be unmounted.
-constexpr std::size_t kMostInABatch = 64;
-/// The same on a host that is never quiet.
-constexpr std::size_t kMostAmongOthers = 4;
-
-}  // namespace
-
-void Manager::Core::note_mount() noexcept { last_mount_ = clock_.now().time_since_epoch().count(); }
-
-TimePoint Manager::Core::quiet_at() const noexcept {
-  return TimePoint(Duration(last_mount_)) + life_cycle::kHandOverQuiet;
+bool Manager::Core::is_to_be_native(const Share& share) const {
+  return setup_.native != nullptr && share.spec().wants_native() &&
+         (setup_.auto_is_native || share.spec().policy().access == Access::kNative);
 }
 
-void Manager::Core::queue_hand_over(Record& record) {
-  if (std::exchange(record.hand_over_queued, true)) return;
-  hand_overs_.push_back({&record, clock_.now()});
-}
-
-std::optional<TimePoint> Manager::Core::next_hand_over() const {
-  if (laying_) return std::nullopt;
-  if (!batch_.empty()) return TimePoint::min();
-  if (hand_overs_.empty()) return std::nullopt;
-  return std::min(quiet_at(), hand_overs_.front().since + life_cycle::kHandOverLongestWait);
-}
-
-/// One batch at a time: what it costs is mostly to look at all threads of the host, which serves all shares in it.
-void Manager::Core::start_hand_overs() {
-  const TimePoint now = clock_.now();
-  const bool quiet = quiet_at() <= now;
-  const std::size_t most = quiet ? kMostInABatch : kMostAmongOthers;
-  while (!hand_overs_.empty() && batch_.size() < most) {
-    const QueuedHandOver next = hand_overs_.front();
-    if (!quiet && next.since + life_cycle::kHandOverLongestWait > now) break;
-    hand_overs_.pop_front();
-    next.record->hand_over_queued = false;
-    happen(next.record->share, life_cycle::HandOver{});
+NativeDoor Manager::Core::native_door(const Record& record) const {
+  using life_cycle::Native;
+  if (!is_to_be_native(record.share)) return NativeDoor::kNone;
+  const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
+  if (mounted == nullptr) return NativeDoor::kShut;
+  switch (mounted->native) {
+    case Native::kNever:
+      return NativeDoor::kNone;
+    case Native::kOn:
+      return NativeDoor::kOpen;
+    case Native::kOff:
+    case Native::kLaying:
+    case Native::kTaking:  // it may be off by now
+      break;
   }
-  if (batch_.empty()) return;
-  laying_ = true;
-  auto work = [self = shared_from_this(), batch = std::exchange(batch_, {}), quiet]() mutable {
-    self->lay_over(std::move(batch), quiet);
+  return NativeDoor::kShut;
+}
+
+std::string Manager::Core::why_with_berth(const Record& record) const {
+  if (setup_.native == nullptr) return "";
+  if (const std::string_view reason = record.share.spec().why_with_berth(); !reason.empty()) return std::string(reason);
+  if (!is_to_be_native(record.share)) return "a namespace of mount.berth is ended by umount(8)";
+  const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
+  return mounted != nullptr ? mounted->with_berth : "";
+}
+
+void Manager::Core::start_laying(Record& record, TimePoint deadline) {
+  // No unmount starts while it is laid over: the root stays.
+  auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
+    const Result<> laid = self->setup_.native->lay_over(record.share, root, deadline);
+    crash_point("laid-over");
+    if (laid) record.share.set_laid(self->clock_.now());
+    Core* core = self.get();
+    core->post([core, &record, error = laid ? Error(0) : laid.error()] {
+      // Who has waited for this attempt is answered by it; it is not tried again for them.
+      std::list<NativeWaiter> waiters = std::exchange(record.native_waiters, {});
+      core->happen(record.share, life_cycle::NativeLaid{error});
+      core->answer_native_waiters(record, std::move(waiters));
+    });
   };
   submit(operations_.get(), std::move(work));
 }
 
-/// On a pool thread.
-void Manager::Core::lay_over(std::vector<Laying> batch, bool waits_for_quiet) {
-  std::vector<const Share*> shares;
-  shares.reserve(batch.size());
-  for (const Laying& laying : batch) shares.push_back(&laying.record->share);
-  setup_.native->begin_batch(shares);
-  for (const Laying& laying : batch) {
-    life_cycle::NativeLaid laid;
-    laid.postponed = waits_for_quiet && !laying.wanted && quiet_at() > clock_.now();
-    if (!laid.postponed) {
-      Share& share = laying.record->share;
-      const Result<> result = setup_.native->lay_over(share, laying.root, laying.deadline);
-      if (result) share.set_handed_over(clock_.now());
-      if (!result) laid.error = result.error();
-    }
-    post([this, record = laying.record, laid = std::move(laid)] { happen(record->share, laid); });
-  }
-  setup_.native->end_batch();
-  post([this] { laying_ = false; });
-}
-
-void Manager::Core::hand_over(Share& share, HandOverCallback done) {
+void Manager::Core::await_native(Share& share, NativeCallback done) {
   Record& record = record_of(share);
-  if (record.hand_over_waiters.size() >= setup_.max_waiters_per_share) return answer(std::move(done), false);
-  record.hand_over_waiters.push_back({clock_.now() + life_cycle::kHandOverPatience, std::move(done)});
-  if (!share.awaits_hand_over()) return answer_hand_over_waiters(record);
-  happen(share, life_cycle::HandOverWanted{});
+  const bool refused = stopping_ || !host_.up || record.native_waiters.size() >= setup_.max_waiters_per_share;
+  if (refused || !is_to_be_native(share)) return answer(std::move(done), false);
+  NativeCallback counted = [use = Use(*this), done = std::move(done)](bool native) mutable { done(native); };
+  record.native_waiters.push_back({clock_.now() + share.spec().policy().mount_timeout, std::move(counted)});
+  happen(share, life_cycle::NativeWanted{});
 }
 
-/// It has been handed over, or is not going to be.
-void Manager::Core::answer_hand_over_waiters(Record& record) {
+/// When a share has come to a state in which nothing is under way.
+void Manager::Core::see_to_native_waiters(Record& record) {
+  if (record.native_waiters.empty()) return;
+  if (life_cycle::is_ready_to_lay(record.state)) return happen(record.share, life_cycle::NativeWanted{});
+  if (!life_cycle::may_get_ready_to_lay(record.state)) {
+    answer_native_waiters(record, std::exchange(record.native_waiters, {}));
+  }
+}
+
+void Manager::Core::answer_native_waiters(const Record& record, std::list<NativeWaiter> waiters) {
   const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
-  const bool handed_over = mounted != nullptr && mounted->native == life_cycle::Native::kOn;
-  for (HandOverWaiter& waiter : std::exchange(record.hand_over_waiters, {}))
-    answer(std::move(waiter.done), handed_over);
+  const bool native = mounted != nullptr && mounted->native == life_cycle::Native::kOn;
+  for (NativeWaiter& waiter : waiters) answer(std::move(waiter.done), native);
 }
 
 void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePoint deadline) {
@@ -94,8 +83,9 @@ void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePo
     Result<NativeAccess::Outcome> taken = self->setup_.native->take_off(record.share, when, deadline);
     Core* core = self.get();
     core->post([core, &record, taken = std::move(taken)] {
-      core->happen(record.share, taken ? life_cycle::NativeTaken{*taken, Error(0)}
-                                       : life_cycle::NativeTaken{NativeAccess::Outcome::kInUse, taken.error()});
+      const bool wanted = !record.native_waiters.empty();
+      core->happen(record.share, taken ? life_cycle::NativeTaken{*taken, Error(0), wanted}
+                                       : life_cycle::NativeTaken{NativeAccess::Outcome::kInUse, taken.error(), wanted});
     });
   };
   submit(operations_.get(), std::move(work));
@@ -107,7 +97,7 @@ void Manager::Core::resume_native(Share& share) {
   if (auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state)) {
     mounted->native = life_cycle::Native::kOn;
     mounted->native_at = clock_.now();
-    share.set_handed_over(clock_.now());
+    share.set_laid(clock_.now());
     record.timer = mounted->native_at;
     publish(record);
     return schedule(record);

@@ -75,7 +75,6 @@ void Manager::Core::release_mount_slot(Record& record) {
 
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   note(record, MountRecord::kMounting);
-  note_mount();
   std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
   auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now()] {
@@ -96,7 +95,6 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
 
 void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took) {
   release_mount_slot(record);
-  note_mount();
   const bool overdue = life_cycle::name_of(record.state) == ShareState::kFailed;
   life_cycle::MountEnded ended;
   if (outcome) {
@@ -109,12 +107,10 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     for (const PassedOver& source : std::exchange(record.mount.passed_over, {})) {
       tell(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message());
     }
-    const ShareSpec& spec = record.share.spec();
-    ended.native = setup_.native != nullptr && record.mount.id != 0 && spec.wants_native() &&
-                   (setup_.auto_is_native || spec.policy().access == Access::kNative);
+    ended.native = record.mount.id != 0 && is_to_be_native(record.share);
     ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
-    ended.stays = record.mount.holds_only_copy && !spec.policy().idle_timeout_is_own;
-    if (ended.lies_over) record.share.set_handed_over(clock_.now());
+    ended.stays = record.mount.holds_only_copy && !record.share.spec().policy().idle_timeout_is_own;
+    if (ended.lies_over) record.share.set_laid(clock_.now());
     if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;
   } else {
@@ -232,8 +228,8 @@ LeaseCallback Manager::Core::on_pool(LeaseCallback done) {
   };
 }
 
-void Manager::Core::answer(HandOverCallback done, bool handed_over) {
-  submit(callbacks_.get(), [done = std::move(done), handed_over]() mutable { done(handed_over); });
+void Manager::Core::answer(NativeCallback done, bool native) {
+  submit(callbacks_.get(), [done = std::move(done), native]() mutable { done(native); });
 }
 
 void Manager::Core::answer(DoneCallback done, Result<> result) {

@@ -169,20 +169,17 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
   record.root = take(kept.root);
   record.mounts = 1;
-  const bool native = setup_.native != nullptr && kept.id != 0 && record.share.spec().wants_native();
+  const bool native = kept.id != 0 && is_to_be_native(record.share);
   life_cycle::Mounted mounted{.since = clock_.now()};
   mounted.stays = record.mount.holds_only_copy && !record.share.spec().policy().idle_timeout_is_own;
   mounted.native = native ? life_cycle::Native::kOff : life_cycle::Native::kNever;
-  mounted.native_at = mounted.since + life_cycle::kHandOverQuiet;
   record.state = mounted;
   ++active_;
   record.share.touch(clock_.now());
   record.share.adopt_root(record.root.get());
   record.share.gate().open();
   if (record.mount.helper) watch_helper(record);
-  record.timer =
-      native ? mounted.native_at
-             : mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
+  record.timer = mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
   note_mounted(record);
   publish(record);
   schedule(record);

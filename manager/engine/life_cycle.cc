@@ -21,6 +21,7 @@ class Stepper {
 
   // Idle
   Step operator()(Idle, const Wanted& wanted) const { return start_mount(1, wanted.reason); }
+  Step operator()(Idle, const NativeWanted&) const { return start_mount(1, Wanted{}.reason); }
   Step operator()(Idle state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
 
   // Mounting
@@ -58,38 +59,23 @@ class Stepper {
       case Native::kOn:
         return look_at_native(std::move(state), timer);
       case Native::kOff:
-        if (state.unmount_until || state.draining || now_ < state.native_at) break;
-        if (timer.hand_over_wanted) return lay_over(std::move(state));
-        if (const TimePoint quiet = quiet_at(state, timer); now_ < quiet) {
-          state.native_at = quiet;
-          break;
-        }
-        return queue_hand_over(state, timer);
-      case Native::kQueued:
       case Native::kNever:
         break;
     }
     if (state.unmount_until) return {state, {CloseGateIfIdle{}}};
     const TimePoint due = idle_at(state, timer);
-    if (due > now_) return {state, {wake(state, due)}};
+    if (due > now_) return {state, {SetTimer{due}}};
     return {state, {CloseGateIfIdle{}}};
   }
-  Step operator()(Mounted state, const HandOver&) const {
-    if (state.native != Native::kQueued) return {state, {}};  // asked for by an earlier mount
-    if (!state.unmount_until && !state.draining) return lay_over(std::move(state));
-    state.native = Native::kOff;
-    state.native_at = now_;
-    return {state, {}};  // whoever wants it gone has set the timer
-  }
-  Step operator()(Mounted state, const HandOverWanted&) const {
-    const bool is_possible = state.native == Native::kOff || state.native == Native::kQueued;
-    if (!is_possible || state.unmount_until || state.draining) return {state, {}};
-    return lay_over(std::move(state));
+  Step operator()(Mounted state, const NativeWanted&) const {
+    if (!is_ready_to_lay(state)) return {state, {}};
+    state.native = Native::kLaying;
+    return {std::move(state), {ClearTimer{}, LayOver{now_ + kNativePatience}}};
   }
   Step operator()(Mounted state, const BecameIdle&) const {
     if (state.native == Native::kLaying || state.native == Native::kTaking || state.native == Native::kOn)
       return {state, {}};
-    return {state, {wake(state, now_ + kLinger)}};
+    return {state, {SetTimer{now_ + kLinger}}};
   }
   Step operator()(Mounted state, const GateClosed&) const {
     if (state.stays && !state.unmount_until) {  // drained: it waits for the resume
@@ -103,7 +89,7 @@ class Stepper {
   }
   Step operator()(Mounted state, const GateInUse& use) const {
     if (state.unmount_until && now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
-    Effects effects{wake(state, now_ + patience_with_users())};
+    Effects effects{SetTimer{now_ + patience_with_users()}};
     if (state.unmount_until) effects.emplace_back(in_use(use.users));
     state.unmount_until.reset();
     return {state, std::move(effects)};
@@ -118,7 +104,6 @@ class Stepper {
       case Native::kOn:
         return {state, {SetTimer{now_}}};
       case Native::kOff:
-      case Native::kQueued:
       case Native::kNever:
         break;
     }
@@ -136,7 +121,7 @@ class Stepper {
       effects.emplace_back(ReopenGate{});
     }
     const TimePoint due = state.unmount_until || state.native == Native::kOn ? now_ + kReleaseRetry : now_ + patience();
-    effects.emplace_back(wake(state, due));
+    effects.emplace_back(SetTimer{due});
     return {state, std::move(effects)};
   }
   Step operator()(Mounted state, const Lost& lost) const {
@@ -146,34 +131,34 @@ class Stepper {
   }
   Step operator()(Mounted state, const NativeLaid& laid) const {
     if (state.native != Native::kLaying) return {state, {}};
-    if (laid.postponed) return postpone(std::move(state));
     Effects effects;
+    Duration look = patience();
+    state.with_berth = laid.error.code() == 0 ? "" : told(laid.error);
     switch (laid.error.code()) {
       case 0:
         state.native = Native::kOn;
-        state.native_at = now_ + look_again();
+        look = look_again();
+        state.native_at = now_ + look;
         state.untouched = false;
-        state.bad_moments = 0;
         effects.emplace_back(Tell{Event::Kind::kNative});
         break;
       case EAGAIN:
+      case EBUSY:
         state.native = Native::kOff;
-        state.native_at = now_ + retry_hand_over(state.bad_moments++);
         break;
       default:
         state.native = Native::kNever;
-        state.native_at = now_ + patience();
         effects.emplace_back(
-            Tell{Event::Kind::kWarning, 0, {}, "goes on through berth, not native: " + told(laid.error)});
+            Tell{Event::Kind::kWarning, 0, {}, "goes on through berth, not native: " + state.with_berth});
     }
-    const TimePoint due = state.unmount_until ? now_ : state.native_at;
+    const TimePoint due = state.unmount_until ? now_ : now_ + look;
     return go_on(std::move(state), due, std::move(effects));
   }
   Step operator()(Mounted state, const NativeTaken& taken) const {
     if (state.native != Native::kTaking) return {state, {}};
     using Outcome = NativeAccess::Outcome;
     const bool known = taken.error.code() == 0;
-    if (known && taken.outcome == Outcome::kOff) return taken_off(std::move(state));
+    if (known && taken.outcome == Outcome::kOff) return taken_off(std::move(state), taken.wanted);
     Effects effects;
     if (!known) effects.emplace_back(Tell{Event::Kind::kUnmountFailed, 0, {}, told(taken.error)});
     state.native = Native::kOn;
@@ -202,6 +187,10 @@ class Stepper {
     state.wanted_again = true;
     return {state, {}};
   }
+  Step operator()(Expiring state, const NativeWanted&) const {
+    state.wanted_again = state.wanted_again || !state.undo;
+    return {state, {}};
+  }
   Step operator()(Expiring state, const UnmountEnded& ended) const {
     const Duration took = now_ - state.started;
     if (!ended.success) return still_mounted(state, ended.error, took);
@@ -216,6 +205,10 @@ class Stepper {
   // Failed
   Step operator()(Failed state, const Wanted&) const {
     if (now_ < state.retry_at) return {state, {FailWaiters{state.error}}};
+    return start_mount(state.attempts + 1, "tried again");
+  }
+  Step operator()(Failed state, const NativeWanted&) const {
+    if (now_ < state.retry_at) return {state, {}};
     return start_mount(state.attempts + 1, "tried again");
   }
   Step operator()(Failed state, const RetryWanted&) const {
@@ -237,46 +230,12 @@ class Stepper {
     return timer.users > 0 ? now_ + patience_with_users() : timer.last_left + patience();
   }
 
-  /// The timer for `due`, or for what is to be done natively before.
-  [[nodiscard]] static SetTimer wake(const Mounted& state, TimePoint due) {
-    const bool is_to_be_laid = state.native == Native::kOff && !state.draining;
-    return SetTimer{is_to_be_laid ? std::min(due, state.native_at) : due};
-  }
-
   [[nodiscard]] static AnswerUnmount in_use(std::uint64_t users) {
     return {Error(EBUSY, "in use by " + std::to_string(users) + (users == 1 ? " user" : " users"))};
   }
 
   [[nodiscard]] Duration look_again() const {
     return drained_ ? Duration(kDrainLook) : std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
-  }
-
-  [[nodiscard]] static Duration retry_hand_over(std::uint32_t bad_moments) {
-    return std::min<Duration>(kHandOverRetry * (1 << std::min<std::uint32_t>(bad_moments, 16)), kHandOverLongestRetry);
-  }
-
-  /// When nobody will have come for a while, or it is high time.
-  [[nodiscard]] static TimePoint quiet_at(const Mounted& state, const Timer& timer) {
-    return std::min(timer.last_left + kHandOverQuiet, state.since + kHandOverLongestWait);
-  }
-
-  /// It asks for its turn, and is idle when it is idle all the same.
-  [[nodiscard]] Step queue_hand_over(Mounted state, const Timer& timer) const {
-    state.native = Native::kQueued;
-    const TimePoint due = idle_at(state, timer);
-    if (due > now_) return {state, {QueueHandOver{}, SetTimer{due}}};
-    return {state, {QueueHandOver{}, CloseGateIfIdle{}}};
-  }
-
-  [[nodiscard]] Step postpone(Mounted state) const {
-    state.native = Native::kQueued;
-    const TimePoint due = state.unmount_until ? now_ : now_ + patience();
-    return go_on(std::move(state), due, {QueueHandOver{}});
-  }
-
-  [[nodiscard]] Step lay_over(Mounted state) const {
-    state.native = Native::kLaying;
-    return {std::move(state), {ClearTimer{}, LayOver{now_ + kNativePatience}}};
   }
 
   [[nodiscard]] Step take_off(Mounted state, NativeAccess::When when) const {
@@ -300,15 +259,14 @@ class Stepper {
     return take_off(std::move(state), NativeAccess::When::kUntouched);
   }
 
-  /// If anybody is inside through berth by now it stays mounted, and is laid over again.
-  [[nodiscard]] Step taken_off(Mounted state) const {
+  /// If anybody is inside through berth by now, or is about to come in, it stays mounted.
+  [[nodiscard]] Step taken_off(Mounted state, bool wanted) const {
     state.native = Native::kOff;
-    state.native_at = now_ + kHandOverQuiet;
-    const TimePoint due = state.native_at;
-    Step step = go_on(std::move(state), due, {Tell{Event::Kind::kProxied}});
+    Step step = go_on(std::move(state), now_ + patience(), {Tell{Event::Kind::kProxied}});
     const auto* const mounted = std::get_if<Mounted>(&step.state);
-    const bool may_go = mounted != nullptr && (!mounted->stays || mounted->unmount_until || drained_);
-    if (may_go) step.effects.emplace_back(CloseGateIfIdle{});
+    if (mounted == nullptr) return step;
+    const bool is_to_go = mounted->unmount_until || drained_;
+    if (is_to_go || (!mounted->stays && !wanted)) step.effects.emplace_back(CloseGateIfIdle{});
     return step;
   }
 
@@ -347,7 +305,7 @@ class Stepper {
     next.draining = drained_;
     before.insert(before.end(), {OpenGate{}, AdmitWaiters{}});
     if (drained_) before.emplace_back(CloseGate{});
-    before.emplace_back(wake(next, now_ + look_again));
+    before.emplace_back(SetTimer{now_ + look_again});
     return {std::move(next), std::move(before)};
   }
 
@@ -365,14 +323,12 @@ class Stepper {
   [[nodiscard]] Step mounted(const Mounting& state, const MountEnded& ended) const {
     Mounted next = mounted_now(ended.native, ended.stays);
     if (ended.lies_over) next.native = Native::kOn;
+    next.native_at = now_;
     return let_in(std::move(next), {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}}, patience());
   }
 
   [[nodiscard]] Mounted mounted_now(bool native, bool stays) const {
-    return {.since = now_,
-            .stays = stays,
-            .native = native ? Native::kOff : Native::kNever,
-            .native_at = now_ + kHandOverQuiet};
+    return {.since = now_, .stays = stays, .native = native ? Native::kOff : Native::kNever};
   }
 
   [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
@@ -432,21 +388,20 @@ bool is_active(const State& state) noexcept {
   return !std::holds_alternative<Idle>(state) && !std::holds_alternative<Failed>(state);
 }
 
-bool awaits_hand_over(const State& state) noexcept {
+bool is_ready_to_lay(const State& state) noexcept {
   const auto* const mounted = std::get_if<Mounted>(&state);
-  if (mounted == nullptr || mounted->unmount_until || mounted->draining || !mounted->forced.empty()) return false;
-  switch (mounted->native) {
-    case Native::kLaying:
-      return true;
-    case Native::kOff:
-    case Native::kQueued:
-      return mounted->bad_moments < kHandOverTries;
-    case Native::kNever:
-    case Native::kOn:
-    case Native::kTaking:
-      return false;
-  }
-  return false;
+  return mounted != nullptr && mounted->native == Native::kOff && !mounted->unmount_until && !mounted->draining;
+}
+
+bool may_get_ready_to_lay(const State& state) noexcept {
+  struct May {
+    bool operator()(const Idle&) const { return false; }
+    bool operator()(const Mounting& m) const { return !m.overdue; }
+    bool operator()(const Mounted& m) const { return m.native == Native::kLaying || m.native == Native::kTaking; }
+    bool operator()(const Expiring& e) const { return e.wanted_again; }
+    bool operator()(const Failed&) const { return false; }
+  };
+  return std::visit(May{}, state);
 }
 
 Duration backoff(std::uint32_t attempts, double jitter) {

@@ -34,13 +34,12 @@
 ///
 /// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
 ///
-///           Timer            HandOver            NativeLaid ok          Timer             NativeTaken off
-///     kOff ───────▶ kQueued ──────────▶ kLaying ───────────────▶ kOn ──────────▶ kTaking ─────────────────▶ kOff, and
-///      ▲               ▲    postponed    │ not now                ▲                 │ touched, in use        Expiring if
-///      └───────────────┼─────────────────┤                        └─────────────────┘                        unused
-///                      └─────────────────┘
+///           NativeWanted       NativeLaid ok          Timer             NativeTaken off
+///     kOff ────────────▶ kLaying ───────────────▶ kOn ──────────▶ kTaking ─────────────────▶ kOff, and
+///      ▲                  │ not now                ▲                 │ touched, in use        Expiring if
+///      └──────────────────┘                        └─────────────────┘                        unused
 ///
-/// While kQueued it expires as if it were never to be native. HandOverWanted leads to kLaying at once, from kOff and kQueued.
+/// NativeWanted mounts as Wanted does, where nothing is mounted; who wants it native says so again when that has ended.
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted, and the last attempt, if there was one, has succeeded.
@@ -55,8 +54,7 @@ struct Mounting {
 /// Whether the real mount lies over the share's directory.
 enum class Native : std::uint8_t {
   kNever,   ///< it is not to, or has turned out not to work for this mount
-  kOff,     ///< it is to ask for its turn at Mounted::native_at
-  kQueued,  ///< it waits for its turn, and may become idle meanwhile
+  kOff,     ///< it is to when a caller comes in
   kLaying,  ///< an operation runs
   kOn,      ///< it does; looked at again at Mounted::native_at
   kTaking,  ///< an operation runs
@@ -69,10 +67,10 @@ struct Mounted {
   bool stays = false;    ///< it holds the only copy of its files: it is unmounted only when it is asked for by name
   bool resting = false;  ///< draining, and nobody is inside: it would be unmounted if it did not stay
   Native native = Native::kNever;
-  TimePoint native_at = {};       ///< kOff, kOn
-  bool untouched = false;         ///< kOn: nobody has been in it since the last look; the next one takes it off
-  std::uint32_t bad_moments = 0;  ///< attempts to lay it over that were refused
-  std::string forced = {};        ///< while an operation runs: why everything is taken away when it ends; "": it is not
+  TimePoint native_at = {};     ///< kOn
+  bool untouched = false;       ///< kOn: nobody has been in it since the last look; the next one takes it off
+  std::string with_berth = {};  ///< kNever, kOff: why the last attempt to lay it over did not come off
+  std::string forced = {};      ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
 /// An unmount operation runs, the gate is closed.
 struct Expiring {
@@ -94,8 +92,10 @@ using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
 ShareState name_of(const State& state) noexcept;
 /// Whether something is mounted that is to go before the host is drained, or an operation runs.
 bool is_active(const State& state) noexcept;
-/// Whether a hand-over to native access is near enough to be waited for.
-bool awaits_hand_over(const State& state) noexcept;
+/// Whether NativeWanted has the real mount laid over now.
+bool is_ready_to_lay(const State& state) noexcept;
+/// Whether something is under way after which it may be.
+bool may_get_ready_to_lay(const State& state) noexcept;
 
 // What happens to a share.
 struct Wanted {                         ///< a request has been parked
@@ -116,7 +116,6 @@ struct UnmountEnded {
 struct Timer {  ///< the time set by SetTimer has come
   std::uint64_t users = 0;
   TimePoint last_left;
-  bool hand_over_wanted = false;  ///< as HandOverWanted: somebody waits still
 };
 struct BecameIdle {};  ///< the last user left a share that is to be unmounted at once
 struct GateClosed {};  ///< answer to CloseGateIfIdle: nobody was inside
@@ -130,20 +129,18 @@ struct RetryWanted {};
 struct HostChanged {};  ///< drained, or no longer
 struct Lost {
   std::string reason;
-};                         ///< the real mount is dead or gone
-struct HandOver {};        ///< the turn that QueueHandOver has asked for, perhaps long ago
-struct HandOverWanted {};  ///< somebody waits for it to be native, out of turn
-struct NativeLaid {        ///< answer to LayOver
-  Error error{0};          ///< code 0: it lies over the directory; EAGAIN: to be tried again
-  bool postponed = false;  ///< it was not tried: other shares come first
+};                       ///< the real mount is dead or gone
+struct NativeWanted {};  ///< a caller waits for it to be native
+struct NativeLaid {      ///< answer to LayOver
+  Error error{0};        ///< code 0: it lies over the directory; EAGAIN, EBUSY: not now
 };
 struct NativeTaken {  ///< answer to TakeOff
   NativeAccess::Outcome outcome{};
-  Error error{0};  ///< not code 0: nobody knows, so it may still be there
+  Error error{0};       ///< not code 0: nobody knows, so it may still be there
+  bool wanted = false;  ///< a caller waits for it to be native again
 };
-using Happening =
-    std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted, RetryWanted,
-                 HostChanged, Lost, HandOver, HandOverWanted, NativeLaid, NativeTaken>;
+using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
+                               UnmountWanted, RetryWanted, HostChanged, Lost, NativeWanted, NativeLaid, NativeTaken>;
 
 // What is to be done about it, in this order.
 struct StartMount {
@@ -155,7 +152,6 @@ struct StartUnmount {
   TimePoint deadline;
   bool native = false;  ///< it is to be taken off the directory first, whoever is in it
 };
-struct QueueHandOver {};  ///< HandOver when it does not disturb others; asked for twice is asked for once
 struct LayOver {
   TimePoint deadline;
 };
@@ -185,7 +181,7 @@ struct Tell {
   std::string reason;
 };
 using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
-                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, QueueHandOver, LayOver, TakeOff>;
+                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;
 
 struct Step {
   State state;
@@ -209,18 +205,6 @@ inline constexpr std::chrono::milliseconds kLinger{10};
 /// a share may still be in use for a moment when the program that used it has ended.
 inline constexpr std::chrono::milliseconds kReleasePatience{200};
 inline constexpr std::chrono::milliseconds kReleaseRetry{5};
-/// A native share is laid over when nobody has come to it through berth for this long: a program that goes in twice in a
-/// moment finds the share the same both times (cp(1) looks whether it is the same file). And when no share has begun or
-/// ended to be mounted for as long, which what a hand-over does would delay.
-inline constexpr std::chrono::milliseconds kHandOverQuiet{50};
-/// But after this long at the latest, each of the two: where there is always somebody.
-inline constexpr std::chrono::milliseconds kHandOverLongestWait{std::chrono::seconds(2)};
-/// How long who opens a file for writing waits for a hand-over, and after how many bad moments nobody does any more.
-inline constexpr std::chrono::milliseconds kHandOverPatience{500};
-inline constexpr std::uint32_t kHandOverTries = 3;
-/// After a bad moment the next attempt comes this much later, doubled each time up to kHandOverLongestRetry.
-inline constexpr std::chrono::milliseconds kHandOverRetry{10};
-inline constexpr std::chrono::milliseconds kHandOverLongestRetry{std::chrono::seconds(5)};
 /// How long an operation of NativeAccess may take.
 inline constexpr std::chrono::milliseconds kNativePatience{std::chrono::seconds(10)};
 /// How often a native share in use is looked at: a quarter of its idle timeout, within these.

@@ -74,9 +74,9 @@ void Manager::resume_native(Share& share) {
   core_->post([core = core_.get(), &share] { core->resume_native(share); });
 }
 
-void Manager::hand_over(Share& share, HandOverCallback done) {
+void Manager::await_native(Share& share, NativeCallback done) {
   core_->post(
-      [core = core_.get(), &share, done = std::move(done)]() mutable { core->hand_over(share, std::move(done)); });
+      [core = core_.get(), &share, done = std::move(done)]() mutable { core->await_native(share, std::move(done)); });
 }
 
 void Manager::retry(Share& share) {

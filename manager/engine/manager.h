@@ -29,7 +29,7 @@ using WaiterId = std::uint64_t;
 
 using LeaseCallback = UniqueFunction<void(Result<Lease>)>;
 using DoneCallback = UniqueFunction<void(Result<>)>;
-using HandOverCallback = UniqueFunction<void(bool handed_over)>;
+using NativeCallback = UniqueFunction<void(bool native)>;
 
 /// What a manager knows of its state on disk, for people to look at.
 struct StateReport {
@@ -114,9 +114,9 @@ class Manager {
   /// For a share whose real mount lies over its directory already, since an earlier manager: mounts it, or finds it
   /// mounted, and takes it for native.
   void resume_native(Share& share);
-  /// Hands a share over to native access now that awaits_hand_over(). Answers when that is done, or false: it is not, nor to
-  /// be waited for any longer.
-  void hand_over(Share& share, HandOverCallback done);
+  /// Mounts a share and lays its real mount over its directory. Answers when that is done, or false: it is not, nor to be
+  /// waited for any longer (a mount that has failed, says lease()).
+  void await_native(Share& share, NativeCallback done);
   /// Forgets a remembered error, so that the next access tries again at once. Answers at once.
   void retry(Share& share);
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "manager/model/share.h"
 #include "src/lib/base/clock.h"
@@ -12,19 +11,15 @@ namespace berth::manager {
 /// Lays the real mounts of shares over the directories at which everybody sees the shares, so that the kernel leads
 /// straight into them, and takes them off again (access = "native"). The real mount at the berth stays as it is.
 ///
-/// Threading: any pool thread; one call at a time for each share, and one batch at a time. Calls may block until their
-/// deadline.
+/// Threading: any pool thread; one call at a time for each share. Calls may block until their deadline.
 class NativeAccess {
  public:
   virtual ~NativeAccess() = default;
 
-  /// Calls of lay_over() follow, for these shares, and then end_batch(): does once what each would have to do.
-  virtual void begin_batch(const std::vector<const Share*>& shares) = 0;
-  virtual void end_batch() = 0;
-
-  /// In a batch: lays a clone of the mount that `root` is the root of over the directory of `share`.
-  /// Errors: EAGAIN when this is a bad moment, for somebody is about to walk to a second place in the share in one system
-  /// call and must not find it elsewhere, or somebody writes through berth (Share::writers()); whatever else says that it does not work here.
+  /// Lays a clone of the mount that `root` is the root of over the directory of `share`. Done already is done.
+  /// Errors: EAGAIN when this is a bad moment, for a caller is about to walk to a second place in the share in one system
+  /// call and must not find it elsewhere, or a file is open for writing through berth (Share::writers()); EBUSY when the
+  /// mount would hide something; whatever else says that it does not work here. The story says which.
   virtual Result<> lay_over(const Share& share, int root, TimePoint deadline) = 0;
 
   /// On what condition it is taken off.

@@ -19,6 +19,13 @@ namespace berth::manager {
 
 class Share;
 
+/// Whether the real mount of a share lies over its directory, so that the kernel leads past us.
+enum class NativeDoor : std::uint8_t {
+  kNone,  ///< it does not, and is not to while the share is mounted as it is
+  kShut,  ///< it does not, and is to when the next caller comes in
+  kOpen,  ///< it does; a request that comes all the same is from a caller that does not see it
+};
+
 /// Who is told when a share may have become free to unmount: the manager. Called on any thread, by whoever left last.
 class LeaveListener {
  public:
@@ -57,7 +64,7 @@ class Lease {
   /// A second claim, for something that outlives the request (an open file).
   [[nodiscard]] Lease again() const noexcept;
 
-  /// Whether this is for a file that is open for writing: while it is held, the share is not handed over to native access.
+  /// Whether this is for a file that is open for writing: while it is held, the real mount is not laid over the share.
   void set_writes(bool writes) noexcept;
 
  private:
@@ -99,19 +106,15 @@ class Share {
     return mount_generation_.load(std::memory_order_acquire);
   }
 
-  /// Whether the same files are, or are about to be, in use past us: nothing that the kernel remembers of them for us
+  [[nodiscard]] NativeDoor native_door() const noexcept { return native_door_.load(std::memory_order_acquire); }
+  /// Whether the same files are in use past us, or may be at any moment: nothing that the kernel remembers of them for us
   /// lasts then.
-  [[nodiscard]] bool is_shared_with_native() const noexcept { return native_.load(std::memory_order_acquire); }
-  /// Whether it is to be handed over to native access before long, and Manager::hand_over() is worth its while. A lease that
-  /// writes since before this was asked keeps it from being.
-  [[nodiscard]] bool awaits_hand_over() const noexcept { return awaits_hand_over_.load(std::memory_order_seq_cst); }
-  /// When it was handed over last: said by whoever has done it, before awaits_hand_over() ends.
-  [[nodiscard]] TimePoint handed_over_at() const noexcept {
-    return TimePoint(Duration(handed_over_.load(std::memory_order_relaxed)));
+  [[nodiscard]] bool is_shared_with_native() const noexcept { return native_door() != NativeDoor::kNone; }
+  /// When the real mount was laid over the share last; stored before the door is said to be open.
+  [[nodiscard]] TimePoint laid_at() const noexcept {
+    return TimePoint(Duration(laid_at_.load(std::memory_order_relaxed)));
   }
-  void set_handed_over(TimePoint now) noexcept {
-    handed_over_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-  }
+  void set_laid(TimePoint now) noexcept { laid_at_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
 
   /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
@@ -125,8 +128,7 @@ class Share {
   Gate& gate() noexcept { return gate_; }
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
-  void set_shared_with_native(bool native) noexcept { native_.store(native, std::memory_order_release); }
-  void set_awaits_hand_over(bool awaits) noexcept { awaits_hand_over_.store(awaits, std::memory_order_seq_cst); }
+  void set_native_door(NativeDoor door) noexcept { native_door_.store(door, std::memory_order_release); }
   /// After a dead server: generations go on where its own ended.
   void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
   /// As set_root(), for the mount that the generation is of already.
@@ -154,9 +156,8 @@ class Share {
   std::atomic<int> root_{-1};
   std::atomic<std::uint32_t> mount_generation_{0};
   std::atomic<Duration::rep> last_left_{0};
-  std::atomic<bool> native_{false};
-  std::atomic<bool> awaits_hand_over_{false};
-  std::atomic<Duration::rep> handed_over_{0};
+  std::atomic<NativeDoor> native_door_{NativeDoor::kNone};
+  std::atomic<Duration::rep> laid_at_{0};
   std::atomic<std::uint32_t> writers_{0};
 
   mutable Mutex mutex_;

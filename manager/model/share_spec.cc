@@ -260,11 +260,16 @@ bool is_of_this_host(const ShareSpec& spec) noexcept {
          (spec.kind() == ShareKind::kFilesystem && is_local_type(spec.type()));
 }
 
-bool ShareSpec::wants_native() const {
+std::string_view ShareSpec::why_with_berth() const {
   const SharePolicy& policy = this->policy();
-  if (policy.access != Access::kAuto) return policy.access == Access::kNative;
-  return is_of_this_host(*this) && kind() != ShareKind::kDir && policy.idle_timeout.count() > 0 &&
-         policy.allow_users.empty() && policy.allow_groups.empty() && !binds_recursively(options());
+  if (policy.access == Access::kNative) return "";
+  if (policy.access == Access::kProxy) return "access is \"proxy\"";
+  if (kind() == ShareKind::kDir) return "type is \"dir\"";
+  if (kind() == ShareKind::kCommand) return "type is \"command\"";
+  if (!is_of_this_host(*this)) return "its file system is not one of this host";
+  if (policy.idle_timeout.count() == 0) return "idle_timeout is \"0\"";
+  if (!policy.allow_users.empty() || !policy.allow_groups.empty()) return "allow_users or allow_groups is set";
+  return binds_recursively(options()) ? "it is bound with \"rbind\"" : "";
 }
 
 std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }

@@ -105,7 +105,9 @@ class ShareSpec {
   /// Whether its real mount is to be laid over its directory. Of `auto` shares those whose file system is this host's own
   /// (a bind, an image, a disk, tmpfs, overlay): there the proxy only costs time. Not those that somebody else serves, who
   /// may stop answering; nor where the proxy has something to do: lists of who may go in, an unmount right after use.
-  [[nodiscard]] bool wants_native() const;
+  [[nodiscard]] bool wants_native() const { return why_with_berth().empty(); }
+  /// Why it is not to be native; "": it is.
+  [[nodiscard]] std::string_view why_with_berth() const;
   /// Where it was read, for messages: "/etc/berth/berth.toml:12".
   [[nodiscard]] std::string origin() const;
 

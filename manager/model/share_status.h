@@ -47,6 +47,7 @@ struct ShareStatus {
   std::optional<FailureReport> last_failure;
   bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
   bool native = false;                  ///< its real mount lies over its directory
+  std::string with_berth;               ///< why it does not; "": it does, or will at the next access
   pid_t helper = 0;                     ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted
 };

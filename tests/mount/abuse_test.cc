@@ -14,8 +14,6 @@
 #include <string>
 #include <vector>
 
-#include "src/daemon/native/walkers.h"
-#include "src/lib/base/clock.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {
@@ -188,22 +186,13 @@ TEST_F(InExecveForEver, WhoeverServedThemServesOthers) {
   EXPECT_EQ(server_.read_file("namespace/a/file").value_or(""), "file");
 }
 
-TEST_F(InExecveForEver, ShareThatIsToBecomeNativeIsServedAndUnmounted) {
+TEST_F(InExecveForEver, HoldsUpNoShareThatIsToBeNative) {
   ASSERT_NO_FATAL_FAILURE(start(1, 0));
   EXPECT_EQ(server_.read_file("namespace/n/file").value_or(""), "file");
-  ASSERT_TRUE(eventually([&] { return server_.read_file("namespace/n/file").has_value() && is_held_up(); }));
+  EXPECT_TRUE(server_.read_json("shares/n/status.json").value("native", false));
+  EXPECT_FALSE(is_held_up());
   EXPECT_TRUE(eventually([&] { return server_.write_control("shares/n/control", "unmount").has_value(); }));
   EXPECT_TRUE(server_.wait_for_state("n", "idle"));
-}
-
-/// One who has waited for us a moment ago may be there by the time he is looked at.
-TEST_F(InExecveForEver, WhoeverLooksWhereTheyWaitComesBack) {
-  ASSERT_NO_FATAL_FAILURE(start(1, 0));
-  daemon::Walkers walkers(processes_);
-  EXPECT_FALSE(walkers.walk_once(SystemClock().now()));
-  EXPECT_FALSE(walkers.have_moved_on(SystemClock().now())) << "who looks is not back yet";
-  ASSERT_EQ(::kill(stopped_, SIGCONT), 0);
-  EXPECT_TRUE(eventually([&] { return walkers.have_moved_on(SystemClock().now()); }));
 }
 
 }  // namespace

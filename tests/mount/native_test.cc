@@ -2,10 +2,14 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -106,7 +110,10 @@ class Native : public ::testing::Test {
     return server_.read_json("shares/" + name + "/status.json");
   }
   [[nodiscard]] bool is_native(const std::string& name = "a") const { return status(name).value("native", false); }
-  void touch() { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }
+  /// By its path, as another program: a thread that is inside through berth is served there.
+  void touch() {
+    std::thread([this] { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }).join();
+  }
   /// How often the events tell `what` of the share: " native", " unmounted".
   [[nodiscard]] std::size_t times(const std::string& what) const {
     const std::string events = server_.read_control("events").value_or("");
@@ -183,10 +190,13 @@ TEST_F(Native, AutoStaysWithBerthWhereOnlyBerthKnowsWhoMayGoIn) {
 
 TEST_F(Native, WhatWasOpenedBeforeGoesOnThroughBerth) {
   start();
-  const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd directory(::open(in("d").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+  const UniqueFd file(::openat(inside.get(), "hello", O_RDONLY | O_CLOEXEC));
+  const UniqueFd directory(::openat(inside.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ASSERT_TRUE(file && directory);
-  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  EXPECT_FALSE(is_native());
+  touch();
+  ASSERT_TRUE(is_native());
   struct stat attributes {};
   ASSERT_EQ(::fstat(file.get(), &attributes), 0);
   EXPECT_NE(attributes.st_dev, device_of(in("hello")));
@@ -236,11 +246,9 @@ TEST_F(Native, NothingIsHandedOverWhileSomebodyWritesThroughBerth) {
   const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   UniqueFd file(::openat(inside.get(), "hello", O_RDWR | O_CLOEXEC));  // his path does not come by the share's name
   ASSERT_TRUE(file) << errno_name(errno);
-  for (int i = 0; i < 20; ++i) {
-    EXPECT_TRUE(leads_to(in("hello"), file.get()));
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  for (int i = 0; i < 20; ++i) std::thread([&] { EXPECT_TRUE(leads_to(in("hello"), file.get())); }).join();
   EXPECT_FALSE(is_native());
+  EXPECT_EQ(status().value("with_berth", ""), "a file is open for writing through berth");
   UniqueFd another(::open(in("d/new").c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
   ASSERT_TRUE(another) << errno_name(errno);
   EXPECT_TRUE(leads_to(in("d/new"), another.get()));
@@ -290,10 +298,11 @@ TEST_F(Native, WhoIsInADirectoryThroughBerthStaysInItWhenItIsRenamedNatively) {
   start();
   UniqueFd pinned;
   const auto come_in = [&] {
-    pinned = UniqueFd(::open(in("d").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const UniqueFd root(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+    pinned = UniqueFd(::openat(root.get(), "d", O_PATH | O_DIRECTORY | O_CLOEXEC));
     struct stat here {};
-    if (!pinned || ::chdir(in("d/sub").c_str()) != 0 || ::stat(".", &here) != 0) return errno;
-    return here.st_dev == device_of(source_) ? EXDEV : 0;  // too late: it is native by now
+    if (!pinned || ::fchdir(pinned.get()) != 0 || ::chdir("sub") != 0 || ::stat(".", &here) != 0) return errno;
+    return here.st_dev == device_of(source_) ? EXDEV : 0;
   };
   const auto make = [](int directory, const char* name) {
     const UniqueFd file(::openat(directory, name, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
@@ -551,24 +560,19 @@ TEST_F(Native, AgentThatDiesIsStartedAgain) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
-TEST_F(Native, AgentsKilledInTheMidstOfAHandOverOnlyMakeItLater) {
+TEST_F(Native, AgentThatIsKilledWhenACallerComesInIsMissedByNobody) {
   start();
   constexpr int kKills = 8;  // of ten short lives in a row
-  for (int kills = 0; kills < kKills;) {
+  for (int kills = 0; kills < kKills; ++kills) {
+    const std::vector<pid_t> all = agents();
+    std::thread killer([&] {
+      for (const pid_t pid : all) ::kill(pid, SIGKILL);
+    });
     touch();
-    bool killed = false;
-    ASSERT_TRUE(eventually([&] {
-      const std::vector<pid_t> all = agents();
-      killed = all.size() > 1;  // one of them is at work
-      for (const pid_t pid : all) {
-        if (killed) ::kill(pid, SIGKILL);
-      }
-      return killed || is_native();
-    }));
-    if (killed) ++kills;
-    if (killed && kills % 2 == 0) continue;  // it goes on from wherever it was
+    killer.join();
     ASSERT_TRUE(eventually([&] { return unmount(); }));
     ASSERT_EQ(mounts_at(share()), 0U);
+    ASSERT_TRUE(eventually([&] { return agents().size() == 1; }));
   }
   go_native();
   EXPECT_EQ(mounts_at(share()), 1U);
@@ -606,6 +610,170 @@ TEST_F(Native, ImageIsGivenBackWithItsLoopDevice) {
   ASSERT_TRUE(server_.wait_for_state("a", "idle"));
   EXPECT_TRUE(eventually([&] { return ::system(("losetup -j " + image + " | grep -q .").c_str()) != 0; }));
   touch();
+}
+
+/// A system call on a path, in the share's own directory or further down.
+struct FirstCall {
+  const char* name;
+  bool native;  ///< whether the share is when it has come back
+  std::function<int(const std::string& share)> call;
+};
+
+int code_of(long result) { return result < 0 ? errno : 0; }
+
+int open_and_close(const std::string& path, int flags) {
+  const UniqueFd file(::open(path.c_str(), flags | O_CLOEXEC, 0644));
+  return file ? 0 : errno;
+}
+
+int bind_socket(const std::string& path) {
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  return code_of(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address));
+}
+
+const std::vector<FirstCall>& first_calls() {
+  static const std::vector<FirstCall> calls{
+      {"watch", true,
+       [](const auto& in) {
+         const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
+         return code_of(::inotify_add_watch(watch.get(), (in + "/d").c_str(), IN_CREATE));
+       }},
+      {"mount", true,
+       [](const auto& in) {
+         const std::string at = in + "/d";
+         const int mounted = code_of(::mount("tmpfs", at.c_str(), "tmpfs", 0, nullptr));
+         return mounted != 0 ? mounted : code_of(::umount2(at.c_str(), MNT_DETACH));
+       }},
+      {"open", true, [](const auto& in) { return open_and_close(in + "/hello", O_RDONLY); }},
+      {"open deep", true, [](const auto& in) { return open_and_close(in + "/d/e/f", O_RDWR); }},
+      {"open directory", true, [](const auto& in) { return open_and_close(in, O_RDONLY | O_DIRECTORY); }},
+      {"create", true, [](const auto& in) { return open_and_close(in + "/new", O_CREAT | O_EXCL | O_WRONLY); }},
+      {"create deep", true, [](const auto& in) { return open_and_close(in + "/d/new", O_CREAT | O_WRONLY); }},
+      {"nameless", true, [](const auto& in) { return open_and_close(in, O_TMPFILE | O_RDWR); }},
+      {"stat", true,
+       [](const auto& in) {
+         struct stat it {};
+         return code_of(::stat((in + "/hello").c_str(), &it));
+       }},
+      {"access", true, [](const auto& in) { return code_of(::access((in + "/d/e").c_str(), X_OK)); }},
+      {"readlink", true,
+       [](const auto& in) {
+         char target[8];
+         return code_of(::readlink((in + "/link").c_str(), target, sizeof target));
+       }},
+      {"truncate", true, [](const auto& in) { return code_of(::truncate((in + "/hello").c_str(), 5)); }},
+      {"chmod", true, [](const auto& in) { return code_of(::chmod((in + "/hello").c_str(), 0644)); }},
+      {"chmod of the share", true, [](const auto& in) { return code_of(::chmod(in.c_str(), 0755)); }},
+      {"chown", true, [](const auto& in) { return code_of(::chown((in + "/hello").c_str(), 0, 0)); }},
+      {"utimensat", true,
+       [](const auto& in) { return code_of(::utimensat(AT_FDCWD, (in + "/hello").c_str(), nullptr, 0)); }},
+      {"setxattr", true,
+       [](const auto& in) { return code_of(::setxattr((in + "/hello").c_str(), "user.x", "x", 1, 0)); }},
+      {"chdir", true, [](const auto& in) { return code_of(::chdir((in + "/d").c_str())) + code_of(::chdir("/")); }},
+      {"statfs", true,
+       [](const auto& in) {
+         struct statvfs it {};
+         return code_of(::statvfs(in.c_str(), &it));
+       }},
+      {"unlink", true, [](const auto& in) { return code_of(::unlink((in + "/d/gone").c_str())); }},
+      {"rmdir", true, [](const auto& in) { return code_of(::rmdir((in + "/empty").c_str())); }},
+      {"mkdir", true, [](const auto& in) { return code_of(::mkdir((in + "/new").c_str(), 0755)); }},
+      {"mkdir deep", true, [](const auto& in) { return code_of(::mkdir((in + "/d/new").c_str(), 0755)); }},
+      {"mknod", true, [](const auto& in) { return code_of(::mknod((in + "/new").c_str(), S_IFIFO | 0644, 0)); }},
+      {"symlink", true, [](const auto& in) { return code_of(::symlink("x", (in + "/new").c_str())); }},
+      {"link", true, [](const auto& in) { return code_of(::link((in + "/hello").c_str(), (in + "/new").c_str())); }},
+      {"link deep", true,
+       [](const auto& in) { return code_of(::link((in + "/d/e/f").c_str(), (in + "/d/new").c_str())); }},
+      {"rename", true,
+       [](const auto& in) { return code_of(::rename((in + "/hello").c_str(), (in + "/new").c_str())); }},
+      {"rename down", true,
+       [](const auto& in) { return code_of(::rename((in + "/hello").c_str(), (in + "/d/e/new").c_str())); }},
+      {"rename up", true,
+       [](const auto& in) { return code_of(::rename((in + "/d/e/f").c_str(), (in + "/new").c_str())); }},
+      {"bind of a socket", false, [](const auto& in) { return bind_socket(in + "/new"); }},
+  };
+  return calls;
+}
+
+// The table in fuse/shares/README.md. Twice: the second time the kernel may know some of the names.
+TEST_F(Native, FirstCallOfEachKindSucceedsAndIsInTheRealMount) {
+  start();
+  ASSERT_EQ(::symlink("hello", (source_ + "/link").c_str()), 0);
+  for (int round = 0; round < 2; ++round) {
+    for (const FirstCall& first : first_calls()) {
+      SCOPED_TRACE(std::string(first.name) + " in round " + std::to_string(round));
+      ASSERT_TRUE(eventually([&] { return unmount(); }));
+      for (const char* name : {"/new", "/d/new", "/d/e/new"}) {
+        if (::unlink((source_ + name).c_str()) != 0) ::rmdir((source_ + name).c_str());
+      }
+      server_.make_directory("source/empty");
+      server_.make_directory("source/d/e");
+      for (const char* name : {"source/hello", "source/d/gone", "source/d/e/f"}) {
+        ASSERT_TRUE(ok(server_.write_file(name, "hello")));
+      }
+      std::thread([&] { EXPECT_EQ(errno_name(first.call(share())), errno_name(0)); }).join();
+      EXPECT_TRUE(round != 0 || is_native() == first.native) << status();
+    }
+  }
+}
+
+TEST_F(Native, WatchThatIsMadeFirstThingHearsWhatHappens) {
+  server_.make_directory("source/sub");
+  start();
+  const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  ASSERT_GE(::inotify_add_watch(watch.get(), in("sub").c_str(), IN_CREATE), 0);
+  std::thread([&] { ASSERT_TRUE(ok(server_.write_file("namespace/a/sub/new", "x"))); }).join();
+  alignas(inotify_event) char events[1024];
+  EXPECT_GT(::read(watch.get(), events, sizeof events), 0) << errno_name(errno);
+}
+
+TEST_F(Native, WhatIsMountedOrWatchedThroughBerthKeepsItThereAndTheStatusSaysSo) {
+  start();
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+  ASSERT_EQ(::fchdir(inside.get()), 0);
+  ASSERT_EQ(::mount("tmpfs", "d", "tmpfs", 0, nullptr), 0) << errno_name(errno);
+  ASSERT_EQ(::chdir("/"), 0);
+  touch();
+  EXPECT_FALSE(is_native());
+  EXPECT_EQ(status().value("with_berth", ""), "something is mounted in it, at \"a/d\"");
+  EXPECT_EQ(mounts_at(in("d")), 1U);
+  ASSERT_EQ(::umount2(in("d").c_str(), MNT_DETACH), 0);
+
+  UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  ASSERT_EQ(::fchdir(inside.get()), 0);
+  ASSERT_GE(::inotify_add_watch(watch.get(), "d", IN_CREATE), 0);
+  ASSERT_EQ(::chdir("/"), 0);
+  std::thread([&] { ASSERT_TRUE(ok(server_.write_file("namespace/a/d/new", "x"))); }).join();
+  alignas(inotify_event) char events[1024];
+  EXPECT_GT(::read(watch.get(), events, sizeof events), 0) << errno_name(errno);
+  EXPECT_FALSE(is_native());
+  EXPECT_EQ(status().value("with_berth", "").find("something in it is watched (inotify) by process"), 0U) << status();
+  watch.reset();
+  touch();
+  EXPECT_TRUE(is_native()) << status();
+}
+
+// Two doors with two page caches would lose writes.
+TEST_F(Native, DirectoryOnAnOverlayStaysWithBerthAndTheStatusSaysWhy) {
+  const std::string layers = server_.make_directory("layers");
+  ASSERT_EQ(::mount("tmpfs", layers.c_str(), "tmpfs", 0, nullptr), 0);
+  for (const char* name : {"layers/lower", "layers/upper", "layers/work", "layers/merged"})
+    server_.make_directory(name);
+  const std::string options = "lowerdir=" + layers + "/lower,upperdir=" + layers + "/upper,workdir=" + layers + "/work";
+  ASSERT_EQ(::mount("overlay", (layers + "/merged").c_str(), "overlay", 0, options.c_str()), 0);
+  server_.make_directory("layers/merged/deep");
+  ASSERT_TRUE(ok(server_.write_file("layers/merged/deep/hello", "hello")));
+  source_ = layers + "/merged/deep";
+  start("access = \"native\"\n");
+  touch();
+  EXPECT_FALSE(is_native());
+  EXPECT_NE(status().value("with_berth", "").find("different pages"), std::string::npos) << status();
+  EXPECT_EQ(server_.stop(), Ending{});
+  ASSERT_EQ(::umount2((layers + "/merged").c_str(), MNT_DETACH), 0);
+  ASSERT_EQ(::umount2(layers.c_str(), MNT_DETACH), 0);
 }
 
 /// What went wrong in many threads, by the call and the error.

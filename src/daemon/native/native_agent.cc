@@ -7,10 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <optional>
+#include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,7 @@
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::daemon {
 namespace {
@@ -42,33 +45,34 @@ Result<UniqueFd> open_namespace(const NativeRequest& request) {
   return root;
 }
 
-/// The share's own directory. Errors: EBUSY when something is mounted there.
-Result<UniqueFd> open_directory_of_share(int root, const std::string& share) {
-  Result<UniqueFd> directory = sys::open_in_mount(root, share.c_str(), O_PATH | O_DIRECTORY);
-  if (!directory && directory.error().code() == EXDEV) {
-    return fail(EBUSY, "something is mounted over the share's directory");
-  }
-  return directory;
-}
-
 std::string path_of(int root, const std::string& share) { return sys::proc_path(root) + "/" + share; }
 
-/// Ready; and when told to go on, lays it over. The descriptors are let go of before the last answer: they would make it
-/// look used.
+/// The id of what is mounted on the share's directory if it shows the same directory as `mount`: an agent before this one has
+/// come so far. Errors: EBUSY when it is something else.
+Result<std::uint64_t> find_laid(int root, const std::string& share, int mount) {
+  const UniqueFd top = TRY(sys::open_at(root, share.c_str(), O_PATH));
+  const struct statx there = TRY(sys::stat_at(top.get(), "", STATX_INO, AT_STATX_DONT_SYNC));
+  const struct statx ours = TRY(sys::stat_at(mount, "", STATX_INO, AT_STATX_DONT_SYNC));
+  const bool is_same = there.stx_ino == ours.stx_ino && there.stx_dev_major == ours.stx_dev_major &&
+                       there.stx_dev_minor == ours.stx_dev_minor;
+  if (!is_same) return fail(EBUSY, "something is mounted on its directory");
+  return sys::mount_id(top.get());
+}
+
+/// Lays it over, and says so. The descriptors are let go of before the answer: they would make it look used.
 Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeTalk& talk) {
-  const std::uint64_t id = TRY(sys::mount_id(mount.get()));
   const UniqueFd root = TRY(open_namespace(request));
-  {
-    const UniqueFd directory = TRY(open_directory_of_share(root.get(), request.share));
-    if (!talk.answer({}) || !talk.await_go_on()) return fail(ECANCELED);
-    TRY_VOID(sys::attach_mount_at(mount.get(), directory.get()));
+  std::uint64_t id = TRY(sys::mount_id(mount.get()));
+  Result<UniqueFd> directory = sys::open_in_mount(root.get(), request.share.c_str(), O_PATH | O_DIRECTORY);
+  if (!directory && directory.error().code() == EXDEV) {
+    id = TRY(find_laid(root.get(), request.share, mount.get()));
+  } else {
+    const UniqueFd at = TRY(std::move(directory));
+    TRY_VOID(sys::attach_mount_at(mount.get(), at.get()));
   }
   mount.reset();
   // Who has given up waiting does not know that it is there.
   if (!talk.answer({.value = id})) return sys::unmount(path_of(root.get(), request.share), MNT_DETACH);
-  if (!talk.await_go_on()) return {};
-  // The name has been doubted while it was laid over: this makes the kernel ask, so that it may remember it again.
-  static_cast<void>(sys::open_at(root.get(), request.share.c_str(), O_PATH));
   return {};
 }
 
@@ -122,29 +126,8 @@ Result<> list(const NativeRequest& request, const NativeTalk& talk) {
   return {};
 }
 
-void handle(NativeChannel::Received received);
-
-/// The next request. False when there is none any more.
-bool receive(const NativeChannel& channel, std::optional<NativeChannel::Received>& next) {
-  for (;;) {
-    Result<NativeChannel::Received> received = channel.receive();
-    if (received) {
-      next.emplace(*std::move(received));
-      return true;
-    }
-    if (received.error().code() != EINTR && received.error().code() != EBADMSG) return false;
-  }
-}
-
-/// In this process: a fork for each of hundreds of shares is what makes them dear.
-void handle_many(NativeTalk talk) {
-  const NativeChannel channel = NativeChannel::adopt(std::move(talk));
-  for (std::optional<NativeChannel::Received> next; receive(channel, next);) handle(*std::move(next));
-}
-
 void handle(NativeChannel::Received received) {
   const NativeRequest& request = received.request;
-  if (request.kind == NativeRequest::Kind::kMany) return handle_many(std::move(received.talk));
   const Error failure = [&]() -> Error {
     switch (request.kind) {
       case NativeRequest::Kind::kLay: {
@@ -160,23 +143,48 @@ void handle(NativeChannel::Received received) {
         const Result<> listed = list(request, received.talk);
         return listed ? Error(0) : listed.error();
       }
-      case NativeRequest::Kind::kMany:
-        break;
     }
     return Error(EINVAL);
   }();
   if (failure.code() != 0) received.talk.answer({.code = failure.code(), .text = std::string(failure.story())});
 }
 
-[[noreturn]] void run(const NativeChannel& channel) {
-  for (std::optional<NativeChannel::Received> next; receive(channel, next); next.reset()) {
-    // Where there is no process to be had the talk ends here, which is an answer.
-    if (::fork() != 0) continue;
-    handle(*std::move(next));
-    ::_exit(EXIT_SUCCESS);
+/// Threads that serve: there is always one that waits for the next request, so that one that hangs holds up no other.
+class Crew {
+ public:
+  explicit Crew(const NativeChannel& channel) noexcept : channel_(channel) {}
+
+  /// Until there are no requests any more.
+  void serve(bool may_leave = false) {
+    for (;;) {
+      Result<NativeChannel::Received> received = channel_.receive();
+      if (!received && (received.error().code() == EINTR || received.error().code() == EBADMSG)) continue;
+      if (!received) return;
+      if (--waiting_ == 0) call_another();
+      handle(*std::move(received));
+      if (++waiting_ > kMostWaiting && may_leave && leave()) return;
+    }
   }
-  ::_exit(EXIT_SUCCESS);
-}
+
+ private:
+  static constexpr int kMostWaiting = 4;
+
+  void call_another() {
+    ++waiting_;
+    Result<std::thread> another = sys::start_thread("berth-agent", [this] { serve(true); });
+    if (another) return another->detach();
+    --waiting_;  // this one is back soon
+  }
+  /// False when others have left meanwhile.
+  bool leave() {
+    if (--waiting_ >= kMostWaiting) return true;
+    ++waiting_;
+    return false;
+  }
+
+  const NativeChannel& channel_;
+  std::atomic<int> waiting_{1};
+};
 
 /// Lets go of all that the parent had open, so that nothing lives longer because of the agent.
 void keep_only(int fd) {
@@ -217,12 +225,12 @@ Result<> NativeAgent::fork_agent() {
   sigset_t all;
   sigfillset(&all);
   ::sigprocmask(SIG_SETMASK, &all, nullptr);
-  ::signal(SIGCHLD, SIG_IGN);  // nobody collects the children
   ::setsid();
   ::prctl(PR_SET_NAME, "berth-agent");
   if (::chdir("/") != 0) ::_exit(EXIT_FAILURE);
   let_go_of_terminal();
-  run(agents_end_);
+  Crew(agents_end_).serve();
+  ::_exit(EXIT_SUCCESS);
 }
 
 void NativeAgent::on_ended(pid_t child) {

@@ -14,12 +14,11 @@ namespace berth::daemon {
 /// It is not the keeper, for to find a share's directory is to ask the server, and the keeper must not wait for the server
 /// that it may have to restart. It is not a thread of the server, for one that waits for a look-up which only the server
 /// itself can answer could not even be killed. It holds nothing of the namespace and knows nothing from one request to the
-/// next: each is done in a child of its own, so that one that hangs holds up no other, and what lies over the namespace is
-/// what the kernel says (NativeRequest::kList). So it may die and be started again at any time.
+/// next: what lies over the namespace is what the kernel says (NativeRequest::kList). So it may die and be started again at any time.
 ///
 /// It lives in the servers' pid namespace, where it ends when keeper and server have.
 ///
-/// Threading: one thread.
+/// Threading: one thread; in its own process as many as requests that hang, and a few.
 class NativeAgent {
  public:
   /// Starts it. Call it with one thread, after start_first_process() and before the process opens much.

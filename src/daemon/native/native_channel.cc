@@ -99,12 +99,6 @@ Result<NativeAnswer> NativeTalk::expect(TimePoint deadline) const {
   return *std::move(answer);
 }
 
-Result<> NativeTalk::go_on() const noexcept {
-  const char byte = 1;
-  if (::send(socket_.get(), &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return fail_errno();
-  return {};
-}
-
 bool NativeTalk::answer(const NativeAnswer& answer) const {
   AnswerHeader header{answer.code, static_cast<std::uint32_t>(std::min(answer.text.size(), kLongestText)),
                       answer.value};
@@ -114,14 +108,6 @@ bool NativeTalk::answer(const NativeAnswer& answer) const {
   message.msg_iov = parts.data();
   message.msg_iovlen = parts.size();
   return ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL) >= 0;
-}
-
-bool NativeTalk::await_go_on() const noexcept {
-  char byte = 0;
-  ssize_t got = 0;
-  do got = ::recv(socket_.get(), &byte, 1, 0);
-  while (got < 0 && errno == EINTR);
-  return got == 1;
 }
 
 Result<std::pair<NativeChannel, NativeChannel>> NativeChannel::make_pair() noexcept {

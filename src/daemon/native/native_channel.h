@@ -15,10 +15,9 @@ namespace berth::daemon {
 /// What the server asks of the agent (native_agent.h).
 struct NativeRequest {
   enum class Kind : std::uint8_t {
-    kLay,   ///< with a mount: says that it is ready, and lays it over the share when told to go on
+    kLay,   ///< with a mount: lays it over the share, unless one of the same directory lies there; the answer is its id
     kTake,  ///< takes it off; the answer is an Outcome
     kList,  ///< names what lies over the namespace, one answer each
-    kMany,  ///< the talk becomes a channel for further requests, which one process serves one after another
   };
   Kind kind = Kind::kList;
   manager::NativeAccess::When when{};
@@ -31,12 +30,12 @@ struct NativeRequest {
 /// One answer. More than one may belong to a request; the end of the talk is the end of the answers.
 struct NativeAnswer {
   int code = 0;             ///< errno value; 0: success
-  std::uint64_t value = 0;  ///< kTake: Outcome; kList: id of a mount
+  std::uint64_t value = 0;  ///< kTake: Outcome; kLay, kList: id of a mount, as in mountinfo
   std::string text;         ///< an error's story; kList: the share's name
 };
 
-/// The talk about one request, between the server and a process of the agent's (a SOCK_SEQPACKET pair). It has ended for
-/// one when the other lets go of it.
+/// The talk about one request, between the server and a thread of the agent's (a SOCK_SEQPACKET pair). It has ended for one
+/// when the other lets go of it.
 ///
 /// Threading: one thread.
 class NativeTalk {
@@ -47,17 +46,10 @@ class NativeTalk {
   Result<std::optional<NativeAnswer>> next(TimePoint deadline) const;
   /// The next answer, with its error as the error. Errors: ECONNRESET when there is none.
   Result<NativeAnswer> expect(TimePoint deadline) const;
-  /// To a request that waits for it: go on.
-  Result<> go_on() const noexcept;
-
-  /// kMany: what the talk becomes; not to be used as a talk any more.
-  UniqueFd take_socket() noexcept { return std::move(socket_); }
 
   // The agent's side.
   /// False when nobody listens any more.
   bool answer(const NativeAnswer& answer) const;
-  /// Waits for go_on(). False when the talk is over.
-  [[nodiscard]] bool await_go_on() const noexcept;
 
  private:
   UniqueFd socket_;
@@ -65,7 +57,7 @@ class NativeTalk {
 
 /// Where requests go in and come out.
 ///
-/// Threading: any thread may ask(); one receives.
+/// Threading: any thread may ask() and receive().
 class NativeChannel {
  public:
   /// One that leads nowhere.
@@ -75,8 +67,6 @@ class NativeChannel {
 
   /// An end that a keeper before us has made.
   static NativeChannel adopt(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
-  /// That of a request of kMany.
-  static NativeChannel adopt(NativeTalk talk) noexcept { return NativeChannel(talk.take_socket()); }
 
   /// Sends a request; `mount` goes along where there is one.
   Result<NativeTalk> ask(const NativeRequest& request, const UniqueFd& mount = {}) const;

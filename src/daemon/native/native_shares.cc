@@ -3,33 +3,33 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
+#include "fuse/callers/path_calls.h"
+#include "src/daemon/native/attached.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::daemon {
 namespace {
 
-/// How long everybody is given to move on before it is tried again later, and how long who walks to the share waits for
-/// the few that have passed.
-constexpr std::chrono::milliseconds kApproachPatience{100};
-constexpr std::chrono::milliseconds kHoldPatience{10};
-constexpr int kTakeTries = 3;
+/// How long is waited for threads that are in the share through berth to come out of a call that walks to two places.
+constexpr std::chrono::milliseconds kWalkersPatience{20};
+constexpr std::chrono::microseconds kLookAgain{200};
+/// How long looking at other processes may take at all.
+constexpr std::chrono::milliseconds kLookPatience{1000};
+constexpr int kTries = 3;
 
 bool has_died(const Error& agents) noexcept { return agents.code() == ECONNRESET || agents.code() == EPIPE; }
-
-/// A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
-bool has_writers(const manager::Share& share) noexcept { return share.writers() > 0; }
 
 TimePoint from_now(std::chrono::milliseconds time) { return SystemClock().now() + time; }
 
 }  // namespace
-
-void NativeShares::serve(fuse::Namespace& names, fuse::Session& session) noexcept {
-  names_ = &names;
-  session_ = &session;
-}
 
 NativeRequest NativeShares::request(NativeRequest::Kind kind, const std::string& share) const {
   NativeRequest request;
@@ -53,121 +53,94 @@ Result<std::vector<std::string>> NativeShares::adopt(TimePoint deadline) {
 }
 
 Result<> NativeShares::lay_over(const manager::Share& share, int root, TimePoint deadline) {
-  if (names_ == nullptr) return fail(EAGAIN);
-  Result<> laid = has_writers(share) ? fail(EAGAIN) : approach(share);
-  if (laid) laid = ask_to_lay(share, root, deadline);
-  if (!laid && laid.error().code() == EAGAIN && !has_writers(share))
-    return laid;  // the name stays doubted: the next attempt is half way there
-  {
-    MutexLock lock(mutex_);
-    approached_.erase(share.name());
-  }
-  names_->release_name(share);
+  fuse::ShareFs* const shares = shares_;
+  if (shares == nullptr) return fail(EAGAIN, "the server has just started");
+  TRY_VOID(shares->shows_same_pages(root));
+  shares->set_laying(share, true);
+  Result<> laid = lay_when_quiet(share, root, deadline);
+  // Before those that wait for it look: when it was laid is said by whoever asked for this, too late for them.
+  if (laid) const_cast<manager::Share&>(share).set_laid(SystemClock().now());
+  shares->set_laying(share, false);
   return laid;
 }
 
-Result<> NativeShares::expire(const manager::Share& share) {
-  const std::optional<fuse::Namespace::Place> place = names_->place_of(share);
-  if (!place) return {};
-  return session_->expire_entry(place->directory, place->name);
+Result<> NativeShares::lay_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
+  TRY_VOID(look_for_others(share));
+  // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
+  if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
+  Result<> laid = fail(ECONNRESET);
+  // Asked again it says the same, however far one came that has been killed.
+  for (int tries = 0; tries < kTries && !laid && has_died(laid.error()); ++tries) {
+    laid = ask_to_lay(share, root, deadline);
+  }
+  return laid || !has_died(laid.error()) ? laid : fail(EAGAIN, std::string(laid.error().story()));
 }
 
-void NativeShares::begin_batch(const std::vector<const manager::Share*>& shares) {
-  if (names_ == nullptr) return;
-  // Without it each request is a process of its own.
-  if (Result<NativeTalk> talk = setup_.agent.ask(request(NativeRequest::Kind::kMany, ""))) {
-    batch_ = NativeChannel::adopt(*std::move(talk));
-  }
-  const auto approach = std::make_shared<Approach>();
-  for (const manager::Share* const share : shares) {
-    if (has_writers(*share)) continue;
-    {
-      MutexLock lock(mutex_);
-      if (!approached_.try_emplace(share->name(), approach).second) continue;
-    }
-    names_->held_names().doubt(share->name());
-    approach->remembered.push_back(share);
-  }
-  if (!approach->remembered.empty()) approach->walkers = Walkers::all();
+struct NativeShares::Look {
+  bool walks = false;  ///< one may be between the two walks of a system call
+  Result<Attached> attached{};
+};
+
+/// Looks at other processes on a thread of its own, for one may hold up who looks at it (other_threads.h) as long as it likes.
+Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool below) const {
+  struct Round {
+    Mutex mutex;
+    ConditionVariable ended;
+    std::optional<Look> look BERTH_GUARDED_BY(mutex);
+  };
+  const auto round = std::make_shared<Round>();
+  auto work = [round, threads = std::move(threads), below, keeper = setup_.keeper, directory = setup_.directory] {
+    Look look;
+    look.walks = std::any_of(threads.begin(), threads.end(), &fuse::may_be_between_walks);
+    if (below && !look.walks) look.attached = find_attached(keeper, directory);
+    MutexLock lock(round->mutex);
+    round->look = std::move(look);
+    round->ended.notify_all();
+  };
+  Result<std::thread> looking = sys::start_thread("berth-look", std::move(work));
+  if (!looking) return fail(looking.error());
+  looking->detach();
+  const TimePoint until = from_now(kLookPatience);
+  MutexLock lock(round->mutex);
+  while (!round->look && SystemClock().now() < until) round->ended.wait_until(round->mutex, until);
+  if (!round->look) return fail(EAGAIN, "a process that was in it cannot be looked at");
+  return *std::move(round->look);
 }
 
-void NativeShares::end_batch() { batch_.reset(); }
-
-Result<NativeTalk> NativeShares::ask_in_batch(const NativeRequest& request, const UniqueFd& mount) {
-  if (batch_) {
-    Result<NativeTalk> talk = batch_->ask(request, mount);
-    if (talk) return talk;
-    batch_.reset();  // it has been killed
+/// What was served through berth moves on first, and nothing is hidden that hangs below the share's directory: what does has come
+/// there through berth.
+Result<> NativeShares::look_for_others(const manager::Share& share) const {
+  const fuse::ShareFs& shares = *shares_.load();
+  const bool below = shares.is_known_below(share);
+  if (shares.threads_in(share).empty() && !below) return {};
+  Look seen = TRY(look(shares.threads_in(share), below));
+  // One that runs has a moment to come out of its call, or to be sent back.
+  for (const TimePoint until = from_now(kWalkersPatience); seen.walks && SystemClock().now() < until;) {
+    std::this_thread::sleep_for(kLookAgain);
+    seen = TRY(look(shares.threads_in(share), below));
   }
-  return setup_.agent.ask(request, mount);
-}
-
-/// Who brings the kernel an answer that it remembers moves on, that is forgotten, and who may be between two walks moves on.
-Result<> NativeShares::approach(const manager::Share& share) {
-  const std::shared_ptr<Approach> approach = [&] {
-    MutexLock lock(mutex_);
-    const auto found = approached_.find(share.name());
-    return found != approached_.end() ? found->second : nullptr;
-  }();
-  if (approach == nullptr) return fail(EAGAIN);
-  if (!approach->walkers.have_moved_on(from_now(kApproachPatience))) return fail(EAGAIN);
-  if (approach->remembered.empty()) return {};
-  for (const manager::Share* const doubted : approach->remembered) TRY_VOID(expire(*doubted));
-  approach->remembered.clear();
-  approach->walkers = Walkers::all();
-  return approach->walkers.have_moved_on(from_now(kApproachPatience)) ? Result<>() : fail(EAGAIN);
+  if (seen.walks) return fail(EAGAIN, "a rename or a link may be under way in it through berth");
+  const Attached attached = TRY(seen.attached);
+  const auto hidden = std::find_if(attached.mounts.begin(), attached.mounts.end(),
+                                   [&](const std::string& path) { return path.starts_with(share.name() + "/"); });
+  if (hidden != attached.mounts.end()) return fail(EBUSY, "something is mounted in it, at " + quote(*hidden));
+  for (const Attached::Watch& watch : attached.watches) {
+    if (!shares.is_in(watch.node, share)) continue;
+    return fail(EBUSY, "something in it is watched (inotify) by process " + std::to_string(watch.process));
+  }
+  return {};
 }
 
 Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoint deadline) {
   UniqueFd mount = TRY(sys::clone_mount(root));
-  const NativeTalk talk = TRY(ask_in_batch(request(NativeRequest::Kind::kLay, share.name()), mount));
+  NativeRequest wanted = request(NativeRequest::Kind::kLay, share.name());
+  const NativeTalk talk = TRY(setup_.agent.ask(wanted, mount));
+  crash_point("lay-asked");
   mount.reset();  // the agent's now; held here it would look used
-  const Result<NativeAnswer> ready = talk.expect(deadline);
-  if (!ready) return has_died(ready.error()) ? fail(EAGAIN) : fail(ready.error());
-  Result<> switched = switch_over(share, talk, deadline);
-  if (!switched) {
-    names_->let_pass(share);
-    return switched;
-  }
-  names_->release_name(share);
-  return talk.go_on();
-}
-
-/// The moment itself: nobody passes the share's name.
-Result<> NativeShares::switch_over(const manager::Share& share, const NativeTalk& talk, TimePoint deadline) {
-  fuse::HeldNames& names = names_->held_names();
-  names.hold(share.name());
-  const std::vector<pid_t> threads = names.take_passed(share.name());
-  const bool all_known = std::find(threads.begin(), threads.end(), 0) == threads.end();
-  Walkers passed(threads);
-  const auto is_bad_moment = [&](Walkers until) {
-    MutexLock lock(mutex_);
-    approached_[share.name()] = std::make_shared<Approach>(Approach{.walkers = std::move(until)});
-    return fail(EAGAIN);
-  };
-  if (!passed.have_moved_on(from_now(kHoldPatience)) || !all_known) return is_bad_moment(std::move(passed));
-  Walkers waiting(names.waiting(share.name()));
-  if (!waiting.walk_once(from_now(kHoldPatience))) return is_bad_moment(std::move(waiting));
-  // Whoever has passed has opened by now what he came for.
-  if (has_writers(share) || !talk.go_on()) return fail(EAGAIN);
-  const Result<NativeAnswer> laid = talk.expect(deadline);
-  if (!laid && has_died(laid.error())) return find_laid(share, deadline);
-  if (!laid) return fail(laid.error());
+  const NativeAnswer answer = TRY(talk.expect(deadline));
   MutexLock lock(mutex_);
-  laid_.insert_or_assign(share.name(), laid->value);
+  laid_.insert_or_assign(share.name(), answer.value);
   return {};
-}
-
-/// Of one who has died nobody knows how far he came. Nothing lay over the share when he said that he was ready.
-Result<> NativeShares::find_laid(const manager::Share& share, TimePoint deadline) {
-  const NativeTalk talk = TRY(setup_.agent.ask(request(NativeRequest::Kind::kList, "")));
-  while (std::optional<NativeAnswer> answer = TRY(talk.next(deadline))) {
-    if (answer->code != 0 || answer->text != share.name()) continue;
-    MutexLock lock(mutex_);
-    laid_.insert_or_assign(share.name(), answer->value);
-    return {};
-  }
-  return fail(EAGAIN);
 }
 
 Result<manager::NativeAccess::Outcome> NativeShares::take_off(const manager::Share& share, When when,
@@ -182,7 +155,7 @@ Result<manager::NativeAccess::Outcome> NativeShares::take_off(const manager::Sha
   }
   Result<NativeAnswer> answer = fail(ECONNRESET);
   // Asked again it says the same, however far one came who has been killed.
-  for (int tries = 0; tries < kTakeTries && !answer && has_died(answer.error()); ++tries) {
+  for (int tries = 0; tries < kTries && !answer && has_died(answer.error()); ++tries) {
     const NativeTalk talk = TRY(setup_.agent.ask(wanted));
     answer = talk.expect(deadline);
   }

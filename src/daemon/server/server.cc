@@ -102,8 +102,8 @@ class Server {
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
     const bool succeeds = session_->succeed();
-    native_->serve(*names_, *session_);
     shares_->serve(*session_);
+    native_->serve(*shares_);
     pruner_ = TRY(shares_->keep_nodes_below(setup_.configuration.settings.max_nodes,
                                             [this](std::span<const fuse::NodeId> cold) -> Result<> {
                                               if (const Result<> asked = session_->prune(cold); !asked) {
@@ -201,8 +201,10 @@ class Server {
   }
 
   Result<> make_manager() {
-    native_ = std::make_unique<NativeShares>(NativeShares::Setup{
-        .agent = setup_.agent.channel(), .directory = setup_.directory, .namespace_mount = setup_.mount_id});
+    native_ = std::make_unique<NativeShares>(NativeShares::Setup{.agent = setup_.agent.channel(),
+                                                                 .directory = setup_.directory,
+                                                                 .namespace_mount = setup_.mount_id,
+                                                                 .keeper = setup_.keeper_pid});
     manager::ManagerSetup setup;
     setup.native = native_.get();
     // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.

@@ -307,6 +307,7 @@ void read_share(Fields& fields, ShareView& share) {
   fields.get("mount_id", share.mount_id);
   fields.get("access", share.access);
   fields.get("native", share.native);
+  fields.get("with_berth", share.with_berth);
   fields.get("helper_pid", share.helper);
   fields.get_duration("idle_timeout_seconds", share.idle_timeout);
   fields.get("stays", share.stays);
@@ -347,6 +348,7 @@ std::string render_json(const ShareView& share) {
   json["mount_id"] = share.mount_id;
   json["access"] = share.access;
   json["native"] = share.native;
+  json["with_berth"] = share.with_berth;
   json["helper_pid"] = share.helper;
   json["idle_timeout_seconds"] = seconds(share.idle_timeout);
   json["stays"] = share.stays;

@@ -173,6 +173,7 @@ std::string render_status(const ShareView& share) {
   lines.add("failures", std::to_string(share.failures));
   if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));
   if (!share.access.empty()) lines.add("access", share.access + (share.native ? ", native now" : ""));
+  lines.add_unless_empty("with berth", prose(share.with_berth));
   if (share.helper != 0) lines.add("helper", fmt::format("pid {}", share.helper));
   lines.add("idle timeout",
             share.stays ? "none: it holds the only copy of its files" : format_duration(share.idle_timeout));

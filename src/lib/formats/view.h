@@ -63,6 +63,7 @@ struct ShareView {
   std::uint64_t mount_id = 0;  ///< the kernel's; 0: none
   std::string access;          ///< as configured: "auto", "proxy", "native"
   bool native = false;         ///< programs go straight into the real mount now
+  std::string with_berth;      ///< why they do not; empty: they do, or will from the next access on
   pid_t helper = 0;            ///< program that serves the mount; 0: none
   std::chrono::milliseconds idle_timeout{};
   bool stays = false;                  ///< mounted, and not to expire: it holds the only copy of its files

@@ -74,7 +74,9 @@ ThreadActivity activity_of(pid_t thread) {
   ThreadActivity activity{Kind::kWaiting};
   // A worker of io_uring has no stack and no program counter in user space, and no number that says anything.
   if (!line->ends_with(" 0x0 0x0\n")) parse(*line, activity.call);
-  parse_field(*line, 2, activity.second_argument);
+  for (int i = 0; i < static_cast<int>(activity.arguments.size()); ++i) {
+    parse_field(*line, i + 1, activity.arguments[static_cast<std::size_t>(i)]);
+  }
   return activity;
 }
 

@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -29,7 +30,7 @@ struct ThreadActivity {
   };
   Kind kind = Kind::kGone;
   long call = -1;  ///< kWaiting: the number of the system call that it is in; -1: none, or we may not know (ptrace(2))
-  std::uint64_t second_argument = 0;  ///< of that call
+  std::array<std::uint64_t, 6> arguments{};  ///< of that call
 };
 ThreadActivity activity_of(pid_t thread);
 

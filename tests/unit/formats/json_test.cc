@@ -31,6 +31,7 @@ ShareView full_share() {
           .mount_id = (1ULL << 63) + 5,
           .access = "auto",
           .native = true,
+          .with_berth = "something is\nmounted in it",
           .helper = 6,
           .idle_timeout = milliseconds(1500),
           .expires_at = kMoment + milliseconds(1),

@@ -53,7 +53,7 @@ TEST(OtherThreads, OneThatWaitsIsInItsSystemCall) {
   const pid_t pid = waiting.pid();
   EXPECT_TRUE(testing::eventually([&] {
     const ThreadActivity activity = activity_of(pid);
-    return activity.kind == Kind::kWaiting && activity.call == SYS_ppoll && activity.second_argument == kSeventeen;
+    return activity.kind == Kind::kWaiting && activity.call == SYS_ppoll && activity.arguments[1] == kSeventeen;
   }));
   const std::vector<pid_t> all = other_threads();
   EXPECT_NE(std::find(all.begin(), all.end(), pid), all.end());

@@ -23,8 +23,8 @@ class World {
   }
 
   void live_one_event() {
-    now_ += std::chrono::milliseconds(pick(pick(2) == 0 ? 30 : 3000));  // a turn comes soon, or late
-    switch (pick(11)) {
+    now_ += std::chrono::milliseconds(pick(pick(2) == 0 ? 30 : 3000));
+    switch (pick(12)) {
       case 0:
       case 1:
         if (drained_) break;  // refused at the door
@@ -62,22 +62,23 @@ class World {
         drained_ = !drained_;
         happen(HostChanged{});
         break;
+      case 11:
+        if (!drained_) happen(NativeWanted{});  // refused at the door
+        break;
     }
     if (timer_ && *timer_ <= now_) {
       timer_.reset();
       happen(Timer{users_, left_});
     }
-    if (pick(4) != 0) hand_over();
     check();
   }
 
   /// Lets everything that is under way come to its end.
   void come_to_rest() {
-    for (int i = 0; i < 100 && (operation_ || native_ || queued_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
+    for (int i = 0; i < 100 && (operation_ || native_ || waiters_ > 0 || unmount_answers_owed_ > 0); ++i) {
       now_ += 1s;
       end_operation();
       end_native_operation();
-      hand_over();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
         happen(Timer{users_, left_});
@@ -104,12 +105,10 @@ class World {
       happen(BecameIdle{});
       check();
     }
-    for (int i = 0; i < 1000 && ((stays_ ? is_active(state_) : really_mounted_) || operation_ || native_ || queued_);
-         ++i) {
+    for (int i = 0; i < 1000 && ((stays_ ? is_active(state_) : really_mounted_) || operation_ || native_); ++i) {
       now_ += 10s;
       end_operation();
       end_native_operation();
-      hand_over();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
         happen(Timer{users_, left_});
@@ -145,15 +144,10 @@ class World {
     }
   }
 
-  void hand_over() {
-    if (std::exchange(queued_, false)) happen(HandOver{});
-  }
-
   void end_native_operation() {
     if (!native_) return;
     const NativeOperation ended = *std::exchange(native_, std::nullopt);
     if (ended == NativeOperation::kLay) {
-      if (pick(8) == 0) return happen(NativeLaid{.postponed = true});
       const std::uint32_t luck = pick(6);
       lies_over_ = luck > 1;
       if (lies_over_) ++times_laid_;
@@ -166,7 +160,9 @@ class World {
       lies_over_ = false;
       ++times_taken_;
     }
-    happen(NativeTaken{outcome, known ? Error(0) : Error(ETIMEDOUT)});
+    const bool wanted = pick(3) == 0;
+    happen(NativeTaken{outcome, known ? Error(0) : Error(ETIMEDOUT), wanted});
+    if (wanted && is_ready_to_lay(state_)) happen(NativeWanted{});
   }
 
   void happen(const Happening& happening) {
@@ -190,7 +186,6 @@ class World {
     forced_ = start.force;
     operation_ = Operation::kUnmount;
   }
-  void perform(QueueHandOver&) { queued_ = true; }
   void perform(LayOver&) {
     EXPECT_FALSE(operation_ || native_) << "never two operations at once";
     EXPECT_TRUE(really_mounted_ && !lies_over_);
@@ -272,7 +267,6 @@ class World {
   int times_taken_ = 0;
   std::optional<Operation> operation_;
   std::optional<NativeOperation> native_;
-  bool queued_ = false;
   std::optional<TimePoint> timer_;
 };
 
@@ -296,9 +290,8 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
 Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
   State state = step(Idle{}, Wanted{}, policy, now).state;
   state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
-  state = step(state, Timer{0, now}, policy, now + kHandOverQuiet).state;
-  state = step(state, HandOver{}, policy, now + kHandOverQuiet).state;
-  state = step(state, NativeLaid{std::move(answer)}, policy, now + kHandOverQuiet).state;
+  state = step(state, NativeWanted{}, policy, now).state;
+  state = step(state, NativeLaid{std::move(answer)}, policy, now).state;
   return std::get<Mounted>(state);
 }
 
@@ -330,20 +323,19 @@ TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
   EXPECT_NE(effect_of<CloseGateIfIdle>(off), nullptr);
 }
 
-TEST(LifeCycle, BadMomentsForLayingOverComeLaterEachTime) {
+TEST(LifeCycle, BadMomentLeavesItWithBerthUntilTheNextCallerAndSaysWhy) {
   const SharePolicy policy;
-  const TimePoint now{};
-  State state = after_laying(policy, Error(EAGAIN), now);
-  Duration last{};
-  for (int i = 0; i < 5; ++i) {
-    const TimePoint at = std::get<Mounted>(state).native_at;
-    state = step(state, Timer{0, now}, policy, at).state;
-    state = step(state, HandOver{}, policy, at).state;
-    ASSERT_EQ(std::get<Mounted>(state).native, Native::kLaying);
-    state = step(state, NativeLaid{Error(EAGAIN)}, policy, at).state;
-    EXPECT_GT(std::get<Mounted>(state).native_at - at, last);
-    last = std::get<Mounted>(state).native_at - at;
-  }
+  const Mounted mounted = after_laying(policy, Error(EAGAIN, "somebody writes"), {});
+  EXPECT_EQ(mounted.with_berth, "somebody writes");
+  EXPECT_TRUE(is_ready_to_lay(mounted));
+  const Step again = step(mounted, NativeWanted{}, policy, {});
+  ASSERT_NE(effect_of<LayOver>(again), nullptr);
+  EXPECT_TRUE(may_get_ready_to_lay(again.state));
+  const State on = step(again.state, NativeLaid{Error(0)}, policy, {}).state;
+  EXPECT_EQ(std::get<Mounted>(on).with_berth, "");
+  const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
+  EXPECT_NE(effect_of<CloseGateIfIdle>(step(mounted, Timer{0, {}}, policy, later)), nullptr)
+      << "it expires as any other";
 }
 
 TEST(LifeCycle, WhereItCannotBeLaidOverItGoesOnThroughBerth) {
@@ -368,56 +360,44 @@ TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAn
   EXPECT_EQ(effect_of<LayOver>(step(inside.state, Timer{1, now}, policy, now + 1min, true)), nullptr);
   const Step resumed = step(inside.state, HostChanged{}, policy, now + 1min);
   EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
-  const Step queued = step(resumed.state, Timer{1, now}, policy, now + 2min);
-  EXPECT_NE(effect_of<QueueHandOver>(queued), nullptr);
-  EXPECT_NE(effect_of<LayOver>(step(queued.state, HandOver{}, policy, now + 2min)), nullptr);
+  EXPECT_NE(effect_of<LayOver>(step(resumed.state, NativeWanted{}, policy, now + 2min)), nullptr);
 }
 
-/// A share that is mounted and waits for its turn to be handed over.
-State queued_for_hand_over(const SharePolicy& policy, TimePoint now) {
-  State state = step(Idle{}, Wanted{}, policy, now).state;
-  state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
-  return step(state, Timer{0, now}, policy, now + kHandOverQuiet).state;
-}
-
-TEST(LifeCycle, ShareThatBecomesIdleBeforeItsTurnIsUnmountedAndItsTurnIsNobodys) {
-  SharePolicy policy;
-  policy.idle_timeout = 100ms;
-  const TimePoint now{};
-  const State queued = queued_for_hand_over(policy, now);
-  ASSERT_EQ(std::get<Mounted>(queued).native, Native::kQueued);
-  const Step idle = step(queued, Timer{0, now}, policy, now + 100ms);
-  EXPECT_NE(effect_of<CloseGateIfIdle>(idle), nullptr);
-  const Step gone = step(idle.state, GateClosed{}, policy, now + 100ms);
-  ASSERT_TRUE(std::holds_alternative<Expiring>(gone.state));
-  const State again = step(gone.state, HandOver{}, policy, now + 101ms).state;
-  EXPECT_TRUE(std::holds_alternative<Expiring>(again));
-  // Mounted anew, it has not asked yet.
-  State anew = step(Idle{}, Wanted{}, policy, now + 1s).state;
-  anew = step(anew, MountEnded{.success = true, .native = true}, policy, now + 1s).state;
-  EXPECT_EQ(effect_of<LayOver>(step(anew, HandOver{}, policy, now + 1s)), nullptr);
-}
-
-TEST(LifeCycle, ShareThatIsPostponedAsksAgainAndLooksWhetherItIsIdle) {
+TEST(LifeCycle, WhoWantsItNativeHasItMountedFromEveryStateInWhichNothingIs) {
   const SharePolicy policy;
   const TimePoint now{};
-  const Step laying = step(queued_for_hand_over(policy, now), HandOver{}, policy, now + 1s);
-  ASSERT_NE(effect_of<LayOver>(laying), nullptr);
-  const Step postponed = step(laying.state, NativeLaid{.postponed = true}, policy, now + 1s);
-  EXPECT_EQ(std::get<Mounted>(postponed.state).native, Native::kQueued);
-  EXPECT_NE(effect_of<QueueHandOver>(postponed), nullptr);
-  EXPECT_NE(effect_of<SetTimer>(postponed), nullptr);
+  const Step idle = step(Idle{}, NativeWanted{}, policy, now);
+  EXPECT_NE(effect_of<StartMount>(idle), nullptr);
+  EXPECT_TRUE(may_get_ready_to_lay(idle.state));
+  const Failed failed{.attempts = 1, .retry_at = now + 1s, .error = Error(EHOSTDOWN)};
+  EXPECT_EQ(effect_of<StartMount>(step(failed, NativeWanted{}, policy, now)), nullptr) << "its failure is remembered";
+  EXPECT_NE(effect_of<StartMount>(step(failed, NativeWanted{}, policy, now + 1s)), nullptr);
+  const Step expiring = step(Expiring{.started = now}, NativeWanted{}, policy, now);
+  EXPECT_TRUE(may_get_ready_to_lay(expiring.state));
+  EXPECT_NE(effect_of<StartMount>(step(expiring.state, UnmountEnded{.success = true}, policy, now)), nullptr);
 }
 
-TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedDoesNotTakeItsTurn) {
+TEST(LifeCycle, ShareThatIsWantedWhileItIsTakenOffStaysMountedAndIsLaidOverAgain) {
   const SharePolicy policy;
   const TimePoint now{};
-  const State queued = queued_for_hand_over(policy, now);
-  const Step asked = step(queued, UnmountWanted{}, policy, now + 1s);
+  const State native = after_laying(policy, Error(0), now);
+  const Step look = step(native, Timer{}, policy, std::get<Mounted>(native).native_at);
+  ASSERT_NE(effect_of<TakeOff>(look), nullptr);
+  EXPECT_TRUE(may_get_ready_to_lay(look.state));
+  const Step off = step(look.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0), true}, policy, now);
+  EXPECT_EQ(effect_of<CloseGateIfIdle>(off), nullptr);
+  EXPECT_NE(effect_of<LayOver>(step(off.state, NativeWanted{}, policy, now)), nullptr);
+}
+
+TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedIsNotLaidOver) {
+  const SharePolicy policy;
+  const TimePoint now{};
+  const State mounted = after_laying(policy, Error(EAGAIN), now);
+  const Step asked = step(mounted, UnmountWanted{}, policy, now + 1s);
   EXPECT_NE(effect_of<CloseGateIfIdle>(asked), nullptr);
-  EXPECT_EQ(effect_of<LayOver>(step(asked.state, HandOver{}, policy, now + 1s)), nullptr);
-  const Step drained = step(queued, HostChanged{}, policy, now + 1s, true);
-  EXPECT_EQ(effect_of<LayOver>(step(drained.state, HandOver{}, policy, now + 1s, true)), nullptr);
+  EXPECT_EQ(effect_of<LayOver>(step(asked.state, NativeWanted{}, policy, now + 1s)), nullptr);
+  const Step drained = step(mounted, HostChanged{}, policy, now + 1s, true);
+  EXPECT_EQ(effect_of<LayOver>(step(drained.state, NativeWanted{}, policy, now + 1s, true)), nullptr);
 }
 
 TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {
@@ -471,8 +451,7 @@ TEST(LifeCycle, WhatHoldsTheOnlyCopyOfItsFilesIsUnmountedOnlyWhenAskedFor) {
     state = step(state, MountEnded{.success = true, .native = native, .stays = true}, policy, {}).state;
     TimePoint now{};
     if (native) {
-      state = step(state, Timer{0, {}}, policy, now += 1s).state;
-      state = step(state, HandOver{}, policy, now).state;
+      state = step(state, NativeWanted{}, policy, now += 1s).state;
       state = step(state, NativeLaid{}, policy, now).state;
     }
     for (int i = 0; i < 100; ++i) {

@@ -1,0 +1,180 @@
+#include <linux/magic.h>
+#include <sys/vfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <thread>
+
+#include "fuse/callers/path_calls.h"
+#include "fuse/shares/share_fs.h"
+#include "fuse/shares/share_fs_core.h"
+#include "manager/model/catalog.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/sys/file.h"
+
+// How a request that comes into a share whose real mount is to be laid over its directory is sent back to the share's name.
+namespace berth::fuse {
+namespace {
+
+static_assert(manager::kMaxShares <= std::size_t{1} << SentBack::kShareBits);
+
+/// For so long after the real mount was laid over a share a caller may come that has passed the share's name before, in the same
+/// system call.
+constexpr std::chrono::seconds kJustLaid{1};
+/// How long one that begins to walk waits for that.
+constexpr std::chrono::milliseconds kLongestLaying{5};
+constexpr std::chrono::microseconds kLookAgain{50};
+
+}  // namespace
+
+/// While a file is open for writing through us nothing is laid over its share, so that its path leads to it. Noted before it is
+/// open.
+void ShareFs::Core::note_writer(const Visit& visit) noexcept {
+  if (visit.share.share().is_shared_with_native()) visit.own->set_writes(true);
+}
+
+/// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
+bool ShareFs::Core::is_to_walk_again(const KnownShare& share, NodeId node, pid_t thread, Comes comes) {
+  const manager::NativeDoor door = share.share().native_door();
+  if (door == manager::NativeDoor::kNone || comes == Comes::kNeverMind || thread == 0) return false;
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (door == manager::NativeDoor::kOpen && now >= share.share().laid_at() + kJustLaid) return false;
+  // What a dead server has done for this request would be done again natively.
+  if (CurrentRequest::prior() != nullptr) return false;
+  using Stage = SentBack::Stage;
+  const Stage stage = sent_back.stage_of(thread, share.index(), now);
+  // One that has passed the name while the real mount was to be seen there, and now it is not: another system call.
+  if (stage == Stage::kOnItsWayOrNot && comes == Comes::kOnItsWay) {
+    return sent_back.set(thread, share.index(), Stage::kOnItsWay, now);
+  }
+  const bool is_known = stage == Stage::kOnItsWay || stage == Stage::kInside ||
+                        (stage == Stage::kPassed && door == manager::NativeDoor::kOpen);
+  if (!is_known) {
+    // What comes by a path comes by a name, but for the root.
+    const bool is_by_path = stage == Stage::kWalking || NodeTable::is_root(node);
+    const bool may_be_by_path = comes == Comes::kOnItsWay || comes == Comes::kAtItsEnd || is_by_path;
+    return may_be_by_path && is_sent_back(share, thread, comes, now);
+  }
+  sent_back.set(thread, share.index(), Stage::kInside, now);
+  // Another call than the one that it was told in: that would have been seen to be under way.
+  const bool begins = stage == Stage::kInside && comes == Comes::kOnItsWay;
+  if (!begins || !is_laid_meanwhile(share)) return false;
+  const sys::AsDaemon as_daemon;
+  return walks_twice(thread) && sent_back.set(thread, share.index(), Stage::kOnItsWayOrNot, now);
+}
+
+bool ShareFs::Core::is_sent_back(const KnownShare& share, pid_t thread, Comes comes, TimePoint now) {
+  const auto send_back = [&] {
+    const bool sent = sent_back.set(thread, share.index(), SentBack::Stage::kOnItsWay, now);
+    if (sent) crash_point("sent-back");
+    return sent;
+  };
+  // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes off what is
+  // mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
+  if (comes == Comes::kOnItsWay && nodes.size(share.index()) > 0) {
+    sent_back.set(thread, share.index(), SentBack::Stage::kWalking, now);
+    return is_laid_meanwhile(share) && walks_twice(thread) &&
+           sent_back.set(thread, share.index(), SentBack::Stage::kOnItsWayOrNot, now);
+  }
+  const sys::AsDaemon as_daemon;
+  if (comes == Comes::kByChance) return is_of_path(thread) && send_back();
+  if (comes == Comes::kStats) return is_stat_of_path(thread) && send_back();
+  switch (path_call_of(thread)) {
+    case PathCall::kAnywhere:
+      return send_back();
+    case PathCall::kAtItsEnd:
+      if (comes == Comes::kAtItsEnd) return send_back();
+      sent_back.set(thread, share.index(), SentBack::Stage::kWalking, now);
+      return is_laid_meanwhile(share) && walks_twice(thread) && send_back();
+    case PathCall::kNowhere:
+      break;
+  }
+  return false;
+}
+
+/// Of one that begins to walk: it is known by now, so either who lays waits for it, or it waits for that, and walks to the real
+/// mount then. Not for long: where it holds the lock of the share's root nothing is laid before it goes on.
+bool ShareFs::Core::is_laid_meanwhile(const KnownShare& share) {
+  if (!is_laying(share.index())) return false;
+  const TimePoint begun = std::chrono::steady_clock::now();
+  while (is_laying(share.index()) && std::chrono::steady_clock::now() < begun + kLongestLaying) {
+    std::this_thread::sleep_for(kLookAgain);
+  }
+  return share.share().laid_at() >= begun;
+}
+
+void ShareFs::set_laying(const manager::Share& share, bool laying) {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return;
+  MutexLock lock(core_->laying_mutex);
+  if (laying) {
+    core_->laying.insert(known->index());
+  } else {
+    core_->laying.erase(known->index());
+  }
+  core_->laying_count = core_->laying.size();
+}
+
+/// Sent back after all where the kernel has just looked the name up, and so hands the error on: it knows nothing of what is there.
+Result<Entry> ShareFs::Core::look_up(const Visit& visit, NodeId parent, const char* name) {
+  Result<Entry> found = tree.look_up(visit, parent, name);
+  const pid_t thread = visit.caller.pid;
+  const TimePoint now = std::chrono::steady_clock::now();
+  const ShareIndex share = visit.share.index();
+  if (!found || sent_back.stage_of(thread, share, now) != SentBack::Stage::kWalking) return found;
+  if (found->node != 0 && !nodes.is_new(found->node)) return found;
+  const sys::AsDaemon as_daemon;
+  if (path_call_of(thread) != PathCall::kAnywhere) return found;
+  if (!sent_back.set(thread, share, SentBack::Stage::kOnItsWay, now)) return found;
+  if (found->node != 0) nodes.forget(found->node, 1);
+  return fail(ESTALE);
+}
+
+bool ShareFs::waits_at_name(pid_t thread, const manager::Share& share) const {
+  const TimePoint now = std::chrono::steady_clock::now();
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return false;
+  const SentBack::Stage stage = core_->sent_back.stage_of(thread, known->index(), now);
+  return stage == SentBack::Stage::kOnItsWay || stage == SentBack::Stage::kOnItsWayOrNot;
+}
+
+void ShareFs::goes_on_from_name(pid_t thread, const manager::Share& share) {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return;
+  const bool is_open = share.native_door() == manager::NativeDoor::kOpen;
+  core_->sent_back.set(thread, known->index(), is_open ? SentBack::Stage::kPassed : SentBack::Stage::kInside,
+                       std::chrono::steady_clock::now());
+}
+
+std::vector<pid_t> ShareFs::threads_in(const manager::Share& share) const {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return {};
+  return core_->sent_back.served_in(known->index(), std::chrono::steady_clock::now());
+}
+
+bool ShareFs::is_known_below(const manager::Share& share) const {
+  const KnownShare* const known = core_->shares.find(share);
+  return known != nullptr && core_->nodes.size(known->index()) > 0;
+}
+
+bool ShareFs::is_in(NodeId node, const manager::Share& share) const {
+  const KnownShare* const known = owner_of(node) == NodeOwner::kShare ? core_->share_of(node) : nullptr;
+  return known != nullptr && &known->share() == &share;
+}
+
+Result<> ShareFs::shows_same_pages(int root) const {
+  constexpr long kEcryptfs = 0xf15f;  // a stacked file system, as overlay: the kernel takes none (fuse_backing_open())
+  struct statfs found {};
+  if (::fstatfs(root, &found) != 0) return fail_errno();
+  if (core_->passthrough == nullptr || !core_->passthrough->enabled()) {
+    return fail(EOPNOTSUPP, "its files cannot be lent to the kernel (Linux 6.9)");
+  }
+  if (found.f_type == OVERLAYFS_SUPER_MAGIC || found.f_type == kEcryptfs || !sys::is_local(root)) {
+    return fail(EOPNOTSUPP,
+                "its files cannot be lent to the kernel, so that berth and the real mount would show different pages");
+  }
+  return {};
+}
+
+}  // namespace berth::fuse

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "fuse/session/operations.h"
+#include "src/lib/base/result.h"
+
+namespace berth::daemon {
+
+/// What the kernel hangs on directories and files of the namespace, as far as it can be known from /proc.
+struct Attached {
+  struct Watch {
+    fuse::NodeId node;
+    pid_t process;
+  };
+  std::vector<std::string> mounts;  ///< where, below the namespace's root, in each mount namespace that receives ours
+  std::vector<Watch> watches;       ///< of inotify(7)
+};
+
+/// `host`: a process in the host's mount namespace, where the namespace is mounted at `directory`. Takes some milliseconds, for
+/// all processes are looked at. Errors: ENOENT when it is not mounted; EBUSY when there is more to read than is worth it.
+Result<Attached> find_attached(pid_t host, const std::string& directory);
+
+}  // namespace berth::daemon
