@@ -188,6 +188,8 @@ bool is_stat_of_path(pid_t thread) {
          contains(kLooksOnItsWay, activity.call);
 }
 
+bool walks_twice(pid_t thread) { return contains(kWalksTwice, activity_of_caller(thread).call); }
+
 bool may_be_between_walks(pid_t thread) {
   const ThreadActivity activity = sys::activity_of(thread);
   if (activity.kind == ThreadActivity::Kind::kRunning) return true;

@@ -30,6 +30,9 @@ bool is_of_path(pid_t thread);
 /// For attributes.
 bool is_stat_of_path(pid_t thread);
 
+/// Whether one that has asked us for something is in a call that walks to two places (rename(2), link(2)).
+bool walks_twice(pid_t thread);
+
 /// Whether a thread may be between the two walks of one system call (rename(2), link(2)). True for one that runs: nothing tells
 /// which call it is in.
 bool may_be_between_walks(pid_t thread);

@@ -27,11 +27,12 @@ namespace berth::fuse {
 class SentBack {
  public:
   enum class Stage : std::uint8_t {
-    kUnknown,   ///< or so long ago that it comes for another reason now
-    kOnItsWay,  ///< it has been sent back, and asks about the share's name next
-    kPassed,    ///< it has been told of the name since, and leads past us
-    kWalking,   ///< served, in a call that is sent back at its end
-    kInside,    ///< served until it pauses
+    kUnknown,        ///< or so long ago that it comes for another reason now
+    kOnItsWay,       ///< it has been sent back, and asks about the share's name next
+    kOnItsWayOrNot,  ///< the same, unless the kernel has kept that for itself: about a name that it knows (d_revalidate())
+    kPassed,         ///< it has been told of the name since, and leads past us
+    kWalking,        ///< served, in a call that is sent back at its end
+    kInside,         ///< served until it pauses
   };
 
   static constexpr unsigned kShareBits = 17;  ///< of a share's number

@@ -71,6 +71,8 @@ class ShareFs final : public Operations {
   void goes_on_from_name(pid_t thread, const manager::Share& share);
   /// Threads that have come into `share` through us a moment ago, and may be in the midst of a system call.
   [[nodiscard]] std::vector<pid_t> threads_in(const manager::Share& share) const;
+  /// While the real mount is laid over `share`, a walk that begins now waits for it: it is not to be between two walks.
+  void set_laying(const manager::Share& share, bool laying);
   /// Whether the kernel knows anything of `share` but its root.
   [[nodiscard]] bool is_known_below(const manager::Share& share) const;
   [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;

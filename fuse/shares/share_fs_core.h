@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,6 +21,7 @@
 #include "fuse/tables/known_shares.h"
 #include "fuse/tables/lock_table.h"
 #include "fuse/tables/node_table.h"
+#include "src/lib/base/mutex.h"
 #include "src/lib/base/unique_function.h"
 
 namespace berth::fuse {
@@ -153,6 +155,9 @@ class ShareFs::Core {
   LockTable locks;
   RealTree tree;
   SentBack sent_back;
+  std::atomic<std::size_t> laying_count{0};  ///< of `laying`
+  Mutex laying_mutex;
+  std::set<ShareIndex> laying BERTH_GUARDED_BY(laying_mutex);
   LockWaiters waiters;  ///< last, for those who wait use the others
 
  private:
@@ -191,6 +196,12 @@ class ShareFs::Core {
 
   std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
 
+  [[nodiscard]] bool is_laying(ShareIndex share) {
+    if (laying_count == 0) return false;
+    MutexLock lock(laying_mutex);
+    return laying.contains(share);
+  }
+  [[nodiscard]] bool is_laid_meanwhile(const KnownShare& share);
   static void note_writer(const Visit& visit) noexcept;
   [[nodiscard]] bool is_to_walk_again(const KnownShare& share, NodeId node, pid_t thread, Comes comes);
   [[nodiscard]] bool is_sent_back(const KnownShare& share, pid_t thread, Comes comes, TimePoint now);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <thread>
 
 #include "fuse/callers/path_calls.h"
 #include "fuse/shares/share_fs.h"
@@ -21,6 +22,9 @@ static_assert(manager::kMaxShares <= std::size_t{1} << SentBack::kShareBits);
 /// For so long after the real mount was laid over a share a caller may come that has passed the share's name before, in the same
 /// system call.
 constexpr std::chrono::seconds kJustLaid{1};
+/// How long one that begins to walk waits for that.
+constexpr std::chrono::milliseconds kLongestLaying{5};
+constexpr std::chrono::microseconds kLookAgain{50};
 
 }  // namespace
 
@@ -41,6 +45,9 @@ bool ShareFs::Core::is_to_walk_again(const KnownShare& share, NodeId node, pid_t
   using Stage = SentBack::Stage;
   const Stage stage = sent_back.stage_of(thread, share.index(), now);
   // One that has passed the name while the real mount was to be seen there, and now it is not: another system call.
+  if (stage == Stage::kOnItsWayOrNot && comes == Comes::kOnItsWay) {
+    return sent_back.set(thread, share.index(), Stage::kOnItsWay, now);
+  }
   const bool is_known = stage == Stage::kOnItsWay || stage == Stage::kInside ||
                         (stage == Stage::kPassed && door == manager::NativeDoor::kOpen);
   if (!is_known) {
@@ -50,7 +57,11 @@ bool ShareFs::Core::is_to_walk_again(const KnownShare& share, NodeId node, pid_t
     return may_be_by_path && is_sent_back(share, thread, comes, now);
   }
   sent_back.set(thread, share.index(), Stage::kInside, now);
-  return false;
+  // Another call than the one that it was told in: that would have been seen to be under way.
+  const bool begins = stage == Stage::kInside && comes == Comes::kOnItsWay;
+  if (!begins || !is_laid_meanwhile(share)) return false;
+  const sys::AsDaemon as_daemon;
+  return walks_twice(thread) && sent_back.set(thread, share.index(), Stage::kOnItsWayOrNot, now);
 }
 
 bool ShareFs::Core::is_sent_back(const KnownShare& share, pid_t thread, Comes comes, TimePoint now) {
@@ -63,7 +74,8 @@ bool ShareFs::Core::is_sent_back(const KnownShare& share, pid_t thread, Comes co
   // mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
   if (comes == Comes::kOnItsWay && nodes.size(share.index()) > 0) {
     sent_back.set(thread, share.index(), SentBack::Stage::kWalking, now);
-    return false;
+    return is_laid_meanwhile(share) && walks_twice(thread) &&
+           sent_back.set(thread, share.index(), SentBack::Stage::kOnItsWayOrNot, now);
   }
   const sys::AsDaemon as_daemon;
   if (comes == Comes::kByChance) return is_of_path(thread) && send_back();
@@ -74,11 +86,34 @@ bool ShareFs::Core::is_sent_back(const KnownShare& share, pid_t thread, Comes co
     case PathCall::kAtItsEnd:
       if (comes == Comes::kAtItsEnd) return send_back();
       sent_back.set(thread, share.index(), SentBack::Stage::kWalking, now);
-      return false;
+      return is_laid_meanwhile(share) && walks_twice(thread) && send_back();
     case PathCall::kNowhere:
       break;
   }
   return false;
+}
+
+/// Of one that begins to walk: it is known by now, so either who lays waits for it, or it waits for that, and walks to the real
+/// mount then. Not for long: where it holds the lock of the share's root nothing is laid before it goes on.
+bool ShareFs::Core::is_laid_meanwhile(const KnownShare& share) {
+  if (!is_laying(share.index())) return false;
+  const TimePoint begun = std::chrono::steady_clock::now();
+  while (is_laying(share.index()) && std::chrono::steady_clock::now() < begun + kLongestLaying) {
+    std::this_thread::sleep_for(kLookAgain);
+  }
+  return share.share().laid_at() >= begun;
+}
+
+void ShareFs::set_laying(const manager::Share& share, bool laying) {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return;
+  MutexLock lock(core_->laying_mutex);
+  if (laying) {
+    core_->laying.insert(known->index());
+  } else {
+    core_->laying.erase(known->index());
+  }
+  core_->laying_count = core_->laying.size();
 }
 
 /// Sent back after all where the kernel has just looked the name up, and so hands the error on: it knows nothing of what is there.
@@ -99,7 +134,9 @@ Result<Entry> ShareFs::Core::look_up(const Visit& visit, NodeId parent, const ch
 bool ShareFs::waits_at_name(pid_t thread, const manager::Share& share) const {
   const TimePoint now = std::chrono::steady_clock::now();
   const KnownShare* const known = core_->shares.find(share);
-  return known != nullptr && core_->sent_back.stage_of(thread, known->index(), now) == SentBack::Stage::kOnItsWay;
+  if (known == nullptr) return false;
+  const SentBack::Stage stage = core_->sent_back.stage_of(thread, known->index(), now);
+  return stage == SentBack::Stage::kOnItsWay || stage == SentBack::Stage::kOnItsWayOrNot;
 }
 
 void ShareFs::goes_on_from_name(pid_t thread, const manager::Share& share) {

@@ -636,6 +636,17 @@ int bind_socket(const std::string& path) {
 
 const std::vector<FirstCall>& first_calls() {
   static const std::vector<FirstCall> calls{
+      {"watch", true,
+       [](const auto& in) {
+         const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
+         return code_of(::inotify_add_watch(watch.get(), (in + "/d").c_str(), IN_CREATE));
+       }},
+      {"mount", true,
+       [](const auto& in) {
+         const std::string at = in + "/d";
+         const int mounted = code_of(::mount("tmpfs", at.c_str(), "tmpfs", 0, nullptr));
+         return mounted != 0 ? mounted : code_of(::umount2(at.c_str(), MNT_DETACH));
+       }},
       {"open", true, [](const auto& in) { return open_and_close(in + "/hello", O_RDONLY); }},
       {"open deep", true, [](const auto& in) { return open_and_close(in + "/d/e/f", O_RDWR); }},
       {"open directory", true, [](const auto& in) { return open_and_close(in, O_RDONLY | O_DIRECTORY); }},
@@ -682,17 +693,6 @@ const std::vector<FirstCall>& first_calls() {
        [](const auto& in) { return code_of(::rename((in + "/hello").c_str(), (in + "/d/e/new").c_str())); }},
       {"rename up", true,
        [](const auto& in) { return code_of(::rename((in + "/d/e/f").c_str(), (in + "/new").c_str())); }},
-      {"watch", true,
-       [](const auto& in) {
-         const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
-         return code_of(::inotify_add_watch(watch.get(), (in + "/d").c_str(), IN_CREATE));
-       }},
-      {"mount", true,
-       [](const auto& in) {
-         const std::string at = in + "/d";
-         const int mounted = code_of(::mount("tmpfs", at.c_str(), "tmpfs", 0, nullptr));
-         return mounted != 0 ? mounted : code_of(::umount2(at.c_str(), MNT_DETACH));
-       }},
       {"bind of a socket", false, [](const auto& in) { return bind_socket(in + "/new"); }},
   };
   return calls;
@@ -715,7 +715,7 @@ TEST_F(Native, FirstCallOfEachKindSucceedsAndIsInTheRealMount) {
         ASSERT_TRUE(ok(server_.write_file(name, "hello")));
       }
       std::thread([&] { EXPECT_EQ(errno_name(first.call(share())), errno_name(0)); }).join();
-      if (round == 0) EXPECT_EQ(is_native(), first.native) << status();
+      EXPECT_TRUE(round != 0 || is_native() == first.native) << status();
     }
   }
 }

@@ -53,9 +53,18 @@ Result<std::vector<std::string>> NativeShares::adopt(TimePoint deadline) {
 }
 
 Result<> NativeShares::lay_over(const manager::Share& share, int root, TimePoint deadline) {
-  const fuse::ShareFs* const shares = shares_;
+  fuse::ShareFs* const shares = shares_;
   if (shares == nullptr) return fail(EAGAIN, "the server has just started");
   TRY_VOID(shares->shows_same_pages(root));
+  shares->set_laying(share, true);
+  Result<> laid = lay_when_quiet(share, root, deadline);
+  // Before those that wait for it look: when it was laid is said by whoever asked for this, too late for them.
+  if (laid) const_cast<manager::Share&>(share).set_laid(SystemClock().now());
+  shares->set_laying(share, false);
+  return laid;
+}
+
+Result<> NativeShares::lay_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
   TRY_VOID(look_for_others(share));
   // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
   if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
@@ -82,14 +91,7 @@ Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool b
   const auto round = std::make_shared<Round>();
   auto work = [round, threads = std::move(threads), below, keeper = setup_.keeper, directory = setup_.directory] {
     Look look;
-    const TimePoint until = from_now(kWalkersPatience);
-    for (const pid_t thread : threads) {
-      // One that runs has a moment to come out of its call.
-      while ((look.walks = fuse::may_be_between_walks(thread)) && SystemClock().now() < until) {
-        std::this_thread::sleep_for(kLookAgain);
-      }
-      if (look.walks) break;
-    }
+    look.walks = std::any_of(threads.begin(), threads.end(), &fuse::may_be_between_walks);
     if (below && !look.walks) look.attached = find_attached(keeper, directory);
     MutexLock lock(round->mutex);
     round->look = std::move(look);
@@ -109,10 +111,14 @@ Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool b
 /// there through berth.
 Result<> NativeShares::look_for_others(const manager::Share& share) const {
   const fuse::ShareFs& shares = *shares_.load();
-  std::vector<pid_t> threads = shares.threads_in(share);
   const bool below = shares.is_known_below(share);
-  if (threads.empty() && !below) return {};
-  const Look seen = TRY(look(std::move(threads), below));
+  if (shares.threads_in(share).empty() && !below) return {};
+  Look seen = TRY(look(shares.threads_in(share), below));
+  // One that runs has a moment to come out of its call, or to be sent back.
+  for (const TimePoint until = from_now(kWalkersPatience); seen.walks && SystemClock().now() < until;) {
+    std::this_thread::sleep_for(kLookAgain);
+    seen = TRY(look(shares.threads_in(share), below));
+  }
   if (seen.walks) return fail(EAGAIN, "a rename or a link may be under way in it through berth");
   const Attached attached = TRY(seen.attached);
   const auto hidden = std::find_if(attached.mounts.begin(), attached.mounts.end(),

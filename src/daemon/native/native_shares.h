@@ -40,6 +40,7 @@ class NativeShares final : public manager::NativeAccess {
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
   struct Look;
   [[nodiscard]] Result<Look> look(std::vector<pid_t> threads, bool below) const;
+  Result<> lay_when_quiet(const manager::Share& share, int root, TimePoint deadline);
   Result<> look_for_others(const manager::Share& share) const;
   Result<> ask_to_lay(const manager::Share& share, int root, TimePoint deadline);
 
