@@ -153,7 +153,7 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
-  } else if (is_refused(*share, reply.caller())) {
+  } else if (admit(share->policy(), reply.caller(), false) && is_refused(*share, reply.caller())) {
     return ask_root(*share, std::move(reply), node);
   }
   std::move(reply).attributes(share->root_attributes(), root_valid(*share));

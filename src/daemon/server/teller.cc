@@ -82,15 +82,21 @@ void Teller::tell_counts() {
     }
     has_left_out_ = false;
   }
-  for (const auto& [share, count] : counts) {
+  const auto tell_count = [this](const std::string& share, std::uint64_t count, const std::string& whose) {
     const manager::Event event{
         .when = std::chrono::system_clock::now(),
         .kind = Kind::kWarning,
         .share = share,
-        .reason = std::to_string(count) + " events or lines of this share were left out: too many at once"};
+        .reason = std::to_string(count) + " events or lines of " + whose + " were left out: too many at once"};
     sinks_.log(event);
     sinks_.events(event);
+  };
+  if (counts.size() > kMostCounts) {
+    std::uint64_t all = 0;
+    for (const auto& [share, count] : counts) all += count;
+    return tell_count("", all, std::to_string(counts.size()) + " shares");
   }
+  for (const auto& [share, count] : counts) tell_count(share, count, "this share");
 }
 
 void Teller::run() {

@@ -37,6 +37,8 @@ class Teller {
   static constexpr std::chrono::milliseconds kIntervalOfAll{20};
   /// How long after something was left out the count is told at the latest.
   static constexpr std::chrono::seconds kCountAfter{10};
+  /// The counts of so many shares are told one by one; of more, their sum.
+  static constexpr std::size_t kMostCounts = 16;
 
   explicit Teller(Sinks sinks) : sinks_(std::move(sinks)) {}
   ~Teller();

@@ -62,5 +62,22 @@ TEST_F(TellerTest, WhatAnyUserCanCauseIsToldAtABoundedRateAndTheRestCounted) {
   EXPECT_EQ(events_.size(), log_.size());
 }
 
+TEST_F(TellerTest, CountsOfManySharesAreToldInOneLine) {
+  constexpr std::size_t kShares = 20'000;
+  {
+    Teller teller(sinks());
+    teller.begin();
+    for (std::size_t i = 0; i < kShares; ++i) teller.tell({.kind = Kind::kMounted, .share = "s" + std::to_string(i)});
+  }
+  std::size_t told = 0;
+  std::size_t counts = 0;
+  for (const manager::Event& event : log_) {
+    told += event.kind == Kind::kWarning ? std::stoul(event.reason) : 1;
+    if (event.kind == Kind::kWarning) ++counts;
+  }
+  EXPECT_EQ(told, kShares);
+  EXPECT_EQ(counts, 1U);
+}
+
 }  // namespace
 }  // namespace berth::daemon

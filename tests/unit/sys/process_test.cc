@@ -297,7 +297,7 @@ TEST_F(ProcessTest, RunIsCancelledAndTellsWhatTheProgramSaid) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code(), ECANCELED);
   EXPECT_THAT(result.error().message(), HasSubstr(R"(sh -c "echo connecting to filer; echo >)"));
-  EXPECT_THAT(result.error().message(), HasSubstr(R"(said "connecting to filer\n")"));
+  EXPECT_THAT(result.error().message(), HasSubstr(R"(said "connecting to filer")"));
 }
 
 TEST_F(ProcessTest, RunDoesNotWaitForADaemonThatHoldsThePipe) {

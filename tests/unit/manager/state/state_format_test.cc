@@ -99,7 +99,7 @@ TEST(StateFormat, LineThatCannotBeReadIsNamed) {
 }
 
 TEST(StateFormat, NamesThatCannotBeDirectoriesAreRefusedWhateverTheirChecksum) {
-  for (const Attachment& attachment : {Attachment{"..", "v"}, Attachment{"a/b", "v"}, Attachment{"i", ""},
+  for (const Attachment& attachment : {Attachment{"..", "v"}, Attachment{"a/b", "v"}, Attachment{"", "v"},
                                        Attachment{"nul\0"s, "v"}, Attachment{std::string(256, 'x'), "v"}}) {
     const Journal journal = parse(header("/volumes", "media") + line(true, attachment));
     EXPECT_NE(journal.fault, "");
