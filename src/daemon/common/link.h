@@ -18,7 +18,7 @@ struct Message {
     kForce,     ///< keeper: stop at once
     kUpgrade,   ///< server: somebody wants another binary in our place
     kRefused,   ///< keeper: that binary cannot go on; the log says why
-    kStopping,  ///< server: it has heard kStop and stops
+    kStopping,  ///< server: it stops
     kAccepted,  ///< keeper: that binary goes on, and the server is ended next
     kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it
   };

@@ -38,6 +38,8 @@ namespace {
 
 /// How long a server may take to end that was told to stop at once, before it is killed.
 constexpr std::chrono::seconds kForcePatience{5};
+/// And one that stops, after stop_timeout: thousands of mounts take the kernel some seconds.
+constexpr std::chrono::seconds kEndingPatience{15};
 /// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot end.
 constexpr std::chrono::milliseconds kEndPatience{50};
 /// How long a server may take to answer what would be lost with it, before it is ended for an upgrade.
@@ -131,6 +133,7 @@ Result<> Keeper::start_server() {
   ends_until_.reset();
   holdings_.record().life = -1;
   oom_kills_ = oom_kills();
+  server_stops_ = false;
   clone_args arguments{};
   // One table of descriptors for us and all servers: what is open survives the one who opened it.
   arguments.flags = CLONE_FILES;
@@ -322,10 +325,11 @@ void Keeper::stop() {
   manager_.status("stopping");
   take_namespace_off();
   holdings_.keepers_end.send({.kind = Message::Kind::kStop});
-  // One that is stopped itself (SIGSTOP), or stuck, does not say that it has heard.
-  const std::chrono::milliseconds patience =
-      std::min<std::chrono::milliseconds>(holdings_.configuration.settings.stop_timeout, kForcePatience);
-  kill_at_ = std::chrono::steady_clock::now() + patience;
+  // One that is stopped itself (SIGSTOP), or stuck, does not say that it stops.
+  const std::chrono::milliseconds patience = holdings_.configuration.settings.stop_timeout;
+  kill_at_ =
+      std::chrono::steady_clock::now() +
+      (server_stops_ ? patience + kEndingPatience : std::min<std::chrono::milliseconds>(patience, kForcePatience));
 }
 
 /// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but nobody else gets there.
@@ -337,8 +341,9 @@ void Keeper::on_mounts_changed() {
 
 /// It ends by itself at stop_timeout; here it is only killed if it does not.
 void Keeper::on_server_stopping() {
+  server_stops_ = true;
   if (!stopping_ || forced_) return;
-  kill_at_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.stop_timeout + kForcePatience;
+  kill_at_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.stop_timeout + kEndingPatience;
 }
 
 /// There is no reload yet. The signal is its usual name, so it must not end what is served.

@@ -83,8 +83,9 @@ class Keeper {
   std::optional<int> stop_signal_;         ///< came meanwhile
   int signals_ = -1;
   pid_t server_ = 0;
-  bool ready_ = false;    ///< a server has served
-  UniqueFd mount_table_;  ///< readable (POLLPRI) when the host's mount table has changed
+  bool ready_ = false;         ///< a server has served
+  UniqueFd mount_table_;       ///< readable (POLLPRI) when the host's mount table has changed
+  bool server_stops_ = false;  ///< the server has said that it stops
   bool stopping_ = false;
   bool forced_ = false;  ///< told to stop at once
   ServiceManager manager_;

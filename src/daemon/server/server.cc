@@ -385,7 +385,6 @@ class Server {
       setup_.servers_end.send({.kind = Message::Kind::kAnswered});
       return false;
     }
-    setup_.servers_end.send({.kind = Message::Kind::kStopping});
     return true;
   }
   /// True when it was SIGTERM.
@@ -399,6 +398,8 @@ class Server {
   }
 
   void stop(bool keeper_lives) {
+    // However it has learnt that it is to stop: the namespace may have been gone before the keeper said so.
+    setup_.servers_end.send({.kind = Message::Kind::kStopping});
     upgrade_.end(Error(ESHUTDOWN));
     if (!keeper_lives) {
       // The namespace stays mounted and answers errors, until the next start puts another one in its place: without it, what
