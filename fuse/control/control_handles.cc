@@ -112,7 +112,7 @@ Result<> ControlHandles::put(std::uint64_t number, const Opener& opener, std::si
     if (handles_.contains(number)) return {};
     TRY_VOID(charge(opener, expected));
   }
-  const Result<> made = make_under(number, opener, expected, make);
+  Result<> made = make_under(number, opener, expected, make);
   // Another thread was as quick.
   if (!made && made.error().code() != EEXIST) return made;
   return {};

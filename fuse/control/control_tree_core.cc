@@ -169,8 +169,7 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   const Opener opener = opener_of(caller);
   if (kind == Kind::kShareLog && !opener.is_trusted) return fail(EACCES);
   return handles.add(opener, expected_size_of(found), [&] {
-    const std::shared_ptr<ControlHandle> handle =
-        make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
+    std::shared_ptr<ControlHandle> handle = make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
     handle->awaits_word = (flags & O_ACCMODE) != O_RDONLY;
     return handle;
   });

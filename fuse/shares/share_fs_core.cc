@@ -92,7 +92,7 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
       [this, &share, user, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
        prior = prior != nullptr ? std::optional(*prior) : std::nullopt](Result<manager::Lease> lease) mutable {
         share.lane().stop_waiting(user);
-        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, std::move(prior)});
+        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, prior});
       });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
 }
