@@ -91,7 +91,10 @@ Result<std::string> device_at(pid_t host, const std::string& directory) {
 void add_mounts(std::string_view table, std::string_view device, bool is_hosts, std::vector<std::string>& found) {
   std::map<std::uint64_t, Mount> mounts;
   for (const std::string_view line : split(table, '\n')) {
-    if (std::optional<Mount> mount = parse(line)) mounts.emplace(mount->id, *std::move(mount));
+    if (std::optional<Mount> mount = parse(line)) {
+      const std::uint64_t id = mount->id;
+      mounts.emplace(id, *std::move(mount));
+    }
   }
   for (const auto& [id, mount] : mounts) {
     const auto below = mounts.find(mount.parent);
