@@ -80,10 +80,11 @@ Result<std::unique_ptr<NodePruner>> ShareFs::keep_nodes_below(std::size_t limit,
   return NodePruner::start(core_->nodes, limit, std::move(drop));
 }
 
-void ShareFs::let_go(manager::Share& share, int root) {
+void ShareFs::let_go(manager::Share& share, int root, bool force) {
   KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;
-  if (Session* const session = core_->session) session->in_flight().give_up(known->lane(), ECONNABORTED);
+  Session* const session = core_->session;
+  if (force && session != nullptr) session->in_flight().give_up(known->lane(), ECONNABORTED);
   core_->nodes.drop_descriptors(known->index());
   known->let_go(root);
 }

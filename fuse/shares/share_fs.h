@@ -104,9 +104,9 @@ class ShareFs final : public Operations {
   /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
   Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);
 
-  /// Answers the callers that are stuck in `share` or wait for it, and closes every descriptor in it that no handle owns
-  /// (ManagerSetup::before_unmount).
-  void let_go(manager::Share& share, int root);
+  /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount). `force`: answers the callers that are
+  /// stuck in it or wait for it as well; else there is none inside, and those that wait are let in by the next mount.
+  void let_go(manager::Share& share, int root, bool force);
 
   /// Null for what is answered from what is known of the root.
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const override;

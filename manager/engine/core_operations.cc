@@ -197,7 +197,7 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
     const ShareSpec& spec = record.share.spec();
     // What does not come off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->take_off(record.share, NativeAccess::When::kAlways, deadline);
-    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get());
+    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);
     Result<> outcome =
         perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
     Core* core = self.get();

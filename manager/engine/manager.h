@@ -64,9 +64,9 @@ struct ManagerSetup {
   /// Told what programs write that have mounted a share, while they run: whole lines, without secrets. On any thread; must not block.
   std::function<void(const std::string& share, std::string_view lines)> on_output;
   /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
-  /// covered by a lease. `root`: a descriptor of its root; -1 where the
-  /// unmount is forced and somebody is inside.
-  std::function<void(Share&, int root)> before_unmount;
+  /// covered by a lease. `root`: a descriptor of its root; -1 where the unmount is forced and a request is inside. `force`: callers
+  /// that are stuck in the share are to be answered.
+  std::function<void(Share&, int root, bool force)> before_unmount;
   /// Called on a pool thread when a share has been mounted, before anybody is let in; may block.
   std::function<void(Share&)> after_mount;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.

@@ -242,7 +242,7 @@ class Server {
     setup.store_ends_with_berth = !setup_.state;
     setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
     setup.on_host_change = [this](const manager::HostState& host) { state_.hand_on(host); };
-    setup.before_unmount = [this](manager::Share& share, int root) { shares_->let_go(share, root); };
+    setup.before_unmount = [this](manager::Share& share, int root, bool force) { shares_->let_go(share, root, force); };
     setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
