@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -135,7 +136,9 @@ class Share {
   }
 
   void use() {
-    while (!stop_) {
+    for (unsigned round = 0; !stop_; ++round) {
+      // Else the threads may yield to each other with one of them inside, for good.
+      if (round % 64 == 0) std::this_thread::sleep_for(std::chrono::microseconds(1));
       if (gate_.try_enter()) {
         ++entered_;
         if (entered_ % 4 == 0) std::this_thread::yield();
