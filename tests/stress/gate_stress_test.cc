@@ -15,7 +15,7 @@ namespace berth::manager {
 namespace {
 
 constexpr int kUsers = 3;
-constexpr std::uint64_t kClosings = 2'000;
+constexpr std::uint64_t kClosings = 20'000;
 constexpr int kMutantAttempts = 50;
 
 /// The gate as it is.
