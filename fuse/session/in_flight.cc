@@ -106,7 +106,7 @@ void InFlight::begin(Slot& slot, const fuse_in_header& header, RequestRecord* re
 
 bool InFlight::may_answer(std::uint64_t unique) noexcept {
   if (current_ == nullptr) return true;
-  // Before it is sent: whoever gets the answer may take the processor from this thread right then.
+  // Before it is sent: the caller that gets the answer may take the processor from this thread right then.
   current_->answered.store(true, std::memory_order_relaxed);
   std::uint64_t mine = unique;
   return current_->word.compare_exchange_strong(mine, 0) || mine != (unique | kClaimed);
@@ -424,7 +424,7 @@ void InFlight::give_up(Lane& lane, int error) {
       setup_.answer(one.unique, error, {});
     }
   }
-  // In no epoch: they take nobody's place.
+  // In no epoch: they take no place of another request.
   handle_apart(lane, 0, std::move(to_do));
 }
 

@@ -23,8 +23,8 @@
 namespace berth::fuse {
 
 /// What threads do for the kernel now, so that a request in a share that does not answer can be answered all the same: its
-/// thread is stuck in the kernel, where nothing reaches it, but its caller need not be. Who answers first is decided by one
-/// word a thread; what a stuck thread brings later is not sent, and it takes back what it has counted and opened.
+/// thread is stuck in the kernel, where nothing reaches it, but its caller need not be. One word a thread decides which
+/// answer is the first; what a stuck thread brings later is not sent, and it takes back what it has counted and opened.
 ///
 /// Each share has a Lane, which bounds the threads that it can hold.
 ///
@@ -45,7 +45,7 @@ class InFlight {
 
   /// What one thread does.
   struct alignas(64) Slot {
-    /// The number of the request while an answer of its thread would be the first; with kClaimed when somebody else has
+    /// The number of the request while an answer of its thread would be the first; with kClaimed when another thread has
     /// answered it. 0: none that could be answered by others.
     std::atomic<std::uint64_t> word{0};
     std::atomic<std::uint64_t> serial{0};  ///< odd while there is a request
@@ -55,11 +55,11 @@ class InFlight {
     std::atomic<uid_t> uid{0};
     std::atomic<RequestRecord*> record{nullptr};
     std::atomic<Lane*> lane{nullptr};  ///< that the thread has entered
-    std::atomic<Lane*> stuck{
-        nullptr};  ///< in which the thread is counted as stuck: whoever takes this out counts it off
+    /// In which the thread is counted as stuck: the thread that takes this out counts it off.
+    std::atomic<Lane*> stuck{nullptr};
     std::atomic<Lane::Epoch> entered_in{0}, stuck_in{0};
     std::atomic<bool> stuck_outside{false};  ///< `stuck` had not been entered, and is to be left
-    std::atomic<bool> answered{true};        ///< nobody waits for this thread
+    std::atomic<bool> answered{true};        ///< no caller waits for this thread
     std::atomic<bool> free{false};           ///< no thread's
 
     // Of care().
@@ -142,9 +142,9 @@ class InFlight {
   void care(TimePoint now);
   [[nodiscard]] bool needs_care() const noexcept { return troubles_.load() != 0 || interrupts_now_.load() != 0; }
 
-  /// The share of `lane` is taken away: who is stuck in it or waits for it is answered `error`.
+  /// The share of `lane` is taken away: callers that are stuck in it or wait for it are answered `error`.
   void give_up(Lane& lane, int error);
-  /// Who waits in a share, in a thread or for one.
+  /// The callers that wait in a share, in a thread or for one.
   [[nodiscard]] std::vector<Lane::Caller> callers(const Lane& lane) const;
 
  private:

@@ -23,7 +23,7 @@ namespace berth::fuse {
 ///      ▲                                                                            │
 ///      └──────────────── one of them comes back, or one that was sent to try ───────┘
 ///
-/// Whoever comes back takes the next that waits. So while anything waits a thread is inside.
+/// A thread that comes back takes the next that waits. So while anything waits a thread is inside.
 ///
 /// Threading: any thread may call anything.
 class Lane {
@@ -67,13 +67,13 @@ class Lane {
   Epoch note_stuck(std::optional<Epoch> entered);
   /// It is stuck no more, and still inside.
   void come_back(Epoch epoch);
-  /// One that waits and is sent to try, though the share is silent, or because nobody is inside to take it; the thread is inside then.
+  /// One that waits and is sent to try, though the share is silent, or because no thread is inside to take it; the thread is inside then.
   [[nodiscard]] std::optional<Waiting> probe(TimePoint now, std::size_t most, Epoch& epoch);
 
   /// Takes out the request with that number; nothing: it does not wait here. One that `must` be done stays, and is marked as
   /// answered: it is told by `stays`.
   [[nodiscard]] std::optional<Waiting> take(std::uint64_t unique, bool& stays);
-  /// Nobody is inside any more, as far as is counted, and nothing waits: what did is answered. Who comes back leaves an
+  /// No thread is inside any more, as far as is counted, and nothing waits: what did is answered. A thread that comes back leaves an
   /// epoch that is over.
   [[nodiscard]] std::deque<Waiting> begin_again();
 

@@ -8,6 +8,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "fuse/session/dispatch.h"
@@ -37,10 +38,6 @@ constexpr std::uint32_t kPatchedIn = FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | F
 /// How many file systems may lie on each other where the kernel is lent files: ours, and below it those that are on no
 /// other. One more, and nobody could lay an overlay over a share.
 constexpr std::uint32_t kStackDepth = 1;
-
-/// FUSE_HAS_EXPIRE_ONLY, in `flags2`. What older kernels make of the flag in the notification is an invalidation, which
-/// takes off what is mounted there.
-constexpr std::uint32_t kExpiryOffered = FUSE_HAS_EXPIRE_ONLY >> 32;
 
 /// Errors of a write to a connection that is gone: nobody waits for the answer any more.
 bool is_gone(int code) noexcept {
@@ -265,13 +262,6 @@ Result<> Session::prune(std::span<const NodeId> nodes) noexcept {
       {&header, sizeof header}, {&what, sizeof what}, {const_cast<NodeId*>(nodes.data()), nodes.size_bytes()}};
   if (::writev(device_, parts, 3) >= 0 || is_gone(errno)) return {};
   return fail_errno();
-}
-
-Result<> Session::expire_entry(NodeId parent, std::string_view name) noexcept {
-  if ((offered_more_ & kExpiryOffered) == 0) return fail(EOPNOTSUPP, "needs Linux 6.2");
-  const std::string terminated(name);
-  return to_result(fuse_lowlevel_notify_expire_entry(session_.get(), parent, terminated.c_str(), terminated.size(),
-                                                     FUSE_LL_EXPIRE_ONLY));
 }
 
 Result<> Session::invalidate_node(NodeId node, off_t offset, off_t length) noexcept {

@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string_view>
 
 #include "fuse/kept/estate.h"
 #include "fuse/session/in_flight.h"
@@ -112,9 +111,6 @@ class Session {
   /// The kernel drops what it knows of these nodes where nobody uses them: no open file, no working directory, nothing that
   /// is mounted there, nothing below. It takes no lock that a request holds. Errors: EINVAL before Linux 6.18.
   Result<> prune(std::span<const NodeId> nodes) noexcept;
-  /// The kernel asks again before it believes `name` in `parent`, but forgets nothing and takes nothing off that is mounted
-  /// there. Errors: EOPNOTSUPP before Linux 6.2.
-  Result<> expire_entry(NodeId parent, std::string_view name) noexcept;
   /// The kernel forgets a node's attributes and, from `offset` on, `length` bytes of cached contents (0: to the end; a
   /// negative offset: attributes alone).
   Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;

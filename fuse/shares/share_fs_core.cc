@@ -175,7 +175,7 @@ void ShareFs::Core::ask_root(KnownShare& share, Reply reply, NodeId node) {
       });
 }
 
-/// Whoever looks at a share's root, and has not gone in, does not wait for its server.
+/// A caller that looks at a share's root, and has not gone in, does not wait for its server.
 bool ShareFs::Core::may_ask_root(KnownShare& share) const {
   Session* const serving = session;
   return share.is_local() || serving == nullptr || serving->in_flight().try_enter(share.lane());

@@ -50,7 +50,7 @@ void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fus
 }
 
 void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  // Who reads a page for a mapping, or ahead, does not say for whom (fuse_read_args_fill(), FUSE_READ_LOCKOWNER).
+  // A request that reads a page for a mapping, or ahead, does not say for which process (fuse_read_args_fill(), FUSE_READ_LOCKOWNER).
   const int flags = handle.lock_owner != 0 ? handle.flags : 0;
   core_->visit_open(std::move(reply), node, handle.fh,
                     [this, size, offset, flags](const Visit& visit, const Handle& open, Reply to) {

@@ -202,7 +202,7 @@ Result<> KnownShares::make_room() {
   return {};
 }
 
-/// With the next index. Null: nobody has that.
+/// With the next index. Null: it is the index of no share.
 std::unique_ptr<KnownShare> KnownShares::make(std::shared_ptr<manager::Share> share) const {
   if (share == nullptr) return nullptr;
   return std::make_unique<KnownShare>(count_.load(std::memory_order_relaxed), std::move(share));

@@ -41,7 +41,7 @@ bool OpenFiles::has_room() {
   return sys::lowest_free_descriptor() < limits_.end;
 }
 
-/// At most once a minute: who opens files decides how often.
+/// At most once a minute: users that open files decide how often it is called.
 void OpenFiles::complain(const char* reason, std::size_t limit) {
   const Duration::rep now = std::chrono::steady_clock::now().time_since_epoch().count();
   Duration::rep last = complained_.load();

@@ -49,7 +49,7 @@ void Workers::note_caller(Worker& self, pid_t caller, bool is_waited_for) noexce
   ++self.requests;
 }
 
-/// When it has been answered, not before: while a thread is in execve(2) nobody is told where it is (src/lib/sys/other_threads.h), and
+/// When it has been answered, not before: while a thread is in execve(2) the kernel does not say where it is (src/lib/sys/other_threads.h), and
 /// it may be waiting there until its files are closed, by us. Then this waits, and another worker closes them.
 void Workers::stay_beside_caller(Worker& self) noexcept {
   const TimePoint now = self.ended;

@@ -154,7 +154,7 @@ Result<std::optional<RealMount>> find_at_berth(const ShareSpec& spec, const std:
   mount.root = TRY(open_root(berth));
   mount.id = TRY(sys::mount_id(mount.root.get()));
   mount.source = source_of(spec, entry->source);
-  // A bind shows what somebody else keeps mounted.
+  // A bind shows what another program keeps mounted.
   mount.holds_only_copy = spec.kind() != ShareKind::kBind && is_memory_type(entry->type);
   return mount;
 }

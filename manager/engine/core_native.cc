@@ -45,7 +45,7 @@ void Manager::Core::start_laying(Record& record, TimePoint deadline) {
     if (laid) record.share.set_laid(self->clock_.now());
     Core* core = self.get();
     core->post([core, &record, error = laid ? Error(0) : laid.error()] {
-      // Who has waited for this attempt is answered by it; it is not tried again for them.
+      // Callers that have waited for this attempt are answered by it; it is not tried again for them.
       std::list<NativeWaiter> waiters = std::exchange(record.native_waiters, {});
       core->happen(record.share, life_cycle::NativeLaid{error});
       core->answer_native_waiters(record, std::move(waiters));

@@ -39,7 +39,7 @@
 ///      ▲                  │ not now                ▲                 │ touched, in use        Expiring if
 ///      └──────────────────┘                        └─────────────────┘                        unused
 ///
-/// NativeWanted mounts as Wanted does, where nothing is mounted; who wants it native says so again when that has ended.
+/// NativeWanted mounts as Wanted does, where nothing is mounted; a caller that wants it native sends it again when that has ended.
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted, and the last attempt, if there was one, has succeeded.
@@ -65,10 +65,10 @@ struct Mounted {
   std::optional<TimePoint> unmount_until = {};  ///< somebody waits for an unmount, which is tried until then
   bool draining = false;                        ///< the gate is closed, and nothing is laid over any more
   bool stays = false;    ///< it holds the only copy of its files: it is unmounted only when it is asked for by name
-  bool resting = false;  ///< draining, and nobody is inside: it would be unmounted if it did not stay
+  bool resting = false;  ///< draining, and no request is inside: it would be unmounted if it did not stay
   Native native = Native::kNever;
   TimePoint native_at = {};     ///< kOn
-  bool untouched = false;       ///< kOn: nobody has been in it since the last look; the next one takes it off
+  bool untouched = false;       ///< kOn: no program has been in it since the last look; the next one takes it off
   std::string with_berth = {};  ///< kNever, kOff: why the last attempt to lay it over did not come off
   std::string forced = {};      ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
@@ -136,7 +136,7 @@ struct NativeLaid {      ///< answer to LayOver
 };
 struct NativeTaken {  ///< answer to TakeOff
   NativeAccess::Outcome outcome{};
-  Error error{0};       ///< not code 0: nobody knows, so it may still be there
+  Error error{0};       ///< not code 0: it is not known, so the mount may still be there
   bool wanted = false;  ///< a caller waits for it to be native again
 };
 using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,

@@ -44,7 +44,7 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
                                                       std::function<void(std::string_view)> said = {});
 
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
-/// as unmounted; what somebody else has unmounted already is not unmounted again. The story of an error holds no secret of the share.
+/// as unmounted; what another program has unmounted already is not unmounted again. The story of an error holds no secret of the share.
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
                          TimePoint deadline, bool force);
 

@@ -11,7 +11,7 @@
 namespace berth::manager {
 
 /// Which mounts may begin: so many at once that they do not overload this host or a server. One that takes long only waits for a
-/// server that does not answer, and keeps nobody: it gives its place to the next. Those of this host alone have places of
+/// server that does not answer, and keeps no other mount waiting: it gives its place to the next. Those of this host alone have places of
 /// their own, for they wait for no server.
 ///
 /// Threading: one thread.

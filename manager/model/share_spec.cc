@@ -24,7 +24,7 @@ bool is_control(char c) noexcept {
 
 bool holds_control(std::string_view text) noexcept { return std::any_of(text.begin(), text.end(), is_control); }
 
-/// Quoted for a message, cut where it is so long that nobody would read it. Before that it is masked: half a URL is none.
+/// Quoted for a message, cut where it is so long that it would not be read. Before that it is masked: half a URL is none.
 std::string shown(std::string_view text) {
   constexpr std::size_t kShown = 80;
   const std::string masked = mask_secrets(text);

@@ -36,7 +36,7 @@ class Mistakes {
   std::size_t count_ = 0;
 };
 
-/// A name out of a file for a message: masked, quoted, and cut where it is so long that nobody would read it.
+/// A name out of a file for a message: masked, quoted, and cut where it is so long that it would not be read.
 std::string shown(std::string_view text);
 
 }  // namespace berth::config

@@ -1,4 +1,4 @@
-// Shares whose servers do not answer: who waits in them can be killed, and nobody else notices.
+// Shares whose servers do not answer: callers that wait in them can be killed, and no other caller notices.
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -233,7 +233,7 @@ TEST_F(HungShareTest, ProgramThatEndsWithOpenFilesOfAHungShareEnds) {
   ::close(pipes[1]);
 }
 
-// What a stuck thread brings after its caller has gone is nobody's.
+// What a stuck thread brings after its caller has gone is dropped.
 TEST_F(HungShareTest, NothingIsLeftOfWhatWasGivenUp) {
   start(1);
   touch_remote(1);
@@ -256,7 +256,7 @@ TEST_F(HungShareTest, NothingIsLeftOfWhatWasGivenUp) {
     }
     go_on(0);
     ASSERT_EQ(look_at(in("r0/file")), 0);
-    // Nobody holds it.
+    // No process holds it.
     EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
     EXPECT_TRUE(eventually([this] { return server_.read_control("shares/r0/users").value_or("?").empty(); }));
   }

@@ -190,7 +190,7 @@ TEST_F(Native, AutoStaysWithBerthWhereOnlyBerthKnowsWhoMayGoIn) {
 
 TEST_F(Native, WhatWasOpenedBeforeGoesOnThroughBerth) {
   start();
-  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks no server
   const UniqueFd file(::openat(inside.get(), "hello", O_RDONLY | O_CLOEXEC));
   const UniqueFd directory(::openat(inside.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   ASSERT_TRUE(file && directory);
@@ -298,7 +298,7 @@ TEST_F(Native, WhoIsInADirectoryThroughBerthStaysInItWhenItIsRenamedNatively) {
   start();
   UniqueFd pinned;
   const auto come_in = [&] {
-    const UniqueFd root(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+    const UniqueFd root(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks no server
     pinned = UniqueFd(::openat(root.get(), "d", O_PATH | O_DIRECTORY | O_CLOEXEC));
     struct stat here {};
     if (!pinned || ::fchdir(pinned.get()) != 0 || ::chdir("sub") != 0 || ::stat(".", &here) != 0) return errno;
@@ -732,7 +732,7 @@ TEST_F(Native, WatchThatIsMadeFirstThingHearsWhatHappens) {
 
 TEST_F(Native, WhatIsMountedOrWatchedThroughBerthKeepsItThereAndTheStatusSaysSo) {
   start();
-  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks nobody
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks no server
   ASSERT_EQ(::fchdir(inside.get()), 0);
   ASSERT_EQ(::mount("tmpfs", "d", "tmpfs", 0, nullptr), 0) << errno_name(errno);
   ASSERT_EQ(::chdir("/"), 0);

@@ -16,7 +16,7 @@ struct Message {
     kCounts,    ///< server: shares and mounted shares, for the service manager
     kStop,      ///< keeper: stop, with patience
     kForce,     ///< keeper: stop at once
-    kUpgrade,   ///< server: somebody wants another binary in our place
+    kUpgrade,   ///< server: a caller wants another binary in our place
     kRefused,   ///< keeper: that binary cannot go on; the log says why
     kStopping,  ///< server: it stops
     kAccepted,  ///< keeper: that binary goes on, and the server is ended next

@@ -39,8 +39,8 @@ Result<NamespaceMount> mount_namespace(int device, const std::string& directory)
 /// Whether the namespace is mounted still, be it covered or moved. Errors: those of reading the mount table.
 Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string& directory);
 
-/// Ends the connection of the namespace at `directory`, and leaves it mounted: whoever waits for an answer gets an error, and so
-/// does whoever comes. Nothing is done where another mount is on top.
+/// Ends the connection of the namespace at `directory`, and leaves it mounted: callers that wait for an answer get an error, and so
+/// do those that come. Nothing is done where another mount is on top.
 void abort_namespace(const NamespaceMount& mount, const std::string& directory);
 
 /// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with its

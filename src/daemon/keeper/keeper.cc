@@ -332,7 +332,7 @@ void Keeper::stop() {
       (server_stops_ ? patience + kEndingPatience : std::min<std::chrono::milliseconds>(patience, kForcePatience));
 }
 
-/// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but nobody else gets there.
+/// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but no other program gets there.
 void Keeper::on_mounts_changed() {
   if (is_namespace_mounted(holdings_.mount, holdings_.directory).value_or(true)) return;
   log::info("{} has been unmounted: stopping", quote(holdings_.directory));
@@ -471,7 +471,7 @@ std::optional<int> Keeper::hand_over() {
   return std::nullopt;
 }
 
-/// Ends the connection: whoever waits for an answer, or asks from now on, gets an error. Where it was never served there is nothing
+/// Ends the connection: callers that wait for an answer, or ask from now on, get an error. Where it was never served there is nothing
 /// to keep covered.
 int Keeper::give_up(const std::string& reason) {
   log::error("giving up {}: {}", quote(holdings_.directory), reason);

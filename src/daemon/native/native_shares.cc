@@ -58,7 +58,7 @@ Result<> NativeShares::lay_over(const manager::Share& share, int root, TimePoint
   TRY_VOID(shares->shows_same_pages(root));
   shares->set_laying(share, true);
   Result<> laid = lay_when_quiet(share, root, deadline);
-  // Before those that wait for it look: when it was laid is said by whoever asked for this, too late for them.
+  // Before those that wait for it look: the manager says when it was laid, too late for them.
   if (laid) const_cast<manager::Share&>(share).set_laid(SystemClock().now());
   shares->set_laying(share, false);
   return laid;

@@ -28,7 +28,7 @@ class NativeShares final : public manager::NativeAccess {
   };
   explicit NativeShares(Setup setup) : setup_(std::move(setup)) {}
 
-  /// Who is in shares through berth. Must outlive the last call; without it nothing is laid over.
+  /// Knows the threads that are in shares through berth. Must outlive the last call; without it nothing is laid over.
   void serve(fuse::ShareFs& shares) noexcept { shares_ = &shares; }
   /// Asks what lies over the namespace since an earlier server, and takes it for ours: the names.
   Result<std::vector<std::string>> adopt(TimePoint deadline);
