@@ -37,16 +37,16 @@ _berth() {
   local given=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      -n | --namespace | -c | --config | --share | --state-dir | --log-level) ((i++)) ;;
+      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout) ((i++)) ;;
       -*) ;;
       *) if [[ $command ]]; then given+=("${COMP_WORDS[i]}"); else command=${COMP_WORDS[i]}; fi ;;
     esac
   done
   COMPREPLY=()
-  case $command:$previous in
-    *:-n | *:--namespace | *:--state-dir) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
-    *:-c | *:--config | check:*) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
-    *:--log-level) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
+  case $command:$previous:$current in
+    *:-n:* | *:--namespace:* | *:--state-dir:*) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
+    *:-c:* | *:--config:* | check:*:[^-]* | check:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    *:--log-level:*) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
     *)
       while IFS= read -r word; do
         [[ $word == "$current"* ]] && COMPREPLY+=("$word")

@@ -1,0 +1,70 @@
+# fish completion for berth(8). Everything that can change is asked of berth itself.
+
+function __berth_tree # the control tree that the command line will use
+    set -l directory $BERTH_NAMESPACE
+    set -l words (commandline --tokenize --current-process --cut-at-cursor)
+    for i in (seq 2 (count $words))
+        if contains -- $words[$i] -n --namespace; and set -q words[(math $i + 1)]
+            set directory $words[(math $i + 1)]
+        end
+    end
+    if test -z "$directory"
+        set directory (findmnt --noheadings --first-only --types fuse.berth --output TARGET 2>/dev/null)
+    end
+    test -n "$directory"; and printf '%s/.berth\n' $directory
+end
+
+function __berth_arguments # the command, and what it was given, one a line
+    set -l words (commandline --tokenize --current-process --cut-at-cursor)
+    set -l i 2
+    while test $i -le (count $words)
+        switch $words[$i]
+            case -n --namespace -c --config --share --state-dir --log-level --timeout
+                set i (math $i + 1)
+            case '-*'
+            case '*'
+                printf '%s\n' $words[$i]
+        end
+        set i (math $i + 1)
+    end
+end
+
+function __berth_program
+    set -l words (commandline --tokenize --current-process --cut-at-cursor)
+    echo $words[1]
+end
+
+function __berth_candidates # one a line
+    set -l given (__berth_arguments)
+    set -l program (__berth_program)
+    set -l tree (__berth_tree)
+    if string match --quiet -- '-*' (commandline --current-token)
+        $program $given[1] --help 2>/dev/null | string replace --filter --regex '^  (?:-[a-z],)?(--[a-z-]+).*' '$1'
+    else if test (count $given) = 0
+        $program --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
+    else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount retry
+        find "$tree/shares" -name control -type f -printf '%P\n' 2>/dev/null | sed 's|/control$||'
+    else if test $given[1] = detach; and test (count $given) -lt 4
+        set -l within $tree/shares/$given[2]/attachments
+        test (count $given) = 3; and set within $within/$given[3]
+        find $within -mindepth 1 -maxdepth 1 -type d -printf '%f\n' 2>/dev/null
+    end
+end
+
+function __berth_previous
+    set -l words (commandline --tokenize --current-process --cut-at-cursor)
+    contains -- $words[-1] $argv
+end
+
+function __berth_wants_file
+    set -l given (__berth_arguments)
+    __berth_previous -c --config; and return
+    test "$given[1]" = check; and not string match --quiet -- '-*' (commandline --current-token)
+end
+
+complete --command berth --no-files
+complete --command berth --condition '__berth_previous -n --namespace --state-dir' --arguments '(__fish_complete_directories)'
+complete --command berth --condition '__berth_wants_file' --force-files
+complete --command berth --condition '__berth_previous --log-level' --arguments 'debug info warning error'
+complete --command berth --arguments '(__berth_candidates)' \
+    --condition 'not __berth_previous -n --namespace --state-dir -c --config --log-level --share --timeout; and not __berth_wants_file'

@@ -1,0 +1,54 @@
+#compdef berth
+# zsh completion for berth(8). Everything that can change is asked of berth itself.
+# Names of shares are anybody's: they are compared as they are, never expanded.
+
+_berth_tree() { # the control tree that the command line will use
+  local i directory=${BERTH_NAMESPACE-}
+  for ((i = 2; i < CURRENT; i++)); do
+    [[ ${words[i]} == (-n|--namespace) ]] && directory=${words[i+1]}
+  done
+  [[ -n $directory ]] || directory=$(findmnt --noheadings --first-only --types fuse.berth --output TARGET 2>/dev/null)
+  [[ -n $directory ]] && print -r -- "$directory/.berth"
+}
+
+_berth_shares() {
+  find "$(_berth_tree)/shares" -name control -type f -printf '%P\n' 2>/dev/null | sed 's|/control$||'
+}
+
+_berth_directories() { # the names of the directories in one of the control tree
+  find "$(_berth_tree)/$1" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' 2>/dev/null
+}
+
+_berth_candidates() { # one a line, for the command and the arguments before the current word
+  local program=${words[1]} current=${words[CURRENT]} command=$1
+  shift
+  if [[ $current == -* ]]; then
+    "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
+  elif [[ -z $command ]]; then
+    "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
+  elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|retry) ]]; then
+    _berth_shares
+  elif [[ $command == detach ]] && (( $# < 3 )); then
+    _berth_directories "shares/$1/attachments${2:+/$2}"
+  fi
+}
+
+_berth() {
+  local i command previous=${words[CURRENT-1]}
+  local -a given
+  for ((i = 2; i < CURRENT; i++)); do
+    case ${words[i]} in
+      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout) ((i++)) ;;
+      (-*) ;;
+      (*) if [[ -n $command ]]; then given+=("${words[i]}"); else command=${words[i]}; fi ;;
+    esac
+  done
+  case $command:$previous:${words[CURRENT]} in
+    (*:-n:*|*:--namespace:*|*:--state-dir:*) _files -/ ;;
+    (*:-c:*|*:--config:*|check:*:[^-]*|check:*:) _files ;;
+    (*:--log-level:*) compadd -- debug info warning error ;;
+    (*) compadd -- "${(@f)$(_berth_candidates "$command" "${given[@]}")}" ;;
+  esac
+}
+
+_berth "$@"
