@@ -172,6 +172,7 @@ void ControlFiles::accept(const manager::Share& share) {
 control::NamespaceView ControlFiles::namespace_view() const {
   control::NamespaceView view{.version = setup_.version,
                               .directory = setup_.directory,
+                              .arguments = setup_.arguments,
                               .keeper = setup_.keeper,
                               .server = setup_.server,
                               .nodes = setup_.nodes ? setup_.nodes() : 0,

@@ -20,8 +20,9 @@ namespace berth::fuse {
 
 /// What the control tree tells of, and whom it obeys.
 struct ControlSetup {
-  std::string version;    ///< of berth
-  std::string directory;  ///< where the namespace is mounted
+  std::string version;                 ///< of berth
+  std::string directory;               ///< where the namespace is mounted
+  std::vector<std::string> arguments;  ///< of `berth` that serve the same
   pid_t keeper = 0;
   pid_t server = 0;
   std::optional<gid_t> group;        ///< [control] group: who besides root may change anything

@@ -33,14 +33,7 @@ Result<DirectoryIdentity> identity_of(int directory) {
 
 Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::string& source,
                        const std::string& berth) {
-  const sys::MountOptions options = TRY(policed_options(spec));
-  if (!options.parameters.empty()) {
-    return fail(EINVAL,
-                quote(options.parameters.front().first) + " is an option of a file system; a bind has none of its own");
-  }
-  if (!options.subdirectory.empty()) {
-    return fail(EINVAL, "\"X-mount.subdir\" is for file systems; name the directory itself as the source");
-  }
+  const MountOptions options = policed_options(spec);
   RealMount noted;
   const auto clone = [&]() -> Result<UniqueFd> {
     const UniqueFd directory = TRY(open_source_directory(host, source, options.recursive_bind));

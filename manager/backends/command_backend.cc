@@ -52,9 +52,8 @@ Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Atte
 Result<RealMount> adopt(AttemptNamespace& place, const ShareSpec& spec, const std::string& source,
                         const Attempt& attempt, std::string warning, std::optional<sys::Process> running) {
   const std::string& berth = attempt.berth;
-  const sys::MountOptions options = TRY(policed_options(spec));
   TRY_VOID(place.bring_home());
-  RealMount mount = TRY(adopt_mount(spec, source, berth, options.attributes, std::move(warning)));
+  RealMount mount = TRY(adopt_mount(spec, source, berth, policed_options(spec).attributes, std::move(warning)));
   if (!running) {
     mount.programs = place.leave();
     return mount;
@@ -73,11 +72,6 @@ Result<RealMount> adopt(AttemptNamespace& place, const ShareSpec& spec, const st
 
 Result<> check(const ShareSpec& spec, const std::string& source) {
   if (spec.mount_command().empty()) return fail(EINVAL, "the share has no mount command");
-  const sys::MountOptions options = TRY(policed_options(spec));
-  if (!options.parameters.empty()) {
-    return fail(EINVAL, "the option " + quote(options.parameters.front().first) +
-                            " is the command's, not the mount's; it belongs into the argv of `mount`");
-  }
   return check_source_is_no_option(source);
 }
 

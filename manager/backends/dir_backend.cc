@@ -16,7 +16,7 @@ Result<RealMount> open_directory(const HostView& host, const ShareSpec& spec, co
   made.root = TRY(open_source_directory(host, source, true));
   TRY_VOID(note_source(made, made.root.get()));
   if (spec.policy().read_only) {
-    sys::MountOptions options = TRY(policed_options(spec));
+    MountOptions options = policed_options(spec);
     options.recursive_bind = true;  // as it is: with what is mounted below it
     made.root = TRY(sys::make_bind(source, options));
   }

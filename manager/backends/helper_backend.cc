@@ -13,7 +13,6 @@
 #include "manager/backends/secret_files.h"
 #include "src/lib/base/telling_line.h"
 #include "src/lib/base/text.h"
-#include "src/lib/sys/mount.h"
 #include "src/lib/sys/process.h"
 
 namespace berth::manager {
@@ -36,9 +35,10 @@ std::vector<std::string> mount_argv(const ShareSpec& spec, const std::string& so
 
 Result<> check(const ShareSpec& spec, const std::string& source) {
   TRY_VOID(check_source_is_no_option(source));
-  const sys::MountOptions options = TRY(sys::parse_mount_options(spec.options()));
-  if (!options.subdirectory.empty())
-    return fail(EINVAL, "the option \"X-mount.subdir\" is not for types with a mount helper");
+  // Which types have a helper is known where it is mounted alone.
+  if (!spec.mount_options().subdirectory.empty()) {
+    return fail(EINVAL, "the option \"X-mount.subdir\" is not for a type with a mount helper");
+  }
   return check_mount_helper(spec.type(), source);
 }
 

@@ -41,14 +41,15 @@ bool is_image(const std::string& type, const std::string& source) {
 
 /// A mount that is attached nowhere; in the mount namespace that the source, and layers in the options, are to be found in.
 Result<UniqueFd> make_by_kernel(const ShareSpec& spec, const std::string& source) {
-  sys::MountOptions options = TRY(policed_options(spec));
+  MountOptions options = policed_options(spec);
   if (contains(kReadOnlyTypes, spec.type())) options.read_only = true;
   std::optional<sys::LoopDevice> loop;
   if (is_image(spec.type(), source)) {
     loop = TRY(sys::attach_loop(source, options.read_only, options.loop_offset, options.loop_size_limit));
-  } else if (options.loop) {
+  } else if (options.wants_loop()) {
     if (::access(source.c_str(), F_OK) != 0) return fail(Error::last().within("image " + quote(source)));
-    return fail(EINVAL, "the option \"loop\" wants an image, but " + quote(source) + " is not a regular file");
+    return fail(EINVAL, "the options \"loop\", \"offset\" and \"sizelimit\" want an image, but " + quote(source) +
+                            " is not a regular file");
   }
   return sys::make_mount(spec.type(), loop ? loop->path : source, options);
 }
@@ -63,7 +64,7 @@ Result<RealMount> mount_by_kernel(const HostView& host, const ShareSpec& spec, c
                                   const std::string& berth) {
   UniqueFd mount = TRY(in_host(host, [&] { return make_by_kernel(spec, source); }));
   RealMount made = TRY(attach_at_berth(std::move(mount), source, berth));
-  const std::string subdirectory = TRY(policed_options(spec)).subdirectory;
+  const std::string& subdirectory = spec.mount_options().subdirectory;
   if (!subdirectory.empty()) {
     Result<UniqueFd> part = clone_part(made.root.get(), subdirectory);
     made = RealMount{};

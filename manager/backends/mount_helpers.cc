@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 
+#include "manager/model/helper_type.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/process.h"
 
@@ -50,9 +51,6 @@ constexpr std::array kPackages = {
     Package{"ceph-fuse", "ceph-fuse"},
 };
 
-/// Types that no kernel mounts without the helper, whether or not it is installed.
-constexpr std::array<std::string_view, 11> kWantHelper = {"nfs",   "nfs4",    "cifs",     "smb3", "ceph", "glusterfs",
-                                                          "davfs", "ntfs-3g", "ecryptfs", "zfs",  "ocfs2"};
 constexpr std::array<std::string_view, 4> kTags = {"LABEL=", "UUID=", "PARTLABEL=", "PARTUUID="};
 
 std::string_view package_of(std::string_view name) {
@@ -70,12 +68,6 @@ bool has_helper(std::string_view type) {
     if (::access((directory + std::string(type)).c_str(), X_OK) == 0) return true;
   }
   return false;
-}
-
-/// "fuse" of "fuse" and of "fuse.sshfs"; "" when the type is no FUSE type.
-std::string_view fuse_family(std::string_view type) {
-  const std::string_view family = type.substr(0, type.find('.'));
-  return family == "fuse" || family == "fuse3" || family == "fuseblk" ? family : std::string_view();
 }
 
 /// The program that serves a FUSE type: "sshfs" of "fuse.sshfs", or of the type "fuse" with the source "sshfs#host:".
@@ -97,8 +89,7 @@ Error missing(std::string_view what, std::string_view name) {
 }  // namespace
 
 bool wants_mount_program(std::string_view type, std::string_view source) {
-  if (type == "auto" || !fuse_family(type).empty() || has_helper(type)) return true;
-  if (std::find(kWantHelper.begin(), kWantHelper.end(), type) != kWantHelper.end()) return true;
+  if (is_helper_type(type) || has_helper(type)) return true;
   return std::any_of(kTags.begin(), kTags.end(), [&](std::string_view tag) { return source.starts_with(tag); });
 }
 
@@ -106,7 +97,7 @@ Result<> check_mount_helper(std::string_view type, std::string_view source) {
   if (has_helper(type)) return {};
   const std::string_view family = fuse_family(type);
   if (family.empty()) {
-    if (std::find(kWantHelper.begin(), kWantHelper.end(), type) == kWantHelper.end()) return {};
+    if (type == "auto" || !is_helper_type(type)) return {};
     return fail(missing("mount." + std::string(type), type));
   }
   const std::string_view program = fuse_program(type, source);

@@ -13,8 +13,8 @@ std::uint64_t policy_attributes(const SharePolicy& policy) noexcept {
   return attributes;
 }
 
-Result<sys::MountOptions> policed_options(const ShareSpec& spec) {
-  sys::MountOptions options = TRY(sys::parse_mount_options(spec.options()));
+MountOptions policed_options(const ShareSpec& spec) {
+  MountOptions options = spec.mount_options();
   const std::uint64_t demanded = policy_attributes(spec.policy());
   options.attributes |= demanded;
   options.attributes_clear &= ~demanded;

@@ -4,16 +4,16 @@
 #include <string>
 
 #include "manager/model/share_spec.h"
+#include "src/lib/base/mount_options.h"
 #include "src/lib/base/result.h"
-#include "src/lib/sys/mount.h"
 
 namespace berth::manager {
 
 /// What a share's policy asks of its real mount: nosuid and nodev unless allowed, read-only where wanted. The policy
 /// wins over the options, which may ask for more but take nothing back.
 
-/// The options of `spec` under its policy, for mounts by system calls. Errors: EINVAL with a story.
-Result<sys::MountOptions> policed_options(const ShareSpec& spec);
+/// The options of `spec` under its policy, for mounts by system calls.
+MountOptions policed_options(const ShareSpec& spec);
 
 /// The same as the argument of `mount -o`; "" when there are none. Later words win in mount(8), so the policy is last.
 std::string policed_option_words(const ShareSpec& spec);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "manager/model/helper_type.h"
 #include "manager/model/of_this_host.h"
 #include "manager/model/share_template.h"
 #include "src/lib/base/text.h"
@@ -65,16 +66,8 @@ bool is_local_type(std::string_view type) noexcept {
   return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
 }
 
-/// Whether what is mounted below the source comes along: the kernel then cannot say whether anybody is in it.
-bool binds_recursively(std::string_view options) {
-  for (const std::string_view word : split(options, ',')) {
-    if (word == "rbind") return true;
-  }
-  return false;
-}
-
 /// ShareSpec::why_with_berth()
-std::string_view why_with_berth(ShareKind kind, const std::string& type, const std::string& options,
+std::string_view why_with_berth(ShareKind kind, const std::string& type, const MountOptions& options,
                                 const SharePolicy& policy) {
   if (policy.access == Access::kNative) return "";
   if (policy.access == Access::kProxy) return "access is \"proxy\"";
@@ -84,12 +77,17 @@ std::string_view why_with_berth(ShareKind kind, const std::string& type, const s
   if (!is_local) return "its file system is not one of this host";
   if (policy.idle_timeout.count() == 0) return "idle_timeout is \"0\"";
   if (!policy.allow_users.empty() || !policy.allow_groups.empty()) return "allow_users or allow_groups is set";
-  return binds_recursively(options) ? "it is bound with \"rbind\"" : "";
+  // With what is mounted below the source the kernel cannot say whether a process is in it.
+  return options.recursive_bind ? "it is bound with \"rbind\"" : "";
 }
 
 class Faults {
  public:
-  explicit Faults(const ShareFields& fields) : fields_(fields), is_template_(fields.name.ends_with('*')) {}
+  explicit Faults(const ShareFields& fields)
+      : fields_(fields),
+        is_template_(fields.name.ends_with('*')),
+        parsed_(parse_mount_options(fields.options)),
+        options_(parsed_.value_or(MountOptions())) {}
 
   std::vector<FieldFault> all() {
     check_name();
@@ -151,11 +149,39 @@ class Faults {
   void check_options() {
     const std::string& options = fields_.options;
     if (options.empty()) return;
-    if (fields_.type == "dir") add("options", "nothing is mounted for a share of type \"dir\", so it has no options");
-    if (holds_control(options)) add("options", shown(options) + " holds a control character");
-    if (options.size() >= kMaxArgument) add("options", "longer than 128 KiB");
+    if (fields_.type == "dir")
+      return add("options", "nothing is mounted for a share of type \"dir\", so it has no options");
+    if (options.size() >= kMaxArgument) return add("options", "longer than 128 KiB");
+    if (holds_control(options)) return add("options", shown(options) + " holds a control character");
+    if (!parsed_) return add("options", mask_secrets(parsed_.error().story()));
     if (is_template_ && options.find('&') != std::string::npos) {
       add("options", "'&' is not replaced in options, only in the source and in commands");
+    }
+    check_options_for_kind();
+  }
+
+  /// What the kind of share makes nothing of.
+  void check_options_for_kind() {
+    const ShareKind kind = kind_of(fields_.type);
+    const bool makes_bind = kind == ShareKind::kBind;
+    if (!makes_bind && options_.bind) add("options", "\"bind\" and \"rbind\" are for a share of type \"bind\"");
+    if (kind == ShareKind::kFilesystem) {
+      if (!options_.subdirectory.empty() && is_helper_type(fields_.type)) {
+        add("options", "\"X-mount.subdir\" is not for a type that a program mounts; name the directory in the source");
+      }
+      return;
+    }
+    if (!options_.parameters.empty()) {
+      const std::string first = shown(options_.parameters.front().first);
+      add("options", makes_bind ? first + " is an option of a file system; a bind has none of its own"
+                                : first + " is the command's, not the mount's; it belongs into the argv of \"mount\"");
+    }
+    if (!options_.subdirectory.empty()) {
+      add("options", makes_bind ? "\"X-mount.subdir\" is for file systems; name the directory itself as the source"
+                                : "\"X-mount.subdir\" is for file systems that the kernel mounts");
+    }
+    if (options_.wants_loop()) {
+      add("options", "\"loop\", \"offset\" and \"sizelimit\" are for images, whose type is that of their file system");
     }
   }
 
@@ -231,7 +257,7 @@ class Faults {
     at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
     if (policy.access == Access::kNative) check_native();
-    if (why_with_berth(kind_of(fields_.type), fields_.type, fields_.options, policy).empty()) return;
+    if (why_with_berth(kind_of(fields_.type), fields_.type, options_, policy).empty()) return;
     const char* const reason =
         "has no effect: programs reach this share through berth, whose namespace is nosuid,nodev; it takes native "
         "access";
@@ -248,13 +274,15 @@ class Faults {
     if (!policy.allow_users.empty() || !policy.allow_groups.empty()) {
       add("access", "\"native\" leads past berth, which alone knows allow_users and allow_groups; use \"proxy\"");
     }
-    if (binds_recursively(fields_.options)) {
+    if (options_.recursive_bind) {
       add("access", "\"native\" cannot be with the option \"rbind\": the kernel does not tell when nobody is in it");
     }
   }
 
   const ShareFields& fields_;
   const bool is_template_;
+  const Result<MountOptions> parsed_;
+  const MountOptions options_;  ///< none where they cannot be parsed
   std::vector<FieldFault> faults_;
 };
 
@@ -350,7 +378,7 @@ bool is_of_this_host(const ShareSpec& spec) noexcept {
 }
 
 std::string_view ShareSpec::why_with_berth() const {
-  return berth::manager::why_with_berth(kind(), type(), options(), policy());
+  return berth::manager::why_with_berth(kind(), type(), mount_options(), policy());
 }
 
 std::vector<FieldFault> ShareSpec::faults_in(const ShareFields& fields) { return Faults(fields).all(); }
@@ -367,9 +395,11 @@ Result<ShareSpec> ShareSpec::make(ShareFields fields, const ShareSpec* like) {
 }
 
 ShareSpec ShareSpec::make_unchecked(ShareFields fields, const ShareSpec* like) {
+  MountOptions mount_options = parse_mount_options(fields.options).value_or(MountOptions());
   Common common{
       .type = std::move(fields.type),
       .options = std::move(fields.options),
+      .mount_options = std::move(mount_options),
       .mount_command = std::move(fields.mount_command),
       .unmount_command = std::move(fields.unmount_command),
       .environment = std::move(fields.environment),

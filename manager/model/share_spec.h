@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/lib/base/mount_options.h"
 #include "src/lib/base/result.h"
 #include "src/lib/base/secrets.h"
 
@@ -103,6 +104,8 @@ class ShareSpec {
   [[nodiscard]] bool is_template() const noexcept { return own_->name.ends_with('*'); }
   [[nodiscard]] const std::vector<std::string>& sources() const noexcept { return own_->sources; }
   [[nodiscard]] const std::string& options() const noexcept { return own_->common->options; }
+  /// The same, sorted.
+  [[nodiscard]] const MountOptions& mount_options() const noexcept { return own_->common->mount_options; }
   [[nodiscard]] const std::vector<std::string>& mount_command() const noexcept { return own_->common->mount_command; }
   [[nodiscard]] const std::vector<std::string>& unmount_command() const noexcept {
     return own_->common->unmount_command;
@@ -131,6 +134,7 @@ class ShareSpec {
   struct Common {
     std::string type;
     std::string options;
+    MountOptions mount_options;
     std::vector<std::string> mount_command;
     std::vector<std::string> unmount_command;
     std::vector<std::string> environment;

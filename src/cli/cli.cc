@@ -58,11 +58,19 @@ int run_check(CheckOptions options, const World& world, const Programs& programs
 int run_mount_helper(const std::vector<std::string>& arguments, const World& world, const Programs& programs) {
   const auto request = parse_mount_request(arguments);
   if (!request) return say(request.error(), world);
-  const Result<ServeOptions> options =
-      complete(request->serve, "name one with -o config=FILE, or a directory with -o share=NAME=DIR", world);
-  if (!options) {
-    world.err("mount.berth: " + std::string(options.error().story()) + "\n");
+  const auto failed = [&world](const Error& error) {
+    world.err("mount.berth: " + (error.story().empty() ? error.message() : std::string(error.story())) + "\n");
     return kMountFailed;
+  };
+  const bool wants_complete = !request->remount || request->says_how;
+  const Result<ServeOptions> options =
+      wants_complete
+          ? complete(request->serve, "name one with -o config=FILE, or a directory with -o share=NAME=DIR", world)
+          : request->serve;
+  if (!options) return failed(options.error());
+  if (request->remount) {
+    const Result<> done = remount(*request, *options, world);
+    return done ? kMountOk : failed(done.error());
   }
   if (request->fake) return kMountOk;
   return programs.serve(*options) == kOk ? kMountOk : kMountFailed;
@@ -84,7 +92,7 @@ int run_command(const Command& command, const World& world, const Programs& prog
 int run(const std::vector<std::string>& arguments, const World& world, const Programs& programs) {
   const std::string program = arguments.empty() ? "berth" : arguments.front().substr(arguments.front().rfind('/') + 1);
   const std::vector<std::string> rest(arguments.empty() ? arguments.end() : arguments.begin() + 1, arguments.end());
-  if (program == "mount.berth") return run_mount_helper(rest, world, programs);
+  if (program == "mount.berth" || program == "mount.fuse.berth") return run_mount_helper(rest, world, programs);
   const auto command = parse(rest);
   return command ? run_command(*command, world, programs) : say(command.error(), world);
 }

@@ -7,8 +7,12 @@
 #include <utility>
 
 #include "src/cli/exit_code.h"
+#include "src/cli/parse.h"
 #include "src/cli/parse_value.h"
+#include "src/cli/tree.h"
 #include "src/lib/base/text.h"
+#include "src/lib/formats/json.h"
+#include "src/lib/formats/names.h"
 
 namespace berth::cli {
 
@@ -25,6 +29,7 @@ Options:
   -o share=NAME=DIR       Show the directory DIR as share NAME as well; can be given again
   -o state-dir=DIR        Where to keep attachments (default: state_dir of the configuration; with shares alone, none)
   -o log-level=LEVEL      debug, info, warning or error (default: info)
+  -o remount              Succeed if a namespace is mounted at DIR that is served as the other options say
   -s                      Ignore unknown options
   -f                      Check everything and mount nothing
   -n, -v, -t, -N          Accepted, as mount(8) may pass them
@@ -48,12 +53,14 @@ constexpr std::array<std::string_view, 34> kIgnored{
 constexpr std::array<std::string_view, 4> kIgnoredPrefixes{"x-", "X-", "comment=", "uhelper="};
 
 /// What would promise something that does not happen, and what to do instead.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kRefused{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kRefused{{
     {"ro", "the namespace cannot be read-only; say read_only = true for the shares that shall be"},
     {"noexec", "the namespace cannot be noexec; say options = \"noexec\" for the shares that shall be"},
-    {"remount", "a namespace cannot be mounted anew; unmount it first"},
     {"bind", "to see a namespace at a second place, use mount --bind without a type"},
 }};
+
+/// What the kernel shows of every namespace in the mount table, from which mount(8) takes the options of a remount.
+constexpr std::array<std::string_view, 4> kOfMountTable{"user_id=", "group_id=", "default_permissions", "allow_other"};
 
 constexpr std::array<std::string_view, 4> kOwn{"config", "share", "state-dir", "log-level"};
 
@@ -122,8 +129,16 @@ Result<Words> take_apart(const std::vector<std::string>& arguments) {
   return words;
 }
 
-Result<> read_option(const std::string& option, bool sloppy, ServeOptions& serve) {
-  if (option.empty() || is_ignored(option)) return {};
+bool is_of_mount_table(std::string_view option) {
+  return std::any_of(kOfMountTable.begin(), kOfMountTable.end(), [option](std::string_view shown) {
+    return shown.ends_with('=') ? option.starts_with(shown) : option == shown;
+  });
+}
+
+Result<> read_option(const std::string& option, bool sloppy, MountRequest& request) {
+  ServeOptions& serve = request.serve;
+  if (option.empty() || option == "remount" || is_ignored(option)) return {};
+  if (request.remount && is_of_mount_table(option)) return {};
   for (const auto& [name, reason] : kRefused) {
     if (option == name) return fail(EINVAL, "option " + quote(name) + ": " + std::string(reason));
   }
@@ -138,6 +153,7 @@ Result<> read_option(const std::string& option, bool sloppy, ServeOptions& serve
                                            : "; did you mean " + quote(meant) + "?"));
   }
   if (value.empty()) return fail(EINVAL, "option " + quote(name) + " wants a value: " + name + "=...");
+  request.says_how = true;
   const auto within = [&name](const Error& error) { return error.within("option " + quote(name)); };
   if (name == "config") serve.config = absolute_path(value);
   if (name == "state-dir") serve.state_dir = absolute_path(value);
@@ -157,11 +173,37 @@ tl::expected<MountRequest, NoCommand> parse_mount_request(const std::vector<std:
   request.fake = words->fake;
   request.serve.background = true;
   request.serve.namespace_directory = absolute_path(words->positionals[1]);
+  request.remount = std::find(words->options.begin(), words->options.end(), "remount") != words->options.end();
   for (const std::string& option : words->options) {
-    const Result<> read = read_option(option, words->sloppy, request.serve);
+    const Result<> read = read_option(option, words->sloppy, request);
     if (!read) return tl::unexpected(usage_error(read.error().story()));
   }
   return request;
+}
+
+Result<> remount(const MountRequest& request, const ServeOptions& asked, const World& world) {
+  const std::string& directory = asked.namespace_directory;
+  const std::vector<sys::MountEntry> table = TRY(world.mount_table());
+  const auto top =
+      std::find_if(table.rbegin(), table.rend(), [&](const auto& mount) { return mount.target == directory; });
+  if (top == table.rend() || top->type != control::kMountType) {
+    return fail(ENOENT, "no namespace is mounted at " + quote(directory) + "; mount it without \"remount\"");
+  }
+  const std::string status = TRY(Tree(directory).read("status.json"));
+  const control::NamespaceView berth = TRY(control::parse_namespace_json(status));
+  if (!request.says_how) return {};
+  const auto command = parse(berth.arguments);
+  const auto* const serves = command ? std::get_if<ServeOptions>(&command->action) : nullptr;
+  if (serves == nullptr) return fail(EBADMSG, "its status.json does not say how it is served");
+  const char* const differs = serves->config != asked.config         ? "config"
+                              : serves->shares != asked.shares       ? "share"
+                              : serves->state_dir != asked.state_dir ? "state-dir"
+                              : serves->log_level != asked.log_level ? "log-level"
+                                                                     : nullptr;
+  if (differs == nullptr) return {};
+  return fail(EINVAL, "option " + quote(differs) + ": " + quote(directory) + " is served by `berth " +
+                          quote_command(berth.arguments) +
+                          "`, and that stays until it is unmounted; unmount it, and mount it again");
 }
 
 }  // namespace berth::cli

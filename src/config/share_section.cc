@@ -1,9 +1,10 @@
 #include "src/config/share_section.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "src/config/daemon_section.h"
-#include "src/lib/base/text.h"
+#include "src/lib/base/mount_options.h"
 
 namespace berth::config {
 namespace {
@@ -63,11 +64,11 @@ InsideNamespace find_inside(const manager::ShareFields& fields, std::string_view
   }
   if (fields.options.find('/') == std::string::npos) return {};
   // The layers of an overlay, a key file, an external journal: "lowerdir=/a:/b,upperdir=/c".
-  for (const std::string_view option : split(fields.options, ',')) {
-    const std::size_t equals = option.find('=');
-    if (equals == std::string_view::npos) continue;
-    for (const std::string_view path : split(option.substr(equals + 1), ':')) {
-      if (is_inside(path, namespace_directory)) return {"options", std::string(path)};
+  const MountOptions options = parse_mount_options(fields.options).value_or(MountOptions());
+  for (const auto& [name, value] : options.parameters) {
+    if (!value) continue;
+    for (std::string& path : paths_in_option(*value)) {
+      if (is_inside(path, namespace_directory)) return {"options", std::move(path)};
     }
   }
   return {};

@@ -272,6 +272,44 @@ TEST_F(MountHelper, FakeStartsNothing) {
   EXPECT_FALSE(stage_.served);
 }
 
+TEST_F(MountHelper, RemountSucceedsWhereNothingNeedChange) {
+  stage_.publish();
+  const std::string directory = stage_.namespace_directory();
+  // As fstab says it, as the mount table does, and as systemctl reload of the mount unit does.
+  for (const char* options : {"rw,remount,config=/etc/berth/berth.toml,_netdev,nofail,x-systemd.automount", "remount",
+                              "rw,nosuid,nodev,relatime,user_id=0,group_id=0,default_permissions,allow_other,remount",
+                              "remount,config=/etc/berth/berth.toml,log-level=info"}) {
+    expect_ok({"/sbin/mount.berth", "berth", directory + "/", "-o", options});
+    expect_ok({"/sbin/mount.fuse.berth", "berth", directory, "-o", options, "-t", "fuse.berth"});
+    EXPECT_FALSE(stage_.served);
+  }
+}
+
+TEST_F(MountHelper, RemountThatAsksForAChangeSaysWhatAndWhatToDo) {
+  stage_.publish();
+  struct Case {
+    std::string options, told;
+  };
+  for (const Case& wrong : {Case{"remount,config=/etc/other.toml", "\"config\""},
+                            Case{"remount,config=/etc/berth/berth.toml,share=a=/srv/a", "\"share\""},
+                            Case{"remount,config=/etc/berth/berth.toml,state-dir=/srv/a", "\"state-dir\""},
+                            Case{"remount,config=/etc/berth/berth.toml,log-level=debug", "\"log-level\""}}) {
+    const Outcome outcome = stage_.run({"mount.berth", "berth", stage_.namespace_directory(), "-o", wrong.options});
+    EXPECT_EQ(outcome.exit_code, 32) << wrong.options;
+    EXPECT_NE(outcome.err.find(wrong.told), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("unmount it, and mount it again"), std::string::npos) << outcome.err;
+  }
+  EXPECT_EQ(stage_.run({"mount.berth", "berth", stage_.namespace_directory(), "-o", "remount,ro"}).exit_code, 1);
+  EXPECT_FALSE(stage_.served);
+}
+
+TEST_F(MountHelper, RemountOfWhatIsNotServedFails) {
+  EXPECT_EQ(stage_.run({"mount.berth", "berth", stage_.root(), "-o", "remount"}).exit_code, 32);
+  Stage dead;  // mounted, but no berth answers
+  EXPECT_EQ(dead.run({"mount.berth", "berth", dead.namespace_directory(), "-o", "remount"}).exit_code, 32);
+  EXPECT_FALSE(stage_.served);
+}
+
 TEST_F(MountHelper, EndsAsMountExpects) {
   stage_.program_exit_code = 78;
   EXPECT_EQ(stage_.run({"mount.berth", "berth", "/volumes", "-o", "config=/etc/x.toml"}).exit_code, 32);

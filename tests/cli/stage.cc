@@ -21,7 +21,13 @@ Stage::Stage() {
   if (::mkdtemp(pattern.data()) == nullptr) ADD_FAILURE() << "no temporary directory";
   root_ = pattern;
   berth_ = {
-      .version = "0.1.0", .directory = "/volumes", .keeper = 100, .server = 101, .started = kMoment, .shares = {}};
+      .version = "0.1.0",
+      .directory = "/volumes",
+      .arguments = {"serve", "--log-level", "info", "--config", "/etc/berth/berth.toml", "--namespace", "/volumes"},
+      .keeper = 100,
+      .server = 101,
+      .started = kMoment,
+      .shares = {}};
   mounts.push_back({.id = 30, .parent = 1, .root = "/", .target = namespace_directory(), .type = "fuse.berth"});
   fs::create_directories(namespace_directory() + "/.berth/shares");
   write_file(namespace_directory() + "/.berth/version", "0.1.0\n");

@@ -463,14 +463,5 @@ TEST_F(CommandTest, ProgramThatTalksALotIsNotBlockedByIt) {
   EXPECT_TRUE(unmount(share, *mounted));
 }
 
-TEST_F(CommandTest, OptionsOfTheProgramBelongIntoItsArgv) {
-  ShareFields described = command({script("never", "touch " + path("ran") + "\n"), "{mountpoint}"});
-  described.options = "vers=4.2";
-  const auto mounted = mount(spec(described));
-  ASSERT_FALSE(mounted);
-  EXPECT_NE(mounted.error().output.find("vers"), std::string::npos) << told(mounted);
-  EXPECT_NE(::access(path("ran").c_str(), F_OK), 0);
-}
-
 }  // namespace
 }  // namespace berth::test

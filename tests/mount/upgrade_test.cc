@@ -169,11 +169,18 @@ TEST_F(Upgrade, OfMountBerthFromAnotherWorkingDirectory) {
   // It returns, and a child serves on.
   ASSERT_TRUE(ok(server_.start_program({})));
   ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  const auto remount = [&](const std::string& options) {
+    return ::system(("cd " + server_.directory() + " && ./mount.berth berth namespace -o remount," + options).c_str());
+  };
+  EXPECT_EQ(remount("rw"), 0);
   const pid_t before = server_of(server_);
   install(built_);
   EXPECT_TRUE(ok(upgrade()));
   EXPECT_TRUE(eventually([&] { return server_of(server_) != before; }));
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  EXPECT_EQ(remount("rw,share=a=source"), 0);
+  EXPECT_NE(remount("share=a=/"), 0);
+  EXPECT_NE(remount("ro"), 0);
   ASSERT_EQ(::umount2(server_.namespace_path().c_str(), 0), 0) << errno_name(errno);
   EXPECT_EQ(server_.stop(0), Ending{});
 }

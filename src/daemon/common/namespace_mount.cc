@@ -83,7 +83,7 @@ Result<> leave_one(const std::string& directory) {
 /// The new one is put below the dead one, which is then taken off: the directory itself never shows.
 Result<> replace_stale(int device, const std::string& directory) {
   TRY_VOID(leave_one(directory));
-  sys::MountOptions options;
+  MountOptions options;
   options.attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
   // Of kNamespaceType mount(2) makes two words, fsconfig(2) does not.
   options.parameters = {{"subtype", "berth"},

@@ -258,6 +258,7 @@ class Server {
     fuse::ControlSetup control;
     control.version = BERTH_VERSION;
     control.directory = setup_.directory;
+    control.arguments = setup_.arguments;
     control.keeper = setup_.keeper_pid;
     control.server = sys::proc::own_process();  // /proc is the host's
     control.servers = record_.servers;

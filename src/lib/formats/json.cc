@@ -375,6 +375,7 @@ std::string render_json(const NamespaceView& berth) {
   Json json;
   json["version"] = berth.version;
   json["namespace"] = berth.directory;
+  json["arguments"] = berth.arguments;
   json["keeper_pid"] = berth.keeper;
   json["server_pid"] = berth.server;
   json["nodes"] = berth.nodes;
@@ -404,6 +405,7 @@ Result<NamespaceView> parse_namespace_json(std::string_view text) {
   Fields fields(json, "namespace");
   fields.get("version", berth.version);
   fields.get("namespace", berth.directory);
+  fields.get("arguments", berth.arguments);
   fields.get("keeper_pid", berth.keeper);
   fields.get("server_pid", berth.server);
   fields.get("nodes", berth.nodes);

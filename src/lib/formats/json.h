@@ -15,7 +15,7 @@ namespace berth::control {
 
 /// A share's `status.json`.
 std::string render_json(const ShareView& share);
-/// The namespace's `status.json`: "version", "keeper_pid", "server_pid", "nodes", "max_nodes", "namespace",
+/// The namespace's `status.json`: "version", "arguments", "keeper_pid", "server_pid", "nodes", "max_nodes", "namespace",
 /// "started", "counts" (shares by state, and "total"), "shares".
 std::string render_json(const NamespaceView& berth);
 

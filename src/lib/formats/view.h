@@ -126,7 +126,8 @@ struct HostView {
 /// The namespace as a whole.
 struct NamespaceView {
   std::string version;
-  std::string directory;  ///< where the namespace is mounted
+  std::string directory;               ///< where the namespace is mounted
+  std::vector<std::string> arguments;  ///< of `berth` that serve the same: "serve", "--config", ...
   pid_t keeper = 0;
   pid_t server = 0;
   std::uint64_t nodes = 0;      ///< files and directories that are remembered for the kernel

@@ -1,31 +1,13 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
+#include "src/lib/base/mount_options.h"
 #include "src/lib/base/result.h"
 #include "src/lib/base/unique_fd.h"
 
 namespace berth::sys {
-
-/// A mount(8)-style option string, sorted into what each system call wants.
-struct MountOptions {
-  std::uint64_t attributes = 0;        ///< MOUNT_ATTR_* for fsmount(2), mount_setattr(2)
-  std::uint64_t attributes_clear = 0;  ///< what "suid", "dev", "exec", "rw" take back
-  std::vector<std::pair<std::string, std::optional<std::string>>> parameters;  ///< for fsconfig(2), in order
-  bool read_only = false;                              ///< "ro": of the file system as well as of the mount
-  bool recursive_bind = false;                         ///< "rbind"
-  std::string subdirectory;                            ///< "X-mount.subdir=": what is shown of it; "": all
-  bool loop = false;                                   ///< "loop"
-  std::uint64_t loop_offset = 0, loop_size_limit = 0;  ///< "offset=", "sizelimit=", bytes (K, M, G suffixes)
-};
-
-/// Splits and sorts `options`. Words that say nothing about the mount (nofail, noauto, _netdev, x-*, ...) are dropped, as mount(8)
-/// does. Errors: EINVAL with a story, also for words that ask for what is not done here.
-Result<MountOptions> parse_mount_options(const std::string& options);
 
 /// A mount attached nowhere, made by fsopen(2), fsconfig(2), fsmount(2) (Linux 5.2). It goes away with its last
 /// descriptor unless it is moved to a place.

@@ -353,6 +353,8 @@ INSTANTIATE_TEST_SUITE_P(
         wrong_share("mount = []", "\"mount\" in [share.a]: is empty; the program and its arguments"),
         wrong_share("options = [\"ro\"]",
                     "\"options\" in [share.a]: expected a string such as \"...\", found an array"),
+        wrong_share("options = \"X-mount.idmap=b:0:1:1\"",
+                    "\"options\" in [share.a]: option \"X-mount.idmap\": idmapped mounts are not made here"),
         wrong_share("options = \"ro\\nsuid\"", "\"options\" in [share.a]: \"ro\\nsuid\" holds a control character"),
         Wrong{"[share.a]\ntype = \"nfs\"\nsource = [\"a:/\", 1]\n",
               "berth.toml:3: \"source\" in [share.a]: expected a string or an array of strings such as [\"a\", \"b\"], "
@@ -419,6 +421,8 @@ TEST_F(ConfigTest, RefusesAShareThatWouldWaitForItself) {
         << source;
   }
   EXPECT_THAT(mistakes_in(berth + "type = \"overlay\"\noptions = \"lowerdir=/srv/a:/volumes/b\"\n"),
+              StartsWith("berth.toml:5: \"options\" in [share.a]: \"/volumes/b\""));
+  EXPECT_THAT(mistakes_in(berth + "type = \"overlay\"\noptions = 'lowerdir=/srv/a\\,b:/vol\\umes/b'\n"),
               StartsWith("berth.toml:5: \"options\" in [share.a]: \"/volumes/b\""));
   EXPECT_EQ(mistakes_in(berth + "type = \"bind\"\nsource = \"/volumes2/b\"\n"), "no mistakes");
   EXPECT_EQ(mistakes_in(berth + "type = \"bind\"\nsource = \"/\"\n"), "no mistakes");

@@ -52,6 +52,7 @@ NamespaceView full_namespace() {
   return {
       .version = "0.1.0",
       .directory = "/volumes",
+      .arguments = {"serve", "--share", "a=/srv/ä"},
       .keeper = 1,
       .server = 2,
       .nodes = 5,

@@ -207,6 +207,78 @@ TEST(ShareSpec, RefusesOptionsThatBreakALine) {
   EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("nothing is mounted")));
 }
 
+TEST(ShareSpec, RefusesOptionsThatNoMountWouldTake) {
+  struct Case {
+    std::string type, options, told;
+  };
+  const std::vector<Case> cases{
+      {"ext4", "X-mount.owner=1000", "X-mount.owner"},
+      {"ext4", "X-mount.group=1000", "X-mount.group"},
+      {"ext4", "X-mount.mode=0700", "X-mount.mode"},
+      {"ext4", "X-mount.idmap=b:0:100000:65536", "X-mount.idmap"},
+      {"ext4", "X-mount.subdir", "wants a directory"},
+      {"ext4", "X-mount.new", "not known here"},
+      {"nfs", "X-mount.subdir=a", "a type that a program mounts"},
+      {"fuse.sshfs", "X-mount.subdir=a", "a type that a program mounts"},
+      {"ext4", "x-systemd.requires-mounts-for=/a", "systemd alone orders"},
+      {"ext4", "x-systemd.after=a.service", "systemd alone orders"},
+      {"ext4", "x-systemd.idle-timeout=1", "idle_timeout"},
+      {"ext4", "x-systemd.growfs", "changes no file system"},
+      {"ext4", "remount,ro", "changes a mount that exists"},
+      {"ext4", "rshared", "private"},
+      {"ext4", "ro=recursive", "takes no value"},
+      {"ext4", "nosuid=recursive", "takes no value"},
+      {"ext4", "loop=/dev/loop3", "a free one is found"},
+      {"ext4", "-o ro", "holds a blank"},
+      {"ext4", "-oro", "begins with '-'"},
+      {"ext4", "ro, noatime", "holds a blank"},
+      {"ext4", "ro noatime", "holds a blank"},
+      {"ext4", "=x", "has no name"},
+      {"ext4", "context=\"a,b", "a quote that does not end"},
+      {"overlay", "lowerdir=/a\\", "end with a backslash"},
+      {"ext4", "bind", "a share of type \"bind\""},
+      {"nfs", "rbind", "a share of type \"bind\""},
+      {"bind", "size=1M", "a bind has none of its own"},
+      {"bind", "X-mount.subdir=a", "name the directory itself"},
+      {"bind", "loop", "for images"},
+      {"bind", "offset=1M", "for images"},
+      {"command", "vers=3", "belongs into the argv"},
+      {"command", "X-mount.subdir=a", "that the kernel mounts"},
+      {"command", "loop", "for images"},
+  };
+  for (const Case& wrong : cases) {
+    ShareFields fields = wrong.type == "command" ? command_fields() : bind_fields();
+    fields.type = wrong.type;
+    fields.options = wrong.options;
+    EXPECT_THAT(faults_of(fields), ElementsAre(::testing::AllOf(HasSubstr("options: "), HasSubstr(wrong.told))))
+        << wrong.type << " " << wrong.options;
+  }
+}
+
+TEST(ShareSpec, TakesTheOptionsOfFstab) {
+  struct Case {
+    std::string type, options;
+  };
+  const std::vector<Case> cases{
+      {"ext4", "defaults,noatime,errors=remount-ro,nofail,x-systemd.automount,X-mount.mkdir=0755,X-fstrim.notrim"},
+      {"ext4", "loop,offset=1M,X-mount.subdir=a,users,exec"},
+      {"overlay", R"(lowerdir=/ov\,a/l:/b\:c,upperdir=/u,workdir=/w)"},
+      {"cifs", "credentials=/etc/my creds,user=alice,group=staff,uid=1000,_netdev"},
+      {"nfs", "vers=4.2,ro,hard,x-gvfs-show,comment=the old one"},
+      {"fuse.sshfs", "reconnect,IdentityFile=/root/.ssh/id,ssh_command=ssh -F /etc/ssh/berth"},
+      {"tmpfs", R"(context="system_u:object_r:tmp_t:s0:c1,c2",size=10M,lazytime,async)"},
+      {"bind", "bind,noatime"},
+      {"bind", "rbind,ro,nodev"},
+      {"command", "ro,noexec"},
+  };
+  for (const Case& right : cases) {
+    ShareFields fields = right.type == "command" ? command_fields() : bind_fields();
+    fields.type = right.type;
+    fields.options = right.options;
+    EXPECT_THAT(faults_of(fields), IsEmpty()) << right.type << " " << right.options;
+  }
+}
+
 TEST(ShareSpec, HasCommandsOnlyWhereTheyRun) {
   ShareFields fields = bind_fields();
   fields.mount_command = {"sshfs"};
@@ -282,9 +354,11 @@ TEST(ShareTemplate, PutsTheKeyIntoCommands) {
 
 TEST(ShareTemplate, LeavesAmpersandsOfOtherSharesAlone) {
   ShareFields fields = bind_fields();
+  fields.type = "ext4";
   fields.sources = {"/srv/r&b"};
   fields.options = "x=&";
   const Result<ShareSpec> share = ShareSpec::make(fields);
+  ASSERT_TRUE(share) << share.error().message();
   EXPECT_THAT(share->sources(), ElementsAre("/srv/r&b"));
   EXPECT_FALSE(instantiate(*share, "alice"));
 }

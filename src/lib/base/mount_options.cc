@@ -1,3 +1,5 @@
+#include "src/lib/base/mount_options.h"
+
 #include <sys/mount.h>
 
 #include <algorithm>
@@ -7,9 +9,8 @@
 #include <limits>
 
 #include "src/lib/base/text.h"
-#include "src/lib/sys/mount.h"
 
-namespace berth::sys {
+namespace berth {
 namespace {
 
 /// A word of mount(8) that is an attribute of the mount: bits to set and to clear.
@@ -46,9 +47,9 @@ constexpr std::array kAttributeWords{
 
 // mount(8), "Filesystem-independent mount options" that say nothing about the mount itself: who may mount it, when, and what
 // other programs show of it.
-constexpr std::array<std::string_view, 16> kHarmlessWords{
-    "defaults", "_netdev", "nofail", "auto",    "noauto",  "nouser", "nousers",    "noowner",
-    "nogroup",  "silent",  "loud",   "comment", "uhelper", "helper", "pamconsole", "X-mount.mkdir"};
+constexpr std::array<std::string_view, 17> kHarmlessWords{
+    "defaults", "_netdev", "nofail",  "auto",    "noauto", "nouser",     "nousers",       "noowner",        "nogroup",
+    "silent",   "loud",    "comment", "uhelper", "helper", "pamconsole", "X-mount.mkdir", "X-fstrim.notrim"};
 
 /// A word that asks for what is not done here, and what to do instead.
 struct RefusedWord {
@@ -56,22 +57,35 @@ struct RefusedWord {
   std::string_view reason;
 };
 constexpr std::string_view kOrder = "systemd alone orders mounts; let berth.service wait for it (systemd.unit(5))";
+constexpr std::string_view kMakes = "a share changes no file system; run the program that does before";
+constexpr std::string_view kExisting = "it changes a mount that exists; a share makes its own";
+constexpr std::string_view kPropagation = "the mount of a share is private, and seen through the namespace alone";
 constexpr std::array kRefusedWords{
     RefusedWord{"x-systemd.idle-timeout", "use the key idle_timeout of the share"},
     RefusedWord{"x-systemd.mount-timeout", "use the key mount_timeout of the share"},
     RefusedWord{"x-systemd.device-timeout", "use the key mount_timeout of the share"},
+    RefusedWord{"x-systemd.makefs", kMakes},
+    RefusedWord{"x-systemd.growfs", kMakes},
     RefusedWord{"x-systemd.", kOrder},
     RefusedWord{"X-mount.owner", "change the owner on the file system itself"},
     RefusedWord{"X-mount.group", "change the group on the file system itself"},
     RefusedWord{"X-mount.mode", "change the mode on the file system itself"},
     RefusedWord{"X-mount.idmap", "idmapped mounts are not made here"},
     RefusedWord{"X-", "it is not known here, and what it asks for would not be done"},
-    RefusedWord{"remount", "it changes a mount that exists; a share makes its own"},
-    RefusedWord{"move", "it changes a mount that exists; a share makes its own"},
+    RefusedWord{"remount", kExisting},
+    RefusedWord{"move", kExisting},
+    RefusedWord{"private", kPropagation},
+    RefusedWord{"rprivate", kPropagation},
+    RefusedWord{"shared", kPropagation},
+    RefusedWord{"rshared", kPropagation},
+    RefusedWord{"slave", kPropagation},
+    RefusedWord{"rslave", kPropagation},
+    RefusedWord{"unbindable", kPropagation},
+    RefusedWord{"runbindable", kPropagation},
 };
 
 /// Whether `key` says nothing about the mount. Errors: EINVAL for what is not done here.
-Result<bool> is_harmless(std::string_view key) {
+Result<bool> says_nothing(std::string_view key) {
   if (key == "x-systemd.automount") return true;  // what a share is
   for (const std::string_view word : kHarmlessWords) {
     if (key == word) return true;
@@ -139,17 +153,26 @@ bool apply_attribute(std::string_view word, MountOptions& into) {
   return false;
 }
 
+/// Words that mount(8) knows as words alone, or with a value whose meaning is not known here ("ro=recursive", since util-linux 2.39).
+bool takes_no_value(std::string_view word, std::string_view value) {
+  if (word == "ro" || word == "rw" || word == "bind" || word == "rbind") return true;
+  return value == "recursive" && std::any_of(kAttributeWords.begin(), kAttributeWords.end(),
+                                             [&](const AttributeWord& known) { return known.word == word; });
+}
+
 /// The words that mean something to the sorter itself. False when `word` is none of them.
 Result<bool> apply_own_word(std::string_view word, const std::optional<std::string>& value, MountOptions& into) {
+  if (value && takes_no_value(word, *value)) return fail(EINVAL, "option " + quote(word) + " takes no value here");
   if (word == "ro" || word == "rw") {
     into.read_only = word == "ro";
     const std::uint64_t bit = MOUNT_ATTR_RDONLY;
     into.attributes = into.read_only ? into.attributes | bit : into.attributes & ~bit;
     into.attributes_clear = into.read_only ? into.attributes_clear & ~bit : into.attributes_clear | bit;
   } else if (word == "bind") {
+    into.bind = true;
     into.recursive_bind = false;
   } else if (word == "rbind") {
-    into.recursive_bind = true;
+    into.bind = into.recursive_bind = true;
   } else if (word == "loop") {
     if (value) return fail(EINVAL, "option \"loop\" takes no device here: a free one is found");
     into.loop = true;
@@ -166,24 +189,50 @@ Result<bool> apply_own_word(std::string_view word, const std::optional<std::stri
   return true;
 }
 
+/// Errors: EINVAL for what no option is called: a blank where a comma alone separates, or what the argv of mount(8) would hold.
+Result<> check_key(std::string_view key, std::string_view part) {
+  if (key.empty()) return fail(EINVAL, "mount option " + quote(part) + " has no name");
+  if (key.find_first_of(" \t\n\v\f\r") != std::string_view::npos) {
+    return fail(EINVAL, "mount option " + quote(key) + " holds a blank; a comma alone separates options");
+  }
+  if (key.front() == '-')
+    return fail(EINVAL, "mount option " + quote(key) + " begins with '-'; write what follows \"-o\"");
+  return {};
+}
+
 }  // namespace
 
-Result<MountOptions> parse_mount_options(const std::string& options) {
-  if (options.find('\0') != std::string::npos) return fail(EINVAL, "mount options hold a NUL byte");
+std::vector<std::string> paths_in_option(std::string_view value) {
+  std::vector<std::string> paths(1);
+  bool escaped = false;
+  for (const char c : value) {
+    const bool escapes = c == '\\' && !escaped;
+    if (c == ':' && !escaped) {
+      paths.emplace_back();
+    } else if (!escapes) {
+      paths.back() += c;
+    }
+    escaped = escapes;
+  }
+  return paths;
+}
+
+Result<MountOptions> parse_mount_options(std::string_view options) {
+  if (options.find('\0') != std::string_view::npos) return fail(EINVAL, "mount options hold a NUL byte");
   MountOptions result;
   for (const std::string& part : TRY(split_options(options))) {
     if (part.empty()) continue;
     const std::size_t equals = part.find('=');
     const std::string key = part.substr(0, equals);
-    if (key.empty()) return fail(EINVAL, "mount option " + quote(part) + " has no name");
+    TRY_VOID(check_key(key, part));
     std::optional<std::string> value;
     if (equals != std::string::npos) value = without_quotes(part.substr(equals + 1));
     if (!value && apply_attribute(key, result)) continue;
     if (TRY(apply_own_word(key, value, result))) continue;
-    if (TRY(is_harmless(key))) continue;
+    if (TRY(says_nothing(key))) continue;
     result.parameters.emplace_back(key, std::move(value));
   }
   return result;
 }
 
-}  // namespace berth::sys
+}  // namespace berth

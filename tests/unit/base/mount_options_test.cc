@@ -1,12 +1,12 @@
+#include "src/lib/base/mount_options.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
 
 #include <cerrno>
 
-#include "src/lib/sys/mount.h"
-
-namespace berth::sys {
+namespace berth {
 namespace {
 
 using Parameters = std::vector<std::pair<std::string, std::optional<std::string>>>;
@@ -67,6 +67,11 @@ TEST(MountOptions, CommaAfterABackslashDoesNotSeparate) {
             (Parameters{{"lowerdir", R"(/ov\,a/l:/b)"}, {"upperdir", R"(/u\\)"}}));
 }
 
+TEST(MountOptions, PathsOfLayersAreWithoutWhatKeepsThemTogether) {
+  EXPECT_THAT(paths_in_option(R"(/ov\,a/l:/b\:c:/d\\)"), ::testing::ElementsAre("/ov,a/l", "/b:c", R"(/d\)"));
+  EXPECT_THAT(paths_in_option("/a"), ::testing::ElementsAre("/a"));
+}
+
 TEST(MountOptions, SubdirectoryIsRelativeToTheRoot) {
   EXPECT_EQ(parse("X-mount.subdir=/a/b").subdirectory, "a/b");
   EXPECT_EQ(parse("ro").subdirectory, "");
@@ -118,4 +123,4 @@ TEST(MountOptions, WhatCannotBeMeantIsRefused) {
 }
 
 }  // namespace
-}  // namespace berth::sys
+}  // namespace berth
