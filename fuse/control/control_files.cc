@@ -132,9 +132,9 @@ std::string ControlFiles::text_of(const Place& place, const manager::Share* shar
     case Kind::kShareState:
       return std::string(manager::to_string(share->state())) + "\n";
     case Kind::kShareStatus:
-      return control::render_status(view_of(*share));
+      return control::render_status(share_view(*share));
     case Kind::kShareStatusJson:
-      return control::render_json(view_of(*share));
+      return control::render_json(share_view(*share));
     case Kind::kShareError:
       return control::render_error(last_error(*share));
     case Kind::kShareUsers:
@@ -167,6 +167,15 @@ void ControlFiles::refuse(const manager::Share& share, const Error& why) {
 void ControlFiles::accept(const manager::Share& share) {
   MutexLock lock(mutex_);
   refused_.erase(share.name());
+}
+
+control::ShareView ControlFiles::share_view(const manager::Share& share) const {
+  control::ShareView view = view_of(share);
+  const Unanswered found = setup_.unanswered_in ? setup_.unanswered_in(share) : Unanswered{};
+  if (found.callers == 0) return view;
+  const auto waited = std::chrono::duration_cast<WallTime::duration>(clock_.now() - found.since);
+  view.unanswered = {.callers = found.callers, .operation = found.operation, .since = clock_.wall_now() - waited};
+  return view;
 }
 
 control::NamespaceView ControlFiles::namespace_view() const {

@@ -46,6 +46,7 @@ class ControlFiles {
   void accept(const manager::Share& share);
 
  private:
+  [[nodiscard]] control::ShareView share_view(const manager::Share& share) const;
   [[nodiscard]] control::NamespaceView namespace_view() const;
   [[nodiscard]] std::optional<control::FailureView> last_error(const manager::Share& share) const;
   [[nodiscard]] control::UsersView users(const manager::Share& share, const Viewer& viewer) const;

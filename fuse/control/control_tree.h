@@ -38,6 +38,8 @@ struct ControlSetup {
   LogArea* logs = nullptr;      ///< likewise
   /// Who has files and directories of a share open; must not block on the share.
   std::function<HandleUsers(const manager::Share&, const UsersWanted&)> users_of;
+  /// Callers that wait for an answer of a share; likewise. Empty: they are not told of.
+  std::function<Unanswered(const manager::Share&)> unanswered_in;
 };
 
 /// The `.berth` directory: what is to be known of the namespace and its shares, as files, and what can be asked of them.

@@ -311,8 +311,8 @@ void InFlight::care(TimePoint now) {
 
 void InFlight::look_at(Slot& slot, TimePoint now, bool look_for_exits) {
   const std::uint64_t serial = slot.serial.load(std::memory_order_acquire);
-  if (std::exchange(slot.seen, serial) != serial) slot.since = now;
-  if (serial % 2 == 0 || now - slot.since < kStuck) return;
+  if (std::exchange(slot.seen, serial) != serial) slot.since.store(now, std::memory_order_relaxed);
+  if (serial % 2 == 0 || now - slot.since.load(std::memory_order_relaxed) < kStuck) return;
   if (slot.stuck.load(std::memory_order_relaxed) == nullptr) note_stuck(slot);
   const std::uint64_t unique = slot.word.load(std::memory_order_acquire);
   if (unique == 0 || (unique & kClaimed) != 0) return;
@@ -354,7 +354,8 @@ void InFlight::answer_known(Slot& slot, std::uint64_t unique) {
 void InFlight::answer_interrupts(const std::vector<Slot*>& slots, TimePoint now) {
   std::unordered_map<std::uint64_t, Slot*> stuck;
   for (Slot* const slot : slots) {
-    if (now - slot->since >= kInterruptPatience) stuck.emplace(slot->word.load(std::memory_order_acquire), slot);
+    if (now - slot->since.load(std::memory_order_relaxed) >= kInterruptPatience)
+      stuck.emplace(slot->word.load(std::memory_order_acquire), slot);
   }
   std::deque<Interrupt> all;
   {
@@ -433,7 +434,8 @@ std::vector<Lane::Caller> InFlight::callers(const Lane& lane) const {
   for (const Slot* const slot : slots()) {
     const std::uint64_t unique = slot->word.load(std::memory_order_acquire);
     if (slot->stuck.load() != &lane || unique == 0 || (unique & kClaimed) != 0) continue;
-    all.push_back({unique, slot->pid.load(), slot->uid.load(), slot->opcode.load(), slot->node.load(), slot->since});
+    all.push_back({unique, slot->pid.load(), slot->uid.load(), slot->opcode.load(), slot->node.load(),
+                   slot->since.load(std::memory_order_relaxed)});
   }
   return all;
 }

@@ -63,8 +63,8 @@ class InFlight {
     std::atomic<bool> free{false};           ///< no thread's
 
     // Of care().
-    std::uint64_t seen = 0;  ///< serial
-    TimePoint since{};       ///< of that
+    std::uint64_t seen = 0;          ///< serial
+    std::atomic<TimePoint> since{};  ///< of that; others look
 
     Mutex mutex;
     std::uint64_t known_for BERTH_GUARDED_BY(mutex) = 0;

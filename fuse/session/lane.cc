@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fuse/wire/opcode.h"
 #include "fuse/wire/protocol.h"
 
 namespace berth::fuse {
@@ -147,6 +148,8 @@ void Lane::stop_waiting(uid_t user) {
   const auto waiting = wait_for_mount_.find(user);
   if (--waiting->second == 0) wait_for_mount_.erase(waiting);
 }
+
+const char* Lane::Caller::operation() const noexcept { return name_of_opcode(opcode); }
 
 std::vector<Lane::Caller> Lane::callers(std::uint32_t opcode) const {
   std::vector<Caller> callers;

@@ -93,6 +93,8 @@ class Lane {
     std::uint32_t opcode;
     std::uint64_t node;
     TimePoint since;
+    /// name_of_opcode()
+    [[nodiscard]] const char* operation() const noexcept;
   };
   /// Those that wait and have no answer. `opcode`: of these alone; 0: all.
   [[nodiscard]] std::vector<Caller> callers(std::uint32_t opcode = 0) const;

@@ -71,6 +71,20 @@ HandleUsers ShareFs::users_of(const manager::Share& share, const UsersWanted& wa
   return found;
 }
 
+Unanswered ShareFs::unanswered_in(const manager::Share& share) const {
+  Unanswered found;
+  KnownShare* const known = core_->shares.find(share);
+  Session* const session = core_->session;
+  if (known == nullptr || session == nullptr) return found;
+  for (const Lane::Caller& caller : session->in_flight().callers(known->lane())) {
+    const bool is_first = found.callers++ == 0;
+    if (!is_first && found.since <= caller.since) continue;
+    found.operation = caller.operation();
+    found.since = caller.since;
+  }
+  return found;
+}
+
 ShareFs::Counts ShareFs::counts() const {
   const NodeTable::Counts nodes = core_->nodes.counts();
   return {nodes.nodes, core_->handles.size(), nodes.descriptors};

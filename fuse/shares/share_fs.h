@@ -87,6 +87,9 @@ class ShareFs final : public Operations {
   /// is made.
   [[nodiscard]] HandleUsers users_of(const manager::Share& share, const UsersWanted& wanted) const;
 
+  /// The callers that wait for an answer of `share`, which is mounted, in a thread or for one.
+  [[nodiscard]] Unanswered unanswered_in(const manager::Share& share) const;
+
   /// What is remembered for the kernel; with nothing open and everything forgotten all are 0.
   struct Counts {
     std::size_t nodes, handles, cached_descriptors;

@@ -151,6 +151,7 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     // As the caller: what was refused is answered from what is known.
     const bool met = sys::become(reply.caller()) && share->meet(*lease);
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
+    share->share().note_answer();
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
   } else if (admit(share->policy(), reply.caller(), false) && is_refused(*share, reply.caller())) {

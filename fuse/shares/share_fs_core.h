@@ -91,6 +91,7 @@ class ShareFs::Core {
     if (handle == nullptr) return std::move(reply).error(EBADF);
     const Visit visit{*shares.find(handle->share), handle->lease, reply.caller()};
     work(visit, *handle, std::move(reply));
+    handle->lease.share().note_answer();
   }
 
   /// The same of what is decided anew by who the caller is: `operation(const Visit&, const Handle&)`, as in visit().
@@ -168,6 +169,7 @@ class ShareFs::Core {
     const Visit visit{share, lease, reply.caller(), &lease, reply.umask()};
     if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
     work(visit, std::move(reply));
+    share.share().note_answer();
   }
 
   /// Does `operation`, and does it again where the caller was refused for what it was a moment ago: a thread may change its

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "src/lib/base/clock.h"
+
 namespace berth::fuse {
 
 /// A process that holds a share.
@@ -32,6 +34,13 @@ struct UsersWanted {
   std::size_t longest_name = 0;               ///< bytes; of a longer path the end
   std::size_t most_of_names = 0;              ///< bytes of all paths; one that does not fit is not told
   std::function<bool(uid_t)> names_are_told;  ///< whether the names of what this user has open are
+};
+
+/// Callers that wait for an answer of a share.
+struct Unanswered {
+  std::size_t callers = 0;
+  const char* operation = "";  ///< name_of_opcode() of the one that has waited for longest
+  TimePoint since{};           ///< of that
 };
 
 }  // namespace berth::fuse

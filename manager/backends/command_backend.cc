@@ -13,6 +13,7 @@
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "manager/backends/mount_watch.h"
+#include "manager/backends/root_answer.h"
 #include "manager/backends/secret_files.h"
 #include "manager/backends/serving_program.h"
 #include "src/lib/base/text.h"
@@ -32,17 +33,39 @@ struct Outcome {
   bool mounted = false;
 };
 
-/// Runs until the mount is there or the program has ended.
-/// Errors: ETIMEDOUT, ECANCELED; the program then still runs.
+/// Whether the mount of a program that has ended is of use: it needs no server, or another program serves it. One that has failed
+/// has to have left a mount that answers.
+bool is_served_on(const Attempt& attempt, bool has_succeeded) {
+  const auto entry = sys::find_mount(attempt.berth);
+  if (!entry || !*entry || !is_served_type((*entry)->type)) return true;
+  const Result<RootAnswer> root = RootAnswer::ask(attempt.berth);
+  if (!root) return false;
+  const bool has_answered = wait_readable(root->fd(), has_succeeded ? now() : attempt.deadline);
+  return has_answered ? root->outcome().has_value() : has_succeeded;
+}
+
+/// Runs until the mount answers or the program has ended. That the mount table shows the mount says nothing yet: a program mounts
+/// before it serves.
+/// Errors: ETIMEDOUT, ECANCELED, those of says_dead(); the program then still runs.
 Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Attempt& attempt) {
+  std::optional<RootAnswer> root;
   for (;;) {
     const std::optional<sys::MountEntry> entry = TRY(sys::find_mount(attempt.berth));
-    if (entry && is_served_type(entry->type)) return Outcome{std::nullopt, true};
+    const bool is_served = entry && is_served_type(entry->type);
+    if (is_served && !root) {
+      root = TRY(RootAnswer::ask(attempt.berth));
+      TRY_VOID(watch.also(root->fd()));
+    }
+    if (root && root->has_answered()) {
+      TRY_VOID(root->outcome());
+      return Outcome{std::nullopt, true};
+    }
     // Without a need to be served, the program has nothing more to do than to end.
-    const TimePoint until = entry ? std::min(attempt.deadline, now() + kEndGrace) : attempt.deadline;
-    const Result<sys::ExitStatus> ended = process.wait(until, entry ? -1 : watch.fd());
-    if (ended) return Outcome{*ended, is_mounted(attempt.berth)};
-    if (entry && ended.error().code() == ETIMEDOUT) return Outcome{std::nullopt, true};
+    const bool is_to_end = entry && !is_served;
+    const TimePoint until = is_to_end ? std::min(attempt.deadline, now() + kEndGrace) : attempt.deadline;
+    const Result<sys::ExitStatus> ended = process.wait(until, is_to_end ? -1 : watch.fd());
+    if (ended) return Outcome{*ended, is_mounted(attempt.berth) && is_served_on(attempt, ended->success())};
+    if (is_to_end && ended.error().code() == ETIMEDOUT) return Outcome{std::nullopt, true};
     if (ended.error().code() != ECANCELED) return fail(ended.error());
     if (watch.cancelled()) return fail(ECANCELED, "given up");
   }
@@ -122,8 +145,9 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   const Result<Outcome> outcome = await_mount(process, *watch, attempt);
   if (!outcome) {
     const bool late = outcome.error().code() == ETIMEDOUT;
+    const char* const state = is_mounted(attempt.berth) ? " had mounted and did not answer" : " had not mounted";
     const Error cause =
-        late ? outcome.error().within(argv.front() + " had not mounted when its time was over") : outcome.error();
+        late ? outcome.error().within(argv.front() + state + " when its time was over") : outcome.error();
     return tl::unexpected(give_up(cause, std::move(argv), process));
   }
   if (!outcome->ended) {

@@ -24,6 +24,13 @@ Result<MountWatch> MountWatch::make(int cancel_fd) {
   return MountWatch(std::move(table), std::move(epoll), cancel_fd);
 }
 
+Result<> MountWatch::also(int fd) {
+  epoll_event readable{};
+  readable.events = EPOLLIN;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &readable) != 0) return fail_errno();
+  return {};
+}
+
 bool MountWatch::wait(TimePoint deadline) noexcept { return wait_readable(epoll_.get(), deadline); }
 
 bool MountWatch::cancelled() const noexcept {

@@ -15,7 +15,10 @@ class MountWatch {
   /// From now on. `cancel_fd` is watched as well; -1: none.
   static Result<MountWatch> make(int cancel_fd);
 
-  /// An epoll descriptor: readable when the mount table has changed or the cancel descriptor is readable.
+  /// Watches another descriptor as well, until that is closed.
+  Result<> also(int fd);
+
+  /// An epoll descriptor: readable when the mount table has changed or another descriptor is readable.
   [[nodiscard]] int fd() const noexcept { return epoll_.get(); }
   /// Waits for that. False at `deadline`.
   bool wait(TimePoint deadline) noexcept;

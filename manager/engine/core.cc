@@ -17,6 +17,8 @@ namespace {
 /// at a time, and its users bound what they do in one share: dead servers must not take the last thread from the other shares.
 constexpr std::size_t kMaxOperationThreads = 4096;
 constexpr std::size_t kMaxCallbackThreads = 4096;
+/// The same for threads that ask whether a share answers.
+constexpr std::size_t kMaxProbeThreads = 1024;
 
 /// After a change of the mount table, how long to wait before looking for lost mounts: changes come in bursts.
 constexpr std::chrono::milliseconds kTableDelay{200};
@@ -50,6 +52,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     TRY_VOID(core->watch_sources());
     core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
+    core->probes_ = std::make_unique<sys::TaskPool>("berth-probe", kMaxProbeThreads);
     if (core->setup_.store) {
       core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
     }
@@ -256,6 +259,7 @@ void Manager::Core::schedule(Record& record) {
   if (!record.waiters.empty()) bring_forward(next, record.waiters.front().deadline);
   if (!record.native_waiters.empty()) bring_forward(next, record.native_waiters.front().deadline);
   bring_forward(next, record.restore_at);
+  bring_forward(next, record.health.look_at);
   if (next == record.scheduled) return;
   if (record.scheduled) {
     const auto [first, last] = timers_.equal_range(*record.scheduled);
@@ -284,6 +288,7 @@ bool Manager::Core::run_timers() {
       record.native_waiters.pop_front();
     }
     if (record.restore_at && *record.restore_at <= now) queue_restore(record);
+    if (record.health.look_at && *record.health.look_at <= now) look_at_health(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
       happen(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
@@ -363,6 +368,7 @@ void Manager::Core::drain_callbacks() {
 void Manager::Core::abandon_threads() noexcept {
   if (operations_) operations_->abandon();
   if (callbacks_) callbacks_->abandon();
+  if (probes_) probes_->abandon();
   if (disk_) disk_->abandon();
 }
 

@@ -114,6 +114,17 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     DoneCallback done;  ///< on the control thread
   };
 
+  /// A thread that asks the root of a share, and may hang.
+  struct Probe {
+    std::atomic<bool> has_begun{false};
+  };
+  /// Whether a mounted share answers.
+  struct Health {
+    std::optional<TimePoint> look_at;  ///< when to look next; nothing: it is not watched
+    TimePoint answered{};              ///< when it last did, as far as is known
+    std::shared_ptr<Probe> probe;      ///< that has not come back; null: none
+  };
+
   /// What the control thread knows of a share that has been wanted at least once.
   struct Record {
     explicit Record(Share& of) : share(of) {}
@@ -147,6 +158,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<FailureReport> last_failure;
     bool is_failing = false;  ///< the last attempt is that failure
     std::string busy;
+    Health health;
   };
 
   // Tags of what the control thread polls; helpers are polled under their record's address.
@@ -197,6 +209,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
   void open_gate(Record& record);
   void close_gate_if_idle(Record& record);
+
+  void watch_health(Record& record);
+  void look_at_health(Record& record);
+  void start_probe(Record& record);
+  void on_probed(Record& record, const std::shared_ptr<Probe>& probe, const Result<>& asked);
+  void on_answer(Record& record);
 
   void admit_waiters(Record& record);
   void fail_waiters(Record& record, const Error& error);
@@ -278,6 +296,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::atomic<bool> room_wanted_{false};       ///< make_room() is on its way
   std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
   std::unique_ptr<sys::TaskPool> callbacks_;
+  std::unique_ptr<sys::TaskPool> probes_;
   std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's
 
   mutable Mutex mutex_;

@@ -167,6 +167,7 @@ void Manager::Core::open_gate(Record& record) {
   claim_attachments(record);
   collect_retired(record);
   if (record.mount.helper) watch_helper(record);
+  watch_health(record);
   note_mounted(record);
 }
 
@@ -189,6 +190,7 @@ void Manager::Core::close_gate_if_idle(Record& record) {
 void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount& start) {
   note(record, MountRecord::kUnmounting);
   unwatch_source(record);
+  record.health = {};
   if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
   // By force: a request that is inside works with this number, which must not become another file's before it has left.
   if (record.share.users() > 0) record.retired_roots.push_back(std::move(record.mount.root));

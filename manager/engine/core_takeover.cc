@@ -187,6 +187,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.share.adopt_root(record.mount.root.get());
   record.share.gate().open();
   if (record.mount.helper) watch_helper(record);
+  watch_health(record);
   record.timer = mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
   note_mounted(record);
   publish(record);

@@ -129,6 +129,16 @@ class Stepper {
     step.effects.insert(step.effects.begin(), Tell{Event::Kind::kLost, 0, {}, lost.reason});
     return step;
   }
+  Step operator()(Mounted state, const Silent& silent) const {
+    if (state.stalled) return {std::move(state), {}};
+    state.stalled = now_;
+    return {std::move(state), {Tell{Event::Kind::kStalled, 0, {}, silent.reason}}};
+  }
+  Step operator()(Mounted state, const Answered&) const {
+    if (!state.stalled) return {std::move(state), {}};
+    const Duration took = now_ - *std::exchange(state.stalled, std::nullopt);
+    return {std::move(state), {Tell{Event::Kind::kAnswers, 0, took, ""}}};
+  }
   Step operator()(Mounted state, const NativeLaid& laid) const {
     if (state.native != Native::kLaying) return {state, {}};
     Effects effects;
@@ -376,7 +386,10 @@ ShareState name_of(const State& state) noexcept {
   struct Names {
     ShareState operator()(const Idle&) const { return ShareState::kIdle; }
     ShareState operator()(const Mounting& m) const { return m.overdue ? ShareState::kFailed : ShareState::kMounting; }
-    ShareState operator()(const Mounted& m) const { return m.draining ? ShareState::kDraining : ShareState::kMounted; }
+    ShareState operator()(const Mounted& m) const {
+      if (m.draining) return ShareState::kDraining;
+      return m.stalled ? ShareState::kStalled : ShareState::kMounted;
+    }
     ShareState operator()(const Expiring&) const { return ShareState::kExpiring; }
     ShareState operator()(const Failed&) const { return ShareState::kFailed; }
   };

@@ -32,6 +32,9 @@
 /// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
 /// succeeds after all it is undone.
 ///
+/// Mounted, it may be stalled: its file system has not answered for stall_timeout. That changes what is shown, and nothing else; it
+/// ends with the next answer.
+///
 /// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
 ///
 ///           NativeWanted       NativeLaid ok          Timer             NativeTaken off
@@ -70,7 +73,8 @@ struct Mounted {
   TimePoint native_at = {};     ///< kOn
   bool untouched = false;       ///< kOn: no program has been in it since the last look; the next one takes it off
   std::string with_berth = {};  ///< kNever, kOff: why the last attempt to lay it over did not come off
-  std::string forced = {};      ///< while an operation runs: why everything is taken away when it ends; "": it is not
+  std::optional<TimePoint> stalled = {};  ///< since when it is said not to answer
+  std::string forced = {};  ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
 /// An unmount operation runs, the gate is closed.
 struct Expiring {
@@ -129,7 +133,11 @@ struct RetryWanted {};
 struct HostChanged {};  ///< drained, or no longer
 struct Lost {
   std::string reason;
-};                       ///< the real mount is dead or gone
+};               ///< the real mount is dead or gone
+struct Silent {  ///< it has not answered for stall_timeout
+  std::string reason;
+};
+struct Answered {};      ///< it has answered
 struct NativeWanted {};  ///< a caller waits for it to be native
 struct NativeLaid {      ///< answer to LayOver
   Error error{0};        ///< code 0: it lies over the directory; EAGAIN, EBUSY: not now
@@ -139,8 +147,9 @@ struct NativeTaken {  ///< answer to TakeOff
   Error error{0};       ///< not code 0: it is not known, so the mount may still be there
   bool wanted = false;  ///< a caller waits for it to be native again
 };
-using Happening = std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
-                               UnmountWanted, RetryWanted, HostChanged, Lost, NativeWanted, NativeLaid, NativeTaken>;
+using Happening =
+    std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted, RetryWanted,
+                 HostChanged, Lost, Silent, Answered, NativeWanted, NativeLaid, NativeTaken>;
 
 // What is to be done about it, in this order.
 struct StartMount {

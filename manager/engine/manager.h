@@ -69,6 +69,10 @@ struct ManagerSetup {
   std::function<void(Share&, int root, bool force)> before_unmount;
   /// Called on a pool thread when a share has been mounted, before anybody is let in; may block.
   std::function<void(Share&)> after_mount;
+  /// Asks the root of a mount whether its server answers, on a thread that may hang (ask_root()). Empty: no share is asked.
+  std::function<Result<>(int root)> ask_root;
+  /// Says which callers wait for an answer of a share, in words; "": none. On the control thread; must not block.
+  std::function<std::string(const Share&)> waiting_in;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
   MountArea* kept = nullptr;
   /// A manager before this one has told of what begin() takes up.

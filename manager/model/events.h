@@ -21,6 +21,8 @@ struct Event {
     kNative,   ///< its real mount lies over its directory: programs go straight in
     kProxied,  ///< it has been taken off: programs come through berth
     kLost,
+    kStalled,  ///< it has not answered for stall_timeout
+    kAnswers,  ///< a stalled one does again
     kAttached,
     kDetached,
     kRestored,      ///< attachments that were on disk
@@ -39,7 +41,7 @@ struct Event {
   std::string detail = {};          ///< kMountFailed: all that the program said, for the log
 };
 
-/// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost",
+/// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost", "stalled", "answers",
 /// "attached", "detached", "restored", "state-damaged", "draining", "drained", "resumed", "warning".
 const char* to_string(Event::Kind kind) noexcept;
 

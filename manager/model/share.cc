@@ -15,6 +15,8 @@ const char* to_string(ShareState state) noexcept {
       return "mounting";
     case ShareState::kMounted:
       return "mounted";
+    case ShareState::kStalled:
+      return "stalled";
     case ShareState::kDraining:
       return "draining";
     case ShareState::kExpiring:
@@ -47,6 +49,10 @@ const char* to_string(Event::Kind kind) noexcept {
       return "proxied";
     case Event::Kind::kLost:
       return "lost";
+    case Event::Kind::kStalled:
+      return "stalled";
+    case Event::Kind::kAnswers:
+      return "answers";
     case Event::Kind::kAttached:
       return "attached";
     case Event::Kind::kDetached:

@@ -97,6 +97,13 @@ class Share {
     return Lease(this, root_.load(std::memory_order_relaxed));
   }
 
+  /// Its file system has answered a request. A load where that is known already.
+  void note_answer() noexcept {
+    if (!answered_.load(std::memory_order_relaxed)) answered_.store(true, std::memory_order_relaxed);
+  }
+  /// Whether it has since this was asked last.
+  [[nodiscard]] bool take_answered() noexcept { return answered_.exchange(false, std::memory_order_relaxed); }
+
   /// Users now inside: leases of requests, handles and attachments.
   [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
   /// Of these, files that are open for writing (Lease::set_writes()).
@@ -171,6 +178,7 @@ class Share {
   std::atomic<NativeDoor> native_door_{NativeDoor::kNone};
   std::atomic<Duration::rep> laid_at_{0};
   std::atomic<std::uint32_t> writers_{0};
+  std::atomic<bool> answered_{false};
 
   mutable Mutex mutex_;
   std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);          ///< null: idle since the start

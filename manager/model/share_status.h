@@ -15,9 +15,9 @@
 namespace berth::manager {
 
 /// The states of a share's life cycle (DESIGN, "The life of a share").
-enum class ShareState : std::uint8_t { kIdle, kMounting, kMounted, kDraining, kExpiring, kFailed };
+enum class ShareState : std::uint8_t { kIdle, kMounting, kMounted, kStalled, kDraining, kExpiring, kFailed };
 
-/// "idle", "mounting", "mounted", "draining", "expiring", "failed".
+/// "idle", "mounting", "mounted", "stalled", "draining", "expiring", "failed".
 const char* to_string(ShareState state) noexcept;
 
 /// A failed attempt as people read it.

@@ -41,13 +41,14 @@ std::string_view meaning_of(int code) {
 
 /// A state in its colour (SGR, console_codes(4)).
 std::string paint_state(std::string_view state, std::string_view padded) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kColours{{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kColours{{
       {"mounted", "32"},   // green
       {"mounting", "33"},  // yellow
       {"draining", "33"},
       {"expiring", "33"},
-      {"failed", "31"},  // red
-      {"idle", "2"},     // faint
+      {"stalled", "31"},  // red
+      {"failed", "31"},
+      {"idle", "2"},  // faint
   }};
   for (const auto& [name, colour] : kColours) {
     if (name == state) return fmt::format("\033[{}m{}\033[0m", colour, padded);

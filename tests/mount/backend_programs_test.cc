@@ -425,6 +425,33 @@ TEST_F(CommandTest, ProgramThatHangsIsEndedAtTheDeadlineWithAllItStarted) {
   EXPECT_EQ(processes(), std::vector<pid_t>());
 }
 
+/// Mounts with FUSE, and never answers a request.
+constexpr const char* kSilent =
+    "exec 3<>/dev/fuse\nmount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 silent \"$1\"\n";
+
+TEST_F(CommandTest, MountThatDoesNotAnswerIsNoMount) {
+  if (::access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "needs /dev/fuse";
+  for (const std::string what_next : {"echo trying to connect >&2\nsleep 1000\n", "sleep 1000 &\nwait\n"}) {
+    manager::Attempt soon = attempt();
+    soon.deadline = manager::now() + std::chrono::milliseconds(500);
+    const auto mounted = mount(spec(command({script("silent", kSilent + what_next), "{mountpoint}"})), soon);
+    ASSERT_FALSE(mounted);
+    EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT) << told(mounted);
+    EXPECT_NE(mounted.error().error.story().find("had mounted and did not answer"), std::string::npos) << told(mounted);
+    EXPECT_EQ(mounted_options(), "");
+  }
+}
+
+TEST_F(CommandTest, MountWhoseServerDiesBeforeItAnswersIsAFailureWithWhatItSaid) {
+  if (::access("/dev/fuse", R_OK | W_OK) != 0) GTEST_SKIP() << "needs /dev/fuse";
+  const auto share = spec(
+      command({script("dies", kSilent + std::string("echo no route to the server >&2\nexit 1\n")), "{mountpoint}"}));
+  const auto mounted = mount(share);
+  ASSERT_FALSE(mounted);
+  EXPECT_NE(mounted.error().output.find("no route"), std::string::npos) << told(mounted);
+  EXPECT_EQ(mounted_options(), "");
+}
+
 TEST_F(CommandTest, AttemptIsGivenUpWhenCancelled) {
   script("child", "touch \"$1\"; sleep 1000\n");
   const auto share = spec(command(

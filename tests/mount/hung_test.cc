@@ -233,6 +233,74 @@ TEST_F(HungShareTest, ProgramThatEndsWithOpenFilesOfAHungShareEnds) {
   ::close(pipes[1]);
 }
 
+TEST_F(HungShareTest, ShareThatDoesNotAnswerIsStalledUntilItDoes) {
+  start(2, "stall_timeout = \"1s\"\n");
+  touch_remote(2);
+  hang(0);
+  Callers stuck;
+  stuck.add([this] { return look_at(in("r0/file")); }, kUser, 3);
+  ASSERT_TRUE(stuck.all_wait());
+  ASSERT_TRUE(server_.wait_for_state("r0", "stalled"));
+
+  const nlohmann::json status = server_.read_json("shares/r0/status.json");
+  EXPECT_EQ(status["unanswered"].value("callers", 0), 3) << status;
+  EXPECT_EQ(status["unanswered"].value("operation", ""), "LOOKUP") << status;
+  const std::string text = server_.read_control("shares/r0/status").value_or("");
+  EXPECT_NE(text.find("unanswered:   3 callers, the first in LOOKUP since"), std::string::npos) << text;
+  EXPECT_EQ(server_.read_json("status.json")["counts"].value("stalled", 0), 1);
+  const std::string users = server_.read_control("shares/r0/users").value_or("");
+  EXPECT_NE(users.find("(waits)"), std::string::npos) << users;
+  const std::string events = server_.read_control("events").value_or("");
+  EXPECT_NE(events.find("stalled share=r0 reason=\"no answer for 1s; 3 callers wait, the first in LOOKUP\""),
+            std::string::npos)
+      << events;
+  EXPECT_EQ(server_.state("r1"), "mounted");
+  EXPECT_EQ(server_.state("h0"), "idle");
+
+  go_on(0);
+  EXPECT_TRUE(server_.wait_for_state("r0", "mounted"));
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(stuck.ended_with(0), 3U);
+  EXPECT_NE(server_.read_control("events").value_or("").find("answers share=r0 took="), std::string::npos);
+}
+
+TEST_F(HungShareTest, ShareInUseIsFoundStalledThoughNothingIsAskedOfIt) {
+  start(1, "stall_timeout = \"500ms\"\n");
+  touch_remote(1);
+  const UniqueFd open(::open(in("r0/file").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(open);
+  hang(0);
+  EXPECT_TRUE(server_.wait_for_state("r0", "stalled"));
+  EXPECT_EQ(server_.read_json("shares/r0/status.json")["unanswered"].value("callers", -1), 0);
+  // The next server finds it out anew.
+  const pid_t before = server();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
+  EXPECT_TRUE(server_.wait_for_state("r0", "stalled"));
+  go_on(0);
+  EXPECT_TRUE(server_.wait_for_state("r0", "mounted"));
+  char byte = 0;
+  EXPECT_EQ(::pread(open.get(), &byte, 1, 0), 1);
+}
+
+TEST_F(HungShareTest, HelperThatStopsIsStalledAndCanBeForced) {
+  start(1, "stall_timeout = \"500ms\"\n");
+  touch_remote(1);
+  const UniqueFd open(::open(in("r0/file").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(open);
+  const pid_t helper = server_.read_json("shares/r0/status.json").value("helper_pid", 0);
+  if (helper == 0) GTEST_SKIP() << "the kernel does not say which process serves a FUSE mount (Linux 6.16)";
+  ASSERT_EQ(::kill(helper, SIGSTOP), 0);
+  Callers stuck;
+  stuck.add([this] { return look_at(in("r0/other")); }, kUser, 10);
+  ASSERT_TRUE(stuck.all_wait());
+  ASSERT_TRUE(server_.wait_for_state("r0", "stalled"));
+  EXPECT_TRUE(ok(server_.write_control("shares/r0/control", "force-unmount")));
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(read_one(in("r0/file")), 0);
+  EXPECT_EQ(server_.state("r0"), "mounted");
+}
+
 // What a stuck thread brings after its caller has gone is dropped.
 TEST_F(HungShareTest, NothingIsLeftOfWhatWasGivenUp) {
   start(1);

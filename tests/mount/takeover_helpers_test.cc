@@ -178,12 +178,12 @@ TEST_F(TakeoverOfSshfsThatHangs, StopDoesNotWaitForIt) {
 class TakeoverOfCommand : public TakeoverTest {
  protected:
   /// A share "c" that this shell script mounts, with its mountpoint as $1 and a directory to leave notes in as $2.
-  void start_script(const std::string& script) {
+  void start_script(const std::string& script, const std::string& keys = "") {
     notes_ = server_.make_directory("notes");
     ASSERT_TRUE(ok(server_.write_file("script", script)));
     ASSERT_NO_FATAL_FAILURE(start("", "",
                                   "[share.c]\ntype = \"command\"\naccess = \"proxy\"\nmount = [\"sh\", \"" +
-                                      server_.path("script") + "\", \"{mountpoint}\", \"" + notes_ + "\"]\n"));
+                                      server_.path("script") + "\", \"{mountpoint}\", \"" + notes_ + "\"]\n" + keys));
   }
   [[nodiscard]] std::size_t starts() const {
     const std::string text = server_.read_file("notes/started").value_or("");
@@ -240,6 +240,18 @@ TEST_F(TakeoverOfCommand, MountUnderWayAtTheDeathIsFoundOrMadeOnce) {
   ASSERT_TRUE(ok(server_.write_control("shares/c/control", "unmount")));
   EXPECT_EQ(real_mounts(), 0U);
   EXPECT_TRUE(eventually([&] { return processes_named("sleep").empty() && processes_named("sh").empty(); }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TakeoverOfCommand, MountUnderWayAtTheDeathStaysUnderItsDeadline) {
+  ASSERT_NO_FATAL_FAILURE(start_script("echo >> \"$2/started\"; exec sleep 1000\n", "mount_timeout = \"2s\"\n"));
+  Doer caller([&] { return ::access(server_.in_namespace("c/there").c_str(), F_OK) == 0 ? 0 : errno; });
+  ASSERT_TRUE(eventually([&] { return starts() == 1; }));
+  ASSERT_NO_FATAL_FAILURE(kill_server());
+  EXPECT_EQ(caller.result(), ETIMEDOUT);
+  EXPECT_TRUE(server_.wait_for_state("c", "failed"));
+  EXPECT_TRUE(eventually([&] { return processes_named("sleep").empty(); }));
+  EXPECT_EQ(real_mounts(), 0U);
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

@@ -23,6 +23,7 @@ void log_event(const manager::Event& event) {
     case manager::Event::Kind::kPassedOver:
     case manager::Event::Kind::kUnmountFailed:
     case manager::Event::Kind::kLost:
+    case manager::Event::Kind::kStalled:
     case manager::Event::Kind::kStateDamaged:
     case manager::Event::Kind::kWarning:
       return log::write(log::Level::kWarning, line);
@@ -31,6 +32,7 @@ void log_event(const manager::Event& event) {
       return log::write(log::Level::kDebug, line);
     case manager::Event::Kind::kMounted:
     case manager::Event::Kind::kUnmounted:
+    case manager::Event::Kind::kAnswers:
     case manager::Event::Kind::kNative:
     case manager::Event::Kind::kProxied:
     case manager::Event::Kind::kAttached:

@@ -28,6 +28,7 @@
 #include "fuse/workers/workers.h"
 #include "manager/backends/attempt_namespace.h"
 #include "manager/backends/make_backends.h"
+#include "manager/backends/root_answer.h"
 #include "manager/engine/manager.h"
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/estate.h"
@@ -243,10 +244,20 @@ class Server {
     setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
     setup.on_host_change = [this](const manager::HostState& host) { state_.hand_on(host); };
     setup.before_unmount = [this](manager::Share& share, int root, bool force) { shares_->let_go(share, root, force); };
+    setup.ask_root = manager::ask_root;
+    setup.waiting_in = [this](const manager::Share& share) { return waiting_in(share); };
     setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
     manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
     setup_.configuration.catalog = {};
     return {};
+  }
+
+  /// The callers that wait for an answer of a share, in words.
+  [[nodiscard]] std::string waiting_in(const manager::Share& share) const {
+    const fuse::Unanswered found = shares_->unanswered_in(share);
+    if (found.callers == 0) return "";
+    const char* const wait = found.callers == 1 ? " caller waits" : " callers wait";
+    return std::to_string(found.callers) + wait + ", the first in " + found.operation;
   }
 
   void make_file_systems() {
@@ -275,6 +286,7 @@ class Server {
     control.users_of = [this](const manager::Share& share, const fuse::UsersWanted& wanted) {
       return shares_->users_of(share, wanted);
     };
+    control.unanswered_in = [this](const manager::Share& share) { return shares_->unanswered_in(share); };
     control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));
     tree_ = control_.get();
     names_ = std::make_unique<fuse::Namespace>(

@@ -23,6 +23,8 @@ bool is_anybodys(const manager::Event& event) {
     case Kind::kNative:
     case Kind::kProxied:
     case Kind::kLost:
+    case Kind::kStalled:
+    case Kind::kAnswers:
     case Kind::kPassedOver:
     case Kind::kWarning:
       return !event.share.empty();

@@ -83,6 +83,14 @@ Json summary_json(const ShareSummary& share) {
   return json;
 }
 
+Json unanswered_json(const UnansweredView& unanswered) {
+  Json json;
+  json["callers"] = unanswered.callers;
+  json["operation"] = unanswered.operation;
+  json["since"] = time_json(unanswered.since);
+  return json;
+}
+
 Json host_json(const HostView& host) {
   Json json;
   json["state"] = host.state;
@@ -118,7 +126,7 @@ Json state_json(const StateView& state) {
 
 Json counts_json(const std::vector<ShareSummary>& shares) {
   Json json = {{"total", shares.size()}, {"idle", 0},     {"mounting", 0}, {"mounted", 0},
-               {"draining", 0},          {"expiring", 0}, {"failed", 0}};
+               {"stalled", 0},           {"draining", 0}, {"expiring", 0}, {"failed", 0}};
   for (const ShareSummary& share : shares) {
     Json& count = json[share.state];
     count = count.is_number() ? count.get<std::uint64_t>() + 1 : 1;
@@ -267,6 +275,16 @@ ShareSummary read_summary(const Json& json, Fields& outer) {
   return share;
 }
 
+UnansweredView read_unanswered(const Json& json, Fields& outer) {
+  UnansweredView unanswered;
+  Fields fields(json, "unanswered");
+  fields.get("callers", unanswered.callers);
+  fields.get("operation", unanswered.operation);
+  fields.get_time("since", unanswered.since);
+  outer.take_refusal(fields);
+  return unanswered;
+}
+
 HostView read_host(const Json& json, Fields& outer) {
   HostView host;
   Fields fields(json, "host");
@@ -313,6 +331,9 @@ void read_share(Fields& fields, ShareView& share) {
   fields.get("origin", share.origin);
   fields.get("users", share.users);
   fields.get("waiting", share.waiting);
+  if (const Json* unanswered = fields.find("unanswered"); unanswered != nullptr) {
+    share.unanswered = read_unanswered(*unanswered, fields);
+  }
   fields.get("mounts", share.mounts);
   fields.get("failures", share.failures);
   fields.get("mount_id", share.mount_id);
@@ -354,6 +375,7 @@ std::string render_json(const ShareView& share) {
   json["origin"] = share.origin;
   json["users"] = share.users;
   json["waiting"] = share.waiting;
+  json["unanswered"] = unanswered_json(share.unanswered);
   json["mounts"] = share.mounts;
   json["failures"] = share.failures;
   json["mount_id"] = share.mount_id;

@@ -96,8 +96,17 @@ void add_attachments(Lines& lines, const ShareView& share) {
   }
 }
 
+std::string unanswered_text(const UnansweredView& unanswered) {
+  if (unanswered.callers == 0) return "";
+  std::string text = fmt::format("{} {}", unanswered.callers, unanswered.callers == 1 ? "caller" : "callers");
+  text.append(", the first in ").append(prose(unanswered.operation));
+  if (unanswered.since) text.append(" since ").append(format_time(*unanswered.since));
+  return text;
+}
+
 std::string counts_text(const NamespaceView& berth) {
-  constexpr std::array<std::string_view, 6> kStates{"mounted", "draining", "expiring", "mounting", "failed", "idle"};
+  constexpr std::array<std::string_view, 7> kStates{"mounted",  "stalled", "draining", "expiring",
+                                                    "mounting", "failed",  "idle"};
   std::string text = fmt::format("{} {}", berth.shares.size(), berth.shares.size() == 1 ? "share" : "shares");
   for (const std::string_view state : kStates) {
     const auto count = std::count_if(berth.shares.begin(), berth.shares.end(),
@@ -148,6 +157,7 @@ std::string render_status(const ShareView& share) {
   lines.add_unless_empty("options", prose(share.options));
   lines.add("users", std::to_string(share.users));
   lines.add("waiting", std::to_string(share.waiting));
+  lines.add_unless_empty("unanswered", unanswered_text(share.unanswered));
   lines.add("mounts", std::to_string(share.mounts));
   lines.add("failures", std::to_string(share.failures));
   if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));

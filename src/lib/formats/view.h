@@ -48,12 +48,21 @@ struct AttacherView {
 struct ShareSummary {
   std::string name;
   std::string type;
-  std::string state;  ///< "idle", "mounting", "mounted", "draining", "expiring", "failed"
+  std::string state;  ///< "idle", "mounting", "mounted", "stalled", "draining", "expiring", "failed"
   std::uint64_t users = 0;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   std::string source;             ///< the mounted one, or the last that was, or the first configured
 
   friend bool operator==(const ShareSummary&, const ShareSummary&) = default;
+};
+
+/// Callers that wait for an answer of a mounted share.
+struct UnansweredView {
+  std::uint64_t callers = 0;
+  std::string operation;  ///< of the one that has waited for longest, as in linux/fuse.h; empty: no caller waits
+  std::optional<WallTime> since;  ///< of that
+
+  friend bool operator==(const UnansweredView&, const UnansweredView&) = default;
 };
 
 /// Everything about one share.
@@ -65,9 +74,10 @@ struct ShareView {
   std::string source;                ///< the one of the sources that is mounted, or was last; empty before the first
   std::vector<std::string> sources;  ///< as configured
   std::string options;
-  std::string origin;          ///< "/etc/berth/berth.toml:12"
-  std::uint64_t users = 0;     ///< leases: requests in flight, open files, attachments
-  std::uint32_t waiting = 0;   ///< requests parked until it is mounted
+  std::string origin;         ///< "/etc/berth/berth.toml:12"
+  std::uint64_t users = 0;    ///< leases: requests in flight, open files, attachments
+  std::uint32_t waiting = 0;  ///< requests parked until it is mounted
+  UnansweredView unanswered;
   std::uint64_t mounts = 0;    ///< successful mounts so far
   std::uint64_t failures = 0;  ///< failed attempts so far
   std::uint64_t mount_id = 0;  ///< the kernel's; 0: none

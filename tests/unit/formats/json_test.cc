@@ -26,6 +26,7 @@ ShareView full_share() {
           .origin = "/etc/berth/berth.toml:12",
           .users = 1ULL << 60,
           .waiting = 2,
+          .unanswered = {.callers = 5, .operation = "GETATTR", .since = kMoment},
           .mounts = 3,
           .failures = 4,
           .mount_id = (1ULL << 63) + 5,

@@ -159,6 +159,14 @@ TEST(RenderStatus, ShowsOnlyWhatThereIs) {
             "idle timeout: 0s\n");
 }
 
+TEST(RenderStatus, SaysWhichCallersWaitForAnAnswer) {
+  ShareView share{.name = "a", .type = "nfs", .state = "stalled"};
+  share.unanswered = {.callers = 1, .operation = "READ", .since = WallTime(milliseconds(1795222273123))};
+  EXPECT_NE(render_status(share).find("unanswered:   1 caller, the first in READ since 2026-11-21T00:51:13.123Z\n"),
+            std::string::npos)
+      << render_status(share);
+}
+
 TEST(RenderStatus, AlignsTheTableByWhatIsSeen) {
   NamespaceView berth{.version = "1", .directory = "/v", .server = 9};
   berth.shares = {{.name = "\xc3\xa4", .type = "bind", .state = "idle", .source = "/x"},

@@ -57,6 +57,7 @@ class World {
         break;
       case 9:
         if (pick(4) == 0) happen(Lost{"gone"});
+        if (pick(4) == 0) happen(pick(2) == 0 ? Happening(Silent{"no answer"}) : Happening(Answered{}));
         break;
       case 10:
         drained_ = !drained_;

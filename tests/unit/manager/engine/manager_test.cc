@@ -81,6 +81,61 @@ TEST_F(ManagerTest, FailureIsRememberedUntilTheBackoffIsOver) {
   EXPECT_EQ(share("media").status().last_failure->failure.exit, "exit status 32");
 }
 
+TEST_F(ManagerTest, ShareInUseIsAskedWhetherItAnswersOnlyWhereNoRequestShowsIt) {
+  int asked = 0;
+  setup_.ask_root = [&asked](int root) -> Result<> {
+    EXPECT_GE(root, 0);
+    ++asked;
+    return {};
+  };
+  auto fake = std::make_unique<FakeBackend>();
+  setup_.backends.emplace(ShareKind::kCommand, std::move(fake));
+  ShareFields fields;
+  fields.name = "remote";
+  fields.type = "command";
+  fields.sources = {"far:away"};
+  fields.mount_command = {"mount-it", "{mountpoint}"};
+  fields.policy = {.idle_timeout = 1h, .stall_timeout = 10s};
+  ASSERT_TRUE(catalog_.add(ShareSpec::make(fields).value()));
+  add("local", {.idle_timeout = 1h, .stall_timeout = 10s});
+  start();
+  auto lease = ask("remote");
+  const auto local = ask("local");
+  manager_->run_pending();
+  for (int i = 0; i < 10; ++i) {
+    share("remote").note_answer();
+    pass(5s);
+  }
+  EXPECT_EQ(asked, 0) << "requests were answered";
+  pass(5s);
+  pass(5s);
+  EXPECT_GE(asked, 1);
+  EXPECT_LE(asked, 2);
+  asked = 0;
+  lease->reset();
+  pass(1min);
+  EXPECT_EQ(asked, 0) << "no program uses it, or it is of this host";
+  EXPECT_EQ(told(Event::Kind::kStalled), 0);
+}
+
+TEST_F(ManagerTest, ShareWhoseRootIsGoneIsLost) {
+  setup_.ask_root = [](int) -> Result<> { return fail(ESTALE); };
+  auto fake = std::make_unique<FakeBackend>();
+  setup_.backends.emplace(ShareKind::kCommand, std::move(fake));
+  ShareFields fields;
+  fields.name = "remote";
+  fields.type = "command";
+  fields.mount_command = {"mount-it", "{mountpoint}"};
+  fields.sources = {"far:away"};
+  ASSERT_TRUE(catalog_.add(ShareSpec::make(fields).value()));
+  start();
+  const auto lease = ask("remote");
+  manager_->run_pending();
+  pass(6s);
+  EXPECT_EQ(told(Event::Kind::kLost), 1);
+  lease->reset();
+}
+
 TEST_F(ManagerTest, FailureIsRememberedByTheNextManager) {
   add("media");
   const auto memory = sys::SharedMemory::make("mounts", sizeof(MountArea));
