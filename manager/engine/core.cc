@@ -210,14 +210,21 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     void operator()(ClearTimer&) const { record.timer.reset(); }
     void operator()(LayOver& lay) const { core.start_laying(record, lay.deadline); }
     void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
-    void operator()(Tell& tell) const { core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason)); }
+    void operator()(Tell& tell) const {
+      core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason), tell.code);
+    }
   };
   std::visit(Perform{*this, record}, effect);
 }
 
-void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason) {
-  Event event{
-      .kind = kind, .share = record.share.name(), .attempt = attempt, .took = took, .reason = std::move(reason)};
+void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason,
+                         int code) {
+  Event event{.kind = kind,
+              .share = record.share.name(),
+              .attempt = attempt,
+              .took = took,
+              .reason = std::move(reason),
+              .code = code};
   if (kind == Event::Kind::kMountFailed && record.last_failure) event.detail = record.last_failure->failure.output;
   tell(std::move(event));
 }

@@ -188,7 +188,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void perform(Record& record, life_cycle::Effect& effect);
   void publish(Record& record);
   void tell(Event event);
-  void tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason);
+  void tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason, int code = 0);
 
   /// Runs `work` on a pool thread; by hand, later on this one.
   void submit(sys::TaskPool* pool, Task work);

@@ -136,7 +136,8 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     if (record.left_programs) record.mount.programs = std::move(record.left_programs);
     record.is_failing = overdue;
     for (const PassedOver& source : std::exchange(record.mount.passed_over, {})) {
-      tell(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message());
+      tell(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message(),
+           source.error.code());
     }
     ended.native = record.mount.id != 0 && is_to_be_native(record.share);
     ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;

@@ -40,7 +40,8 @@ class Stepper {
     state.retry_at = now_ + backoff(state.attempt, 0);
     return {state,
             {ClearTimer{}, FailWaiters{overdue_error()},
-             Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error())}}};
+             Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error()),
+                  overdue_error().code()}}};
   }
   Step operator()(Mounting state, const UnmountWanted&) const {
     return {state, {AnswerUnmount{Error(EBUSY, "it is being mounted")}}};
@@ -170,7 +171,7 @@ class Stepper {
     const bool known = taken.error.code() == 0;
     if (known && taken.outcome == Outcome::kOff) return taken_off(std::move(state), taken.wanted);
     Effects effects;
-    if (!known) effects.emplace_back(Tell{Event::Kind::kUnmountFailed, 0, {}, told(taken.error)});
+    if (!known) effects.emplace_back(Tell{Event::Kind::kUnmountFailed, 0, {}, told(taken.error), taken.error.code()});
     state.native = Native::kOn;
     state.untouched = known && taken.outcome == Outcome::kTouched;
     state.native_at = now_ + (!known            ? std::max<Duration>(patience(), kBusyRetry)
@@ -346,9 +347,10 @@ class Stepper {
       return {Failed{state.attempt, state.retry_at, overdue_error()}, {SetTimer{state.retry_at}}};
     }
     const TimePoint retry_at = now_ + backoff(state.attempt, ended.jitter);
-    return {Failed{state.attempt, retry_at, ended.error},
-            {Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(ended.error)},
-             FailWaiters{ended.error}, SetTimer{retry_at}}};
+    return {
+        Failed{state.attempt, retry_at, ended.error},
+        {Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(ended.error), ended.error.code()},
+         FailWaiters{ended.error}, SetTimer{retry_at}}};
   }
 
   [[nodiscard]] Step undo(const Mounting& state) const {
@@ -366,7 +368,7 @@ class Stepper {
 
   [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
     return let_in(mounted_now(state.native, state.stays),
-                  {Tell{Event::Kind::kUnmountFailed, 0, took, told(error)}, AnswerUnmount{error}},
+                  {Tell{Event::Kind::kUnmountFailed, 0, took, told(error), error.code()}, AnswerUnmount{error}},
                   std::max<Duration>(patience(), kBusyRetry));
   }
 

@@ -188,6 +188,7 @@ struct Tell {
   std::uint32_t attempt = 0;
   Duration took{};
   std::string reason;
+  int code = 0;  ///< errno of what failed
 };
 using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
                             FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;

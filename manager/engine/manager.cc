@@ -87,6 +87,8 @@ void Manager::retry(Share& share) {
   core_->post([core = core_.get(), &share] { core->happen(share, life_cycle::RetryWanted{}); });
 }
 
+void Manager::call_back(std::function<void()> answer) { core_->post(std::move(answer)); }
+
 void Manager::report_lost(Share& share) {
   const std::uint32_t generation = share.mount_generation();
   core_->post([core = core_.get(), &share, generation] {

@@ -129,6 +129,9 @@ class Manager {
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
   void report_lost(Share& share);
 
+  /// Calls `answer` on the control thread as soon as that is free, which shows that it runs. `answer` must not block, nor throw.
+  void call_back(std::function<void()> answer);
+
   /// From here on shares expire, what was asked for is done, and what ManagerSetup names is called.
   ///
   /// Takes up the attachments that were on disk at the start: they are shown when it returns, and so is what state_report()

@@ -39,6 +39,7 @@ struct Event {
   std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
   std::string reason;               ///< why: "first access", "attachment", "idle for 5m", "mount: exit status 32: ..."
   std::string detail = {};          ///< kMountFailed: all that the program said, for the log
+  int code = 0;                     ///< errno of what failed; 0: nothing did
 };
 
 /// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost", "stalled", "answers",

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -37,19 +38,35 @@ spdlog::level::level_enum to_spdlog(Level level) noexcept {
   return spdlog::level::err;
 }
 
-/// `message` with `between` after each line end inside of it; what ends a line at its end is dropped. Nothing that a terminal acts
+/// `raw` with `between` in the place of each line end inside of it; what ends a line at its end is dropped. Nothing that a terminal acts
 /// on, and no secret, gets further than here.
-void append_lines(Buffer& to, std::string_view raw, std::string_view between) {
+std::string lines_of(std::string_view raw, std::string_view between) {
   const std::string masked = mask_secrets(raw);
   std::string_view message = masked;
   while (message.ends_with('\n')) message.remove_suffix(1);
+  std::string lines;
   bool first = true;
   for (const std::string_view line : split(message, '\n')) {
-    if (!first) append(to, between);
-    append(to, prose(line));
+    if (!first) lines += between;
+    lines += prose(line);
     first = false;
   }
-  append(to, "\n");
+  return lines;
+}
+
+/// Of syslog(3).
+int priority_of(Level level) noexcept {
+  switch (level) {
+    case Level::kDebug:
+      return 7;
+    case Level::kInfo:
+      return 6;
+    case Level::kWarning:
+      return 4;
+    case Level::kError:
+      return 3;
+  }
+  return 3;
 }
 
 /// "<6>message": the priority as the journal reads it, on every line, for a line is an entry there (sd-daemon(3)).
@@ -58,7 +75,8 @@ class JournalFormatter final : public spdlog::formatter {
   void format(const spdlog::details::log_msg& message, Buffer& to) override {
     const std::string_view prefix = prefix_of(message.level);
     append(to, prefix);
-    append_lines(to, {message.payload.data(), message.payload.size()}, "\n" + std::string(prefix));
+    append(to, lines_of({message.payload.data(), message.payload.size()}, "\n" + std::string(prefix)));
+    append(to, "\n");
   }
   [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override {
     return std::make_unique<JournalFormatter>();
@@ -83,7 +101,8 @@ class LineFormatter final : public spdlog::formatter {
     append(to, name_of(message.level));
     message.color_range_end = to.size();
     append(to, " ");
-    append_lines(to, {message.payload.data(), message.payload.size()}, "\n    ");
+    append(to, lines_of({message.payload.data(), message.payload.size()}, "\n    "));
+    append(to, "\n");
   }
   [[nodiscard]] std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<LineFormatter>(); }
 
@@ -152,26 +171,28 @@ class StandardError final : public spdlog::sinks::base_sink<std::mutex> {
 };
 
 struct Logger {
-  explicit Logger(Level threshold) {
-    const bool journal = stderr_is_journal();
+  Logger(Level threshold, std::string_view journal_socket) {
+    const bool is_journal = stderr_is_journal();
     std::unique_ptr<spdlog::formatter> formatter;
-    if (journal) {
+    if (is_journal) {
+      journal.emplace(journal_socket);
       formatter = std::make_unique<JournalFormatter>();
     } else {
       formatter = std::make_unique<LineFormatter>();
     }
-    sink = std::make_shared<StandardError>(std::move(formatter), !journal && wants_colours());
+    sink = std::make_shared<StandardError>(std::move(formatter), !is_journal && wants_colours());
     logger = std::make_shared<spdlog::logger>("berth", sink);
     logger->set_level(to_spdlog(threshold));
   }
 
-  std::shared_ptr<StandardError> sink;
+  std::optional<Journal> journal;
+  std::shared_ptr<StandardError> sink;  ///< for what the journal does not take, too
   std::shared_ptr<spdlog::logger> logger;
 };
 
 Logger& the_logger() {
   // Never destroyed: threads that outlive main() may still log.
-  static auto* const logger = new Logger(Level::kInfo);
+  static auto* const logger = new Logger(Level::kInfo, kJournalSocket);
   return *logger;
 }
 
@@ -185,15 +206,18 @@ bool stderr_is_journal() {
          std::to_string(standard_error.st_dev) + ":" + std::to_string(standard_error.st_ino);
 }
 
-void start(Level threshold) { the_logger() = Logger(threshold); }
+void start(Level threshold, std::string_view journal) { the_logger() = Logger(threshold, journal); }
 
 void adopt_standard_error() { the_logger().sink->adopt(); }
 
 bool enabled(Level level) noexcept { return the_logger().logger->should_log(to_spdlog(level)); }
 
-void write(Level level, std::string_view message) {
+void write(Level level, std::string_view message, std::span<const Field> fields) {
+  const Logger& logger = the_logger();
+  if (!enabled(level)) return;
+  if (logger.journal && logger.journal->write(priority_of(level), lines_of(message, "\n"), fields)) return;
   // spdlog reports its own failures on standard error and does not throw.
-  the_logger().logger->log(to_spdlog(level), spdlog::string_view_t(message.data(), message.size()));
+  logger.logger->log(to_spdlog(level), spdlog::string_view_t(message.data(), message.size()));
 }
 
 }  // namespace berth::log

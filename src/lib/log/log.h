@@ -2,19 +2,23 @@
 
 #include <fmt/core.h>
 
+#include <span>
 #include <string_view>
 #include <utility>
+
+#include "src/lib/log/journal.h"
 
 namespace berth::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-/// Where lines go: standard error, with time and level for people; as "<6>message" (sd-daemon(3)) when standard error is
-/// the journal (JOURNAL_STREAM, systemd.exec(5)). Colours on a terminal only, never with NO_COLOR (https://no-color.org).
-/// Before it, and without it, lines from kInfo up are written. Call it while there is one thread.
+/// Where lines go: standard error, with time and level for people; to the journal, with fields, when standard error is the journal
+/// (JOURNAL_STREAM, systemd.exec(5)), and as "<6>message" (sd-daemon(3)) what it does not take at `journal`. Colours on a terminal
+/// only, never with NO_COLOR (https://no-color.org). Before it, and without it, lines from kInfo up are written. Call it while
+/// there is one thread.
 ///
 /// No line waits for what reads it (output.h): one that finds no room is dropped, and the next one says how many were.
-void start(Level threshold);
+void start(Level threshold, std::string_view journal = kJournalSocket);
 
 /// Standard error is another file from now on (dup2(2)). Threading: any thread.
 void adopt_standard_error();
@@ -27,8 +31,8 @@ void adopt_standard_error();
 [[nodiscard]] bool enabled(Level level) noexcept;
 
 /// One line; names in it are quoted by the caller (base/text.h quote()). The lines of a message with line ends stay
-/// recognisable as its continuation. Threading: any thread.
-void write(Level level, std::string_view message);
+/// recognisable as its continuation. `fields` are for the journal alone. Threading: any thread.
+void write(Level level, std::string_view message, std::span<const Field> fields = {});
 
 template <typename... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {

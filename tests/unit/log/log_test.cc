@@ -6,6 +6,7 @@
 #include <pty.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -13,6 +14,7 @@
 #include <string>
 
 #include "src/lib/base/unique_fd.h"
+#include "tests/unit/temporary_directory.h"
 
 namespace berth::log {
 namespace {
@@ -24,9 +26,10 @@ using ::testing::Not;
 /// Standard error goes elsewhere for a scope, and the logger with it.
 class Redirected {
  public:
-  explicit Redirected(int fd, Level threshold = Level::kInfo) : before_(::dup(STDERR_FILENO)) {
+  explicit Redirected(int fd, Level threshold = Level::kInfo, const std::string& journal = "/nowhere")
+      : before_(::dup(STDERR_FILENO)) {
     ::dup2(fd, STDERR_FILENO);
-    start(threshold);
+    start(threshold, journal);
   }
   Redirected(const Redirected&) = delete;
   Redirected& operator=(const Redirected&) = delete;
@@ -101,6 +104,77 @@ TEST_F(Log, TheJournalGetsPriorities) {
   EXPECT_EQ(written(), "<7>d\n<6>i\n<4>w\n<3>first\n<3>second\n");
 }
 
+/// Standard error is the journal's, which takes entries at a socket.
+class LogInTheJournal : public Log {
+ protected:
+  LogInTheJournal() : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path_.copy(address.sun_path, sizeof address.sun_path - 1);
+    if (::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) std::abort();
+    struct stat pipe {};
+    if (::fstat(write_.get(), &pipe) != 0) std::abort();
+    ::setenv("JOURNAL_STREAM", (std::to_string(pipe.st_dev) + ":" + std::to_string(pipe.st_ino)).c_str(), 1);
+  }
+
+  std::string entry() { return read_from(socket_.get()); }
+
+  berth::testing::TemporaryDirectory directory_;
+  const std::string path_ = directory_.path() + "/journal";
+  UniqueFd socket_;
+};
+
+TEST_F(LogInTheJournal, AnEntryHasFields) {
+  const std::array<Field, 2> fields{{{"BERTH_SHARE", "home/alice"}, {"ERRNO", "2"}}};
+  {
+    const Redirected redirected(write_.get(), Level::kInfo, path_);
+    write(Level::kWarning, "share home/alice: mount-failed\n", fields);
+    write(Level::kDebug, "below the threshold", fields);
+  }
+  EXPECT_EQ(entry(),
+            "PRIORITY=4\nSYSLOG_FACILITY=3\nSYSLOG_IDENTIFIER=berth\nMESSAGE=share home/alice: mount-failed\n"
+            "BERTH_SHARE=home/alice\nERRNO=2\n");
+  EXPECT_EQ(entry(), "");
+  EXPECT_EQ(written(), "");
+}
+
+TEST_F(LogInTheJournal, LineEndsMakeNoFields) {
+  const std::string forged = "a\nPRIORITY=0";
+  const std::array<Field, 1> fields{{{"BERTH_SHARE", forged}}};
+  {
+    const Redirected redirected(write_.get(), Level::kInfo, path_);
+    write(Level::kInfo, "first\nMESSAGE=forged", fields);
+  }
+  const std::string text = entry();
+  EXPECT_THAT(text, HasSubstr(std::string("\nMESSAGE\n\x14\0\0\0\0\0\0\0first\nMESSAGE=forged\n", 38)));
+  EXPECT_THAT(text, HasSubstr(std::string("\nBERTH_SHARE\n\x0c\0\0\0\0\0\0\0a\nPRIORITY=0\n", 34)));
+}
+
+TEST_F(LogInTheJournal, SecretsAndEscapesAreNotTold) {
+  {
+    const Redirected redirected(write_.get(), Level::kInfo, path_);
+    info("mount -o password=hunter2 \033[2J");
+  }
+  const std::string text = entry();
+  EXPECT_THAT(text, Not(HasSubstr("hunter2")));
+  EXPECT_THAT(text, Not(HasSubstr("\033")));
+}
+
+TEST_F(LogInTheJournal, WhatItDoesNotTakeIsALine) {
+  std::size_t taken = 0;
+  const Redirected redirected(write_.get(), Level::kInfo, path_);
+  std::string lines;
+  for (; (lines = written()).empty(); ++taken) info("entry {}", taken);
+  EXPECT_EQ(lines, "<6>entry " + std::to_string(taken - 1) + "\n");
+  EXPECT_GT(taken, 1U);
+  while (!entry().empty()) {
+  }
+  info("it reads again");
+  EXPECT_THAT(entry(), HasSubstr("MESSAGE=it reads again\n"));
+  info("{}", std::string(std::size_t{1} << 20, 'x'));
+  EXPECT_EQ(entry(), "") << "too large for a datagram";
+}
+
 TEST_F(Log, AnInheritedJournalStreamIsNotBelieved) {
   ::setenv("JOURNAL_STREAM", "8:1", 1);
   {
@@ -173,7 +247,7 @@ TEST_F(Log, AMessageThatIsCutIsCountedAndTheNextOneBeginsALine) {
     info("next");
   }
   const std::string lines = written();
-  EXPECT_THAT(lines, testing::StartsWith("\n")) << lines;
+  EXPECT_THAT(lines, ::testing::StartsWith("\n")) << lines;
   EXPECT_THAT(lines, HasSubstr("1 messages were dropped"));
   EXPECT_THAT(lines, HasSubstr("info  next\n"));
 }
