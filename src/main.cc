@@ -33,5 +33,6 @@ int check(const berth::cli::CheckOptions& asked) { return berth::daemon::check(a
 }  // namespace
 
 int main(int argc, char** argv) {
-  return berth::cli::run(std::vector<std::string>(argv, argv + argc), berth::cli::real_world(), {serve, check});
+  return berth::cli::run(std::vector<std::string>(argv, argv + argc), berth::cli::real_world(),
+                         {serve, check, berth::daemon::namespace_in});
 }

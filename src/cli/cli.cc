@@ -79,7 +79,16 @@ int run_mount_helper(const std::vector<std::string>& arguments, const World& wor
 int run_command(const Command& command, const World& world, const Programs& programs) {
   if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
   if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
-  const Result<std::string> directory = locate_namespace(command.namespace_directory, world);
+  std::string wanted = command.namespace_directory;
+  if (wanted.empty() && !command.config.empty()) {
+    Result<std::string> named = programs.namespace_in(command.config);
+    if (!named) {
+      world.err("berth: " + command.name + ": " + std::string(named.error().story()) + "\n");
+      return kConfiguration;
+    }
+    wanted = *std::move(named);
+  }
+  const Result<std::string> directory = locate_namespace(wanted, world);
   if (!directory) {
     world.err("berth: " + command.name + ": " + std::string(directory.error().story()) + "\n");
     return directory.error().code() == EACCES ? kNoPermission : kUnavailable;

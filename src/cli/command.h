@@ -39,6 +39,7 @@ struct EventsCommand {
 struct Command {
   std::string name;                 ///< as the user typed it: "attach"
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
+  std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
   std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
                EventsCommand>
       action;

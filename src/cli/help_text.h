@@ -151,6 +151,8 @@ inline constexpr const char* kNamespaceText =
 inline constexpr const char* kCheckFileText = "The configuration (default: /etc/berth/berth.toml)";
 inline constexpr const char* kServeConfigText =
     "The configuration (default: /etc/berth/berth.toml, unless --share is given)";
+inline constexpr const char* kUpgradeConfigText =
+    "The namespace that the configuration FILE names, where several are mounted";
 inline constexpr const char* kServeNamespaceText =
     "Where to show the shares: an empty directory (default: what the configuration says)";
 inline constexpr const char* kServeShareText = "Show the directory DIR as share NAME as well; can be given again";

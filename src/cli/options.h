@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "src/lib/base/result.h"
+
 namespace berth::cli {
 
 /// `--share NAME=DIR`: a bind share that no configuration mentions.
@@ -34,6 +36,8 @@ struct CheckOptions {
 struct Programs {
   std::function<int(const ServeOptions&)> serve;
   std::function<int(const CheckOptions&)> check;
+  /// The namespace directory that a configuration names. Errors: EINVAL with the mistakes in it, one a line.
+  std::function<Result<std::string>(const std::string& config)> namespace_in;
 };
 
 }  // namespace berth::cli

@@ -88,6 +88,7 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
     CLI::App* command = add_command(*text);
     if (text == &kDrainText) command->add_option("--timeout", words_.timeout, kTimeoutText)->type_name("TIME");
     add_namespace(*command, kNamespaceText);
+    if (text == &kUpgradeText) command->add_option("-c,--config", words_.config, kUpgradeConfigText)->type_name("FILE");
   }
   CLI::App* events = add_command(kEventsText);
   events->add_flag("-f,--follow", words_.follow, "Go on and show what happens from now on");
@@ -248,7 +249,8 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
 tl::expected<Command, NoCommand> Parser::command_of(const CLI::App& app) const {
   Result<decltype(Command::action)> action = action_of(app.get_name());
   if (!action) return tl::unexpected(usage_error(app.get_name(), action.error().story()));
-  return Command{app.get_name(), words_.namespace_directory, *std::move(action)};
+  std::string config = words_.config.empty() ? "" : absolute_path(words_.config);
+  return Command{app.get_name(), words_.namespace_directory, std::move(config), *std::move(action)};
 }
 
 tl::expected<Command, NoCommand> Parser::parse(std::vector<std::string> arguments) {

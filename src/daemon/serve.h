@@ -23,4 +23,7 @@ int serve(const ServeOptions& options);
 /// `berth check`: reads a configuration and says what is wrong with it, or how many shares it has.
 int check(const std::string& file);
 
+/// The namespace directory that a configuration names. Errors: EINVAL with what is wrong with it, one mistake a line.
+Result<std::string> namespace_in(const std::string& file);
+
 }  // namespace berth::daemon

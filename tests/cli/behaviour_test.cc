@@ -232,6 +232,15 @@ TEST_F(Cli, ServeAndCheckEndAsTheirProgramsDo) {
   EXPECT_EQ(stage_.checked->config, stage_.world.default_config);
 }
 
+TEST_F(Cli, UpgradeAsksTheNamespaceThatAConfigurationNames) {
+  stage_.mounts.clear();
+  EXPECT_NE(stage_.run({"berth", "upgrade"}).exit_code, 0);
+  expect_ok({"berth", "upgrade", "--config", "/named.toml"});
+  const Outcome wrong = stage_.run({"berth", "upgrade", "--config", "/wrong.toml"});
+  EXPECT_EQ(wrong.exit_code, 78);
+  EXPECT_EQ(wrong.err, "berth: upgrade: /wrong.toml: wrong\n");
+}
+
 class MountHelper : public Cli {};
 
 TEST_F(MountHelper, ServesInTheBackground) {

@@ -146,7 +146,11 @@ Outcome Stage::run(const std::vector<std::string>& arguments) {
                                    [this](const cli::CheckOptions& options) {
                                      checked = options;
                                      return program_exit_code;
-                                   }};
+                                   },
+                               .namespace_in = [this](const std::string& config) -> Result<std::string> {
+                                 if (config != "/named.toml") return fail(EINVAL, config + ": wrong");
+                                 return namespace_directory();
+                               }};
   const int exit_code = cli::run(arguments, world, programs);
   const std::lock_guard lock(mutex_);
   outcome_.exit_code = exit_code;

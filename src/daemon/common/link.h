@@ -21,6 +21,8 @@ struct Message {
     kStopping,  ///< server: it stops
     kAccepted,  ///< keeper: that binary goes on, and the server is ended next
     kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it
+    kAsk,       ///< keeper: does the server work?
+    kWorks,     ///< server: it does
   };
   Kind kind = Kind::kReady;
   std::uint32_t shares = 0;

@@ -144,6 +144,9 @@ Result<UniqueFd> open_fuse_device() {
 }
 
 Result<std::string> prepare_namespace_directory(const std::string& directory) {
+  if (directory == kUsualNamespace && ::mkdir(kUsualNamespace, 0755) != 0 && errno != EEXIST) {
+    return fail(Error::last().within("cannot make the namespace directory " + quote(directory)));
+  }
   const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(directory.c_str(), nullptr), &::free);
   if (!resolved) {
     const Error error = Error::last();

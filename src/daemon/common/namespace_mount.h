@@ -11,6 +11,9 @@ namespace berth::daemon {
 /// The type that the namespace has in the mount table; its source is kNamespaceSource.
 inline constexpr const char* kNamespaceType = "fuse.berth";
 inline constexpr const char* kNamespaceSource = "berth";
+/// Where the namespace usually is: made at the start where it is missing. Any other directory must exist, because its name may be
+/// a typing error.
+inline constexpr const char* kUsualNamespace = "/volumes";
 
 /// Opens /dev/fuse. Errors: ENOENT, ENODEV, EACCES with what to do about it.
 Result<UniqueFd> open_fuse_device();

@@ -134,6 +134,7 @@ Result<> Keeper::start_server() {
   holdings_.record().life = -1;
   oom_kills_ = oom_kills();
   server_stops_ = false;
+  silent_at_.reset();
   clone_args arguments{};
   // One table of descriptors for us and all servers: what is open survives the one who opened it.
   arguments.flags = CLONE_FILES;
@@ -166,6 +167,7 @@ int Keeper::serve(int signals) {
     if (ready[1].revents != 0) on_message();
     if (ready[4].revents != 0) on_mounts_changed();
     tell_status();
+    feed_watchdog();
     if (const std::optional<int> code = enforce_deadlines()) return *code;
     if (ready[0].revents == 0) continue;
     signalfd_siginfo info{};
@@ -187,6 +189,10 @@ void Keeper::on_message() {
   const Message& said = **message;
   if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
   if (said.kind == Message::Kind::kStopping) return on_server_stopping();
+  if (said.kind == Message::Kind::kWorks) {
+    silent_at_.reset();
+    return manager_.alive();
+  }
   if (said.kind == Message::Kind::kAnswered) {
     if (hand_over_at_) end_server_for_upgrade();
     return;
@@ -220,6 +226,8 @@ int Keeper::milliseconds_to_work() const {
   if (check_) at(*check_until_);
   if (counts_ && !stopping_) at(next_status_);
   if (manager_.due()) at(*manager_.due());
+  if (manager_.watchdog()) at(next_watch_);
+  if (silent_at_) at(*silent_at_);
   return left;
 }
 
@@ -234,6 +242,27 @@ void Keeper::tell_status() {
   next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
 }
 
+/// The service manager's watchdog hears of us when the server works. While a deadline of our own bounds what the server does, the
+/// watchdog need not: it would end the mounts as well.
+void Keeper::feed_watchdog() {
+  if (!manager_.watchdog() || milliseconds_to(next_watch_) != 0) return;
+  next_watch_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 4;
+  if (stopping_ || takeover_until_ || handing_over_) {
+    silent_at_.reset();
+    return manager_.alive();
+  }
+  holdings_.keepers_end.send({.kind = Message::Kind::kAsk});
+  if (!silent_at_) silent_at_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 2;
+}
+
+/// Its successor goes on with everything. Were that silent too, the watchdog would end all of berth.
+void Keeper::on_silent_server() {
+  silent_at_.reset();
+  if (stopping_ || takeover_until_ || handing_over_) return;
+  log::error("the server does not answer the keeper: killing it");
+  ::kill(server_, SIGKILL);
+}
+
 std::optional<int> Keeper::enforce_deadlines() {
   if (has_passed(kill_at_)) {
     // It was told to stop, and is stopped or stuck itself.
@@ -246,6 +275,7 @@ std::optional<int> Keeper::enforce_deadlines() {
     refuse_upgrade(quote(program_) + " does not say whether it can go on");
   }
   if (has_passed(hand_over_at_)) end_server_for_upgrade();
+  if (has_passed(silent_at_)) on_silent_server();
   if (has_passed(ends_until_)) return on_end_under_way();
   if (has_passed(takeover_until_)) {
     return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +

@@ -47,6 +47,8 @@ class Keeper {
   void on_message();
   [[nodiscard]] int milliseconds_to_work() const;
   void tell_status();
+  void feed_watchdog();
+  void on_silent_server();
   std::optional<int> enforce_deadlines();
   std::optional<int> on_end_under_way();
   std::optional<int> collect_children();
@@ -91,8 +93,10 @@ class Keeper {
   ServiceManager manager_;
   std::optional<Message> counts_;  ///< what the service manager has not been told yet
   TimePoint next_status_{};
-  std::optional<TimePoint> kill_at_;         ///< while stopping: when the server is killed
-  std::optional<TimePoint> ends_until_;      ///< the server is ending, and is given until then
+  TimePoint next_watch_{};               ///< when the service manager's watchdog is looked after again
+  std::optional<TimePoint> silent_at_;   ///< the server was asked whether it works, and is ended then without an answer
+  std::optional<TimePoint> kill_at_;     ///< while stopping: when the server is killed
+  std::optional<TimePoint> ends_until_;  ///< the server is ending, and is given until then
   std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
   std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
   TimePoint crashed_{};                      ///< the last time

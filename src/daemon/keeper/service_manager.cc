@@ -1,10 +1,15 @@
 #include "src/daemon/keeper/service_manager.h"
 
+#include <unistd.h>
+
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <string_view>
+#include <system_error>
 
 namespace berth::daemon {
 namespace {
@@ -12,9 +17,28 @@ namespace {
 /// How long to wait before the next try, while the manager does not read.
 constexpr std::chrono::milliseconds kTryAgain{100};
 
+std::optional<std::uint64_t> number_in(const char* variable) {
+  const char* const value = std::getenv(variable);
+  const std::string_view text = value != nullptr ? value : "";
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+/// sd_watchdog_enabled(3): WATCHDOG_PID, where it is set, says for which process.
+std::optional<std::chrono::microseconds> watchdog_time() {
+  constexpr std::uint64_t kMost = 100ULL * 365 * 24 * 3600 * 1000000;  // a hundred years
+  const std::optional<std::uint64_t> time = number_in("WATCHDOG_USEC");
+  const std::optional<std::uint64_t> pid = number_in("WATCHDOG_PID");
+  if (!time || *time == 0 || *time > kMost) return std::nullopt;
+  if (pid && *pid != static_cast<std::uint64_t>(::getpid())) return std::nullopt;
+  return std::chrono::microseconds(*time);
+}
+
 }  // namespace
 
-ServiceManager::ServiceManager() {
+ServiceManager::ServiceManager() : watchdog_(watchdog_time()) {
   const char* const variable = std::getenv("NOTIFY_SOCKET");
   const std::string_view name = variable != nullptr ? variable : "";
   if (name.size() < 2 || name.size() >= sizeof address_.sun_path || (name[0] != '/' && name[0] != '@')) return;
@@ -29,6 +53,11 @@ void ServiceManager::status(const std::string& status) {
   say("STATUS=" + status, status_);
 }
 
+void ServiceManager::alive() {
+  alive_.clear();
+  say("WATCHDOG=1", alive_);
+}
+
 void ServiceManager::say(const std::string& assignment, std::string& to) {
   if (length_ == 0) return;
   to += assignment + "\n";
@@ -37,7 +66,7 @@ void ServiceManager::say(const std::string& assignment, std::string& to) {
 
 void ServiceManager::tell() {
   due_.reset();
-  const std::string text = pending_ + status_;
+  const std::string text = pending_ + status_ + alive_;
   if (text.empty()) return;
   const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   // bind(2) and its like take every kind of address through this one type.
@@ -50,6 +79,7 @@ void ServiceManager::tell() {
   // Sent, or the manager is gone.
   pending_.clear();
   status_.clear();
+  alive_.clear();
 }
 
 }  // namespace berth::daemon

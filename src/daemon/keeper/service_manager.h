@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -14,16 +15,21 @@ namespace berth::daemon {
 /// Tells the service manager what sd_notify(3) tells, without waiting for it: libsystemd blocks where the manager does not read.
 ///
 /// That the service is ready or stops is sent again until the manager takes it. Of several words about its status the last
-/// one counts. Without NOTIFY_SOCKET it tells nothing.
+/// one counts, and so it is with alive(). Without NOTIFY_SOCKET it tells nothing.
 ///
 /// Threading: one thread.
 class ServiceManager {
  public:
-  /// Reads NOTIFY_SOCKET: an absolute path, or a name in the abstract namespace that begins with '@'.
+  /// Reads NOTIFY_SOCKET: an absolute path, or a name in the abstract namespace that begins with '@'. And WATCHDOG_USEC
+  /// (sd_watchdog_enabled(3)).
   ServiceManager();
 
   void ready() { say("READY=1", pending_); }
   void stopping() { say("STOPPING=1", pending_); }
+  /// For its watchdog.
+  void alive();
+  /// The manager ends this process when it hears no alive() for so long; absent: it has no watchdog.
+  [[nodiscard]] std::optional<std::chrono::microseconds> watchdog() const noexcept { return watchdog_; }
   /// `status`: one line.
   void status(const std::string& status);
 
@@ -38,6 +44,8 @@ class ServiceManager {
   socklen_t length_ = 0;  ///< 0: there is no service manager
   std::string pending_;   ///< what must arrive
   std::string status_;
+  std::string alive_;
+  std::optional<std::chrono::microseconds> watchdog_;
   std::optional<TimePoint> due_;
 };
 

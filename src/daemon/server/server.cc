@@ -388,6 +388,11 @@ class Server {
     const Result<std::optional<Message>> message = setup_.servers_end.receive();
     if (!message) return false;
     if (!*message) return true;
+    if ((*message)->kind == Message::Kind::kAsk) {
+      // By the thread that all mounts and unmounts depend on.
+      manager_->call_back([this] { setup_.servers_end.send({.kind = Message::Kind::kWorks}); });
+      return false;
+    }
     if ((*message)->kind == Message::Kind::kRefused) {
       upgrade_.refuse();
       return false;
@@ -512,7 +517,8 @@ void note_faults() {
 void run_server(Holdings& holdings, std::vector<int> left) {
   ::umask(0);
   if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
-  ::unsetenv("NOTIFY_SOCKET");  // the keeper speaks for both, and no helper shall
+  // The keeper speaks for both, and no helper shall.
+  for (const char* const variable : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(variable);
   sigset_t all;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);

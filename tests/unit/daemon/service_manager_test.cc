@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -59,6 +62,34 @@ TEST_F(Told, OneThatDoesNotReadIsNotWaitedForAndHearsWhatCounts) {
   EXPECT_FALSE(manager.due());
   EXPECT_EQ(read(), "READY=1\nSTATUS=last\n");
   EXPECT_EQ(read(), "");
+}
+
+TEST_F(Told, TheWatchdogHearsOnceWhatWasSaidOften) {
+  ServiceManager manager;
+  manager.alive();
+  EXPECT_EQ(read(), "WATCHDOG=1\n");
+  std::size_t taken = 0;
+  for (; !manager.due(); ++taken) manager.alive();
+  manager.alive();
+  for (std::size_t read_so_far = 0; read_so_far < taken - 1; ++read_so_far) EXPECT_NE(read(), "");
+  manager.tell();
+  EXPECT_EQ(read(), "WATCHDOG=1\n");
+  EXPECT_EQ(read(), "");
+}
+
+TEST(ServiceManager, TheWatchdogIsForTheProcessThatIsNamed) {
+  const auto watchdog = [](const char* time, const std::string& pid) {
+    ::setenv("WATCHDOG_USEC", time, 1);
+    pid.empty() ? ::unsetenv("WATCHDOG_PID") : ::setenv("WATCHDOG_PID", pid.c_str(), 1);
+    return ServiceManager().watchdog();
+  };
+  EXPECT_EQ(watchdog("60000000", ""), std::chrono::seconds(60));
+  EXPECT_EQ(watchdog("60000000", std::to_string(::getpid())), std::chrono::seconds(60));
+  EXPECT_EQ(watchdog("60000000", "1"), std::nullopt);
+  for (const char* const time : {"", "0", "-1", "1s", "99999999999999999999"})
+    EXPECT_EQ(watchdog(time, ""), std::nullopt);
+  ::unsetenv("WATCHDOG_USEC");
+  EXPECT_EQ(ServiceManager().watchdog(), std::nullopt);
 }
 
 TEST(ServiceManager, WithoutOneNothingIsTold) {
