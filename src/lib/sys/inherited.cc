@@ -21,6 +21,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/proc.h"
 
 namespace berth::sys {
 namespace {
@@ -112,6 +113,20 @@ bool is_heard(int signal) noexcept {
   return std::find(kHeard.begin(), kHeard.end(), signal) != kHeard.end();
 }
 
+Result<int> own_oom_score() {
+  constexpr std::size_t kLongest = 64;
+  const std::string text = TRY(read_file("/proc/self/oom_score_adj", kLongest));
+  int score = 0;
+  std::from_chars(text.data(), text.data() + text.size(), score);
+  return score;
+}
+
+Result<> forget_oom_score(const std::string& path) {
+  const UniqueFd file = TRY(open_at(AT_FDCWD, path.c_str(), O_WRONLY));
+  if (::write(file.get(), "0", 1) != 1) return fail_errno();
+  return {};
+}
+
 }  // namespace
 
 Result<> open_standard_descriptors() noexcept {
@@ -164,14 +179,15 @@ Result<> settle_scheduling() noexcept {
 }
 
 Result<> settle_oom_score() noexcept {
-  constexpr const char* kFile = "/proc/self/oom_score_adj";
-  const std::string text = TRY(read_file(kFile, 64));
-  int score = 0;
-  std::from_chars(text.data(), text.data() + text.size(), score);
-  if (score <= 0) return {};
-  const UniqueFd file = TRY(open_at(AT_FDCWD, kFile, O_WRONLY));
-  if (::write(file.get(), "0", 1) != 1) return fail_errno();
-  return {};
+  if (TRY(own_oom_score()) <= 0) return {};
+  return forget_oom_score("/proc/self/oom_score_adj");
+}
+
+void give_up_oom_score(int pidfd) noexcept {
+  if (own_oom_score().value_or(0) >= 0) return;
+  const pid_t program = proc::process_of(pidfd);
+  // One that has ended needs none.
+  if (program > 0) static_cast<void>(forget_oom_score(proc::path_of(program, "oom_score_adj")));
 }
 
 void limit_program(pid_t program) noexcept {

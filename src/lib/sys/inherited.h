@@ -38,6 +38,10 @@ Result<> settle_oom_score() noexcept;
 /// a place for each. As soon after its start as can be.
 void limit_program(pid_t program) noexcept;
 
+/// A program that we have started is chosen as others are when memory runs out, also where this process is chosen last
+/// (`OOMScoreAdjust=` of systemd, which programs inherit). As soon after its start as can be.
+void give_up_oom_score(int pidfd) noexcept;
+
 /// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table, each
 /// doubling would wait for the kernel's other processors (expand_fdtable(), fs/file.c), some milliseconds each time.
 void make_room_for_descriptors(unsigned count) noexcept;

@@ -201,6 +201,7 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::v
     return fail(error.within("cannot watch program " + quote(path)));
   }
   limit_program(pid);
+  give_up_oom_score(pidfd.get());
   return Spawned{.pid = pid, .pidfd = std::move(pidfd), .output = std::move(pipe.read)};
 }
 

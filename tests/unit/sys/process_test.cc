@@ -139,6 +139,15 @@ TEST_F(ProcessTest, HasDefaultSignalsAndASessionOfItsOwn) {
             "own\n");
 }
 
+TEST_F(ProcessTest, IsNotProtectedFromTheEndOfMemoryAsWeAre) {
+  std::ofstream("/proc/self/oom_score_adj") << "-100";
+  std::string score;
+  std::ifstream("/proc/self/oom_score_adj") >> score;
+  if (score != "-100") GTEST_SKIP() << "may not protect itself (CAP_SYS_RESOURCE)";
+  EXPECT_EQ(output_of(shell("until [ \"$(cat /proc/self/oom_score_adj)\" = 0 ]; do :; done; echo not")), "not\n");
+  std::ofstream("/proc/self/oom_score_adj") << "0";
+}
+
 TEST_F(ProcessTest, EnvironmentIsOursWithAFixedPathAndLanguage) {
   ::setenv("BERTH_TEST", "kept", 1);
   ::setenv("LC_ALL", "de_DE.UTF-8", 1);
