@@ -12,9 +12,9 @@ namespace berth::fuse {
 
 namespace {
 
-using Kind = Place::Kind;
+using Kind = ControlPath::Kind;
 
-control::FailureView view_of(const manager::FailureReport& report) {
+formats::FailureView view_of(const manager::FailureReport& report) {
   const manager::AttemptFailure& failure = report.failure;
   return {.when = report.when,
           .attempt = report.attempt,
@@ -33,11 +33,11 @@ std::vector<std::string> masked_sources(const manager::ShareSpec& spec, const Se
   return masked;
 }
 
-control::ShareView view_of(const manager::Share& share) {
+formats::ShareView view_of(const manager::Share& share) {
   const manager::ShareSpec& spec = share.spec();
   manager::ShareStatus status = share.status();
   const Secrets secrets = spec.secrets();
-  control::ShareView view{.name = spec.name(),
+  formats::ShareView view{.name = spec.name(),
                           .type = spec.type(),
                           .state = manager::to_string(status.state),
                           .since = status.since,
@@ -68,22 +68,22 @@ control::ShareView view_of(const manager::Share& share) {
   return view;
 }
 
-control::AttacherView view_of(const manager::Attacher& by) {
-  control::AttacherView view{.uid = by.uid, .pid = by.pid, .command = by.command};
+formats::AttacherView view_of(const manager::Attacher& by) {
+  formats::AttacherView view{.uid = by.uid, .pid = by.pid, .command = by.command};
   if (by.since != WallTime{}) view.since = by.since;
   return view;
 }
 
-control::HostView view_of(const manager::HostStatus& host) {
-  control::HostView view{.generation = host.state.generation(), .operations = host.uses};
+formats::HostView view_of(const manager::HostStatus& host) {
+  formats::HostView view{.generation = host.state.generation(), .operations = host.uses};
   if (host.state.since != WallTime{}) view.since = host.state.since;
   if (!host.state.up) view.state = host.is_resuming ? "resuming" : host.is_draining ? "draining" : "drained";
   return view;
 }
 
-control::StateView view_of(manager::StateReport report) {
-  control::StateView view{.directory = std::move(report.directory), .failure = std::move(report.failure)};
-  for (manager::StateDamage& damage : report.damages) {
+formats::StateView view_of(manager::StateReport report) {
+  formats::StateView view{.directory = std::move(report.directory), .failure = std::move(report.failure)};
+  for (manager::DamagedFile& damage : report.damages) {
     view.damages.push_back(
         {.file = std::move(damage.file), .reason = std::move(damage.reason), .set_aside = std::move(damage.set_aside)});
   }
@@ -93,7 +93,7 @@ control::StateView view_of(manager::StateReport report) {
   return view;
 }
 
-control::ShareSummary summary_of(const manager::Share& share) {
+formats::ShareSummary summary_of(const manager::Share& share) {
   const manager::ShareStatus status = share.status();
   const std::vector<std::string>& sources = share.spec().sources();
   // Of one that is mounted it is masked already.
@@ -121,32 +121,32 @@ std::string command_of(pid_t pid) {
 ControlFiles::ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup)
     : manager_(manager), clock_(clock), setup_(setup), started_(clock.wall_now()) {}
 
-std::string ControlFiles::text_of(const Place& place, const manager::Share* share, const Viewer& viewer) const {
-  switch (place.kind) {
+std::string ControlFiles::text_of(const ControlPath& path, const manager::Share* share, const Viewer& viewer) const {
+  switch (path.kind) {
     case Kind::kVersion:
       return setup_.version + "\n";
     case Kind::kStatus:
-      return control::render_status(namespace_view());
+      return formats::render_status(namespace_view());
     case Kind::kStatusJson:
-      return control::render_json(namespace_view());
+      return formats::render_json(namespace_view());
     case Kind::kShareState:
       return std::string(manager::to_string(share->state())) + "\n";
     case Kind::kShareStatus:
-      return control::render_status(share_view(*share));
+      return formats::render_status(share_view(*share));
     case Kind::kShareStatusJson:
-      return control::render_json(share_view(*share));
+      return formats::render_json(share_view(*share));
     case Kind::kShareError:
-      return control::render_error(last_error(*share));
+      return formats::render_error(last_error(*share));
     case Kind::kShareUsers:
-      return control::render_users(users(*share, viewer));
+      return formats::render_users(users(*share, viewer));
     case Kind::kAttached:
-      return control::render_attacher(view_of(
-          share->attacher_of({.instance = place.instance, .volume = place.volume}).value_or(manager::Attacher{})));
+      return formats::render_attacher(view_of(
+          share->attacher_of({.instance = path.instance, .volume = path.volume}).value_or(manager::Attacher{})));
     case Kind::kShareLog:
     case Kind::kRoot:
     case Kind::kEvents:
     case Kind::kControl:
-    case Kind::kNames:
+    case Kind::kPrefix:
     case Kind::kShare:
     case Kind::kShareControl:
     case Kind::kAttachments:
@@ -158,7 +158,7 @@ std::string ControlFiles::text_of(const Place& place, const manager::Share* shar
 }
 
 void ControlFiles::refuse(const manager::Share& share, const Error& why) {
-  control::FailureView refusal{
+  formats::FailureView refusal{
       .when = clock_.wall_now(), .code = why.code(), .story = "control: " + mask_secrets(why.story())};
   MutexLock lock(mutex_);
   refused_.insert_or_assign(share.name(), std::move(refusal));
@@ -169,8 +169,8 @@ void ControlFiles::accept(const manager::Share& share) {
   refused_.erase(share.name());
 }
 
-control::ShareView ControlFiles::share_view(const manager::Share& share) const {
-  control::ShareView view = view_of(share);
+formats::ShareView ControlFiles::share_view(const manager::Share& share) const {
+  formats::ShareView view = view_of(share);
   const Unanswered found = setup_.unanswered_in ? setup_.unanswered_in(share) : Unanswered{};
   if (found.callers == 0) return view;
   const auto waited = std::chrono::duration_cast<WallTime::duration>(clock_.now() - found.since);
@@ -178,8 +178,8 @@ control::ShareView ControlFiles::share_view(const manager::Share& share) const {
   return view;
 }
 
-control::NamespaceView ControlFiles::namespace_view() const {
-  control::NamespaceView view{.version = setup_.version,
+formats::NamespaceView ControlFiles::namespace_view() const {
+  formats::NamespaceView view{.version = setup_.version,
                               .directory = setup_.directory,
                               .arguments = setup_.arguments,
                               .keeper = setup_.keeper,
@@ -195,8 +195,8 @@ control::NamespaceView ControlFiles::namespace_view() const {
   return view;
 }
 
-std::optional<control::FailureView> ControlFiles::last_error(const manager::Share& share) const {
-  std::optional<control::FailureView> last;
+std::optional<formats::FailureView> ControlFiles::last_error(const manager::Share& share) const {
+  std::optional<formats::FailureView> last;
   if (const manager::ShareStatus status = share.status(); status.last_failure) last = view_of(*status.last_failure);
   MutexLock lock(mutex_);
   const auto refused = refused_.find(share.name());
@@ -204,14 +204,14 @@ std::optional<control::FailureView> ControlFiles::last_error(const manager::Shar
   return last;
 }
 
-control::UsersView ControlFiles::users(const manager::Share& share, const Viewer& viewer) const {
+formats::UsersView ControlFiles::users(const manager::Share& share, const Viewer& viewer) const {
   constexpr std::size_t kMostUsers = 2048;
   const UsersWanted wanted{.most = kMostUsers,
                            .most_of_one = kMostUsers / 4,
                            .longest_name = 1024,
                            .most_of_names = std::size_t{128} << 10,
                            .names_are_told = [&viewer](uid_t uid) { return viewer.sees_all || viewer.uid == uid; }};
-  control::UsersView view;
+  formats::UsersView view;
   if (setup_.users_of) {
     HandleUsers found = setup_.users_of(share, wanted);
     view.more = found.more;
@@ -238,7 +238,7 @@ control::UsersView ControlFiles::users(const manager::Share& share, const Viewer
 }
 
 std::string event_line(const manager::Event& event) {
-  return control::render_event({.when = event.when,
+  return formats::render_event({.when = event.when,
                                 .kind = manager::to_string(event.kind),
                                 .share = event.share,
                                 .attempt = event.attempt,

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fuse/control/control_place.h"
+#include "fuse/control/control_path.h"
 #include "fuse/control/control_tree.h"
 #include "manager/engine/manager.h"
 #include "src/lib/base/clock.h"
@@ -36,7 +36,7 @@ class ControlFiles {
   ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup);
 
   /// The text of a file that is written down when it is opened: all but `events` and the control files.
-  [[nodiscard]] std::string text_of(const Place& place, const manager::Share* share, const Viewer& viewer) const;
+  [[nodiscard]] std::string text_of(const ControlPath& path, const manager::Share* share, const Viewer& viewer) const;
   /// When the tree was made.
   [[nodiscard]] WallTime started() const noexcept { return started_; }
 
@@ -46,10 +46,10 @@ class ControlFiles {
   void accept(const manager::Share& share);
 
  private:
-  [[nodiscard]] control::ShareView share_view(const manager::Share& share) const;
-  [[nodiscard]] control::NamespaceView namespace_view() const;
-  [[nodiscard]] std::optional<control::FailureView> last_error(const manager::Share& share) const;
-  [[nodiscard]] control::UsersView users(const manager::Share& share, const Viewer& viewer) const;
+  [[nodiscard]] formats::ShareView share_view(const manager::Share& share) const;
+  [[nodiscard]] formats::NamespaceView namespace_view() const;
+  [[nodiscard]] std::optional<formats::FailureView> last_error(const manager::Share& share) const;
+  [[nodiscard]] formats::UsersView users(const manager::Share& share, const Viewer& viewer) const;
 
   // Constant.
   const manager::Manager& manager_;
@@ -58,7 +58,7 @@ class ControlFiles {
   const WallTime started_;
 
   mutable Mutex mutex_;
-  std::map<std::string, control::FailureView, std::less<>> refused_ BERTH_GUARDED_BY(mutex_);  ///< by the share's name
+  std::map<std::string, formats::FailureView, std::less<>> refused_ BERTH_GUARDED_BY(mutex_);  ///< by the share's name
 };
 
 /// A step in the life of a share as `events` tells it, a whole line.

@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "fuse/control/control_place.h"
+#include "fuse/control/control_path.h"
 #include "fuse/control/event_log.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/result.h"
@@ -36,11 +36,11 @@ struct ControlHandle {
   /// A control file: takes writes.
   struct Control {};
 
-  explicit ControlHandle(std::shared_ptr<const Place> of) noexcept : place(std::move(of)) {}
+  explicit ControlHandle(std::shared_ptr<const ControlPath> of) noexcept : path(std::move(of)) {}
 
-  std::shared_ptr<const Place> place;
+  std::shared_ptr<const ControlPath> path;
   std::variant<Control, Text, Listing, std::unique_ptr<EventLog::Reader>> content;
-  std::atomic<bool> awaits_word{
+  std::atomic<bool> awaits_command{
       false};  ///< of a control file: it is open for writing, and nothing has been written yet
 
   /// About how much memory it holds.
@@ -76,7 +76,7 @@ class ControlHandles {
   /// Null when there is none.
   [[nodiscard]] std::shared_ptr<ControlHandle> find(std::uint64_t number) const;
   /// Whether a word may be written to this control file at any moment, by way of something that is open.
-  [[nodiscard]] bool awaits_word(const Place& place) const;
+  [[nodiscard]] bool awaits_command(const ControlPath& path) const;
   /// Whether the number was given to a trusted opener, by whichever server.
   [[nodiscard]] static bool is_of_trusted(std::uint64_t number) noexcept { return (number & kOfTrusted) != 0; }
   void remove(std::uint64_t number);

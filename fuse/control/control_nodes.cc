@@ -7,29 +7,29 @@
 
 namespace berth::fuse {
 
-NodeId ControlNodes::id_of(const Place& place) {
-  if (place.kind == Place::Kind::kRoot) return kRoot;
-  // As good as unique: 2^61 numbers for a few thousand places. Not 0 and not the root's.
+NodeId ControlNodes::id_of(const ControlPath& path) {
+  if (path.kind == ControlPath::Kind::kRoot) return kRoot;
+  // As good as unique: 2^61 numbers for a few thousand paths. Not 0 and not the root's.
   constexpr std::uint64_t kKeys = (std::uint64_t{1} << kOwnerShift) - 1;
-  const std::uint64_t key = InodeNumbers(path_of(place)).wide_root() & kKeys;
+  const std::uint64_t key = InodeNumbers(to_string(path)).wide_root() & kKeys;
   return make_node_id(NodeOwner::kControl, std::max<std::uint64_t>(key, 2));
 }
 
-NodeId ControlNodes::look_up(const Place& place) {
-  const NodeId id = id_of(place);
+NodeId ControlNodes::look_up(const ControlPath& path) {
+  const NodeId id = id_of(path);
   if (id == kRoot) return id;
   MutexLock lock(mutex_);
   Node& node = nodes_[id];
-  if (node.place == nullptr) node.place = std::make_shared<Place>(place);
+  if (node.path == nullptr) node.path = std::make_shared<ControlPath>(path);
   ++node.look_ups;
   return id;
 }
 
-std::shared_ptr<const Place> ControlNodes::add_known(const Place& place) {
+std::shared_ptr<const ControlPath> ControlNodes::add_known(const ControlPath& path) {
   MutexLock lock(mutex_);
-  Node& node = nodes_[id_of(place)];
-  if (node.place == nullptr) node.place = std::make_shared<Place>(place);
-  return node.place;
+  Node& node = nodes_[id_of(path)];
+  if (node.path == nullptr) node.path = std::make_shared<ControlPath>(path);
+  return node.path;
 }
 
 void ControlNodes::forget(NodeId node, std::uint64_t count) noexcept {
@@ -41,11 +41,11 @@ void ControlNodes::forget(NodeId node, std::uint64_t count) noexcept {
   if (found->second.look_ups == 0) nodes_.erase(found);
 }
 
-std::shared_ptr<const Place> ControlNodes::find(NodeId node) const {
+std::shared_ptr<const ControlPath> ControlNodes::find(NodeId node) const {
   if (node == kRoot) return root_;
   MutexLock lock(mutex_);
   const auto found = nodes_.find(node);
-  return found == nodes_.end() ? nullptr : found->second.place;
+  return found == nodes_.end() ? nullptr : found->second.path;
 }
 
 std::size_t ControlNodes::size() const {

@@ -6,7 +6,7 @@
 #include "fuse/control/control_tree_core.h"
 #include "fuse/kept/requests.h"
 #include "fuse/session/parked_reply.h"
-#include "src/lib/formats/word.h"
+#include "src/lib/formats/control_command.h"
 
 namespace berth::fuse {
 
@@ -21,13 +21,13 @@ std::shared_ptr<ParkedReply> park_to_be_left(Reply reply) {
 
 void ControlTree::Core::run_word(Reply reply, const std::shared_ptr<manager::Share>& share,
                                  std::span<const char> written) {
-  const Result<control::Word> word = control::parse_word({written.data(), written.size()});
+  const Result<formats::ControlCommand> word = formats::parse_control_command({written.data(), written.size()});
   if (!word) {
     files.refuse(*share, word.error());
     return std::move(reply).error(word.error());
   }
   files.accept(*share);
-  if (*word == control::Word::kRetry) {
+  if (*word == formats::ControlCommand::kRetry) {
     manager.retry(*share);
     return std::move(reply).written(written.size());
   }
@@ -39,12 +39,12 @@ void ControlTree::Core::run_word(Reply reply, const std::shared_ptr<manager::Sha
     if (!result) return std::move(*answer).error(result.error());
     std::move(*answer).written(size);
   };
-  if (*word == control::Word::kMount) return manager.mount(*share, std::move(done));
-  manager.unmount(*share, *word == control::Word::kForceUnmount, std::move(done));
+  if (*word == formats::ControlCommand::kMount) return manager.mount(*share, std::move(done));
+  manager.unmount(*share, *word == formats::ControlCommand::kForceUnmount, std::move(done));
 }
 
 void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written) {
-  const Result<control::HostWord> word = control::parse_host_word({written.data(), written.size()});
+  const Result<formats::HostCommand> word = formats::parse_host_command({written.data(), written.size()});
   if (!word) return std::move(reply).error(word.error());
   const std::uint64_t request = CurrentRequest::unique();
   // Who gives up waiting is told EINTR; what was asked for is in force all the same.
@@ -55,17 +55,17 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
     std::move(*answer).written(size);
   };
   switch (*word) {
-    case control::HostWord::kDrain:
+    case formats::HostCommand::kDrain:
       return manager.drain(std::move(done));
-    case control::HostWord::kResume:
+    case formats::HostCommand::kResume:
       return manager.resume(std::move(done));
-    case control::HostWord::kUpgrade:
+    case formats::HostCommand::kUpgrade:
       if (!setup.upgrade) return done(fail(EOPNOTSUPP));
       return setup.upgrade(request, std::move(done));
   }
 }
 
-void ControlTree::Core::make_instance(Reply reply, const std::shared_ptr<manager::Share>& share, Place instance) {
+void ControlTree::Core::make_instance(Reply reply, const std::shared_ptr<manager::Share>& share, ControlPath instance) {
   // Asked for again because a server died: it was that one's work.
   if (CurrentRequest::is_resent() && share->has_instance(instance.instance))
     return answer_entry(std::move(reply), instance);
@@ -81,7 +81,7 @@ void ControlTree::Core::make_instance(Reply reply, const std::shared_ptr<manager
 }
 
 void ControlTree::Core::remove_instance(Reply reply, const std::shared_ptr<manager::Share>& share,
-                                        const Place& instance) {
+                                        const ControlPath& instance) {
   manager::DoneCallback done = [share, parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();
     if (!answer) return;
@@ -90,7 +90,7 @@ void ControlTree::Core::remove_instance(Reply reply, const std::shared_ptr<manag
   manager.remove_instance(*share, instance.instance, std::move(done));
 }
 
-void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume) {
+void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share>& share, ControlPath volume) {
   const sys::Identity& caller = reply.caller();
   manager::Attachment attachment{.instance = volume.instance,
                                  .volume = volume.volume,
@@ -120,7 +120,7 @@ void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share
       });
 }
 
-void ControlTree::Core::detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume) {
+void ControlTree::Core::detach(Reply reply, const std::shared_ptr<manager::Share>& share, const ControlPath& volume) {
   manager::DoneCallback done = [share, parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();
     if (!answer) return;

@@ -16,7 +16,7 @@ namespace berth::fuse {
 
 namespace {
 
-using Kind = Place::Kind;
+using Kind = ControlPath::Kind;
 
 /// What may be set on a control file, to no effect: "echo mount > control" truncates it, touch(1) sets its times.
 constexpr int kSettable = FUSE_SET_ATTR_SIZE | FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW |
@@ -37,12 +37,14 @@ ControlTree::ControlTree(manager::Manager& manager, const Clock& clock, ControlS
 
 ControlTree::~ControlTree() { core_->events.stop(); }
 
-Entry ControlTree::root_entry() { return core_->make_entry(Place{}); }
+Entry ControlTree::root_entry() { return core_->make_entry(ControlPath{}); }
 
-const std::vector<std::uint64_t>& ControlTree::left_polls() const noexcept { return core_->events.left_polls(); }
+const std::vector<std::uint64_t>& ControlTree::inherited_polls() const noexcept {
+  return core_->events.inherited_polls();
+}
 
 struct stat ControlTree::root_attributes() const {
-  return core_->attributes_of(Place{});
+  return core_->attributes_of(ControlPath{});
 }
 
 void ControlTree::append_event(const manager::Event& event) { core_->events.append(event_line(event), event.when); }
@@ -58,7 +60,7 @@ ControlTree::Counts ControlTree::counts() const {
 void ControlTree::lookup(Reply reply, NodeId parent, const char* name) {
   const Result<Core::Found> found = core_->find(parent);
   if (!found) return std::move(reply).error(found.error());
-  const Result<Place> child = core_->find_child(*found, name);
+  const Result<ControlPath> child = core_->find_child(*found, name);
   if (!child) return std::move(reply).error(child.error());
   core_->answer_entry(std::move(reply), *child);
 }
@@ -68,27 +70,27 @@ void ControlTree::forget(NodeId node, std::uint64_t count) noexcept { core_->nod
 void ControlTree::getattr(Reply reply, NodeId node, const fuse_file_info*) {
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  struct stat attributes = core_->attributes_of(*found->place);
-  if (is_control(found->place->kind)) attributes.st_size = core_->told_size_of(*found->place, reply.caller());
+  struct stat attributes = core_->attributes_of(*found->path);
+  if (is_control(found->path->kind)) attributes.st_size = core_->told_size_of(*found->path, reply.caller());
   std::move(reply).attributes(attributes, 0);
 }
 
 void ControlTree::setattr(Reply reply, NodeId node, const struct stat&, int to_set, const fuse_file_info*) {
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  if (!is_control(found->place->kind) || (to_set & ~kSettable) != 0) return std::move(reply).error(EPERM);
+  if (!is_control(found->path->kind) || (to_set & ~kSettable) != 0) return std::move(reply).error(EPERM);
   if (!core_->may_change(reply.caller())) return std::move(reply).error(EACCES);
-  std::move(reply).attributes(core_->attributes_of(*found->place), 0);
+  std::move(reply).attributes(core_->attributes_of(*found->path), 0);
 }
 
 void ControlTree::mkdir(Reply reply, NodeId parent, const char* name, mode_t) {
   const Result<Core::Found> found = core_->find(parent);
   if (!found) return std::move(reply).error(found.error());
-  Place made = *found->place;
+  ControlPath made = *found->path;
   if (made.kind != Kind::kAttachments && made.kind != Kind::kInstance) return std::move(reply).error(EPERM);
   if (!core_->may_change(reply.caller())) return std::move(reply).error(EACCES);
   if (std::strlen(name) > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
-  if (!control::is_component(name)) return std::move(reply).error(EINVAL);
+  if (!formats::is_component(name)) return std::move(reply).error(EINVAL);
   if (made.kind == Kind::kInstance) {
     made.kind = Kind::kVolume;
     made.volume = name;
@@ -102,7 +104,7 @@ void ControlTree::mkdir(Reply reply, NodeId parent, const char* name, mode_t) {
 void ControlTree::rmdir(Reply reply, NodeId parent, const char* name) {
   const Result<Core::Found> found = core_->find(parent);
   if (!found) return std::move(reply).error(found.error());
-  const Result<Place> child = core_->find_child(*found, name);
+  const Result<ControlPath> child = core_->find_child(*found, name);
   // Asked for again because a server died: it was that one's work.
   if (!child && child.error().code() == ENOENT && CurrentRequest::is_resent()) return std::move(reply).error(0);
   if (!child) return std::move(reply).error(child.error());
@@ -120,7 +122,7 @@ void ControlTree::open(Reply reply, NodeId node, const fuse_file_info& handle) {
   if (!number) return std::move(reply).error(number.error());
   // Past the page cache: the size is not known before, and a file that is followed grows.
   // A word may wait for long, and another one may be what ends that.
-  const Opened opened{.handle = *number, .direct_io = true, .parallel_writes = is_control(found->place->kind)};
+  const Opened opened{.handle = *number, .direct_io = true, .parallel_writes = is_control(found->path->kind)};
   if (!std::move(reply).opened(opened)) core_->handles.remove(*number);
 }
 
@@ -138,10 +140,10 @@ void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset,
 
 void ControlTree::write(Reply reply, NodeId node, std::span<const char> bytes, off_t, const fuse_file_info& handle) {
   const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh, reply.caller());
-  if (open == nullptr || !is_control(open->place->kind)) return std::move(reply).error(EBADF);
+  if (open == nullptr || !is_control(open->path->kind)) return std::move(reply).error(EBADF);
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  open->awaits_word = false;
+  open->awaits_command = false;
   if (found->share == nullptr) return core_->run_host_word(std::move(reply), bytes);
   core_->run_word(std::move(reply), found->share, bytes);
 }

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/session/operations.h"
 #include "fuse/tables/handle_users.h"
 #include "manager/engine/manager.h"
@@ -62,7 +62,7 @@ class ControlTree final : public Operations {
   /// The entry of `.berth` itself, for a look-up of that name in the root; one look-up more is owed a forget().
   [[nodiscard]] Entry root_entry();
   /// Who waited for events at a dead server (Session::wake_poller).
-  [[nodiscard]] const std::vector<std::uint64_t>& left_polls() const noexcept;
+  [[nodiscard]] const std::vector<std::uint64_t>& inherited_polls() const noexcept;
   /// The attributes in root_entry(), for listing the root; counts nothing.
   [[nodiscard]] struct stat root_attributes() const;
 

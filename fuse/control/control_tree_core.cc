@@ -12,7 +12,7 @@
 #include <cstring>
 #include <utility>
 
-#include "fuse/session/directory_page.h"
+#include "fuse/session/dirent_buffer.h"
 #include "fuse/tables/inode_number.h"
 #include "src/lib/formats/names.h"
 #include "src/lib/sys/identity.h"
@@ -25,7 +25,7 @@ namespace {
 /// At least as much as a word may have.
 constexpr off_t kMostOfAWord = 4096;
 
-using Kind = Place::Kind;
+using Kind = ControlPath::Kind;
 
 timespec to_timespec(WallTime time) noexcept {
   const auto since_epoch = time.time_since_epoch();
@@ -35,50 +35,50 @@ timespec to_timespec(WallTime time) noexcept {
 }
 
 /// Stable over restarts, and of no share: the name of none begins with ".berth".
-ino_t inode_of(const Place& place) {
-  return InodeNumbers(std::string(control::kTree).append("/").append(path_of(place))).root();
+ino_t inode_of(const ControlPath& path) {
+  return InodeNumbers(std::string(formats::kTree).append("/").append(to_string(path))).root();
 }
 
 unsigned char type_of(Kind kind) noexcept { return is_directory(kind) ? DT_DIR : DT_REG; }
 
 /// What `name` in `directory` is, where it is known to be there and of `kind`.
-Place place_in(const Place& directory, const PlaceName& name) {
-  Place place = directory;
-  place.kind = name.kind;
-  if (name.kind == Kind::kInstance) place.instance = name.name;
-  if (name.kind == Kind::kVolume) place.volume = name.name;
-  if (directory.kind == Kind::kNames) place.share.append(directory.share.empty() ? "" : "/").append(name.name);
-  return place;
+ControlPath path_in(const ControlPath& directory, const ControlName& name) {
+  ControlPath path = directory;
+  path.kind = name.kind;
+  if (name.kind == Kind::kInstance) path.instance = name.name;
+  if (name.kind == Kind::kVolume) path.volume = name.name;
+  if (directory.kind == Kind::kPrefix) path.share.append(directory.share.empty() ? "" : "/").append(name.name);
+  return path;
 }
 
 }  // namespace
 
 Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) {
-  Found found{.place = nodes.find(node), .share = nullptr};
-  if (found.place == nullptr && setup.servers > 1) {
-    found.place = left_places.find(node, manager);
-    if (found.place != nullptr) found.place = nodes.add_known(*found.place);
+  Found found{.path = nodes.find(node), .share = nullptr};
+  if (found.path == nullptr && setup.servers > 1) {
+    found.path = inherited_paths.find(node, manager);
+    if (found.path != nullptr) found.path = nodes.add_known(*found.path);
   }
-  if (found.place == nullptr) return fail(ESTALE);
-  if (!is_of_share(found.place->kind)) return found;
-  found.share = manager.find(found.place->share);
+  if (found.path == nullptr) return fail(ESTALE);
+  if (!is_of_share(found.path->kind)) return found;
+  found.share = manager.find(found.path->share);
   if (found.share == nullptr) return fail(ESTALE);
   return found;
 }
 
-Result<Place> ControlTree::Core::find_child(const Found& parent, const char* name) const {
+Result<ControlPath> ControlTree::Core::find_child(const Found& parent, const char* name) const {
   if (std::strlen(name) > NAME_MAX) return fail(ENAMETOOLONG);
-  if (parent.place->kind == Kind::kAttachments) {
-    Place instance = place_in(*parent.place, {.name = name, .kind = Kind::kInstance});
+  if (parent.path->kind == Kind::kAttachments) {
+    ControlPath instance = path_in(*parent.path, {.name = name, .kind = Kind::kInstance});
     if (!parent.share->has_instance(instance.instance)) return fail(ENOENT);
     return instance;
   }
-  if (parent.place->kind == Kind::kInstance) {
-    Place volume = place_in(*parent.place, {.name = name, .kind = Kind::kVolume});
+  if (parent.path->kind == Kind::kInstance) {
+    ControlPath volume = path_in(*parent.path, {.name = name, .kind = Kind::kVolume});
     if (!parent.share->has_attachment({.instance = volume.instance, .volume = volume.volume})) return fail(ENOENT);
     return volume;
   }
-  std::optional<Place> child = fuse::find_child(*parent.place, name, *manager.directory());
+  std::optional<ControlPath> child = fuse::find_child(*parent.path, name, *manager.directory());
   if (!child) return fail(ENOENT);
   return *std::move(child);
 }
@@ -94,22 +94,22 @@ mode_t ControlTree::Core::mode_of(Kind kind) const noexcept {
   return S_IFDIR | (0555 & readers);
 }
 
-struct stat ControlTree::Core::attributes_of(const Place& place) const {
+struct stat ControlTree::Core::attributes_of(const ControlPath& path) const {
   struct stat attributes {};
-  attributes.st_ino = inode_of(place);
-  attributes.st_mode = mode_of(place.kind);
+  attributes.st_ino = inode_of(path);
+  attributes.st_mode = mode_of(path.kind);
   // 1 on a directory: the number of directories in it is not known (as btrfs says it; find(1) understands).
   attributes.st_nlink = 1;
   attributes.st_uid = setup.owner;
   attributes.st_gid = setup.group.value_or(0);
   attributes.st_blksize = 4096;
   WallTime changed = files.started();
-  if (place.kind == Kind::kEvents) {
+  if (path.kind == Kind::kEvents) {
     attributes.st_size = static_cast<off_t>(events.size());
     changed = std::max(changed, events.changed());
   }
   // Only a program that is about to write meets it: told_size_of().
-  if (is_control(place.kind)) attributes.st_size = kMostOfAWord;
+  if (is_control(path.kind)) attributes.st_size = kMostOfAWord;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = to_timespec(changed);
   return attributes;
 }
@@ -117,8 +117,8 @@ struct stat ControlTree::Core::attributes_of(const Place& place) const {
 /// A control file is empty for a program that looks at it. But the kernel lets writes go on side by side only within what it takes for
 /// the size (fuse_dio_wr_exclusive_lock(), Linux 6.18), and a word may wait for long while another one is what ends that. So a program
 /// that opens it, or has it open and has not written yet, is not in the way of this; no program sees that size.
-off_t ControlTree::Core::told_size_of(const Place& place, const sys::Identity& caller) const {
-  if (handles.awaits_word(place)) return kMostOfAWord;
+off_t ControlTree::Core::told_size_of(const ControlPath& path, const sys::Identity& caller) const {
+  if (handles.awaits_command(path)) return kMostOfAWord;
   const sys::AsDaemon as_daemon;
   // It waits for the answer, or is about to.
   constexpr int kLooks = 1000;
@@ -140,16 +140,16 @@ off_t ControlTree::Core::told_size_of(const Place& place, const sys::Identity& c
   }
 }
 
-Entry ControlTree::Core::make_entry(const Place& place) {
+Entry ControlTree::Core::make_entry(const ControlPath& path) {
   // Never believed for long: everything here changes behind the kernel's back.
   Entry entry;
-  entry.attributes = attributes_of(place);
-  entry.node = nodes.look_up(place);
+  entry.attributes = attributes_of(path);
+  entry.node = nodes.look_up(path);
   return entry;
 }
 
-void ControlTree::Core::answer_entry(Reply reply, const Place& place) {
-  const Entry entry = make_entry(place);
+void ControlTree::Core::answer_entry(Reply reply, const ControlPath& path) {
+  const Entry entry = make_entry(path);
   if (!std::move(reply).entry(entry)) nodes.forget(entry.node, 1);
 }
 
@@ -162,7 +162,7 @@ bool ControlTree::Core::may_change(const sys::Identity& caller) const {
 }
 
 Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags, const sys::Identity& caller) {
-  const Kind kind = found.place->kind;
+  const Kind kind = found.path->kind;
   if (is_directory(kind)) return fail(EISDIR);
   // default_permissions asks nothing of root, who may not write what cannot be written.
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
@@ -170,13 +170,13 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   if (kind == Kind::kShareLog && !opener.is_trusted) return fail(EACCES);
   return handles.add(opener, expected_size_of(found), [&] {
     std::shared_ptr<ControlHandle> handle = make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
-    handle->awaits_word = (flags & O_ACCMODE) != O_RDONLY;
+    handle->awaits_command = (flags & O_ACCMODE) != O_RDONLY;
     return handle;
   });
 }
 
 Result<std::uint64_t> ControlTree::Core::open_directory(const Found& found, const sys::Identity& caller) {
-  if (!is_directory(found.place->kind)) return fail(ENOTDIR);
+  if (!is_directory(found.path->kind)) return fail(ENOTDIR);
   return handles.add(opener_of(caller), expected_size_of(found), [&] { return make_handle(found, {}); });
 }
 
@@ -189,12 +189,12 @@ std::size_t ControlTree::Core::expected_size_of(const Found& found) const {
   constexpr std::size_t kOfShare = 512;
   constexpr std::size_t kOfShareJson = 1536;  // its tree of values is larger than its text
   constexpr std::size_t kOfName = 160;
-  switch (found.place->kind) {
+  switch (found.path->kind) {
     case Kind::kStatus:
       return manager.directory()->size() * kOfShare;
     case Kind::kStatusJson:
       return manager.directory()->size() * kOfShareJson;
-    case Kind::kNames:
+    case Kind::kPrefix:
       return manager.directory()->size() * kOfName;
     case Kind::kShareStatus:
     case Kind::kShareStatusJson:
@@ -222,8 +222,8 @@ std::size_t ControlTree::Core::expected_size_of(const Found& found) const {
 }
 
 std::shared_ptr<ControlHandle> ControlTree::Core::make_handle(const Found& found, const Viewer& viewer) {
-  auto handle = std::make_shared<ControlHandle>(found.place);
-  const Kind kind = found.place->kind;
+  auto handle = std::make_shared<ControlHandle>(found.path);
+  const Kind kind = found.path->kind;
   if (is_directory(kind)) {
     handle->content = list(found);
   } else if (kind == Kind::kEvents) {
@@ -231,7 +231,7 @@ std::shared_ptr<ControlHandle> ControlTree::Core::make_handle(const Found& found
   } else if (kind == Kind::kShareLog) {
     handle->content = logs.text_of(found.share->name());
   } else if (!is_control(kind)) {
-    handle->content = files.text_of(*found.place, found.share.get(), viewer);
+    handle->content = files.text_of(*found.path, found.share.get(), viewer);
   }
   return handle;
 }
@@ -254,7 +254,7 @@ void ControlTree::Core::list_page(Reply reply, NodeId node, std::uint64_t handle
   const std::shared_ptr<ControlHandle> open = handle_of(node, handle, reply.caller());
   const auto* listing = open == nullptr ? nullptr : std::get_if<ControlHandle::Listing>(&open->content);
   if (listing == nullptr || offset < 0) return std::move(reply).error(EBADF);
-  DirectoryPage page(reply, size);
+  DirentBuffer page(reply, size);
   for (auto at = static_cast<std::size_t>(offset); at < listing->size(); ++at) {
     const ControlHandle::Listed& entry = (*listing)[at];
     const auto next = static_cast<off_t>(at + 1);
@@ -266,34 +266,34 @@ void ControlTree::Core::list_page(Reply reply, NodeId node, std::uint64_t handle
   std::move(reply).data(page.bytes());
 }
 
-std::vector<PlaceName> ControlTree::Core::names_in(const Found& found) const {
-  const Place& place = *found.place;
-  std::vector<PlaceName> names;
-  if (place.kind == Kind::kAttachments) {
+std::vector<ControlName> ControlTree::Core::names_in(const Found& found) const {
+  const ControlPath& path = *found.path;
+  std::vector<ControlName> names;
+  if (path.kind == Kind::kAttachments) {
     for (std::string& instance : found.share->instances()) {
       names.push_back({.name = std::move(instance), .kind = Kind::kInstance});
     }
-  } else if (place.kind == Kind::kInstance) {
+  } else if (path.kind == Kind::kInstance) {
     for (manager::Attachment& attachment : found.share->status().attachments) {
-      if (attachment.instance != place.instance) continue;
+      if (attachment.instance != path.instance) continue;
       names.push_back({.name = std::move(attachment.volume), .kind = Kind::kVolume});
     }
   } else {
-    names = list_children(place, *manager.directory());
+    names = list_children(path, *manager.directory());
   }
   return names;
 }
 
 ControlHandle::Listing ControlTree::Core::list(const Found& found) const {
-  const Place& place = *found.place;
-  std::vector<PlaceName> names = names_in(found);
+  const ControlPath& path = *found.path;
+  std::vector<ControlName> names = names_in(found);
   ControlHandle::Listing listing;
   listing.reserve(names.size() + 2);
-  const ino_t self = inode_of(place);
+  const ino_t self = inode_of(path);
   listing.push_back({.name = ".", .inode = self, .type = DT_DIR});
   listing.push_back({.name = "..", .inode = self, .type = DT_DIR});
-  for (PlaceName& name : names) {
-    const ino_t inode = inode_of(place_in(place, name));
+  for (ControlName& name : names) {
+    const ino_t inode = inode_of(path_in(path, name));
     listing.push_back({.name = std::move(name.name), .inode = inode, .type = type_of(name.kind)});
   }
   return listing;

@@ -10,7 +10,7 @@
 #include "fuse/control/control_nodes.h"
 #include "fuse/control/control_tree.h"
 #include "fuse/control/event_log.h"
-#include "fuse/control/left_places.h"
+#include "fuse/control/inherited_paths.h"
 #include "fuse/control/share_logs.h"
 
 namespace berth::fuse {
@@ -26,21 +26,21 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
         handles((std::uint64_t{setup.servers} << 32) + 1),
         files(of, clock, setup) {}
 
-  /// A place that is there, and the share that it is of (null: of none).
+  /// A path that is there, and the share that it is of (null: of none).
   struct Found {
-    std::shared_ptr<const Place> place;
+    std::shared_ptr<const ControlPath> path;
     std::shared_ptr<manager::Share> share;
   };
   /// Errors: ESTALE when the kernel cannot know the node, or what it was is gone.
   [[nodiscard]] Result<Found> find(NodeId node);
   /// Errors: ENOENT, ENAMETOOLONG.
-  [[nodiscard]] Result<Place> find_child(const Found& parent, const char* name) const;
+  [[nodiscard]] Result<ControlPath> find_child(const Found& parent, const char* name) const;
 
-  [[nodiscard]] struct stat attributes_of(const Place& place) const;
+  [[nodiscard]] struct stat attributes_of(const ControlPath& path) const;
   /// The size of a control file, as `caller` is told that asks for it.
-  [[nodiscard]] off_t told_size_of(const Place& place, const sys::Identity& caller) const;
+  [[nodiscard]] off_t told_size_of(const ControlPath& path, const sys::Identity& caller) const;
   /// An entry with one look-up more.
-  [[nodiscard]] Entry make_entry(const Place& place);
+  [[nodiscard]] Entry make_entry(const ControlPath& path);
   /// Errors: EACCES, and those of ControlHandles::add().
   Result<std::uint64_t> open_file(const Found& found, int flags, const sys::Identity& caller);
   Result<std::uint64_t> open_directory(const Found& found, const sys::Identity& caller);
@@ -52,20 +52,20 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   [[nodiscard]] bool may_change(const sys::Identity& caller) const;
 
   /// Answers with the entry of what was made, and takes the look-up back if the kernel does not want it any more.
-  void answer_entry(Reply reply, const Place& place);
+  void answer_entry(Reply reply, const ControlPath& path);
 
   // What waits for the manager.
   void run_word(Reply reply, const std::shared_ptr<manager::Share>& share, std::span<const char> written);
   void run_host_word(Reply reply, std::span<const char> written);
-  void make_instance(Reply reply, const std::shared_ptr<manager::Share>& share, Place instance);
-  void remove_instance(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& instance);
-  void attach(Reply reply, const std::shared_ptr<manager::Share>& share, Place volume);
-  void detach(Reply reply, const std::shared_ptr<manager::Share>& share, const Place& volume);
+  void make_instance(Reply reply, const std::shared_ptr<manager::Share>& share, ControlPath instance);
+  void remove_instance(Reply reply, const std::shared_ptr<manager::Share>& share, const ControlPath& instance);
+  void attach(Reply reply, const std::shared_ptr<manager::Share>& share, ControlPath volume);
+  void detach(Reply reply, const std::shared_ptr<manager::Share>& share, const ControlPath& volume);
 
   manager::Manager& manager;
   const ControlSetup setup;
   ControlNodes nodes;
-  LeftPlaces left_places;
+  InheritedPaths inherited_paths;
   AttachRequests attach_requests;
   EventLog events;
   ShareLogs logs;
@@ -73,8 +73,8 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   ControlFiles files;
 
  private:
-  [[nodiscard]] mode_t mode_of(Place::Kind kind) const noexcept;
-  [[nodiscard]] std::vector<PlaceName> names_in(const Found& found) const;
+  [[nodiscard]] mode_t mode_of(ControlPath::Kind kind) const noexcept;
+  [[nodiscard]] std::vector<ControlName> names_in(const Found& found) const;
   [[nodiscard]] ControlHandle::Listing list(const Found& found) const;
   std::shared_ptr<ControlHandle> make_handle(const Found& found, const Viewer& viewer);
   [[nodiscard]] std::size_t expected_size_of(const Found& found) const;

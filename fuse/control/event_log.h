@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/session/reply.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
@@ -74,7 +74,7 @@ class EventLog {
   /// Somebody waits in poll(2), under this number of the kernel's: should we die, the next server wakes it.
   void note_poll(std::uint64_t number);
   /// Who waited at a dead server; they are to be woken.
-  [[nodiscard]] const std::vector<std::uint64_t>& left_polls() const noexcept { return left_polls_; }
+  [[nodiscard]] const std::vector<std::uint64_t>& inherited_polls() const noexcept { return left_polls_; }
 
   /// Tells nobody any more; before the session goes.
   void stop() noexcept;

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "src/lib/base/mutex.h"
 
 namespace berth::fuse {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "fuse/kept/requests.h"
-#include "fuse/session/scratch.h"
+#include "fuse/session/thread_buffer.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
@@ -87,9 +87,9 @@ std::size_t left_at(const Handle& handle, std::span<const char> bytes, off_t off
 /// append to the same file in just that moment is not told apart.
 std::size_t appended_already(const Handle& handle, std::span<const char> bytes) {
   if (!CurrentRequest::is_noted()) return 0;
-  const PriorAttempt* const prior = CurrentRequest::prior();
-  if (prior != nullptr && prior->intent == IntentRecord::kAppend) {
-    return left_at(handle, bytes, static_cast<off_t>(prior->size));
+  const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
+  if (first_attempt != nullptr && first_attempt->intent == IntentRecord::kAppend) {
+    return left_at(handle, bytes, static_cast<off_t>(first_attempt->size));
   }
   const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_SIZE);
   if (x) CurrentRequest::note_intent(IntentRecord::kAppend, {}, x->stx_size);
@@ -110,8 +110,9 @@ ssize_t write_some(int fd, std::span<const char> bytes, off_t offset, int flags)
 /// a second attempt is to copy what the first one would have.
 std::size_t to_copy(const Handle& from, off_t from_offset, std::size_t size) {
   if (!CurrentRequest::is_noted()) return size;
-  const PriorAttempt* const prior = CurrentRequest::prior();
-  if (prior != nullptr && prior->intent == IntentRecord::kCopy) return std::min<std::size_t>(size, prior->size);
+  const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
+  if (first_attempt != nullptr && first_attempt->intent == IntentRecord::kCopy)
+    return std::min<std::size_t>(size, first_attempt->size);
   const Result<struct statx> x = sys::stat_at(from.fd(), "", STATX_SIZE);
   if (!x) return size;
   const auto start = static_cast<std::uint64_t>(from_offset);
@@ -144,7 +145,7 @@ Result<std::size_t> write_at(const Handle& handle, std::span<const char> bytes, 
   const Through through = Through::make(handle, O_WRONLY, flags & kWays);
   // Only what begins at a page of memory can be written past the page cache.
   if ((flags & handle.flags & O_DIRECT) != 0) {
-    const std::span<char> aligned = scratch(bytes.size());
+    const std::span<char> aligned = thread_buffer(bytes.size());
     std::memcpy(aligned.data(), bytes.data(), bytes.size());
     bytes = aligned;
   }
@@ -174,9 +175,9 @@ Result<std::size_t> copy(const Handle& from, off_t from_offset, const Handle& to
   return static_cast<std::size_t>(copied);
 }
 
-bool changes(unsigned command) noexcept { return command == FS_IOC_SETFLAGS || command == FS_IOC_FSSETXATTR; }
+bool ioctl_changes(unsigned command) noexcept { return command == FS_IOC_SETFLAGS || command == FS_IOC_FSSETXATTR; }
 
-Result<> control(const Handle& handle, unsigned command, std::span<char> bytes) {
+Result<> ioctl_file(const Handle& handle, unsigned command, std::span<char> bytes) {
   const bool of_flags = command == FS_IOC_GETFLAGS || command == FS_IOC_SETFLAGS;
   const bool of_attributes = command == FS_IOC_FSGETXATTR || command == FS_IOC_FSSETXATTR;
   if (!of_flags && !of_attributes) return fail(ENOTTY);
@@ -190,7 +191,7 @@ Result<> control(const Handle& handle, unsigned command, std::span<char> bytes) 
   return {};
 }
 
-Result<> synchronise(const Handle& handle, bool data_only) {
+Result<> sync_file(const Handle& handle, bool data_only) {
   const int result = data_only ? ::fdatasync(handle.fd()) : ::fsync(handle.fd());
   if (result != 0) return fail_errno();
   return {};

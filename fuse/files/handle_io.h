@@ -28,11 +28,11 @@ Result<std::size_t> copy(const Handle& from, off_t from_offset, const Handle& to
 
 /// The ioctl(2)s that are about the file and mean the same everywhere: flags and fsxattr (FS_IOC_*). `bytes` is what the
 /// caller gives, and what he gets. ENOTTY for all others.
-Result<> control(const Handle& handle, unsigned command, std::span<char> bytes);
-/// Whether it changes something; of those that control() knows.
-bool changes(unsigned command) noexcept;
+Result<> ioctl_file(const Handle& handle, unsigned command, std::span<char> bytes);
+/// Whether it changes something; of those that ioctl_file() knows.
+bool ioctl_changes(unsigned command) noexcept;
 
 /// fsync(2) or fdatasync(2).
-Result<> synchronise(const Handle& handle, bool data_only);
+Result<> sync_file(const Handle& handle, bool data_only);
 
 }  // namespace berth::fuse

@@ -19,29 +19,29 @@ namespace {
 constexpr std::size_t kLongestWalk = PATH_MAX - NAME_MAX - 2;
 
 /// The descriptor that a node has, if it has one that can be used now.
-std::optional<Reached> at_hand(const Visit& visit, const NodeTable::Node& node) {
-  if (node.descriptor != nullptr && node.mount_generation == visit.mount_generation) {
-    return Reached{node.descriptor->get(), node.descriptor};
+std::optional<FoundFile> at_hand(const ShareRequest& request, const NodeTable::Node& node) {
+  if (node.descriptor != nullptr && node.mount_generation == request.mount_generation) {
+    return FoundFile{node.descriptor->get(), node.descriptor};
   }
   // What is open in an earlier mount, which was taken away by force, may be dead.
-  if (node.opened != nullptr && node.opened_in == visit.mount_generation) {
-    return Reached{node.opened->get(), node.opened};
+  if (node.opened != nullptr && node.opened_in == request.mount_generation) {
+    return FoundFile{node.opened->get(), node.opened};
   }
   return std::nullopt;
 }
 
 /// Whether `x`, found under the node's name, is the node. One of an earlier mount is known by its name alone where inode
 /// numbers do not last.
-bool is_same(const Visit& visit, const struct statx& x, const NodeTable::Node& node) noexcept {
+bool is_same(const ShareRequest& request, const struct statx& x, const NodeTable::Node& node) noexcept {
   if ((x.stx_mode & S_IFMT) != node.type) return false;
-  if (visit.share.file_of(x) == node.file) return true;
-  return node.seen_in != visit.numbers_of() && node.open_count == 0;
+  if (request.share.file_of(x) == node.file) return true;
+  return node.inode_generation != request.inode_generation() && node.open_count == 0;
 }
 
 /// Whether the name is known to be another file's. A number that was given out again by the next mount says nothing of
 /// the name.
-bool lost_its_name(const Visit& visit, const NodeTable::Node& node) noexcept {
-  return node.replaced && node.seen_in == visit.numbers_of();
+bool lost_its_name(const ShareRequest& request, const NodeTable::Node& node) noexcept {
+  return node.replaced && node.inode_generation == request.inode_generation();
 }
 
 /// Errors that say that a name does not lead to the node any more.
@@ -68,8 +68,8 @@ Result<OpenedFile> open_again(int fd, int flags) {
 /// Asks as the caller, and once more as the daemon where the caller is refused: for what takes no permission once the
 /// file was reached, as the caller's kernel says it was.
 template <typename Question>
-auto ask(const Visit& visit, const Question& question) -> decltype(question()) {
-  TRY_VOID(visit.act());
+auto ask(const ShareRequest& request, const Question& question) -> decltype(question()) {
+  TRY_VOID(request.assume_caller());
   auto answer = question();
   if (answer || answer.error().code() != EACCES) return answer;
   const sys::AsDaemon as_daemon;
@@ -78,35 +78,36 @@ auto ask(const Visit& visit, const Question& question) -> decltype(question()) {
 
 }  // namespace
 
-Result<Reached> NodeFinder::directory(const Visit& visit, NodeId id, std::size_t depth) const {
-  if (NodeTable::is_root(id)) return Reached{visit.lease.root(), nullptr};
+Result<FoundFile> NodeFinder::directory(const ShareRequest& request, NodeId id, std::size_t depth) const {
+  if (NodeTable::is_root(id)) return FoundFile{request.lease.root(), nullptr};
   const std::optional<NodeTable::Node> node = nodes_.find(id);
   if (!node || depth > NodeTable::kMaxDepth) return fail(ESTALE);
   if (!S_ISDIR(node->type)) return fail(ENOTDIR);
-  if (std::optional<Reached> reached = at_hand(visit, *node)) return *std::move(reached);
-  if (lost_its_name(visit, *node)) return still_open(visit, id);
-  Result<Reached> found = walk(visit, id, *node, depth);
+  if (std::optional<FoundFile> reached = at_hand(request, *node)) return *std::move(reached);
+  if (lost_its_name(request, *node)) return find_open(request, id);
+  Result<FoundFile> found = walk_from_parent(request, id, *node, depth);
   if (!found && means_gone(found.error())) {
-    if (Result<Reached> moved = by_handle(visit, id, *node)) return moved;
+    if (Result<FoundFile> moved = find_by_file_handle(request, id, *node)) return moved;
   }
-  if (!found && means_gone(found.error()) && node->open_count != 0) return still_open(visit, id);
+  if (!found && means_gone(found.error()) && node->open_count != 0) return find_open(request, id);
   return found;
 }
 
 /// From the nearest directory above that is at hand, all names in one call; only the last is checked, for what lies
 /// between does not matter when the right one is found.
-Result<Reached> NodeFinder::walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const {
+Result<FoundFile> NodeFinder::walk_from_parent(const ShareRequest& request, NodeId id, const NodeTable::Node& node,
+                                               std::size_t depth) const {
   std::string path = node.name;
   NodeId above = node.parent;
-  std::optional<Reached> start;
+  std::optional<FoundFile> start;
   while (!start) {
     std::optional<NodeTable::Node> parent;
     if (!NodeTable::is_root(above)) {
       parent = nodes_.find(above);
       if (!parent) return fail(ESTALE);
-      start = at_hand(visit, *parent);
+      start = at_hand(request, *parent);
     }
-    if (!parent || path.size() > kLongestWalk - NAME_MAX) start = TRY(directory(visit, above, depth + 1));
+    if (!parent || path.size() > kLongestWalk - NAME_MAX) start = TRY(directory(request, above, depth + 1));
     if (start) break;
     if (++depth > NodeTable::kMaxDepth) return fail(ESTALE);
     path.insert(0, parent->name + "/");
@@ -118,25 +119,25 @@ Result<Reached> NodeFinder::walk(const Visit& visit, NodeId id, const NodeTable:
     return open();
   }();
   if (!opened && opened.error().code() == EACCES) {  // root means nothing to some servers
-    TRY_VOID(visit.act());
+    TRY_VOID(request.assume_caller());
     opened = open();
   }
-  if (!opened) return means_gone(opened.error()) ? Result<Reached>(fail(ESTALE)) : fail(opened.error());
+  if (!opened) return means_gone(opened.error()) ? Result<FoundFile>(fail(ESTALE)) : fail(opened.error());
   const struct statx x = TRY(sys::stat_at(opened->get(), "", STATX_TYPE | STATX_INO));
-  if (!is_same(visit, x, node)) return fail(ESTALE);
-  return keep(visit, id, *std::move(opened));
+  if (!is_same(request, x, node)) return fail(ESTALE);
+  return cache_directory(request, id, *std::move(opened));
 }
 
-Reached NodeFinder::keep(const Visit& visit, NodeId id, UniqueFd directory) const {
+FoundFile NodeFinder::cache_directory(const ShareRequest& request, NodeId id, UniqueFd directory) const {
   auto descriptor = std::make_shared<const UniqueFd>(std::move(directory));
   // Who is inside while the share is taken away by force must not leave anything in the cache.
-  if (!visit.share.share().gate().closed()) nodes_.keep_descriptor(id, descriptor, visit.mount_generation);
+  if (!request.share.share().gate().closed()) nodes_.keep_descriptor(id, descriptor, request.mount_generation);
   const int fd = descriptor->get();
-  return Reached{fd, std::move(descriptor)};
+  return FoundFile{fd, std::move(descriptor)};
 }
 
-void NodeFinder::note_directory(const Visit& visit, NodeId node, int directory, const char* name) {
-  if (!visit.share.share().is_shared_with_native()) return;
+void NodeFinder::note_directory(const ShareRequest& request, NodeId node, int directory, const char* name) {
+  if (!request.share.share().may_be_native()) return;
   // Where there are no handles it is found by its name alone, as in other shares.
   if (Result<sys::FileHandle> handle = sys::handle_of(directory, name)) {
     directories_.note(node, *std::move(handle), [this](NodeId known) { return nodes_.share_of(known).has_value(); });
@@ -144,113 +145,117 @@ void NodeFinder::note_directory(const Visit& visit, NodeId node, int directory, 
 }
 
 /// It may be out of the share by now, where who is in it natively goes on as well.
-Result<Reached> NodeFinder::by_handle(const Visit& visit, NodeId id, const NodeTable::Node& node) const {
+Result<FoundFile> NodeFinder::find_by_file_handle(const ShareRequest& request, NodeId id,
+                                                  const NodeTable::Node& node) const {
   const std::optional<sys::FileHandle> handle = directories_.find(id);
   if (!handle) return fail(ESTALE);
   const sys::AsDaemon as_daemon;
-  const UniqueFd root = TRY(sys::reopen(visit.lease.root(), O_RDONLY | O_DIRECTORY));
+  const UniqueFd root = TRY(sys::reopen(request.lease.root(), O_RDONLY | O_DIRECTORY));
   UniqueFd found = TRY(sys::open_by_handle(root.get(), *handle, O_PATH | O_DIRECTORY));
   const struct statx x = TRY(sys::stat_at(found.get(), "", STATX_TYPE | STATX_INO));
-  if (!is_same(visit, x, node)) return fail(ESTALE);
-  return keep(visit, id, std::move(found));
+  if (!is_same(request, x, node)) return fail(ESTALE);
+  return cache_directory(request, id, std::move(found));
 }
 
 /// The last way to a file that has lost its name: through somebody who has it open. In an earlier mount it may be dead.
-Result<Reached> NodeFinder::still_open(const Visit& visit, NodeId node) const {
+Result<FoundFile> NodeFinder::find_open(const ShareRequest& request, NodeId node) const {
   const std::shared_ptr<Handle> handle = handles_.find_any(node);
   if (handle == nullptr) return fail(ESTALE);
-  if (handle->mount_generation != visit.mount_generation &&
+  if (handle->mount_generation != request.mount_generation &&
       !sys::stat_at(handle->fd(), "", STATX_TYPE, AT_STATX_FORCE_SYNC)) {
     return fail(ESTALE);
   }
-  return Reached{handle->fd(), handle->file};
+  return FoundFile{handle->fd(), handle->file};
 }
 
-Result<NodeFinder::Place> NodeFinder::place(const Visit& visit, NodeId id) const {
-  if (NodeTable::is_root(id)) return Place{{visit.lease.root(), nullptr}, {}, {}};
+Result<NodeFinder::Location> NodeFinder::locate(const ShareRequest& request, NodeId id) const {
+  if (NodeTable::is_root(id)) return Location{{request.lease.root(), nullptr}, {}, {}};
   std::optional<NodeTable::Node> node = nodes_.find(id);
   if (!node) return fail(ESTALE);
-  if (std::optional<Reached> reached = at_hand(visit, *node)) return Place{*std::move(reached), {}, *std::move(node)};
-  if (lost_its_name(visit, *node)) return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
+  if (std::optional<FoundFile> reached = at_hand(request, *node))
+    return Location{*std::move(reached), {}, *std::move(node)};
+  if (lost_its_name(request, *node)) return Location{TRY(find_open(request, id)), {}, *std::move(node)};
   if (S_ISDIR(node->type) && directories_.find(id)) {  // it may have another name
-    if (Result<Reached> itself = directory(visit, id)) return Place{*std::move(itself), {}, *std::move(node)};
+    if (Result<FoundFile> itself = directory(request, id)) return Location{*std::move(itself), {}, *std::move(node)};
   }
-  Result<Reached> parent = directory(visit, node->parent);
+  Result<FoundFile> parent = directory(request, node->parent);
   if (!parent) {
     if (node->open_count != 0 && means_gone(parent.error()))
-      return Place{TRY(still_open(visit, id)), {}, *std::move(node)};
+      return Location{TRY(find_open(request, id)), {}, *std::move(node)};
     return fail(std::move(parent).error());
   }
   std::string name = std::move(node->name);
-  return Place{*std::move(parent), std::move(name), *std::move(node)};
+  return Location{*std::move(parent), std::move(name), *std::move(node)};
 }
 
-Result<struct statx> NodeFinder::stat(const Visit& visit, NodeId node) const {
-  const Place place = TRY(this->place(visit, node));
-  Result<struct statx> x = ask(visit, [&] { return sys::stat_at(place.at.fd, place.name.c_str(), kAllAttributes); });
-  if (place.direct() || (x && is_same(visit, *x, place.node))) return x;
+Result<struct statx> NodeFinder::stat(const ShareRequest& request, NodeId node) const {
+  const Location location = TRY(this->locate(request, node));
+  Result<struct statx> x =
+      ask(request, [&] { return sys::stat_at(location.at.fd, location.name.c_str(), kAllAttributes); });
+  if (location.is_open() || (x && is_same(request, *x, location.node))) return x;
   if (!x && !means_gone(x.error())) return x;
-  const Reached open = TRY(still_open(visit, node));
+  const FoundFile open = TRY(find_open(request, node));
   return sys::stat_at(open.fd, "", kAllAttributes);
 }
 
-Result<UniqueFd> NodeFinder::pin_by_name(const Visit& visit, const Place& place) const {
+Result<UniqueFd> NodeFinder::find_path_by_name(const ShareRequest& request, const Location& location) const {
   UniqueFd fd =
-      TRY(ask(visit, [&] { return sys::open_beneath(place.at.fd, place.name.c_str(), O_PATH | O_NOFOLLOW); }));
+      TRY(ask(request, [&] { return sys::open_beneath(location.at.fd, location.name.c_str(), O_PATH | O_NOFOLLOW); }));
   const struct statx x = TRY(sys::stat_at(fd.get(), "", STATX_TYPE | STATX_INO));
-  if (!is_same(visit, x, place.node)) return fail(ESTALE);
+  if (!is_same(request, x, location.node)) return fail(ESTALE);
   return fd;
 }
 
-Result<Reached> NodeFinder::pin(const Visit& visit, NodeId node) const {
-  Place place = TRY(this->place(visit, node));
-  if (place.direct()) return std::move(place.at);
-  Result<UniqueFd> fd = pin_by_name(visit, place);
-  if (!fd && means_gone(fd.error())) return still_open(visit, node);
+Result<FoundFile> NodeFinder::find_path(const ShareRequest& request, NodeId node) const {
+  Location location = TRY(this->locate(request, node));
+  if (location.is_open()) return std::move(location.at);
+  Result<UniqueFd> fd = find_path_by_name(request, location);
+  if (!fd && means_gone(fd.error())) return find_open(request, node);
   if (!fd) return fail(std::move(fd).error());
   const int number = fd->get();
-  return Reached{number, std::make_shared<const UniqueFd>(*std::move(fd))};
+  return FoundFile{number, std::make_shared<const UniqueFd>(*std::move(fd))};
 }
 
 /// O_NONBLOCK: the name may lead to a FIFO by now, and nobody may make us wait for its other end. It means nothing to
 /// the regular file or directory that is expected.
-Result<OpenedFile> NodeFinder::open_by_name(const Visit& visit, const Place& place, int flags) const {
-  TRY_VOID(visit.act());
-  Result<UniqueFd> fd = sys::open_beneath(place.at.fd, place.name.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+Result<OpenedFile> NodeFinder::open_by_name(const ShareRequest& request, const Location& location, int flags) const {
+  TRY_VOID(request.assume_caller());
+  Result<UniqueFd> fd =
+      sys::open_beneath(location.at.fd, location.name.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   if (!fd && (fd.error().code() == EACCES || fd.error().code() == EAGAIN)) {
     // The directory above may refuse the caller by now, where the file does not; or somebody has a lease on the file
     // (fcntl(2), F_SETLEASE), and opening it is to wait until that is given back.
-    const UniqueFd pinned = TRY(pin_by_name(visit, place));
-    TRY_VOID(visit.act());
+    const UniqueFd pinned = TRY(find_path_by_name(request, location));
+    TRY_VOID(request.assume_caller());
     return open_again(pinned.get(), flags);
   }
   if (!fd) return fail(std::move(fd).error());
   const struct statx x = TRY(sys::stat_at(fd->get(), "", STATX_BASIC_STATS));
-  if (!is_same(visit, x, place.node)) return fail(ESTALE);
+  if (!is_same(request, x, location.node)) return fail(ESTALE);
   return OpenedFile{*std::move(fd), x};
 }
 
-Result<OpenedFile> NodeFinder::open(const Visit& visit, NodeId node, int flags) const {
-  const Place place = TRY(this->place(visit, node));
-  if (!place.direct()) {
-    Result<OpenedFile> file = open_by_name(visit, place, flags);
+Result<OpenedFile> NodeFinder::open(const ShareRequest& request, NodeId node, int flags) const {
+  const Location location = TRY(this->locate(request, node));
+  if (!location.is_open()) {
+    Result<OpenedFile> file = open_by_name(request, location, flags);
     // What has the name by now may refuse for reasons of its own: a directory that is to be written, a running program.
-    if (file || (!means_gone(file.error()) && place.node.open_count == 0)) return file;
+    if (file || (!means_gone(file.error()) && location.node.open_count == 0)) return file;
   }
-  const Reached open = place.direct() ? place.at : TRY(still_open(visit, node));
-  TRY_VOID(visit.act());
+  const FoundFile open = location.is_open() ? location.at : TRY(find_open(request, node));
+  TRY_VOID(request.assume_caller());
   return open_again(open.fd, flags);
 }
 
-Result<std::string> NodeFinder::read_link(const Visit& visit, NodeId node) const {
-  const Place place = TRY(this->place(visit, node));
+Result<std::string> NodeFinder::read_link(const ShareRequest& request, NodeId node) const {
+  const Location location = TRY(this->locate(request, node));
   std::array<char, PATH_MAX> target;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by readlinkat
-  return ask(visit, [&]() -> Result<std::string> {
-    const ssize_t size = ::readlinkat(place.at.fd, place.name.c_str(), target.data(), target.size());
+  return ask(request, [&]() -> Result<std::string> {
+    const ssize_t size = ::readlinkat(location.at.fd, location.name.c_str(), target.data(), target.size());
     if (size < 0) return errno == EINVAL || errno == ENOENT ? fail(ESTALE) : fail_errno();
-    if (!place.direct()) {
-      const struct statx x = TRY(sys::stat_at(place.at.fd, place.name.c_str(), STATX_TYPE | STATX_INO));
-      if (!is_same(visit, x, place.node)) return fail(ESTALE);
+    if (!location.is_open()) {
+      const struct statx x = TRY(sys::stat_at(location.at.fd, location.name.c_str(), STATX_TYPE | STATX_INO));
+      if (!is_same(request, x, location.node)) return fail(ESTALE);
     }
     return std::string(target.data(), static_cast<std::size_t>(size));
   });

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <string>
 
-#include "fuse/files/visit.h"
+#include "fuse/files/share_request.h"
 #include "fuse/tables/directory_handles.h"
 #include "fuse/tables/handle_table.h"
 #include "fuse/tables/node_table.h"
@@ -18,7 +18,7 @@ namespace berth::fuse {
 inline constexpr unsigned kAllAttributes = STATX_BASIC_STATS | STATX_BTIME;
 
 /// A descriptor to work with. Who holds this may use it; it is closed by somebody else, or stays cached.
-struct Reached {
+struct FoundFile {
   int fd = -1;
   SharedFd keeps;  ///< null: the lease does
 };
@@ -38,7 +38,7 @@ struct OpenedFile {
 ///
 /// Permissions: directories on the way are found as the daemon, for the kernel has checked them when the caller went
 /// there; the file itself is reached as the caller, and as the daemon only where a descriptor says nothing about
-/// permissions yet (O_PATH, statx). The thread acts as either afterwards: call Visit::act() before the next system call.
+/// permissions yet (O_PATH, statx). The thread acts as either afterwards: call ShareRequest::assume_caller() before the next system call.
 ///
 /// Errors: ESTALE when the node is gone, moved beside us, or another file now; what the real file system says.
 /// Threading: any thread may call anything.
@@ -48,36 +48,37 @@ class NodeFinder {
 
   /// A directory has just been found as `name` in `directory`: notes how to find it again when that name is gone, in shares
   /// where others may change names without us.
-  void note_directory(const Visit& visit, NodeId node, int directory, const char* name);
+  void note_directory(const ShareRequest& request, NodeId node, int directory, const char* name);
 
   /// A directory, to do something below it. ENOTDIR when the node is none.
-  Result<Reached> directory(const Visit& visit, NodeId node) const { return directory(visit, node, 0); }
+  Result<FoundFile> directory(const ShareRequest& request, NodeId node) const { return directory(request, node, 0); }
   /// Anything, by a descriptor that may be O_PATH.
-  Result<Reached> pin(const Visit& visit, NodeId node) const;
+  Result<FoundFile> find_path(const ShareRequest& request, NodeId node) const;
   /// What statx(2) says of it.
-  Result<struct statx> stat(const Visit& visit, NodeId node) const;
+  Result<struct statx> stat(const ShareRequest& request, NodeId node) const;
   /// Opens it as the caller. `flags`: O_ACCMODE, O_APPEND, O_SYNC, O_DSYNC, O_NOATIME, O_DIRECT, O_DIRECTORY.
-  Result<OpenedFile> open(const Visit& visit, NodeId node, int flags) const;
+  Result<OpenedFile> open(const ShareRequest& request, NodeId node, int flags) const;
   /// The target of a symbolic link.
-  Result<std::string> read_link(const Visit& visit, NodeId node) const;
+  Result<std::string> read_link(const ShareRequest& request, NodeId node) const;
 
  private:
   /// A file by its name in a directory, or, when the name is empty, by the descriptor alone.
-  struct Place {
-    Reached at;
+  struct Location {
+    FoundFile at;
     std::string name;
     NodeTable::Node node;
-    [[nodiscard]] bool direct() const noexcept { return name.empty(); }
+    [[nodiscard]] bool is_open() const noexcept { return name.empty(); }
   };
 
-  Result<Reached> directory(const Visit& visit, NodeId node, std::size_t depth) const;
-  Result<Reached> by_handle(const Visit& visit, NodeId id, const NodeTable::Node& node) const;
-  Reached keep(const Visit& visit, NodeId id, UniqueFd directory) const;
-  Result<Reached> walk(const Visit& visit, NodeId id, const NodeTable::Node& node, std::size_t depth) const;
-  Result<Place> place(const Visit& visit, NodeId node) const;
-  Result<Reached> still_open(const Visit& visit, NodeId node) const;
-  Result<UniqueFd> pin_by_name(const Visit& visit, const Place& place) const;
-  Result<OpenedFile> open_by_name(const Visit& visit, const Place& place, int flags) const;
+  Result<FoundFile> directory(const ShareRequest& request, NodeId node, std::size_t depth) const;
+  Result<FoundFile> find_by_file_handle(const ShareRequest& request, NodeId id, const NodeTable::Node& node) const;
+  FoundFile cache_directory(const ShareRequest& request, NodeId id, UniqueFd directory) const;
+  Result<FoundFile> walk_from_parent(const ShareRequest& request, NodeId id, const NodeTable::Node& node,
+                                     std::size_t depth) const;
+  Result<Location> locate(const ShareRequest& request, NodeId node) const;
+  Result<FoundFile> find_open(const ShareRequest& request, NodeId node) const;
+  Result<UniqueFd> find_path_by_name(const ShareRequest& request, const Location& location) const;
+  Result<OpenedFile> open_by_name(const ShareRequest& request, const Location& location, int flags) const;
 
   NodeTable& nodes_;
   HandleTable& handles_;

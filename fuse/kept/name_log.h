@@ -4,7 +4,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 
 namespace berth::fuse {
 

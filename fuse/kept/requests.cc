@@ -84,13 +84,14 @@ void note(IntentRecord& record, IntentRecord::Kind kind, const FileKey& file, st
 }
 
 /// What a record says when its request has just begun: nothing, or what was known of it.
-void begin(RequestRecord& record, std::uint64_t unique, const PriorAttempt* prior, std::uint32_t deaths) noexcept {
+void begin(RequestRecord& record, std::uint64_t unique, const FirstAttempt* first_attempt,
+           std::uint32_t deaths) noexcept {
   record.deaths.store(deaths, std::memory_order_relaxed);
   record.fault.store(RequestRecord::kNotKnown, std::memory_order_relaxed);
   record.change.store(record.change.load(std::memory_order_relaxed) & 0xffffffffU, std::memory_order_relaxed);
   record.handle.store(0, std::memory_order_relaxed);
   record.intent.kind.store(IntentRecord::kNone, std::memory_order_relaxed);
-  if (prior != nullptr) note(record.intent, prior->intent, prior->file, prior->size);
+  if (first_attempt != nullptr) note(record.intent, first_attempt->intent, first_attempt->file, first_attempt->size);
   record.unique.store(unique, std::memory_order_release);
 }
 
@@ -98,25 +99,25 @@ void begin(RequestRecord& record, std::uint64_t unique, const PriorAttempt* prio
 
 std::uint64_t tag_of(const RequestRecord& record) noexcept {
   const std::uint64_t sequence = record.change.load(std::memory_order_relaxed) & kSequenceMask;
-  return (std::uint64_t{record.place} << kSequenceBits | sequence) << NodeRecord::kCountBits;
+  return (std::uint64_t{record.slot} << kSequenceBits | sequence) << NodeRecord::kCountBits;
 }
 
 thread_local constinit CurrentRequest* CurrentRequest::current_ = nullptr;
 
-CurrentRequest::CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior,
+CurrentRequest::CurrentRequest(RequestRecord* record, std::uint64_t unique, const FirstAttempt* first_attempt,
                                std::uint32_t deaths) noexcept
-    : record_(record), unique_(unique), prior_(prior), outer_(std::exchange(current_, this)) {
-  if (record_ != nullptr) begin(*record_, unique, prior, deaths);
+    : record_(record), unique_(unique), first_attempt_(first_attempt), outer_(std::exchange(current_, this)) {
+  if (record_ != nullptr) begin(*record_, unique, first_attempt, deaths);
 }
 
 void CurrentRequest::note_fatal() noexcept {
   if (is_noted()) current_->record_->fault.store(RequestRecord::kFatal, std::memory_order_relaxed);
 }
 
-CurrentRequest::CurrentRequest(const Requests::LeftForget& left) noexcept
+CurrentRequest::CurrentRequest(const Requests::InterruptedForget& left) noexcept
     : record_(left.record),
-      unique_(kForgetting),
-      prior_(nullptr),
+      unique_(kForget),
+      first_attempt_(nullptr),
       outer_(std::exchange(current_, this)),
       first_forget_(left.first) {}
 
@@ -161,7 +162,7 @@ void CurrentRequest::note_intent(IntentRecord::Kind kind, const FileKey& file, s
 bool CurrentRequest::is_resent() noexcept { return current_ != nullptr && current_->resent_; }
 void CurrentRequest::note_parked() noexcept {
   if (!is_noted()) return;
-  RequestRecord* const first = current_->record_ - current_->record_->place;
+  RequestRecord* const first = current_->record_ - current_->record_->slot;
   auto* const area =
       reinterpret_cast<RequestArea*>(reinterpret_cast<std::byte*>(first) - offsetof(RequestArea, requests));
   note_parked_in(*area, current_->unique_);
@@ -173,7 +174,9 @@ void Requests::note_parked(std::uint64_t unique) noexcept {
 
 bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current_->record_ != nullptr; }
 std::uint64_t CurrentRequest::unique() noexcept { return current_ != nullptr ? current_->unique_ : 0; }
-const PriorAttempt* CurrentRequest::prior() noexcept { return current_ != nullptr ? current_->prior_ : nullptr; }
+const FirstAttempt* CurrentRequest::first_attempt() noexcept {
+  return current_ != nullptr ? current_->first_attempt_ : nullptr;
+}
 std::uint64_t CurrentRequest::poll_number() noexcept {
   if (!is_noted() || protocol::header_of(current_->record_->message).opcode != FUSE_POLL) return 0;
   fuse_poll_in poll;
@@ -190,11 +193,11 @@ RequestRecord* Requests::acquire() noexcept {
     free_.pop_back();
     return record;
   }
-  const std::uint32_t place = area_->end.load(std::memory_order_relaxed);
-  if (place >= RequestArea::kRequests) return nullptr;
-  RequestRecord& record = area_->requests[place];
-  record.place = place;
-  area_->end.store(place + 1, std::memory_order_release);
+  const std::uint32_t slot = area_->end.load(std::memory_order_relaxed);
+  if (slot >= RequestArea::kRequests) return nullptr;
+  RequestRecord& record = area_->requests[slot];
+  record.slot = slot;
+  area_->end.store(slot + 1, std::memory_order_release);
   return &record;
 }
 
@@ -223,7 +226,7 @@ void Requests::give_back(RequestRecord* record) noexcept {
   }
 }
 
-void Requests::add(Leftover& left, const RequestRecord& record, const WasApplied& was_applied) {
+void Requests::add(Interrupted& left, const RequestRecord& record, const WasApplied& was_applied) {
   const std::uint64_t change = record.change.load();
   const std::uint32_t count = std::min<std::uint32_t>(index_in(change), RequestRecord::kMaxCounted);
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -234,7 +237,8 @@ void Requests::add(Leftover& left, const RequestRecord& record, const WasApplied
   if (const std::uint64_t handle = record.handle.load(); handle != 0) left.handles.push_back(handle - 1);
   const auto intent = static_cast<IntentRecord::Kind>(record.intent.kind.load());
   if (intent == IntentRecord::kNone) return;
-  left.prior = {.intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
+  left.first_attempt = {
+      .intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
 }
 
 /// Whether one that was under way is to blame for the death of the last server is known where a thread got a signal; else, when memory
@@ -245,8 +249,8 @@ std::uint32_t Requests::count_death(RequestRecord& record, bool crashed, bool is
   return counts ? ++record.deaths : record.deaths.load();
 }
 
-void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
-  take_back_ = std::move(take_back);
+void Requests::take_over(const WasApplied& was_applied, Undo undo) {
+  take_back_ = std::move(undo);
   if (area_ == nullptr) return;
   MutexLock lock(mutex_);
   const std::uint32_t end = std::min<std::uint32_t>(area_->end.load(), RequestArea::kRequests);
@@ -254,12 +258,12 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
   const bool is_known_which = std::any_of(area_->requests, area_->requests + end, [](const RequestRecord& record) {
     return record.unique != 0 && record.fault == RequestRecord::kFatal;
   });
-  for (std::uint32_t place = 0; place < end; ++place) {
-    RequestRecord& record = area_->requests[place];
+  for (std::uint32_t slot = 0; slot < end; ++slot) {
+    RequestRecord& record = area_->requests[slot];
     const fuse_in_header header = protocol::header_of(record.message);
     if (header.len != 0 && is_forget(header)) {
       // Where it was read and not begun, the change says what the request before has left: entry 0 is not noted.
-      std::uint32_t first = record.unique == kForgetting ? index_in(record.change.load()) : 0;
+      std::uint32_t first = record.unique == kForget ? index_in(record.change.load()) : 0;
       if (first > 0) {
         const Forget last = forget_at(record.message, first - 1);
         if (last.exists && !was_applied(last.node, tag_of(record))) --first;
@@ -283,7 +287,7 @@ void Requests::recover(const WasApplied& was_applied, TakeBack take_back) {
   left_count_ = left_.size();
 }
 
-void Requests::drop_unawaited() {
+void Requests::drop_abandoned() {
   if (!is_awaited_) return;
   std::vector<std::uint64_t> numbers;
   {
@@ -306,7 +310,7 @@ std::vector<std::uint64_t> Requests::unanswered() {
   return numbers;
 }
 
-void Requests::take_all_back() {
+void Requests::undo_all() {
   std::vector<Left> all;
   {
     MutexLock lock(mutex_);
@@ -316,7 +320,7 @@ void Requests::take_all_back() {
   for (const Left& left : all) finish(left);
 }
 
-std::vector<std::uint64_t> Requests::left_handles() {
+std::vector<std::uint64_t> Requests::inherited_handles() {
   std::vector<std::uint64_t> numbers;
   MutexLock lock(mutex_);
   for (const auto& [unique, left] : left_) {
@@ -326,7 +330,7 @@ std::vector<std::uint64_t> Requests::left_handles() {
 }
 
 void Requests::finish_forgets(const Process& process) {
-  for (const LeftForget& left : std::exchange(forgets_, {})) {
+  for (const InterruptedForget& left : std::exchange(forgets_, {})) {
     CurrentRequest request(left);
     process({left.record->message, protocol::header_of(left.record->message).len});
     clear(*left.record);
@@ -339,7 +343,7 @@ void Requests::handle(RequestRecord* record, std::span<char> message, const Proc
   if (area_ != nullptr) note_size(*area_, message.size());
   const fuse_in_header header = protocol::header_of(message);
   if (is_forget(header)) {
-    const CurrentRequest request(record, kForgetting, nullptr);
+    const CurrentRequest request(record, kForget, nullptr);
     process(message);
     crash_point("forget-done");
     if (record != nullptr) drop_message(*record);
@@ -348,7 +352,7 @@ void Requests::handle(RequestRecord* record, std::span<char> message, const Proc
   const std::uint64_t unique = header.unique & ~protocol::kUniqueResend;
   std::optional<Left> left;
   if ((header.unique & protocol::kUniqueResend) != 0) left = find_left(unique);
-  CurrentRequest request(record, unique, left ? &left->what.prior : nullptr, left ? left->deaths : 0);
+  CurrentRequest request(record, unique, left ? &left->what.first_attempt : nullptr, left ? left->deaths : 0);
   request.resent_ = (header.unique & protocol::kUniqueResend) != 0;
   crash_point("begun");
   if (left) finish(*left);

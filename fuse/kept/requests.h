@@ -9,7 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "src/lib/base/mutex.h"
 
 namespace berth::fuse {
@@ -22,14 +22,14 @@ struct FileKey {
 };
 
 /// What is known of the first time that a request was handled, by a server that died over it.
-struct PriorAttempt {
+struct FirstAttempt {
   IntentRecord::Kind intent = IntentRecord::kNone;
   FileKey file;
   std::uint64_t size = 0;
 };
 
-/// In the place of a number: a FORGET, which has no answer.
-inline constexpr std::uint64_t kForgetting = ~std::uint64_t{0};
+/// Instead of a number: a FORGET, which has no answer.
+inline constexpr std::uint64_t kForget = ~std::uint64_t{0};
 
 /// Marks the record of a node as changed last by what `record` notes now; above the count of its look-ups.
 std::uint64_t tag_of(const RequestRecord& record) noexcept;
@@ -40,12 +40,12 @@ std::uint64_t tag_of(const RequestRecord& record) noexcept;
 class Requests {
  public:
   /// What a dead server did for a request and did not tell the kernel of.
-  struct Leftover {
+  struct Interrupted {
     std::vector<std::uint64_t> counted;  ///< nodes of which it counted a look-up
     std::vector<std::uint64_t> handles;  ///< that it has put into the table
-    PriorAttempt prior;
+    FirstAttempt first_attempt;
   };
-  using TakeBack = std::function<void(const Leftover&)>;
+  using Undo = std::function<void(const Interrupted&)>;
   using Process = std::function<void(std::span<char>)>;
   /// Whether the last change of `node`'s record is the one with this tag, or the node is gone.
   using WasApplied = std::function<bool(std::uint64_t node, std::uint64_t tag)>;
@@ -92,20 +92,20 @@ class Requests {
     RequestRecord* const record_;
   };
 
-  /// Looks at what a dead server has left, before anything changes it. `take_back` is called for what it did for a request
+  /// Looks at what a dead server has left, before anything changes it. `undo` is called for what it did for a request
   /// that the kernel sends again.
-  void recover(const WasApplied& was_applied, TakeBack take_back);
+  void take_over(const WasApplied& was_applied, Undo undo);
   /// What requests have put into the table of handles that the kernel will send again; after recover().
-  [[nodiscard]] std::vector<std::uint64_t> left_handles();
+  [[nodiscard]] std::vector<std::uint64_t> inherited_handles();
   /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them again.
   [[nodiscard]] std::vector<std::uint64_t> unanswered();
   /// Takes back what was done for requests that the kernel will not send again, once they are answered.
-  void take_all_back();
+  void undo_all();
   /// Whether something is left for requests that the kernel has not sent again yet.
-  [[nodiscard]] bool has_left() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
+  [[nodiscard]] bool has_interrupted() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
   /// Takes back what was done for requests that never come: who asked was killed before it was read again. To be called only when
   /// all that the kernel was asked to send again has been read.
-  void drop_unawaited();
+  void drop_abandoned();
   /// Does the FORGETs that were read and not done: nobody sends them again.
   void finish_forgets(const Process& process);
 
@@ -114,18 +114,18 @@ class Requests {
 
  private:
   friend class CurrentRequest;
-  struct LeftForget {
+  struct InterruptedForget {
     RequestRecord* record;
     std::uint32_t first;  ///< what is before has been done
   };
   struct Left {
     std::vector<RequestRecord*> records;
-    Leftover what;
+    Interrupted what;
     std::uint32_t deaths = 0;  ///< of servers while it was handled, by faults of their own
   };
 
   void give_back(RequestRecord* record) noexcept;
-  static void add(Leftover& left, const RequestRecord& record, const WasApplied& was_applied);
+  static void add(Interrupted& left, const RequestRecord& record, const WasApplied& was_applied);
   std::optional<Left> find_left(std::uint64_t unique);
   void finish(const Left& left);
   std::uint32_t count_death(RequestRecord& record, bool crashed, bool is_known_which) const noexcept;
@@ -133,8 +133,8 @@ class Requests {
   RequestArea* const area_;
   const IsAwaited is_awaited_;
   const Refuse refuse_;
-  TakeBack take_back_;
-  std::vector<LeftForget> forgets_;
+  Undo take_back_;
+  std::vector<InterruptedForget> forgets_;
   std::atomic<std::size_t> left_count_{0};  ///< of left_
 
   Mutex mutex_;
@@ -149,8 +149,8 @@ class Requests {
 class CurrentRequest {
  public:
   /// `record`: null where nothing is to be noted. `unique`: the request's number without the mark of one that was sent
-  /// again; kForgetting: it has no answer. `prior`: null when it is handled for the first time.
-  CurrentRequest(RequestRecord* record, std::uint64_t unique, const PriorAttempt* prior,
+  /// again; kForget: it has no answer. `first_attempt`: null when it is handled for the first time.
+  CurrentRequest(RequestRecord* record, std::uint64_t unique, const FirstAttempt* first_attempt,
                  std::uint32_t deaths = 0) noexcept;
   ~CurrentRequest();
   CurrentRequest(const CurrentRequest&) = delete;
@@ -167,7 +167,7 @@ class CurrentRequest {
   [[nodiscard]] static std::uint64_t tag() noexcept;
   static void note_handle(std::uint64_t handle) noexcept;
   static void note_intent(IntentRecord::Kind kind, const FileKey& file = {}, std::uint64_t size = 0) noexcept;
-  [[nodiscard]] static const PriorAttempt* prior() noexcept;
+  [[nodiscard]] static const FirstAttempt* first_attempt() noexcept;
   /// Whether anything is noted, for a successor.
   [[nodiscard]] static bool is_noted() noexcept;
   /// Whether the kernel has sent this request before, to a server that died.
@@ -183,13 +183,13 @@ class CurrentRequest {
 
  private:
   friend class Requests;
-  explicit CurrentRequest(const Requests::LeftForget& left) noexcept;
+  explicit CurrentRequest(const Requests::InterruptedForget& left) noexcept;
 
   static thread_local constinit CurrentRequest* current_;
 
   RequestRecord* const record_;
   const std::uint64_t unique_;
-  const PriorAttempt* const prior_;
+  const FirstAttempt* const first_attempt_;
   CurrentRequest* const outer_;
   std::uint32_t first_forget_ = 0;
   bool resent_ = false;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "fuse/kept/name_log.h"
-#include "fuse/session/directory_page.h"
+#include "fuse/session/dirent_buffer.h"
 #include "fuse/session/parked_reply.h"
 #include "fuse/tables/inode_number.h"
 #include "src/lib/base/crash_point.h"
@@ -25,7 +25,7 @@ constexpr const char* kControlName = ".berth";
 constexpr ino_t kControlNumberUnknown = 2;
 /// How long the kernel keeps a listing: it would ask for the attributes of each name when it does not believe them any more, and
 /// reads a listing with all of them.
-constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootValid / 2;
+constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootTtl / 2;
 
 /// Positions in a listing: those of ".", "..", ".berth", then names.
 constexpr off_t kFirstName = 3;
@@ -43,7 +43,7 @@ struct Listing {
   std::shared_ptr<const Shares> shares;  ///< what the names are of
   std::string prefix;                    ///< "" or "home/"
   std::vector<std::uint32_t> names;      ///< of each the first share at or below it, by its number among `shares`
-  DirectoryRecords records;              ///< the same, and what comes before
+  DirentList records;                    ///< the same, and what comes before
 };
 
 /// A name in a directory.
@@ -121,8 +121,8 @@ class Namespace::Core {
   /// The entry of a directory above shares. Its node is kept for good: there are no more of them than shares.
   Entry directory_entry(const std::string& path) {
     const std::string prefix = path + "/";
-    Entry entry{.attributes = attributes(prefix), .attributes_valid = setup_.names_valid};
-    entry.entry_valid = setup_.names_valid;
+    Entry entry{.attributes = attributes(prefix), .attr_ttl = setup_.name_ttl};
+    entry.entry_ttl = setup_.name_ttl;
     MutexLock lock(mutex_);
     const auto [known, is_new] = places_.try_emplace(prefix, prefixes_.size());
     if (is_new) {
@@ -135,7 +135,7 @@ class Namespace::Core {
 
   Result<Entry> share_entry(const std::shared_ptr<manager::Share>& share) {
     Entry entry = TRY(setup_.shares.root_entry(share));
-    entry.entry_valid = setup_.names_valid;
+    entry.entry_ttl = setup_.name_ttl;
     return entry;
   }
 
@@ -145,7 +145,7 @@ class Namespace::Core {
     const std::string path = prefix + name;
     if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second);
     if (is_directory(*shares, path)) return directory_entry(path);
-    return Entry{.entry_valid = setup_.absence_valid};
+    return Entry{.entry_ttl = setup_.negative_ttl};
   }
 
   /// What it shows is found out when it is read.
@@ -188,7 +188,7 @@ class Namespace::Core {
   }
 
   /// Adds what is at `position` to the page, with attributes; false when it is full. `position` may be one that shows nothing.
-  bool add(DirectoryPage& page, const Listing& listing, off_t position, TimePoint now);
+  bool add(DirentBuffer& page, const Listing& listing, off_t position, TimePoint now);
 
   /// Whether the kernel may use the listing that it has; it is to read one with attributes from time to time.
   [[nodiscard]] bool keeps_listing(NodeId directory, TimePoint now) const {
@@ -207,7 +207,7 @@ class Namespace::Core {
   static constexpr NodeId kFirstDirectory = kRootNode + 1;
 
   std::shared_ptr<const Listing> list(const std::string& prefix);
-  bool add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now);
+  bool add_name(DirentBuffer& page, const Listing& listing, std::size_t number, TimePoint now);
 
   const Setup setup_;
   const timespec made_ = now();
@@ -234,7 +234,7 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
   auto listing = std::make_shared<Listing>();
   listing->prefix = prefix;
   listing->names = names_below(*shares, prefix);
-  DirectoryRecords& records = listing->records;
+  DirentList& records = listing->records;
   records.add(".", attributes(prefix).st_ino, DT_DIR);
   records.add("..", 1, DT_DIR);
   if (prefix.empty() && setup_.control_root) {
@@ -255,7 +255,7 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
   return listed_ = listing;
 }
 
-bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t position, TimePoint now) {
+bool Namespace::Core::add(DirentBuffer& page, const Listing& listing, off_t position, TimePoint now) {
   const off_t next = position + 1;
   if (position < 2) {
     return page.add_plain(position == 0 ? "." : "..", position == 0 ? attributes(listing.prefix).st_ino : 1, DT_DIR,
@@ -270,12 +270,12 @@ bool Namespace::Core::add(DirectoryPage& page, const Listing& listing, off_t pos
   return true;
 }
 
-bool Namespace::Core::add_name(DirectoryPage& page, const Listing& listing, std::size_t number, TimePoint now) {
+bool Namespace::Core::add_name(DirentBuffer& page, const Listing& listing, std::size_t number, TimePoint now) {
   const off_t next = kFirstName + static_cast<off_t>(number) + 1;
   const Name name = name_of(listing.shares->begin()[listing.names[number]], listing.prefix);
   if (!page.fits_plus(name.text.c_str())) return false;
   // What the kernel knows already costs it more to look at than all the rest of a listing.
-  if (name.share != nullptr && setup_.shares.root_is_believed(**name.share, now + kKeptListing)) {
+  if (name.share != nullptr && setup_.shares.is_root_cached(**name.share, now + kKeptListing)) {
     return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   }
   const Result<Entry> entry =
@@ -295,12 +295,12 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
   const pid_t thread = reply.caller().pid;
   const auto share = core_->setup().manager.find(*prefix + name);
-  if (share == nullptr || !core_->setup().shares.waits_at_name(thread, *share)) {
+  if (share == nullptr || !core_->setup().shares.waits_for_overmount(thread, *share)) {
     return answer(std::move(reply), *prefix, name);
   }
   crash_point("at-the-name");
   const auto go_on = [this, thread, share, prefix = *prefix, name = std::string(name)](Reply later) {
-    core_->setup().shares.goes_on_from_name(thread, *share);
+    core_->setup().shares.passes_name(thread, *share);
     answer(std::move(later), prefix, name.c_str());
   };
   // One that is interrupted goes on by berth, where it waits for the mount and is told so.
@@ -325,7 +325,7 @@ void Namespace::forget(NodeId, std::uint64_t) noexcept {}
 void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
-  std::move(reply).attributes(core_->attributes(*prefix), core_->setup().names_valid);
+  std::move(reply).attributes(core_->attributes(*prefix), core_->setup().name_ttl);
 }
 
 void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
@@ -351,7 +351,7 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
   if (listing == nullptr) return std::move(reply).error(EBADF);
   if (offset < 0) return std::move(reply).error(EINVAL);
   const TimePoint now = std::chrono::steady_clock::now();
-  DirectoryPage page(reply, size);
+  DirentBuffer page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
   while (offset < end && core_->add(page, *listing, offset, now)) ++offset;
   // Programs that want no attributes are given them with the first part only, if there are more.

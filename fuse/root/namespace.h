@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/session/operations.h"
 #include "fuse/shares/share_fs.h"
 #include "manager/engine/manager.h"
@@ -33,9 +33,9 @@ class Namespace final : public Operations {
     unsigned inode_bits = 64;   ///< how large the inode numbers of all that is in it may be: 32 or 64 bits
     /// How long the kernel may believe that a share or a directory is there: for good, for the catalog changes only through
     /// us. What is mounted on a name that the kernel asks about again is lost when nobody answers (d_invalidate()).
-    Seconds names_valid = 10.0 * 365 * 24 * 3600;
+    Seconds name_ttl = 10.0 * 365 * 24 * 3600;
     /// How long it may believe that a name is not there.
-    Seconds absence_valid = 1;
+    Seconds negative_ttl = 1;
   };
   explicit Namespace(Setup setup);
   ~Namespace() override;

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "fuse/kept/requests.h"
-#include "fuse/session/last_wall.h"
+#include "fuse/session/exception_barrier.h"
 #include "fuse/session/session.h"
 #include "fuse/wire/protocol.h"
 
@@ -23,7 +23,7 @@ const Router& router_of(fuse_req_t request) noexcept {
 /// Calls `operation(Operations&, Reply)` with whom `node` belongs to; no owner is ESTALE.
 template <typename Operation>
 void dispatch(fuse_req_t request, NodeId node, Operation operation) noexcept {
-  run_behind_last_wall(request, [&](Reply reply) {
+  run_behind_barrier(request, [&](Reply reply) {
     Operations* const owner = router_of(request).find(node);
     if (owner == nullptr) return std::move(reply).error(ESTALE);
     operation(*owner, std::move(reply));
@@ -241,7 +241,7 @@ void poll(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, fuse_poll
 
 }  // namespace
 
-void disguise(std::span<char> message) noexcept {
+void map_unknown_opcodes(std::span<char> message) noexcept {
   fuse_in_header header;
   std::memcpy(&header, message.data(), sizeof header);
   disguised = header.opcode;

@@ -15,9 +15,9 @@ bool is_final(int code) noexcept { return code == EPERM || code == ENOTTY || cod
 
 }  // namespace
 
-BackingId Passthrough::lend(int fd) noexcept {
+BackingId Passthrough::register_backing(int fd) noexcept {
   if (!enabled()) return kNoBacking;
-  const sys::AsLender as_lender;
+  const sys::AsBackingOpener as_lender;
   const protocol::BackingMap map{.fd = fd, .flags = 0, .padding = 0};
   const int id = ::ioctl(device_, protocol::kBackingOpen, &map);
   if (id > 0) return id;
@@ -25,13 +25,13 @@ BackingId Passthrough::lend(int fd) noexcept {
   return kNoBacking;
 }
 
-void Passthrough::take_back(BackingId id) noexcept {
+void Passthrough::unregister_backing(BackingId id) noexcept {
   if (id == kNoBacking) return;
   const auto number = static_cast<std::uint32_t>(id);
   const auto close = [&] { return ::ioctl(device_, protocol::kBackingClose, &number) == 0; };
   // It takes no more than root has; and once more only where that is not so, for the number may be another file's by now.
   if (sys::acts_as_root() && (close() || errno != EPERM)) return;
-  const sys::AsLender as_lender;
+  const sys::AsBackingOpener as_lender;
   close();
 }
 

@@ -29,9 +29,9 @@ class Passthrough {
   /// CAP_FSETID: it may serve other callers, whose writes are to end set-id bits.
   ///
   /// kNoBacking: this file cannot be lent (it is on a stacked file system), or none can.
-  [[nodiscard]] BackingId lend(int fd) noexcept;
+  [[nodiscard]] BackingId register_backing(int fd) noexcept;
   /// The last handle with that id was closed.
-  void take_back(BackingId id) noexcept;
+  void unregister_backing(BackingId id) noexcept;
 
  private:
   int device_ = -1;  ///< stored before enabled_, once

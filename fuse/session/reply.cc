@@ -8,8 +8,8 @@
 #include <tuple>
 #include <utility>
 
+#include "fuse/session/exception_barrier.h"
 #include "fuse/session/in_flight.h"
-#include "fuse/session/last_wall.h"
 #include "fuse/session/session.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/log/log.h"
@@ -45,8 +45,8 @@ fuse_entry_param to_param(const Entry& entry) noexcept {
   param.ino = entry.node;
   param.generation = entry.generation;
   param.attr = entry.attributes;
-  param.attr_timeout = entry.attributes_valid;
-  param.entry_timeout = entry.entry_valid;
+  param.attr_timeout = entry.attr_ttl;
+  param.entry_timeout = entry.entry_ttl;
   return param;
 }
 
@@ -85,8 +85,8 @@ fuse_entry_out to_answer(const Entry& entry) noexcept {
   fuse_entry_out answer{};
   answer.nodeid = entry.node;
   answer.generation = entry.generation;
-  std::tie(answer.entry_valid, answer.entry_valid_nsec) = to_answer(entry.entry_valid);
-  std::tie(answer.attr_valid, answer.attr_valid_nsec) = to_answer(entry.attributes_valid);
+  std::tie(answer.entry_valid, answer.entry_valid_nsec) = to_answer(entry.entry_ttl);
+  std::tie(answer.attr_valid, answer.attr_valid_nsec) = to_answer(entry.attr_ttl);
   answer.attr = to_answer(entry.attributes);
   return answer;
 }
@@ -199,7 +199,7 @@ Reply::~Reply() {
     fuse_reply_none(request);
     return;
   }
-  if (LastWall::catches(request)) return;
+  if (ExceptionBarrier::takes_over_reply(request)) return;
   log_bug("a request was dropped without an answer; its caller was told EIO");
   fuse_reply_err(request, EIO);
 }
@@ -304,7 +304,7 @@ void Reply::ioctl(int result, std::span<const char> bytes) && noexcept {
   answer([&](fuse_req_t request) { return fuse_reply_ioctl(request, result, bytes.data(), bytes.size()); });
 }
 
-void Reply::changes_attributes_of(std::uint64_t node) const noexcept {
+void Reply::invalidate_attributes_of(std::uint64_t node) const noexcept {
   auto* const session = static_cast<Session*>(fuse_req_userdata(request_));
   // Attributes alone, so this waits for no lock that a request may hold. Nothing is lost when it fails: they are believed
   // for a moment only.

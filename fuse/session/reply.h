@@ -26,8 +26,8 @@ struct Entry {
   std::uint64_t node = 0;  ///< 0: a negative entry
   std::uint64_t generation = 0;
   struct stat attributes {};
-  Seconds attributes_valid = 0;
-  Seconds entry_valid = 0;
+  Seconds attr_ttl = 0;
+  Seconds entry_ttl = 0;
 };
 
 /// What an open tells the kernel.
@@ -99,7 +99,7 @@ class Reply {
   /// The request for attributes is one for statx(2), and to be answered so.
   void ask_statx() noexcept { statx_ = true; }
   /// The kernel is to ask again for the attributes of a node that this request changed without saying so.
-  void changes_attributes_of(std::uint64_t node) const noexcept;
+  void invalidate_attributes_of(std::uint64_t node) const noexcept;
 
   // What the calling thread's request is answered if the file system does not answer it soon (InFlight).
   void set_known_attributes(const struct stat& attributes, Seconds valid) const;

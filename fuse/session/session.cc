@@ -124,7 +124,7 @@ void Session::process(std::span<char> message) noexcept {
   if (header.len != message.size()) return;
   if (header.opcode == FUSE_INIT && !ready()) note_init(message);
   if (header.opcode == FUSE_INTERRUPT && in_flight_.interrupt(protocol::interrupted_by(message))) return;
-  disguise(message);
+  map_unknown_opcodes(message);
   fuse_buf buffer{};
   buffer.size = message.size();
   buffer.mem = message.data();
@@ -144,7 +144,7 @@ void Session::note_init(std::span<const char> message) noexcept {
   record_->init_size = static_cast<std::uint32_t>(message.size());
 }
 
-bool Session::succeed() noexcept {
+bool Session::take_over() noexcept {
   if (record_ == nullptr || record_->init_size == 0) return false;
   alignas(std::uint64_t) char init[SessionRecord::kMaxInit];
   const std::size_t size = std::min<std::size_t>(record_->init_size, sizeof init);
@@ -165,7 +165,7 @@ bool Session::is_awaited(int device, std::uint64_t unique) noexcept {
   return false;
 }
 
-void Session::answer_lost(std::uint64_t unique) noexcept {
+void Session::fail_unanswered(std::uint64_t unique) noexcept {
   const fuse_out_header answer{.len = sizeof(fuse_out_header), .error = -EIO, .unique = unique};
   if (::write(device_, &answer, sizeof answer) < 0) return;
 }
@@ -183,7 +183,7 @@ void Session::refuse_deadly(std::span<const char> message) noexcept {
   const fuse_in_header header = protocol::header_of(message);
   log::error("a request has killed several servers and fails with EIO: {} of node {}, by process {} of user {}",
              name_of_opcode(header.opcode), header.nodeid, header.pid, header.uid);
-  answer_lost(header.unique);
+  fail_unanswered(header.unique);
 }
 
 void Session::wake_poller(std::uint64_t number) noexcept {
@@ -193,7 +193,7 @@ void Session::wake_poller(std::uint64_t number) noexcept {
   if (::writev(device_, parts, 2) < 0) return;
 }
 
-Result<> Session::ask_again() noexcept {
+Result<> Session::request_resend() noexcept {
   const fuse_out_header notification{.len = sizeof(fuse_out_header), .error = protocol::kNotifyResend, .unique = 0};
   if (::write(device_, &notification, sizeof notification) < 0) return fail_errno();
   return {};

@@ -8,7 +8,7 @@
 #include <memory>
 #include <span>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/session/in_flight.h"
 #include "fuse/session/operations.h"
 #include "fuse/session/passthrough.h"
@@ -73,10 +73,10 @@ class Session {
   Session& operator=(const Session&) = delete;
 
   /// Brings the session up by what its predecessor has recorded. Before the first process(). False: there was none.
-  bool succeed() noexcept;
-  /// Has the kernel send again what has been read and not answered (FUSE_NOTIFY_RESEND, Linux 6.9), after succeed().
+  bool take_over() noexcept;
+  /// Has the kernel send again what has been read and not answered (FUSE_NOTIFY_RESEND, Linux 6.9), after take_over().
   /// Errors: EINVAL on a kernel that cannot.
-  Result<> ask_again() noexcept;
+  Result<> request_resend() noexcept;
 
   /// Handles one request as it was read from the device. `message` starts at an address aligned for 64-bit words, is
   /// changed, and is free again when this returns. What is not a request is logged and dropped.
@@ -95,10 +95,10 @@ class Session {
   /// Whether the kernel has said INIT and was answered.
   [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
 
-  /// Whether the kernel waits for the answer to a request that a dead server has read from `device`: before ask_again().
+  /// Whether the kernel waits for the answer to a request that a dead server has read from `device`: before request_resend().
   static bool is_awaited(int device, std::uint64_t unique) noexcept;
   /// Answers a request that a dead server has read with EIO; one that is answered already stays so.
-  void answer_lost(std::uint64_t unique) noexcept;
+  void fail_unanswered(std::uint64_t unique) noexcept;
   /// Answers EIO to a request, as it was read, that has killed one server after the other, and says in the log which it is.
   void refuse_deadly(std::span<const char> message) noexcept;
   /// Wakes who waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).

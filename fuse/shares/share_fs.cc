@@ -19,21 +19,21 @@ Result<Entry> ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) 
   KnownShare* const known = TRY(core_->shares.add(share));
   return Entry{.node = NodeTable::root_id(known->index()),
                .attributes = known->root_attributes(),
-               .attributes_valid = core_->root_valid(*known),
-               .entry_valid = known->attributes_valid()};
+               .attr_ttl = core_->root_ttl(*known),
+               .entry_ttl = known->attr_ttl()};
 }
 
-bool ShareFs::root_is_believed(const manager::Share& share, TimePoint until) const noexcept {
+bool ShareFs::is_root_cached(const manager::Share& share, TimePoint until) const noexcept {
   const KnownShare* const known = core_->shares.find(share);
-  const std::optional<TimePoint> told = known != nullptr ? known->root_told() : std::nullopt;
-  return told && until < *told + kIdleRootValid;
+  const std::optional<TimePoint> told = known != nullptr ? known->root_sent() : std::nullopt;
+  return told && until < *told + kIdleRootTtl;
 }
 
 void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 
 void ShareFs::on_mounted(const manager::Share& share) {
   KnownShare* const known = core_->shares.find(share);
-  if (known != nullptr) core_->disbelieve_root(*known);
+  if (known != nullptr) core_->invalidate_root(*known);
 }
 
 ino_t ShareFs::root_inode(const manager::Share& share) noexcept { return InodeNumbers(share.name()).root(); }
@@ -121,59 +121,64 @@ Lane* ShareFs::lane_of(NodeId node, std::uint32_t opcode) const {
 }
 
 void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {
-  core_->visit(
-      std::move(reply), parent, Core::Intent::kLook,
-      [core = core_.get(), parent, name = std::string(name)](const Visit& visit) {
-        return core->look_up(visit, parent, name.c_str());
+  core_->with_share(
+      std::move(reply), parent, Core::Access::kRead,
+      [core = core_.get(), parent, name = std::string(name)](const ShareRequest& request) {
+        return core->look_up(request, parent, name.c_str());
       },
-      Core::Comes::kOnItsWay);
+      Core::Origin::kOnItsWay);
 }
 
 void ShareFs::forget(NodeId node, std::uint64_t count) noexcept {
   if (!NodeTable::is_root(node)) return core_->nodes.forget(node, count);
-  if (KnownShare* const share = core_->share_of(node); share != nullptr) share->note_root_told({});
+  if (KnownShare* const share = core_->share_of(node); share != nullptr) share->note_root_sent({});
 }
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
   if (handle != nullptr) {
-    return core_->visit_open(std::move(reply), node, handle->fh, [&](const Visit& visit, const Handle& open, Reply to) {
-      core_->answer(visit, std::move(to), node, sys::stat_at(open.fd(), "", kAllAttributes));
-    });
+    return core_->with_handle(
+        std::move(reply), node, handle->fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
+          core_->answer(request, std::move(to), node, sys::stat_at(open.fd(), "", kAllAttributes));
+        });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);
-  core_->visit(
-      std::move(reply), node, Core::Intent::kLook,
-      [core = core_.get(), node](const Visit& visit) { return core->tree.attributes(visit, node); },
-      Core::Comes::kStats);
+  core_->with_share(
+      std::move(reply), node, Core::Access::kRead,
+      [core = core_.get(), node](const ShareRequest& request) { return core->real_files.attributes(request, node); },
+      Core::Origin::kStats);
 }
 
 void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, int to_set,
                       const fuse_file_info* handle) {
-  const auto set = [core = core_.get(), node, attributes, to_set](const Visit& visit, const Handle* open) {
-    return core->tree.set_attributes(visit, node, attributes, to_set, open);
+  const auto set = [core = core_.get(), node, attributes, to_set](const ShareRequest& request, const Handle* open) {
+    return core->real_files.set_attributes(request, node, attributes, to_set, open);
   };
   if (handle != nullptr) {
-    return core_->visit_open_as_caller(std::move(reply), node, handle->fh, Core::Intent::kChange,
-                                       [&](const Visit& visit, const Handle& open) { return set(visit, &open); });
+    return core_->with_handle_as_caller(
+        std::move(reply), node, handle->fh, Core::Access::kModify,
+        [&](const ShareRequest& request, const Handle& open) { return set(request, &open); });
   }
-  core_->visit(std::move(reply), node, Core::Intent::kChange,
-               [set](const Visit& visit) { return set(visit, nullptr); });
+  core_->with_share(std::move(reply), node, Core::Access::kModify,
+                    [set](const ShareRequest& request) { return set(request, nullptr); });
 }
 
 void ShareFs::readlink(Reply reply, NodeId node) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node](const Visit& visit) { return core->tree.read_link(visit, node); });
+  core_->with_share(
+      std::move(reply), node, Core::Access::kRead,
+      [core = core_.get(), node](const ShareRequest& request) { return core->real_files.read_link(request, node); });
 }
 
 void ShareFs::statfs(Reply reply, NodeId node) {
-  core_->visit(std::move(reply), node, Core::Intent::kLook,
-               [core = core_.get(), node](const Visit& visit) { return core->tree.statistics(visit, node); });
+  core_->with_share(
+      std::move(reply), node, Core::Access::kRead,
+      [core = core_.get(), node](const ShareRequest& request) { return core->real_files.statistics(request, node); });
 }
 
 void ShareFs::access(Reply reply, NodeId node, int mask) {
-  const Core::Intent intent = (mask & W_OK) != 0 ? Core::Intent::kChange : Core::Intent::kLook;
-  core_->visit(std::move(reply), node, intent,
-               [core = core_.get(), node, mask](const Visit& visit) { return core->tree.access(visit, node, mask); });
+  const Core::Access access = (mask & W_OK) != 0 ? Core::Access::kModify : Core::Access::kRead;
+  core_->with_share(std::move(reply), node, access, [core = core_.get(), node, mask](const ShareRequest& request) {
+    return core->real_files.access(request, node, mask);
+  });
 }
 
 }  // namespace berth::fuse

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/kept/requests.h"
 #include "fuse/session/operations.h"
 #include "fuse/session/passthrough.h"
@@ -34,7 +34,7 @@ class ShareFs final : public Operations {
     /// Must outlive this object, and call no callback of a lease after it is gone (stop it first).
     manager::Manager& manager;
     /// What outlives us, and what requests are noted in. Null: nobody succeeds us.
-    Estate* estate = nullptr;
+    KeptState* kept = nullptr;
     Requests* requests = nullptr;
     /// Most descriptors that are kept only to save finding directories again.
     std::size_t max_cached_descriptors = 8192;
@@ -59,20 +59,20 @@ class ShareFs final : public Operations {
   /// Errors: ENOSPC when there are more shares than can be numbered.
   [[nodiscard]] Result<Entry> root_entry(const std::shared_ptr<manager::Share>& share);
   /// How long the kernel may believe the attributes of the root of a share that is not mounted. It is told when it is.
-  static constexpr std::chrono::seconds kIdleRootValid{60};
+  static constexpr std::chrono::seconds kIdleRootTtl{60};
   /// Whether the kernel has them, and will believe them until then at least. It may have dropped them all the same.
-  [[nodiscard]] bool root_is_believed(const manager::Share& share, TimePoint until) const noexcept;
+  [[nodiscard]] bool is_root_cached(const manager::Share& share, TimePoint until) const noexcept;
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
 
-  /// Whether `thread` has been sent back from `share` (SentBack) and is to wait at its name until that leads to the real mount.
-  [[nodiscard]] bool waits_at_name(pid_t thread, const manager::Share& share) const;
+  /// Whether `thread` has been sent back from `share` (StaleRetries) and is to wait at its name until that leads to the real mount.
+  [[nodiscard]] bool waits_for_overmount(pid_t thread, const manager::Share& share) const;
   /// It goes on from there.
-  void goes_on_from_name(pid_t thread, const manager::Share& share);
+  void passes_name(pid_t thread, const manager::Share& share);
   /// Threads that have come into `share` through us a moment ago, and may be in the midst of a system call.
   [[nodiscard]] std::vector<pid_t> threads_in(const manager::Share& share) const;
   /// While the real mount is laid over `share`, a walk that begins now waits for it: it is not to be between two walks.
-  void set_laying(const manager::Share& share, bool laying);
+  void set_overmounting(const manager::Share& share, bool overmounting);
   /// Whether the kernel knows anything of `share` but its root.
   [[nodiscard]] bool is_known_below(const manager::Share& share) const;
   [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "fuse/session/last_wall.h"
+#include "fuse/session/exception_barrier.h"
 #include "fuse/session/session.h"
 #include "fuse/shares/root_questions.h"
 #include "src/lib/base/mutex.h"
@@ -40,8 +40,8 @@ class Waiting {
 /// Whether what is known of the root of a share that is not mounted may refuse the caller what the real one grants.
 bool is_refused(const KnownShare& share, const sys::Identity& caller) {
   if (caller.uid == 0) return false;
-  const std::optional<TimePoint> told = share.root_told();
-  const bool is_believed = told && std::chrono::steady_clock::now() < *told + ShareFs::kIdleRootValid;
+  const std::optional<TimePoint> told = share.root_sent();
+  const bool is_believed = told && std::chrono::steady_clock::now() < *told + ShareFs::kIdleRootTtl;
   return !grants(share.root_attributes(), !share.root_access_list(kAccessList).empty(), caller,
                  permissions_wanted(caller, is_believed));
 }
@@ -63,13 +63,13 @@ ShareFs::Core::Core(const Setup& setup)
     : manager(setup.manager),
       requests(setup.requests),
       passthrough(setup.passthrough),
-      outlived(setup.estate != nullptr && setup.estate->session.init_size != 0),
-      shares(setup.estate != nullptr ? &setup.estate->shares : nullptr),
-      nodes(affordable(setup.max_cached_descriptors), setup.estate != nullptr ? &setup.estate->nodes : nullptr),
-      handles(setup.estate != nullptr ? &setup.estate->handles : nullptr, with_records(setup.open_files)),
-      locks(setup.estate != nullptr ? &setup.estate->locks : nullptr),
-      tree(nodes, handles, locks, setup.passthrough),
-      sent_back(setup.estate != nullptr ? &setup.estate->sent_back : nullptr) {
+      has_predecessor(setup.kept != nullptr && setup.kept->session.init_size != 0),
+      shares(setup.kept != nullptr ? &setup.kept->shares : nullptr),
+      nodes(affordable(setup.max_cached_descriptors), setup.kept != nullptr ? &setup.kept->nodes : nullptr),
+      handles(setup.kept != nullptr ? &setup.kept->handles : nullptr, with_records(setup.open_files)),
+      locks(setup.kept != nullptr ? &setup.kept->locks : nullptr),
+      real_files(nodes, handles, locks, setup.passthrough),
+      stale_retries(setup.kept != nullptr ? &setup.kept->stale_retries : nullptr) {
   handles.open_files().on_few([this] {
     nodes.drop_all_descriptors();
     manager.make_room();
@@ -84,15 +84,16 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
     const manager::WaiterId id = waiting->interrupted();
     if (id != 0) manager.interrupt(share.share(), id);
   });
-  sys::become_daemon();  // threads that are started for the mount inherit who this one is
+  sys::assume_daemon();  // threads that are started for the mount inherit who this one is
   CurrentRequest::note_parked();
-  const PriorAttempt* const prior = CurrentRequest::prior();
+  const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
   const manager::WaiterId id = manager.lease(
       share.share(),
       [this, &share, user, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
-       prior = prior != nullptr ? std::optional(*prior) : std::nullopt](Result<manager::Lease> lease) mutable {
+       first_attempt = first_attempt != nullptr ? std::optional(*first_attempt)
+                                                : std::nullopt](Result<manager::Lease> lease) mutable {
         share.lane().stop_waiting(user);
-        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, prior});
+        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, first_attempt});
       });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
 }
@@ -119,26 +120,26 @@ void ShareFs::Core::go_on(Parked parked) {
 void ShareFs::Core::finish_parked(Parked& parked) noexcept {
   if (!parked.lease) return std::move(parked.reply).error(parked.lease.error());
   const Requests::Borrowed record(requests);
-  const CurrentRequest request(record.get(), parked.unique, parked.prior ? &*parked.prior : nullptr);
+  const CurrentRequest request(record.get(), parked.unique, parked.first_attempt ? &*parked.first_attempt : nullptr);
   InFlight::set_record(record.get());
-  LastWall wall(parked.reply.request());
+  ExceptionBarrier wall(parked.reply.request());
   try {
     perform(parked.share, *std::move(parked.lease), std::move(parked.reply), parked.work);
   } catch (...) {
     wall.answer_exception();
   }
-  sys::become_daemon();
+  sys::assume_daemon();
 }
 
-void ShareFs::Core::refuse(const Visit& visit, Reply reply, const Error& error) {
+void ShareFs::Core::reply_error(const ShareRequest& request, Reply reply, const Error& error) {
   if (says_disconnected(error)) {
     const sys::AsDaemon as_daemon;
     // Not something else that is mounted in the share.
-    const Result<struct statx> root = sys::stat_at(visit.lease.root(), "", STATX_TYPE);
-    if (!root && says_disconnected(root.error())) manager.report_lost(visit.share.share());
+    const Result<struct statx> root = sys::stat_at(request.lease.root(), "", STATX_TYPE);
+    if (!root && says_disconnected(root.error())) manager.report_lost(request.share.share());
   }
   if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
-  visit.leave();
+  request.release_lease();
   // Of its own descriptors the caller has enough.
   std::move(reply).error(error.code() == EMFILE ? Error(ENFILE) : error);
 }
@@ -147,30 +148,31 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return std::move(reply).error(ESTALE);
   if (const std::optional<manager::Lease> lease = may_ask_root(*share) ? share->share().try_lease() : std::nullopt) {
-    if (!share->is_local()) reply.set_known_attributes(share->root_attributes(), root_valid(*share));
+    if (!share->is_local()) reply.set_known_attributes(share->root_attributes(), root_ttl(*share));
     // As the caller: what was refused is answered from what is known.
-    const bool met = sys::become(reply.caller()) && share->meet(*lease);
+    const bool met = sys::assume(reply.caller()) && share->on_mounted_root(*lease);
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     share->share().note_answer();
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
-  } else if (admit(share->policy(), reply.caller(), false) && is_refused(*share, reply.caller())) {
+  } else if (check_access(share->policy(), reply.caller(), false) && is_refused(*share, reply.caller())) {
     return ask_root(*share, std::move(reply), node);
   }
-  std::move(reply).attributes(share->root_attributes(), root_valid(*share));
+  std::move(reply).attributes(share->root_attributes(), root_ttl(*share));
 }
 
-/// An answer that is on its way when the share is mounted is not believed (disbelieve_root()), so where the real root says
+/// An answer that is on its way when the share is mounted is not believed (invalidate_root()), so where the real root says
 /// something else the caller is sent back: the kernel walks the path again, once, and asks again.
 void ShareFs::Core::ask_root(KnownShare& share, Reply reply, NodeId node) {
-  visit(
-      std::move(reply), node, Intent::kLook,
-      [ this, &share, node, before = share.root_permissions() ](const Visit& visit) -> Result<struct statx> {
-        const struct statx x = TRY(tree.attributes(visit, node));
+  with_share(
+      std::move(reply), node, Access::kRead,
+      [ this, &share, node, before = share.root_permissions() ](const ShareRequest& request) -> Result<struct statx> {
+        const struct statx x = TRY(real_files.attributes(request, node));
         if (share.root_permissions() == before) return x;
         // It is sent back by this, and must not be sent back again in the same call.
-        if (share.share().is_shared_with_native()) {
-          sent_back.set(visit.caller.pid, share.index(), SentBack::Stage::kOnItsWay, std::chrono::steady_clock::now());
+        if (share.share().may_be_native()) {
+          stale_retries.set(request.caller.pid, share.index(), StaleRetries::Stage::kOnItsWay,
+                            std::chrono::steady_clock::now());
         }
         return fail(ESTALE);
       });
@@ -183,18 +185,18 @@ bool ShareFs::Core::may_ask_root(KnownShare& share) const {
 }
 
 /// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).
-void ShareFs::Core::disbelieve_root(KnownShare& share) noexcept {
-  share.note_root_told({});
+void ShareFs::Core::invalidate_root(KnownShare& share) noexcept {
+  share.note_root_sent({});
   Session* const told = session;
   if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
 }
 
 /// Where it is not mounted until it is, of which the kernel is told.
-Seconds ShareFs::Core::root_valid(KnownShare& share) const noexcept {
+Seconds ShareFs::Core::root_ttl(KnownShare& share) const noexcept {
   const bool is_mounted = !share.share().gate().closed();
-  if (is_mounted || share.policy().attr_timeout.count() <= 0 || session == nullptr) return share.attributes_valid();
-  share.note_root_told(std::chrono::steady_clock::now());
-  return std::max<Seconds>(share.attributes_valid(), kIdleRootValid.count());
+  if (is_mounted || share.policy().attr_timeout.count() <= 0 || session == nullptr) return share.attr_ttl();
+  share.note_root_sent(std::chrono::steady_clock::now());
+  return std::max<Seconds>(share.attr_ttl(), kIdleRootTtl.count());
 }
 
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {
@@ -224,47 +226,50 @@ bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_vie
   return true;
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const Entry& entry) {
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const Entry& entry) {
   if (!std::move(reply).entry(entry) && entry.node != 0) nodes.forget(entry.node, 1);
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId node, const Opened& opened) {
-  if (!std::move(reply).opened(opened)) tree.close(opened.handle, node);
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId node, const Opened& opened) {
+  if (!std::move(reply).opened(opened)) real_files.close(opened.handle, node);
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const RealTree::Created& created) {
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId /*node*/,
+                               const RealFiles::Created& created) {
   if (std::move(reply).created(created.entry, created.opened)) return;
-  tree.close(created.opened.handle, created.entry.node);
+  real_files.close(created.opened.handle, created.entry.node);
   nodes.forget(created.entry.node, 1);
 }
 
-void ShareFs::Core::tell(const KnownShare& share, Reply reply, NodeId /*node*/, const struct statx& x) {
+void ShareFs::Core::reply_with(const KnownShare& share, Reply reply, NodeId /*node*/, const struct statx& x) {
   std::optional<timespec> born;
   if ((x.stx_mask & STATX_BTIME) != 0) {
     born = timespec{.tv_sec = x.stx_btime.tv_sec, .tv_nsec = static_cast<long>(x.stx_btime.tv_nsec)};
   }
-  std::move(reply).attributes(share.attributes_of(x), share.attributes_valid(x.stx_mode), born);
+  std::move(reply).attributes(share.attributes_of(x), share.attr_ttl(x.stx_mode), born);
 }
 
-void ShareFs::Core::tell(const KnownShare& share, Reply reply, NodeId /*node*/, const struct stat& attributes) {
-  std::move(reply).attributes(attributes, share.attributes_valid(attributes.st_mode));
+void ShareFs::Core::reply_with(const KnownShare& share, Reply reply, NodeId /*node*/, const struct stat& attributes) {
+  std::move(reply).attributes(attributes, share.attr_ttl(attributes.st_mode));
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const struct statvfs& statistics) {
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId /*node*/,
+                               const struct statvfs& statistics) {
   std::move(reply).statistics(statistics);
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const std::string& link_target) {
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId /*node*/,
+                               const std::string& link_target) {
   std::move(reply).link_target(link_target.c_str());
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const XattrBytes& xattr) {
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const XattrBytes& xattr) {
   if (xattr.bytes.data() == nullptr) return std::move(reply).xattr_size(xattr.size);
   std::move(reply).data(xattr.bytes);
 }
 
-void ShareFs::Core::tell(const KnownShare& /*share*/, Reply reply, NodeId node, const Controlled& controlled) {
-  if (controlled.changes_attributes) reply.changes_attributes_of(node);
+void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId node, const Controlled& controlled) {
+  if (controlled.changes_attributes) reply.invalidate_attributes_of(node);
   std::move(reply).ioctl(0, controlled.bytes);
 }
 

@@ -11,10 +11,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "fuse/callers/sent_back.h"
-#include "fuse/files/real_tree.h"
-#include "fuse/files/visit.h"
-#include "fuse/shares/admission.h"
+#include "fuse/callers/stale_retries.h"
+#include "fuse/files/real_files.h"
+#include "fuse/files/share_request.h"
+#include "fuse/shares/access_check.h"
 #include "fuse/shares/lock_waiters.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/tables/handle_table.h"
@@ -43,17 +43,17 @@ class ShareFs::Core {
   explicit Core(const Setup& setup);
 
   /// Does not write; or does what a read-only share refuses (EROFS); or keeps a file open for that.
-  enum class Intent : std::uint8_t { kLook, kChange, kOpenToWrite };
-  static constexpr Intent to_open(int flags) noexcept {
-    if (may_write(flags)) return Intent::kOpenToWrite;
-    return (flags & O_TRUNC) != 0 ? Intent::kChange : Intent::kLook;
+  enum class Access : std::uint8_t { kRead, kModify, kOpenForWriting };
+  static constexpr Access to_open(int flags) noexcept {
+    if (may_write(flags)) return Access::kOpenForWriting;
+    return (flags & O_TRUNC) != 0 ? Access::kModify : Access::kRead;
   }
-  static constexpr Intent to_create(int flags) noexcept {
-    return may_write(flags) ? Intent::kOpenToWrite : Intent::kChange;
+  static constexpr Access to_create(int flags) noexcept {
+    return may_write(flags) ? Access::kOpenForWriting : Access::kModify;
   }
 
   /// How a request belongs to its system call, which may be sent back where its share is to be native.
-  enum class Comes : std::uint8_t {
+  enum class Origin : std::uint8_t {
     kOnItsWay,   ///< a look-up: perhaps in the midst of a walk
     kAtItsEnd,   ///< what the call is for, which only calls on paths do
     kByChance,   ///< calls on paths do it, and calls on descriptors
@@ -61,21 +61,21 @@ class ShareFs::Core {
     kNeverMind,  ///< not to be sent back
   };
 
-  /// Lets a request into the share of `node` and answers what `operation(const Visit&)` returns, a Result, by its type.
+  /// Lets a request into the share of `node` and answers what `operation(const ShareRequest&)` returns, a Result, by its type.
   /// It is done now if the share is mounted, else on a pool thread after the mount, so it owns copies of what it needs; and
-  /// again as as_of_now() says. What refuses the caller is answered here.
+  /// again as with_fresh_rights() says. What refuses the caller is answered here.
   template <typename Operation>
-  void visit(Reply reply, NodeId node, Intent intent, Operation operation, Comes comes = Comes::kByChance) {
+  void with_share(Reply reply, NodeId node, Access access, Operation operation, Origin comes = Origin::kByChance) {
     KnownShare* const share = share_of(node);
     if (share == nullptr) return std::move(reply).error(ESTALE);
     const sys::Identity caller = reply.caller();
-    if (is_to_walk_again(*share, node, caller.pid, comes)) return std::move(reply).error(ESTALE);
-    if (const Result<> admitted = admit(share->policy(), caller, intent != Intent::kLook); !admitted) {
-      return std::move(reply).error(admitted.error());
+    if (must_retry_walk(*share, node, caller.pid, comes)) return std::move(reply).error(ESTALE);
+    if (const Result<> allowed = check_access(share->policy(), caller, access != Access::kRead); !allowed) {
+      return std::move(reply).error(allowed.error());
     }
-    auto work = [this, node, intent, operation = std::move(operation)](const Visit& visit, Reply to) {
-      if (intent == Intent::kOpenToWrite) note_writer(visit);
-      answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit); }));
+    auto work = [this, node, access, operation = std::move(operation)](const ShareRequest& request, Reply to) {
+      if (access == Access::kOpenForWriting) note_writer(request);
+      answer(request, std::move(to), node, with_fresh_rights(request.caller, [&] { return operation(request); }));
     };
     if (std::optional<manager::Lease> lease = share->share().try_lease()) {
       return perform(*share, *std::move(lease), std::move(reply), work);
@@ -83,42 +83,45 @@ class ShareFs::Core {
     park(*share, std::move(reply), std::move(work));
   }
 
-  /// Lets a request on something open do `work(const Visit&, Handle&, Reply)`, for which opening it was permission enough;
+  /// Lets a request on something open do `work(const ShareRequest&, Handle&, Reply)`, for which opening it was permission enough;
   /// it never waits for a mount.
   template <typename Work>
-  void visit_open(Reply reply, NodeId node, std::uint64_t number, Work work) {
+  void with_handle(Reply reply, NodeId node, std::uint64_t number, Work work) {
     const std::shared_ptr<Handle> handle = handles.find(number, node);
     if (handle == nullptr) return std::move(reply).error(EBADF);
-    const Visit visit{*shares.find(handle->share), handle->lease, reply.caller()};
-    work(visit, *handle, std::move(reply));
+    const ShareRequest request{*shares.find(handle->share), handle->lease, reply.caller()};
+    work(request, *handle, std::move(reply));
     handle->lease.share().note_answer();
   }
 
-  /// The same of what is decided anew by who the caller is: `operation(const Visit&, const Handle&)`, as in visit().
+  /// The same of what is decided anew by who the caller is: `operation(const ShareRequest&, const Handle&)`, as in with_share().
   template <typename Operation>
-  void visit_open_as_caller(Reply reply, NodeId node, std::uint64_t number, Intent intent, const Operation& operation) {
-    visit_open(std::move(reply), node, number, [&](const Visit& visit, const Handle& handle, Reply to) {
-      if (const Result<> admitted = admit(visit.share.policy(), visit.caller, intent != Intent::kLook); !admitted) {
-        return std::move(to).error(admitted.error());
+  void with_handle_as_caller(Reply reply, NodeId node, std::uint64_t number, Access access,
+                             const Operation& operation) {
+    with_handle(std::move(reply), node, number, [&](const ShareRequest& request, const Handle& handle, Reply to) {
+      if (const Result<> allowed = check_access(request.share.policy(), request.caller, access != Access::kRead);
+          !allowed) {
+        return std::move(to).error(allowed.error());
       }
-      answer(visit, std::move(to), node, as_of_now(visit.caller, [&] { return operation(visit, handle); }));
+      answer(request, std::move(to), node,
+             with_fresh_rights(request.caller, [&] { return operation(request, handle); }));
     });
   }
 
-  // What answers leaves the share first (Visit::leave).
+  // What answers leaves the share first (ShareRequest::release_lease).
 
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
-  void refuse(const Visit& visit, Reply reply, const Error& error);
+  void reply_error(const ShareRequest& request, Reply reply, const Error& error);
   /// Answers what was done for a request about `node`. What the kernel does not want any more is taken back: look-ups, and
   /// what was opened.
   template <typename T>
-  void answer(const Visit& visit, Reply reply, NodeId node, const Result<T>& done) {
-    if (!done) return refuse(visit, std::move(reply), done.error());
-    visit.leave();
+  void answer(const ShareRequest& request, Reply reply, NodeId node, const Result<T>& done) {
+    if (!done) return reply_error(request, std::move(reply), done.error());
+    request.release_lease();
     if constexpr (std::is_void_v<T>) {
       std::move(reply).error(0);
     } else {
-      tell(visit.share, std::move(reply), node, *done);
+      reply_with(request.share, std::move(reply), node, *done);
     }
   }
 
@@ -135,78 +138,79 @@ class ShareFs::Core {
     return index ? shares.find(*index) : nullptr;
   }
 
-  Result<Entry> look_up(const Visit& visit, NodeId parent, const char* name);
+  Result<Entry> look_up(const ShareRequest& request, NodeId parent, const char* name);
 
   /// As ShareFs's own.
   void take_over(std::vector<int>& left);
   void finish_take_over();
 
   /// How long the kernel may believe what it is told now of the root of a share.
-  Seconds root_valid(KnownShare& share) const noexcept;
-  void disbelieve_root(KnownShare& share) noexcept;
+  Seconds root_ttl(KnownShare& share) const noexcept;
+  void invalidate_root(KnownShare& share) noexcept;
 
   manager::Manager& manager;
   std::atomic<Session*> session{nullptr};  ///< null: nobody can be told anything
   Requests* const requests;
   Passthrough* const passthrough;
-  const bool outlived;  ///< there was another server before
+  const bool has_predecessor;  ///< there was another server before
   KnownShares shares;
   NodeTable nodes;
   HandleTable handles;
   LockTable locks;
-  RealTree tree;
-  SentBack sent_back;
-  std::atomic<std::size_t> laying_count{0};  ///< of `laying`
-  Mutex laying_mutex;
-  std::set<ShareIndex> laying BERTH_GUARDED_BY(laying_mutex);
+  RealFiles real_files;
+  StaleRetries stale_retries;
+  std::atomic<std::size_t> overmounting_count{0};  ///< of `laying`
+  Mutex overmounting_mutex;
+  std::set<ShareIndex> overmounting BERTH_GUARDED_BY(overmounting_mutex);
   LockWaiters waiters;  ///< last, for those who wait use the others
 
  private:
-  using Work = UniqueFunction<void(const Visit&, Reply)>;
+  using Work = UniqueFunction<void(const ShareRequest&, Reply)>;
 
   template <typename W>
   void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {
-    const Visit visit{share, lease, reply.caller(), &lease, reply.umask()};
-    if (const Result<> met = share.meet(lease); !met) return refuse(visit, std::move(reply), met.error());
-    work(visit, std::move(reply));
+    const ShareRequest request{share, lease, reply.caller(), &lease, reply.umask()};
+    if (const Result<> asked = share.on_mounted_root(lease); !asked)
+      return reply_error(request, std::move(reply), asked.error());
+    work(request, std::move(reply));
     share.share().note_answer();
   }
 
   /// Does `operation`, and does it again where the caller was refused for what it was a moment ago: a thread may change its
   /// groups and capabilities, which are remembered.
   template <typename Operation>
-  static auto as_of_now(const sys::Identity& caller, const Operation& operation) -> decltype(operation()) {
+  static auto with_fresh_rights(const sys::Identity& caller, const Operation& operation) -> decltype(operation()) {
     auto done = operation();
     const int code = done ? 0 : done.error().code();
-    if ((code != EACCES && code != EPERM) || !sys::look_again(caller)) return done;
+    if ((code != EACCES && code != EPERM) || !sys::refresh_rights(caller)) return done;
     return operation();
   }
 
-  void tell(const KnownShare& share, Reply reply, NodeId node, const Entry& entry);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const Opened& opened);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const RealTree::Created& created);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const struct statx& x);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const struct stat& attributes);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const struct statvfs& statistics);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const std::string& link_target);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const XattrBytes& xattr);
-  void tell(const KnownShare& share, Reply reply, NodeId node, const Controlled& controlled);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const Entry& entry);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const Opened& opened);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const RealFiles::Created& created);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const struct statx& x);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const struct stat& attributes);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const struct statvfs& statistics);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const std::string& link_target);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const XattrBytes& xattr);
+  void reply_with(const KnownShare& share, Reply reply, NodeId node, const Controlled& controlled);
 
-  bool restore(const HandleTable::Left& left);
-  void take_back(const Requests::Leftover& left);
-  [[nodiscard]] std::vector<FileKey> made_by_the_dead(const std::vector<int>& left) const;
+  bool take_over(const HandleTable::Inherited& left);
+  void undo(const Requests::Interrupted& left);
+  [[nodiscard]] std::vector<FileKey> created_by_predecessor(const std::vector<int>& left) const;
 
-  std::vector<BackingId> unused_loans_;  ///< take_over() leaves them to finish_take_over()
+  std::vector<BackingId> unused_backings_;  ///< take_over() leaves them to finish_take_over()
 
-  [[nodiscard]] bool is_laying(ShareIndex share) {
-    if (laying_count == 0) return false;
-    MutexLock lock(laying_mutex);
-    return laying.contains(share);
+  [[nodiscard]] bool is_overmounting(ShareIndex share) {
+    if (overmounting_count == 0) return false;
+    MutexLock lock(overmounting_mutex);
+    return overmounting.contains(share);
   }
-  [[nodiscard]] bool is_laid_meanwhile(const KnownShare& share);
-  static void note_writer(const Visit& visit) noexcept;
-  [[nodiscard]] bool is_to_walk_again(const KnownShare& share, NodeId node, pid_t thread, Comes comes);
-  [[nodiscard]] bool is_sent_back(const KnownShare& share, pid_t thread, Comes comes, TimePoint now);
+  [[nodiscard]] bool is_overmounted_meanwhile(const KnownShare& share);
+  static void note_writer(const ShareRequest& request) noexcept;
+  [[nodiscard]] bool must_retry_walk(const KnownShare& share, NodeId node, pid_t thread, Origin comes);
+  [[nodiscard]] bool is_answered_stale(const KnownShare& share, pid_t thread, Origin comes, TimePoint now);
   void park(KnownShare& share, Reply reply, Work work);
   /// A request that has waited for a mount.
   struct Parked {
@@ -215,7 +219,7 @@ class ShareFs::Core {
     Reply reply;
     Work work;
     std::uint64_t unique;
-    std::optional<PriorAttempt> prior;
+    std::optional<FirstAttempt> first_attempt;
   };
   void go_on(Parked parked);
   void finish_parked(Parked& parked) noexcept;

@@ -2,7 +2,7 @@
 #include <cstring>
 
 #include "fuse/files/handle_io.h"
-#include "fuse/session/directory_page.h"
+#include "fuse/session/dirent_buffer.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
 
@@ -45,46 +45,47 @@ Result<> fill(Handle& directory, off_t offset, const Add& add) {
 }  // namespace
 
 void ShareFs::opendir(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->visit(
-      std::move(reply), node, Core::Intent::kLook,
-      [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
-        return core->tree.open_directory(visit, node, flags);
+  core_->with_share(
+      std::move(reply), node, Core::Access::kRead,
+      [core = core_.get(), node, flags = handle.flags](const ShareRequest& request) {
+        return core->real_files.open_directory(request, node, flags);
       },
-      Core::Comes::kAtItsEnd);
+      Core::Origin::kAtItsEnd);
 }
 
 void ShareFs::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh,
-                    [this, size, offset](const Visit& visit, Handle& directory, Reply to) {
-                      if (!directory.directory) return std::move(to).error(ENOTDIR);
-                      DirectoryPage page(to, size);
-                      const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
-                        const ino_t number = visit.share.number_of(directory.device, item.inode);
-                        return page.add(item.name, number, item.type, item.next);
-                      });
-                      if (!filled && page.empty()) return core_->refuse(visit, std::move(to), filled.error());
-                      std::move(to).data(page.bytes());
-                    });
+  core_->with_handle(std::move(reply), node, handle.fh,
+                     [this, size, offset](const ShareRequest& request, Handle& directory, Reply to) {
+                       if (!directory.directory) return std::move(to).error(ENOTDIR);
+                       DirentBuffer page(to, size);
+                       const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
+                         const ino_t number = request.share.number_of(directory.device, item.inode);
+                         return page.add(item.name, number, item.type, item.next);
+                       });
+                       if (!filled && page.empty()) return core_->reply_error(request, std::move(to), filled.error());
+                       std::move(to).data(page.bytes());
+                     });
 }
 
 void ShareFs::readdirplus(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  core_->visit_open(
-      std::move(reply), node, handle.fh, [this, size, offset](const Visit& visit, Handle& directory, Reply to) {
+  core_->with_handle(
+      std::move(reply), node, handle.fh,
+      [this, size, offset](const ShareRequest& request, Handle& directory, Reply to) {
         if (!directory.directory) return std::move(to).error(ENOTDIR);
-        if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
-        DirectoryPage page(to, size);
+        if (const Result<> acts = request.assume_caller(); !acts) return std::move(to).error(acts.error());
+        DirentBuffer page(to, size);
         const Result<> filled = fill(directory, offset, [&](const sys::DirectoryStream::Item& item) {
           if (!page.fits_plus(item.name)) return false;
           const Result<Entry> entry =
-              is_dot(item.name) ? fail(EINVAL) : core_->tree.entry_in(visit, directory, item.name);
+              is_dot(item.name) ? fail(EINVAL) : core_->real_files.entry_in(request, directory, item.name);
           if (entry) {
             page.add_plus(item.name, *entry, item.next);
           } else {  // gone meanwhile, or the caller may list the directory but not search it
-            page.add_plain(item.name, visit.share.number_of(directory.device, item.inode), item.type, item.next);
+            page.add_plain(item.name, request.share.number_of(directory.device, item.inode), item.type, item.next);
           }
           return true;
         });
-        if (!filled && page.empty()) return core_->refuse(visit, std::move(to), filled.error());
+        if (!filled && page.empty()) return core_->reply_error(request, std::move(to), filled.error());
         std::move(to).data(page.bytes());
       });
 }

@@ -6,7 +6,7 @@
 #include <cerrno>
 
 #include "fuse/files/handle_io.h"
-#include "fuse/session/scratch.h"
+#include "fuse/session/thread_buffer.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
 #include "src/lib/base/crash_point.h"
@@ -23,71 +23,71 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
 }  // namespace
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->visit(
+  core_->with_share(
       std::move(reply), node, Core::to_open(handle.flags),
-      [core = core_.get(), node, flags = handle.flags](const Visit& visit) {
-        return core->tree.open(visit, node, flags);
+      [core = core_.get(), node, flags = handle.flags](const ShareRequest& request) {
+        return core->real_files.open(request, node, flags);
       },
-      Core::Comes::kAtItsEnd);
+      Core::Origin::kAtItsEnd);
 }
 
 void ShareFs::create(Reply reply, NodeId parent, const char* name, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(
+  core_->with_share(
       std::move(reply), parent, Core::to_create(handle.flags),
-      [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const Visit& visit) {
-        return core->tree.create(visit, parent, name.c_str(), mode, flags);
+      [core = core_.get(), parent, name = std::string(name), mode, flags = handle.flags](const ShareRequest& request) {
+        return core->real_files.create(request, parent, name.c_str(), mode, flags);
       },
-      Core::Comes::kAtItsEnd);
+      Core::Origin::kAtItsEnd);
 }
 
 void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fuse_file_info& handle) {
-  core_->visit(
+  core_->with_share(
       std::move(reply), parent, Core::to_create(handle.flags),
-      [core = core_.get(), parent, mode, flags = handle.flags](const Visit& visit) {
-        return core->tree.create_nameless(visit, parent, mode, flags);
+      [core = core_.get(), parent, mode, flags = handle.flags](const ShareRequest& request) {
+        return core->real_files.create_nameless(request, parent, mode, flags);
       },
-      Core::Comes::kAtItsEnd);
+      Core::Origin::kAtItsEnd);
 }
 
 void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
   // A request that reads a page for a mapping, or ahead, does not say for which process (fuse_read_args_fill(), FUSE_READ_LOCKOWNER).
   const int flags = handle.lock_owner != 0 ? handle.flags : 0;
-  core_->visit_open(std::move(reply), node, handle.fh,
-                    [this, size, offset, flags](const Visit& visit, const Handle& open, Reply to) {
-                      if (open.directory) return std::move(to).error(EISDIR);
-                      // As whoever this thread is: permission to read was given when the file was opened.
-                      const std::span<char> buffer = scratch(size);
-                      const Result<std::size_t> done = read_at(open, buffer, offset, flags);
-                      if (!done) return core_->refuse(visit, std::move(to), done.error());
-                      std::move(to).data(buffer.first(*done));
-                    });
+  core_->with_handle(std::move(reply), node, handle.fh,
+                     [this, size, offset, flags](const ShareRequest& request, const Handle& open, Reply to) {
+                       if (open.directory) return std::move(to).error(EISDIR);
+                       // As whoever this thread is: permission to read was given when the file was opened.
+                       const std::span<char> buffer = thread_buffer(size);
+                       const Result<std::size_t> done = read_at(open, buffer, offset, flags);
+                       if (!done) return core_->reply_error(request, std::move(to), done.error());
+                       std::move(to).data(buffer.first(*done));
+                     });
 }
 
 void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh,
-                    [this, bytes, offset, &handle](const Visit& visit, Handle& open, Reply to) {
-                      const bool written_back = handle.writepage != 0;
-                      const Visit as{visit.share, visit.lease, writer(visit.caller, written_back)};
-                      if (const Result<> acts = as.act(); !acts) return std::move(to).error(acts.error());
-                      const Result<std::size_t> done = write_at(open, bytes, offset, written_back ? 0 : handle.flags);
-                      if (!done) return core_->refuse(visit, std::move(to), done.error());
-                      std::move(to).written(*done);
-                    });
+  core_->with_handle(std::move(reply), node, handle.fh,
+                     [this, bytes, offset, &handle](const ShareRequest& request, Handle& open, Reply to) {
+                       const bool written_back = handle.writepage != 0;
+                       const ShareRequest as{request.share, request.lease, writer(request.caller, written_back)};
+                       if (const Result<> acts = as.assume_caller(); !acts) return std::move(to).error(acts.error());
+                       const Result<std::size_t> done = write_at(open, bytes, offset, written_back ? 0 : handle.flags);
+                       if (!done) return core_->reply_error(request, std::move(to), done.error());
+                       std::move(to).written(*done);
+                     });
 }
 
 void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
-    if (const Result<> acts = visit.act(); !acts) return std::move(to).error(acts.error());
+  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
+    if (const Result<> acts = request.assume_caller(); !acts) return std::move(to).error(acts.error());
     const bool done = ::fallocate(open.fd(), mode, offset, length) == 0;
     crash_point("allocated");
-    core_->answer(visit, std::move(to), node, done ? Result<>() : fail_errno());
+    core_->answer(request, std::move(to), node, done ? Result<>() : fail_errno());
   });
 }
 
 void ShareFs::lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
     const off_t found = ::lseek(open.fd(), offset, whence);
-    if (found < 0) return core_->refuse(visit, std::move(to), Error::last());
+    if (found < 0) return core_->reply_error(request, std::move(to), Error::last());
     std::move(to).offset(found);
   });
 }
@@ -95,40 +95,41 @@ void ShareFs::lseek(Reply reply, NodeId node, off_t offset, int whence, const fu
 void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::size_t size) {
   const std::shared_ptr<Handle> target = core_->handles.find(to.handle.fh, to.node);
   if (target == nullptr) return std::move(reply).error(EBADF);
-  core_->visit_open(std::move(reply), from.node, from.handle.fh,
-                    [&](const Visit& visit, const Handle& source, Reply answer) {
-                      if (const Result<> acts = visit.act(); !acts) return std::move(answer).error(acts.error());
-                      const Result<std::size_t> done = fuse::copy(source, from.offset, *target, to.offset, size);
-                      if (!done) return core_->refuse(visit, std::move(answer), done.error());
-                      std::move(answer).written(*done);
-                    });
+  core_->with_handle(std::move(reply), from.node, from.handle.fh,
+                     [&](const ShareRequest& request, const Handle& source, Reply answer) {
+                       if (const Result<> acts = request.assume_caller(); !acts)
+                         return std::move(answer).error(acts.error());
+                       const Result<std::size_t> done = fuse::copy(source, from.offset, *target, to.offset, size);
+                       if (!done) return core_->reply_error(request, std::move(answer), done.error());
+                       std::move(answer).written(*done);
+                     });
 }
 
 void ShareFs::ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
                     std::span<const char> bytes, std::size_t answer_size) {
-  const Core::Intent intent = changes(command) ? Core::Intent::kChange : Core::Intent::kLook;
-  const auto perform = [&](const Visit& visit, const Handle& open) -> Result<Controlled> {
-    TRY_VOID(visit.act());
-    const std::span<char> argument = scratch(std::max(bytes.size(), answer_size));
+  const Core::Access access = ioctl_changes(command) ? Core::Access::kModify : Core::Access::kRead;
+  const auto perform = [&](const ShareRequest& request, const Handle& open) -> Result<Controlled> {
+    TRY_VOID(request.assume_caller());
+    const std::span<char> argument = thread_buffer(std::max(bytes.size(), answer_size));
     std::copy(bytes.begin(), bytes.end(), argument.begin());
-    TRY_VOID(control(open, command, argument));
-    return Controlled{argument.first(answer_size), changes(command)};
+    TRY_VOID(ioctl_file(open, command, argument));
+    return Controlled{argument.first(answer_size), ioctl_changes(command)};
   };
-  core_->visit_open_as_caller(std::move(reply), node, handle.fh, intent, perform);
+  core_->with_handle_as_caller(std::move(reply), node, handle.fh, access, perform);
 }
 
 void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
     if (core_->locks.drop_owner(node, handle.lock_owner)) core_->waiters.wake(open.share);
-    core_->answer(visit, std::move(to), node, visit.share.is_local() ? Result<>() : fuse::flush(open));
+    core_->answer(request, std::move(to), node, request.share.is_local() ? Result<>() : fuse::flush(open));
   });
 }
 
 void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
-  core_->visit_open(std::move(reply), node, handle.fh,
-                    [this, node, data_only](const Visit& visit, const Handle& open, Reply to) {
-                      core_->answer(visit, std::move(to), node, synchronise(open, data_only));
-                    });
+  core_->with_handle(std::move(reply), node, handle.fh,
+                     [this, node, data_only](const ShareRequest& request, const Handle& open, Reply to) {
+                       core_->answer(request, std::move(to), node, sync_file(open, data_only));
+                     });
 }
 
 void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
@@ -138,7 +139,7 @@ void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
     // The kernel may have been lent this very descriptor, and keep it open.
     if (const auto open = core_->handles.find(handle.fh, node)) ::flock(open->fd(), LOCK_UN);
   }
-  const bool closed = core_->tree.close(handle.fh, node);
+  const bool closed = core_->real_files.close(handle.fh, node);
   if (share) core_->waiters.wake(*share);
   std::move(reply).error(closed ? 0 : EBADF);
 }

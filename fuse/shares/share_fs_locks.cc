@@ -50,9 +50,9 @@ bool asks_for_process(pid_t caller) {
 }  // namespace
 
 void ShareFs::getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range) {
-  core_->visit_open(std::move(reply), node, handle.fh, [&](const Visit& visit, const Handle& open, Reply to) {
+  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
     const Result<struct flock> found = core_->locks.find({open, handle.fh, handle.lock_owner, range});
-    if (!found) return core_->refuse(visit, std::move(to), found.error());
+    if (!found) return core_->reply_error(request, std::move(to), found.error());
     std::move(to).lock(*found);
   });
 }

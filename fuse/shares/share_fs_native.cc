@@ -17,7 +17,7 @@
 namespace berth::fuse {
 namespace {
 
-static_assert(manager::kMaxShares <= std::size_t{1} << SentBack::kShareBits);
+static_assert(manager::kMaxShares <= std::size_t{1} << StaleRetries::kShareBits);
 
 /// For so long after the real mount was laid over a share a caller may come that has passed the share's name before, in the same
 /// system call.
@@ -30,63 +30,63 @@ constexpr std::chrono::microseconds kLookAgain{50};
 
 /// While a file is open for writing through us nothing is laid over its share, so that its path leads to it. Noted before it is
 /// open.
-void ShareFs::Core::note_writer(const Visit& visit) noexcept {
-  if (visit.share.share().is_shared_with_native()) visit.own->set_writes(true);
+void ShareFs::Core::note_writer(const ShareRequest& request) noexcept {
+  if (request.share.share().may_be_native()) request.own_lease->count_as_writer(true);
 }
 
 /// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
-bool ShareFs::Core::is_to_walk_again(const KnownShare& share, NodeId node, pid_t thread, Comes comes) {
+bool ShareFs::Core::must_retry_walk(const KnownShare& share, NodeId node, pid_t thread, Origin comes) {
   const manager::NativeDoor door = share.share().native_door();
-  if (door == manager::NativeDoor::kNone || comes == Comes::kNeverMind || thread == 0) return false;
+  if (door == manager::NativeDoor::kNone || comes == Origin::kNeverMind || thread == 0) return false;
   const TimePoint now = std::chrono::steady_clock::now();
-  if (door == manager::NativeDoor::kOpen && now >= share.share().laid_at() + kJustLaid) return false;
+  if (door == manager::NativeDoor::kOpen && now >= share.share().overmounted_at() + kJustLaid) return false;
   // What a dead server has done for this request would be done again natively.
-  if (CurrentRequest::prior() != nullptr) return false;
-  using Stage = SentBack::Stage;
-  const Stage stage = sent_back.stage_of(thread, share.index(), now);
+  if (CurrentRequest::first_attempt() != nullptr) return false;
+  using Stage = StaleRetries::Stage;
+  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
   // One that has passed the name while the real mount was to be seen there, and now it is not: another system call.
-  if (stage == Stage::kOnItsWayOrNot && comes == Comes::kOnItsWay) {
-    return sent_back.set(thread, share.index(), Stage::kOnItsWay, now);
+  if (stage == Stage::kOnItsWayOrNot && comes == Origin::kOnItsWay) {
+    return stale_retries.set(thread, share.index(), Stage::kOnItsWay, now);
   }
   const bool is_known = stage == Stage::kOnItsWay || stage == Stage::kInside ||
                         (stage == Stage::kPassed && door == manager::NativeDoor::kOpen);
   if (!is_known) {
     // What comes by a path comes by a name, but for the root.
     const bool is_by_path = stage == Stage::kWalking || NodeTable::is_root(node);
-    const bool may_be_by_path = comes == Comes::kOnItsWay || comes == Comes::kAtItsEnd || is_by_path;
-    return may_be_by_path && is_sent_back(share, thread, comes, now);
+    const bool may_be_by_path = comes == Origin::kOnItsWay || comes == Origin::kAtItsEnd || is_by_path;
+    return may_be_by_path && is_answered_stale(share, thread, comes, now);
   }
-  sent_back.set(thread, share.index(), Stage::kInside, now);
+  stale_retries.set(thread, share.index(), Stage::kInside, now);
   // Another call than the one that it was told in: that would have been seen to be under way.
-  const bool begins = stage == Stage::kInside && comes == Comes::kOnItsWay;
-  if (!begins || !is_laid_meanwhile(share)) return false;
+  const bool begins = stage == Stage::kInside && comes == Origin::kOnItsWay;
+  if (!begins || !is_overmounted_meanwhile(share)) return false;
   const sys::AsDaemon as_daemon;
-  return walks_twice(thread) && sent_back.set(thread, share.index(), Stage::kOnItsWayOrNot, now);
+  return walks_twice(thread) && stale_retries.set(thread, share.index(), Stage::kOnItsWayOrNot, now);
 }
 
-bool ShareFs::Core::is_sent_back(const KnownShare& share, pid_t thread, Comes comes, TimePoint now) {
+bool ShareFs::Core::is_answered_stale(const KnownShare& share, pid_t thread, Origin comes, TimePoint now) {
   const auto send_back = [&] {
-    const bool sent = sent_back.set(thread, share.index(), SentBack::Stage::kOnItsWay, now);
+    const bool sent = stale_retries.set(thread, share.index(), StaleRetries::Stage::kOnItsWay, now);
     if (sent) crash_point("sent-back");
     return sent;
   };
   // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes off what is
   // mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
-  if (comes == Comes::kOnItsWay && nodes.size(share.index()) > 0) {
-    sent_back.set(thread, share.index(), SentBack::Stage::kWalking, now);
-    return is_laid_meanwhile(share) && walks_twice(thread) &&
-           sent_back.set(thread, share.index(), SentBack::Stage::kOnItsWayOrNot, now);
+  if (comes == Origin::kOnItsWay && nodes.size(share.index()) > 0) {
+    stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
+    return is_overmounted_meanwhile(share) && walks_twice(thread) &&
+           stale_retries.set(thread, share.index(), StaleRetries::Stage::kOnItsWayOrNot, now);
   }
   const sys::AsDaemon as_daemon;
-  if (comes == Comes::kByChance) return is_of_path(thread) && send_back();
-  if (comes == Comes::kStats) return is_stat_of_path(thread) && send_back();
+  if (comes == Origin::kByChance) return is_of_path(thread) && send_back();
+  if (comes == Origin::kStats) return is_stat_of_path(thread) && send_back();
   switch (path_call_of(thread)) {
     case PathCall::kAnywhere:
       return send_back();
     case PathCall::kAtItsEnd:
-      if (comes == Comes::kAtItsEnd) return send_back();
-      sent_back.set(thread, share.index(), SentBack::Stage::kWalking, now);
-      return is_laid_meanwhile(share) && walks_twice(thread) && send_back();
+      if (comes == Origin::kAtItsEnd) return send_back();
+      stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
+      return is_overmounted_meanwhile(share) && walks_twice(thread) && send_back();
     case PathCall::kNowhere:
       break;
   }
@@ -95,62 +95,63 @@ bool ShareFs::Core::is_sent_back(const KnownShare& share, pid_t thread, Comes co
 
 /// Of one that begins to walk: it is known by now, so either who lays waits for it, or it waits for that, and walks to the real
 /// mount then. Not for long: where it holds the lock of the share's root nothing is laid before it goes on.
-bool ShareFs::Core::is_laid_meanwhile(const KnownShare& share) {
-  if (!is_laying(share.index())) return false;
+bool ShareFs::Core::is_overmounted_meanwhile(const KnownShare& share) {
+  if (!is_overmounting(share.index())) return false;
   const TimePoint begun = std::chrono::steady_clock::now();
-  while (is_laying(share.index()) && std::chrono::steady_clock::now() < begun + kLongestLaying) {
+  while (is_overmounting(share.index()) && std::chrono::steady_clock::now() < begun + kLongestLaying) {
     std::this_thread::sleep_for(kLookAgain);
   }
-  return share.share().laid_at() >= begun;
+  return share.share().overmounted_at() >= begun;
 }
 
-void ShareFs::set_laying(const manager::Share& share, bool laying) {
+void ShareFs::set_overmounting(const manager::Share& share, bool overmounting) {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;
-  MutexLock lock(core_->laying_mutex);
-  if (laying) {
-    core_->laying.insert(known->index());
+  MutexLock lock(core_->overmounting_mutex);
+  if (overmounting) {
+    core_->overmounting.insert(known->index());
   } else {
-    core_->laying.erase(known->index());
+    core_->overmounting.erase(known->index());
   }
-  core_->laying_count = core_->laying.size();
+  core_->overmounting_count = core_->overmounting.size();
 }
 
 /// Sent back after all where the kernel has just looked the name up, and so hands the error on: it knows nothing of what is there.
-Result<Entry> ShareFs::Core::look_up(const Visit& visit, NodeId parent, const char* name) {
-  Result<Entry> found = tree.look_up(visit, parent, name);
-  const pid_t thread = visit.caller.pid;
+Result<Entry> ShareFs::Core::look_up(const ShareRequest& request, NodeId parent, const char* name) {
+  Result<Entry> found = real_files.look_up(request, parent, name);
+  const pid_t thread = request.caller.pid;
   const TimePoint now = std::chrono::steady_clock::now();
-  const ShareIndex share = visit.share.index();
-  if (!found || sent_back.stage_of(thread, share, now) != SentBack::Stage::kWalking) return found;
+  const ShareIndex share = request.share.index();
+  if (!found || stale_retries.stage_of(thread, share, now) != StaleRetries::Stage::kWalking) return found;
   if (found->node != 0 && !nodes.is_new(found->node)) return found;
   const sys::AsDaemon as_daemon;
   if (path_call_of(thread) != PathCall::kAnywhere) return found;
-  if (!sent_back.set(thread, share, SentBack::Stage::kOnItsWay, now)) return found;
+  if (!stale_retries.set(thread, share, StaleRetries::Stage::kOnItsWay, now)) return found;
   if (found->node != 0) nodes.forget(found->node, 1);
   return fail(ESTALE);
 }
 
-bool ShareFs::waits_at_name(pid_t thread, const manager::Share& share) const {
+bool ShareFs::waits_for_overmount(pid_t thread, const manager::Share& share) const {
   const TimePoint now = std::chrono::steady_clock::now();
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return false;
-  const SentBack::Stage stage = core_->sent_back.stage_of(thread, known->index(), now);
-  return stage == SentBack::Stage::kOnItsWay || stage == SentBack::Stage::kOnItsWayOrNot;
+  const StaleRetries::Stage stage = core_->stale_retries.stage_of(thread, known->index(), now);
+  return stage == StaleRetries::Stage::kOnItsWay || stage == StaleRetries::Stage::kOnItsWayOrNot;
 }
 
-void ShareFs::goes_on_from_name(pid_t thread, const manager::Share& share) {
+void ShareFs::passes_name(pid_t thread, const manager::Share& share) {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;
   const bool is_open = share.native_door() == manager::NativeDoor::kOpen;
-  core_->sent_back.set(thread, known->index(), is_open ? SentBack::Stage::kPassed : SentBack::Stage::kInside,
-                       std::chrono::steady_clock::now());
+  core_->stale_retries.set(thread, known->index(),
+                           is_open ? StaleRetries::Stage::kPassed : StaleRetries::Stage::kInside,
+                           std::chrono::steady_clock::now());
 }
 
 std::vector<pid_t> ShareFs::threads_in(const manager::Share& share) const {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return {};
-  return core_->sent_back.served_in(known->index(), std::chrono::steady_clock::now());
+  return core_->stale_retries.served_in(known->index(), std::chrono::steady_clock::now());
 }
 
 bool ShareFs::is_known_below(const manager::Share& share) const {

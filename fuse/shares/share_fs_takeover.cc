@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "fuse/kept/once.h"
+#include "fuse/kept/apply_once.h"
 #include "fuse/shares/share_fs_core.h"
 #include "src/lib/sys/file.h"
 
@@ -16,33 +16,33 @@ void ShareFs::take_over(std::vector<int>& left) { core_->take_over(left); }
 void ShareFs::finish_take_over() { core_->finish_take_over(); }
 
 void ShareFs::Core::take_over(std::vector<int>& left) {
-  if (!outlived) return;
+  if (!has_predecessor) return;
   // First: it looks at what was changed last.
   if (requests != nullptr) {
-    requests->recover([this](std::uint64_t node, std::uint64_t tag) { return nodes.was_changed_by(node, tag); },
-                      [this](const Requests::Leftover& what) { take_back(what); });
+    requests->take_over([this](std::uint64_t node, std::uint64_t tag) { return nodes.was_applied_to(node, tag); },
+                        [this](const Requests::Interrupted& what) { undo(what); });
   }
-  shares.recover(*manager.directory());
-  for (const HandleTable::Left& handle : handles.left()) {
+  shares.take_over(*manager.directory());
+  for (const HandleTable::Inherited& handle : handles.left()) {
     const auto descriptor = static_cast<int>(static_cast<std::uint32_t>(handle.number));
     const auto found = std::lower_bound(left.begin(), left.end(), descriptor);
     // Closed already by who died before it could say so; or restored, or closed in the end with all that is left.
-    if (found == left.end() || *found != descriptor || !restore(handle)) {
+    if (found == left.end() || *found != descriptor || !take_over(handle)) {
       handles.forget(handle.number);
     } else {
       left.erase(found);
     }
   }
   locks.take_over(left);
-  unused_loans_ = nodes.free_unneeded();
-  tree.set_made(made_by_the_dead(left));
+  unused_backings_ = nodes.free_unneeded();
+  real_files.set_predecessor_files(created_by_predecessor(left));
 }
 
 /// Files that requests have opened, or made, which are not answered and will come again.
-std::vector<FileKey> ShareFs::Core::made_by_the_dead(const std::vector<int>& left) const {
+std::vector<FileKey> ShareFs::Core::created_by_predecessor(const std::vector<int>& left) const {
   std::vector<int> descriptors = left;
   if (requests != nullptr) {
-    for (const std::uint64_t number : requests->left_handles()) {
+    for (const std::uint64_t number : requests->inherited_handles()) {
       descriptors.push_back(static_cast<int>(static_cast<std::uint32_t>(number)));
     }
   }
@@ -55,7 +55,7 @@ std::vector<FileKey> ShareFs::Core::made_by_the_dead(const std::vector<int>& lef
 }
 
 /// False: its share is not mounted any more, or unknown.
-bool ShareFs::Core::restore(const HandleTable::Left& left) {
+bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   const HandleRecord& record = *left.record;
   KnownShare* const share = shares.find(record.share);
   if (share == nullptr) return false;
@@ -69,21 +69,21 @@ bool ShareFs::Core::restore(const HandleTable::Left& left) {
   handle->device = record.device;
   handle->mount_generation = record.mount_generation;
   handle->flags = record.flags;
-  handle->lease.set_writes(may_write(record.flags));
+  handle->lease.count_as_writer(may_write(record.flags));
   handle->pid = record.pid;
   handle->uid = record.uid;
   handle->directory = record.kind == HandleRecord::kDirectory;
   // Where reading had come to is the dead server's knowledge; the kernel says where it wants to go on.
   if (handle->directory) ::lseek(handle->fd(), 0, SEEK_SET);
-  nodes.restore_handle(handle->node, handle->file, handle->mount_generation);
-  handles.restore(left.number, std::move(handle));
+  nodes.take_over_handle(handle->node, handle->file, handle->mount_generation);
+  handles.take_over(left.number, std::move(handle));
   return true;
 }
 
 /// Undoes what a request has done that is handled again now: the kernel was not told of it.
-void ShareFs::Core::take_back(const Requests::Leftover& left) {
+void ShareFs::Core::undo(const Requests::Interrupted& left) {
   for (const std::uint64_t number : left.handles) {
-    if (const NodeId node = handles.node_of(number); node != 0) tree.close(number, node);
+    if (const NodeId node = handles.node_of(number); node != 0) real_files.close(number, node);
   }
   for (const std::uint64_t node : left.counted) nodes.forget(node, 1);
 }
@@ -92,10 +92,10 @@ void ShareFs::Core::finish_take_over() {
   // One may have been mounted by who died before it could say so.
   for (ShareIndex index = 0; index < shares.count(); ++index) {
     KnownShare* const share = shares.find(index);
-    if (share != nullptr && !share->share().gate().closed()) disbelieve_root(*share);
+    if (share != nullptr && !share->share().gate().closed()) invalidate_root(*share);
   }
   if (passthrough == nullptr) return;
-  for (const BackingId id : std::exchange(unused_loans_, {})) passthrough->take_back(id);
+  for (const BackingId id : std::exchange(unused_backings_, {})) passthrough->unregister_backing(id);
 }
 
 }  // namespace berth::fuse

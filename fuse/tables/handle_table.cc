@@ -88,8 +88,8 @@ std::shared_ptr<Handle> HandleTable::remove(std::uint64_t number, NodeId node) {
   return removed;
 }
 
-std::vector<HandleTable::Left> HandleTable::left() const {
-  std::vector<Left> left;
+std::vector<HandleTable::Inherited> HandleTable::left() const {
+  std::vector<Inherited> left;
   const std::uint32_t end = area_ != nullptr ? area_->end.load() : 0;
   for (std::uint32_t descriptor = 0; descriptor < end; ++descriptor) {
     const HandleRecord& record = area_->handles[descriptor];
@@ -98,7 +98,7 @@ std::vector<HandleTable::Left> HandleTable::left() const {
   return left;
 }
 
-void HandleTable::restore(std::uint64_t number, std::shared_ptr<Handle> handle) {
+void HandleTable::take_over(std::uint64_t number, std::shared_ptr<Handle> handle) {
   open_files_.add(handle->uid, handle->fd());
   const std::size_t place = descriptor_of(number) / kParts;
   Part& part = parts_[descriptor_of(number) % kParts];

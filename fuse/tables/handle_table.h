@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/tables/node_table.h"
 #include "fuse/tables/open_files.h"
 #include "manager/model/share.h"
@@ -78,14 +78,14 @@ class HandleTable {
   /// Takes it out; null as find().
   std::shared_ptr<Handle> remove(std::uint64_t number, NodeId node);
 
-  /// What a dead server had open; its descriptors are ours to take by restore(), or to close.
-  struct Left {
+  /// What a dead server had open; its descriptors are ours to take by take_over(), or to close.
+  struct Inherited {
     std::uint64_t number;
     const HandleRecord* record;
   };
-  [[nodiscard]] std::vector<Left> left() const;
+  [[nodiscard]] std::vector<Inherited> left() const;
   /// Puts a handle of a dead server back under its number.
-  void restore(std::uint64_t number, std::shared_ptr<Handle> handle);
+  void take_over(std::uint64_t number, std::shared_ptr<Handle> handle);
   /// Forgets a handle that cannot be restored; its descriptor is the caller's.
   void forget(std::uint64_t number) noexcept;
 

@@ -71,12 +71,12 @@ Lane& KnownShare::lane() {
   return lane_.compare_exchange_strong(before, made.get()) ? *made.release() : *before;
 }
 
-Seconds KnownShare::attributes_valid() const noexcept {
-  if (share_->is_shared_with_native()) return 0;
+Seconds KnownShare::attr_ttl() const noexcept {
+  if (share_->may_be_native()) return 0;
   return std::chrono::duration<Seconds>(policy().attr_timeout).count();
 }
 
-Result<> KnownShare::meet(const manager::Lease& lease) {
+Result<> KnownShare::on_mounted_root(const manager::Lease& lease) {
   const std::uint32_t generation = share_->mount_generation();
   if (met_.load(std::memory_order_acquire) == generation) return {};
   const struct statx x = TRY(sys::stat_at(lease.root(), "", STATX_BASIC_STATS));
@@ -143,12 +143,12 @@ std::vector<char> KnownShare::root_access_list(std::string_view name) const {
   return name == kDefaultList ? root_->default_list : std::vector<char>();
 }
 
-std::optional<TimePoint> KnownShare::root_told() const noexcept {
+std::optional<TimePoint> KnownShare::root_sent() const noexcept {
   const std::uint32_t told = root_told_.load(std::memory_order_relaxed);
   return told != 0 ? std::optional(TimePoint(std::chrono::seconds(told - 1))) : std::nullopt;
 }
 
-void KnownShare::note_root_told(std::optional<TimePoint> now) noexcept {
+void KnownShare::note_root_sent(std::optional<TimePoint> now) noexcept {
   using std::chrono::seconds;
   const auto time = now ? std::chrono::duration_cast<seconds>(now->time_since_epoch()).count() + 1 : 0;
   root_told_.store(static_cast<std::uint32_t>(time), std::memory_order_relaxed);
@@ -182,7 +182,7 @@ Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& shar
   return put(std::move(known));
 }
 
-void KnownShares::recover(const manager::Manager::Directory& directory) {
+void KnownShares::take_over(const manager::Manager::Directory& directory) {
   if (names_ == nullptr) return;
   MutexLock lock(mutex_);
   for (const std::string& name : read_all(*names_)) {

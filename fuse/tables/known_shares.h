@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/session/lane.h"
 #include "fuse/session/reply.h"
 #include "fuse/tables/inode_number.h"
@@ -42,17 +42,17 @@ class KnownShare {
   /// file systems of the kernel.
   [[nodiscard]] bool keeps_inodes() const noexcept { return keeps_inodes_; }
   /// How long the kernel may believe names and attributes.
-  [[nodiscard]] Seconds attributes_valid() const noexcept;
+  [[nodiscard]] Seconds attr_ttl() const noexcept;
   /// The same of the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
   /// see, so they are not to be believed at all.
-  [[nodiscard]] Seconds attributes_valid(mode_t mode) const noexcept {
-    return S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) != 0 ? 0 : attributes_valid();
+  [[nodiscard]] Seconds attr_ttl(mode_t mode) const noexcept {
+    return S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) != 0 ? 0 : attr_ttl();
   }
   /// Whether files on the device of the share's root are this machine's own (sys::is_local).
   [[nodiscard]] bool is_local() const noexcept { return local_.load(std::memory_order_relaxed); }
 
   /// Learns of the real root, once a mount; to be called before anything else is done under a lease.
-  Result<> meet(const manager::Lease& lease);
+  Result<> on_mounted_root(const manager::Lease& lease);
 
   /// Which file a statx of the current mount is of.
   [[nodiscard]] RealFile file_of(const struct statx& x) const noexcept;
@@ -73,8 +73,8 @@ class KnownShare {
   };
   [[nodiscard]] RootPermissions root_permissions() const;
   /// When the kernel was told of them last, to be believed until the share is mounted; nothing: not, or it has forgotten.
-  [[nodiscard]] std::optional<TimePoint> root_told() const noexcept;
-  void note_root_told(std::optional<TimePoint> now) noexcept;
+  [[nodiscard]] std::optional<TimePoint> root_sent() const noexcept;
+  void note_root_sent(std::optional<TimePoint> now) noexcept;
   /// What the real root has just said of itself.
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
@@ -123,7 +123,7 @@ class KnownShares {
   KnownShares& operator=(const KnownShares&) = delete;
 
   /// Gives the shares of a dead server their indices again. One that is not in `directory` any more is found by nobody.
-  void recover(const manager::Manager::Directory& directory);
+  void take_over(const manager::Manager::Directory& directory);
 
   /// Errors: ENOSPC when there are manager::kMaxShares.
   Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);

@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/tables/handle_table.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/result.h"

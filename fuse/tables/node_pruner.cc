@@ -32,7 +32,7 @@ Result<std::unique_ptr<NodePruner>> NodePruner::start(NodeTable& nodes, std::siz
 
 NodePruner::NodePruner(NodeTable& nodes, std::size_t limit, Drop drop)
     : nodes_(nodes), limit_(limit), drop_(std::move(drop)) {
-  nodes_.set_alarm([this] {
+  nodes_.set_limit_callback([this] {
     MutexLock lock(mutex_);
     called_ = true;
     changed_.notify_one();
@@ -50,7 +50,7 @@ NodePruner::~NodePruner() {
 
 /// Until there are too many; false when it is time to end.
 bool NodePruner::wait() {
-  nodes_.call_above(limit_);
+  nodes_.call_when_above(limit_);
   MutexLock lock(mutex_);
   while (!called_ && !stopping_) changed_.wait(mutex_);
   called_ = false;
@@ -59,7 +59,7 @@ bool NodePruner::wait() {
 
 /// At most so long, and until there are so many; false when it is time to end.
 bool NodePruner::pause(std::chrono::milliseconds most, std::size_t unless_above) {
-  nodes_.call_above(unless_above);
+  nodes_.call_when_above(unless_above);
   const auto deadline = std::chrono::steady_clock::now() + most;
   MutexLock lock(mutex_);
   while (!called_ && !stopping_ && changed_.wait_until(mutex_, deadline)) continue;
@@ -103,10 +103,10 @@ Result<std::size_t> NodePruner::sweep() {
   const std::size_t goal = limit_ - std::min(limit_, some_of(limit_));
   const std::size_t excess = size - std::min(size, goal);
   std::size_t asked = 0;
-  for (std::size_t steps = 2 * (nodes_.places() + NodeArea::kParts); asked < excess && steps > 0;) {
-    const std::vector<NodeId> cold = nodes_.cold(hand_, steps, std::min(excess - asked, kBatch));
-    if (!cold.empty()) TRY_VOID(drop_(cold));
-    asked += cold.size();
+  for (std::size_t steps = 2 * (nodes_.slots() + NodeArea::kParts); asked < excess && steps > 0;) {
+    const std::vector<NodeId> collect_cold = nodes_.collect_cold(hand_, steps, std::min(excess - asked, kBatch));
+    if (!collect_cold.empty()) TRY_VOID(drop_(collect_cold));
+    asked += collect_cold.size();
   }
   return asked;
 }

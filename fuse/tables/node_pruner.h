@@ -22,7 +22,7 @@ namespace berth::fuse {
 /// Threading: a thread of its own, for which no request ever waits.
 class NodePruner {
  public:
-  /// Has the kernel drop these, where it can. Called on the pruner's thread alone.
+  /// Has the kernel drop these, dentry it can. Called on the pruner's thread alone.
   using Drop = std::function<Result<>(std::span<const NodeId>)>;
 
   /// `nodes` outlives this; before its first request, or the last one's successor's. When `drop` fails nothing is asked
@@ -45,7 +45,7 @@ class NodePruner {
   NodeTable& nodes_;
   const std::size_t limit_;
   const Drop drop_;
-  NodeTable::Hand hand_;  ///< the thread's
+  NodeTable::ClockHand hand_;  ///< the thread's
 
   Mutex mutex_;
   ConditionVariable changed_;

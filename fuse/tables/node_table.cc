@@ -26,7 +26,7 @@ NodeTable::NodeTable(std::size_t max_descriptors, NodeArea* area, std::size_t en
     parts_.push_back(std::make_unique<Part>(area_, i, std::max<std::size_t>(1, max_descriptors / kParts),
                                             std::min(end, NodeArea::kMaxNodes) / kParts, totals_));
   }
-  if (area != nullptr && area->pages != 0) recover();
+  if (area != nullptr && area->pages != 0) take_over();
 }
 
 NodeTable::~NodeTable() = default;
@@ -38,8 +38,8 @@ std::optional<ShareIndex> NodeTable::share_of(NodeId node) const {
   if (is_root(node)) return root_id(index_of(node)) == node ? std::optional(index_of(node)) : std::nullopt;
   Part& part = part_of(node);
   MutexLock lock(part.mutex);
-  const std::uint32_t place = part.find(node);
-  return place != kNoPlace ? std::optional(part.record(place).share) : std::nullopt;
+  const std::uint32_t slot = part.find(node);
+  return slot != kNoSlot ? std::optional(part.record(slot).share) : std::nullopt;
 }
 
 std::optional<NodeTable::Node> NodeTable::find(NodeId node) const {
@@ -47,151 +47,152 @@ std::optional<NodeTable::Node> NodeTable::find(NodeId node) const {
   if (is_root(node)) return found;
   Part& part = part_of(node);
   MutexLock lock(part.mutex);
-  const std::uint32_t place = part.find(node);
-  if (place == kNoPlace) return found;
-  Part::Node& it = part.at(place);
-  const NodeRecord& record = part.record(place);
-  it.used_lately = true;
-  it.wanted_lately = true;
+  const std::uint32_t slot = part.find(node);
+  if (slot == kNoSlot) return found;
+  Part::Node& it = part.at(slot);
+  const NodeRecord& record = part.record(slot);
+  it.descriptor_referenced = true;
+  it.referenced = true;
   found = Node{
-      .file = part.file_of(place),
+      .file = part.file_of(slot),
       .type = record.type,
       .replaced = record.state == NodeRecord::kReplaced,
       .open_count = it.open_count,
-      .parent = part.where(place).parent,
-      .name = std::string(part.name(place)),
+      .parent = part.dentry(slot).parent,
+      .name = std::string(part.name(slot)),
       .descriptor = it.descriptor,
       .mount_generation = it.mount_generation,
       .opened = it.open_count != 0 ? it.opened.lock() : nullptr,
       .opened_in = it.opened_in,
-      .seen_in = record.seen_in,
+      .inode_generation = record.inode_generation,
   };
   return found;
 }
 
 NodeId NodeTable::remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh,
-                           std::uint32_t seen_in) {
+                           std::uint32_t inode_generation) {
   const std::uint64_t hashed = hash(file);
   Part& part = part_of(file);
   NodeId known = 0;
   {
     MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(file, hashed, type, fresh);
-    if (place != kNoPlace) {
-      if (part.is_at(place, {parent, name})) {  // as nearly always
-        part.count(place);
-        part.record(place).seen_in = seen_in;
-        return part.id(place);
+    const std::uint32_t slot = part.find(file, hashed, type, fresh);
+    if (slot != kNoSlot) {
+      if (part.has_dentry(slot, {parent, name})) {  // as nearly always
+        part.count(slot);
+        part.record(slot).inode_generation = inode_generation;
+        return part.id(slot);
       }
-      if (part.record(place).seen_in == seen_in) {
-        known = part.id(place);
+      if (part.record(slot).inode_generation == inode_generation) {
+        known = part.id(slot);
       } else {
-        part.set_aside(place, hashed);
+        part.set_aside(slot, hashed);
       }
     }
   }
   // A directory can come to lie below itself here when directories are moved beside us: then it stays where it was.
   const bool may_move = known == 0 || !S_ISDIR(type) || !is_above(known, parent);
-  return put(file, type, {parent, name}, may_move, true, seen_in);
+  return put(file, type, {parent, name}, may_move, true, inode_generation);
 }
 
 /// Makes or moves the node of `file`; `look_up`: counts one, and makes it where there is none.
-NodeId NodeTable::put(const RealFile& file, mode_t type, const Place& where, bool may_move, bool look_up,
-                      std::uint32_t seen_in) {
+NodeId NodeTable::put(const RealFile& file, mode_t type, const Dentry& dentry, bool may_move, bool look_up,
+                      std::uint32_t inode_generation) {
   const std::uint64_t hashed = hash(file);
-  if (!hold(where.parent)) return 0;
-  NodeId let_go = where.parent;  // unless the node becomes its child
+  if (!hold(dentry.parent)) return 0;
+  NodeId let_go = dentry.parent;  // unless the node becomes its child
   NodeId node = 0;
   try {
     Part& part = part_of(file);
     MutexLock lock(part.mutex);
-    std::uint32_t place = part.find(file, hashed, type, false);
-    if (place == kNoPlace && look_up) {
-      place = part.add(file, hashed, type, where, seen_in);
+    std::uint32_t slot = part.find(file, hashed, type, false);
+    if (slot == kNoSlot && look_up) {
+      slot = part.add(file, hashed, type, dentry, inode_generation);
       let_go = 0;
-    } else if (place != kNoPlace) {
-      part.record(place).seen_in = seen_in;
-      if (may_move) let_go = part.move(place, where);
+    } else if (slot != kNoSlot) {
+      part.record(slot).inode_generation = inode_generation;
+      if (may_move) let_go = part.move(slot, dentry);
     }
-    if (place != kNoPlace) {
-      if (look_up) part.count(place);
-      node = part.id(place);
+    if (slot != kNoSlot) {
+      if (look_up) part.count(slot);
+      node = part.id(slot);
     }
   } catch (...) {  // there is no room for one more
-    release(where.parent);
+    release(dentry.parent);
     throw;
   }
   release(let_go);
-  if (totals_.nodes.load(std::memory_order_relaxed) > call_above_.load(std::memory_order_relaxed)) [[unlikely]]
-    say_above();
+  if (totals_.nodes.load(std::memory_order_relaxed) > limit_.load(std::memory_order_relaxed)) [[unlikely]]
+    report_above_limit();
   return node;
 }
 
-void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in) {
+void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name,
+                     std::uint32_t inode_generation) {
   NodeId known = 0;
   {
     Part& part = part_of(file);
     MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(file, hash(file), type, false);
-    if (place != kNoPlace && part.record(place).seen_in == seen_in) known = part.id(place);
+    const std::uint32_t slot = part.find(file, hash(file), type, false);
+    if (slot != kNoSlot && part.record(slot).inode_generation == inode_generation) known = part.id(slot);
   }
   if (known == 0 || (S_ISDIR(type) && is_above(known, parent))) return;
-  put(file, type, {parent, name}, true, false, seen_in);
+  put(file, type, {parent, name}, true, false, inode_generation);
 }
 
-void NodeTable::set_alarm(std::function<void()> alarm) { alarm_ = std::move(alarm); }
+void NodeTable::set_limit_callback(std::function<void()> alarm) { limit_callback_ = std::move(alarm); }
 
-void NodeTable::call_above(std::size_t count) noexcept {
-  call_above_ = count;
-  if (totals_.nodes > count) say_above();
+void NodeTable::call_when_above(std::size_t count) noexcept {
+  limit_ = count;
+  if (totals_.nodes > count) report_above_limit();
 }
 
-void NodeTable::say_above() noexcept {
-  if (call_above_.exchange(kNever) != kNever) alarm_();
+void NodeTable::report_above_limit() noexcept {
+  if (limit_.exchange(kNever) != kNever) limit_callback_();
 }
 
-/// A few places of each part, then the next few: new nodes come to all parts alike, and find the room that was made.
-std::vector<NodeId> NodeTable::cold(Hand& hand, std::size_t& steps, std::size_t most) {
+/// A few slots of each part, then the next few: new nodes come to all parts alike, and find the room that was made.
+std::vector<NodeId> NodeTable::collect_cold(ClockHand& hand, std::size_t& steps, std::size_t most) {
   std::vector<NodeId> found;
   found.reserve(most);
   while (steps > 0 && found.size() < most) {
     Part& part = *parts_[hand.part];
     {
       MutexLock lock(part.mutex);
-      const std::uint32_t begin = std::max(hand.place, hand.stretch);
-      const std::uint32_t end = std::min(hand.stretch + kStretch, part.places());
-      hand.place = part.find_cold(begin, end, most, found);
-      steps -= std::min<std::size_t>(steps, hand.place - std::min(begin, hand.place) + 1);
-      if (hand.place < end) break;
+      const std::uint32_t begin = std::max(hand.slot, hand.stretch);
+      const std::uint32_t end = std::min(hand.stretch + kStretch, part.slots());
+      hand.slot = part.find_cold(begin, end, most, found);
+      steps -= std::min<std::size_t>(steps, hand.slot - std::min(begin, hand.slot) + 1);
+      if (hand.slot < end) break;
     }
-    hand.place = 0;
+    hand.slot = 0;
     if (++hand.part < kParts) continue;
     hand.part = 0;
     hand.stretch += kStretch;
-    const auto reaches = [&](const std::atomic<std::uint32_t>& places) { return places > hand.stretch; };
-    if (std::none_of(std::begin(area_.places), std::end(area_.places), reaches)) hand.stretch = 0;
+    const auto reaches = [&](const std::atomic<std::uint32_t>& slots) { return slots > hand.stretch; };
+    if (std::none_of(std::begin(area_.slots), std::end(area_.slots), reaches)) hand.stretch = 0;
   }
   return found;
 }
 
-std::size_t NodeTable::places() const noexcept {
+std::size_t NodeTable::slots() const noexcept {
   std::size_t sum = 0;
-  for (const std::atomic<std::uint32_t>& places : area_.places) sum += places.load(std::memory_order_relaxed);
+  for (const std::atomic<std::uint32_t>& slots : area_.slots) sum += slots.load(std::memory_order_relaxed);
   return sum;
 }
 
 void NodeTable::forget(NodeId node, std::uint64_t count) noexcept {
   if (is_root(node)) return;
-  Part::Remains remains;
+  Part::Freed freed_node;
   {
     Part& part = part_of(node);
     MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(node);
-    if (place == kNoPlace) return;
-    part.discount(place, count);
-    part.free_if_unneeded(place, remains);
+    const std::uint32_t slot = part.find(node);
+    if (slot == kNoSlot) return;
+    part.discount(slot, count);
+    part.free_if_unneeded(slot, freed_node);
   }
-  release(remains.parent);
+  release(freed_node.parent);
 }
 
 /// Counts one child more of `parent`. False: it is stale.
@@ -199,24 +200,24 @@ bool NodeTable::hold(NodeId parent) const {
   if (is_root(parent)) return true;
   Part& part = part_of(parent);
   MutexLock lock(part.mutex);
-  const std::uint32_t place = part.find(parent);
-  if (place != kNoPlace) ++part.at(place).children;
-  return place != kNoPlace;
+  const std::uint32_t slot = part.find(parent);
+  if (slot != kNoSlot) ++part.at(slot).children;
+  return slot != kNoSlot;
 }
 
 /// One child less of `parent`, and so on upwards where that was what kept it. 0: nothing to do.
 void NodeTable::release(NodeId parent) const noexcept {
   while (parent != 0 && !is_root(parent)) {
-    Part::Remains remains;
+    Part::Freed freed_node;
     {
       Part& part = part_of(parent);
       MutexLock lock(part.mutex);
-      const std::uint32_t place = part.find(parent);
-      if (place == kNoPlace) return;
-      --part.at(place).children;
-      part.free_if_unneeded(place, remains);
+      const std::uint32_t slot = part.find(parent);
+      if (slot == kNoSlot) return;
+      --part.at(slot).children;
+      part.free_if_unneeded(slot, freed_node);
     }
-    parent = remains.parent;
+    parent = freed_node.parent;
   }
 }
 
@@ -226,9 +227,9 @@ bool NodeTable::is_above(NodeId node, NodeId descendant) const {
     if (descendant == node || depth == kMaxDepth) return true;
     Part& part = part_of(descendant);
     MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(descendant);
-    if (place == kNoPlace) return false;
-    descendant = part.where(place).parent;
+    const std::uint32_t slot = part.find(descendant);
+    if (slot == kNoSlot) return false;
+    descendant = part.dentry(slot).parent;
   }
   return false;
 }
@@ -238,10 +239,10 @@ BackingId NodeTable::add_handle(NodeId node, const SharedFd& file, std::uint32_t
   Part& part = part_of(node);
   std::weak_ptr<const UniqueFd> opened = file;
   MutexLock lock(part.mutex);
-  const std::uint32_t place = part.find(node);
-  if (place == kNoPlace) return kNoBacking;
-  if (part.at(place).open_count == 0) part.record(place).backing = backing;
-  return part.add_handle(place, opened, mount_generation);
+  const std::uint32_t slot = part.find(node);
+  if (slot == kNoSlot) return kNoBacking;
+  if (part.at(slot).open_count == 0) part.record(slot).backing = backing;
+  return part.add_handle(slot, opened, mount_generation);
 }
 
 std::optional<BackingId> NodeTable::join_handles(NodeId node, const SharedFd& file, std::uint32_t mount_generation) {
@@ -249,26 +250,26 @@ std::optional<BackingId> NodeTable::join_handles(NodeId node, const SharedFd& fi
   Part& part = part_of(node);
   std::weak_ptr<const UniqueFd> opened = file;
   MutexLock lock(part.mutex);
-  const std::uint32_t place = part.find(node);
-  if (place == kNoPlace || part.at(place).open_count == 0) return std::nullopt;
-  return part.add_handle(place, opened, mount_generation);
+  const std::uint32_t slot = part.find(node);
+  if (slot == kNoSlot || part.at(slot).open_count == 0) return std::nullopt;
+  return part.add_handle(slot, opened, mount_generation);
 }
 
 BackingId NodeTable::remove_handle(NodeId node) noexcept {
   if (is_root(node)) return kNoBacking;
   std::weak_ptr<const UniqueFd> opened;
-  Part::Remains remains;
+  Part::Freed freed_node;
   BackingId backing = kNoBacking;
   {
     Part& part = part_of(node);
     MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(node);
-    if (place == kNoPlace || part.at(place).open_count == 0 || --part.at(place).open_count != 0) return kNoBacking;
-    part.at(place).opened.swap(opened);
-    backing = part.record(place).backing.exchange(kNoBacking);
-    part.free_if_unneeded(place, remains);
+    const std::uint32_t slot = part.find(node);
+    if (slot == kNoSlot || part.at(slot).open_count == 0 || --part.at(slot).open_count != 0) return kNoBacking;
+    part.at(slot).opened.swap(opened);
+    backing = part.record(slot).backing.exchange(kNoBacking);
+    part.free_if_unneeded(slot, freed_node);
   }
-  release(remains.parent);
+  release(freed_node.parent);
   return backing;
 }
 
@@ -277,9 +278,9 @@ void NodeTable::keep_descriptor(NodeId node, SharedFd descriptor, std::uint32_t 
   if (is_root(node)) return;
   Part& part = part_of(node);
   MutexLock lock(part.mutex);
-  const std::uint32_t place = part.find(node);
-  if (place == kNoPlace) return;
-  former = part.keep_descriptor(place, std::move(descriptor), mount_generation);
+  const std::uint32_t slot = part.find(node);
+  if (slot == kNoSlot) return;
+  former = part.keep_descriptor(slot, std::move(descriptor), mount_generation);
 }
 
 void NodeTable::keep_descriptor(const RealFile& file, mode_t type, SharedFd descriptor,
@@ -288,8 +289,8 @@ void NodeTable::keep_descriptor(const RealFile& file, mode_t type, SharedFd desc
   {
     Part& part = part_of(file);
     MutexLock lock(part.mutex);
-    const std::uint32_t place = part.find(file, hash(file), type, false);
-    if (place != kNoPlace) known = part.id(place);
+    const std::uint32_t slot = part.find(file, hash(file), type, false);
+    if (slot != kNoSlot) known = part.id(slot);
   }
   if (known != 0) keep_descriptor(known, std::move(descriptor), mount_generation);
 }

@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "fuse/kept/estate.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/session/operations.h"
 #include "fuse/session/passthrough.h"
 #include "src/lib/base/unique_fd.h"
@@ -59,7 +59,7 @@ struct RealFile {
 class NodeTable {
  public:
   /// `max_descriptors`: kept at the same time, rounded up to one a part. `area`: outlives the table; null: memory of its
-  /// own. `end`: most nodes that there is room for, where somebody wants less than the memory has. Errors: throws
+  /// own. `end`: most nodes that there is room for, dentry somebody wants less than the memory has. Errors: throws
   /// std::bad_alloc, as do all functions that would make a node for which there is no room.
   explicit NodeTable(std::size_t max_descriptors, NodeArea* area = nullptr, std::size_t end = NodeArea::kMaxNodes);
   NodeTable(const NodeTable&) = delete;
@@ -85,23 +85,24 @@ class NodeTable {
     std::uint32_t mount_generation = 0;  ///< of the mount that `descriptor` is in
     SharedFd opened;                     ///< of the handle that opened it last, if that is still open
     std::uint32_t opened_in = 0;         ///< generation of the mount that `opened` is in
-    std::uint32_t seen_in = 0;           ///< as in remember(), when it was last seen
+    std::uint32_t inode_generation = 0;  ///< as in remember(), when it was last seen
   };
   /// Not for roots.
   [[nodiscard]] std::optional<Node> find(NodeId node) const;
 
   /// One look-up more of `file`, seen as `name` in `parent`; makes its node when there is none. `fresh`: the file was
-  /// made just now, so an old node of the same number and without handles is of a file that is gone. `seen_in`: the
+  /// made just now, so an old node of the same number and without handles is of a file that is gone. `inode_generation`: the
   /// generation of the mount that its number is of; 0 where numbers last.
   /// 0: `parent` is stale.
   NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false,
-                  std::uint32_t seen_in = 0);
+                  std::uint32_t inode_generation = 0);
   /// Whether the kernel has not been told of it but by one look-up, which may be under way.
   [[nodiscard]] bool is_new(NodeId node) const;
   /// `count` look-ups less.
   void forget(NodeId node, std::uint64_t count) noexcept;
   /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node that was seen in that mount.
-  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name, std::uint32_t seen_in = 0);
+  void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name,
+            std::uint32_t inode_generation = 0);
 
   /// A handle of `node` was opened. `file` may serve other requests on the node while it is open, as long as they are
   /// in the same mount. Answers how the kernel is to read and write all handles of the node: the first one decides it
@@ -125,14 +126,14 @@ class NodeTable {
   // After a dead server, before there is another thread.
 
   /// Whether the last change of the look-ups of `node` has this tag (Requests::WasApplied), or the node is gone.
-  [[nodiscard]] bool was_changed_by(NodeId node, std::uint64_t tag) const;
+  [[nodiscard]] bool was_applied_to(NodeId node, std::uint64_t tag) const;
   /// A handle of the dead server is open still. False: its node is not known, which cannot be.
-  bool restore_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation);
+  bool take_over_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation);
   /// Frees what nobody needs, after all handles have been restored: what the dead server had just begun. Answers what was
   /// lent to the kernel for handles that are not there.
   std::vector<BackingId> free_unneeded();
   /// Ids of what was lent to the kernel, in order.
-  [[nodiscard]] std::vector<BackingId> lent() const;
+  [[nodiscard]] std::vector<BackingId> registered_backings() const;
 
   /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known. Of one that is
   /// longer than `longest` bytes the end, after ".../".
@@ -153,20 +154,20 @@ class NodeTable {
   // For who keeps the number of nodes down (NodePruner), one thread.
 
   /// Where cold() goes on.
-  struct Hand {
-    std::uint32_t stretch = 0;  ///< of places, in all parts
-    std::uint32_t part = 0, place = 0;
+  struct ClockHand {
+    std::uint32_t stretch = 0;  ///< of slots, in all parts
+    std::uint32_t part = 0, slot = 0;
   };
   /// At most `most` nodes that the kernel knows, that nothing here hangs on and that nobody has asked for since the hand
-  /// last came by: those are spared once. Takes what it has looked at from `steps`; a turn is about places() of them.
-  [[nodiscard]] std::vector<NodeId> cold(Hand& hand, std::size_t& steps, std::size_t most);
-  [[nodiscard]] std::size_t places() const noexcept;
+  /// last came by: those are spared once. Takes what it has looked at from `steps`; a turn is about slots() of them.
+  [[nodiscard]] std::vector<NodeId> collect_cold(ClockHand& hand, std::size_t& steps, std::size_t most);
+  [[nodiscard]] std::size_t slots() const noexcept;
   /// How many nodes have been freed so far.
   [[nodiscard]] std::size_t freed() const noexcept { return totals_.freed.load(std::memory_order_relaxed); }
-  /// What call_above() calls: on any thread, without a lock, and it must not throw. Before the first request.
-  void set_alarm(std::function<void()> alarm);
+  /// What call_when_above() calls: on any thread, without a lock, and it must not throw. Before the first request.
+  void set_limit_callback(std::function<void()> alarm);
   /// Calls the alarm once, when there are more nodes than this or as soon as there are.
-  void call_above(std::size_t count) noexcept;
+  void call_when_above(std::size_t count) noexcept;
 
   /// Deepest chain of directories that is followed: PATH_MAX / 2. Rules out that a loop, which directories moved beside us
   /// can leave here, is followed for ever.
@@ -176,7 +177,7 @@ class NodeTable {
   static constexpr std::size_t kParts = NodeArea::kParts;
   static constexpr NodeId kRootFlag = NodeId{1} << 60;
 
-  struct Place;
+  struct Dentry;
   class Part;
 
   /// What is counted of all parts together.
@@ -202,23 +203,24 @@ class NodeTable {
 
   [[nodiscard]] Part& part_of(const RealFile& file) const noexcept;
   [[nodiscard]] Part& part_of(NodeId node) const noexcept;
-  NodeId put(const RealFile& file, mode_t type, const Place& where, bool may_move, bool look_up, std::uint32_t seen_in);
+  NodeId put(const RealFile& file, mode_t type, const Dentry& dentry, bool may_move, bool look_up,
+             std::uint32_t inode_generation);
   void drop(std::optional<ShareIndex> share);
   [[nodiscard]] bool hold(NodeId parent) const;
   void release(NodeId parent) const noexcept;
   [[nodiscard]] bool is_above(NodeId node, NodeId descendant) const;
 
-  void recover();
-  void say_above() noexcept;
+  void take_over();
+  void report_above_limit() noexcept;
 
   static constexpr std::size_t kNever = ~std::size_t{0};
-  static constexpr std::uint32_t kStretch = 64;  ///< places that are looked at under one lock
+  static constexpr std::uint32_t kStretch = 64;  ///< slots that are looked at under one lock
 
   const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
   NodeArea& area_;
   Totals totals_;
-  std::atomic<std::size_t> call_above_{kNever};
-  std::function<void()> alarm_;  ///< set before there is another thread
+  std::atomic<std::size_t> limit_{kNever};
+  std::function<void()> limit_callback_;  ///< set before there is another thread
   std::vector<std::unique_ptr<Part>> parts_;
 };
 

@@ -26,11 +26,11 @@ constexpr std::chrono::milliseconds kWakeAgain{5};
 /// So many threads may have a request, and no share has to be looked after.
 constexpr std::size_t kFewBusy = 8;
 /// How often the watch looks while there is work.
-constexpr std::chrono::milliseconds kWatch{1};
+constexpr std::chrono::milliseconds kMonitorPeriod{1};
 /// How often what is stuck and waits is looked after when there is no other work.
 constexpr std::chrono::milliseconds kCare{25};
 /// How long all threads serve after it was seen that requests block.
-constexpr std::chrono::milliseconds kAllServe{500};
+constexpr std::chrono::milliseconds kBlockingMode{500};
 
 void install_wake_handler() noexcept {
   struct sigaction action {};
@@ -80,13 +80,13 @@ Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limit
       in_flight_(session.in_flight()),
       process_([&session](std::span<char> message) { session.process(message); }),
       limits_(limits),
-      processors_(std::max(1U, std::thread::hardware_concurrency())),
-      may_run_beside_(sys::may_run_beside()),
-      posts_(may_run_beside_ ? sys::processor_numbers() : 0) {
+      cpu_count_(std::max(1U, std::thread::hardware_concurrency())),
+      may_pin_idle_(sys::may_pin_idle()),
+      queues_(may_pin_idle_ ? sys::processor_numbers() : 0) {
   in_flight_.serve(
       [this](RequestRecord* record, std::span<char> message) { requests_.handle(record, message, process_); },
       [this] {
-        if (!watching_) wake_watch();
+        if (!monitoring_) wake_monitor();
       },
       [this](std::uint64_t unique) { requests_.note_parked(unique); });
 }
@@ -97,12 +97,12 @@ Result<StopReason> Workers::run() {
   install_wake_handler();
   if (!start_worker()) return fail(EAGAIN, "cannot start a thread to serve the namespace");
   while (threads_.load(std::memory_order_acquire) > 0) {
-    const bool watches = wait_for_work();
+    const bool monitors = wait_for_work();
     join_ended();
     if (stopping_) {
       wake_readers();
-    } else if (watches) {
-      watch();
+    } else if (monitors) {
+      monitor();
     }
     in_flight_.care(std::chrono::steady_clock::now());
   }
@@ -114,18 +114,18 @@ Result<StopReason> Workers::run() {
 /// Until it is time to look. Whether the watch has to.
 bool Workers::wait_for_work() noexcept {
   MutexLock lock(mutex_);
-  while (!has_ended() && !stopping_ && !watching_ && !in_flight_.needs_care()) changed_.wait(mutex_);
-  const bool watches = watching_;
-  const std::chrono::milliseconds pause = stopping_ ? kWakeAgain : watches ? kWatch : kCare;
+  while (!has_ended() && !stopping_ && !monitoring_ && !in_flight_.needs_care()) changed_.wait(mutex_);
+  const bool monitors = monitoring_;
+  const std::chrono::milliseconds pause = stopping_ ? kWakeAgain : monitors ? kMonitorPeriod : kCare;
   if (!has_ended()) changed_.wait_until(mutex_, std::chrono::steady_clock::now() + pause);
-  return watches;
+  return monitors;
 }
 
 void Workers::stop() noexcept {
   stopping_ = true;
   MutexLock lock(mutex_);
   changed_.notify_all();
-  called_.notify_all();
+  wake_up_.notify_all();
 }
 
 bool Workers::start_worker() noexcept {
@@ -153,26 +153,26 @@ bool Workers::start_worker() noexcept {
 
 void Workers::work(Worker& self) noexcept {
   ::pthread_setname_np(::pthread_self(), "berth-fuse");
-  static_cast<void>(sys::run_as_usual(0));  // it may have been started by one that is beside its caller
+  static_cast<void>(sys::unpin(0));  // it may have been started by one that is beside its caller
   self.id = ::gettid();
   self.proc_id = sys::own_id_in_proc();
   const InFlight::Thread thread(in_flight_);
   self.slot = &thread.slot();
   serve(self);
-  finish_mail(self);
+  drain_queue(self);
   on_ended(self);
 }
 
 void Workers::serve(Worker& self) noexcept {
   self.buffer = ReadBuffer::make(requests_, session_.buffer_size());
   while (self.buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
-    if (spare_.fetch_add(1) >= limits_.max_spare && waiting_ != 0) {
+    if (without_request_.fetch_add(1) >= limits_.max_without_request && waiting_ != 0) {
       // The others are enough.
-      spare_.fetch_sub(1);
+      without_request_.fetch_sub(1);
       return;
     }
     const std::optional<std::size_t> size = take(self);
-    spare_.fetch_sub(1);
+    without_request_.fetch_sub(1);
     if (!size) return;
     handle(self, *size);
   }
@@ -181,32 +181,32 @@ void Workers::serve(Worker& self) noexcept {
 /// The next request is in the worker's buffer then; answers its size.
 std::optional<std::size_t> Workers::take(Worker& self) noexcept {
   for (;;) {
-    go_where_called(self);
-    if (const std::optional<std::size_t> size = receive_mail(self)) return size;
+    pin_where_requested(self);
+    if (const std::optional<std::size_t> size = take_queued(self)) return size;
     waiting_.fetch_add(1);
-    const bool all_serve = do_all_serve();
-    const Found found = all_serve ? Found::kNothing : look_around(self);
-    if (found == Found::kMail) {
+    const bool blocking_mode = is_blocking_mode();
+    const Work found = blocking_mode ? Work::kNothing : spin_for_work(self);
+    if (found == Work::kQueued) {
       waiting_.fetch_sub(1);
       continue;
     }
-    if (found == Found::kNothing && !all_serve && may_rest()) {
-      if (!rest(self)) return std::nullopt;
+    if (found == Work::kNothing && !blocking_mode && may_park()) {
+      if (!park(self)) return std::nullopt;
       continue;
     }
-    const std::optional<unsigned> sleeps_at = found == Found::kRequest ? std::nullopt : self.post();
-    if (sleeps_at && !posts_.try_sleep(*sleeps_at)) {
+    const std::optional<unsigned> sleeps_at = found == Work::kRequest ? std::nullopt : self.claimed_cpu();
+    if (sleeps_at && !queues_.try_sleep(*sleeps_at)) {
       waiting_.fetch_sub(1);
       continue;
     }
     const std::optional<std::size_t> size = read(self);
-    if (sleeps_at) posts_.wake(*sleeps_at);
+    if (sleeps_at) queues_.wake(*sleeps_at);
     const bool was_last = waiting_.fetch_sub(1) == 1;
     if (!size) return std::nullopt;
     taken_.fetch_add(1);
-    if (!watching_) wake_watch();
-    if (was_last && all_serve) call_another();
-    if (!pass_on(self, *size)) return size;
+    if (!monitoring_) wake_monitor();
+    if (was_last && blocking_mode) wake_or_start_worker();
+    if (!forward(self, *size)) return size;
   }
 }
 
@@ -219,7 +219,7 @@ void Workers::handle(Worker& self, std::size_t size) noexcept {
   self.handling.store(true, std::memory_order_relaxed);
   slot.answered.store(!is_waited_for, std::memory_order_relaxed);
   self.taken.fetch_add(1, std::memory_order_release);
-  if (may_run_beside_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
+  if (may_pin_idle_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
   if (enter_lane(self, header, message, lane)) {
     RequestRecord* const record = self.buffer->record();
     InFlight::begin(slot, header, record, lane);
@@ -228,17 +228,18 @@ void Workers::handle(Worker& self, std::size_t size) noexcept {
       in_flight_.serve_waiting(slot, record);
   }
   slot.answered.store(true, std::memory_order_relaxed);
-  if (all_came_.load(std::memory_order_relaxed)) [[unlikely]]
-    drop_unawaited();
+  if (all_resent_read_.load(std::memory_order_relaxed)) [[unlikely]]
+    drop_abandoned();
   self.ended = std::chrono::steady_clock::now();
-  if (may_run_beside_ && is_waited_for) stay_beside_caller(self);
+  if (may_pin_idle_ && is_waited_for) follow_caller(self);
   self.handling.store(false, std::memory_order_relaxed);
 }
 
 /// False: the request waits for its turn, or has been refused. Nothing is asked or counted while few threads have a request and none
 /// is stuck.
 bool Workers::enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane) {
-  const std::size_t busy = threads_.load(std::memory_order_relaxed) - std::min(threads_.load(), spare_.load());
+  const std::size_t busy =
+      threads_.load(std::memory_order_relaxed) - std::min(threads_.load(), without_request_.load());
   if (busy <= kFewBusy && !in_flight_.is_troubled()) return true;
   try {
     lane = in_flight_.lane_of(header.nodeid, header.opcode);
@@ -249,21 +250,21 @@ bool Workers::enter_lane(Worker& self, const fuse_in_header& header, std::span<c
   }
 }
 
-void Workers::drop_unawaited() noexcept {
-  if (!all_came_.exchange(false)) return;
+void Workers::drop_abandoned() noexcept {
+  if (!all_resent_read_.exchange(false)) return;
   try {
-    requests_.drop_unawaited();
+    requests_.drop_abandoned();
   } catch (const std::exception&) {
     // The next server does it.
   }
 }
 
-bool Workers::do_all_serve() const noexcept {
-  return std::chrono::steady_clock::now() < all_serve_until_.load(std::memory_order_relaxed);
+bool Workers::is_blocking_mode() const noexcept {
+  return std::chrono::steady_clock::now() < blocking_mode_until_.load(std::memory_order_relaxed);
 }
 
-void Workers::let_all_serve() noexcept {
-  all_serve_until_.store(std::chrono::steady_clock::now() + kAllServe, std::memory_order_relaxed);
+void Workers::enter_blocking_mode() noexcept {
+  blocking_mode_until_.store(std::chrono::steady_clock::now() + kBlockingMode, std::memory_order_relaxed);
 }
 
 bool Workers::has_request() const noexcept {
@@ -272,7 +273,7 @@ bool Workers::has_request() const noexcept {
 }
 
 /// Leaves the device to the others that wait there. False: there is none.
-bool Workers::may_rest() noexcept {
+bool Workers::may_park() noexcept {
   std::size_t waiting = waiting_.load();
   while (waiting > 1) {
     if (waiting_.compare_exchange_weak(waiting, waiting - 1)) return true;
@@ -281,29 +282,29 @@ bool Workers::may_rest() noexcept {
 }
 
 /// Until called. False: it is time to end.
-bool Workers::rest(Worker& self) noexcept {
+bool Workers::park(Worker& self) noexcept {
   release(self);
   MutexLock lock(mutex_);
-  ++resting_;
-  self.resting = true;
-  while (calls_ == 0 && !stopping_ && !reason_) called_.wait(mutex_);
-  self.resting = false;
-  --resting_;
-  if (calls_ == 0) return false;
-  --calls_;
+  ++parked_;
+  self.parked = true;
+  while (wakes_ == 0 && !stopping_ && !reason_) wake_up_.wait(mutex_);
+  self.parked = false;
+  --parked_;
+  if (wakes_ == 0) return false;
+  --wakes_;
   return true;
 }
 
-bool Workers::call_resting() noexcept {
+bool Workers::wake_parked() noexcept {
   MutexLock lock(mutex_);
-  if (resting_ <= calls_) return false;
-  ++calls_;
-  called_.notify_one();
+  if (parked_ <= wakes_) return false;
+  ++wakes_;
+  wake_up_.notify_one();
   return true;
 }
 
-void Workers::call_another() noexcept {
-  if (!call_resting()) start_worker();
+void Workers::wake_or_start_worker() noexcept {
+  if (!wake_parked()) start_worker();
 }
 
 std::optional<std::size_t> Workers::read(Worker& self) noexcept {
@@ -337,7 +338,7 @@ std::optional<std::size_t> Workers::read(Worker& self) noexcept {
 void Workers::finish(StopReason reason) noexcept {
   MutexLock lock(mutex_);
   if (!reason_) reason_ = reason;
-  called_.notify_all();
+  wake_up_.notify_all();
 }
 
 void Workers::on_ended(Worker& self) noexcept {

@@ -11,10 +11,10 @@
 #include <thread>
 #include <vector>
 
-#include "fuse/callers/caller_places.h"
+#include "fuse/callers/caller_cpus.h"
 #include "fuse/kept/requests.h"
 #include "fuse/session/session.h"
-#include "fuse/workers/posts.h"
+#include "fuse/workers/cpu_queues.h"
 #include "fuse/workers/read_buffer.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
@@ -33,16 +33,16 @@ enum class StopReason : std::uint8_t {
 const char* to_string(StopReason reason) noexcept;
 
 struct WorkerLimits {
-  std::size_t max_threads = 512;  ///< that are not stuck in a share
-  std::size_t max_spare = 8;      ///< threads without a request; what is more ends
+  std::size_t max_threads = 512;        ///< that are not stuck in a share
+  std::size_t max_without_request = 8;  ///< threads without a request; what is more ends
 };
 
 /// The threads that read requests and handle them.
 ///
 /// Most requests take a few microseconds, and waking a processor takes as long or much longer. So as few threads as possible
 /// serve, on the processors where the callers are: a caller who waits has left his processor, and the worker goes on there.
-/// Each finds out where who asks is, when it has answered, and goes beside him (sys::run_beside), one to a processor; what it reads
-/// of callers beside another is that one's (Posts). A watch, which is run() itself,
+/// Each finds out where who asks is, when it has answered, and goes beside him (sys::pin_idle), one to a processor; what it reads
+/// of callers beside another is that one's (CpuQueues). A watch, which is run() itself,
 /// looks every millisecond while there is work: when a request waits and nobody takes it, it lets the worker run anywhere, and
 /// calls a thread that rests, or starts one.
 ///
@@ -73,7 +73,7 @@ class Workers {
   static int wake_signal() noexcept;
 
  private:
-  static constexpr int kNowhere = -1;
+  static constexpr int kNoCpu = -1;
   struct Worker {
     std::thread thread;
     pid_t id = 0;                      ///< of the thread
@@ -82,61 +82,62 @@ class Workers {
     std::atomic<bool> over{false};     ///< can be joined without waiting long
 
     // For the watch.
-    std::atomic<std::uint64_t> taken{0};         ///< requests
-    std::atomic<std::uint64_t> turns{0};         ///< how often another caller's request came next
-    std::atomic<bool> handling{false};           ///< has a request
-    std::atomic<bool> looking{false};            ///< looks where its caller is
-    std::atomic<bool> resting{false};            ///< leaves the requests to others
-    std::atomic<InFlight::Slot*> slot{nullptr};  ///< null before its start
-    std::atomic<bool> was_late{
+    std::atomic<std::uint64_t> taken{0};           ///< requests
+    std::atomic<std::uint64_t> caller_changes{0};  ///< how often another caller's request came next
+    std::atomic<bool> handling{false};             ///< has a request
+    std::atomic<bool> locating{false};             ///< looks where its caller is
+    std::atomic<bool> parked{false};               ///< leaves the requests to others
+    std::atomic<InFlight::Slot*> slot{nullptr};    ///< null before its start
+    std::atomic<bool> was_starved{
         false};  ///< somebody may have waited for it to take the next request: then it keeps away,
-    std::atomic<TimePoint> late_until{TimePoint{}};  ///< until then
-    std::atomic<int> beside{kNowhere};  ///< the processor where it runs beside its callers, and has the post
-    std::atomic<TimePoint> free_until{TimePoint{}};  ///< keeps away from its callers' until then
+    std::atomic<TimePoint> starved_until{TimePoint{}};  ///< until then
+    std::atomic<int> pinned_to{kNoCpu};  ///< the processor where it runs beside its callers, and has the post
+    std::atomic<TimePoint> unpinned_until{TimePoint{}};  ///< keeps away from its callers' until then
 
     // Its own.
     std::unique_ptr<ReadBuffer> buffer;
-    std::optional<Mail> mail;  ///< to be handled next
-    pid_t caller = 0;          ///< of the last request that somebody waited for
-    unsigned in_a_row = 0;     ///< such requests of his before that
-    TimePoint counted{};       ///< from when on these are counted:
-    unsigned requests = 0;     ///< those that somebody waited for
-    unsigned elsewhere = 0;    ///< those of callers on another processor
-    bool has_waited = false;   ///< the caller may have gone since the last request
-    TimePoint ended{};         ///< when it was done with the last request
+    std::optional<QueuedRequest> queued;  ///< to be handled next
+    pid_t caller = 0;                     ///< of the last request that somebody waited for
+    unsigned same_caller_requests = 0;    ///< such requests of his before that
+    TimePoint counted{};                  ///< from when on these are counted:
+    unsigned requests = 0;                ///< those that somebody waited for
+    unsigned other_cpu_requests = 0;      ///< those of callers on another processor
+    bool caller_may_have_moved = false;   ///< the caller may have gone since the last request
+    TimePoint ended{};                    ///< when it was done with the last request
 
-    [[nodiscard]] std::optional<unsigned> post() const noexcept {
-      const int now = beside.load(std::memory_order_relaxed);
-      return now == kNowhere ? std::nullopt : std::optional(static_cast<unsigned>(now));
+    [[nodiscard]] std::optional<unsigned> claimed_cpu() const noexcept {
+      const int now = pinned_to.load(std::memory_order_relaxed);
+      return now == kNoCpu ? std::nullopt : std::optional(static_cast<unsigned>(now));
     }
 
     // Of the watch.
-    std::uint64_t seen = 0;                    ///< requests taken when the watch last looked
-    std::optional<std::uint64_t> reads_after;  ///< requests taken before a read that may bring what was sent again
-    std::uint64_t seen_turns = 0;              ///< turns then
-    unsigned late_watches = 0;                 ///< how often in a row it has seen somebody wait for it
-    Duration keeps_away{};                     ///< how long it was to keep away the last time
+    std::uint64_t seen = 0;  ///< requests taken when the watch last looked
+    std::optional<std::uint64_t>
+        taken_before_read;                  ///< requests taken before a read that may bring what was sent again
+    std::uint64_t seen_caller_changes = 0;  ///< turns then
+    unsigned starved_rounds = 0;            ///< how often in a row it has seen somebody wait for it
+    Duration backoff{};                     ///< how long it was to keep away the last time
   };
   /// What a worker sees that looks around: nothing, what others have read for it, or a request to read.
-  enum class Found : std::uint8_t { kNothing, kMail, kRequest };
+  enum class Work : std::uint8_t { kNothing, kQueued, kRequest };
 
   bool start_worker() noexcept;
-  bool call_resting() noexcept;
-  void call_another() noexcept;
+  bool wake_parked() noexcept;
+  void wake_or_start_worker() noexcept;
   void work(Worker& self) noexcept;
   void serve(Worker& self) noexcept;
   std::optional<std::size_t> take(Worker& self) noexcept;
   std::optional<std::size_t> read(Worker& self) noexcept;
-  [[nodiscard]] bool do_all_serve() const noexcept;
-  void let_all_serve() noexcept;
+  [[nodiscard]] bool is_blocking_mode() const noexcept;
+  void enter_blocking_mode() noexcept;
   [[nodiscard]] bool has_request() const noexcept;
-  [[nodiscard]] bool may_rest() noexcept;
-  bool rest(Worker& self) noexcept;
+  [[nodiscard]] bool may_park() noexcept;
+  bool park(Worker& self) noexcept;
   void handle(Worker& self, std::size_t size) noexcept;
   bool enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane);
-  void drop_unawaited() noexcept;
+  void drop_abandoned() noexcept;
   bool wait_for_work() noexcept;
-  void wake_watch() noexcept;
+  void wake_monitor() noexcept;
   void finish(StopReason reason) noexcept;
   void on_ended(Worker& self) noexcept;
   bool has_ended() noexcept BERTH_REQUIRES(mutex_);
@@ -144,25 +145,25 @@ class Workers {
   void wake_readers();
 
   void note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept;
-  void stay_beside_caller(Worker& self) noexcept;
-  void look_for_caller(Worker& self) noexcept;
-  void go_to(Worker& self, unsigned processor) noexcept;
+  void follow_caller(Worker& self) noexcept;
+  void locate_caller(Worker& self) noexcept;
+  void pin_to(Worker& self, unsigned processor) noexcept;
 
   // Several workers, each beside some of the callers.
-  std::optional<std::size_t> receive_mail(Worker& self) noexcept;
-  std::size_t open_mail(Worker& self, Mail mail) noexcept;
-  bool pass_on(Worker& self, std::size_t size) noexcept;
-  void finish_mail(Worker& self) noexcept;
-  Found look_around(Worker& self) noexcept;
-  void call_to(unsigned processor) noexcept;
-  void go_where_called(Worker& self) noexcept;
+  std::optional<std::size_t> take_queued(Worker& self) noexcept;
+  std::size_t adopt_buffer(Worker& self, QueuedRequest queued) noexcept;
+  bool forward(Worker& self, std::size_t size) noexcept;
+  void drain_queue(Worker& self) noexcept;
+  Work spin_for_work(Worker& self) noexcept;
+  void request_worker_on(unsigned processor) noexcept;
+  void pin_where_requested(Worker& self) noexcept;
 
   // The watch.
-  void watch() noexcept;
-  void look_whether_quiet(bool progressed) noexcept;
-  void look_whether_all_came(bool request_waits) noexcept;
-  void look_whether_late(Worker& worker, bool progressed, bool request_waits) noexcept;
-  void note_late(Worker& worker, bool owes) noexcept;
+  void monitor() noexcept;
+  void pause_if_quiet(bool progressed) noexcept;
+  void check_all_resent_read(bool request_waits) noexcept;
+  void check_starved(Worker& worker, bool progressed, bool request_waits) noexcept;
+  void unpin_starved(Worker& worker, bool owes) noexcept;
   static bool is_blocked(const Worker& worker) noexcept;
   void note_blocked(bool blocked) noexcept;
   void release(Worker& worker) noexcept;
@@ -174,34 +175,34 @@ class Workers {
   InFlight& in_flight_;
   const Requests::Process process_;
   const WorkerLimits limits_;
-  const std::size_t processors_;
-  const bool may_run_beside_;
+  const std::size_t cpu_count_;
+  const bool may_pin_idle_;
 
   // Of the thread in run().
-  std::uint64_t seen_ = 0;      ///< requests taken when the watch last looked
-  unsigned quiet_watches_ = 0;  ///< how often in a row it has seen nothing new
-  bool all_sent_ = false;       ///< no request that was sent again waits to be read
-  unsigned blocking_ = 0;       ///< how much of late requests have blocked while others waited
+  std::uint64_t seen_ = 0;           ///< requests taken when the watch last looked
+  unsigned quiet_rounds_ = 0;        ///< how often in a row it has seen nothing new
+  bool resend_queue_empty_ = false;  ///< no request that was sent again waits to be read
+  unsigned blocking_ = 0;            ///< how much of late requests have blocked while others waited
 
   // Synchronised by themselves.
   std::atomic<std::size_t> threads_{0};
-  std::atomic<std::size_t> spare_{0};    ///< threads without a request: they wait in read(2), or rest
-  std::atomic<std::size_t> waiting_{0};  ///< threads that wait in read(2), or look around before that
-  std::atomic<std::uint64_t> taken_{0};  ///< requests, ever
-  std::atomic<TimePoint> all_serve_until_{TimePoint{}};
-  std::atomic<std::size_t> looking_{0};  ///< threads that look where their callers are
-  CallerPlaces places_;
-  Posts posts_;
-  std::atomic<int> called_to_{kNowhere};  ///< where the next worker that is called is to go
-  std::atomic<bool> watching_{true};      ///< false: the watch sleeps until a request is taken
-  std::atomic<bool> all_came_{false};     ///< what was sent again; the next worker takes back what nobody came for
+  std::atomic<std::size_t> without_request_{0};  ///< threads without a request: they wait in read(2), or rest
+  std::atomic<std::size_t> waiting_{0};          ///< threads that wait in read(2), or look around before that
+  std::atomic<std::uint64_t> taken_{0};          ///< requests, ever
+  std::atomic<TimePoint> blocking_mode_until_{TimePoint{}};
+  std::atomic<std::size_t> locating_{0};  ///< threads that look where their callers are
+  CallerCpus caller_cpus_;
+  CpuQueues queues_;
+  std::atomic<int> worker_wanted_on_{kNoCpu};  ///< where the next worker that is called is to go
+  std::atomic<bool> monitoring_{true};         ///< false: the watch sleeps until a request is taken
+  std::atomic<bool> all_resent_read_{false};   ///< what was sent again; the next worker takes back what nobody came for
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;
   ConditionVariable changed_;  ///< a worker ended, stop() was called, or the watch is needed
-  ConditionVariable called_;   ///< who rests is to wait in read(2), or to end
-  std::size_t resting_ BERTH_GUARDED_BY(mutex_) = 0;
-  std::size_t calls_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those who rest, how many are called
+  ConditionVariable wake_up_;  ///< who rests is to wait in read(2), or to end
+  std::size_t parked_ BERTH_GUARDED_BY(mutex_) = 0;
+  std::size_t wakes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those who rest, how many are called
   std::list<std::unique_ptr<Worker>> workers_ BERTH_GUARDED_BY(mutex_);
   std::optional<StopReason> reason_ BERTH_GUARDED_BY(mutex_);  ///< the first one
 };

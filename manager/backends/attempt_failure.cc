@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "src/lib/base/telling_line.h"
+#include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
 
 namespace berth::manager {
@@ -63,7 +63,7 @@ AttemptFailure failed_step(const Error& cause, std::vector<std::string> command)
 AttemptFailure failed_program(std::vector<std::string> command, const sys::Finished& finished) {
   std::string exit = sys::to_string(finished.status);
   std::string story = command.front() + ": " + exit;
-  if (!finished.output.empty()) story.append(": ").append(quote(telling_line(finished.output)));
+  if (!finished.output.empty()) story.append(": ").append(quote(relevant_line(finished.output)));
   return {Error(code_of(finished), std::move(story)), std::move(command), std::move(exit), finished.output};
 }
 

@@ -72,24 +72,24 @@ Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Atte
 }
 
 /// The mount as the share's, with the program as its helper if that still runs.
-Result<RealMount> adopt(AttemptNamespace& place, const ShareSpec& spec, const std::string& source,
+Result<RealMount> adopt(AttemptNamespace& attempt_namespace, const ShareSpec& spec, const std::string& source,
                         const Attempt& attempt, std::string warning, std::optional<sys::Process> running) {
   const std::string& berth = attempt.berth;
-  TRY_VOID(place.bring_home());
+  TRY_VOID(attempt_namespace.bring_home());
   RealMount mount = TRY(adopt_mount(spec, source, berth, policed_options(spec).attributes, std::move(warning)));
   if (!running) {
-    mount.programs = place.leave();
+    mount.programs = attempt_namespace.leave();
     return mount;
   }
   Result<std::unique_ptr<ServingProgram>> helper =
-      ServingProgram::make(std::move(*running), berth, mount.id, place.number(), attempt.said);
+      ServingProgram::make(std::move(*running), berth, mount.id, attempt_namespace.number(), attempt.said);
   if (!helper) {
     mount = RealMount{};
     clear_berth(berth);
     return fail(helper.error());
   }
   mount.helper = std::move(*helper);
-  mount.programs = place.leave();
+  mount.programs = attempt_namespace.leave();
   return mount;
 }
 
@@ -131,9 +131,10 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   if (Result<> usable = check(spec, source); !usable) {
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
   }
-  Result<AttemptNamespace> place = AttemptNamespace::enter(host_, attempt, argv);
-  if (!place)
-    return tl::unexpected(failed_step(place.error().within("cannot make a mount namespace"), std::move(argv)));
+  Result<AttemptNamespace> attempt_namespace = AttemptNamespace::enter(host_, attempt, argv);
+  if (!attempt_namespace)
+    return tl::unexpected(
+        failed_step(attempt_namespace.error().within("cannot make a mount namespace"), std::move(argv)));
   Result<MountWatch> watch = MountWatch::make(attempt.cancel_fd);
   if (!watch) return tl::unexpected(failed_step(watch.error().within("cannot watch the mount table")));
   const Result<std::vector<std::string>> environment = program_environment(spec);
@@ -151,14 +152,14 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
     return tl::unexpected(give_up(cause, std::move(argv), process));
   }
   if (!outcome->ended) {
-    Result<RealMount> mount = adopt(*place, spec, source, attempt, "", std::move(process));
+    Result<RealMount> mount = adopt(*attempt_namespace, spec, source, attempt, "", std::move(process));
     if (!mount) return tl::unexpected(failed_step(mount.error(), std::move(argv)));
     return std::move(*mount);
   }
   AttemptFailure failure = failed_program(std::move(argv), {*outcome->ended, process.output()});
   if (outcome->mounted) {
     std::string warning = outcome->ended->success() ? "" : std::string(failure.error.story());
-    Result<RealMount> mount = adopt(*place, spec, source, attempt, std::move(warning), std::nullopt);
+    Result<RealMount> mount = adopt(*attempt_namespace, spec, source, attempt, std::move(warning), std::nullopt);
     if (mount && attempt.said) attempt.said(failure.output);
     if (mount) return std::move(*mount);
     failure.error = failure.error.within(mount.error().message());

@@ -11,7 +11,7 @@
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "manager/backends/secret_files.h"
-#include "src/lib/base/telling_line.h"
+#include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/process.h"
 
@@ -70,7 +70,7 @@ AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::P
   AttemptFailure failure = failed_step(cause, std::move(argv));
   failure.exit = sys::to_string(status);
   failure.output = process.output();
-  if (const std::string_view reason = telling_line(failure.output); !reason.empty()) {
+  if (const std::string_view reason = relevant_line(failure.output); !reason.empty()) {
     failure.error =
         Error(failure.error.code(), std::string(failure.error.story()).append(", and said ").append(quote(reason)));
   }
@@ -79,9 +79,10 @@ AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::P
 
 MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   std::vector<std::string> argv = mount_argv(spec, source, attempt.berth);
-  Result<AttemptNamespace> place = AttemptNamespace::enter(host_, attempt, argv);
-  if (!place)
-    return tl::unexpected(failed_step(place.error().within("cannot make a mount namespace"), std::move(argv)));
+  Result<AttemptNamespace> attempt_namespace = AttemptNamespace::enter(host_, attempt, argv);
+  if (!attempt_namespace)
+    return tl::unexpected(
+        failed_step(attempt_namespace.error().within("cannot make a mount namespace"), std::move(argv)));
   if (Result<> usable = check(spec, source); !usable) {
     return tl::unexpected(failed_step(usable.error(), std::move(argv)));
   }
@@ -99,13 +100,13 @@ MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string
   }
   const bool success = ended->success();
   AttemptFailure failure = failed_program(std::move(argv), {*ended, process->output()});
-  const Result<> home = place->bring_home();
+  const Result<> home = attempt_namespace->bring_home();
   Result<RealMount> mount = home ? adopt_mount(spec, source, attempt.berth, policy_attributes(spec.policy()),
                                                success ? "" : std::string(failure.error.story()))
                                  : fail(home.error());
   if (mount) {
     if (attempt.said) attempt.said(failure.output);
-    mount->programs = place->leave();
+    mount->programs = attempt_namespace->leave();
     return std::move(*mount);
   }
   if (success) {

@@ -20,7 +20,7 @@ void signal(const UniqueFd& event) noexcept { ::eventfd_write(event.get(), 1); }
 }  // namespace
 
 Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process process, std::string berth, MountId mount,
-                                                             std::uint64_t place,
+                                                             std::uint64_t namespace_number,
                                                              const std::function<void(std::string_view)>& said) {
   const std::string before = process.output();
   if (said && !before.empty()) said(before);
@@ -28,8 +28,8 @@ Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process proces
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd lost(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop || !lost) return fail_errno();
-  std::unique_ptr<ServingProgram> program(
-      new ServingProgram(std::move(process), std::move(berth), mount, place, std::move(stop), std::move(lost)));
+  std::unique_ptr<ServingProgram> program(new ServingProgram(std::move(process), std::move(berth), mount,
+                                                             namespace_number, std::move(stop), std::move(lost)));
   try {
     program->thread_ = std::thread([raw = program.get()] { raw->watch(); });
   } catch (const std::system_error& error) {
@@ -38,11 +38,11 @@ Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process proces
   return program;
 }
 
-ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t place,
+ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t namespace_number,
                                UniqueFd stop, UniqueFd lost)
     : berth_(std::move(berth)),
       mount_(mount),
-      place_(place),
+      namespace_number_(namespace_number),
       stop_(std::move(stop)),
       lost_(std::move(lost)),
       process_descriptor_(process.pidfd()),
@@ -82,7 +82,7 @@ bool ServingProgram::outlives(sys::ExitStatus status) const {
   const auto entry = sys::find_mount(berth_);
   if (!entry || !*entry || (*entry)->id != mount_) return false;
   if (!is_served_type((*entry)->type)) return true;
-  return status.success() && has_programs(place_);  // it has become a daemon
+  return status.success() && has_programs(namespace_number_);  // it has become a daemon
 }
 
 }  // namespace berth::manager

@@ -25,7 +25,7 @@ class ServingProgram final : public HelperProcess {
   /// `process` has mounted `mount` at `berth`. `said`: as in Attempt. Errors: EAGAIN when there is no thread to be had; the program is
   /// ended.
   static Result<std::unique_ptr<ServingProgram>> make(sys::Process process, std::string berth, MountId mount,
-                                                      std::uint64_t place,
+                                                      std::uint64_t namespace_number,
                                                       const std::function<void(std::string_view)>& said = {});
   /// Kills the program if it still runs.
   ~ServingProgram() override;
@@ -38,14 +38,14 @@ class ServingProgram final : public HelperProcess {
   void end(TimePoint deadline) noexcept override;
 
  private:
-  ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t place, UniqueFd stop,
+  ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t namespace_number, UniqueFd stop,
                  UniqueFd lost);
   void watch() noexcept;
   [[nodiscard]] bool outlives(sys::ExitStatus status) const;
 
   const std::string berth_;
   const MountId mount_;
-  const std::uint64_t place_;
+  const std::uint64_t namespace_number_;
   const UniqueFd stop_;  ///< readable: the thread leaves the process to end()
   const UniqueFd lost_;
   const int process_descriptor_;  ///< of process_

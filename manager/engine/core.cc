@@ -46,7 +46,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
   core->begin_host(core->setup_.host);
   core->cancel_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!core->cancel_) return fail_errno();
-  if (!core->by_hand()) {
+  if (!core->manual()) {
     core->mount_table_ = TRY(sys::open_at(AT_FDCWD, "/proc/thread-self/mountinfo", O_RDONLY));
     TRY_VOID(core->poller_.add(core->mount_table_.get(), EPOLLPRI | EPOLLERR | EPOLLET, kMountTableTag));
     TRY_VOID(core->watch_sources());
@@ -76,12 +76,12 @@ Manager::Core::~Core() {
   // Leases that are left (attachments, answers that nobody took) tell of their end by a command: while there is a queue.
   for (const auto& [share, record] : records_) {
     record->attachments.clear();
-    record->changing.clear();
+    record->pending_attachments.clear();
   }
   pending_changes_.clear();
   drain_waiters_.clear();
   resume_waiters_.clear();
-  by_hand_work_.clear();
+  manual_work_.clear();
   for (bool any = true; any;) {
     std::vector<Task> commands;
     {
@@ -108,9 +108,9 @@ bool Manager::Core::run_pending() {
   for (bool again = true; again;) {
     again = run_commands();
     again = run_timers() || again;
-    while (!by_hand_work_.empty()) {
-      Task work = std::move(by_hand_work_.front());
-      by_hand_work_.pop_front();
+    while (!manual_work_.empty()) {
+      Task work = std::move(manual_work_.front());
+      manual_work_.pop_front();
       work();
       again = true;
     }
@@ -150,7 +150,7 @@ bool Manager::Core::run_commands() {
   return !commands.empty();
 }
 
-void Manager::Core::happen(Share& share, const life_cycle::Happening& happening) {
+void Manager::Core::feed(Share& share, const life_cycle::Input& happening) {
   Record& record = record_of(share);
   apply(record, life_cycle::step(record.state, happening, share.spec().policy(), clock_.now(), drained_));
 }
@@ -174,10 +174,10 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
-  note_failure(record);
-  if (--steps_ == 0) see_to_native_waiters(record);
+  keep_last_failure(record);
+  if (--steps_ == 0) update_native_waiters(record);
   schedule(record);
-  if (drained_ && active_ == 0) look_whether_drained();
+  if (drained_ && active_ == 0) check_drained();
 }
 
 void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
@@ -191,7 +191,7 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     void operator()(ReopenGate&) const {
       record.share.touch(core.clock_.now());
       record.share.gate().open();
-      core.claim_attachments(record);
+      core.give_leases(record);
     }
     void operator()(CloseGate&) const { record.share.gate().close(); }
     void operator()(CloseGateIfIdle&) const { core.close_gate_if_idle(record); }
@@ -208,16 +208,16 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
     void operator()(ClearTimer&) const { record.timer.reset(); }
-    void operator()(LayOver& lay) const { core.start_laying(record, lay.deadline); }
-    void operator()(TakeOff& take) const { core.start_taking(record, take.when, take.deadline); }
-    void operator()(Tell& tell) const {
-      core.tell(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason), tell.code);
+    void operator()(Overmount& lay) const { core.start_overmount(record, lay.deadline); }
+    void operator()(RemoveOvermount& take) const { core.start_removing_overmount(record, take.when, take.deadline); }
+    void operator()(Emit& tell) const {
+      core.emit(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason), tell.code);
     }
   };
   std::visit(Perform{*this, record}, effect);
 }
 
-void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason,
+void Manager::Core::emit(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason,
                          int code) {
   Event event{.kind = kind,
               .share = record.share.name(),
@@ -226,10 +226,10 @@ void Manager::Core::tell(Record& record, Event::Kind kind, std::uint32_t attempt
               .reason = std::move(reason),
               .code = code};
   if (kind == Event::Kind::kMountFailed && record.last_failure) event.detail = record.last_failure->failure.output;
-  tell(std::move(event));
+  emit(std::move(event));
 }
 
-void Manager::Core::tell(Event event) {
+void Manager::Core::emit(Event event) {
   event.when = clock_.wall_now();
   if (setup_.on_event) setup_.on_event(event);
 }
@@ -252,7 +252,7 @@ void Manager::Core::publish(Record& record) {
   status.helper = record.mount.helper ? record.mount.helper->pid() : 0;
   const auto* mounted = std::get_if<life_cycle::Mounted>(&record.state);
   const life_cycle::Native native = mounted != nullptr ? mounted->native : life_cycle::Native::kNever;
-  status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kTaking;
+  status.native = native == life_cycle::Native::kOn || native == life_cycle::Native::kRemoving;
   if (!status.native) status.with_berth = why_with_berth(record);
   record.share.set_native_door(native_door(record));
   const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
@@ -265,7 +265,7 @@ void Manager::Core::schedule(Record& record) {
   std::optional<TimePoint> next = record.timer;
   if (!record.waiters.empty()) bring_forward(next, record.waiters.front().deadline);
   if (!record.native_waiters.empty()) bring_forward(next, record.native_waiters.front().deadline);
-  bring_forward(next, record.restore_at);
+  bring_forward(next, record.reattach_at);
   bring_forward(next, record.health.look_at);
   if (next == record.scheduled) return;
   if (record.scheduled) {
@@ -294,26 +294,26 @@ bool Manager::Core::run_timers() {
       answer(std::move(record.native_waiters.front().done), false);
       record.native_waiters.pop_front();
     }
-    if (record.restore_at && *record.restore_at <= now) queue_restore(record);
+    if (record.reattach_at && *record.reattach_at <= now) queue_reattach(record);
     if (record.health.look_at && *record.health.look_at <= now) look_at_health(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
-      happen(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
+      feed(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
     } else {
       publish(record);
       schedule(record);
     }
   }
-  if (look_at_table_ && *look_at_table_ <= now) {
-    look_at_table_.reset();
-    look_for_lost_mounts();
+  if (check_table_at_ && *check_table_at_ <= now) {
+    check_table_at_.reset();
+    check_lost_mounts();
   }
   start_queued_mounts();
   return any;
 }
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
-  std::optional<TimePoint> next = look_at_table_;
+  std::optional<TimePoint> next = check_table_at_;
   bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;
@@ -321,14 +321,14 @@ std::optional<TimePoint> Manager::Core::next_deadline() const {
 
 void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
   if (ready.tag == kMountTableTag) {
-    if (!look_at_table_) look_at_table_ = clock_.now() + kTableDelay;
+    if (!check_table_at_) check_table_at_ = clock_.now() + kTableDelay;
     return;
   }
-  if (ready.tag == kSourceTag) return look_at_sources(source_watch_->take());
+  if (ready.tag == kSourceTag) return check_sources(source_watch_->take());
   for (const auto& [share, record] : records_) {
     if (reinterpret_cast<std::uint64_t>(record.get()) != ready.tag || !record->mount.helper) continue;
     poller_.remove(record->mount.helper->pidfd());
-    happen(*share, life_cycle::Lost{"its helper program has ended"});
+    feed(*share, life_cycle::MountLost{"its helper program has ended"});
     return;
   }
 }
@@ -345,15 +345,15 @@ void Manager::Core::begin_stop() {
     answer_native_waiters(*record, std::exchange(record->native_waiters, {}));
     // On disk they stay.
     record->attachments.clear();
-    record->unclaimed = 0;
-    record->restore_at.reset();
+    record->without_lease = 0;
+    record->reattach_at.reset();
   }
   unmount_idle();
 }
 
 void Manager::Core::unmount_idle() {
   for (const auto& [share, record] : records_) {
-    if (std::holds_alternative<life_cycle::Mounted>(record->state)) happen(*share, life_cycle::UnmountWanted{false});
+    if (std::holds_alternative<life_cycle::Mounted>(record->state)) feed(*share, life_cycle::UnmountWanted{false});
   }
 }
 
@@ -361,7 +361,7 @@ void Manager::Core::force_stop() {
   for (const auto& [share, record] : records_) {
     if (std::holds_alternative<life_cycle::Mounted>(record->state)) {
       ++stopped_.given_up;
-      happen(*share, life_cycle::UnmountWanted{true});
+      feed(*share, life_cycle::UnmountWanted{true});
     }
   }
 }
@@ -373,10 +373,10 @@ void Manager::Core::drain_callbacks() {
 }
 
 void Manager::Core::abandon_threads() noexcept {
-  if (operations_) operations_->abandon();
-  if (callbacks_) callbacks_->abandon();
-  if (probes_) probes_->abandon();
-  if (disk_) disk_->abandon();
+  if (operations_) operations_->detach_threads();
+  if (callbacks_) callbacks_->detach_threads();
+  if (probes_) probes_->detach_threads();
+  if (disk_) disk_->detach_threads();
 }
 
 }  // namespace berth::manager

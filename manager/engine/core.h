@@ -43,7 +43,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] StateReport state_report() const;
   [[nodiscard]] HostStatus host() const;
   [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
-  [[nodiscard]] bool by_hand() const noexcept { return setup_.by_hand; }
+  [[nodiscard]] bool manual() const noexcept { return setup_.manual; }
   /// True for the first that asks since the last make_room().
   [[nodiscard]] bool wants_room() noexcept { return !room_wanted_.exchange(true); }
 
@@ -52,17 +52,17 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   /// thread, perhaps before this returns, and only posts or submits.
   void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
   /// For park(): has `done` called on a thread for callbacks, as a use of this generation until that has ended.
-  LeaseCallback on_pool(LeaseCallback done);
+  LeaseCallback on_callback_thread(LeaseCallback done);
   void interrupt(Share& share, WaiterId id);
-  void happen(Share& share, const life_cycle::Happening& happening);
+  void feed(Share& share, const life_cycle::Input& happening);
   void unmount(Share& share, bool force, DoneCallback done);
   void make_room();
   void attach(Share& share, Attachment attachment, DoneCallback done);
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void make_instance(Share& share, const std::string& instance, DoneCallback done);
   void remove_instance(Share& share, const std::string& instance, DoneCallback done);
-  void restore(KeptState kept);
-  void resume_native(Share& share);
+  void restore(StoredState kept);
+  void take_over_native(Share& share);
   void await_native(Share& share, NativeCallback done);
   void drain(DoneCallback done);
   void resume(DoneCallback done);
@@ -73,7 +73,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] std::size_t active() const noexcept { return active_ + (committing_ ? 1 : 0) + recording_; }
   void quit() noexcept { quit_ = true; }
 
-  void adopt_mounts();
+  void take_over_mounts();
   [[nodiscard]] std::vector<int> kept_descriptors() const;
 
   /// Waits until no callback runs.
@@ -84,13 +84,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
  private:
   /// An operation of this generation, from its acceptance to the end of its callback.
-  class Use {
+  class Operation {
    public:
-    explicit Use(Core& core) : core_(core.weak_from_this()) { ++core.uses_; }
-    Use(Use&&) noexcept = default;
-    Use& operator=(Use&&) = delete;
-    ~Use() {
-      if (const std::shared_ptr<Core> core = core_.lock()) core->post([raw = core.get()] { raw->end_use(); });
+    explicit Operation(Core& core) : core_(core.weak_from_this()) { ++core.operations_under_way_; }
+    Operation(Operation&&) noexcept = default;
+    Operation& operator=(Operation&&) = delete;
+    ~Operation() {
+      if (const std::shared_ptr<Core> core = core_.lock()) core->post([raw = core.get()] { raw->end_operation(); });
     }
 
    private:
@@ -132,27 +132,27 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     life_cycle::State state;
     WallTime since{};
     RealMount mount;
-    std::unique_ptr<AttemptPrograms> left_programs;  ///< of a mount that an earlier server made and had not noted yet
-    std::vector<UniqueFd> retired_roots;             ///< of forced unmounts, until their users have left
-    std::list<Waiter> waiters;                       ///< in the order of their deadlines: all wait equally long
+    std::unique_ptr<AttemptPrograms> stray_programs;  ///< of a mount that an earlier server made and had not noted yet
+    std::vector<UniqueFd> retired_roots;              ///< of forced unmounts, until their users have left
+    std::list<Waiter> waiters;                        ///< in the order of their deadlines: all wait equally long
     std::vector<DoneCallback> unmount_waiters;
     std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
     /// Attachments that are being recorded, and who waits to do something with one of them next.
-    std::map<Attachment, std::deque<Task>> changing;
-    std::size_t attaching = 0;            ///< of these, those that are being made
-    std::size_t unclaimed = 0;            ///< attachments with an empty lease
-    std::optional<TimePoint> restore_at;  ///< when to mount it for those
-    std::uint32_t restores = 0;           ///< attempts at that, so far
-    std::optional<TimePoint> timer;       ///< of the life cycle
-    std::optional<TimePoint> scheduled;   ///< its place in timers_
-    bool was_native = false;              ///< before us: its next mount lies over its directory already
-    MountRecord* kept = nullptr;          ///< what outlives us of it
-    bool failure_is_kept = false;         ///< there as well
-    int source_number = 0;                ///< of the directory that its source is in; 0: not watched
-    bool looking_at_source = false;       ///< whether it is still what is mounted
-    bool look_at_source_again = false;    ///< something has happened meanwhile
-    std::string source;                   ///< that was mounted last
+    std::map<Attachment, std::deque<Task>> pending_attachments;
+    std::size_t attaching = 0;             ///< of these, those that are being made
+    std::size_t without_lease = 0;         ///< attachments with an empty lease
+    std::optional<TimePoint> reattach_at;  ///< when to mount it for those
+    std::uint32_t reattach_attempts = 0;   ///< attempts at that, so far
+    std::optional<TimePoint> timer;        ///< of the life cycle
+    std::optional<TimePoint> scheduled;    ///< its place in timers_
+    bool was_native = false;               ///< before us: its next mount lies over its directory already
+    MountRecord* kept = nullptr;           ///< what outlives us of it
+    bool failure_is_kept = false;          ///< there as well
+    int source_number = 0;                 ///< of the directory that its source is in; 0: not watched
+    bool checking_source = false;          ///< whether it is still what is mounted
+    bool check_source_again = false;       ///< something has happened meanwhile
+    std::string source;                    ///< that was mounted last
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -169,26 +169,26 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   Record& record_of(Share& share);
 
-  MountRecord* kept_of(Record& record);
-  void note(Record& record, MountRecord::State state);
-  void note_mounted(Record& record);
-  void note_failure(Record& record);
+  MountRecord* kept_record_of(Record& record);
+  void keep_state(Record& record, MountRecord::State state);
+  void keep_mounted(Record& record);
+  void keep_last_failure(Record& record);
   static void keep_failure(const Record& record, FailureRecord& slot);
-  void adopt_failure(Record& record, const FailureRecords& kept);
-  void adopt(Record& record, const MountRecord& kept);
-  void find_out(Record& record, MountRecord& kept);
+  void take_over_failure(Record& record, const FailureRecords& kept);
+  void take_over_mount(Record& record, const MountRecord& kept);
+  void settle_unfinished(Record& record, MountRecord& kept);
   void watch_helper(Record& record);
   Result<> watch_sources();
   void watch_source(Record& record);
   void unwatch_source(Record& record);
-  void look_at_sources(const std::vector<int>& numbers);
-  void look_at_source(Record& record);
+  void check_sources(const std::vector<int>& numbers);
+  void check_source(Record& record);
 
   void apply(Record& record, life_cycle::Step step);
   void perform(Record& record, life_cycle::Effect& effect);
   void publish(Record& record);
-  void tell(Event event);
-  void tell(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason, int code = 0);
+  void emit(Event event);
+  void emit(Record& record, Event::Kind kind, std::uint32_t attempt, Duration took, std::string reason, int code = 0);
 
   /// Runs `work` on a pool thread; by hand, later on this one.
   void submit(sys::TaskPool* pool, Task work);
@@ -203,10 +203,10 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] bool is_to_be_native(const Share& share) const;
   [[nodiscard]] NativeDoor native_door(const Record& record) const;
   [[nodiscard]] std::string why_with_berth(const Record& record) const;
-  void start_laying(Record& record, TimePoint deadline);
-  void see_to_native_waiters(Record& record);
+  void start_overmount(Record& record, TimePoint deadline);
+  void update_native_waiters(Record& record);
   void answer_native_waiters(const Record& record, std::list<NativeWaiter> waiters);
-  void start_taking(Record& record, NativeAccess::When when, TimePoint deadline);
+  void start_removing_overmount(Record& record, NativeAccess::When when, TimePoint deadline);
   void open_gate(Record& record);
   void close_gate_if_idle(Record& record);
 
@@ -228,25 +228,25 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_commit();
   void on_committed(std::vector<PendingChange> changes, std::vector<Result<>> results);
   void note_disk_failure(const Result<>& result);
-  void note_repaired(std::optional<StateDamage> repaired);
+  void note_repaired(std::optional<DamagedFile> repaired);
 
-  void restore_share(Share& share, const std::set<Attachment>& attachments);
-  void claim_attachments(Record& record);
-  void restore_later(Record& record, TimePoint at);
-  void queue_restore(Record& record);
-  void start_restores();
-  void on_restore_tried(Record& record);
+  void reattach_share(Share& share, const std::set<Attachment>& attachments);
+  void give_leases(Record& record);
+  void reattach_later(Record& record, TimePoint at);
+  void queue_reattach(Record& record);
+  void start_reattaching();
+  void on_reattach_tried(Record& record);
 
   void begin_host(const HostState& host);
-  void end_use();
+  void end_operation();
   /// The same callback, counted as a use until it has run.
-  DoneCallback counted(DoneCallback done);
+  DoneCallback count_operation(DoneCallback done);
   void change_host(const HostState& next);
   void record_host(std::vector<DoneCallback> done);
-  void tell_shares_of_host();
+  void update_shares_for_host();
   void answer_all(std::vector<DoneCallback>& waiters, const Result<>& result);
-  void look_whether_drained();
-  void look_whether_resumed();
+  void check_drained();
+  void check_resumed();
   void publish_host();
 
   void schedule(Record& record);
@@ -254,7 +254,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   bool run_commands();
   std::optional<TimePoint> next_deadline() const;
   void on_ready(const sys::Poller::Ready& ready);
-  void look_for_lost_mounts();
+  void check_lost_mounts();
   void collect_retired(Record& record);
 
   // Constant after make().
@@ -276,16 +276,16 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   Error refusal_{ESHUTDOWN};  ///< what is answered while the host is not up
   bool drained_ = false;      ///< not up, and not only while a resume waits
   bool told_drained_ = false;
-  std::atomic<std::size_t> uses_{0};  ///< others only look
+  std::atomic<std::size_t> operations_under_way_{0};  ///< others only look
   std::vector<DoneCallback> drain_waiters_;
   std::vector<DoneCallback> resume_waiters_;
-  std::deque<Record*> restore_queue_;
-  std::size_t restores_running_ = 0;
+  std::deque<Record*> reattach_queue_;
+  std::size_t reattaching_count_ = 0;
   int steps_ = 0;  ///< that are being applied, one in the midst of the other
   std::mt19937 random_;
   std::optional<SourceWatch> source_watch_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
-  std::optional<TimePoint> look_at_table_;
+  std::optional<TimePoint> check_table_at_;
   UniqueFd cancel_;  ///< readable when every attempt is to be given up
   bool stopping_ = false;
   bool quit_ = false;
@@ -303,7 +303,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
   StateReport report_ BERTH_GUARDED_BY(mutex_);
   HostStatus host_status_ BERTH_GUARDED_BY(mutex_);
-  std::deque<Task> by_hand_work_;  ///< by_hand: instead of the pools
+  std::deque<Task> manual_work_;  ///< manual: instead of the pools
 };
 
 }  // namespace berth::manager

@@ -38,7 +38,7 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
   attachment.by.since = clock_.wall_now();
   if (!host_.up) return answer(std::move(done), fail(refusal_));
   auto attach = [this, &share, attachment = std::move(attachment),
-                 done = counted(std::move(done))](Result<Lease> lease) mutable {
+                 done = count_operation(std::move(done))](Result<Lease> lease) mutable {
     post(
         [this, &share, attachment = std::move(attachment), done = std::move(done), lease = std::move(lease)]() mutable {
           on_attached(share, std::move(attachment), std::move(lease), std::move(done));
@@ -52,7 +52,7 @@ void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Leas
   if (!lease) return answer(std::move(done), fail(lease.error()));
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   Record& record = record_of(share);
-  if (const auto change = record.changing.find(attachment); change != record.changing.end()) {
+  if (const auto change = record.pending_attachments.find(attachment); change != record.pending_attachments.end()) {
     change->second.emplace_back([this, &share, attachment, lease = std::move(lease), done = std::move(done)]() mutable {
       on_attached(share, std::move(attachment), std::move(lease), std::move(done));
     });
@@ -62,7 +62,7 @@ void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Leas
   if (record.attachments.size() + record.attaching >= setup_.max_attachments_per_share) {
     return answer(std::move(done), fail(EMLINK));
   }
-  record.changing.try_emplace(attachment);
+  record.pending_attachments.try_emplace(attachment);
   ++record.attaching;
   record_change({share.name(), attachment, true}, [this, &record, attachment, lease = std::move(*lease),
                                                    done = std::move(done)](Result<> result) mutable {
@@ -78,18 +78,18 @@ void Manager::Core::add_attachment(Record& record, const Attachment& attachment,
   record.share.add_attachment(attachment);
   // Who stops gives every lease back; the attachment is on disk, and of the next start.
   if (!stopping_) record.attachments.emplace(attachment, std::move(lease));
-  tell(record, Event::Kind::kAttached, 0, {}, told(attachment));
+  emit(record, Event::Kind::kAttached, 0, {}, told(attachment));
 }
 
 void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallback done) {
   Record& record = record_of(share);
-  if (const auto change = record.changing.find(attachment); change != record.changing.end()) {
+  if (const auto change = record.pending_attachments.find(attachment); change != record.pending_attachments.end()) {
     change->second.emplace_back(
         [this, &share, attachment, done = std::move(done)]() mutable { detach(share, attachment, std::move(done)); });
     return;
   }
   if (!share.has_attachment(attachment)) return answer(std::move(done), fail(ENOENT, "no such attachment"));
-  record.changing.try_emplace(attachment);
+  record.pending_attachments.try_emplace(attachment);
   record_change({share.name(), attachment, false},
                 [this, &record, attachment, done = std::move(done)](Result<> result) mutable {
                   if (result) remove_attachment(record, attachment);
@@ -104,7 +104,7 @@ void Manager::Core::make_instance(Share& share, const std::string& instance, Don
   }
   const Attachment directory{.instance = instance, .volume = {}};
   Record& record = record_of(share);
-  if (const auto change = record.changing.find(directory); change != record.changing.end()) {
+  if (const auto change = record.pending_attachments.find(directory); change != record.pending_attachments.end()) {
     change->second.emplace_back([this, &share, instance, done = std::move(done)]() mutable {
       make_instance(share, instance, std::move(done));
     });
@@ -114,7 +114,7 @@ void Manager::Core::make_instance(Share& share, const std::string& instance, Don
   if (share.made_instance_count() >= setup_.max_attachments_per_share) {
     return answer(std::move(done), fail(EMLINK, quote(share.name()) + " has as many instances as it may have"));
   }
-  record.changing.try_emplace(directory);
+  record.pending_attachments.try_emplace(directory);
   record_change({share.name(), directory, true},
                 [this, &record, directory, done = std::move(done)](Result<> result) mutable {
                   if (result) record.share.add_instance(directory.instance);
@@ -126,7 +126,7 @@ void Manager::Core::make_instance(Share& share, const std::string& instance, Don
 void Manager::Core::remove_instance(Share& share, const std::string& instance, DoneCallback done) {
   const Attachment directory{.instance = instance, .volume = {}};
   Record& record = record_of(share);
-  if (const auto change = record.changing.find(directory); change != record.changing.end()) {
+  if (const auto change = record.pending_attachments.find(directory); change != record.pending_attachments.end()) {
     change->second.emplace_back([this, &share, instance, done = std::move(done)]() mutable {
       remove_instance(share, instance, std::move(done));
     });
@@ -134,7 +134,7 @@ void Manager::Core::remove_instance(Share& share, const std::string& instance, D
   }
   if (share.has_attachments_of(instance)) return answer(std::move(done), fail(ENOTEMPTY));
   if (!share.has_instance(instance)) return answer(std::move(done), fail(ENOENT));
-  record.changing.try_emplace(directory);
+  record.pending_attachments.try_emplace(directory);
   record_change({share.name(), directory, false},
                 [this, &record, directory, done = std::move(done)](Result<> result) mutable {
                   if (result) record.share.remove_instance(directory.instance);
@@ -146,15 +146,15 @@ void Manager::Core::remove_instance(Share& share, const std::string& instance, D
 void Manager::Core::remove_attachment(Record& record, const Attachment& attachment) {
   record.share.remove_attachment(attachment);
   if (const auto held = record.attachments.find(attachment); held != record.attachments.end()) {
-    if (!held->second) --record.unclaimed;
+    if (!held->second) --record.without_lease;
     record.attachments.erase(held);
   }
-  tell(record, Event::Kind::kDetached, 0, {}, told(attachment));
+  emit(record, Event::Kind::kDetached, 0, {}, told(attachment));
 }
 
 /// Who waited for this attachment to be settled goes on, in turn.
 void Manager::Core::end_change(Record& record, const Attachment& attachment) {
-  auto waiting = record.changing.extract(attachment);
+  auto waiting = record.pending_attachments.extract(attachment);
   for (Task& task : waiting.mapped()) post(std::move(task));
 }
 
@@ -200,15 +200,15 @@ void Manager::Core::note_disk_failure(const Result<>& result) {
     if (report_.failure == failure) return;
     report_.failure = failure;
   }
-  if (!failure.empty()) tell({.kind = Event::Kind::kWarning, .reason = std::move(failure)});
+  if (!failure.empty()) emit({.kind = Event::Kind::kWarning, .reason = std::move(failure)});
 }
 
 /// For the status, once for each file; and an event.
-void Manager::Core::note_repaired(std::optional<StateDamage> repaired) {
+void Manager::Core::note_repaired(std::optional<DamagedFile> repaired) {
   if (!repaired) return;
-  tell({.kind = Event::Kind::kStateDamaged, .reason = repaired->file + ": " + repaired->reason});
+  emit({.kind = Event::Kind::kStateDamaged, .reason = repaired->file + ": " + repaired->reason});
   MutexLock lock(mutex_);
-  std::erase_if(report_.damages, [&](const StateDamage& damage) { return damage.file == repaired->file; });
+  std::erase_if(report_.damages, [&](const DamagedFile& damage) { return damage.file == repaired->file; });
   report_.damages.push_back(*std::move(repaired));
 }
 
@@ -217,96 +217,97 @@ StateReport Manager::Core::state_report() const {
   return report_;
 }
 
-void Manager::Core::restore(KeptState kept) {
+void Manager::Core::restore(StoredState kept) {
   StateReport report = state_report();
-  for (const StateDamage& damage : kept.damages) {
+  for (const DamagedFile& damage : kept.damages) {
     std::string reason = damage.file + ": " + damage.reason;
     if (!damage.set_aside.empty() && damage.set_aside != damage.file) reason += "; kept as " + damage.set_aside;
-    if (!setup_.succeeds || damage.is_news) tell({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
+    if (!setup_.takes_over || damage.is_new) emit({.kind = Event::Kind::kStateDamaged, .reason = std::move(reason)});
   }
   report.damages = std::move(kept.damages);
-  for (KeptAttachments& one : kept.shares) {
+  for (StoredAttachments& one : kept.shares) {
     // The directories of instances hold nothing.
     std::erase_if(one.attachments, [](const Attachment& attachment) { return attachment.volume.empty(); });
     if (one.attachments.empty()) continue;
     if (const auto share = directory_->find(one.share); share != directory_->end()) {
-      restore_share(*share->second, one.attachments);
+      reattach_share(*share->second, one.attachments);
       continue;
     }
     report.unknown_shares[one.share] = one.attachments.size();
-    if (setup_.succeeds) continue;
-    tell({.kind = Event::Kind::kWarning,
+    if (setup_.takes_over) continue;
+    emit({.kind = Event::Kind::kWarning,
           .share = one.share,
           .reason = "it has " + count_of(one.attachments.size()) + " and is not configured; they stay on disk"});
   }
   // What was taken over was open until now, for those who were inside.
-  if (drained_) tell_shares_of_host();
+  if (drained_) update_shares_for_host();
   MutexLock lock(mutex_);
   report_ = std::move(report);
 }
 
-void Manager::Core::restore_share(Share& share, const std::set<Attachment>& attachments) {
+void Manager::Core::reattach_share(Share& share, const std::set<Attachment>& attachments) {
   Record& record = record_of(share);
   for (const Attachment& attachment : attachments) {
-    if (record.attachments.try_emplace(attachment).second) ++record.unclaimed;
+    if (record.attachments.try_emplace(attachment).second) ++record.without_lease;
   }
-  if (!setup_.succeeds) tell(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
-  claim_attachments(record);
-  if (record.unclaimed == 0) return;
+  if (!setup_.takes_over) emit(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
+  give_leases(record);
+  if (record.without_lease == 0) return;
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
-  restore_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter));
+  reattach_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter));
 }
 
 /// Gives the restored attachments of a share that is mounted what others have: a lease.
-void Manager::Core::claim_attachments(Record& record) {
-  if (record.unclaimed == 0) return;
+void Manager::Core::give_leases(Record& record) {
+  if (record.without_lease == 0) return;
   for (auto& [attachment, held] : record.attachments) {
     if (held) continue;
     std::optional<Lease> lease = record.share.try_lease();
     if (!lease) return;
     held = std::move(*lease);
-    --record.unclaimed;
+    --record.without_lease;
   }
 }
 
-void Manager::Core::restore_later(Record& record, TimePoint at) {
-  record.restore_at = at;
+void Manager::Core::reattach_later(Record& record, TimePoint at) {
+  record.reattach_at = at;
   schedule(record);
 }
 
-void Manager::Core::queue_restore(Record& record) {
-  record.restore_at.reset();
-  restore_queue_.push_back(&record);
-  start_restores();
+void Manager::Core::queue_reattach(Record& record) {
+  record.reattach_at.reset();
+  reattach_queue_.push_back(&record);
+  start_reattaching();
 }
 
 /// A quarter of the mounts that may run at once is left to who waits for one.
-void Manager::Core::start_restores() {
+void Manager::Core::start_reattaching() {
   const std::size_t most = std::max<std::size_t>(setup_.max_concurrent_mounts * 3 / 4, 1);
-  while (restores_running_ < most && !restore_queue_.empty() && !stopping_ && host_.up) {
-    Record& record = *restore_queue_.front();
-    restore_queue_.pop_front();
-    if (record.unclaimed == 0) continue;
-    ++restores_running_;
-    park(record.share, next_waiter(), "restored attachment", [this, &record, use = Use(*this)](const Result<Lease>&) {
-      // The attachments have taken leases of their own.
-      post([this, &record] { on_restore_tried(record); });
-    });
+  while (reattaching_count_ < most && !reattach_queue_.empty() && !stopping_ && host_.up) {
+    Record& record = *reattach_queue_.front();
+    reattach_queue_.pop_front();
+    if (record.without_lease == 0) continue;
+    ++reattaching_count_;
+    park(record.share, next_waiter(), "restored attachment",
+         [this, &record, use = Operation(*this)](const Result<Lease>&) {
+           // The attachments have taken leases of their own.
+           post([this, &record] { on_reattach_tried(record); });
+         });
   }
 }
 
-void Manager::Core::on_restore_tried(Record& record) {
-  --restores_running_;
-  if (record.unclaimed == 0 || stopping_) {
-    record.restores = 0;
+void Manager::Core::on_reattach_tried(Record& record) {
+  --reattaching_count_;
+  if (record.without_lease == 0 || stopping_) {
+    record.reattach_attempts = 0;
   } else {
     const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
-    TimePoint at = clock_.now() + life_cycle::backoff(++record.restores, jitter);
+    TimePoint at = clock_.now() + life_cycle::backoff(++record.reattach_attempts, jitter);
     // Before that it would only be given the remembered error.
     if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) at = std::max(at, failed->retry_at);
-    restore_later(record, at);
+    reattach_later(record, at);
   }
-  start_restores();
+  start_reattaching();
 }
 
 }  // namespace berth::manager

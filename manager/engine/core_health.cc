@@ -38,7 +38,7 @@ void Manager::Core::look_at_health(Record& record) {
     if (const std::string waits = setup_.waiting_in ? setup_.waiting_in(record.share) : ""; !waits.empty()) {
       reason += "; " + waits;
     }
-    happen(record.share, life_cycle::Silent{std::move(reason)});
+    feed(record.share, life_cycle::Silent{std::move(reason)});
   }
   const bool is_expected = health.probe && now - health.answered < stall;
   health.look_at = is_expected ? std::max(health.answered + stall, now + stall / 8) : now + stall / 2;
@@ -46,7 +46,7 @@ void Manager::Core::look_at_health(Record& record) {
 
 void Manager::Core::on_answer(Record& record) {
   record.health.answered = clock_.now();
-  happen(record.share, life_cycle::Answered{});
+  feed(record.share, life_cycle::Answered{});
 }
 
 void Manager::Core::start_probe(Record& record) {
@@ -66,7 +66,7 @@ void Manager::Core::on_probed(Record& record, const std::shared_ptr<Probe>& prob
   if (record.health.probe != probe) return;  // of an earlier mount
   record.health.probe.reset();
   if (!asked && says_dead(asked.error().code())) {
-    return happen(record.share, life_cycle::Lost{"its root says: " + asked.error().message()});
+    return feed(record.share, life_cycle::MountLost{"its root says: " + asked.error().message()});
   }
   on_answer(record);
 }

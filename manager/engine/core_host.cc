@@ -31,24 +31,24 @@ void Manager::Core::drain(DoneCallback done) {
   if (drain_waiters_.size() >= kMaxHostWaiters) return answer(std::move(done), fail(EAGAIN));
   drain_waiters_.push_back(std::move(done));
   if (drained_ && resume_waiters_.empty()) {
-    tell({.kind = Event::Kind::kWarning, .reason = "drain: the host is drained already (" + told(host_) + ")"});
-    return look_whether_drained();
+    emit({.kind = Event::Kind::kWarning, .reason = "drain: the host is drained already (" + told(host_) + ")"});
+    return check_drained();
   }
   answer_all(resume_waiters_, fail(ECANCELED, "a drain came after it"));
   told_drained_ = false;
   drained_ = true;
   change_host({.up = false, .next_generation = host_.next_generation, .since = clock_.wall_now()});
-  tell({.kind = Event::Kind::kDraining,
+  emit({.kind = Event::Kind::kDraining,
         .reason = told(host_) + ", " + std::to_string(active_) + (active_ == 1 ? " share" : " shares") + " mounted"});
-  tell_shares_of_host();
-  look_whether_drained();
+  update_shares_for_host();
+  check_drained();
 }
 
 void Manager::Core::resume(DoneCallback done) {
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   if (resume_waiters_.size() >= kMaxHostWaiters) return answer(std::move(done), fail(EAGAIN));
   if (host_.up) {
-    tell({.kind = Event::Kind::kWarning,
+    emit({.kind = Event::Kind::kWarning,
           .reason = "resume: the host is up already (" + told(host_) + "); a new generation begins"});
     // Nothing new begins while this waits; nothing is let go either.
     host_.up = false;
@@ -56,27 +56,27 @@ void Manager::Core::resume(DoneCallback done) {
   }
   resume_waiters_.push_back(std::move(done));
   publish_host();
-  look_whether_resumed();
+  check_resumed();
 }
 
 /// The new generation, when everything of the older ones has ended.
 ///
 /// Here is the place for asking the hypervisor what it has attached (NOVA.md, lines D), before anybody is let in.
-void Manager::Core::look_whether_resumed() {
-  if (resume_waiters_.empty() || uses_ > 0) return;
+void Manager::Core::check_resumed() {
+  if (resume_waiters_.empty() || operations_under_way_ > 0) return;
   drained_ = false;
   change_host({.up = true, .next_generation = host_.next_generation + 1, .since = clock_.wall_now()});
-  tell({.kind = Event::Kind::kResumed, .reason = told(host_)});
+  emit({.kind = Event::Kind::kResumed, .reason = told(host_)});
   answer_all(drain_waiters_, fail(ECANCELED, "a resume came after it"));
-  tell_shares_of_host();
+  update_shares_for_host();
   record_host(std::exchange(resume_waiters_, {}));
-  start_restores();
+  start_reattaching();
 }
 
-void Manager::Core::look_whether_drained() {
+void Manager::Core::check_drained() {
   publish_host();
-  if (!drained_ || active_ > 0 || uses_ > 0) return;
-  if (!std::exchange(told_drained_, true)) tell({.kind = Event::Kind::kDrained, .reason = told(host_)});
+  if (!drained_ || active_ > 0 || operations_under_way_ > 0) return;
+  if (!std::exchange(told_drained_, true)) emit({.kind = Event::Kind::kDrained, .reason = told(host_)});
   if (!drain_waiters_.empty()) record_host(std::exchange(drain_waiters_, {}));
 }
 
@@ -108,29 +108,30 @@ void Manager::Core::record_host(std::vector<DoneCallback> done) {
   submit(disk_.get(), std::move(work));
 }
 
-void Manager::Core::tell_shares_of_host() {
-  for (const auto& [share, record] : records_) happen(*share, life_cycle::HostChanged{});
+void Manager::Core::update_shares_for_host() {
+  for (const auto& [share, record] : records_) feed(*share, life_cycle::HostStateChanged{});
 }
 
 void Manager::Core::answer_all(std::vector<DoneCallback>& waiters, const Result<>& result) {
   for (DoneCallback& done : std::exchange(waiters, {})) answer(std::move(done), result);
 }
 
-void Manager::Core::end_use() {
-  --uses_;
+void Manager::Core::end_operation() {
+  --operations_under_way_;
   publish_host();
-  if (uses_ > 0) return;
-  look_whether_resumed();
-  look_whether_drained();
+  if (operations_under_way_ > 0) return;
+  check_resumed();
+  check_drained();
 }
 
-DoneCallback Manager::Core::counted(DoneCallback done) {
-  return [use = Use(*this), done = std::move(done)](Result<> result) mutable { done(std::move(result)); };
+DoneCallback Manager::Core::count_operation(DoneCallback done) {
+  return [use = Operation(*this), done = std::move(done)](Result<> result) mutable { done(std::move(result)); };
 }
 
 void Manager::Core::publish_host() {
-  HostStatus status{
-      .state = host_, .is_draining = drained_ && (active_ > 0 || uses_ > 0), .is_resuming = !resume_waiters_.empty()};
+  HostStatus status{.state = host_,
+                    .is_draining = drained_ && (active_ > 0 || operations_under_way_ > 0),
+                    .is_resuming = !resume_waiters_.empty()};
   MutexLock lock(mutex_);
   host_status_ = status;
 }
@@ -138,7 +139,7 @@ void Manager::Core::publish_host() {
 HostStatus Manager::Core::host() const {
   MutexLock lock(mutex_);
   HostStatus status = host_status_;
-  status.uses = uses_;
+  status.uses = operations_under_way_;
   return status;
 }
 

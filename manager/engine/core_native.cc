@@ -22,8 +22,8 @@ NativeDoor Manager::Core::native_door(const Record& record) const {
     case Native::kOn:
       return NativeDoor::kOpen;
     case Native::kOff:
-    case Native::kLaying:
-    case Native::kTaking:  // it may be off by now
+    case Native::kOvermounting:
+    case Native::kRemoving:  // it may be off by now
       break;
   }
   return NativeDoor::kShut;
@@ -37,17 +37,17 @@ std::string Manager::Core::why_with_berth(const Record& record) const {
   return mounted != nullptr ? mounted->with_berth : "";
 }
 
-void Manager::Core::start_laying(Record& record, TimePoint deadline) {
+void Manager::Core::start_overmount(Record& record, TimePoint deadline) {
   // No unmount starts while it is laid over: the root stays.
   auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
-    const Result<> laid = self->setup_.native->lay_over(record.share, root, deadline);
+    const Result<> laid = self->setup_.native->overmount(record.share, root, deadline);
     crash_point("laid-over");
-    if (laid) record.share.set_laid(self->clock_.now());
+    if (laid) record.share.set_overmounted(self->clock_.now());
     Core* core = self.get();
     core->post([core, &record, error = laid ? Error(0) : laid.error()] {
       // Callers that have waited for this attempt are answered by it; it is not tried again for them.
       std::list<NativeWaiter> waiters = std::exchange(record.native_waiters, {});
-      core->happen(record.share, life_cycle::NativeLaid{error});
+      core->feed(record.share, life_cycle::OvermountDone{error});
       core->answer_native_waiters(record, std::move(waiters));
     });
   };
@@ -58,15 +58,17 @@ void Manager::Core::await_native(Share& share, NativeCallback done) {
   Record& record = record_of(share);
   const bool refused = stopping_ || !host_.up || record.native_waiters.size() >= setup_.max_waiters_per_share;
   if (refused || !is_to_be_native(share)) return answer(std::move(done), false);
-  NativeCallback counted = [use = Use(*this), done = std::move(done)](bool native) mutable { done(native); };
-  record.native_waiters.push_back({clock_.now() + share.spec().policy().mount_timeout, std::move(counted)});
-  happen(share, life_cycle::NativeWanted{});
+  NativeCallback count_operation = [use = Operation(*this), done = std::move(done)](bool native) mutable {
+    done(native);
+  };
+  record.native_waiters.push_back({clock_.now() + share.spec().policy().mount_timeout, std::move(count_operation)});
+  feed(share, life_cycle::NativeWanted{});
 }
 
 /// When a share has come to a state in which nothing is under way.
-void Manager::Core::see_to_native_waiters(Record& record) {
+void Manager::Core::update_native_waiters(Record& record) {
   if (record.native_waiters.empty()) return;
-  if (life_cycle::is_ready_to_lay(record.state)) return happen(record.share, life_cycle::NativeWanted{});
+  if (life_cycle::is_ready_to_lay(record.state)) return feed(record.share, life_cycle::NativeWanted{});
   if (!life_cycle::may_get_ready_to_lay(record.state)) {
     answer_native_waiters(record, std::exchange(record.native_waiters, {}));
   }
@@ -78,32 +80,33 @@ void Manager::Core::answer_native_waiters(const Record& record, std::list<Native
   for (NativeWaiter& waiter : waiters) answer(std::move(waiter.done), native);
 }
 
-void Manager::Core::start_taking(Record& record, NativeAccess::When when, TimePoint deadline) {
+void Manager::Core::start_removing_overmount(Record& record, NativeAccess::When when, TimePoint deadline) {
   auto work = [self = shared_from_this(), &record, when, deadline] {
-    Result<NativeAccess::Outcome> taken = self->setup_.native->take_off(record.share, when, deadline);
+    Result<NativeAccess::Outcome> taken = self->setup_.native->remove_overmount(record.share, when, deadline);
     Core* core = self.get();
     core->post([core, &record, taken = std::move(taken)] {
       const bool wanted = !record.native_waiters.empty();
-      core->happen(record.share, taken ? life_cycle::NativeTaken{*taken, Error(0), wanted}
-                                       : life_cycle::NativeTaken{NativeAccess::Outcome::kInUse, taken.error(), wanted});
+      core->feed(record.share,
+                 taken ? life_cycle::OvermountRemoved{*taken, Error(0), wanted}
+                       : life_cycle::OvermountRemoved{NativeAccess::Outcome::kInUse, taken.error(), wanted});
     });
   };
   submit(operations_.get(), std::move(work));
 }
 
-void Manager::Core::resume_native(Share& share) {
+void Manager::Core::take_over_native(Share& share) {
   if (stopping_) return;
   Record& record = record_of(share);
   if (auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state)) {
     mounted->native = life_cycle::Native::kOn;
-    mounted->native_at = clock_.now();
-    share.set_laid(clock_.now());
-    record.timer = mounted->native_at;
+    mounted->check_native_at = clock_.now();
+    share.set_overmounted(clock_.now());
+    record.timer = mounted->check_native_at;
     publish(record);
     return schedule(record);
   }
   record.was_native = true;
-  happen(share, life_cycle::Wanted{"native since an earlier server"});
+  feed(share, life_cycle::LeaseWanted{"native since an earlier server"});
 }
 
 }  // namespace berth::manager

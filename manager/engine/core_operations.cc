@@ -33,7 +33,7 @@ void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCal
   if (std::optional<Lease> lease = share.try_lease()) return done(std::move(*lease));
   if (record.waiters.size() >= setup_.max_waiters_per_share) return done(fail(EAGAIN));
   record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(done)});
-  happen(share, life_cycle::Wanted{reason});
+  feed(share, life_cycle::LeaseWanted{reason});
 }
 
 void Manager::Core::interrupt(Share& share, WaiterId id) {
@@ -51,12 +51,12 @@ void Manager::Core::interrupt(Share& share, WaiterId id) {
 
 void Manager::Core::unmount(Share& share, bool force, DoneCallback done) {
   record_of(share).unmount_waiters.push_back(std::move(done));
-  happen(share, life_cycle::UnmountWanted{force});
+  feed(share, life_cycle::UnmountWanted{force});
 }
 
 void Manager::Core::submit(sys::TaskPool* pool, Task work) {
-  if (by_hand()) {
-    by_hand_work_.push_back(std::move(work));
+  if (manual()) {
+    manual_work_.push_back(std::move(work));
   } else {
     pool->submit(std::move(work));
   }
@@ -91,13 +91,13 @@ void Manager::Core::make_room() {
   std::partial_sort(idle.begin(), idle.begin() + static_cast<std::ptrdiff_t>(few), idle.end(),
                     [](const Record* a, const Record* b) { return a->share.last_left() < b->share.last_left(); });
   idle.resize(few);
-  for (Record* const record : idle) happen(record->share, life_cycle::UnmountWanted{false});
+  for (Record* const record : idle) feed(record->share, life_cycle::UnmountWanted{false});
 }
 
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   // Not at once: this may be in the middle of another share's step.
   if (sys::few_descriptors_left() && wants_room()) post([this] { make_room(); });
-  note(record, MountRecord::kMounting);
+  keep_state(record, MountRecord::kMounting);
   std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
   auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now()] {
@@ -133,20 +133,20 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     record.mount = std::move(*outcome);
     record.source = record.mount.source;
     watch_source(record);
-    if (record.left_programs) record.mount.programs = std::move(record.left_programs);
+    if (record.stray_programs) record.mount.programs = std::move(record.stray_programs);
     record.is_failing = overdue;
     for (const PassedOver& source : std::exchange(record.mount.passed_over, {})) {
-      tell(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message(),
+      emit(record, Event::Kind::kPassedOver, 0, {}, quote(source.source) + ": " + source.error.message(),
            source.error.code());
     }
     ended.native = record.mount.id != 0 && is_to_be_native(record.share);
     ended.lies_over = std::exchange(record.was_native, false) && setup_.native != nullptr;
     ended.stays = record.mount.holds_only_copy && !record.share.spec().policy().idle_timeout_is_own;
-    if (ended.lies_over) record.share.set_laid(clock_.now());
-    if (!record.mount.warning.empty()) tell(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
+    if (ended.lies_over) record.share.set_overmounted(clock_.now());
+    if (!record.mount.warning.empty()) emit(record, Event::Kind::kWarning, 0, {}, record.mount.warning);
     if (!overdue) ++record.mounts;
   } else {
-    note(record, MountRecord::kNone);
+    keep_state(record, MountRecord::kNone);
     ended.error = outcome.error().error;
     ended.jitter = std::uniform_real_distribution<double>(0, 1)(random_);
     const auto* mounting = std::get_if<life_cycle::Mounting>(&record.state);
@@ -155,9 +155,9 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     record.last_failure =
         FailureReport{clock_.wall_now(), mounting != nullptr ? mounting->attempt : 0, took, std::move(outcome).error()};
   }
-  happen(record.share, ended);
+  feed(record.share, ended);
   if (stopping_ && std::holds_alternative<life_cycle::Mounted>(record.state)) {
-    happen(record.share, life_cycle::UnmountWanted{false});
+    feed(record.share, life_cycle::UnmountWanted{false});
   }
 }
 
@@ -165,11 +165,11 @@ void Manager::Core::open_gate(Record& record) {
   record.share.touch(clock_.now());
   record.share.set_root(record.mount.root.get());
   record.share.gate().open();
-  claim_attachments(record);
+  give_leases(record);
   collect_retired(record);
   if (record.mount.helper) watch_helper(record);
   watch_health(record);
-  note_mounted(record);
+  keep_mounted(record);
 }
 
 void Manager::Core::watch_helper(Record& record) {
@@ -182,14 +182,14 @@ void Manager::Core::close_gate_if_idle(Record& record) {
   // A draining share's is closed already, and nobody comes in.
   Gate& gate = record.share.gate();
   if (gate.close_if_idle() || (gate.closed() && gate.users() == 0)) {
-    happen(record.share, life_cycle::GateClosed{});
+    feed(record.share, life_cycle::GateClosed{});
   } else {
-    happen(record.share, life_cycle::GateInUse{record.share.users()});
+    feed(record.share, life_cycle::GateInUse{record.share.users()});
   }
 }
 
 void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount& start) {
-  note(record, MountRecord::kUnmounting);
+  keep_state(record, MountRecord::kUnmounting);
   unwatch_source(record);
   record.health = {};
   if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
@@ -199,7 +199,7 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
                deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
     // What does not come off now goes with the namespace, or is found at the next start.
-    if (native) (void)self->setup_.native->take_off(record.share, NativeAccess::When::kAlways, deadline);
+    if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);
     Result<> outcome =
         perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
@@ -216,13 +216,13 @@ void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> o
   life_cycle::UnmountEnded ended;
   ended.success = outcome.has_value();
   if (outcome) {
-    note(record, MountRecord::kNone);
+    keep_state(record, MountRecord::kNone);
     if (stopping_) ++stopped_.unmounted;
   } else {
     ended.error = outcome.error();
     record.mount = std::move(mount);
   }
-  happen(record.share, ended);
+  feed(record.share, ended);
 }
 
 void Manager::Core::collect_retired(Record& record) {
@@ -243,8 +243,8 @@ void Manager::Core::fail_waiters(Record& record, const Error& error) {
   for (Waiter& waiter : std::exchange(record.waiters, {})) waiter.done(fail(error));
 }
 
-LeaseCallback Manager::Core::on_pool(LeaseCallback done) {
-  return [this, use = Use(*this), done = std::move(done)](Result<Lease> result) mutable {
+LeaseCallback Manager::Core::on_callback_thread(LeaseCallback done) {
+  return [this, use = Operation(*this), done = std::move(done)](Result<Lease> result) mutable {
     auto work = [use = std::move(use), done = std::move(done), result = std::move(result)]() mutable {
       done(std::move(result));
     };
@@ -261,7 +261,7 @@ void Manager::Core::answer(DoneCallback done, Result<> result) {
   submit(callbacks_.get(), std::move(work));
 }
 
-void Manager::Core::look_for_lost_mounts() {
+void Manager::Core::check_lost_mounts() {
   std::vector<std::pair<Record*, MountId>> known;
   for (const auto& [share, record] : records_) {
     if (std::holds_alternative<life_cycle::Mounted>(record->state) && can_end_by_itself(*share)) {
@@ -279,7 +279,7 @@ void Manager::Core::look_for_lost_mounts() {
       Core* core = self.get();
       core->post([core, record = record, id = id] {
         if (record->mount.id != id) return;
-        core->happen(record->share, life_cycle::Lost{"it is no longer in the mount table"});
+        core->feed(record->share, life_cycle::MountLost{"it is no longer in the mount table"});
       });
     }
   });

@@ -11,7 +11,7 @@ namespace berth::manager {
 
 /// Goes on with what the last manager watched: its numbers are in the records.
 Result<> Manager::Core::watch_sources() {
-  MountArea* const area = setup_.kept;
+  KeptMounts* const area = setup_.kept;
   const int left = area != nullptr ? area->source_watch - 1 : -1;
   source_watch_.emplace(TRY(SourceWatch::make(UniqueFd(left))));
   if (area != nullptr) area->source_watch = source_watch_->descriptor() + 1;
@@ -33,20 +33,20 @@ void Manager::Core::unwatch_source(Record& record) {
   source_watch_->remove(number);
 }
 
-void Manager::Core::look_at_sources(const std::vector<int>& numbers) {
+void Manager::Core::check_sources(const std::vector<int>& numbers) {
   for (const auto& [share, record] : records_) {
     const int number = record->source_number;
     if (number == 0 || !std::holds_alternative<life_cycle::Mounted>(record->state)) continue;
     const bool meant = std::any_of(numbers.begin(), numbers.end(),
                                    [number](int one) { return one == number || one == SourceWatch::kAll; });
-    if (meant) look_at_source(*record);
+    if (meant) check_source(*record);
   }
 }
 
 /// On a thread that may hang, for the source may be behind a server; what happens meanwhile is looked at afterwards.
-void Manager::Core::look_at_source(Record& record) {
-  if (std::exchange(record.looking_at_source, true)) {
-    record.look_at_source_again = true;
+void Manager::Core::check_source(Record& record) {
+  if (std::exchange(record.checking_source, true)) {
+    record.check_source_again = true;
     return;
   }
   auto work = [self = shared_from_this(), &record, generation = record.share.mount_generation(),
@@ -55,14 +55,14 @@ void Manager::Core::look_at_source(Record& record) {
     const bool current = self->setup_.backends.at(spec.kind())->is_current(source, identity);
     Core* core = self.get();
     core->post([core, &record, generation, current] {
-      record.looking_at_source = false;
-      const bool again = std::exchange(record.look_at_source_again, false);
+      record.checking_source = false;
+      const bool again = std::exchange(record.check_source_again, false);
       if (record.share.mount_generation() != generation) return;
       if (!std::holds_alternative<life_cycle::Mounted>(record.state)) return;
       if (!current) {
-        core->happen(record.share, life_cycle::Lost{"its source was removed or replaced"});
+        core->feed(record.share, life_cycle::MountLost{"its source was removed or replaced"});
       } else if (again) {
-        core->look_at_source(record);
+        core->check_source(record);
       }
     });
   };

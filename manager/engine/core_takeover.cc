@@ -7,9 +7,9 @@
 #include <unordered_map>
 #include <utility>
 
-#include "manager/backends/adopted_program.h"
 #include "manager/backends/attempt_namespace.h"
-#include "manager/backends/left_programs.h"
+#include "manager/backends/inherited_program.h"
+#include "manager/backends/stray_programs.h"
 #include "manager/engine/core.h"
 #include "src/lib/base/hash.h"
 #include "src/lib/sys/mount_table.h"
@@ -44,25 +44,25 @@ std::string source_of(const Share& share, const MountRecord& kept) {
 }  // namespace
 
 /// The record of a share; made when it is first needed. Null: nobody will succeed us, or there are too many.
-MountRecord* Manager::Core::kept_of(Record& record) {
-  MountArea* const area = setup_.kept;
+MountRecord* Manager::Core::kept_record_of(Record& record) {
+  KeptMounts* const area = setup_.kept;
   if (area == nullptr) return nullptr;
   if (record.kept != nullptr) return record.kept;
-  const std::uint32_t place = area->used;
-  if (place >= MountArea::kMaxRecords) return nullptr;
-  MountRecord& kept = area->records[place];
+  const std::uint32_t slot = area->used;
+  if (slot >= KeptMounts::kMaxRecords) return nullptr;
+  MountRecord& kept = area->records[slot];
   kept.share = hash_of(record.share.name());
   kept.programs = -1;
-  area->used = place + 1;
+  area->used = slot + 1;
   return record.kept = &kept;
 }
 
-void Manager::Core::note(Record& record, MountRecord::State state) {
-  if (MountRecord* const kept = kept_of(record)) kept->state = state;
+void Manager::Core::keep_state(Record& record, MountRecord::State state) {
+  if (MountRecord* const kept = kept_record_of(record)) kept->state = state;
 }
 
-void Manager::Core::note_mounted(Record& record) {
-  MountRecord* const kept = kept_of(record);
+void Manager::Core::keep_mounted(Record& record) {
+  MountRecord* const kept = kept_record_of(record);
   if (kept == nullptr) return;
   kept->state = MountRecord::kMounting;
   kept->generation = record.share.mount_generation();
@@ -84,12 +84,12 @@ void Manager::Core::note_mounted(Record& record) {
 }
 
 /// Keeps that mounting a share has failed, and that it works again.
-void Manager::Core::note_failure(Record& record) {
+void Manager::Core::keep_last_failure(Record& record) {
   const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
   const auto* const mounting = std::get_if<life_cycle::Mounting>(&record.state);
   const bool is_failing = failed != nullptr || (mounting != nullptr && (mounting->overdue || record.is_failing));
   if (setup_.kept == nullptr || (!is_failing && !record.failure_is_kept)) return;
-  const MountRecord* const kept = kept_of(record);
+  const MountRecord* const kept = kept_record_of(record);
   if (kept == nullptr) return;
   FailureRecords& records = setup_.kept->failures[static_cast<std::size_t>(kept - setup_.kept->records.data())];
   FailureRecord& slot = records.slots[(records.writes + 1) % 2];
@@ -119,7 +119,7 @@ void Manager::Core::keep_failure(const Record& record, FailureRecord& slot) {
 }
 
 /// Who was told a moment ago that a share cannot be mounted is told so again, and its server is not asked sooner.
-void Manager::Core::adopt_failure(Record& record, const FailureRecords& kept) {
+void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept) {
   if (kept.writes == 0) return;
   const FailureRecord& last = kept.slots[kept.writes % 2];
   record.failures = last.failures;
@@ -140,31 +140,31 @@ void Manager::Core::adopt_failure(Record& record, const FailureRecords& kept) {
 
 /// Goes on with what the last manager had mounted. What it was about to mount or to unmount is wanted as soon as we begin,
 /// where anything is there, and forgotten where nothing is.
-void Manager::Core::adopt_mounts() {
-  MountArea* const area = setup_.kept;
+void Manager::Core::take_over_mounts() {
+  KeptMounts* const area = setup_.kept;
   if (area == nullptr) return;
   std::unordered_map<std::uint64_t, Share*> shares;
   if (area->used != 0) {
     for (const auto& [name, share] : *directory_) shares.emplace(hash_of(name), share.get());
   }
-  for (std::uint32_t place = 0; place < area->used; ++place) {
-    MountRecord& kept = area->records[place];
+  for (std::uint32_t slot = 0; slot < area->used; ++slot) {
+    MountRecord& kept = area->records[slot];
     const auto found = shares.find(kept.share);
     if (found == shares.end()) continue;
     Record& record = record_of(*found->second);
     record.kept = &kept;
     record.source = source_of(record.share, kept);
     record.share.continue_generations(kept.generation);
-    if (kept.state != MountRecord::kMounted) adopt_failure(record, area->failures[place]);
+    if (kept.state != MountRecord::kMounted) take_over_failure(record, area->failures[slot]);
     if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
-      adopt(record, kept);
+      take_over_mount(record, kept);
     } else if (kept.state != MountRecord::kNone) {
-      find_out(record, kept);
+      settle_unfinished(record, kept);
     }
   }
 }
 
-void Manager::Core::adopt(Record& record, const MountRecord& kept) {
+void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
   record.mount.id = kept.id;
   record.mount.root = take(kept.root);
   record.mount.source = source_of(record.share, kept);
@@ -173,7 +173,7 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.source_number = source_watch_ ? kept.source_number : 0;
   if (is_open(kept.helper_pidfd)) {
     record.mount.helper =
-        AdoptedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output), output_of(record.share));
+        InheritedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output), output_of(record.share));
   }
   record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
   record.mounts = 1;
@@ -184,31 +184,31 @@ void Manager::Core::adopt(Record& record, const MountRecord& kept) {
   record.state = mounted;
   ++active_;
   record.share.touch(clock_.now());
-  record.share.adopt_root(record.mount.root.get());
+  record.share.take_over_root(record.mount.root.get());
   record.share.gate().open();
   if (record.mount.helper) watch_helper(record);
   watch_health(record);
   record.timer = mounted.since + std::max<Duration>(record.share.spec().policy().idle_timeout, life_cycle::kLinger);
-  note_mounted(record);
+  keep_mounted(record);
   publish(record);
   schedule(record);
 }
 
-void Manager::Core::find_out(Record& record, MountRecord& kept) {
+void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
   const std::string berth = berths_.path_of(record.share.name());
   const Result<bool> there = sys::is_mountpoint(berth);
   if (!there || *there) {
-    record.left_programs = adopt_programs(take(kept.programs), berth);
-    return post([this, &record] { happen(record.share, life_cycle::Wanted{"an earlier server was about to"}); });
+    record.stray_programs = adopt_programs(take(kept.programs), berth);
+    return post([this, &record] { feed(record.share, life_cycle::LeaseWanted{"an earlier server was about to"}); });
   }
   // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay taken.
   if (is_program(kept.helper_pidfd, kept.helper)) {
-    AdoptedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd(), {})->end(clock_.now());
+    InheritedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd(), {})->end(clock_.now());
   }
   const std::unique_ptr<AttemptPrograms> programs = adopt_programs(copy_of(kept.programs), berth);
   if (programs) programs->end(clock_.now());
   kept.programs = -1;
-  end_left_programs(berth);
+  end_stray_programs(berth);
   kept.state = MountRecord::kNone;
   berths_.remove(record.share.name());
 }
@@ -218,7 +218,7 @@ std::vector<int> Manager::Core::kept_descriptors() const {
   if (source_watch_) numbers.push_back(source_watch_->descriptor());
   for (const auto& [share, record] : records_) {
     numbers.push_back(record->mount.root.get());
-    for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->left_programs.get()}) {
+    for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->stray_programs.get()}) {
       if (programs != nullptr) numbers.push_back(programs->descriptor());
     }
     const HelperProcess* const helper = record->mount.helper.get();

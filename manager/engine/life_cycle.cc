@@ -20,12 +20,12 @@ class Stepper {
   Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}
 
   // Idle
-  Step operator()(Idle, const Wanted& wanted) const { return start_mount(1, wanted.reason); }
-  Step operator()(Idle, const NativeWanted&) const { return start_mount(1, Wanted{}.reason); }
+  Step operator()(Idle, const LeaseWanted& wanted) const { return start_mount(1, wanted.reason); }
+  Step operator()(Idle, const NativeWanted&) const { return start_mount(1, LeaseWanted{}.reason); }
   Step operator()(Idle state, const UnmountWanted&) const { return {state, {AnswerUnmount{Error(0)}}}; }
 
   // Mounting
-  Step operator()(Mounting state, const Wanted&) const {
+  Step operator()(Mounting state, const LeaseWanted&) const {
     if (!state.overdue) return {state, {}};  // joins the mount that runs
     return {state, {FailWaiters{overdue_error()}}};
   }
@@ -40,7 +40,7 @@ class Stepper {
     state.retry_at = now_ + backoff(state.attempt, 0);
     return {state,
             {ClearTimer{}, FailWaiters{overdue_error()},
-             Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error()),
+             Emit{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error()),
                   overdue_error().code()}}};
   }
   Step operator()(Mounting state, const UnmountWanted&) const {
@@ -48,14 +48,14 @@ class Stepper {
   }
 
   // Mounted
-  Step operator()(Mounted state, const Wanted&) const {
+  Step operator()(Mounted state, const LeaseWanted&) const {
     if (state.draining) return {state, {FailWaiters{Error(ESHUTDOWN)}}};
     return {state, {AdmitWaiters{}}};
   }
   Step operator()(Mounted state, const Timer& timer) const {
     switch (state.native) {
-      case Native::kLaying:
-      case Native::kTaking:
+      case Native::kOvermounting:
+      case Native::kRemoving:
         return {state, {}};  // its end goes on from there
       case Native::kOn:
         return look_at_native(std::move(state), timer);
@@ -70,11 +70,11 @@ class Stepper {
   }
   Step operator()(Mounted state, const NativeWanted&) const {
     if (!is_ready_to_lay(state)) return {state, {}};
-    state.native = Native::kLaying;
-    return {std::move(state), {ClearTimer{}, LayOver{now_ + kNativePatience}}};
+    state.native = Native::kOvermounting;
+    return {std::move(state), {ClearTimer{}, Overmount{now_ + kNativePatience}}};
   }
   Step operator()(Mounted state, const BecameIdle&) const {
-    if (state.native == Native::kLaying || state.native == Native::kTaking || state.native == Native::kOn)
+    if (state.native == Native::kOvermounting || state.native == Native::kRemoving || state.native == Native::kOn)
       return {state, {}};
     return {state, {SetTimer{now_ + kLinger}}};
   }
@@ -99,8 +99,8 @@ class Stepper {
     if (wanted.force) return take_away(std::move(state), "forced");
     state.unmount_until = now_ + kReleasePatience;
     switch (state.native) {
-      case Native::kLaying:
-      case Native::kTaking:
+      case Native::kOvermounting:
+      case Native::kRemoving:
         return {state, {}};
       case Native::kOn:
         return {state, {SetTimer{now_}}};
@@ -110,14 +110,14 @@ class Stepper {
     }
     return {state, {CloseGateIfIdle{}}};
   }
-  Step operator()(Mounted state, const HostChanged&) const {
+  Step operator()(Mounted state, const HostStateChanged&) const {
     if (state.draining == drained_) return {state, {}};
     state.draining = drained_;
     state.resting = false;
     Effects effects;
     if (drained_) {
       effects.emplace_back(CloseGate{});
-      state.native_at = now_;
+      state.check_native_at = now_;
     } else {
       effects.emplace_back(ReopenGate{});
     }
@@ -125,23 +125,23 @@ class Stepper {
     effects.emplace_back(SetTimer{due});
     return {state, std::move(effects)};
   }
-  Step operator()(Mounted state, const Lost& lost) const {
+  Step operator()(Mounted state, const MountLost& lost) const {
     Step step = take_away(std::move(state), "lost");
-    step.effects.insert(step.effects.begin(), Tell{Event::Kind::kLost, 0, {}, lost.reason});
+    step.effects.insert(step.effects.begin(), Emit{Event::Kind::kLost, 0, {}, lost.reason});
     return step;
   }
   Step operator()(Mounted state, const Silent& silent) const {
     if (state.stalled) return {std::move(state), {}};
     state.stalled = now_;
-    return {std::move(state), {Tell{Event::Kind::kStalled, 0, {}, silent.reason}}};
+    return {std::move(state), {Emit{Event::Kind::kStalled, 0, {}, silent.reason}}};
   }
   Step operator()(Mounted state, const Answered&) const {
     if (!state.stalled) return {std::move(state), {}};
     const Duration took = now_ - *std::exchange(state.stalled, std::nullopt);
-    return {std::move(state), {Tell{Event::Kind::kAnswers, 0, took, ""}}};
+    return {std::move(state), {Emit{Event::Kind::kAnswers, 0, took, ""}}};
   }
-  Step operator()(Mounted state, const NativeLaid& laid) const {
-    if (state.native != Native::kLaying) return {state, {}};
+  Step operator()(Mounted state, const OvermountDone& laid) const {
+    if (state.native != Native::kOvermounting) return {state, {}};
     Effects effects;
     Duration look = patience();
     state.with_berth = laid.error.code() == 0 ? "" : told(laid.error);
@@ -149,9 +149,9 @@ class Stepper {
       case 0:
         state.native = Native::kOn;
         look = look_again();
-        state.native_at = now_ + look;
-        state.untouched = false;
-        effects.emplace_back(Tell{Event::Kind::kNative});
+        state.check_native_at = now_ + look;
+        state.marked_expired = false;
+        effects.emplace_back(Emit{Event::Kind::kNative});
         break;
       case EAGAIN:
       case EBUSY:
@@ -160,25 +160,25 @@ class Stepper {
       default:
         state.native = Native::kNever;
         effects.emplace_back(
-            Tell{Event::Kind::kWarning, 0, {}, "goes on through berth, not native: " + state.with_berth});
+            Emit{Event::Kind::kWarning, 0, {}, "goes on through berth, not native: " + state.with_berth});
     }
     const TimePoint due = state.unmount_until ? now_ : now_ + look;
     return go_on(std::move(state), due, std::move(effects));
   }
-  Step operator()(Mounted state, const NativeTaken& taken) const {
-    if (state.native != Native::kTaking) return {state, {}};
+  Step operator()(Mounted state, const OvermountRemoved& taken) const {
+    if (state.native != Native::kRemoving) return {state, {}};
     using Outcome = NativeAccess::Outcome;
     const bool known = taken.error.code() == 0;
     if (known && taken.outcome == Outcome::kOff) return taken_off(std::move(state), taken.wanted);
     Effects effects;
-    if (!known) effects.emplace_back(Tell{Event::Kind::kUnmountFailed, 0, {}, told(taken.error), taken.error.code()});
+    if (!known) effects.emplace_back(Emit{Event::Kind::kUnmountFailed, 0, {}, told(taken.error), taken.error.code()});
     state.native = Native::kOn;
-    state.untouched = known && taken.outcome == Outcome::kTouched;
-    state.native_at = now_ + (!known            ? std::max<Duration>(patience(), kBusyRetry)
-                              : state.untouched ? patience()
-                                                : look_again());
-    TimePoint due = state.native_at;
-    if (state.unmount_until && !state.untouched) {
+    state.marked_expired = known && taken.outcome == Outcome::kTouched;
+    state.check_native_at = now_ + (!known                 ? std::max<Duration>(patience(), kBusyRetry)
+                                    : state.marked_expired ? patience()
+                                                           : look_again());
+    TimePoint due = state.check_native_at;
+    if (state.unmount_until && !state.marked_expired) {
       if (known && now_ < *state.unmount_until) {
         due = now_ + kReleaseRetry;
       } else {
@@ -193,7 +193,7 @@ class Stepper {
   }
 
   // Expiring
-  Step operator()(Expiring state, const Wanted&) const {
+  Step operator()(Expiring state, const LeaseWanted&) const {
     if (state.undo) return {state, {FailWaiters{overdue_error()}}};
     state.wanted_again = true;
     return {state, {}};
@@ -208,13 +208,13 @@ class Stepper {
     Step next = state.wanted_again ? start_mount(1, "wanted again while unmounting")
                                    : Step{after_unmount(state), {ClearTimer{}}};
     if (auto* fail = std::get_if<Failed>(&next.state)) next.effects = {SetTimer{fail->retry_at}};
-    next.effects.insert(next.effects.begin(), {Tell{Event::Kind::kUnmounted, 0, took, ""}, AnswerUnmount{Error(0)}});
+    next.effects.insert(next.effects.begin(), {Emit{Event::Kind::kUnmounted, 0, took, ""}, AnswerUnmount{Error(0)}});
     return next;
   }
   Step operator()(Expiring state, const UnmountWanted&) const { return {state, {}}; }  // answered when it has ended
 
   // Failed
-  Step operator()(Failed state, const Wanted&) const {
+  Step operator()(Failed state, const LeaseWanted&) const {
     if (now_ < state.retry_at) return {state, {FailWaiters{state.error}}};
     return start_mount(state.attempts + 1, "tried again");
   }
@@ -249,31 +249,31 @@ class Stepper {
     return drained_ ? Duration(kDrainLook) : std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
   }
 
-  [[nodiscard]] Step take_off(Mounted state, NativeAccess::When when) const {
-    state.native = Native::kTaking;
-    return {std::move(state), {ClearTimer{}, TakeOff{when, now_ + kNativePatience}}};
+  [[nodiscard]] Step remove_overmount(Mounted state, NativeAccess::When when) const {
+    state.native = Native::kRemoving;
+    return {std::move(state), {ClearTimer{}, RemoveOvermount{when, now_ + kNativePatience}}};
   }
 
   /// It is taken off only when nobody uses it through berth either, so that it does not go back and forth.
   [[nodiscard]] Step look_at_native(Mounted state, const Timer& timer) const {
     if (state.unmount_until) {
-      if (timer.users == 0) return take_off(std::move(state), NativeAccess::When::kUnused);
+      if (timer.users == 0) return remove_overmount(std::move(state), NativeAccess::When::kUnused);
       if (now_ < *state.unmount_until) return {state, {SetTimer{now_ + kReleaseRetry}}};
       state.unmount_until.reset();
-      return {state, {in_use(timer.users), SetTimer{std::max(state.native_at, now_)}}};
+      return {state, {in_use(timer.users), SetTimer{std::max(state.check_native_at, now_)}}};
     }
-    if (now_ < state.native_at) return {state, {SetTimer{state.native_at}}};
+    if (now_ < state.check_native_at) return {state, {SetTimer{state.check_native_at}}};
     // It does not come back, and who is inside through berth needs no door.
-    if (state.draining) return take_off(std::move(state), NativeAccess::When::kUnused);
+    if (state.draining) return remove_overmount(std::move(state), NativeAccess::When::kUnused);
     const TimePoint due = idle_at(state, timer);
-    if (state.stays || (state.untouched && due > now_)) return {state, {SetTimer{due}}};
-    return take_off(std::move(state), NativeAccess::When::kUntouched);
+    if (state.stays || (state.marked_expired && due > now_)) return {state, {SetTimer{due}}};
+    return remove_overmount(std::move(state), NativeAccess::When::kUntouched);
   }
 
   /// If anybody is inside through berth by now, or is about to come in, it stays mounted.
   [[nodiscard]] Step taken_off(Mounted state, bool wanted) const {
     state.native = Native::kOff;
-    Step step = go_on(std::move(state), now_ + patience(), {Tell{Event::Kind::kProxied}});
+    Step step = go_on(std::move(state), now_ + patience(), {Emit{Event::Kind::kProxied}});
     const auto* const mounted = std::get_if<Mounted>(&step.state);
     if (mounted == nullptr) return step;
     const bool is_to_go = mounted->unmount_until || drained_;
@@ -295,7 +295,7 @@ class Stepper {
 
   /// Forced: at once, or as soon as the operation that runs has ended.
   [[nodiscard]] Step take_away(Mounted state, std::string reason) const {
-    if (state.native == Native::kLaying || state.native == Native::kTaking) {
+    if (state.native == Native::kOvermounting || state.native == Native::kRemoving) {
       state.forced = std::move(reason);
       return {std::move(state), {}};
     }
@@ -327,15 +327,15 @@ class Stepper {
   [[nodiscard]] Step start_mount(std::uint32_t attempt, std::string reason) const {
     const TimePoint deadline = now_ + policy_.mount_timeout;
     return {Mounting{attempt, now_, false, {}},
-            {Tell{Event::Kind::kMounting, attempt, {}, std::move(reason)}, SetTimer{deadline},
+            {Emit{Event::Kind::kMounting, attempt, {}, std::move(reason)}, SetTimer{deadline},
              StartMount{attempt, deadline}}};
   }
 
   [[nodiscard]] Step mounted(const Mounting& state, const MountEnded& ended) const {
     Mounted next = mounted_now(ended.native, ended.stays);
     if (ended.lies_over) next.native = Native::kOn;
-    next.native_at = now_;
-    return let_in(std::move(next), {Tell{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}}, patience());
+    next.check_native_at = now_;
+    return let_in(std::move(next), {Emit{Event::Kind::kMounted, state.attempt, now_ - state.started, ""}}, patience());
   }
 
   [[nodiscard]] Mounted mounted_now(bool native, bool stays) const {
@@ -349,7 +349,7 @@ class Stepper {
     const TimePoint retry_at = now_ + backoff(state.attempt, ended.jitter);
     return {
         Failed{state.attempt, retry_at, ended.error},
-        {Tell{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(ended.error), ended.error.code()},
+        {Emit{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(ended.error), ended.error.code()},
          FailWaiters{ended.error}, SetTimer{retry_at}}};
   }
 
@@ -362,13 +362,13 @@ class Stepper {
 
   [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
     return {Expiring{.started = now_, .native = state.native != Native::kNever, .stays = state.stays},
-            {Tell{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
+            {Emit{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
              StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn}}};
   }
 
   [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
     return let_in(mounted_now(state.native, state.stays),
-                  {Tell{Event::Kind::kUnmountFailed, 0, took, told(error), error.code()}, AnswerUnmount{error}},
+                  {Emit{Event::Kind::kUnmountFailed, 0, took, told(error), error.code()}, AnswerUnmount{error}},
                   std::max<Duration>(patience(), kBusyRetry));
   }
 
@@ -412,7 +412,9 @@ bool may_get_ready_to_lay(const State& state) noexcept {
   struct May {
     bool operator()(const Idle&) const { return false; }
     bool operator()(const Mounting& m) const { return !m.overdue; }
-    bool operator()(const Mounted& m) const { return m.native == Native::kLaying || m.native == Native::kTaking; }
+    bool operator()(const Mounted& m) const {
+      return m.native == Native::kOvermounting || m.native == Native::kRemoving;
+    }
     bool operator()(const Expiring& e) const { return e.wanted_again; }
     bool operator()(const Failed&) const { return false; }
   };
@@ -425,7 +427,7 @@ Duration backoff(std::uint32_t attempts, double jitter) {
   return wait + std::chrono::milliseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) * jitter / 4));
 }
 
-Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now, bool drained) {
+Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained) {
   return std::visit(Stepper(policy, now, drained), state, happening);
 }
 

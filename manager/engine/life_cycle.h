@@ -15,16 +15,16 @@
 
 /// The life of a share as a pure function: step() says what comes next and what is to be done, and does nothing.
 ///
-///              Wanted               MountEnded ok
+///              LeaseWanted               MountEnded ok
 ///     Idle ──────────────▶ Mounting ─────────────▶ Mounted ◀──────────┐
 ///      ▲                      │ MountEnded error      │ GateClosed      │ UnmountEnded error
 ///      │                      ▼                       ▼                 │ (busy)
-///      │         Wanted ◀── Failed                 Expiring ────────────┘
+///      │         LeaseWanted ◀── Failed                 Expiring ────────────┘
 ///      │                                              │ UnmountEnded ok
 ///      └──────────────────────────────────────────────┘  (straight to Mounting when wanted again)
 ///
 /// While the host is drained, what is Mounted is draining: its gate is closed, who is inside stays, and it expires as soon
-/// as nobody is. HostChanged begins and ends that.
+/// as nobody is. HostStateChanged begins and ends that.
 ///
 /// Failed it stays, back-off or not, until an attempt succeeds: a share that does not work must not look like one that
 /// nothing is known of.
@@ -37,12 +37,12 @@
 ///
 /// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
 ///
-///           NativeWanted       NativeLaid ok          Timer             NativeTaken off
-///     kOff ────────────▶ kLaying ───────────────▶ kOn ──────────▶ kTaking ─────────────────▶ kOff, and
+///           NativeWanted       OvermountDone ok          Timer             OvermountRemoved off
+///     kOff ────────────▶ kOvermounting ───────────────▶ kOn ──────────▶ kRemoving ─────────────────▶ kOff, and
 ///      ▲                  │ not now                ▲                 │ touched, in use        Expiring if
 ///      └──────────────────┘                        └─────────────────┘                        unused
 ///
-/// NativeWanted mounts as Wanted does, where nothing is mounted; a caller that wants it native sends it again when that has ended.
+/// NativeWanted mounts as LeaseWanted does, where nothing is mounted; a caller that wants it native sends it again when that has ended.
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted, and the last attempt, if there was one, has succeeded.
@@ -56,11 +56,11 @@ struct Mounting {
 };
 /// Whether the real mount lies over the share's directory.
 enum class Native : std::uint8_t {
-  kNever,   ///< it is not to, or has turned out not to work for this mount
-  kOff,     ///< it is to when a caller comes in
-  kLaying,  ///< an operation runs
-  kOn,      ///< it does; looked at again at Mounted::native_at
-  kTaking,  ///< an operation runs
+  kNever,         ///< it is not to, or has turned out not to work for this mount
+  kOff,           ///< it is to when a caller comes in
+  kOvermounting,  ///< an operation runs
+  kOn,            ///< it does; looked at again at Mounted::check_native_at
+  kRemoving,      ///< an operation runs
 };
 /// Mounted; the gate is open unless the host is drained.
 struct Mounted {
@@ -70,9 +70,9 @@ struct Mounted {
   bool stays = false;    ///< it holds the only copy of its files: it is unmounted only when it is asked for by name
   bool resting = false;  ///< draining, and no request is inside: it would be unmounted if it did not stay
   Native native = Native::kNever;
-  TimePoint native_at = {};     ///< kOn
-  bool untouched = false;       ///< kOn: no program has been in it since the last look; the next one takes it off
-  std::string with_berth = {};  ///< kNever, kOff: why the last attempt to lay it over did not come off
+  TimePoint check_native_at = {};  ///< kOn
+  bool marked_expired = false;     ///< kOn: no program has been in it since the last look; the next one takes it off
+  std::string with_berth = {};     ///< kNever, kOff: why the last attempt to lay it over did not come off
   std::optional<TimePoint> stalled = {};  ///< since when it is said not to answer
   std::string forced = {};  ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
@@ -102,7 +102,7 @@ bool is_ready_to_lay(const State& state) noexcept;
 bool may_get_ready_to_lay(const State& state) noexcept;
 
 // What happens to a share.
-struct Wanted {                         ///< a request has been parked
+struct LeaseWanted {                    ///< a request has been parked
   const char* reason = "first access";  ///< of a mount that begins with it
 };
 struct MountEnded {
@@ -130,8 +130,8 @@ struct UnmountWanted {
   bool force = false;
 };
 struct RetryWanted {};
-struct HostChanged {};  ///< drained, or no longer
-struct Lost {
+struct HostStateChanged {};  ///< drained, or no longer
+struct MountLost {
   std::string reason;
 };               ///< the real mount is dead or gone
 struct Silent {  ///< it has not answered for stall_timeout
@@ -139,17 +139,17 @@ struct Silent {  ///< it has not answered for stall_timeout
 };
 struct Answered {};      ///< it has answered
 struct NativeWanted {};  ///< a caller waits for it to be native
-struct NativeLaid {      ///< answer to LayOver
+struct OvermountDone {   ///< answer to Overmount
   Error error{0};        ///< code 0: it lies over the directory; EAGAIN, EBUSY: not now
 };
-struct NativeTaken {  ///< answer to TakeOff
+struct OvermountRemoved {  ///< answer to RemoveOvermount
   NativeAccess::Outcome outcome{};
   Error error{0};       ///< not code 0: it is not known, so the mount may still be there
   bool wanted = false;  ///< a caller waits for it to be native again
 };
-using Happening =
-    std::variant<Wanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse, UnmountWanted, RetryWanted,
-                 HostChanged, Lost, Silent, Answered, NativeWanted, NativeLaid, NativeTaken>;
+using Input = std::variant<LeaseWanted, MountEnded, UnmountEnded, Timer, BecameIdle, GateClosed, GateInUse,
+                           UnmountWanted, RetryWanted, HostStateChanged, MountLost, Silent, Answered, NativeWanted,
+                           OvermountDone, OvermountRemoved>;
 
 // What is to be done about it, in this order.
 struct StartMount {
@@ -161,10 +161,10 @@ struct StartUnmount {
   TimePoint deadline;
   bool native = false;  ///< it is to be taken off the directory first, whoever is in it
 };
-struct LayOver {
+struct Overmount {
   TimePoint deadline;
 };
-struct TakeOff {
+struct RemoveOvermount {
   NativeAccess::When when;
   TimePoint deadline;
 };
@@ -183,7 +183,7 @@ struct SetTimer {
   TimePoint at;
 };
 struct ClearTimer {};
-struct Tell {
+struct Emit {
   Event::Kind kind;
   std::uint32_t attempt = 0;
   Duration took{};
@@ -191,7 +191,7 @@ struct Tell {
   int code = 0;  ///< errno of what failed
 };
 using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
-                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Tell, LayOver, TakeOff>;
+                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Emit, Overmount, RemoveOvermount>;
 
 struct Step {
   State state;
@@ -199,8 +199,7 @@ struct Step {
 };
 
 /// The next state of a share and what is to be done. Pure: the same arguments give the same answer. `drained`: the host is.
-Step step(const State& state, const Happening& happening, const SharePolicy& policy, TimePoint now,
-          bool drained = false);
+Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained = false);
 
 /// First wait after a failed attempt; doubled for each further one up to kLongestBackoff, with up to a quarter of it as
 /// jitter so that many hosts do not come back at once.

@@ -25,7 +25,7 @@ Result<std::unique_ptr<Manager>> Manager::make(ManagerSetup setup, const Catalog
   return std::unique_ptr<Manager>(new Manager(std::move(core)));
 }
 
-Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) { core_->adopt_mounts(); }
+Manager::Manager(std::shared_ptr<Core> core) : core_(std::move(core)) { core_->take_over_mounts(); }
 
 Manager::~Manager() { stop(std::chrono::steady_clock::now()); }
 
@@ -42,7 +42,7 @@ std::shared_ptr<Share> Manager::find(std::string_view name) const {
 WaiterId Manager::lease(Share& share, LeaseCallback done) {
   const WaiterId id = core_->next_waiter();
   core_->post([core = core_.get(), &share, id, done = std::move(done)]() mutable {
-    core->park(share, id, "first access", core->on_pool(std::move(done)));
+    core->park(share, id, "first access", core->on_callback_thread(std::move(done)));
   });
   return id;
 }
@@ -57,14 +57,14 @@ void Manager::interrupt(Share& share, WaiterId waiter) {
 
 void Manager::mount(Share& share, DoneCallback done) {
   core_->post([core = core_.get(), &share, done = std::move(done)]() mutable {
-    core->happen(share, life_cycle::RetryWanted{});
+    core->feed(share, life_cycle::RetryWanted{});
     auto answer = [done = std::move(done)](Result<Lease> lease) mutable {
       if (!lease) return done(fail(lease.error()));
       // Given back before the answer: who was told that it is mounted may ask for it to be unmounted at once.
       *lease = Lease();
       done({});
     };
-    core->park(share, core->next_waiter(), "on request", core->on_pool(std::move(answer)));
+    core->park(share, core->next_waiter(), "on request", core->on_callback_thread(std::move(answer)));
   });
 }
 
@@ -74,8 +74,8 @@ void Manager::unmount(Share& share, bool force, DoneCallback done) {
   });
 }
 
-void Manager::resume_native(Share& share) {
-  core_->post([core = core_.get(), &share] { core->resume_native(share); });
+void Manager::take_over_native(Share& share) {
+  core_->post([core = core_.get(), &share] { core->take_over_native(share); });
 }
 
 void Manager::await_native(Share& share, NativeCallback done) {
@@ -84,7 +84,7 @@ void Manager::await_native(Share& share, NativeCallback done) {
 }
 
 void Manager::retry(Share& share) {
-  core_->post([core = core_.get(), &share] { core->happen(share, life_cycle::RetryWanted{}); });
+  core_->post([core = core_.get(), &share] { core->feed(share, life_cycle::RetryWanted{}); });
 }
 
 void Manager::call_back(std::function<void()> answer) { core_->post(std::move(answer)); }
@@ -93,14 +93,14 @@ void Manager::report_lost(Share& share) {
   const std::uint32_t generation = share.mount_generation();
   core_->post([core = core_.get(), &share, generation] {
     if (share.mount_generation() == generation) {
-      core->happen(share, life_cycle::Lost{"its file system says that it is not connected"});
+      core->feed(share, life_cycle::MountLost{"its file system says that it is not connected"});
     }
   });
 }
 
-void Manager::begin(KeptState kept) {
+void Manager::begin(StoredState kept) {
   // Here and now, so that nobody who comes next finds them missing.
-  for (const KeptAttachments& one : kept.shares) {
+  for (const StoredAttachments& one : kept.shares) {
     const std::shared_ptr<Share> share = find(one.share);
     for (const Attachment& attachment : one.attachments) {
       if (share == nullptr) continue;
@@ -111,7 +111,7 @@ void Manager::begin(KeptState kept) {
       }
     }
   }
-  if (core_->by_hand()) {
+  if (core_->manual()) {
     return core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
   }
   control_ = std::thread([core = core_] {

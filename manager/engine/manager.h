@@ -34,7 +34,7 @@ using NativeCallback = UniqueFunction<void(bool native)>;
 /// What a manager knows of its state on disk, for people to look at.
 struct StateReport {
   std::string directory;  ///< "": attachments live in memory alone
-  std::vector<StateDamage> damages;
+  std::vector<DamagedFile> damages;
   /// Attachments of shares that are not in the catalog: how many, by the share's name.
   std::map<std::string, std::size_t> unknown_shares;
   std::string failure;  ///< why the last change could not be recorded; "" when it could
@@ -53,7 +53,7 @@ struct ManagerSetup {
   bool store_ends_with_berth = false;  ///< so nobody is told where it is
   /// For shares that are to be native; null: none is. Must outlive the manager.
   NativeAccess* native = nullptr;
-  /// Where the host stands at the start: begin_again(), or what the server before this one had. Recorded by the caller.
+  /// Where the host stands at the start: next_generation_of(), or what the server before this one had. Recorded by the caller.
   HostState host{.up = true, .next_generation = 1, .since = {}};
   /// Told of every change of it, on the control thread, before anybody else is; must not block.
   std::function<void(const HostState&)> on_host_change;
@@ -74,11 +74,11 @@ struct ManagerSetup {
   /// Says which callers wait for an answer of a share, in words; "": none. On the control thread; must not block.
   std::function<std::string(const Share&)> waiting_in;
   /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
-  MountArea* kept = nullptr;
+  KeptMounts* kept = nullptr;
   /// A manager before this one has told of what begin() takes up.
-  bool succeeds = false;
+  bool takes_over = false;
   /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
-  bool by_hand = false;
+  bool manual = false;
 };
 
 /// The mount manager: one life cycle a share, run by one control thread that never blocks; mounts and unmounts run on
@@ -120,7 +120,7 @@ class Manager {
   void unmount(Share& share, bool force, DoneCallback done);
   /// For a share whose real mount lies over its directory already, since an earlier manager: mounts it, or finds it
   /// mounted, and takes it for native.
-  void resume_native(Share& share);
+  void take_over_native(Share& share);
   /// Mounts a share and lays its real mount over its directory. Answers when that is done, or false: it is not, nor to be
   /// waited for any longer (a mount that has failed, says lease()).
   void await_native(Share& share, NativeCallback done);
@@ -140,7 +140,7 @@ class Manager {
   /// unless a predecessor's have.
   ///
   /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
-  void begin(KeptState kept = {});
+  void begin(StoredState kept = {});
   /// What is not as it should be with what is on disk.
   [[nodiscard]] StateReport state_report() const;
 
@@ -187,7 +187,7 @@ class Manager {
   /// A stop() that waits on another thread, or comes later, has no patience any more.
   void hurry() noexcept { hurry_.store(true, std::memory_order_relaxed); }
 
-  /// With ManagerSetup::by_hand: does what is pending and due now, until nothing is. True if it did anything.
+  /// With ManagerSetup::manual: does what is pending and due now, until nothing is. True if it did anything.
   bool run_pending();
 
  private:

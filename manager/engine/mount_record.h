@@ -53,12 +53,12 @@ struct FailureRecords {
   std::array<FailureRecord, 2> slots;
 };
 
-struct MountArea {
+struct KeptMounts {
   static constexpr std::size_t kMaxRecords = 1U << 17;
   std::atomic<std::uint32_t> used;         ///< records from here on are free
   std::atomic<std::int32_t> source_watch;  ///< SourceWatch::descriptor(), plus 1; 0: none
   std::array<MountRecord, kMaxRecords> records;
-  std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same place; few have any
+  std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same slot; few have any
 };
 
 }  // namespace berth::manager

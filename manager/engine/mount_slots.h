@@ -11,7 +11,7 @@
 namespace berth::manager {
 
 /// Which mounts may begin: so many at once that they do not overload this host or a server. One that takes long only waits for a
-/// server that does not answer, and keeps no other mount waiting: it gives its place to the next. Those of this host alone have places of
+/// server that does not answer, and keeps no other mount waiting: it gives its slot to the next. Those of this host alone have slots of
 /// their own, for they wait for no server.
 ///
 /// Threading: one thread.
@@ -19,13 +19,13 @@ template <typename Mount>
 class MountSlots {
  public:
   enum class Kind : std::size_t { kLocal, kRemote };
-  /// A mount that takes longer has no place any more.
+  /// A mount that takes longer has no slot any more.
   static constexpr std::chrono::seconds kSlow{1};
-  /// Most that are under way, in places.
+  /// Most that are under way, in slots.
   static constexpr std::size_t kMostSlow = 16;
 
-  /// `places` >= 1, of each kind.
-  explicit MountSlots(std::size_t places) noexcept : places_(places) {}
+  /// `slots` >= 1, of each kind.
+  explicit MountSlots(std::size_t slots) noexcept : slots_(slots) {}
 
   void add(Mount* mount, Kind kind, TimePoint deadline) { queues_[index(kind)].push_back({mount, deadline}); }
 
@@ -33,7 +33,7 @@ class MountSlots {
     Mount* mount;
     TimePoint deadline;
   };
-  /// The next that is to begin now, which has its place then; nothing: none, or it has to wait.
+  /// The next that is to begin now, which has its slot then; nothing: none, or it has to wait.
   [[nodiscard]] std::optional<Turn> next(TimePoint now) {
     for (const Kind kind : {Kind::kLocal, Kind::kRemote}) {
       auto& queue = queues_[index(kind)];
@@ -47,7 +47,7 @@ class MountSlots {
   }
   /// It is over; false: it was not under way.
   bool end(Mount* mount) { return running_.erase(mount) != 0; }
-  /// When one that waits gets the place of one that takes long.
+  /// When one that waits gets the slot of one that takes long.
   [[nodiscard]] std::optional<TimePoint> next_at(TimePoint now) const {
     std::optional<TimePoint> next;
     for (const auto& [mount, running] : running_) {
@@ -71,10 +71,10 @@ class MountSlots {
       ++all;
       if (running.since + kSlow > now) ++quick;
     }
-    return quick < places_ && all < places_ * kMostSlow;
+    return quick < slots_ && all < slots_ * kMostSlow;
   }
 
-  const std::size_t places_;
+  const std::size_t slots_;
   std::array<std::deque<Turn>, 2> queues_;
   std::map<Mount*, Running> running_;
 };

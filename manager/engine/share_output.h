@@ -18,9 +18,9 @@ class ShareOutput {
   /// Longest line; the rest of a longer one is one of its own.
   static constexpr std::size_t kLongestLine = 4096;
 
-  using Tell = std::function<void(const std::string& share, std::string_view lines)>;
+  using Emit = std::function<void(const std::string& share, std::string_view lines)>;
 
-  ShareOutput(std::string share, Secrets secrets, Tell tell)
+  ShareOutput(std::string share, Secrets secrets, Emit tell)
       : share_(std::move(share)), secrets_(std::move(secrets)), tell_(std::move(tell)) {}
 
   /// What the program has written next.
@@ -29,7 +29,7 @@ class ShareOutput {
  private:
   const std::string share_;
   const Secrets secrets_;
-  const Tell tell_;
+  const Emit tell_;
   std::string line_;  ///< the beginning of one
 };
 

@@ -32,7 +32,7 @@ struct HostStatus {
 
 /// What a host goes on with after a restart of everything, where `kept` was on disk: up in a new generation, or drained
 /// still, until somebody says resume.
-[[nodiscard]] inline HostState begin_again(const HostState& kept, WallTime now) noexcept {
+[[nodiscard]] inline HostState next_generation_of(const HostState& kept, WallTime now) noexcept {
   const bool is_drained = !kept.up && kept.next_generation > 0;
   if (is_drained) return kept;
   return {.up = true, .next_generation = kept.next_generation + 1, .since = now};

@@ -20,7 +20,7 @@ class NativeAccess {
   /// Errors: EAGAIN when this is a bad moment, for a caller is about to walk to a second place in the share in one system
   /// call and must not find it elsewhere, or a file is open for writing through berth (Share::writers()); EBUSY when the
   /// mount would hide something; whatever else says that it does not work here. The story says which.
-  virtual Result<> lay_over(const Share& share, int root, TimePoint deadline) = 0;
+  virtual Result<> overmount(const Share& share, int root, TimePoint deadline) = 0;
 
   /// On what condition it is taken off.
   enum class When : std::uint8_t {
@@ -33,7 +33,7 @@ class NativeAccess {
     kTouched,  ///< kUntouched: nobody is in it, but somebody was since the last time; asked again, it counts from now
     kInUse,    ///< somebody is in it
   };
-  virtual Result<Outcome> take_off(const Share& share, When when, TimePoint deadline) = 0;
+  virtual Result<Outcome> remove_overmount(const Share& share, When when, TimePoint deadline) = 0;
 };
 
 }  // namespace berth::manager

@@ -73,12 +73,12 @@ const char* to_string(Event::Kind kind) noexcept {
   return "unknown";
 }
 
-Lease Lease::again() const noexcept {
+Lease Lease::duplicate() const noexcept {
   share_->gate_.enter_again();
   return Lease(share_, root_);
 }
 
-void Lease::set_writes(bool writes) noexcept {
+void Lease::count_as_writer(bool writes) noexcept {
   if (share_ == nullptr || writes_ == writes) return;
   writes_ = writes;
   if (writes) {
@@ -89,7 +89,7 @@ void Lease::set_writes(bool writes) noexcept {
 }
 
 void Lease::give_back() noexcept {
-  set_writes(false);
+  count_as_writer(false);
   if (Share* share = std::exchange(share_, nullptr)) share->leave();
 }
 

@@ -63,10 +63,10 @@ class Lease {
   /// O_PATH descriptor of the real mount's root directory, valid while this lease is held.
   [[nodiscard]] int root() const noexcept { return root_; }
   /// A second claim, for something that outlives the request (an open file).
-  [[nodiscard]] Lease again() const noexcept;
+  [[nodiscard]] Lease duplicate() const noexcept;
 
   /// Whether this is for a file that is open for writing: while it is held, the real mount is not laid over the share.
-  void set_writes(bool writes) noexcept;
+  void count_as_writer(bool writes) noexcept;
 
  private:
   friend class Share;
@@ -106,7 +106,7 @@ class Share {
 
   /// Users now inside: leases of requests, handles and attachments.
   [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
-  /// Of these, files that are open for writing (Lease::set_writes()).
+  /// Of these, files that are open for writing (Lease::count_as_writer()).
   [[nodiscard]] std::uint32_t writers() const noexcept { return writers_.load(std::memory_order_seq_cst); }
 
   /// How many times the share has been mounted; changes whenever what root() names may be another file system.
@@ -117,12 +117,14 @@ class Share {
   [[nodiscard]] NativeDoor native_door() const noexcept { return native_door_.load(std::memory_order_acquire); }
   /// Whether the same files are in use past us, or may be at any moment: nothing that the kernel remembers of them for us
   /// lasts then.
-  [[nodiscard]] bool is_shared_with_native() const noexcept { return native_door() != NativeDoor::kNone; }
+  [[nodiscard]] bool may_be_native() const noexcept { return native_door() != NativeDoor::kNone; }
   /// When the real mount was laid over the share last; stored before the door is said to be open.
-  [[nodiscard]] TimePoint laid_at() const noexcept {
-    return TimePoint(Duration(laid_at_.load(std::memory_order_relaxed)));
+  [[nodiscard]] TimePoint overmounted_at() const noexcept {
+    return TimePoint(Duration(overmounted_at_.load(std::memory_order_relaxed)));
   }
-  void set_laid(TimePoint now) noexcept { laid_at_.store(now.time_since_epoch().count(), std::memory_order_relaxed); }
+  void set_overmounted(TimePoint now) noexcept {
+    overmounted_at_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+  }
 
   /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
@@ -148,7 +150,7 @@ class Share {
   /// After a dead server: generations go on where its own ended.
   void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
   /// As set_root(), for the mount that the generation is of already.
-  void adopt_root(int root) noexcept { root_.store(root, std::memory_order_relaxed); }
+  void take_over_root(int root) noexcept { root_.store(root, std::memory_order_relaxed); }
   void publish(ShareStatus status);
   /// Records an attachment; false when it was there already.
   bool add_attachment(const Attachment& attachment);
@@ -176,7 +178,7 @@ class Share {
   std::atomic<std::uint32_t> mount_generation_{0};
   std::atomic<Duration::rep> last_left_{0};
   std::atomic<NativeDoor> native_door_{NativeDoor::kNone};
-  std::atomic<Duration::rep> laid_at_{0};
+  std::atomic<Duration::rep> overmounted_at_{0};
   std::atomic<std::uint32_t> writers_{0};
   std::atomic<bool> answered_{false};
 

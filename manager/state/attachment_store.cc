@@ -40,15 +40,15 @@ bool apply(std::set<Attachment>& attachments, const Attachment& attachment, bool
 
 }  // namespace
 
-Result<KeptState> AttachmentStore::load() {
-  KeptState kept;
+Result<StoredState> AttachmentStore::load() {
+  StoredState kept;
   if (directory_.is_removed()) {
-    TRY_VOID(directory_.make_again());
+    TRY_VOID(directory_.recreate());
     kept.damages.push_back(
         {.file = directory_.path(),
          .reason = "it was removed, and the last server could not make it again: what was attached is lost",
          .set_aside = "",
-         .is_news = true});
+         .is_new = true});
   }
   for (const std::string& file : TRY(directory_.list())) {
     if (file.find(kDamaged) != std::string::npos) {
@@ -66,7 +66,7 @@ Result<KeptState> AttachmentStore::load() {
   return kept;
 }
 
-void AttachmentStore::load_journal(const std::string& file, KeptState& kept) {
+void AttachmentStore::load_journal(const std::string& file, StoredState& kept) {
   const std::string path = directory_.path() + "/" + file;
   const Result<std::string> text = directory_.read(file);
   if (!text) {
@@ -102,7 +102,7 @@ void AttachmentStore::load_journal(const std::string& file, KeptState& kept) {
   kept.damages.push_back({.file = path, .reason = said.fault, .set_aside = aside.value_or("")});
 }
 
-void AttachmentStore::load_host(KeptState& kept) {
+void AttachmentStore::load_host(StoredState& kept) {
   const Result<std::string> text = directory_.read(kHost);
   Result<HostState> host =
       text ? state_format::parse_host(directory_.namespace_directory(), *text) : Result<HostState>(fail(text.error()));
@@ -139,7 +139,7 @@ AttachmentStore::Journal& AttachmentStore::journal_of(const std::string& share) 
 }
 
 std::vector<Result<>> AttachmentStore::commit(std::span<const Change> changes) {
-  if (const Result<> in_place = is_loaded_ ? return_to_place() : Result<>(); !in_place) {
+  if (const Result<> in_place = is_loaded_ ? ensure_directory() : Result<>(); !in_place) {
     return std::vector<Result<>>(changes.size(), in_place);
   }
   write_gone();
@@ -147,15 +147,15 @@ std::vector<Result<>> AttachmentStore::commit(std::span<const Change> changes) {
   std::map<std::string_view, std::vector<std::size_t>> by_share;
   for (std::size_t i = 0; i < changes.size(); ++i) by_share[changes[i].share].push_back(i);
   std::vector<Result<>> results(changes.size());
-  for (const auto& [share, places] : by_share) {
+  for (const auto& [share, indices] : by_share) {
     std::vector<const Change*> some;
-    some.reserve(places.size());
-    for (const std::size_t i : places) some.push_back(&changes[i]);
+    some.reserve(indices.size());
+    for (const std::size_t i : indices) some.push_back(&changes[i]);
     const Result<> all = commit_some(std::string(share), some);
-    for (std::size_t i = 0; i < places.size(); ++i) {
+    for (std::size_t i = 0; i < indices.size(); ++i) {
       // One that cannot be done must not take the others with it.
       const std::span<const Change* const> one(&some[i], 1);
-      results[places[i]] = all || some.size() == 1 ? all : commit_some(std::string(share), one);
+      results[indices[i]] = all || some.size() == 1 ? all : commit_some(std::string(share), one);
     }
   }
   return results;
@@ -242,7 +242,7 @@ Result<> AttachmentStore::remove(Journal& journal) {
 
 Result<> AttachmentStore::commit(const HostState& host) {
   host_ = host;
-  if (is_loaded_ && return_to_place()) write_gone();
+  if (is_loaded_ && ensure_directory()) write_gone();
   const Result<> written = directory_.replace(kHost, state_format::render(directory_.namespace_directory(), host));
   if (!written) return fail(written.error().within("cannot record the host's state in " + directory_.path()));
   host_is_gone_ = false;
@@ -250,12 +250,12 @@ Result<> AttachmentStore::commit(const HostState& host) {
 }
 
 void AttachmentStore::note_repair(std::string reason) {
-  repaired_ = StateDamage{.file = directory_.path(), .reason = std::move(reason), .set_aside = "", .is_news = true};
+  repaired_ = DamagedFile{.file = directory_.path(), .reason = std::move(reason), .set_aside = "", .is_new = true};
 }
 
-Result<> AttachmentStore::return_to_place() {
-  if (directory_.is_in_place()) return {};
-  if (const Result<> made = directory_.make_again(); !made) {
+Result<> AttachmentStore::ensure_directory() {
+  if (directory_.is_at_path()) return {};
+  if (const Result<> made = directory_.recreate(); !made) {
     return fail(made.error().within("the state directory is gone, and the next start will not find what is attached"));
   }
   for (auto& [share, journal] : journals_) {

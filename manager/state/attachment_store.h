@@ -18,25 +18,25 @@
 namespace berth::manager {
 
 /// A file of the state directory that could not be read, or not wholly.
-struct StateDamage {
+struct DamagedFile {
   std::string file;       ///< its path
   std::string reason;     ///< what is wrong with it
   std::string set_aside;  ///< the path under which it was kept; "" when it is where it was
-  bool is_news = false;   ///< it was not so for the last server
+  bool is_new = false;    ///< it was not so for the last server
 
-  friend bool operator==(const StateDamage&, const StateDamage&) = default;
+  friend bool operator==(const DamagedFile&, const DamagedFile&) = default;
 };
 
 /// The attachments that were on disk at the start.
-struct KeptAttachments {
+struct StoredAttachments {
   std::string share;
   std::set<Attachment> attachments;
 };
 
 /// What a state directory says.
-struct KeptState {
-  std::vector<KeptAttachments> shares;
-  std::vector<StateDamage> damages;
+struct StoredState {
+  std::vector<StoredAttachments> shares;
+  std::vector<DamagedFile> damages;
   std::optional<HostState> host;  ///< nothing: there is none yet, or it is among the damages
 };
 
@@ -57,7 +57,7 @@ class AttachmentStore {
 
   /// Reads all there is; once. A commit() without it, or after it has failed, reads first: what is on disk and was not
   /// taken up stays there. Errors: those of the directory itself.
-  Result<KeptState> load();
+  Result<StoredState> load();
 
   struct Change {
     std::string share;
@@ -74,7 +74,7 @@ class AttachmentStore {
   Result<> commit(const HostState& host);
 
   /// What a commit has made again since this was asked last.
-  std::optional<StateDamage> take_repaired() { return std::exchange(repaired_, std::nullopt); }
+  std::optional<DamagedFile> take_repaired() { return std::exchange(repaired_, std::nullopt); }
 
  private:
   /// What is known of a share's file.
@@ -94,13 +94,13 @@ class AttachmentStore {
   Result<> append(Journal& journal, std::span<const Change* const> changes);
   Result<> replace(const std::string& share, Journal& journal);
   Result<> remove(Journal& journal);
-  Result<> return_to_place();
+  Result<> ensure_directory();
   /// Writes the journals again that are gone with their directory.
   void write_gone();
   void note_repair(std::string reason);
 
-  void load_journal(const std::string& file, KeptState& kept);
-  void load_host(KeptState& kept);
+  void load_journal(const std::string& file, StoredState& kept);
+  void load_host(StoredState& kept);
   /// Gives a damaged file another name, or a second one where `keep` is set.
   Result<std::string> set_aside(const std::string& file, bool keep);
 
@@ -111,7 +111,7 @@ class AttachmentStore {
   std::map<std::string, Error> blocked_;
   std::optional<HostState> host_;  ///< as it was recorded last
   bool host_is_gone_ = false;      ///< its file is gone with the directory
-  std::optional<StateDamage> repaired_;
+  std::optional<DamagedFile> repaired_;
 };
 
 }  // namespace berth::manager

@@ -125,14 +125,14 @@ Result<bool> StateDirectory::open_after_others(TimePoint deadline) {
   }
 }
 
-StateDirectory StateDirectory::again() const {
+StateDirectory StateDirectory::duplicate() const {
   UniqueFd same(directory_ ? ::fcntl(directory_.get(), F_DUPFD_CLOEXEC, 0) : -1);
   StateDirectory other(state_dir_, namespace_directory_, std::move(same));
   other.lent_ = directory_.get();
   return other;
 }
 
-bool StateDirectory::is_in_place() const {
+bool StateDirectory::is_at_path() const {
   struct stat ours {};
   struct stat there {};
   if (!directory_ || ::fstat(directory_.get(), &ours) != 0) return true;
@@ -145,7 +145,7 @@ bool StateDirectory::is_removed() const {
   return directory_ && ::fstat(directory_.get(), &ours) == 0 && ours.st_nlink == 0;
 }
 
-Result<> StateDirectory::make_again() {
+Result<> StateDirectory::recreate() {
   StateDirectory next(state_dir_, namespace_directory_);
   TRY(next.open());
   if (!TRY(next.list()).empty()) return fail(ENOTEMPTY, quote(path_) + " is not the directory that it was");
@@ -208,18 +208,18 @@ Result<> StateDirectory::replace(const std::string& name, std::string_view text,
   return sync();
 }
 
-Result<> StateDirectory::append(const std::string& name, const Place& place, std::string_view text,
+Result<> StateDirectory::append(const std::string& name, const Position& position, std::string_view text,
                                 bool& is_uncertain) {
   const int directory = TRY(open());
   const UniqueFd file = TRY(sys::open_at(directory, name.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK));
   struct stat there {};
   if (::fstat(file.get(), &there) != 0) return fail_errno();
-  if (there.st_size != static_cast<off_t>(place.size)) return fail(ESTALE);
+  if (there.st_size != static_cast<off_t>(position.size)) return fail(ESTALE);
   const auto write = [&]() -> Result<> {
     // st_blocks counts what is reserved: it is asked for only where it is short.
-    const std::size_t needed = place.size + text.size() + place.reserve;
+    const std::size_t needed = position.size + text.size() + position.reserve;
     if (static_cast<std::size_t>(there.st_blocks) * 512 < needed) {
-      if (Result<> reserved = reserve_room(file.get(), needed); !reserved && place.must_reserve) return reserved;
+      if (Result<> reserved = reserve_room(file.get(), needed); !reserved && position.must_reserve) return reserved;
     }
     TRY_VOID(write_all(file.get(), text));
     if (::fdatasync(file.get()) != 0) return fail_errno();
@@ -227,7 +227,7 @@ Result<> StateDirectory::append(const std::string& name, const Place& place, std
   };
   Result<> written = write();
   if (written) return {};
-  const auto size = static_cast<off_t>(place.size);
+  const auto size = static_cast<off_t>(position.size);
   is_uncertain = ::ftruncate(file.get(), size) != 0 || ::fdatasync(file.get()) != 0;
   return written;
 }

@@ -42,16 +42,16 @@ class StateDirectory {
   /// Its descriptor, -1 while it is not open.
   [[nodiscard]] int fd() const noexcept { return directory_.get(); }
   /// The same once more, in the same lock. What is not open yet is opened, and locked, when it is first needed.
-  [[nodiscard]] StateDirectory again() const;
+  [[nodiscard]] StateDirectory duplicate() const;
 
   /// Whether its path leads to it still, which is where the next start looks. As far as can be told: one that cannot be asked is
   /// where it was.
-  [[nodiscard]] bool is_in_place() const;
+  [[nodiscard]] bool is_at_path() const;
   /// Whether it is no directory any more.
   [[nodiscard]] bool is_removed() const;
   /// Makes it anew where its path leads now, and goes on there, and so does the object that lent its descriptor (again()).
   /// Errors: ENOTEMPTY when there is something in it; those of open().
-  Result<> make_again();
+  Result<> recreate();
 
   /// Whether there is a file of that name, or that cannot be told.
   [[nodiscard]] bool has(const std::string& name) const;
@@ -61,14 +61,14 @@ class StateDirectory {
   Result<std::string> read(const std::string& name);
   /// Makes or replaces a file. `reserve`: room to keep behind the text, for append() to find.
   Result<> replace(const std::string& name, std::string_view text, std::size_t reserve = 0);
-  struct Place {
+  struct Position {
     std::size_t size;     ///< of the file, as the caller knows it
     std::size_t reserve;  ///< as in replace()
     bool must_reserve;    ///< a room that cannot be had is an error
   };
   /// Appends to a file, and leaves it as it was if that fails. `is_uncertain` is set where that failed too, and how much
   /// of the text is in the file is not known. Errors: ESTALE when it is not that long.
-  Result<> append(const std::string& name, const Place& place, std::string_view text, bool& is_uncertain);
+  Result<> append(const std::string& name, const Position& position, std::string_view text, bool& is_uncertain);
   Result<> remove(const std::string& name);
   /// Gives a file another name, which nothing has.
   Result<> rename(const std::string& name, const std::string& new_name);
@@ -83,7 +83,7 @@ class StateDirectory {
   std::string state_dir_;
   std::string path_;
   UniqueFd directory_;
-  int lent_ = -1;  ///< the number of the same where this is from again()
+  int lent_ = -1;  ///< the number of the same where this is from duplicate()
 };
 
 }  // namespace berth::manager

@@ -80,9 +80,9 @@ class Action {
     return std::holds_alternative<StatusCommand>(command_.action) ||
            std::holds_alternative<EventsCommand>(command_.action);
   }
-  [[nodiscard]] control::NamespaceView look() const;
-  void warn(const HostCommand& host, const control::HostView& now) const;
-  [[nodiscard]] std::string in_use(const control::NamespaceView& berth) const;
+  [[nodiscard]] formats::NamespaceView look() const;
+  void warn(const HostCommand& host, const formats::HostView& now) const;
+  [[nodiscard]] std::string in_use(const formats::NamespaceView& berth) const;
   [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
 
   const Command& command_;
@@ -111,20 +111,20 @@ std::string Action::hint(const Error& error, const std::string& share) const {
   if (refused && !tree_.may_change(share)) {
     return ": only " + tree_.who_may_change(share) + " may change this share";
   }
-  if (const control::NamespaceView berth = look(); code == ESHUTDOWN && berth.host.state != "up") {
+  if (const formats::NamespaceView berth = look(); code == ESHUTDOWN && berth.host.state != "up") {
     return fmt::format(": the host is {}; `berth resume` gives shares out again", berth.host.state);
   }
-  const auto view = tree_.read(share, control::kStatusJson).and_then(control::parse_share_json);
+  const auto view = tree_.read(share, formats::kStatusJson).and_then(formats::parse_share_json);
   if (!view) return "";
   const std::string see_status = "; see `berth status " + quote_command({share}) + "`";
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
-  if (code == EBUSY && control != nullptr && control->word == control::Word::kUnmount) {
+  if (code == EBUSY && control != nullptr && control->word == formats::ControlCommand::kUnmount) {
     return fmt::format(": used by {}; see {}, or use --force", view->users,
-                       quote_command({control::share_path(tree_.namespace_directory(), share) + "/users"}));
+                       quote_command({formats::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
   if (!view->last_failure || view->last_failure->code != code) return std::string(meaning_of(code)) + see_status;
-  const std::string text = control::render_error(view->last_failure);
-  return fmt::format(": {}{}", control::last_words(text), see_status);
+  const std::string text = formats::render_error(view->last_failure);
+  return fmt::format(": {}{}", formats::last_words(text), see_status);
 }
 
 int Action::explain(const Error& error, const std::string& share) const {
@@ -147,15 +147,15 @@ int Action::explain(const Error& error, const std::string& share) const {
 }
 
 int Action::operator()(const StatusCommand& status) const {
-  const std::string_view file = status.json ? control::kStatusJson : control::kStatus;
+  const std::string_view file = status.json ? formats::kStatusJson : formats::kStatus;
   if (status.share) return print(tree_.read(*status.share, file), *status.share);
   if (status.json) return print(tree_.read(file));
-  const Result<std::string> text = tree_.read(control::kStatusJson);
+  const Result<std::string> text = tree_.read(formats::kStatusJson);
   if (!text) return explain(text.error(), "");
-  const auto berth = control::parse_namespace_json(*text);
-  if (!berth) return explain(berth.error().within(control::kStatusJson), "");
+  const auto berth = formats::parse_namespace_json(*text);
+  if (!berth) return explain(berth.error().within(formats::kStatusJson), "");
   const bool colours = world_.out_is_terminal && !world_.environment("NO_COLOR");
-  world_.out(control::render_status(*berth, colours ? paint_state : control::Paint()));
+  world_.out(formats::render_status(*berth, colours ? paint_state : formats::Paint()));
   return kOk;
 }
 
@@ -173,7 +173,7 @@ int Action::operator()(const DetachCommand& detach) const {
 }
 
 int Action::operator()(const ControlCommand& control) const {
-  const char* const verb = control.word == control::Word::kMount ? "mounting " : "unmounting ";
+  const char* const verb = control.word == formats::ControlCommand::kMount ? "mounting " : "unmounting ";
   Result<> result;
   {
     const Progress progress(world_, verb + quote_command({control.share}));
@@ -183,12 +183,12 @@ int Action::operator()(const ControlCommand& control) const {
 }
 
 /// What there is to know of the namespace; nothing where it cannot be read, for it is only to say more.
-control::NamespaceView Action::look() const {
-  return tree_.read(control::kStatusJson).and_then(control::parse_namespace_json).value_or(control::NamespaceView{});
+formats::NamespaceView Action::look() const {
+  return tree_.read(formats::kStatusJson).and_then(formats::parse_namespace_json).value_or(formats::NamespaceView{});
 }
 
-void Action::warn(const HostCommand& host, const control::HostView& now) const {
-  const bool drains = host.word == control::HostWord::kDrain;
+void Action::warn(const HostCommand& host, const formats::HostView& now) const {
+  const bool drains = host.word == formats::HostCommand::kDrain;
   if (drains == (now.state == "up")) return;
   const std::string since = now.since ? " since " + format_time(*now.since) : "";
   world_.err(fmt::format("berth: {}: warning: the host is {} already{} (generation {})\n", command_.name, now.state,
@@ -196,11 +196,11 @@ void Action::warn(const HostCommand& host, const control::HostView& now) const {
 }
 
 /// The shares that are still in use: "media (3 users), home/alice (1 user) and 4 more".
-std::string Action::in_use(const control::NamespaceView& berth) const {
+std::string Action::in_use(const formats::NamespaceView& berth) const {
   constexpr std::size_t kMostNamed = 5;
   std::string text;
   std::size_t count = 0;
-  for (const control::ShareSummary& share : berth.shares) {
+  for (const formats::ShareSummary& share : berth.shares) {
     if (share.state == "idle" || share.state == "failed" || count++ >= kMostNamed) continue;
     fmt::format_to(std::back_inserter(text), "{}{} ({} {})", text.empty() ? "" : ", ", quote_command({share.name}),
                    share.users, share.users == 1 ? "user" : "users");
@@ -210,8 +210,8 @@ std::string Action::in_use(const control::NamespaceView& berth) const {
 }
 
 int Action::operator()(const HostCommand& host) const {
-  const bool drains = host.word == control::HostWord::kDrain;
-  if (host.word == control::HostWord::kUpgrade) {
+  const bool drains = host.word == formats::HostCommand::kDrain;
+  if (host.word == formats::HostCommand::kUpgrade) {
     const Progress progress(world_, "upgrading");
     return finish(tree_.write(host.word, host.timeout), "");
   }
@@ -222,7 +222,7 @@ int Action::operator()(const HostCommand& host) const {
     result = tree_.write(host.word, host.timeout);
   }
   if (result || result.error().code() != ETIMEDOUT) return finish(result, "");
-  const control::NamespaceView berth = look();
+  const formats::NamespaceView berth = look();
   world_.err(fmt::format("berth: drain: after {} there is still in use: {}; the host stays {}\n",
                          format_duration(*host.timeout), in_use(berth), berth.host.state));
   return kFailed;

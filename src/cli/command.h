@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "src/cli/options.h"
-#include "src/lib/formats/word.h"
+#include "src/lib/formats/control_command.h"
 
 namespace berth::cli {
 
@@ -24,11 +24,11 @@ struct DetachCommand {
 /// mount, unmount, retry: a word for a share's control file.
 struct ControlCommand {
   std::string share;
-  control::Word word{};
+  formats::ControlCommand word{};
 };
 /// drain, resume: a word for the host.
 struct HostCommand {
-  control::HostWord word{};
+  formats::HostCommand word{};
   std::optional<std::chrono::milliseconds> timeout;  ///< absent: however long it takes
 };
 struct EventsCommand {

@@ -18,9 +18,9 @@ namespace {
 Result<std::string> checked(const std::string& directory, const char* said_by) {
   const std::string path = absolute_path(directory);
   struct stat attributes {};
-  if (::stat(control::tree_path(path).c_str(), &attributes) == 0 && S_ISDIR(attributes.st_mode)) return path;
+  if (::stat(formats::tree_path(path).c_str(), &attributes) == 0 && S_ISDIR(attributes.st_mode)) return path;
   if (errno == EACCES) return fail(EACCES, quote(path) + " (from " + said_by + "): you may not read its control tree");
-  const Error error = errno == ENOENT ? Error(ENOENT, "it has no " + quote(control::kTree)) : Error::last();
+  const Error error = errno == ENOENT ? Error(ENOENT, "it has no " + quote(formats::kTree)) : Error::last();
   const std::string reason = error.story().empty() ? error.message() : std::string(error.story());
   return fail(ENXIO, quote(path) + " (from " + said_by + ") is not the namespace of a running berth: " + reason);
 }
@@ -39,7 +39,7 @@ Result<std::string> locate_namespace(const std::string& option, const World& wor
   std::vector<std::string> found;
   for (const sys::MountEntry& mount : TRY(world.mount_table())) {
     // A bind of something within a namespace has no control tree in it.
-    if (mount.type == control::kMountType && mount.root == "/" &&
+    if (mount.type == formats::kMountType && mount.root == "/" &&
         std::find(found.begin(), found.end(), mount.target) == found.end()) {
       found.push_back(mount.target);
     }

@@ -186,11 +186,11 @@ Result<> remount(const MountRequest& request, const ServeOptions& asked, const W
   const std::vector<sys::MountEntry> table = TRY(world.mount_table());
   const auto top =
       std::find_if(table.rbegin(), table.rend(), [&](const auto& mount) { return mount.target == directory; });
-  if (top == table.rend() || top->type != control::kMountType) {
+  if (top == table.rend() || top->type != formats::kMountType) {
     return fail(ENOENT, "no namespace is mounted at " + quote(directory) + "; mount it without \"remount\"");
   }
   const std::string status = TRY(Tree(directory).read("status.json"));
-  const control::NamespaceView berth = TRY(control::parse_namespace_json(status));
+  const formats::NamespaceView berth = TRY(formats::parse_namespace_json(status));
   if (!request.says_how) return {};
   const auto command = parse(berth.arguments);
   const auto* const serves = command ? std::get_if<ServeOptions>(&command->action) : nullptr;

@@ -222,10 +222,10 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
     return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config)};
   }
   if (name == kEventsText.name) return EventsCommand{words_.follow};
-  if (name == kResumeText.name) return HostCommand{control::HostWord::kResume, std::nullopt};
-  if (name == kUpgradeText.name) return HostCommand{control::HostWord::kUpgrade, std::nullopt};
+  if (name == kResumeText.name) return HostCommand{formats::HostCommand::kResume, std::nullopt};
+  if (name == kUpgradeText.name) return HostCommand{formats::HostCommand::kUpgrade, std::nullopt};
   if (name == kDrainText.name) {
-    HostCommand drain{control::HostWord::kDrain, std::nullopt};
+    HostCommand drain{formats::HostCommand::kDrain, std::nullopt};
     if (words_.timeout.empty()) return drain;
     drain.timeout = TRY(parse_timeout(words_.timeout).map_error([](Error error) { return error.within("--timeout"); }));
     return drain;
@@ -241,9 +241,10 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
     if (name == kAttachText.name) return AttachCommand{words_.share, words_.instance, words_.volume};
     return DetachCommand{words_.share, words_.instance, words_.volume};
   }
-  if (name == kMountText.name) return ControlCommand{words_.share, control::Word::kMount};
-  if (name == kRetryText.name) return ControlCommand{words_.share, control::Word::kRetry};
-  return ControlCommand{words_.share, words_.force ? control::Word::kForceUnmount : control::Word::kUnmount};
+  if (name == kMountText.name) return ControlCommand{words_.share, formats::ControlCommand::kMount};
+  if (name == kRetryText.name) return ControlCommand{words_.share, formats::ControlCommand::kRetry};
+  return ControlCommand{words_.share,
+                        words_.force ? formats::ControlCommand::kForceUnmount : formats::ControlCommand::kUnmount};
 }
 
 tl::expected<Command, NoCommand> Parser::command_of(const CLI::App& app) const {

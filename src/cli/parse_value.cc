@@ -72,7 +72,7 @@ Result<> check_share(std::string_view share) {
     return fail(EINVAL, shown(share) + " is a path; say the name of the share, which is its path below the namespace");
   }
   for (const std::string_view component : split(share, '/')) {
-    if (!control::is_component(component)) {
+    if (!formats::is_component(component)) {
       return fail(EINVAL, shown(share) +
                               " cannot be the name of a share: its parts between '/' have 1 to 255 bytes and " +
                               "are not \".\" or \"..\"");
@@ -82,7 +82,7 @@ Result<> check_share(std::string_view share) {
 }
 
 Result<> check_component(std::string_view what, std::string_view name) {
-  if (control::is_component(name)) return {};
+  if (formats::is_component(name)) return {};
   return fail(EINVAL, shown(name) + " cannot be " + std::string(what) +
                           ": it has 1 to 255 bytes, no '/', and is not \".\" or \"..\"");
 }

@@ -107,11 +107,11 @@ Result<> write_word(const std::string& file, std::string_view word) {
 }  // namespace
 
 std::string Tree::path(std::string_view share, std::string_view file) const {
-  return control::share_path(directory_, share).append("/").append(file);
+  return formats::share_path(directory_, share).append("/").append(file);
 }
 
 Result<std::string> Tree::read(std::string_view file) const {
-  return sys::read_file(control::tree_path(directory_).append("/").append(file), kMostRead);
+  return sys::read_file(formats::tree_path(directory_).append("/").append(file), kMostRead);
 }
 
 Result<std::string> Tree::read(std::string_view share, std::string_view file) const {
@@ -121,30 +121,30 @@ Result<std::string> Tree::read(std::string_view share, std::string_view file) co
 
 Result<> Tree::check_exists(std::string_view share) const {
   // A directory above shares ("home" of "home/alice") has no control file.
-  if (::faccessat(AT_FDCWD, path(share, control::kControl).c_str(), F_OK, AT_EACCESS) == 0) return {};
+  if (::faccessat(AT_FDCWD, path(share, formats::kControl).c_str(), F_OK, AT_EACCESS) == 0) return {};
   if (errno != ENOENT && errno != ENOTDIR) return fail_errno();
   std::string story = "no such share";
   // Only to say more, so its own failure says nothing.
-  const Result<control::NamespaceView> known = read(control::kStatusJson).and_then(control::parse_namespace_json);
+  const Result<formats::NamespaceView> known = read(formats::kStatusJson).and_then(formats::parse_namespace_json);
   if (known) {
     std::vector<std::string_view> names;
-    for (const control::ShareSummary& summary : known->shares) names.push_back(summary.name);
+    for (const formats::ShareSummary& summary : known->shares) names.push_back(summary.name);
     const std::string_view meant = nearest(share, names);
     if (!meant.empty()) story.append("; did you mean ").append(quote(meant)).append("?");
   }
   return fail(ENOENT, std::move(story));
 }
 
-Result<> Tree::write(std::string_view share, control::Word word) const {
+Result<> Tree::write(std::string_view share, formats::ControlCommand word) const {
   TRY_VOID(check_exists(share));
-  return write_word(path(share, control::kControl), control::to_string(word));
+  return write_word(path(share, formats::kControl), formats::to_string(word));
 }
 
-Result<> Tree::write(control::HostWord word, std::optional<std::chrono::milliseconds> timeout) const {
-  const std::string file = control::tree_path(directory_).append("/").append(control::kControl);
-  if (!timeout) return write_word(file, control::to_string(word));
+Result<> Tree::write(formats::HostCommand word, std::optional<std::chrono::milliseconds> timeout) const {
+  const std::string file = formats::tree_path(directory_).append("/").append(formats::kControl);
+  if (!timeout) return write_word(file, formats::to_string(word));
   const Alarm alarm(*timeout);
-  Result<> written = write_word(file, control::to_string(word));
+  Result<> written = write_word(file, formats::to_string(word));
   if (!written && written.error().code() == EINTR) return fail(ETIMEDOUT);
   return written;
 }
@@ -152,7 +152,7 @@ Result<> Tree::write(control::HostWord word, std::optional<std::chrono::millisec
 Result<> Tree::attach(std::string_view share, const std::string& instance, const std::string& volume) const {
   TRY_VOID(check_exists(share));
   constexpr mode_t kMode = 0755;
-  const std::string parent = path(share, control::kAttachments) + "/" + instance;
+  const std::string parent = path(share, formats::kAttachments) + "/" + instance;
   // A process that detaches the last volume of the instance takes its directory away.
   constexpr int kTries = 16;
   for (int attempt = 1;; ++attempt) {
@@ -168,7 +168,7 @@ Result<> Tree::attach(std::string_view share, const std::string& instance, const
 
 Result<> Tree::detach(std::string_view share, const std::string& instance, const std::string& volume) const {
   TRY_VOID(check_exists(share));
-  const std::string parent = path(share, control::kAttachments) + "/" + instance;
+  const std::string parent = path(share, formats::kAttachments) + "/" + instance;
   if (::rmdir((parent + "/" + volume).c_str()) < 0) {
     if (errno == ENOENT) return fail(ENOENT, "no such attachment");
     return fail_errno();
@@ -179,7 +179,7 @@ Result<> Tree::detach(std::string_view share, const std::string& instance, const
 }
 
 Result<> Tree::events(bool follow, const std::function<bool(std::string_view)>& take) const {
-  const std::string path = control::tree_path(directory_).append("/").append(control::kEvents);
+  const std::string path = formats::tree_path(directory_).append("/").append(formats::kEvents);
   const UniqueFd file = TRY(sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY));
   bool read_any = true;
   while (TRY(drain(file.get(), read_any, take)) && follow) TRY_VOID(wait_for_more(file.get(), read_any));
@@ -187,12 +187,12 @@ Result<> Tree::events(bool follow, const std::function<bool(std::string_view)>& 
 }
 
 bool Tree::may_change(std::string_view share) const {
-  return ::faccessat(AT_FDCWD, path(share, control::kControl).c_str(), W_OK, AT_EACCESS) == 0;
+  return ::faccessat(AT_FDCWD, path(share, formats::kControl).c_str(), W_OK, AT_EACCESS) == 0;
 }
 
 std::string Tree::who_may_change(std::string_view share) const {
   struct stat attributes {};
-  if (::stat(path(share, control::kControl).c_str(), &attributes) < 0) return "root";
+  if (::stat(path(share, formats::kControl).c_str(), &attributes) < 0) return "root";
   std::string text = user_name(attributes.st_uid);
   if ((attributes.st_mode & S_IWGRP) != 0 && attributes.st_gid != 0) {
     text.append(" and the group ").append(group_name(attributes.st_gid));

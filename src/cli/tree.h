@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "src/lib/base/result.h"
+#include "src/lib/formats/control_command.h"
 #include "src/lib/formats/view.h"
-#include "src/lib/formats/word.h"
 
 namespace berth::cli {
 
@@ -28,11 +28,11 @@ class Tree {
   [[nodiscard]] Result<std::string> read(std::string_view share, std::string_view file) const;
 
   /// Writes `word` to the share's control file and waits until it is done. Errors: also as read().
-  [[nodiscard]] Result<> write(std::string_view share, control::Word word) const;
+  [[nodiscard]] Result<> write(std::string_view share, formats::ControlCommand word) const;
 
   /// Writes `word` to the control file of the namespace and waits until it is done, or for `timeout`.
   /// Errors: ETIMEDOUT after that; the word may be in force all the same.
-  [[nodiscard]] Result<> write(control::HostWord word, std::optional<std::chrono::milliseconds> timeout) const;
+  [[nodiscard]] Result<> write(formats::HostCommand word, std::optional<std::chrono::milliseconds> timeout) const;
 
   /// Makes the attachment and waits until the share is mounted; one that is there is left as it is.
   /// Errors: also as read().

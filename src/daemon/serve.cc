@@ -18,13 +18,13 @@
 #include <vector>
 
 #include "src/daemon/common/background.h"
-#include "src/daemon/common/estate.h"
+#include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/link.h"
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/common/surroundings.h"
 #include "src/daemon/keeper/first_process.h"
 #include "src/daemon/keeper/keeper.h"
-#include "src/daemon/keeper/succession.h"
+#include "src/daemon/keeper/upgrade.h"
 #include "src/daemon/native/native_agent.h"
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
@@ -101,7 +101,7 @@ class RunDirectory {
 };
 
 /// For a binary that is executed in our place.
-void note_namespace(DaemonRecord& record, const std::string& directory, const NamespaceMount& mount) {
+void note_namespace(KeptDaemon& record, const std::string& directory, const NamespaceMount& mount) {
   std::strncpy(record.directory, directory.c_str(), sizeof record.directory - 1);
   record.namespace_mount = mount.id;
   record.namespace_table_id = mount.table_id;
@@ -155,7 +155,7 @@ std::vector<std::string> arguments_of(const ServeOptions& options) {
 }
 
 /// What is the keeper's. Where it was started with more descriptors than can be handed over, at least all that it needs.
-std::set<int> own_of(const Handed& handed, int memory) {
+std::set<int> own_of(const KeeperDescriptors& handed, int memory) {
   std::set<int> own(handed.own, handed.own + handed.own_count);
   own.insert({STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, memory, handed.device, handed.keepers_end, handed.servers_end,
               handed.keeper, handed.signals, handed.run_directory, handed.state, handed.native_servers_end,
@@ -165,10 +165,10 @@ std::set<int> own_of(const Handed& handed, int memory) {
 
 /// In the place of a keeper that has executed us: goes on with all that it had.
 Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
-  const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), sizeof(Estate)));
-  auto& record = *reinterpret_cast<DaemonRecord*>(memory.data());
+  const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), sizeof(KeptMemory)));
+  auto& record = *reinterpret_cast<KeptDaemon*>(memory.data());
   record.upgrade_done = record.upgrade_request.load();
-  const Handed handed = record.handed;
+  const KeeperDescriptors handed = record.keeper_descriptors;
   config::Configuration configuration = TRY(read_configuration(options));
   const std::string directory = record.directory;
   std::optional<manager::StateDirectory> state;
@@ -179,24 +179,25 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   }
   const RunDirectory run_directory = RunDirectory::adopt(handed.run_directory);
   const UniqueFd signals(handed.signals);
-  Holdings holdings{.configuration = std::move(configuration),
-                    .arguments = arguments_of(options),
-                    .directory = directory,
-                    .mount = {.id = record.namespace_mount, .table_id = record.namespace_table_id},
-                    .device = handed.device,
-                    .keepers_end = Link::adopt(handed.keepers_end),
-                    .servers_end = Link::adopt(handed.servers_end),
-                    .agent = NativeAgent::adopt(NativeChannel::adopt(handed.native_servers_end),
-                                                NativeChannel::adopt(handed.native_agents_end), handed.agent),
-                    .keeper_pid = ::getpid(),
-                    .keeper = UniqueFd(handed.keeper),
-                    .first_process = handed.first_process,
-                    .memory = &memory,
-                    .state = std::move(state),
-                    .run_directory = handed.run_directory,
-                    .background = handed.background};
+  ServerSetup setup{
+      .configuration = std::move(configuration),
+      .arguments = arguments_of(options),
+      .directory = directory,
+      .mount = {.id = record.namespace_mount, .table_id = record.namespace_table_id},
+      .device = handed.device,
+      .keepers_end = Link::of_descriptor(handed.keepers_end),
+      .servers_end = Link::of_descriptor(handed.servers_end),
+      .agent = NativeAgent::take_over(NativeChannel::of_descriptor(handed.native_servers_end),
+                                      NativeChannel::of_descriptor(handed.native_agents_end), handed.agent),
+      .keeper_pid = ::getpid(),
+      .keeper = UniqueFd(handed.keeper),
+      .first_process = handed.first_process,
+      .memory = &memory,
+      .state = std::move(state),
+      .run_directory = handed.run_directory,
+      .background = handed.background};
   Background nobody_waits;
-  Keeper the_keeper(holdings, nobody_waits, own_of(handed, memory_descriptor));
+  Keeper the_keeper(setup, nobody_waits, own_of(handed, memory_descriptor));
   TRY_VOID(the_keeper.start_server());
   sys::release_idle_memory();
   const int code = the_keeper.run(signals.get());
@@ -215,8 +216,8 @@ Result<int> check_take_over(const ServeOptions& options, const std::string& vers
 }
 
 Result<int> serve_until_stopped(const ServeOptions& options, Background& background) {
-  const sys::SharedMemory memory = TRY(make_estate());
-  auto& record = *new (memory.data()) DaemonRecord;
+  const sys::SharedMemory memory = TRY(make_kept_memory());
+  auto& record = *new (memory.data()) KeptDaemon;
   // Before there is a configuration to copy. Without the right to it, a wrong configuration is told first all the same.
   const Result<pid_t> first_process = start_first_process(record);
   Result<NativeAgent> agent = NativeAgent::start();
@@ -228,13 +229,13 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   if (!first_process) return fail(first_process.error());
   if (!agent) return fail(agent.error());
   const RunDirectory run_directory = TRY(RunDirectory::hold());
-  const UniqueFd signals = TRY(Keeper::take_signals());
+  const UniqueFd signals = TRY(Keeper::block_signals());
   auto [keepers_end, servers_end] = TRY(Link::make_pair());
   UniqueFd keeper = TRY(sys::open_process(::getpid()));
   const NamespaceMount mount = TRY(mount_namespace(device.get(), directory));
   note_namespace(record, directory, mount);
 
-  Holdings holdings{.configuration = std::move(configuration),
+  ServerSetup setup{.configuration = std::move(configuration),
                     .arguments = arguments_of(options),
                     .directory = directory,
                     .mount = mount,
@@ -249,7 +250,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .state = std::move(state),
                     .run_directory = run_directory.fd(),
                     .background = options.background};
-  Keeper the_keeper(holdings, background);
+  Keeper the_keeper(setup, background);
   if (const Result<> started = the_keeper.start_server(); !started) {
     (void)unmount_namespace(directory, mount.id);
     return fail(started.error());
@@ -263,8 +264,8 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
 }  // namespace
 
 int serve(const ServeOptions& options) {
-  const std::optional<std::string> version = asked_to_check();
-  const std::optional<int> memory = memory_to_take_over();
+  const std::optional<std::string> version = is_asked_for_consent();
+  const std::optional<int> memory = inherited_memory();
   log::start(options.log_level);
   if (const Result<> settled = settle_surroundings(memory.has_value()); !settled) {
     complain(settled.error().message());
@@ -272,7 +273,7 @@ int serve(const ServeOptions& options) {
   }
   Background background;
   if (options.background && !version && !memory) {
-    const Result<std::optional<int>> callers = background.split();
+    const Result<std::optional<int>> callers = background.daemonize();
     if (!callers) {
       complain(callers.error().message());
       return kExitOs;

@@ -138,7 +138,7 @@ TEST_F(Cli, WhoMayNotReadTheTreeIsTold) {
 
 TEST_F(Cli, EventsEndsWhereTheFileEnds) {
   std::string text;
-  for (int i = 0; i < 5000; ++i) text.append(control::render_event({.when = kMoment, .kind = "lost", .share = "a"}));
+  for (int i = 0; i < 5000; ++i) text.append(formats::render_event({.when = kMoment, .kind = "lost", .share = "a"}));
   stage_.write_file(stage_.namespace_directory() + "/.berth/events", text);
   EXPECT_EQ(expect_ok({"berth", "events"}), text);
 }

@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <string_view>
 
-#include "src/lib/formats/word.h"
+#include "src/lib/formats/control_command.h"
 
 namespace berth::test {
 
@@ -27,7 +27,9 @@ bool failed() {
 }
 
 /// Of a share or of the host.
-bool is_word(std::string_view text) { return control::parse_word(text) || control::parse_host_word(text); }
+bool is_word(std::string_view text) {
+  return formats::parse_control_command(text) || formats::parse_host_command(text);
+}
 
 }  // namespace
 
@@ -51,7 +53,7 @@ int mkdir(const char* path, mode_t mode) noexcept {
 
 ssize_t write(int fd, const void* bytes, size_t size) {
   const std::string_view text(static_cast<const char*>(bytes), size);
-  if (size <= berth::control::kMaxControlWrite && berth::test::is_word(text) && berth::test::failed()) return -1;
+  if (size <= berth::formats::kMaxControlWrite && berth::test::is_word(text) && berth::test::failed()) return -1;
   return ::syscall(SYS_write, fd, bytes, size);
 }
 

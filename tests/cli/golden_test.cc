@@ -84,7 +84,7 @@ void old_failure(Stage& stage) {
   stage.add_share({.name = "media",
                    .type = "bind",
                    .state = "idle",
-                   .last_failure = control::FailureView{.when = kMoment, .code = EHOSTDOWN, .story = "long ago"}});
+                   .last_failure = formats::FailureView{.when = kMoment, .code = EHOSTDOWN, .story = "long ago"}});
   stage.publish();
 }
 
@@ -92,7 +92,7 @@ void hostile_failure(Stage& stage) {
   stage.add_share({.name = "media",
                    .type = "bind",
                    .state = "failed",
-                   .last_failure = control::FailureView{
+                   .last_failure = formats::FailureView{
                        .when = kMoment, .code = EHOSTDOWN, .story = "no", .output = "mount: \033[2Jowned\xff\n\n"}});
   stage.publish();
 }
@@ -103,7 +103,7 @@ void broken_status(Stage& stage) {
 
 void some_events(Stage& stage) {
   stage.write_file(stage.namespace_directory() + "/.berth/events",
-                   control::render_event({.when = kMoment, .kind = "mounting", .share = "media", .attempt = 1}));
+                   formats::render_event({.when = kMoment, .kind = "mounting", .share = "media", .attempt = 1}));
 }
 
 /// The helps: one of every command.

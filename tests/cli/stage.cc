@@ -57,7 +57,7 @@ Stage::~Stage() {
 }
 
 std::string Stage::share_file(const std::string& share, const std::string& file) const {
-  return control::share_path(namespace_directory(), share) + "/" + file;
+  return formats::share_path(namespace_directory(), share) + "/" + file;
 }
 
 void Stage::write_file(const std::string& path, const std::string& text) const {
@@ -73,7 +73,7 @@ std::string Stage::read_file(const std::string& path) const {
   return text.str();
 }
 
-void Stage::add_share(control::ShareView share) {
+void Stage::add_share(formats::ShareView share) {
   const std::string source = share.source.empty() && !share.sources.empty() ? share.sources.front() : share.source;
   berth_.shares.push_back({.name = share.name,
                            .type = share.type,
@@ -83,9 +83,9 @@ void Stage::add_share(control::ShareView share) {
                            .source = source});
   fs::create_directories(share_file(share.name, "attachments"));
   write_file(share_file(share.name, "control"), "");
-  write_file(share_file(share.name, "status"), control::render_status(share));
-  write_file(share_file(share.name, "status.json"), control::render_json(share));
-  write_file(share_file(share.name, "error"), control::render_error(share.last_failure));
+  write_file(share_file(share.name, "status"), formats::render_status(share));
+  write_file(share_file(share.name, "status.json"), formats::render_json(share));
+  write_file(share_file(share.name, "error"), formats::render_error(share.last_failure));
 }
 
 void Stage::add_usual_shares() {
@@ -99,7 +99,7 @@ void Stage::add_usual_shares() {
              .failures = 3,
              .idle_timeout = std::chrono::minutes(5),
              .retry_at = kMoment + std::chrono::seconds(8),
-             .last_failure = control::FailureView{.when = kMoment,
+             .last_failure = formats::FailureView{.when = kMoment,
                                                   .attempt = 3,
                                                   .took = std::chrono::milliseconds(1200),
                                                   .code = EHOSTDOWN,
@@ -132,8 +132,8 @@ void Stage::add_usual_shares() {
 }
 
 void Stage::publish() const {
-  write_file(namespace_directory() + "/.berth/status", control::render_status(berth_));
-  write_file(namespace_directory() + "/.berth/status.json", control::render_json(berth_));
+  write_file(namespace_directory() + "/.berth/status", formats::render_status(berth_));
+  write_file(namespace_directory() + "/.berth/status.json", formats::render_json(berth_));
 }
 
 Outcome Stage::run(const std::vector<std::string>& arguments) {

@@ -36,11 +36,11 @@ class Stage {
   [[nodiscard]] std::string namespace_directory() const { return root_ + "/volumes"; }
 
   /// Adds a share to the fake control tree. Call publish() after the last.
-  void add_share(control::ShareView share);
+  void add_share(formats::ShareView share);
   /// The shares that most tests use: media (mounted), broken (failed), home/alice (idle).
   void add_usual_shares();
   /// What publish() writes.
-  [[nodiscard]] control::NamespaceView& berth() noexcept { return berth_; }
+  [[nodiscard]] formats::NamespaceView& berth() noexcept { return berth_; }
   /// Writes the namespace's status.json.
   void publish() const;
   void write_file(const std::string& path, const std::string& text) const;
@@ -65,7 +65,7 @@ class Stage {
 
  private:
   std::string root_;
-  control::NamespaceView berth_;
+  formats::NamespaceView berth_;
   std::mutex mutex_;
   Outcome outcome_;
 };

@@ -61,7 +61,7 @@ TEST_F(ControlTreeTest, ModesSayWhoMayChange) {
 }
 
 TEST_F(ControlTreeTest, InodeNumbersAreTheOnesThatAreListed) {
-  // READDIR and LOOKUP must agree, and no two places share one.
+  // READDIR and LOOKUP must agree, and no two paths share one.
   const auto inode_of = [this](std::string_view path) {
     return kernel->getattr(at(path)).as<fuse_attr_out>().attr.ino;
   };
@@ -97,14 +97,14 @@ TEST_F(ControlTreeTest, ReadingWaitsForNoMount) {
 
 TEST_F(ControlTreeTest, StatusJsonIsReadBack) {
   EXPECT_EQ(write("shares/media/control", "mount"), 0);
-  const auto share = control::parse_share_json(read("shares/media/status.json"));
+  const auto share = formats::parse_share_json(read("shares/media/status.json"));
   ASSERT_TRUE(share) << share.error().message();
   EXPECT_EQ(share->name, "media");
   EXPECT_EQ(share->state, "mounted");
   EXPECT_EQ(share->source, "/srv/media");
   EXPECT_EQ(share->mounts, 1U);
   EXPECT_EQ(share->origin, "berth.toml:7");
-  const auto berth = control::parse_namespace_json(read("status.json"));
+  const auto berth = formats::parse_namespace_json(read("status.json"));
   ASSERT_TRUE(berth) << berth.error().message();
   EXPECT_EQ(berth->version, "1.2.3");
   EXPECT_EQ(berth->keeper, 11);
@@ -294,7 +294,7 @@ TEST_F(ControlTreeTest, ForgetsAreCountedPerNode) {
   EXPECT_EQ(kernel->getattr(node).error, 0);
 }
 
-control::HostView host_of(const std::string& json) { return control::parse_namespace_json(json).value().host; }
+formats::HostView host_of(const std::string& json) { return formats::parse_namespace_json(json).value().host; }
 
 TEST_F(ControlTreeTest, DrainAndResumeAreWordsForTheHost) {
   EXPECT_EQ(write("shares/media/control", "mount"), 0);

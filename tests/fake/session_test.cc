@@ -42,7 +42,7 @@ class Scripted : public Operations {
     entry.node = parent + 1;
     entry.attributes.st_mode = S_IFDIR | 0755;
     entry.attributes.st_ino = 4711;
-    entry.attributes_valid = 1.5;
+    entry.attr_ttl = 1.5;
     if (!std::move(reply).entry(entry)) note("not taken");
   }
   void forget(NodeId node, std::uint64_t count) noexcept override {
@@ -383,7 +383,7 @@ TEST_F(SessionTest, RequestsThatBlockHoldUpNoOther) {
   release.count_down();
   for (const std::uint64_t request : blocked) EXPECT_EQ(kernel.wait(request).error, ENOTTY);
   // What is not needed any more ends.
-  while (mount.workers().threads() > WorkerLimits{}.max_spare + 1) {
+  while (mount.workers().threads() > WorkerLimits{}.max_without_request + 1) {
     EXPECT_EQ(kernel.lookup(kName, "x").error, 0);
   }
 }
@@ -397,7 +397,7 @@ TEST(WorkersLimit, ThreadsAreBounded) {
     release.wait();
     std::move(reply).error(ENOTTY);
   };
-  FakeMount mount(Router{operations, operations, operations}, {.max_threads = 3, .max_spare = 2});
+  FakeMount mount(Router{operations, operations, operations}, {.max_threads = 3, .max_without_request = 2});
   std::vector<std::uint64_t> requests;
   for (int i = 0; i < 10; ++i) requests.push_back(mount.kernel().send(FUSE_LOOKUP, kName, std::string_view("x\0", 2)));
   while (entered < 3) std::this_thread::yield();

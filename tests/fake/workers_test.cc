@@ -53,7 +53,7 @@ class Noting : public Operations {
 class WorkersBeside : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!sys::may_run_beside()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
+    if (!sys::may_pin_idle()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
   }
 
   [[nodiscard]] static Caller self() { return {.pid = sys::own_id_in_proc()}; }
@@ -195,7 +195,7 @@ class Elsewhere {
 class WorkersOfTwoProcessors : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!sys::may_run_beside()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
+    if (!sys::may_pin_idle()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
   }
   /// Look-ups of both callers at once, all answered.
   void ask_both() {
@@ -271,8 +271,8 @@ TEST(WorkersOfASuccessor, TakeBackWhatWasDoneForWhoWasKilledBeforeHeAskedAgain) 
   std::atomic<bool> is_awaited{true};
   std::atomic<int> taken_back{0};
   Requests requests(area, [&](std::uint64_t) { return is_awaited.load(); });
-  requests.recover([](std::uint64_t, std::uint64_t) { return true; },
-                   [&](const Requests::Leftover& what) { taken_back += static_cast<int>(what.counted.size()); });
+  requests.take_over([](std::uint64_t, std::uint64_t) { return true; },
+                     [&](const Requests::Interrupted& what) { taken_back += static_cast<int>(what.counted.size()); });
   is_awaited = false;
   Noting operations;
   FakeMount mount{Router{operations, operations, operations}, {}, &requests};
@@ -280,7 +280,7 @@ TEST(WorkersOfASuccessor, TakeBackWhatWasDoneForWhoWasKilledBeforeHeAskedAgain) 
     mount.kernel().lookup(kNode, "x");
     return taken_back == 1;
   }));
-  EXPECT_FALSE(requests.has_left());
+  EXPECT_FALSE(requests.has_interrupted());
 }
 
 }  // namespace

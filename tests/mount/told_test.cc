@@ -135,7 +135,7 @@ environment = { LOGIN_A = "Plant3d-Env" }
   }
   EXPECT_TRUE(ok(server_.write_control("shares/stays/control", "mount")));
   EXPECT_FALSE(ok(server_.write_control("shares/stays/control", "unmount")));
-  EXPECT_FALSE(ok(server_.write_control("shares/stays/control", "password=Plant3d-Word")));
+  EXPECT_FALSE(ok(server_.write_control("shares/stays/control", "password=Plant3d-ControlCommand")));
 
   const std::string tree = read_all_as(kNobody, server_.in_namespace(".berth"));
   const std::string trees_of_root = read_all_as(0, server_.in_namespace(".berth"));

@@ -12,7 +12,7 @@
 
 namespace berth::daemon {
 
-Result<std::optional<int>> Background::split() {
+Result<std::optional<int>> Background::daemonize() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno();
   const UniqueFd from_child(ends[0]);

@@ -15,7 +15,7 @@ class Background {
 
   /// Splits the process. In the caller's it blocks until the child is ready or has ended and gives the exit code: 0 when
   /// ready. In the child it gives nothing. Call it with one thread.
-  Result<std::optional<int>> split();
+  Result<std::optional<int>> daemonize();
 
   /// The namespace is ready: lets the caller's process return, takes a session of its own, and lets go of the terminal.
   ///

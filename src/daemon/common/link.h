@@ -37,7 +37,7 @@ class Link {
   static Result<std::pair<Link, Link>> make_pair() noexcept;
 
   /// An end that a keeper before us has made.
-  static Link adopt(int socket) noexcept { return Link(UniqueFd(socket)); }
+  static Link of_descriptor(int socket) noexcept { return Link(UniqueFd(socket)); }
 
   /// Readable when there is a message, or when the other end is gone.
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }

@@ -31,7 +31,7 @@ void collect() noexcept {
 }
 
 /// The server is a child of ours once the keeper is dead.
-bool server_lives(const DaemonRecord& record) noexcept {
+bool server_lives(const KeptDaemon& record) noexcept {
   const pid_t server = record.server.load();
   return server != 0 && ::kill(server, 0) == 0;
 }
@@ -50,7 +50,7 @@ void wait_for_keeper(int keeper, int ended) noexcept {
   }
 }
 
-[[noreturn]] void run(int keeper, const DaemonRecord& record) noexcept {
+[[noreturn]] void run(int keeper, const KeptDaemon& record) noexcept {
   ::prctl(PR_SET_NAME, "berth-first");
   sigset_t all;
   ::sigfillset(&all);
@@ -72,7 +72,7 @@ void wait_for_keeper(int keeper, int ended) noexcept {
 
 }  // namespace
 
-Result<pid_t> start_first_process(const DaemonRecord& record) {
+Result<pid_t> start_first_process(const KeptDaemon& record) {
   const UniqueFd keeper = TRY(sys::open_process(::getpid()));
   if (::unshare(CLONE_NEWPID) != 0) return fail(Error::last().within("cannot make a pid namespace"));
   const pid_t child = ::fork();

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "src/daemon/common/records.h"
+#include "src/daemon/common/kept_daemon.h"
 #include "src/lib/base/result.h"
 
 namespace berth::daemon {
@@ -19,6 +19,6 @@ namespace berth::daemon {
 ///
 /// From here on every child of the caller is born in that pid namespace. Call it with one thread, while there is little
 /// memory to copy. Errors: EPERM.
-Result<pid_t> start_first_process(const DaemonRecord& record);
+Result<pid_t> start_first_process(const KeptDaemon& record);
 
 }  // namespace berth::daemon

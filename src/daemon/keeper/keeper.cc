@@ -21,10 +21,10 @@
 #include <string_view>
 #include <utility>
 
-#include "src/daemon/common/estate.h"
 #include "src/daemon/common/exit_code.h"
+#include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/namespace_mount.h"
-#include "src/daemon/keeper/succession.h"
+#include "src/daemon/keeper/upgrade.h"
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
@@ -88,7 +88,7 @@ std::vector<int> open_descriptors() {
   return numbers;
 }
 
-Result<UniqueFd> Keeper::take_signals() {
+Result<UniqueFd> Keeper::block_signals() {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD}) sigaddset(&signals, signal);
@@ -98,11 +98,11 @@ Result<UniqueFd> Keeper::take_signals() {
   return fd;
 }
 
-Keeper::Keeper(Holdings& holdings, Background& background, std::set<int> own)
-    : holdings_(holdings), background_(background), own_(std::move(own)), program_(own_program()) {
+Keeper::Keeper(ServerSetup& setup, Background& background, std::set<int> own)
+    : setup_(setup), background_(background), own_(std::move(own)), program_(own_program()) {
   const std::vector<int> open = own_.empty() ? open_descriptors() : std::vector<int>();
   own_.insert(open.begin(), open.end());
-  ready_ = holdings_.record().servers > 0;
+  ready_ = setup_.record().servers > 0;
   if (ready_) crashed_ = std::chrono::steady_clock::now();
   sys::make_room_for_descriptors(kDescriptors);
   watch_mounts();
@@ -117,7 +117,7 @@ void Keeper::watch_mounts() {
 }
 
 /// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
-std::vector<int> Keeper::left_descriptors() const {
+std::vector<int> Keeper::inherited_descriptors() const {
   std::vector<int> left;
   const std::vector<int> open = open_descriptors();
   std::set_difference(open.begin(), open.end(), own_.begin(), own_.end(), std::back_inserter(left));
@@ -129,9 +129,9 @@ std::vector<int> Keeper::left_descriptors() const {
 }
 
 Result<> Keeper::start_server() {
-  const std::vector<int> left = left_descriptors();
-  ends_until_.reset();
-  holdings_.record().life = -1;
+  const std::vector<int> left = inherited_descriptors();
+  ending_until_.reset();
+  setup_.record().life = -1;
   oom_kills_ = oom_kills();
   server_stops_ = false;
   silent_at_.reset();
@@ -141,9 +141,9 @@ Result<> Keeper::start_server() {
   arguments.exit_signal = SIGCHLD;
   const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
   if (child < 0) return fail(Error::last().within("cannot start the server"));
-  if (child == 0) run_server(holdings_, left);
+  if (child == 0) run_server(setup_, left);
   server_ = static_cast<pid_t>(child);
-  takeover_until_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.takeover_timeout;
+  takeover_until_ = std::chrono::steady_clock::now() + setup_.configuration.settings.takeover_timeout;
   return {};
 }
 
@@ -157,16 +157,16 @@ int Keeper::serve(int signals) {
   signals_ = signals;
   for (;;) {
     std::array<pollfd, 5> ready{{{signals, POLLIN, 0},
-                                 {holdings_.keepers_end.fd(), POLLIN, 0},
+                                 {setup_.keepers_end.fd(), POLLIN, 0},
                                  {check_ ? check_->pidfd() : -1, POLLIN, 0},
-                                 {ends_until_ ? -1 : holdings_.record().life.load(), POLLIN, 0},
+                                 {ending_until_ ? -1 : setup_.record().life.load(), POLLIN, 0},
                                  {stopping_ ? -1 : mount_table_.get(), POLLPRI, 0}}};
     if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
-    if (ready[3].revents != 0) ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
+    if (ready[3].revents != 0) ending_until_ = std::chrono::steady_clock::now() + kEndPatience;
     if (ready[2].revents != 0) on_check_ended();
     if (ready[1].revents != 0) on_message();
     if (ready[4].revents != 0) on_mounts_changed();
-    tell_status();
+    notify_status();
     feed_watchdog();
     if (const std::optional<int> code = enforce_deadlines()) return *code;
     if (ready[0].revents == 0) continue;
@@ -184,7 +184,7 @@ int Keeper::serve(int signals) {
 }
 
 void Keeper::on_message() {
-  const Result<std::optional<Message>> message = holdings_.keepers_end.receive();
+  const Result<std::optional<Message>> message = setup_.keepers_end.receive();
   if (!message || !*message) return;
   const Message& said = **message;
   if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
@@ -200,12 +200,12 @@ void Keeper::on_message() {
   if (said.kind == Message::Kind::kReady) {
     takeover_until_.reset();
     ready_ = true;
-    if (holdings_.record().servers == 1) {
-      log::info("serving {} shares at {}", said.shares, quote(holdings_.directory));
+    if (setup_.record().servers == 1) {
+      log::info("serving {} shares at {}", said.shares, quote(setup_.directory));
       manager_.ready();
       background_.ready();
     } else {
-      log::info("a new server has taken over {} after {}", quote(holdings_.directory),
+      log::info("a new server has taken over {} after {}", quote(setup_.directory),
                 format_duration(std::chrono::steady_clock::now() - crashed_));
     }
   }
@@ -220,7 +220,7 @@ int Keeper::milliseconds_to_work() const {
     left = left < 0 ? milliseconds : std::min(left, milliseconds);
   };
   if (kill_at_) at(*kill_at_);
-  if (ends_until_) at(*ends_until_);
+  if (ending_until_) at(*ending_until_);
   if (hand_over_at_) at(*hand_over_at_);
   if (takeover_until_) at(*takeover_until_);
   if (check_) at(*check_until_);
@@ -232,10 +232,10 @@ int Keeper::milliseconds_to_work() const {
 }
 
 /// At most once a second: the service manager need not hear of each mount.
-void Keeper::tell_status() {
+void Keeper::notify_status() {
   if (has_passed(manager_.due())) manager_.tell();
   if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
-  manager_.status("serving " + escape(holdings_.directory) + ": " + std::to_string(counts_->shares) + " shares, " +
+  manager_.status("serving " + escape(setup_.directory) + ": " + std::to_string(counts_->shares) + " shares, " +
                   std::to_string(counts_->mounted) + " mounted");
   counts_.reset();
   sys::release_idle_memory();  // until the next one
@@ -251,7 +251,7 @@ void Keeper::feed_watchdog() {
     silent_at_.reset();
     return manager_.alive();
   }
-  holdings_.keepers_end.send({.kind = Message::Kind::kAsk});
+  setup_.keepers_end.send({.kind = Message::Kind::kAsk});
   if (!silent_at_) silent_at_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 2;
 }
 
@@ -276,20 +276,21 @@ std::optional<int> Keeper::enforce_deadlines() {
   }
   if (has_passed(hand_over_at_)) end_server_for_upgrade();
   if (has_passed(silent_at_)) on_silent_server();
-  if (has_passed(ends_until_)) return on_end_under_way();
+  if (has_passed(ending_until_)) return on_server_ending();
   if (has_passed(takeover_until_)) {
-    return give_up("the server does not serve " + format_duration(holdings_.configuration.settings.takeover_timeout) +
-                   " after its start (takeover_timeout)");
+    return end_connection("the server does not serve " +
+                          format_duration(setup_.configuration.settings.takeover_timeout) +
+                          " after its start (takeover_timeout)");
   }
   return std::nullopt;
 }
 
 /// The server is dead, but for threads that are stuck in the kernel: a share hangs, or they wait for somebody who waits for the next
 /// server. So that one must not wait for them. None of them comes back to run anything.
-std::optional<int> Keeper::on_end_under_way() {
+std::optional<int> Keeper::on_server_ending() {
   const std::optional<int> status = sys::status_of_zombie(server_);
   if (!status) {
-    ends_until_ = std::chrono::steady_clock::now() + kEndPatience;
+    ending_until_ = std::chrono::steady_clock::now() + kEndPatience;
     return std::nullopt;
   }
   log::warning("threads of the dead server are stuck in the kernel: going on without them");
@@ -297,11 +298,11 @@ std::optional<int> Keeper::on_end_under_way() {
 }
 
 /// Servers that had threads stuck when the next one was started, and have ended since. Only what nobody else waits for.
-void Keeper::collect_stuck() const {
+void Keeper::reap_stuck_server() const {
   siginfo_t ended{};
   while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0) {
     const pid_t pid = ended.si_pid;
-    if (pid == server_ || pid == holdings_.first_process || pid == holdings_.agent.pid()) return;
+    if (pid == server_ || pid == setup_.first_process || pid == setup_.agent.pid()) return;
     if (check_ && pid == check_->pid()) return;
     ::waitpid(pid, nullptr, WNOHANG);
     ended = {};
@@ -311,14 +312,14 @@ void Keeper::collect_stuck() const {
 std::optional<int> Keeper::collect_children() {
   // One by one: the check of another binary is collected by who reads what it says.
   int status = 0;
-  if (holdings_.first_process != 0 && ::waitpid(holdings_.first_process, &status, WNOHANG) > 0) {
-    holdings_.first_process = 0;
-    return give_up("the first process of the servers' pid namespace " + how(status));
+  if (setup_.first_process != 0 && ::waitpid(setup_.first_process, &status, WNOHANG) > 0) {
+    setup_.first_process = 0;
+    return end_connection("the first process of the servers' pid namespace " + how(status));
   }
-  const pid_t agent = holdings_.agent.pid();
-  if (agent > 0 && ::waitpid(agent, &status, WNOHANG) > 0) holdings_.agent.on_ended(agent);
+  const pid_t agent = setup_.agent.pid();
+  if (agent > 0 && ::waitpid(agent, &status, WNOHANG) > 0) setup_.agent.on_ended(agent);
   if (::waitpid(server_, &status, WNOHANG) > 0) return on_server_ended(status);
-  collect_stuck();
+  reap_stuck_server();
   return std::nullopt;
 }
 
@@ -340,7 +341,7 @@ void Keeper::on_stop_signal(int signal) {
   }
   if (stopping_) {
     log::warning("signal {} again: stopping at once", signal);
-    holdings_.keepers_end.send({.kind = Message::Kind::kForce});
+    setup_.keepers_end.send({.kind = Message::Kind::kForce});
     forced_ = true;
     kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
     return;
@@ -354,9 +355,9 @@ void Keeper::stop() {
   manager_.stopping();
   manager_.status("stopping");
   take_namespace_off();
-  holdings_.keepers_end.send({.kind = Message::Kind::kStop});
+  setup_.keepers_end.send({.kind = Message::Kind::kStop});
   // One that is stopped itself (SIGSTOP), or stuck, does not say that it stops.
-  const std::chrono::milliseconds patience = holdings_.configuration.settings.stop_timeout;
+  const std::chrono::milliseconds patience = setup_.configuration.settings.stop_timeout;
   kill_at_ =
       std::chrono::steady_clock::now() +
       (server_stops_ ? patience + kEndingPatience : std::min<std::chrono::milliseconds>(patience, kForcePatience));
@@ -364,8 +365,8 @@ void Keeper::stop() {
 
 /// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but no other program gets there.
 void Keeper::on_mounts_changed() {
-  if (is_namespace_mounted(holdings_.mount, holdings_.directory).value_or(true)) return;
-  log::info("{} has been unmounted: stopping", quote(holdings_.directory));
+  if (is_namespace_mounted(setup_.mount, setup_.directory).value_or(true)) return;
+  log::info("{} has been unmounted: stopping", quote(setup_.directory));
   stop();
 }
 
@@ -373,7 +374,7 @@ void Keeper::on_mounts_changed() {
 void Keeper::on_server_stopping() {
   server_stops_ = true;
   if (!stopping_ || forced_) return;
-  kill_at_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.stop_timeout + kEndingPatience;
+  kill_at_ = std::chrono::steady_clock::now() + setup_.configuration.settings.stop_timeout + kEndingPatience;
 }
 
 /// There is no reload yet. The signal is its usual name, so it must not end what is served.
@@ -382,15 +383,15 @@ void Keeper::on_reload_signal() {
 }
 
 void Keeper::take_namespace_off() {
-  const Result<bool> in_use = unmount_namespace(holdings_.directory, holdings_.mount.id);
+  const Result<bool> in_use = unmount_namespace(setup_.directory, setup_.mount.id);
   if (!in_use) log::error("{}", in_use.error().message());
-  if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(holdings_.directory));
+  if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(setup_.directory));
 }
 
 /// The exit code, if that was all.
 std::optional<int> Keeper::on_server_ended(int status) {
-  ends_until_.reset();
-  holdings_.record().server = 0;
+  ending_until_.reset();
+  setup_.record().server = 0;
   if (std::exchange(handing_over_, false)) return hand_over();
   if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
   // What was never served was never used; else it stays, so that nothing is written to the directory below.
@@ -399,10 +400,10 @@ std::optional<int> Keeper::on_server_ended(int status) {
     log::error("the server {}", how(status));
     return kExitOs;
   }
-  if (!stopping_ && ready_ && is_namespace_mounted(holdings_.mount, holdings_.directory).value_or(false)) {
+  if (!stopping_ && ready_ && is_namespace_mounted(setup_.mount, setup_.directory).value_or(false)) {
     log::error(
         "{} has lost its connection (umount -f of it somewhere aborts it) and stays as it is until the next start",
-        quote(holdings_.directory));
+        quote(setup_.directory));
     return kExitUnavailable;
   }
   return WEXITSTATUS(status);
@@ -412,32 +413,32 @@ std::optional<int> Keeper::on_crash(int status) {
   crashed_ = std::chrono::steady_clock::now();
   // Of a server that was killed from outside no request is to blame.
   const bool is_fault = WTERMSIG(status) != SIGKILL || oom_kills() != oom_kills_;
-  choose_estate(*holdings_.memory).fuse.requests.server_crashed = is_fault ? 1 : 0;
-  const config::Settings& settings = holdings_.configuration.settings;
+  choose_kept_memory(*setup_.memory).fuse.requests.server_crashed = is_fault ? 1 : 0;
+  const config::Settings& settings = setup_.configuration.settings;
   while (!crashes_.empty() && crashes_.front() + settings.crash_window < crashed_) crashes_.pop_front();
   crashes_.push_back(crashed_);
   if (crashes_.size() > settings.crash_limit) {
-    return give_up("the server " + how(status) + ", for the " + std::to_string(crashes_.size()) + "th time within " +
-                   format_duration(settings.crash_window) + " (crash_limit, crash_window)");
+    return end_connection("the server " + how(status) + ", for the " + std::to_string(crashes_.size()) +
+                          "th time within " + format_duration(settings.crash_window) + " (crash_limit, crash_window)");
   }
   const Result<> started = start_server();
   // Only now: whoever takes our log may be slow, and callers wait.
   log::error("the server {}; {}", how(status), started ? "a new one has been started" : "no new one can be started");
-  if (!started) return give_up(started.error().message());
+  if (!started) return end_connection(started.error().message());
   return std::nullopt;
 }
 
 void Keeper::on_upgrade_wanted() {
   // The next server asks again for what the one before it has asked for.
-  const DaemonRecord& record = holdings_.record();
-  if (record.upgrade_refused == record.upgrade_request) return tell_refused();
+  const KeptDaemon& record = setup_.record();
+  if (record.upgrade_refused == record.upgrade_request) return notify_refused();
   if (check_ || handing_over_ || hand_over_at_) return;
   if (stopping_) return refuse_upgrade("it is stopping");
-  Result<sys::Process> check = start_check(program_, holdings_.arguments);
+  Result<sys::Process> check = ask_for_consent(program_, setup_.arguments);
   if (!check) return refuse_upgrade(check.error().message());
   log::info("upgrade: asking {} whether it can go on", quote(program_));
   check_ = std::move(*check);
-  check_until_ = std::chrono::steady_clock::now() + holdings_.configuration.settings.takeover_timeout;
+  check_until_ = std::chrono::steady_clock::now() + setup_.configuration.settings.takeover_timeout;
 }
 
 void Keeper::on_check_ended() {
@@ -449,7 +450,7 @@ void Keeper::on_check_ended() {
     return refuse_upgrade(quote(program_) + ": " + sys::to_string(*status) + (said.empty() ? "" : ", " + quote(said)));
   }
   log::info("upgrade: {} goes on", quote(program_));
-  holdings_.keepers_end.send({.kind = Message::Kind::kAccepted});
+  setup_.keepers_end.send({.kind = Message::Kind::kAccepted});
   hand_over_at_ = std::chrono::steady_clock::now() + kAnswerPatience;
 }
 
@@ -463,67 +464,67 @@ void Keeper::end_server_for_upgrade() {
 
 void Keeper::refuse_upgrade(const std::string& reason) {
   log::error("upgrade: refused, and going on as before: {}", reason);
-  DaemonRecord& record = holdings_.record();
+  KeptDaemon& record = setup_.record();
   record.upgrade_refused = record.upgrade_request.load();
-  tell_refused();
+  notify_refused();
 }
 
-void Keeper::tell_refused() const { holdings_.keepers_end.send({.kind = Message::Kind::kRefused}); }
+void Keeper::notify_refused() const { setup_.keepers_end.send({.kind = Message::Kind::kRefused}); }
 
 /// Executes the new binary; when even that fails the old one goes on.
 std::optional<int> Keeper::hand_over() {
   own_.erase(mount_table_.get());
   mount_table_.reset();
-  Handed handed{.device = holdings_.device,
-                .keepers_end = holdings_.keepers_end.fd(),
-                .servers_end = holdings_.servers_end.fd(),
-                .keeper = holdings_.keeper.get(),
-                .signals = signals_,
-                .run_directory = holdings_.run_directory,
-                .state = holdings_.state ? holdings_.state->fd() : -1,
-                .native_servers_end = holdings_.agent.channel().fd(),
-                .native_agents_end = holdings_.agent.agents_end().fd(),
-                .agent = holdings_.agent.pid(),
-                .first_process = holdings_.first_process,
-                .background = holdings_.background};
+  KeeperDescriptors handed{.device = setup_.device,
+                           .keepers_end = setup_.keepers_end.fd(),
+                           .servers_end = setup_.servers_end.fd(),
+                           .keeper = setup_.keeper.get(),
+                           .signals = signals_,
+                           .run_directory = setup_.run_directory,
+                           .state = setup_.state ? setup_.state->fd() : -1,
+                           .native_servers_end = setup_.agent.channel().fd(),
+                           .native_agents_end = setup_.agent.agents_end().fd(),
+                           .agent = setup_.agent.pid(),
+                           .first_process = setup_.first_process,
+                           .background = setup_.background};
   for (const int number : own_) {
-    if (handed.own_count < Handed::kMaxOwn) handed.own[handed.own_count++] = number;
+    if (handed.own_count < KeeperDescriptors::kMaxOwn) handed.own[handed.own_count++] = number;
   }
   // It stays pending until then, and is read where it would have been (execve(2)).
   if (stop_signal_) ::kill(::getpid(), *stop_signal_);
-  const Error error = execute_successor(program_, holdings_, handed);
-  DaemonRecord& record = holdings_.record();
+  const Error error = execute_upgrade(program_, setup_, handed);
+  KeptDaemon& record = setup_.record();
   record.upgrade_refused = record.upgrade_request.load();
   watch_mounts();
   const Result<> started = start_server();
   log::error("upgrade: cannot execute {}: {}; going on as before", quote(program_), error.message());
-  if (!started) return give_up(started.error().message());
+  if (!started) return end_connection(started.error().message());
   return std::nullopt;
 }
 
 /// Ends the connection: callers that wait for an answer, or ask from now on, get an error. Where it was never served there is nothing
 /// to keep covered.
-int Keeper::give_up(const std::string& reason) {
-  log::error("giving up {}: {}", quote(holdings_.directory), reason);
+int Keeper::end_connection(const std::string& reason) {
+  log::error("giving up {}: {}", quote(setup_.directory), reason);
   // Of one that has been collected the number may be another process's by now.
-  if (holdings_.record().server != 0) ::kill(server_, SIGKILL);
-  abort_namespace(holdings_.mount, holdings_.directory);
+  if (setup_.record().server != 0) ::kill(server_, SIGKILL);
+  abort_namespace(setup_.mount, setup_.directory);
   if (!ready_) take_namespace_off();
-  await_servers_end();
-  ::close(holdings_.device);
+  wait_for_server_end();
+  ::close(setup_.device);
   return kExitUnavailable;
 }
 
 /// What is left in it (a first process that is stopped, helpers that do not end) must not outlive us, for it holds the real
 /// mounts. One that is stuck in the kernel ends some time after us.
 void Keeper::end_pid_namespace() {
-  if (holdings_.first_process == 0) return;
-  ::kill(holdings_.first_process, SIGKILL);
+  if (setup_.first_process == 0) return;
+  ::kill(setup_.first_process, SIGKILL);
   const TimePoint until = std::chrono::steady_clock::now() + kForcePatience;
   for (;;) {
     // It ends last (pid_namespaces(7)): those in there that are our children are to be collected first.
     const pid_t ended = ::waitpid(-1, nullptr, WNOHANG);
-    if (ended == holdings_.first_process || (ended < 0 && errno != EINTR) || has_passed(until)) return;
+    if (ended == setup_.first_process || (ended < 0 && errno != EINTR) || has_passed(until)) return;
     if (ended > 0) continue;
     pollfd child{signals_, POLLIN, 0};
     ::poll(&child, 1, milliseconds_to(until));
@@ -533,7 +534,7 @@ void Keeper::end_pid_namespace() {
 }
 
 /// One that is stuck in the kernel cannot be waited for. It is ended by the end of its pid namespace, after us.
-void Keeper::await_servers_end() const {
+void Keeper::wait_for_server_end() const {
   const Result<UniqueFd> server = sys::open_process(server_);
   if (!server) return;
   pollfd ended{server->get(), POLLIN, 0};

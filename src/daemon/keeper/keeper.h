@@ -11,7 +11,7 @@
 
 #include "src/daemon/common/background.h"
 #include "src/daemon/keeper/service_manager.h"
-#include "src/daemon/server/holdings.h"
+#include "src/daemon/server/server_setup.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/result.h"
 #include "src/lib/base/unique_fd.h"
@@ -33,24 +33,24 @@ std::vector<int> open_descriptors();
 class Keeper {
  public:
   /// `own`: the descriptors that are the keeper's; empty: all that are open now.
-  Keeper(Holdings& holdings, Background& background, std::set<int> own = {});
+  Keeper(ServerSetup& setup, Background& background, std::set<int> own = {});
 
   /// Starts the server. Errors: EAGAIN, ENOMEM.
   Result<> start_server();
-  /// Until everything has ended; the exit code. `signals`: a signalfd of what take_signals() blocks.
+  /// Until everything has ended; the exit code. `signals`: a signalfd of what block_signals() blocks.
   int run(int signals);
 
   /// Blocks the signals that the keeper handles and makes a descriptor that tells of them.
-  static Result<UniqueFd> take_signals();
+  static Result<UniqueFd> block_signals();
 
  private:
   void on_message();
   [[nodiscard]] int milliseconds_to_work() const;
-  void tell_status();
+  void notify_status();
   void feed_watchdog();
   void on_silent_server();
   std::optional<int> enforce_deadlines();
-  std::optional<int> on_end_under_way();
+  std::optional<int> on_server_ending();
   std::optional<int> collect_children();
   int serve(int signals);
   void on_reload_signal();
@@ -58,23 +58,23 @@ class Keeper {
   void stop();
   void on_server_stopping();
   void end_pid_namespace();
-  void collect_stuck() const;
+  void reap_stuck_server() const;
   std::optional<int> on_server_ended(int status);
   std::optional<int> on_crash(int status);
   void on_upgrade_wanted();
   void on_check_ended();
   void end_server_for_upgrade();
   void refuse_upgrade(const std::string& reason);
-  void tell_refused() const;
+  void notify_refused() const;
   std::optional<int> hand_over();
-  int give_up(const std::string& reason);
+  int end_connection(const std::string& reason);
   void take_namespace_off();
   void watch_mounts();
   void on_mounts_changed();
-  void await_servers_end() const;
-  [[nodiscard]] std::vector<int> left_descriptors() const;
+  void wait_for_server_end() const;
+  [[nodiscard]] std::vector<int> inherited_descriptors() const;
 
-  Holdings& holdings_;
+  ServerSetup& setup_;
   Background& background_;
   std::set<int> own_;  ///< descriptors that are not the server's
   const std::string program_;
@@ -93,10 +93,10 @@ class Keeper {
   ServiceManager manager_;
   std::optional<Message> counts_;  ///< what the service manager has not been told yet
   TimePoint next_status_{};
-  TimePoint next_watch_{};               ///< when the service manager's watchdog is looked after again
-  std::optional<TimePoint> silent_at_;   ///< the server was asked whether it works, and is ended then without an answer
-  std::optional<TimePoint> kill_at_;     ///< while stopping: when the server is killed
-  std::optional<TimePoint> ends_until_;  ///< the server is ending, and is given until then
+  TimePoint next_watch_{};              ///< when the service manager's watchdog is looked after again
+  std::optional<TimePoint> silent_at_;  ///< the server was asked whether it works, and is ended then without an answer
+  std::optional<TimePoint> kill_at_;    ///< while stopping: when the server is killed
+  std::optional<TimePoint> ending_until_;    ///< the server is ending, and is given until then
   std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
   std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
   TimePoint crashed_{};                      ///< the last time

@@ -49,7 +49,7 @@ std::string path_of(int root, const std::string& share) { return sys::proc_path(
 
 /// The id of what is mounted on the share's directory if it shows the same directory as `mount`: an agent before this one has
 /// come so far. Errors: EBUSY when it is something else.
-Result<std::uint64_t> find_laid(int root, const std::string& share, int mount) {
+Result<std::uint64_t> find_overmount(int root, const std::string& share, int mount) {
   const UniqueFd top = TRY(sys::open_at(root, share.c_str(), O_PATH));
   const struct statx there = TRY(sys::stat_at(top.get(), "", STATX_INO, AT_STATX_DONT_SYNC));
   const struct statx ours = TRY(sys::stat_at(mount, "", STATX_INO, AT_STATX_DONT_SYNC));
@@ -60,12 +60,12 @@ Result<std::uint64_t> find_laid(int root, const std::string& share, int mount) {
 }
 
 /// Lays it over, and says so. The descriptors are let go of before the answer: they would make it look used.
-Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeTalk& talk) {
+Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeCall& talk) {
   const UniqueFd root = TRY(open_namespace(request));
   std::uint64_t id = TRY(sys::mount_id(mount.get()));
   Result<UniqueFd> directory = sys::open_in_mount(root.get(), request.share.c_str(), O_PATH | O_DIRECTORY);
   if (!directory && directory.error().code() == EXDEV) {
-    id = TRY(find_laid(root.get(), request.share, mount.get()));
+    id = TRY(find_overmount(root.get(), request.share, mount.get()));
   } else {
     const UniqueFd at = TRY(std::move(directory));
     TRY_VOID(sys::attach_mount_at(mount.get(), at.get()));
@@ -92,7 +92,7 @@ Result<Outcome> take(const NativeRequest& request) {
   const std::string path = request.directory + "/" + request.share;
   const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
   const auto laid = std::find_if(table.begin(), table.end(),
-                                 [&](const sys::MountEntry& entry) { return entry.id == request.laid_mount; });
+                                 [&](const sys::MountEntry& entry) { return entry.id == request.overmount_id; });
   if (laid == table.end() || laid->target != path) return Outcome::kOff;
   const bool covered =
       std::any_of(laid + 1, table.end(), [&](const sys::MountEntry& entry) { return entry.target == path; });
@@ -112,7 +112,7 @@ Result<Outcome> take(const NativeRequest& request) {
   }
 }
 
-Result<> list(const NativeRequest& request, const NativeTalk& talk) {
+Result<> list(const NativeRequest& request, const NativeCall& talk) {
   const std::uint64_t parent = [&]() -> Result<std::uint64_t> {
     const UniqueFd root = TRY(open_namespace(request));
     return sys::mount_id(root.get());
@@ -202,7 +202,7 @@ Result<NativeAgent> NativeAgent::start() {
   return agent;
 }
 
-NativeAgent NativeAgent::adopt(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept {
+NativeAgent NativeAgent::take_over(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept {
   NativeAgent agent(std::move(servers_end), std::move(agents_end));
   agent.pid_ = pid;
   agent.started_ = SystemClock().now();

@@ -25,7 +25,7 @@ class NativeAgent {
   static Result<NativeAgent> start();
 
   /// One that a keeper before us has started.
-  static NativeAgent adopt(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept;
+  static NativeAgent take_over(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept;
   [[nodiscard]] const NativeChannel& agents_end() const noexcept { return agents_end_; }
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
 

@@ -21,7 +21,7 @@ struct RequestHeader {
   std::uint16_t directory_length;
   std::uint16_t share_length;
   std::uint64_t namespace_mount;
-  std::uint64_t laid_mount;
+  std::uint64_t overmount_id;
 };
 struct AnswerHeader {
   int code;
@@ -71,7 +71,7 @@ std::pair<UniqueFd, UniqueFd> take_descriptors(msghdr& message) {
 
 }  // namespace
 
-Result<std::optional<NativeAnswer>> NativeTalk::next(TimePoint deadline) const {
+Result<std::optional<NativeAnswer>> NativeCall::next(TimePoint deadline) const {
   for (;;) {
     pollfd ready{socket_.get(), POLLIN, 0};
     const int count = ::poll(&ready, 1, milliseconds_until(deadline));
@@ -92,14 +92,14 @@ Result<std::optional<NativeAnswer>> NativeTalk::next(TimePoint deadline) const {
   return NativeAnswer{header.code, header.value, std::string(text.data(), length)};
 }
 
-Result<NativeAnswer> NativeTalk::expect(TimePoint deadline) const {
+Result<NativeAnswer> NativeCall::expect(TimePoint deadline) const {
   std::optional<NativeAnswer> answer = TRY(next(deadline));
   if (!answer) return fail(ECONNRESET, "the agent in the host's mount namespace has ended");
   if (answer->code != 0) return fail(answer->code, answer->text);
   return *std::move(answer);
 }
 
-bool NativeTalk::answer(const NativeAnswer& answer) const {
+bool NativeCall::answer(const NativeAnswer& answer) const {
   AnswerHeader header{answer.code, static_cast<std::uint32_t>(std::min(answer.text.size(), kLongestText)),
                       answer.value};
   std::array<iovec, 2> parts{
@@ -115,7 +115,7 @@ Result<std::pair<NativeChannel, NativeChannel>> NativeChannel::make_pair() noexc
   return std::pair(NativeChannel(std::move(servers)), NativeChannel(std::move(agents)));
 }
 
-Result<NativeTalk> NativeChannel::ask(const NativeRequest& request, const UniqueFd& mount) const {
+Result<NativeCall> NativeChannel::ask(const NativeRequest& request, const UniqueFd& mount) const {
   auto [ours, theirs] = TRY(make_sockets());
   if (request.directory.size() > PATH_MAX || request.share.size() > manager::kMaxShareName) return fail(ENAMETOOLONG);
   RequestHeader header{request.kind,
@@ -123,7 +123,7 @@ Result<NativeTalk> NativeChannel::ask(const NativeRequest& request, const Unique
                        static_cast<std::uint16_t>(request.directory.size()),
                        static_cast<std::uint16_t>(request.share.size()),
                        request.namespace_mount,
-                       request.laid_mount};
+                       request.overmount_id};
   std::string text = request.directory + request.share;
   std::array<iovec, 2> parts{{{&header, sizeof header}, {text.data(), text.size()}}};
   msghdr message{};
@@ -135,7 +135,7 @@ Result<NativeTalk> NativeChannel::ask(const NativeRequest& request, const Unique
   if (::sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     return fail(errno == EAGAIN ? ETIMEDOUT : errno, "cannot ask the agent in the host's mount namespace");
   }
-  return NativeTalk(std::move(ours));
+  return NativeCall(std::move(ours));
 }
 
 Result<NativeChannel::Received> NativeChannel::receive() const {
@@ -159,10 +159,10 @@ Result<NativeChannel::Received> NativeChannel::receive() const {
   NativeRequest request{header.kind,
                         header.when,
                         header.namespace_mount,
-                        header.laid_mount,
+                        header.overmount_id,
                         std::string(text.substr(0, header.directory_length)),
                         std::string(text.substr(header.directory_length))};
-  return Received{std::move(request), std::move(mount), NativeTalk(std::move(talk))};
+  return Received{std::move(request), std::move(mount), NativeCall(std::move(talk))};
 }
 
 }  // namespace berth::daemon

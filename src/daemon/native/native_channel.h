@@ -22,7 +22,7 @@ struct NativeRequest {
   Kind kind = Kind::kList;
   manager::NativeAccess::When when{};
   std::uint64_t namespace_mount = 0;  ///< id of the namespace's mount (mount_id_at())
-  std::uint64_t laid_mount = 0;       ///< kTake: id of the mount that was laid over, as in mountinfo
+  std::uint64_t overmount_id = 0;     ///< kTake: id of the mount that was laid over, as in mountinfo
   std::string directory;              ///< of the namespace
   std::string share;
 };
@@ -38,9 +38,9 @@ struct NativeAnswer {
 /// when the other lets go of it.
 ///
 /// Threading: one thread.
-class NativeTalk {
+class NativeCall {
  public:
-  explicit NativeTalk(UniqueFd socket) noexcept : socket_(std::move(socket)) {}
+  explicit NativeCall(UniqueFd socket) noexcept : socket_(std::move(socket)) {}
 
   /// The next answer; absent when the talk is over. Errors: ETIMEDOUT.
   Result<std::optional<NativeAnswer>> next(TimePoint deadline) const;
@@ -66,15 +66,15 @@ class NativeChannel {
   static Result<std::pair<NativeChannel, NativeChannel>> make_pair() noexcept;
 
   /// An end that a keeper before us has made.
-  static NativeChannel adopt(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
+  static NativeChannel of_descriptor(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
 
   /// Sends a request; `mount` goes along where there is one.
-  Result<NativeTalk> ask(const NativeRequest& request, const UniqueFd& mount = {}) const;
+  Result<NativeCall> ask(const NativeRequest& request, const UniqueFd& mount = {}) const;
 
   struct Received {
     NativeRequest request;
     UniqueFd mount;
-    NativeTalk talk;
+    NativeCall talk;
   };
   /// The next request. Errors: EPIPE when the other end is gone; EBADMSG, to be passed over.
   Result<Received> receive() const;

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "fuse/callers/path_calls.h"
-#include "src/daemon/native/attached.h"
+#include "src/daemon/native/overmounts.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
@@ -40,38 +40,38 @@ NativeRequest NativeShares::request(NativeRequest::Kind kind, const std::string&
   return request;
 }
 
-Result<std::vector<std::string>> NativeShares::adopt(TimePoint deadline) {
-  const NativeTalk talk = TRY(setup_.agent.ask(request(NativeRequest::Kind::kList, "")));
+Result<std::vector<std::string>> NativeShares::take_over(TimePoint deadline) {
+  const NativeCall talk = TRY(setup_.agent.ask(request(NativeRequest::Kind::kList, "")));
   std::vector<std::string> names;
   while (std::optional<NativeAnswer> answer = TRY(talk.next(deadline))) {
     if (answer->code != 0) return fail(answer->code, std::move(answer->text));
     MutexLock lock(mutex_);
-    laid_.insert_or_assign(answer->text, answer->value);
+    overmounts_.insert_or_assign(answer->text, answer->value);
     names.push_back(std::move(answer->text));
   }
   return names;
 }
 
-Result<> NativeShares::lay_over(const manager::Share& share, int root, TimePoint deadline) {
+Result<> NativeShares::overmount(const manager::Share& share, int root, TimePoint deadline) {
   fuse::ShareFs* const shares = shares_;
   if (shares == nullptr) return fail(EAGAIN, "the server has just started");
   TRY_VOID(shares->shows_same_pages(root));
-  shares->set_laying(share, true);
-  Result<> laid = lay_when_quiet(share, root, deadline);
+  shares->set_overmounting(share, true);
+  Result<> laid = overmount_when_quiet(share, root, deadline);
   // Before those that wait for it look: the manager says when it was laid, too late for them.
-  if (laid) const_cast<manager::Share&>(share).set_laid(SystemClock().now());
-  shares->set_laying(share, false);
+  if (laid) const_cast<manager::Share&>(share).set_overmounted(SystemClock().now());
+  shares->set_overmounting(share, false);
   return laid;
 }
 
-Result<> NativeShares::lay_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
+Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
   TRY_VOID(look_for_others(share));
   // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
   if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
   Result<> laid = fail(ECONNRESET);
   // Asked again it says the same, however far one came that has been killed.
   for (int tries = 0; tries < kTries && !laid && has_died(laid.error()); ++tries) {
-    laid = ask_to_lay(share, root, deadline);
+    laid = ask_to_overmount(share, root, deadline);
   }
   return laid || !has_died(laid.error()) ? laid : fail(EAGAIN, std::string(laid.error().story()));
 }
@@ -131,38 +131,38 @@ Result<> NativeShares::look_for_others(const manager::Share& share) const {
   return {};
 }
 
-Result<> NativeShares::ask_to_lay(const manager::Share& share, int root, TimePoint deadline) {
+Result<> NativeShares::ask_to_overmount(const manager::Share& share, int root, TimePoint deadline) {
   UniqueFd mount = TRY(sys::clone_mount(root));
   NativeRequest wanted = request(NativeRequest::Kind::kLay, share.name());
-  const NativeTalk talk = TRY(setup_.agent.ask(wanted, mount));
+  const NativeCall talk = TRY(setup_.agent.ask(wanted, mount));
   crash_point("lay-asked");
   mount.reset();  // the agent's now; held here it would look used
   const NativeAnswer answer = TRY(talk.expect(deadline));
   MutexLock lock(mutex_);
-  laid_.insert_or_assign(share.name(), answer.value);
+  overmounts_.insert_or_assign(share.name(), answer.value);
   return {};
 }
 
-Result<manager::NativeAccess::Outcome> NativeShares::take_off(const manager::Share& share, When when,
-                                                              TimePoint deadline) {
+Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const manager::Share& share, When when,
+                                                                      TimePoint deadline) {
   NativeRequest wanted = request(NativeRequest::Kind::kTake, share.name());
   wanted.when = when;
   {
     MutexLock lock(mutex_);
-    const auto laid = laid_.find(share.name());
-    if (laid == laid_.end()) return Outcome::kOff;
-    wanted.laid_mount = laid->second;
+    const auto laid = overmounts_.find(share.name());
+    if (laid == overmounts_.end()) return Outcome::kOff;
+    wanted.overmount_id = laid->second;
   }
   Result<NativeAnswer> answer = fail(ECONNRESET);
   // Asked again it says the same, however far one came who has been killed.
   for (int tries = 0; tries < kTries && !answer && has_died(answer.error()); ++tries) {
-    const NativeTalk talk = TRY(setup_.agent.ask(wanted));
+    const NativeCall talk = TRY(setup_.agent.ask(wanted));
     answer = talk.expect(deadline);
   }
   const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);
   if (outcome == Outcome::kOff) {
     MutexLock lock(mutex_);
-    laid_.erase(share.name());
+    overmounts_.erase(share.name());
   }
   return outcome;
 }

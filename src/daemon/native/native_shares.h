@@ -31,24 +31,24 @@ class NativeShares final : public manager::NativeAccess {
   /// Knows the threads that are in shares through berth. Must outlive the last call; without it nothing is laid over.
   void serve(fuse::ShareFs& shares) noexcept { shares_ = &shares; }
   /// Asks what lies over the namespace since an earlier server, and takes it for ours: the names.
-  Result<std::vector<std::string>> adopt(TimePoint deadline);
+  Result<std::vector<std::string>> take_over(TimePoint deadline);
 
-  Result<> lay_over(const manager::Share& share, int root, TimePoint deadline) override;
-  Result<Outcome> take_off(const manager::Share& share, When when, TimePoint deadline) override;
+  Result<> overmount(const manager::Share& share, int root, TimePoint deadline) override;
+  Result<Outcome> remove_overmount(const manager::Share& share, When when, TimePoint deadline) override;
 
  private:
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
   struct Look;
   [[nodiscard]] Result<Look> look(std::vector<pid_t> threads, bool below) const;
-  Result<> lay_when_quiet(const manager::Share& share, int root, TimePoint deadline);
+  Result<> overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline);
   Result<> look_for_others(const manager::Share& share) const;
-  Result<> ask_to_lay(const manager::Share& share, int root, TimePoint deadline);
+  Result<> ask_to_overmount(const manager::Share& share, int root, TimePoint deadline);
 
   const Setup setup_;
   std::atomic<fuse::ShareFs*> shares_{nullptr};
 
   Mutex mutex_;
-  std::map<std::string, std::uint64_t> laid_ BERTH_GUARDED_BY(mutex_);  ///< ids of mounts, as in mountinfo
+  std::map<std::string, std::uint64_t> overmounts_ BERTH_GUARDED_BY(mutex_);  ///< ids of mounts, as in mountinfo
 };
 
 }  // namespace berth::daemon

@@ -31,12 +31,12 @@
 #include "manager/backends/root_answer.h"
 #include "manager/engine/manager.h"
 #include "src/daemon/common/background.h"
-#include "src/daemon/common/estate.h"
+#include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/native/native_shares.h"
+#include "src/daemon/server/event_writer.h"
 #include "src/daemon/server/log_event.h"
 #include "src/daemon/server/server_state.h"
-#include "src/daemon/server/teller.h"
 #include "src/daemon/server/upgrade_request.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/test_switch.h"
@@ -60,7 +60,7 @@ constexpr const char* kBerthsSize = "64k";
 constexpr std::chrono::milliseconds kChannelPatience{2000};
 
 /// Descriptors that no server uses while it serves: two of them are open at once in a take-over.
-constexpr std::uint64_t kRoomForNext = 256;
+constexpr std::uint64_t kReservedDescriptors = 256;
 
 /// How long the agent may take to say what lies over the namespace.
 constexpr std::chrono::seconds kAgentPatience{2};
@@ -77,25 +77,25 @@ bool kernel_resends() noexcept {
 /// Everything that serves, in the order in which it is made.
 class Server {
  public:
-  Server(Holdings& setup, std::vector<int> left)
+  Server(ServerSetup& setup, std::vector<int> left)
       : setup_(setup),
         record_(setup.record()),
-        estate_(choose_estate(*setup.memory)),
+        kept_memory_(choose_kept_memory(*setup.memory)),
         left_(std::move(left)),
         requests_(
-            survives() ? &estate_.fuse.requests : nullptr,
+            survives() ? &kept_memory_.fuse.requests : nullptr,
             [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); },
             [this](std::span<const char> message) { session_->refuse_deadly(message); }) {}
 
   int run() {
     Result<> started = enter_own_mount_namespace();
-    show_life();
+    publish_liveness();
     if (started) started = start();
     if (!started) {
       log::error("cannot serve {}: {}", quote(setup_.directory), started.error().message());
       return EXIT_FAILURE;
     }
-    leave_room();
+    reserve_descriptors();
     std::thread workers([this] { serve(); });
     const bool keeper_lives = wait_for_end();
     stop(keeper_lives);
@@ -110,13 +110,13 @@ class Server {
 
  private:
   Result<> start() {
-    teller_.begin();
+    event_writer_.begin();
     TRY_VOID(make_manager());
     make_file_systems();
     take_over();
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
-                                       fuse::SessionOptions{.passthrough = &passthrough_}, &estate_.fuse.session));
-    const bool succeeds = session_->succeed();
+                                       fuse::SessionOptions{.passthrough = &passthrough_}, &kept_memory_.fuse.session));
+    const bool takes_over = session_->take_over();
     shares_->serve(*session_);
     native_->serve(*shares_);
     pruner_ = TRY(shares_->keep_nodes_below(setup_.configuration.settings.max_nodes,
@@ -126,10 +126,10 @@ class Server {
                                               }
                                               return {};
                                             }));
-    if (succeeds) resume_native();
+    if (takes_over) take_over_native();
     mounted_ = count_mounted();
-    manager_->begin(state_.take_kept());
-    if (succeeds) finish_take_over();
+    manager_->begin(state_.take_stored());
+    if (takes_over) finish_take_over();
     workers_ = std::make_unique<fuse::Workers>(*session_, requests_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
@@ -174,7 +174,7 @@ class Server {
   /// By a thread that does nothing: whoever is killed in a request to a share that hangs does not end before that is answered, and
   /// until the last thread has ended nobody is told of the end of the process. Where that cannot be had (before Linux 6.9), it has
   /// to be waited for.
-  void show_life() {
+  void publish_liveness() {
     Result<std::thread> thread = sys::start_thread("berth-life", [this] {
       if (Result<UniqueFd> life = sys::open_thread(::gettid())) record_.life = life->release();
       for (;;) ::pause();
@@ -184,13 +184,14 @@ class Server {
 
   /// Whoever opens as many files as he can must not keep the next server from its start, which shares the table of descriptors. It
   /// has the keeper's limit then, not ours.
-  static void leave_room() {
-    if (const Result<> left = sys::lower_file_limit(kRoomForNext); !left) log::warning("{}", left.error().message());
+  static void reserve_descriptors() {
+    if (const Result<> left = sys::lower_file_limit(kReservedDescriptors); !left)
+      log::warning("{}", left.error().message());
   }
 
-  /// With the limit as leave_room() leaves it.
+  /// With the limit as reserve_descriptors() leaves it.
   static fuse::OpenFiles::Limits limits_of_open_files() {
-    const std::uint64_t limit = sys::file_limit() - std::min(kRoomForNext, sys::file_limit() / 2);
+    const std::uint64_t limit = sys::file_limit() - std::min(kReservedDescriptors, sys::file_limit() / 2);
     const std::uint64_t end = limit - sys::descriptor_reserve(limit);
     return {.end = static_cast<int>(end), .per_user = end / 2};
   }
@@ -213,13 +214,13 @@ class Server {
 
   void finish_take_over() {
     shares_->finish_take_over();
-    for (const std::uint64_t poller : control_->left_polls()) session_->wake_poller(poller);
+    for (const std::uint64_t poller : control_->inherited_polls()) session_->wake_poller(poller);
     requests_.finish_forgets([this](std::span<char> message) { session_->process(message); });
-    const Result<> asked = resends_ ? session_->ask_again() : Result<>(fail(EOPNOTSUPP));
+    const Result<> asked = resends_ ? session_->request_resend() : Result<>(fail(EOPNOTSUPP));
     if (asked) return;
     log::warning("this kernel does not send requests again (Linux 6.9 does): what was under way fails");
-    for (const std::uint64_t unique : requests_.unanswered()) session_->answer_lost(unique);
-    requests_.take_all_back();
+    for (const std::uint64_t unique : requests_.unanswered()) session_->fail_unanswered(unique);
+    requests_.undo_all();
   }
 
   Result<> make_manager() {
@@ -231,8 +232,8 @@ class Server {
     setup.native = native_.get();
     // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.
     setup.auto_is_native = !setup_.background;
-    setup.kept = &estate_.mounts;
-    setup.succeeds = record_.servers > 1;
+    setup.kept = &kept_memory_.mounts;
+    setup.takes_over = record_.servers > 1;
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.backends =
@@ -242,7 +243,7 @@ class Server {
     setup.store = state_.open_store();
     setup.store_ends_with_berth = !setup_.state;
     setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
-    setup.on_host_change = [this](const manager::HostState& host) { state_.hand_on(host); };
+    setup.on_host_change = [this](const manager::HostState& host) { state_.keep_host(host); };
     setup.before_unmount = [this](manager::Share& share, int root, bool force) { shares_->let_go(share, root, force); };
     setup.ask_root = manager::ask_root;
     setup.waiting_in = [this](const manager::Share& share) { return waiting_in(share); };
@@ -262,7 +263,7 @@ class Server {
 
   void make_file_systems() {
     shares_ = std::make_unique<fuse::ShareFs>(fuse::ShareFs::Setup{.manager = *manager_,
-                                                                   .estate = &estate_.fuse,
+                                                                   .kept = &kept_memory_.fuse,
                                                                    .requests = &requests_,
                                                                    .open_files = limits_of_open_files(),
                                                                    .passthrough = &passthrough_});
@@ -273,8 +274,8 @@ class Server {
     control.keeper = setup_.keeper_pid;
     control.server = sys::proc::own_process();  // /proc is the host's
     control.servers = record_.servers;
-    control.events = &estate_.fuse.events;
-    control.logs = &estate_.fuse.logs;
+    control.events = &kept_memory_.fuse.events;
+    control.logs = &kept_memory_.fuse.logs;
     control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) {
       upgrade_.ask(request, std::move(done));
     };
@@ -294,18 +295,18 @@ class Server {
                                .shares = *shares_,
                                .control_root = [this] { return control_->root_entry(); },
                                .control_attributes = [this] { return control_->root_attributes(); },
-                               .directories = &estate_.fuse.directories,
+                               .directories = &kept_memory_.fuse.directories,
                                .servers = record_.servers,
                                .inode_bits = static_cast<unsigned>(setup_.configuration.settings.inode_bits)});
   }
 
   /// What an earlier server left over the namespace is in use, or will be found idle. Before the first request: that may
   /// want to lay over what lies there already.
-  void resume_native() {
-    const Result<std::vector<std::string>> names = native_->adopt(clock_.now() + kAgentPatience);
+  void take_over_native() {
+    const Result<std::vector<std::string>> names = native_->take_over(clock_.now() + kAgentPatience);
     if (!names) return log::warning("native access: {}", names.error().message());
     for (const std::string& name : *names) {
-      if (const std::shared_ptr<manager::Share> share = manager_->find(name)) manager_->resume_native(*share);
+      if (const std::shared_ptr<manager::Share> share = manager_->find(name)) manager_->take_over_native(*share);
     }
   }
 
@@ -318,7 +319,7 @@ class Server {
 
   /// On the control thread.
   void on_event(const manager::Event& event) {
-    teller_.tell(event);
+    event_writer_.write(event);
     if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
     if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
     if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();
@@ -326,7 +327,7 @@ class Server {
 
   /// On the thread that reads what the program writes.
   void on_output(const std::string& share, std::string_view lines) {
-    teller_.tell_output(share, lines);
+    event_writer_.write_output(share, lines);
     // What a program has written that was taken over, before there is a tree.
     if (fuse::ControlTree* const tree = tree_.load()) tree->append_output(share, lines);
   }
@@ -468,9 +469,9 @@ class Server {
 
   /// A switch for tests: pretends a kernel before 6.9.
   const bool resends_ = !is_switched_off("BERTH_NO_RESEND");
-  Holdings& setup_;  ///< our own copy, from the moment of the start
-  DaemonRecord& record_;
-  Estate& estate_;
+  ServerSetup& setup_;  ///< our own copy, from the moment of the start
+  KeptDaemon& record_;
+  KeptMemory& kept_memory_;
   std::vector<int> left_;  ///< sorted
   fuse::Requests requests_;
   const SystemClock clock_;
@@ -481,12 +482,12 @@ class Server {
   std::size_t given_up_ = 0;
   bool clean_end_ = false;                         ///< of the channel; written before served_ is, read after
   std::atomic<fuse::ControlTree*> tree_{nullptr};  ///< control_, for threads that are there before it is
-  Teller teller_{{.log = log_event,
-                  .events =
-                      [this](const manager::Event& event) {
-                        if (fuse::ControlTree* const tree = tree_.load()) tree->append_event(event);
-                      },
-                  .output = log_output}};
+  EventWriter event_writer_{{.log = log_event,
+                             .events =
+                                 [this](const manager::Event& event) {
+                                   if (fuse::ControlTree* const tree = tree_.load()) tree->append_event(event);
+                                 },
+                             .output = log_output}};
   std::unique_ptr<NativeShares> native_;
   std::unique_ptr<manager::Manager> manager_;
   fuse::Passthrough passthrough_;
@@ -514,7 +515,7 @@ void note_faults() {
 
 }  // namespace
 
-void run_server(Holdings& holdings, std::vector<int> left) {
+void run_server(ServerSetup& setup, std::vector<int> left) {
   ::umask(0);
   if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
   // The keeper speaks for both, and no helper shall.
@@ -528,12 +529,12 @@ void run_server(Holdings& holdings, std::vector<int> left) {
   // threshold that was set does not grow by itself.
   ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
   ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
-  DaemonRecord& record = holdings.record();
+  KeptDaemon& record = setup.record();
   record.server = ::getpid();
   ++record.servers;
   note_faults();
   arm_crash_points();
-  ::_exit(Server(holdings, std::move(left)).run());
+  ::_exit(Server(setup, std::move(left)).run());
 }
 
 }  // namespace berth::daemon

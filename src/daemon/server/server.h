@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "src/daemon/server/holdings.h"
+#include "src/daemon/server/server_setup.h"
 
 namespace berth::daemon {
 
@@ -14,6 +14,6 @@ inline constexpr const char* kBerthDirectory = "/run/berth";
 /// It has a mount namespace of its own, which its successor enters, so that nobody reaches the real mounts and the kernel
 /// ends them all when keeper and server are gone. `left`: descriptors that its predecessor opened and did not close.
 /// Called in a process of its own, with one thread. When the keeper dies it ends as if it were told to stop.
-[[noreturn]] void run_server(Holdings& holdings, std::vector<int> left);
+[[noreturn]] void run_server(ServerSetup& setup, std::vector<int> left);
 
 }  // namespace berth::daemon

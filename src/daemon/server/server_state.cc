@@ -23,7 +23,7 @@ constexpr std::uint64_t kMaxStateInodes = 4 * manager::kMaxShares;
 }  // namespace
 
 std::unique_ptr<manager::AttachmentStore> ServerState::open_store() {
-  if (holdings_.state) return load(holdings_.state->again());
+  if (setup_.state) return load(setup_.state->duplicate());
   if (record_.servers == 1) log::info("attachments are kept in memory alone: there is no state directory");
   Result<manager::StateDirectory> in_memory = state_in_memory();
   if (in_memory) return load(*std::move(in_memory));
@@ -37,18 +37,18 @@ Result<manager::StateDirectory> ServerState::state_in_memory() {
   if (record_.state < 0) {
     if (::mkdir(place.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno();
     TRY_VOID(sys::mount_private_tmpfs(place, kMaxStateInodes, kStateInMemory));
-    manager::StateDirectory made(place, holdings_.directory);
+    manager::StateDirectory made(place, setup_.directory);
     TRY(made.open());
     record_.state = ::fcntl(made.fd(), F_DUPFD_CLOEXEC, 0);
   }
   UniqueFd opened(::fcntl(record_.state, F_DUPFD_CLOEXEC, 0));
   if (!opened) return fail_errno();
-  return manager::StateDirectory(place, holdings_.directory, std::move(opened));
+  return manager::StateDirectory(place, setup_.directory, std::move(opened));
 }
 
 std::unique_ptr<manager::AttachmentStore> ServerState::load(manager::StateDirectory state) {
   auto store = std::make_unique<manager::AttachmentStore>(std::move(state));
-  Result<manager::KeptState> kept = store->load();
+  Result<manager::StoredState> kept = store->load();
   if (kept) {
     kept_ = *std::move(kept);
   } else {
@@ -63,15 +63,15 @@ manager::HostState ServerState::begin_host(manager::AttachmentStore* store, Wall
             .next_generation = word >> 1,
             .since = WallTime(std::chrono::nanoseconds(record_.host_since))};
   }
-  const manager::HostState host = begin_again(kept_.host.value_or(manager::HostState{}), now);
-  hand_on(host);
+  const manager::HostState host = next_generation_of(kept_.host.value_or(manager::HostState{}), now);
+  keep_host(host);
   if (!host.up) log::warning("the host is drained: no share is given out until `berth resume`");
   if (store == nullptr || !host.up) return host;
   if (const Result<> kept = store->commit(host); !kept) log::warning("{}", kept.error().message());
   return host;
 }
 
-void ServerState::hand_on(const manager::HostState& host) noexcept {
+void ServerState::keep_host(const manager::HostState& host) noexcept {
   record_.host_since = std::chrono::nanoseconds(host.since.time_since_epoch()).count();
   record_.host = host.next_generation << 1 | (host.up ? 1 : 0);
 }

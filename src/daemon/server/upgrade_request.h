@@ -3,8 +3,8 @@
 #include <cstdint>
 
 #include "manager/engine/manager.h"
+#include "src/daemon/common/kept_daemon.h"
 #include "src/daemon/common/link.h"
-#include "src/daemon/common/records.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/result.h"
 
@@ -17,7 +17,7 @@ namespace berth::daemon {
 class UpgradeRequest {
  public:
   /// Both must outlive this object; `keeper` is the servers' end of the link to him.
-  UpgradeRequest(DaemonRecord& record, const Link& keeper) noexcept : record_(record), keeper_(keeper) {}
+  UpgradeRequest(KeptDaemon& record, const Link& keeper) noexcept : record_(record), keeper_(keeper) {}
 
   /// Asks the keeper. `request` is the number by which the kernel sends it again.
   /// Errors (to `done`): EBUSY while one is under way, ENOEXEC when the binary is refused, what end() says.
@@ -32,7 +32,7 @@ class UpgradeRequest {
  private:
   void answer(const Result<>& result);
 
-  DaemonRecord& record_;
+  KeptDaemon& record_;
   const Link& keeper_;
   Mutex mutex_;
   manager::DoneCallback asked_ BERTH_GUARDED_BY(mutex_);

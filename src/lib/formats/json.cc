@@ -12,7 +12,7 @@
 
 #include "src/lib/base/text.h"
 
-namespace berth::control {
+namespace berth::formats {
 
 namespace {
 
@@ -463,4 +463,4 @@ Result<WallTime> parse_time(std::string_view text) {
          std::chrono::seconds(parts[5]) + std::chrono::milliseconds(parts[6]);
 }
 
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -11,7 +11,7 @@
 ///
 /// JSON cannot hold names that are not UTF-8: such bytes become U+FFFD, and "name_hex" beside "name" has the true
 /// bytes.
-namespace berth::control {
+namespace berth::formats {
 
 /// A share's `status.json`.
 std::string render_json(const ShareView& share);
@@ -27,4 +27,4 @@ Result<NamespaceView> parse_namespace_json(std::string_view text);
 /// The inverse of base/text.h format_time(). Errors: EBADMSG.
 Result<WallTime> parse_time(std::string_view text);
 
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -2,7 +2,7 @@
 
 #include <climits>
 
-namespace berth::control {
+namespace berth::formats {
 
 std::string tree_path(std::string_view namespace_directory) {
   return std::string(namespace_directory).append("/").append(kTree);
@@ -17,4 +17,4 @@ bool is_component(std::string_view name) noexcept {
          name.find('/') == std::string_view::npos && name.find('\0') == std::string_view::npos;
 }
 
-}  // namespace berth::control
+}  // namespace berth::formats

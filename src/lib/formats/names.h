@@ -8,13 +8,13 @@
 ///
 ///   NAMESPACE/.berth/
 ///     version  status  status.json  events
-///     control                            written: one of word.h, for the host
+///     control                            written: one of control_command.h, for the host
 ///     shares/<name>/                     '/' in a share's name makes directories here too
 ///       state  status  status.json  error  users  log
-///       control                          written: one of word.h
+///       control                          written: one of control_command.h
 ///       attachments/<instance>/<volume>/ mkdir = attach, rmdir = detach
 ///         attached                       which process has attached, and when
-namespace berth::control {
+namespace berth::formats {
 
 /// The control tree's directory in the root of a namespace.
 inline constexpr std::string_view kTree = ".berth";
@@ -53,4 +53,4 @@ std::string share_path(std::string_view namespace_directory, std::string_view sh
 /// name.
 bool is_component(std::string_view name) noexcept;
 
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -7,10 +7,10 @@
 #include <iterator>
 
 #include "src/lib/base/error.h"
-#include "src/lib/base/telling_line.h"
+#include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
 
-namespace berth::control {
+namespace berth::formats {
 
 namespace {
 
@@ -192,7 +192,7 @@ std::string render_error(const std::optional<FailureView>& failure) {
     // Where a system call failed, its story may be all the output there is.
     if (said != failure->story) lines.add("stderr", prose(said));
   }
-  const std::string_view reason = telling_line(failure->output);
+  const std::string_view reason = relevant_line(failure->output);
   if (!reason.empty() && reason != failure->story) lines.add("reason", prose(reason));
   return std::move(lines).take();
 }
@@ -259,4 +259,4 @@ std::string render_event(const EventView& event) {
   return line + "\n";
 }
 
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -10,7 +10,7 @@
 
 /// The text files of the control tree, for people. Every file ends with a newline or is empty. Names, paths and output
 /// of programs are escaped, so that none can forge a line or speak to a terminal.
-namespace berth::control {
+namespace berth::formats {
 
 /// Wraps a share's state, already padded, in what shows it in colour.
 using Paint = std::function<std::string(std::string_view state, std::string_view padded)>;
@@ -37,4 +37,4 @@ std::string render_status(const NamespaceView& berth, const Paint& paint = {});
 /// A line of `events`: RFC 3339 time, kind, key=value fields (quoted where they are not plain).
 std::string render_event(const EventView& event);
 
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -11,7 +11,7 @@
 #include "src/lib/base/clock.h"
 
 /// What the control tree says, as plain values: the daemon fills them and renders them, programs parse them back.
-namespace berth::control {
+namespace berth::formats {
 
 /// A failed attempt, or a control write that was refused (`attempt` 0).
 struct FailureView {
@@ -181,4 +181,4 @@ struct EventView {
   friend bool operator==(const EventView&, const EventView&) = default;
 };
 
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -271,7 +271,7 @@ bool take_on(const Identity& identity, const Rights& rights) noexcept {
 
 }  // namespace
 
-Result<> become(const Identity& identity) noexcept {
+Result<> assume(const Identity& identity) noexcept {
   if (is_current(identity)) return {};
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) {
@@ -284,14 +284,14 @@ Result<> become(const Identity& identity) noexcept {
   const RightsCache::Entry entry = rights_for(identity);
   if (!take_on(identity, *entry.rights)) {
     const int code = errno;
-    become_daemon();
+    assume_daemon();
     return fail(code);
   }
   current = {.who = Current::Who::kCaller, .identity = identity, .rights = entry.rights, .rights_until = entry.until};
   return {};
 }
 
-bool look_again(const Identity& identity) noexcept {
+bool refresh_rights(const Identity& identity) noexcept {
   const bool acts_so = current.who == Current::Who::kCaller && identity.uid == current.identity.uid &&
                        identity.gid == current.identity.gid;
   if (!acts_so || identity.uid == 0) return false;
@@ -303,7 +303,7 @@ bool look_again(const Identity& identity) noexcept {
   return true;
 }
 
-void become_daemon() noexcept {
+void assume_daemon() noexcept {
   if (current.who == Current::Who::kDaemon) return;
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid == 0) {
@@ -316,14 +316,14 @@ void become_daemon() noexcept {
 }
 
 AsDaemon::AsDaemon() noexcept : before_(current.identity), switched_(current.who == Current::Who::kCaller) {
-  become_daemon();
+  assume_daemon();
 }
 
 AsDaemon::~AsDaemon() {
   if (!switched_) return;
   // What the thread does next is meant for the caller's permissions; going on with the daemon's would be worse than not
   // to go on.
-  if (!become(before_)) std::abort();
+  if (!assume(before_)) std::abort();
 }
 
 namespace {
@@ -337,17 +337,17 @@ std::uint64_t effective_now() noexcept {
 
 bool acts_as_root() noexcept { return current.who != Current::Who::kCaller || current.identity.uid == 0; }
 
-AsLender::AsLender() noexcept {
+AsBackingOpener::AsBackingOpener() noexcept {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
-  if (current.who == Current::Who::kUnknown) become_daemon();
+  if (current.who == Current::Who::kUnknown) assume_daemon();
   const std::uint64_t own = daemon.capabilities.permitted;
   const std::uint64_t rights = effective_now() & ~capability(CAP_FSETID);
   // Where this cannot be, the kernel refuses what the thread wants to leave there.
   set_effective(daemon.capabilities, rights | (own & capability(CAP_SYS_ADMIN)));
 }
 
-AsLender::~AsLender() {
+AsBackingOpener::~AsBackingOpener() {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
   // Going on with capabilities that are not the caller's would be worse than not to go on.

@@ -25,7 +25,7 @@ struct Identity {
 /// that it has. Real and saved ids stay the daemon's, so that the thread can come back and the caller cannot signal it.
 ///
 /// The switch is lazy: a thread keeps the last identity until it needs another, and nothing is done when it already has
-/// the right one. Everything that must be done as the daemon says so with become_daemon().
+/// the right one. Everything that must be done as the daemon says so with assume_daemon().
 ///
 /// Supplementary groups and capabilities are those of the caller's thread (/proc/PID/status), or groups of the user
 /// database when `pid` is 0 or gone; they are remembered for kRightsRemembered per (pid, uid, gid). Callers with uid 0 get no
@@ -33,14 +33,14 @@ struct Identity {
 /// count for nothing, for they are good for some files only.
 ///
 /// Errors: EPERM when the daemon itself is not privileged and `identity` is not its own user.
-Result<> become(const Identity& identity) noexcept;
+Result<> assume(const Identity& identity) noexcept;
 
 /// For who was refused while this thread acted as `identity`: whether the caller has other groups or capabilities by now
-/// than were remembered. The next become() takes them.
-[[nodiscard]] bool look_again(const Identity& identity) noexcept;
+/// than were remembered. The next assume() takes them.
+[[nodiscard]] bool refresh_rights(const Identity& identity) noexcept;
 
 /// Back to the daemon's own identity.
-void become_daemon() noexcept;
+void assume_daemon() noexcept;
 
 inline constexpr std::chrono::milliseconds kRightsRemembered{1000};
 
@@ -62,13 +62,13 @@ class AsDaemon {
 
 /// For a scope, what this thread leaves to the kernel to be done later (a backing file of FUSE passthrough) may be left
 /// there, which takes CAP_SYS_ADMIN, and is done without CAP_FSETID and as who the thread acts as. Switches nothing else:
-/// no become() inside.
-class AsLender {
+/// no assume() inside.
+class AsBackingOpener {
  public:
-  AsLender() noexcept;
-  ~AsLender();
-  AsLender(const AsLender&) = delete;
-  AsLender& operator=(const AsLender&) = delete;
+  AsBackingOpener() noexcept;
+  ~AsBackingOpener();
+  AsBackingOpener(const AsBackingOpener&) = delete;
+  AsBackingOpener& operator=(const AsBackingOpener&) = delete;
 };
 
 /// For a scope, the calling thread alone has `mask` as its umask(2). Outside of any, and for good, threads have 0.
@@ -83,7 +83,7 @@ class WithUmask {
   const bool changed_;
 };
 
-/// The supplementary groups of a caller, as become() uses them.
+/// The supplementary groups of a caller, as assume() uses them.
 std::vector<gid_t> groups_of(const Identity& identity);
 
 }  // namespace berth::sys

@@ -15,7 +15,7 @@
 #include <optional>
 
 #include "src/lib/base/mutex.h"
-#include "src/lib/base/telling_line.h"
+#include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
@@ -229,7 +229,7 @@ Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, i
   std::string story = status.error().code() == ECANCELED ? "gave up " : "no end in time of ";
   story += quote_command(argv);
   if (const std::string output = process.output(); !output.empty())
-    story += ", which said " + quote(telling_line(output));
+    story += ", which said " + quote(relevant_line(output));
   return fail(status.error().code(), std::move(story));
 }
 

@@ -41,7 +41,7 @@ bool can_come_back() {
 
 }  // namespace
 
-bool may_run_beside() {
+bool may_pin_idle() {
   static const bool may = [] {
     cpu_set_t usual;
     return ::sched_getscheduler(::getpid()) == SCHED_OTHER && find_usual(usual) && CPU_COUNT(&usual) > 1 &&
@@ -54,7 +54,7 @@ std::size_t processor_numbers() noexcept {
   return static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_CONF)));
 }
 
-Result<> run_beside(pid_t thread, unsigned processor) noexcept {
+Result<> pin_idle(pid_t thread, unsigned processor) noexcept {
   cpu_set_t usual;
   cpu_set_t one;
   CPU_ZERO(&one);
@@ -63,12 +63,12 @@ Result<> run_beside(pid_t thread, unsigned processor) noexcept {
   Result<> placed = is_ours ? set_policy(thread, SCHED_IDLE) : fail(EINVAL);
   if (placed) placed = set_processors(thread, one);
   // It may have been beside somebody else before.
-  if (!placed) static_cast<void>(run_as_usual(thread));
+  if (!placed) static_cast<void>(unpin(thread));
   return placed;
 }
 
-Result<> run_as_usual(pid_t thread) noexcept {
-  if (!may_run_beside()) return {};
+Result<> unpin(pid_t thread) noexcept {
+  if (!may_pin_idle()) return {};
   TRY_VOID(set_policy(thread, SCHED_OTHER));
   cpu_set_t usual;
   if (!find_usual(usual)) return fail_errno();

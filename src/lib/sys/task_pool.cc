@@ -122,7 +122,7 @@ std::vector<std::thread> TaskPool::State::take_ended() {
 void TaskPool::State::run(Task& task) {
   task();
   task = Task();  // what it owned goes before it counts as done
-  become_daemon();
+  assume_daemon();
   {
     const MutexLock lock(mutex);
     --running;
@@ -196,7 +196,7 @@ void TaskPool::drain() {
   while (!state_->queue.empty() || state_->running > 0) state_->task_done.wait(state_->mutex);
 }
 
-void TaskPool::abandon() noexcept {
+void TaskPool::detach_threads() noexcept {
   const MutexLock lock(state_->mutex);
   state_->abandoned = true;
 }

@@ -36,7 +36,7 @@ class TaskPool {
 
   /// Leaves threads that do not come back alone (their tasks are stuck in the kernel) instead of waiting for them in the
   /// destructor; what is still queued then is dropped. For the last steps of a process.
-  void abandon() noexcept;
+  void detach_threads() noexcept;
 
   struct Counts {
     std::size_t threads, running, queued;

@@ -23,8 +23,8 @@ Result<std::thread> start_thread(std::string name, Task body) {
   try {
     result = std::thread([thread_name = std::move(name), work = std::move(body)]() mutable {
       ::pthread_setname_np(::pthread_self(), thread_name.c_str());
-      become_daemon();
-      if (::sched_getscheduler(0) == SCHED_IDLE) static_cast<void>(run_as_usual(0));
+      assume_daemon();
+      if (::sched_getscheduler(0) == SCHED_IDLE) static_cast<void>(unpin(0));
       ::unshare(CLONE_FS);  // who started it may change its own umask (spawn_program.cc)
       work();
     });

@@ -7,7 +7,7 @@
 
 #include "src/lib/base/text.h"
 
-namespace berth::control {
+namespace berth::formats {
 namespace {
 
 using std::chrono::milliseconds;
@@ -154,4 +154,4 @@ TEST(Time, RefusesWhatIsNone) {
 }
 
 }  // namespace
-}  // namespace berth::control
+}  // namespace berth::formats

@@ -9,7 +9,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/formats/json.h"
 
-namespace berth::control {
+namespace berth::formats {
 namespace {
 
 using std::chrono::milliseconds;
@@ -188,4 +188,4 @@ TEST(RenderStatus, PaintsStatesAndNothingElse) {
 }
 
 }  // namespace
-}  // namespace berth::control
+}  // namespace berth::formats

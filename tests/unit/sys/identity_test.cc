@@ -117,7 +117,7 @@ class IdentityTest : public ::testing::Test {
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "acting for others needs root";
   }
-  void TearDown() override { become_daemon(); }
+  void TearDown() override { assume_daemon(); }
 
   /// A file in a directory that everybody may enter.
   std::string make_file(const std::string& name, uid_t owner, gid_t group, mode_t mode) {
@@ -139,19 +139,19 @@ class IdentityTest : public ::testing::Test {
 TEST_F(IdentityTest, PermissionsAreTheCallers) {
   const std::string roots = make_file("roots", 0, 0, 0600);
   const std::string users = make_file("users", kUser, kGroup, 0600);
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   EXPECT_EQ(try_open(roots), EACCES);
   EXPECT_EQ(try_open(users), 0);
   EXPECT_EQ(::unlink(roots.c_str()), -1);
-  become_daemon();
+  assume_daemon();
   EXPECT_EQ(try_open(roots), 0);
 }
 
 TEST_F(IdentityTest, WhatIsMadeBelongsToTheCaller) {
   ASSERT_EQ(::chmod(directory_.path().c_str(), 01777), 0);
-  ASSERT_TRUE(become({.uid = kOtherUser, .gid = kTeam}));
+  ASSERT_TRUE(assume({.uid = kOtherUser, .gid = kTeam}));
   ASSERT_EQ(::mkdir((directory_ / "made").c_str(), 0700), 0);
-  become_daemon();
+  assume_daemon();
   const auto made = stat_at(AT_FDCWD, (directory_ / "made").c_str(), STATX_UID | STATX_GID);
   EXPECT_EQ(made->stx_uid, kOtherUser);
   EXPECT_EQ(made->stx_gid, kTeam);
@@ -161,18 +161,18 @@ TEST_F(IdentityTest, SupplementaryGroupsAreTheCallers) {
   const std::string teams = make_file("teams", 0, kTeam, 0640);
   const Caller member(kUser, kGroup, {kTeam});
   const Caller stranger(kOtherUser, kGroup, {});
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = member.pid()}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup, .pid = member.pid()}));
   EXPECT_EQ(try_open(teams), 0);
   EXPECT_THAT(own_groups(), ElementsAre(kTeam));
-  ASSERT_TRUE(become({.uid = kOtherUser, .gid = kGroup, .pid = stranger.pid()}));
+  ASSERT_TRUE(assume({.uid = kOtherUser, .gid = kGroup, .pid = stranger.pid()}));
   EXPECT_EQ(try_open(teams), EACCES);
   EXPECT_THAT(own_groups(), IsEmpty());
 }
 
 TEST_F(IdentityTest, RootGetsNoGroupsOfTheCallerBefore) {
   const Caller member(kUser, kGroup, {kTeam});
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = member.pid()}));
-  ASSERT_TRUE(become({.uid = 0, .gid = kOtherUser, .pid = ::getpid()}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup, .pid = member.pid()}));
+  ASSERT_TRUE(assume({.uid = 0, .gid = kOtherUser, .pid = ::getpid()}));
   EXPECT_THAT(own_groups(), IsEmpty());
   EXPECT_EQ(::syscall(SYS_getegid), kOtherUser);
   EXPECT_EQ(::syscall(SYS_geteuid), 0);
@@ -181,9 +181,9 @@ TEST_F(IdentityTest, RootGetsNoGroupsOfTheCallerBefore) {
 TEST_F(IdentityTest, TheDaemonGetsItsOwnGroupsBack) {
   const std::vector<gid_t> before = own_groups();
   const Caller member(kUser, kGroup, {kTeam});
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = member.pid()}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup, .pid = member.pid()}));
   ASSERT_NE(own_groups(), before);
-  become_daemon();
+  assume_daemon();
   EXPECT_EQ(own_groups(), before);
   EXPECT_EQ(::syscall(SYS_getegid), ::getgid());
 }
@@ -216,13 +216,13 @@ TEST_F(IdentityTest, GroupsAreRememberedForATime) {
 }
 
 TEST_F(IdentityTest, ManyCallersAreBorne) {
-  for (uid_t uid = 100'000; uid < 103'000; ++uid) ASSERT_TRUE(become({.uid = uid, .gid = uid, .pid = 0}));
+  for (uid_t uid = 100'000; uid < 103'000; ++uid) ASSERT_TRUE(assume({.uid = uid, .gid = uid, .pid = 0}));
   EXPECT_EQ(::syscall(SYS_geteuid), 102'999);
 }
 
 TEST_F(IdentityTest, AsDaemonIsForAScope) {
   const std::string roots = make_file("roots", 0, 0, 0600);
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   {
     const AsDaemon as_daemon;
     EXPECT_EQ(try_open(roots), 0);
@@ -245,7 +245,7 @@ TEST_F(IdentityTest, OtherThreadsAreNotConcerned) {
     in_other_thread = try_open(roots);
     tried.count_down();
   });
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   switched.count_down();
   tried.wait();
   EXPECT_EQ(try_open(roots), EACCES);
@@ -255,12 +255,12 @@ TEST_F(IdentityTest, OtherThreadsAreNotConcerned) {
 
 TEST_F(IdentityTest, AThreadStartedMeanwhileCanComeBack) {
   const std::string roots = make_file("roots", 0, 0, 0600);
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   int inherited = -1;
   int as_daemon = -1;
   std::thread other([&] {
     inherited = try_open(roots);
-    become_daemon();
+    assume_daemon();
     as_daemon = try_open(roots);
   });
   other.join();
@@ -270,12 +270,12 @@ TEST_F(IdentityTest, AThreadStartedMeanwhileCanComeBack) {
 
 TEST_F(IdentityTest, PoolTasksAndProgramsRunAsTheDaemon) {
   const std::string roots = make_file("roots", 0, 0, 0600);
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   TaskPool pool("test", 1);
   std::array<int, 2> opened{-1, -1};
   pool.submit([&] {
     opened[0] = try_open(roots);
-    static_cast<void>(become({.uid = kUser, .gid = kGroup}));
+    static_cast<void>(assume({.uid = kUser, .gid = kGroup}));
   });
   pool.submit([&] { opened[1] = try_open(roots); });
   pool.drain();
@@ -291,7 +291,7 @@ TEST_F(IdentityTest, DescriptorsCanBeReopenedAsTheCaller) {
   const std::string roots = make_file("roots", 0, 0, 0600);
   const auto users_path = open_at(AT_FDCWD, users.c_str(), O_PATH);
   const auto roots_path = open_at(AT_FDCWD, roots.c_str(), O_PATH);
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   EXPECT_TRUE(reopen(users_path->get(), O_RDWR)) << "/proc/self/fd stays passable";
   EXPECT_EQ(reopen(roots_path->get(), O_RDONLY).error().code(), EACCES);
 }
@@ -302,9 +302,9 @@ TEST_F(IdentityTest, CapabilitiesGoAndComeBack) {
     return status.substr(status.find("CapEff:") + 8, 16);
   };
   const std::string before = effective();
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup}));
   EXPECT_EQ(effective(), "0000000000000000");
-  become_daemon();
+  assume_daemon();
   EXPECT_EQ(effective(), before);
 }
 
@@ -313,15 +313,15 @@ TEST_F(IdentityTest, CapabilitiesForFilesAreTheCallers) {
   const Caller reader(kUser, kGroup, {}, 1U << CAP_DAC_READ_SEARCH | 1U << CAP_KILL);
   const Caller stranger(kUser, kGroup, {});
   const Caller other(kOtherUser, kGroup, {});
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = reader.pid()}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup, .pid = reader.pid()}));
   EXPECT_EQ(try_open(roots), 0);
   EXPECT_EQ(open_at(AT_FDCWD, roots.c_str(), O_WRONLY).error().code(), EACCES);
   EXPECT_EQ(::kill(other.pid(), 0), -1) << "what is not for files is not taken on";
   { const AsDaemon as_daemon; }
   EXPECT_EQ(try_open(roots), 0);
-  { const AsLender as_lender; }
+  { const AsBackingOpener as_lender; }
   EXPECT_EQ(try_open(roots), 0);
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = stranger.pid()}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup, .pid = stranger.pid()}));
   EXPECT_EQ(try_open(roots), EACCES);
 }
 
@@ -329,7 +329,7 @@ TEST_F(IdentityTest, CapabilitiesOfAnotherUserNamespaceAreNotTakenOn) {
   const std::string roots = make_file("roots", 0, 0, 0600);
   const Caller reader(kUser, kGroup, {}, 0, CLONE_NEWUSER);
   if (!reader.ready()) GTEST_SKIP() << "users may make no user namespaces here";
-  ASSERT_TRUE(become({.uid = kUser, .gid = kGroup, .pid = reader.pid()}));
+  ASSERT_TRUE(assume({.uid = kUser, .gid = kGroup, .pid = reader.pid()}));
   EXPECT_EQ(try_open(roots), EACCES);
 }
 
@@ -337,12 +337,12 @@ TEST_F(IdentityTest, WhoWasRefusedIsLookedAtAgain) {
   const std::string teams = make_file("teams", 0, kTeam, 0640);
   Caller member(kUser, kGroup, {}, 1U << CAP_SETGID);
   const Identity identity{.uid = kUser, .gid = kGroup, .pid = member.pid()};
-  ASSERT_TRUE(become(identity));
-  EXPECT_FALSE(look_again(identity));
+  ASSERT_TRUE(assume(identity));
+  EXPECT_FALSE(refresh_rights(identity));
   member.change_group(kTeam);
-  EXPECT_TRUE(look_again(identity));
-  EXPECT_FALSE(look_again(identity));
-  ASSERT_TRUE(become(identity));
+  EXPECT_TRUE(refresh_rights(identity));
+  EXPECT_FALSE(refresh_rights(identity));
+  ASSERT_TRUE(assume(identity));
   EXPECT_EQ(try_open(teams), 0);
 }
 
@@ -352,9 +352,9 @@ TEST(IdentityWithoutPrivilege, OnlyTheOwnUserIsPossible) {
   EXPECT_EXIT(
       {
         if (::geteuid() == 0 && ::setresuid(kUser, kUser, kUser) != 0) ::_exit(1);
-        const Result<> own = become({.uid = ::geteuid(), .gid = ::getegid(), .pid = ::getpid()});
-        const Result<> other = become({.uid = kOtherUser, .gid = kGroup, .pid = 0});
-        become_daemon();
+        const Result<> own = assume({.uid = ::geteuid(), .gid = ::getegid(), .pid = ::getpid()});
+        const Result<> other = assume({.uid = kOtherUser, .gid = kGroup, .pid = 0});
+        assume_daemon();
         ::_exit(own && !other && other.error().code() == EPERM ? 0 : 2);
       },
       ::testing::ExitedWithCode(0), "");

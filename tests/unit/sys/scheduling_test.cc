@@ -22,7 +22,7 @@ int count_of_processors() {
 class Scheduling : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!may_run_beside()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
+    if (!may_pin_idle()) GTEST_SKIP() << "takes two processors, and CAP_SYS_NICE";
   }
   const int processors_ = count_of_processors();
   const unsigned processor_ = static_cast<unsigned>(::sched_getcpu());
@@ -30,12 +30,12 @@ class Scheduling : public ::testing::Test {
 
 TEST_F(Scheduling, OneBesideAnotherHasOneProcessorThatCountsAsIdle) {
   std::thread thread([&] {
-    ASSERT_TRUE(run_beside(::gettid(), processor_));
+    ASSERT_TRUE(pin_idle(::gettid(), processor_));
     EXPECT_EQ(::sched_getscheduler(0), SCHED_IDLE);
     EXPECT_EQ(count_of_processors(), 1);
     EXPECT_EQ(::sched_getcpu(), static_cast<int>(processor_));
     EXPECT_EQ(processor_of(own_id_in_proc()), processor_);
-    ASSERT_TRUE(run_as_usual(0));
+    ASSERT_TRUE(unpin(0));
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
     EXPECT_EQ(count_of_processors(), processors_);
   });
@@ -44,7 +44,7 @@ TEST_F(Scheduling, OneBesideAnotherHasOneProcessorThatCountsAsIdle) {
 
 TEST_F(Scheduling, WhatIsStartedBesideAnotherRunsAnywhere) {
   std::thread thread([&] {
-    ASSERT_TRUE(run_beside(::gettid(), processor_));
+    ASSERT_TRUE(pin_idle(::gettid(), processor_));
     Result<std::thread> started = start_thread("berth-test", [&] {
       EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
       EXPECT_EQ(count_of_processors(), processors_);
@@ -57,7 +57,7 @@ TEST_F(Scheduling, WhatIsStartedBesideAnotherRunsAnywhere) {
 
 TEST_F(Scheduling, ProcessorThatIsNotOursChangesNothing) {
   std::thread thread([&] {
-    const Result<> placed = run_beside(::gettid(), CPU_SETSIZE);
+    const Result<> placed = pin_idle(::gettid(), CPU_SETSIZE);
     ASSERT_FALSE(placed);
     EXPECT_EQ(placed.error().code(), EINVAL);
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
@@ -68,8 +68,8 @@ TEST_F(Scheduling, ProcessorThatIsNotOursChangesNothing) {
 
 TEST_F(Scheduling, OneWhoseCallerIsOnAProcessorThatIsNotOursRunsAnywhere) {
   std::thread thread([&] {
-    ASSERT_TRUE(run_beside(::gettid(), processor_));
-    EXPECT_FALSE(run_beside(::gettid(), CPU_SETSIZE));
+    ASSERT_TRUE(pin_idle(::gettid(), processor_));
+    EXPECT_FALSE(pin_idle(::gettid(), CPU_SETSIZE));
     EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
     EXPECT_EQ(count_of_processors(), processors_);
   });
@@ -85,10 +85,10 @@ TEST_F(Scheduling, WhereAllMayRunIsAskedAgain) {
   std::latch is_beside(1);
   std::latch is_changed(1);
   std::thread thread([&] {
-    EXPECT_TRUE(run_beside(::gettid(), processor_));
+    EXPECT_TRUE(pin_idle(::gettid(), processor_));
     is_beside.count_down();
     is_changed.wait();
-    EXPECT_TRUE(run_as_usual(0));
+    EXPECT_TRUE(unpin(0));
     EXPECT_EQ(count_of_processors(), 1);
   });
   is_beside.wait();

@@ -174,7 +174,7 @@ TEST(TaskPool, AbandonLeavesStuckThreadsAndDropsTheQueue) {
     });
     pool.submit([never_run] {});
     started.wait();
-    pool.abandon();
+    pool.detach_threads();
   }
   EXPECT_EQ(never_run.use_count(), 1);
   EXPECT_EQ(threads_of_this_process(), before + 1) << "the stuck one";

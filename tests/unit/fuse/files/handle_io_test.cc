@@ -44,10 +44,10 @@ class HandleIo : public ::testing::Test {
     handle->flags = flags;
     return handle;
   }
-  /// What write_at() answers to the second attempt of an append, after a server that left `prior`; -1: an error.
-  long append_again(const std::string& bytes, const PriorAttempt& prior, int flags = O_WRONLY | O_APPEND) {
+  /// What write_at() answers to the second attempt of an append, after a server that left `first_attempt`; -1: an error.
+  long append_again(const std::string& bytes, const FirstAttempt& first_attempt, int flags = O_WRONLY | O_APPEND) {
     const auto handle = open(flags);
-    const CurrentRequest request(record_.get(), 1, &prior);
+    const CurrentRequest request(record_.get(), 1, &first_attempt);
     const Result<std::size_t> done = write_at(*handle, bytes, 0, flags);
     return done ? static_cast<long>(*done) : -1;
   }
@@ -99,8 +99,8 @@ TEST_F(HandleIo, CopyIntoTheSameFileIsNotLongerTheSecondTime) {
   const auto handle = open(O_RDWR);
   // The first attempt has made the file longer.
   ASSERT_EQ(::pwrite(handle->fd(), "con", 3, 100), 3);
-  const PriorAttempt prior{IntentRecord::kCopy, {}, 7};
-  const CurrentRequest request(record_.get(), 1, &prior);
+  const FirstAttempt first_attempt{IntentRecord::kCopy, {}, 7};
+  const CurrentRequest request(record_.get(), 1, &first_attempt);
   const Result<std::size_t> copied = copy(*handle, 0, *handle, 100, 1000);
   ASSERT_TRUE(copied);
   EXPECT_EQ(*copied, 7U);

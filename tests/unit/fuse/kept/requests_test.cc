@@ -30,7 +30,7 @@ class RequestsOfTheDead : public ::testing::Test {
   /// A server that dies when it has counted a look-up for the request.
   void die_over(std::uint64_t unique) {
     Requests requests(area());
-    recover(requests);
+    take_over(requests);
     RequestRecord* const record = requests.acquire();
     ASSERT_NE(record, nullptr);
     read_into(*record, unique);
@@ -40,11 +40,11 @@ class RequestsOfTheDead : public ::testing::Test {
     }
     record->unique = unique;  // as a process that is killed leaves it
   }
-  void recover(Requests& requests) {
-    requests.recover([](std::uint64_t, std::uint64_t) { return true; },
-                     [this](const Requests::Leftover& what) {
-                       taken_back_ += static_cast<int>(std::count(what.counted.begin(), what.counted.end(), kNode));
-                     });
+  void take_over(Requests& requests) {
+    requests.take_over([](std::uint64_t, std::uint64_t) { return true; },
+                       [this](const Requests::Interrupted& what) {
+                         taken_back_ += static_cast<int>(std::count(what.counted.begin(), what.counted.end(), kNode));
+                       });
   }
   static void read_into(RequestRecord& record, std::uint64_t unique) {
     const fuse_in_header header{.len = sizeof header, .opcode = FUSE_LOOKUP, .unique = unique, .nodeid = 1};
@@ -67,7 +67,7 @@ class RequestsOfTheDead : public ::testing::Test {
 TEST_F(RequestsOfTheDead, WhatComesAgainIsTakenBackAndGivesItsRecordBack) {
   die_over(12);
   Requests requests(area(), [](std::uint64_t) { return true; });
-  recover(requests);
+  take_over(requests);
   RequestRecord* const record = requests.acquire();
   ASSERT_NE(record, nullptr);
   read_into(*record, 12 | protocol::kUniqueResend);
@@ -84,7 +84,7 @@ TEST_F(RequestsOfTheDead, ARequestThatHasKilledTwoServersIsRefused) {
         [&](std::span<const char> message) {
           refused.push_back(protocol::header_of(message).unique & ~protocol::kUniqueResend);
         });
-    recover(requests);
+    take_over(requests);
     RequestRecord* const record = requests.acquire();
     read_into(*record, unique | protocol::kUniqueResend);
     bool handled = false;
@@ -110,7 +110,7 @@ TEST_F(RequestsOfTheDead, ARequestThatHasKilledTwoServersIsRefused) {
   area()->server_crashed = 1;
   {
     Requests dies_at_once(area(), [](std::uint64_t) { return true; });
-    recover(dies_at_once);
+    take_over(dies_at_once);
   }
   area()->server_crashed = 1;
   EXPECT_TRUE(come_again(false, 16));
@@ -124,10 +124,10 @@ TEST_F(RequestsOfTheDead, WhatWasAnsweredStandsAndGivesItsRecordBack) {
     asked.insert(unique);
     return false;
   });
-  recover(requests);
+  take_over(requests);
   EXPECT_EQ(asked, std::set<std::uint64_t>{12});
   EXPECT_TRUE(requests.unanswered().empty());
-  requests.take_all_back();
+  requests.undo_all();
   EXPECT_EQ(taken_back_, 0);
   EXPECT_EQ(free_records(requests), 1);
 }
@@ -137,36 +137,36 @@ TEST_F(RequestsOfTheDead, WhoseCallerIsKilledBeforeItComesAgainIsTakenBack) {
   die_over(14);
   std::set<std::uint64_t> awaited{12, 14};
   Requests requests(area(), [&](std::uint64_t unique) { return awaited.contains(unique); });
-  recover(requests);
+  take_over(requests);
   awaited.erase(12);
-  EXPECT_TRUE(requests.has_left());
-  requests.drop_unawaited();
+  EXPECT_TRUE(requests.has_interrupted());
+  requests.drop_abandoned();
   EXPECT_EQ(taken_back_, 1);
   EXPECT_EQ(free_records(requests), 1);
-  EXPECT_TRUE(requests.has_left());
+  EXPECT_TRUE(requests.has_interrupted());
   awaited.clear();
-  requests.drop_unawaited();
+  requests.drop_abandoned();
   EXPECT_EQ(taken_back_, 2);
-  EXPECT_FALSE(requests.has_left());
+  EXPECT_FALSE(requests.has_interrupted());
 }
 
 // Its caller was told EINTR, and nothing of what the stuck thread has done.
 TEST_F(RequestsOfTheDead, WhatWasGivenUpIsTakenBackThoughItIsAnswered) {
   die_over(12 | RequestRecord::kGivenUp);
   Requests requests(area(), [](std::uint64_t) { return false; });
-  recover(requests);
+  take_over(requests);
   EXPECT_EQ(taken_back_, 0);
-  requests.drop_unawaited();
+  requests.drop_abandoned();
   EXPECT_EQ(taken_back_, 1);
-  EXPECT_FALSE(requests.has_left());
+  EXPECT_FALSE(requests.has_interrupted());
 }
 
 TEST_F(RequestsOfTheDead, WhatIsNeverSentAgainIsTakenBackWhenItIsAnswered) {
   die_over(12);
   Requests requests(area(), [](std::uint64_t) { return true; });
-  recover(requests);
+  take_over(requests);
   EXPECT_EQ(requests.unanswered(), std::vector<std::uint64_t>{12});
-  requests.take_all_back();
+  requests.undo_all();
   EXPECT_EQ(taken_back_, 1);
   EXPECT_EQ(free_records(requests), 1);
   EXPECT_TRUE(requests.unanswered().empty());

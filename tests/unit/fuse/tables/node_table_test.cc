@@ -114,7 +114,7 @@ TEST(NodeTable, RefusesStaleAndInventedIds) {
   const NodeId old = nodes.remember(file(11), S_IFREG, kRoot, "x");
   nodes.forget(old, 1);
   const NodeId young = nodes.remember(file(11), S_IFREG, kRoot, "x");
-  EXPECT_NE(young, old) << "the place is used again, the id must not be";
+  EXPECT_NE(young, old) << "the slot is used again, the id must not be";
   std::mt19937_64 random(1);
   for (int i = 0; i < 100000; ++i) {
     const NodeId invented = random();
@@ -328,9 +328,9 @@ TEST(NodeTable, HoldsTogetherUnderManyThreads) {
 }
 
 /// All that is cold, in one turn.
-std::vector<NodeId> cold_now(NodeTable& nodes, NodeTable::Hand& hand) {
-  std::size_t steps = nodes.places() + 32;
-  return nodes.cold(hand, steps, 1000);
+std::vector<NodeId> cold_now(NodeTable& nodes, NodeTable::ClockHand& hand) {
+  std::size_t steps = nodes.slots() + 32;
+  return nodes.collect_cold(hand, steps, 1000);
 }
 
 TEST(NodeTable, ColdIsWhatNobodyHasAskedForSinceTheLastTurn) {
@@ -340,14 +340,14 @@ TEST(NodeTable, ColdIsWhatNobodyHasAskedForSinceTheLastTurn) {
   const NodeId left = nodes.remember(file(3), S_IFREG, kRoot, "left");
   ASSERT_TRUE(nodes.find(asked));
   nodes.remember(file(2), S_IFREG, kRoot, "seen again");
-  NodeTable::Hand hand;
+  NodeTable::ClockHand hand;
   EXPECT_EQ(cold_now(nodes, hand), std::vector<NodeId>{left});
   hand = {};
-  std::vector<NodeId> cold = cold_now(nodes, hand);
-  std::sort(cold.begin(), cold.end());
+  std::vector<NodeId> collect_cold = cold_now(nodes, hand);
+  std::sort(collect_cold.begin(), collect_cold.end());
   std::vector<NodeId> all{asked, seen_again, left};
   std::sort(all.begin(), all.end());
-  EXPECT_EQ(cold, all);
+  EXPECT_EQ(collect_cold, all);
 }
 
 TEST(NodeTable, ColdIsNothingThatSomethingHangsOn) {
@@ -356,16 +356,16 @@ TEST(NodeTable, ColdIsNothingThatSomethingHangsOn) {
   const NodeId child = nodes.remember(file(2), S_IFREG, directory, "child");
   const NodeId open = nodes.remember(file(3), S_IFREG, kRoot, "open");
   nodes.add_handle(open, open_null());
-  NodeTable::Hand hand;
+  NodeTable::ClockHand hand;
   EXPECT_EQ(cold_now(nodes, hand), std::vector<NodeId>{child});
   nodes.forget(child, 1);
   nodes.remove_handle(open);
   hand = {};
-  std::vector<NodeId> cold = cold_now(nodes, hand);
-  std::sort(cold.begin(), cold.end());
+  std::vector<NodeId> collect_cold = cold_now(nodes, hand);
+  std::sort(collect_cold.begin(), collect_cold.end());
   std::vector<NodeId> all{directory, open};
   std::sort(all.begin(), all.end());
-  EXPECT_EQ(cold, all);
+  EXPECT_EQ(collect_cold, all);
   // What the kernel has forgotten already, and a handle keeps.
   nodes.add_handle(open, open_null());
   nodes.forget(open, 1);
@@ -376,11 +376,11 @@ TEST(NodeTable, ColdIsNothingThatSomethingHangsOn) {
 TEST(NodeTable, ColdIsAsManyAsAreAskedForAndGoesOnWhereItWas) {
   NodeTable nodes(100);
   for (std::uint64_t i = 0; i < 1000; ++i) nodes.remember(file(i), S_IFREG, kRoot, "f" + std::to_string(i));
-  NodeTable::Hand hand;
+  NodeTable::ClockHand hand;
   std::vector<NodeId> all;
   for (int i = 0; i < 10; ++i) {
     std::size_t steps = 100'000;
-    const std::vector<NodeId> some = nodes.cold(hand, steps, 100);
+    const std::vector<NodeId> some = nodes.collect_cold(hand, steps, 100);
     EXPECT_EQ(some.size(), 100U);
     all.insert(all.end(), some.begin(), some.end());
   }
@@ -399,16 +399,16 @@ TEST(NodeTable, RoomThatColdOnesLeaveIsUsedAgain) {
     }
   };
   add(kNodes);
-  NodeTable::Hand hand;
+  NodeTable::ClockHand hand;
   for (std::uint64_t round = 0; round < 5 * kNodes / kAtOnce; ++round) {
     std::size_t steps = 10 * kNodes;
-    const std::vector<NodeId> cold = nodes.cold(hand, steps, kAtOnce);
-    ASSERT_EQ(cold.size(), kAtOnce);
-    for (const NodeId node : cold) nodes.forget(node, 1);
+    const std::vector<NodeId> collect_cold = nodes.collect_cold(hand, steps, kAtOnce);
+    ASSERT_EQ(collect_cold.size(), kAtOnce);
+    for (const NodeId node : collect_cold) nodes.forget(node, 1);
     add(kAtOnce);
   }
   EXPECT_EQ(nodes.size(), kNodes);
-  EXPECT_LT(nodes.places(), kNodes + kNodes / 4);
+  EXPECT_LT(nodes.slots(), kNodes + kNodes / 4);
 }
 
 TEST(NodeTable, WhereThereIsNoRoomNothingIsLost) {
@@ -436,8 +436,8 @@ TEST(NodePruner, KeepsTheNodesBelowTheLimit) {
   constexpr std::size_t kLimit = 500;
   NodeTable nodes(100);
   const Result<std::unique_ptr<NodePruner>> pruner =
-      NodePruner::start(nodes, kLimit, [&](std::span<const NodeId> cold) -> Result<> {
-        for (const NodeId node : cold) nodes.forget(node, 1);
+      NodePruner::start(nodes, kLimit, [&](std::span<const NodeId> collect_cold) -> Result<> {
+        for (const NodeId node : collect_cold) nodes.forget(node, 1);
         return {};
       });
   ASSERT_TRUE(pruner);
@@ -451,10 +451,10 @@ TEST(NodePruner, GoesOnWhenWhatWasHeldIsLetGo) {
   std::atomic<bool> held{true};
   std::atomic<std::size_t> asked{0};
   const Result<std::unique_ptr<NodePruner>> pruner =
-      NodePruner::start(nodes, kLimit, [&](std::span<const NodeId> cold) -> Result<> {
-        asked += cold.size();
+      NodePruner::start(nodes, kLimit, [&](std::span<const NodeId> collect_cold) -> Result<> {
+        asked += collect_cold.size();
         if (held) return {};
-        for (const NodeId node : cold) nodes.forget(node, 1);
+        for (const NodeId node : collect_cold) nodes.forget(node, 1);
         return {};
       });
   ASSERT_TRUE(pruner);

@@ -31,7 +31,7 @@ class DurableAttachments : public ManagerTest {
   /// As a berth starts: with what is on disk.
   void start_with_store() {
     setup_.store = store();
-    KeptState kept = setup_.store->load().value();
+    StoredState kept = setup_.store->load().value();
     start();
     manager_->begin(std::move(kept));
   }
@@ -43,7 +43,7 @@ class DurableAttachments : public ManagerTest {
     backend_ = fake.get();
     ManagerSetup next;
     next.berth_directory = directory_;
-    next.by_hand = true;
+    next.manual = true;
     next.max_concurrent_mounts = setup_.max_concurrent_mounts;
     next.on_event = [this](const Event& event) { events_.push_back(event); };
     next.backends.emplace(ShareKind::kBind, std::move(fake));
@@ -272,7 +272,7 @@ TEST_F(DurableAttachments, TakenUpByAServerThatFindsTheShareMountedNothingIsMoun
   const auto lease = ask("nfs");
   manager_->run_pending();
   EXPECT_EQ(backend_->counts.mounts, 1);
-  manager_->begin(KeptState{.shares = {{"nfs", {{"vm", "vol"}, {"vm", "vol2"}}}}});
+  manager_->begin(StoredState{.shares = {{"nfs", {{"vm", "vol"}, {"vm", "vol2"}}}}});
   manager_->run_pending();
   EXPECT_EQ(share("nfs").users(), 3U);
   pass_the_jitter();

@@ -99,7 +99,7 @@ class ManagerTest : public ::testing::Test {
     ASSERT_NE(::mkdtemp(name), nullptr);
     directory_ = name;
     setup_.berth_directory = directory_;
-    setup_.by_hand = true;
+    setup_.manual = true;
     setup_.on_event = [this](const Event& event) { events_.push_back(event); };
     auto fake = std::make_unique<FakeBackend>();
     backend_ = fake.get();

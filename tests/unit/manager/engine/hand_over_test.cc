@@ -10,13 +10,13 @@ using namespace std::chrono_literals;
 /// Lays over what it is asked to, unless it has an error for that.
 class CountedNativeAccess final : public NativeAccess {
  public:
-  Result<> lay_over(const Share& share, int, TimePoint) override {
+  Result<> overmount(const Share& share, int, TimePoint) override {
     ++attempts;
     if (error.code() != 0) return fail(error);
     laid.insert(share.name());
     return {};
   }
-  Result<Outcome> take_off(const Share&, When, TimePoint) override { return Outcome::kTouched; }
+  Result<Outcome> remove_overmount(const Share&, When, TimePoint) override { return Outcome::kTouched; }
 
   int attempts = 0;
   Error error{0};

@@ -109,7 +109,7 @@ TEST_F(Host, UnmountOnRequestWorksWhileDraining) {
 }
 
 TEST_F(Host, StopAnswersWhoWaitsForADrain) {
-  setup_.by_hand = false;
+  setup_.manual = false;
   start();
   manager_->begin();
   std::promise<int> drained;
@@ -124,7 +124,7 @@ TEST_F(Host, StopAnswersWhoWaitsForADrain) {
 TEST_F(Host, RestartOfEverythingIsANewGenerationAndASuccessorIsNot) {
   HostState host;
   for (std::uint64_t generation = 0; generation < 3; ++generation) {
-    host = begin_again(host, clock_.wall_now());
+    host = next_generation_of(host, clock_.wall_now());
     EXPECT_TRUE(host.up);
     EXPECT_EQ(host.generation(), generation);
   }
@@ -135,7 +135,7 @@ TEST_F(Host, RestartOfEverythingIsANewGenerationAndASuccessorIsNot) {
   EXPECT_EQ(manager_->host().state, host) << "as it was handed over";
   drain();
   ASSERT_EQ(handed_on.size(), 1U);
-  EXPECT_EQ(begin_again(handed_on.back(), clock_.wall_now()), handed_on.back()) << "drained stays drained";
+  EXPECT_EQ(next_generation_of(handed_on.back(), clock_.wall_now()), handed_on.back()) << "drained stays drained";
   resume();
   ASSERT_EQ(handed_on.size(), 2U);
   EXPECT_EQ(handed_on.back().generation(), 3U);
@@ -153,15 +153,15 @@ TEST_F(Host, DrainedOnDiskIsDrainedAtTheNextStartAndRestoresWaitForResume) {
   drain();
   manager_.reset();
   AttachmentStore store{StateDirectory(state, "/volumes")};
-  KeptState kept = store.load().value();
+  StoredState kept = store.load().value();
   ASSERT_TRUE(kept.host);
   EXPECT_FALSE(kept.host->up);
   store = AttachmentStore(StateDirectory(state, "/elsewhere"));
 
   ManagerSetup next;
   next.berth_directory = directory_;
-  next.by_hand = true;
-  next.host = begin_again(*kept.host, clock_.wall_now());
+  next.manual = true;
+  next.host = next_generation_of(*kept.host, clock_.wall_now());
   auto fake = std::make_unique<FakeBackend>();
   backend_ = fake.get();
   next.backends.emplace(ShareKind::kBind, std::move(fake));

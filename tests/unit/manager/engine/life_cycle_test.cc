@@ -29,7 +29,7 @@ class World {
       case 1:
         if (drained_) break;  // refused at the door
         waiters_++;
-        happen(Wanted{});
+        feed(LeaseWanted{});
         break;
       case 2:
       case 3:
@@ -45,31 +45,31 @@ class World {
           users_--;
           left_ = now_;
           const Gate::Left left = gate_.leave();
-          if ((left == Gate::Left::kIdle && policy_.idle_timeout == 0ms) || drained_) happen(BecameIdle{});
+          if ((left == Gate::Left::kIdle && policy_.idle_timeout == 0ms) || drained_) feed(BecameIdle{});
         }
         break;
       case 7:
         unmount_answers_owed_++;
-        happen(UnmountWanted{pick(3) == 0});
+        feed(UnmountWanted{pick(3) == 0});
         break;
       case 8:
-        happen(RetryWanted{});
+        feed(RetryWanted{});
         break;
       case 9:
-        if (pick(4) == 0) happen(Lost{"gone"});
-        if (pick(4) == 0) happen(pick(2) == 0 ? Happening(Silent{"no answer"}) : Happening(Answered{}));
+        if (pick(4) == 0) feed(MountLost{"gone"});
+        if (pick(4) == 0) feed(pick(2) == 0 ? Input(Silent{"no answer"}) : Input(Answered{}));
         break;
       case 10:
         drained_ = !drained_;
-        happen(HostChanged{});
+        feed(HostStateChanged{});
         break;
       case 11:
-        if (!drained_) happen(NativeWanted{});  // refused at the door
+        if (!drained_) feed(NativeWanted{});  // refused at the door
         break;
     }
     if (timer_ && *timer_ <= now_) {
       timer_.reset();
-      happen(Timer{users_, left_});
+      feed(Timer{users_, left_});
     }
     check();
   }
@@ -82,7 +82,7 @@ class World {
       end_native_operation();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
-        happen(Timer{users_, left_});
+        feed(Timer{users_, left_});
       }
       check();
     }
@@ -98,12 +98,12 @@ class World {
   /// Drained, everybody leaves: what is left is nothing.
   void drain_to_the_end() {
     drained_ = true;
-    happen(HostChanged{});
+    feed(HostStateChanged{});
     while (users_ > 0) {
       users_--;
       left_ = now_;
       (void)gate_.leave();
-      happen(BecameIdle{});
+      feed(BecameIdle{});
       check();
     }
     for (int i = 0; i < 1000 && ((stays_ ? is_active(state_) : really_mounted_) || operation_ || native_); ++i) {
@@ -112,7 +112,7 @@ class World {
       end_native_operation();
       if (timer_ && *timer_ <= now_) {
         timer_.reset();
-        happen(Timer{users_, left_});
+        feed(Timer{users_, left_});
       }
       check();
     }
@@ -136,12 +136,12 @@ class World {
     const Operation ended = *std::exchange(operation_, std::nullopt);
     if (ended == Operation::kMount) {
       really_mounted_ = pick(3) != 0;
-      happen(
+      feed(
           MountEnded{really_mounted_, really_mounted_ ? Error(0) : Error(EHOSTDOWN), 0.5, pick(2) == 0, false, stays_});
     } else {
       const bool success = forced_ || pick(3) != 0;
       if (success) really_mounted_ = false;
-      happen(UnmountEnded{success, success ? Error(0) : Error(EBUSY)});
+      feed(UnmountEnded{success, success ? Error(0) : Error(EBUSY)});
     }
   }
 
@@ -152,7 +152,7 @@ class World {
       const std::uint32_t luck = pick(6);
       lies_over_ = luck > 1;
       if (lies_over_) ++times_laid_;
-      happen(NativeLaid{lies_over_ ? Error(0) : Error(luck == 0 ? EAGAIN : EOPNOTSUPP)});
+      feed(OvermountDone{lies_over_ ? Error(0) : Error(luck == 0 ? EAGAIN : EOPNOTSUPP)});
       return;
     }
     const auto outcome = static_cast<NativeAccess::Outcome>(pick(3));
@@ -162,11 +162,11 @@ class World {
       ++times_taken_;
     }
     const bool wanted = pick(3) == 0;
-    happen(NativeTaken{outcome, known ? Error(0) : Error(ETIMEDOUT), wanted});
-    if (wanted && is_ready_to_lay(state_)) happen(NativeWanted{});
+    feed(OvermountRemoved{outcome, known ? Error(0) : Error(ETIMEDOUT), wanted});
+    if (wanted && is_ready_to_lay(state_)) feed(NativeWanted{});
   }
 
-  void happen(const Happening& happening) {
+  void feed(const Input& happening) {
     Step next = step(state_, happening, policy_, now_, drained_);
     state_ = std::move(next.state);
     for (Effect& effect : next.effects) std::visit([this](auto& e) { perform(e); }, effect);
@@ -187,12 +187,12 @@ class World {
     forced_ = start.force;
     operation_ = Operation::kUnmount;
   }
-  void perform(LayOver&) {
+  void perform(Overmount&) {
     EXPECT_FALSE(operation_ || native_) << "never two operations at once";
     EXPECT_TRUE(really_mounted_ && !lies_over_);
     native_ = NativeOperation::kLay;
   }
-  void perform(TakeOff& take) {
+  void perform(RemoveOvermount& take) {
     EXPECT_FALSE(operation_ || native_) << "never two operations at once";
     EXPECT_TRUE(lies_over_);
     EXPECT_NE(take.when, NativeAccess::When::kAlways);
@@ -210,9 +210,9 @@ class World {
   void perform(CloseGate&) { gate_.close(); }
   void perform(CloseGateIfIdle&) {
     if (gate_.close_if_idle() || (gate_.closed() && gate_.users() == 0)) {
-      happen(GateClosed{});
+      feed(GateClosed{});
     } else {
-      happen(GateInUse{gate_.users()});
+      feed(GateInUse{gate_.users()});
     }
   }
   void perform(AdmitWaiters&) {
@@ -226,7 +226,7 @@ class World {
   void perform(AnswerUnmount&) { unmount_answers_owed_ = 0; }
   void perform(SetTimer& timer) { timer_ = timer.at; }
   void perform(ClearTimer&) { timer_.reset(); }
-  void perform(Tell&) {}
+  void perform(Emit&) {}
 
   void check() {
     const auto* mounted = std::get_if<Mounted>(&state_);
@@ -287,12 +287,12 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
   EXPECT_GT(taken, 500);
 }
 
-/// A mounted share that is to be native, after `lay_over` has answered what it has.
+/// A mounted share that is to be native, after `overmount` has answered what it has.
 Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
-  State state = step(Idle{}, Wanted{}, policy, now).state;
+  State state = step(Idle{}, LeaseWanted{}, policy, now).state;
   state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
   state = step(state, NativeWanted{}, policy, now).state;
-  state = step(state, NativeLaid{std::move(answer)}, policy, now).state;
+  state = step(state, OvermountDone{std::move(answer)}, policy, now).state;
   return std::get<Mounted>(state);
 }
 
@@ -308,19 +308,19 @@ TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
   const SharePolicy policy;
   TimePoint now{};
   State state = after_laying(policy, Error(0), now);
-  now = std::get<Mounted>(state).native_at;
+  now = std::get<Mounted>(state).check_native_at;
   Step first = step(state, Timer{}, policy, now);
-  ASSERT_NE(effect_of<TakeOff>(first), nullptr);
-  state = step(first.state, NativeTaken{NativeAccess::Outcome::kTouched, Error(0)}, policy, now).state;
-  EXPECT_EQ(std::get<Mounted>(state).native_at, now + policy.idle_timeout);
+  ASSERT_NE(effect_of<RemoveOvermount>(first), nullptr);
+  state = step(first.state, OvermountRemoved{NativeAccess::Outcome::kTouched, Error(0)}, policy, now).state;
+  EXPECT_EQ(std::get<Mounted>(state).check_native_at, now + policy.idle_timeout);
   // Somebody is inside through berth: it stays, whatever the kernel says of the other door.
-  now = std::get<Mounted>(state).native_at;
-  EXPECT_EQ(effect_of<TakeOff>(step(state, Timer{1, now}, policy, now)), nullptr);
-  EXPECT_EQ(effect_of<TakeOff>(step(state, Timer{0, now - policy.idle_timeout / 2}, policy, now)), nullptr);
+  now = std::get<Mounted>(state).check_native_at;
+  EXPECT_EQ(effect_of<RemoveOvermount>(step(state, Timer{1, now}, policy, now)), nullptr);
+  EXPECT_EQ(effect_of<RemoveOvermount>(step(state, Timer{0, now - policy.idle_timeout / 2}, policy, now)), nullptr);
   const Step last = step(state, Timer{0, now - policy.idle_timeout}, policy, now);
-  ASSERT_NE(effect_of<TakeOff>(last), nullptr);
-  EXPECT_EQ(effect_of<TakeOff>(last)->when, NativeAccess::When::kUntouched);
-  const Step off = step(last.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0)}, policy, now);
+  ASSERT_NE(effect_of<RemoveOvermount>(last), nullptr);
+  EXPECT_EQ(effect_of<RemoveOvermount>(last)->when, NativeAccess::When::kUntouched);
+  const Step off = step(last.state, OvermountRemoved{NativeAccess::Outcome::kOff, Error(0)}, policy, now);
   EXPECT_NE(effect_of<CloseGateIfIdle>(off), nullptr);
 }
 
@@ -330,9 +330,9 @@ TEST(LifeCycle, BadMomentLeavesItWithBerthUntilTheNextCallerAndSaysWhy) {
   EXPECT_EQ(mounted.with_berth, "somebody writes");
   EXPECT_TRUE(is_ready_to_lay(mounted));
   const Step again = step(mounted, NativeWanted{}, policy, {});
-  ASSERT_NE(effect_of<LayOver>(again), nullptr);
+  ASSERT_NE(effect_of<Overmount>(again), nullptr);
   EXPECT_TRUE(may_get_ready_to_lay(again.state));
-  const State on = step(again.state, NativeLaid{Error(0)}, policy, {}).state;
+  const State on = step(again.state, OvermountDone{Error(0)}, policy, {}).state;
   EXPECT_EQ(std::get<Mounted>(on).with_berth, "");
   const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
   EXPECT_NE(effect_of<CloseGateIfIdle>(step(mounted, Timer{0, {}}, policy, later)), nullptr)
@@ -351,17 +351,17 @@ TEST(LifeCycle, WhereItCannotBeLaidOverItGoesOnThroughBerth) {
 TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAndNotLaidOverAgain) {
   const SharePolicy policy;
   const TimePoint now = TimePoint{} + 1h;
-  const Step drained = step(after_laying(policy, Error(0), {}), HostChanged{}, policy, now, true);
+  const Step drained = step(after_laying(policy, Error(0), {}), HostStateChanged{}, policy, now, true);
   EXPECT_NE(effect_of<CloseGate>(drained), nullptr);
   const Step look = step(drained.state, Timer{1, now}, policy, now + kReleaseRetry, true);
-  ASSERT_NE(effect_of<TakeOff>(look), nullptr);
-  EXPECT_EQ(effect_of<TakeOff>(look)->when, NativeAccess::When::kUnused);
-  const Step off = step(look.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0)}, policy, now, true);
+  ASSERT_NE(effect_of<RemoveOvermount>(look), nullptr);
+  EXPECT_EQ(effect_of<RemoveOvermount>(look)->when, NativeAccess::When::kUnused);
+  const Step off = step(look.state, OvermountRemoved{NativeAccess::Outcome::kOff, Error(0)}, policy, now, true);
   const Step inside = step(off.state, GateInUse{1}, policy, now + 1s, true);
-  EXPECT_EQ(effect_of<LayOver>(step(inside.state, Timer{1, now}, policy, now + 1min, true)), nullptr);
-  const Step resumed = step(inside.state, HostChanged{}, policy, now + 1min);
+  EXPECT_EQ(effect_of<Overmount>(step(inside.state, Timer{1, now}, policy, now + 1min, true)), nullptr);
+  const Step resumed = step(inside.state, HostStateChanged{}, policy, now + 1min);
   EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
-  EXPECT_NE(effect_of<LayOver>(step(resumed.state, NativeWanted{}, policy, now + 2min)), nullptr);
+  EXPECT_NE(effect_of<Overmount>(step(resumed.state, NativeWanted{}, policy, now + 2min)), nullptr);
 }
 
 TEST(LifeCycle, WhoWantsItNativeHasItMountedFromEveryStateInWhichNothingIs) {
@@ -382,12 +382,12 @@ TEST(LifeCycle, ShareThatIsWantedWhileItIsTakenOffStaysMountedAndIsLaidOverAgain
   const SharePolicy policy;
   const TimePoint now{};
   const State native = after_laying(policy, Error(0), now);
-  const Step look = step(native, Timer{}, policy, std::get<Mounted>(native).native_at);
-  ASSERT_NE(effect_of<TakeOff>(look), nullptr);
+  const Step look = step(native, Timer{}, policy, std::get<Mounted>(native).check_native_at);
+  ASSERT_NE(effect_of<RemoveOvermount>(look), nullptr);
   EXPECT_TRUE(may_get_ready_to_lay(look.state));
-  const Step off = step(look.state, NativeTaken{NativeAccess::Outcome::kOff, Error(0), true}, policy, now);
+  const Step off = step(look.state, OvermountRemoved{NativeAccess::Outcome::kOff, Error(0), true}, policy, now);
   EXPECT_EQ(effect_of<CloseGateIfIdle>(off), nullptr);
-  EXPECT_NE(effect_of<LayOver>(step(off.state, NativeWanted{}, policy, now)), nullptr);
+  EXPECT_NE(effect_of<Overmount>(step(off.state, NativeWanted{}, policy, now)), nullptr);
 }
 
 TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedIsNotLaidOver) {
@@ -396,9 +396,9 @@ TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedIsNotLaidOver) {
   const State mounted = after_laying(policy, Error(EAGAIN), now);
   const Step asked = step(mounted, UnmountWanted{}, policy, now + 1s);
   EXPECT_NE(effect_of<CloseGateIfIdle>(asked), nullptr);
-  EXPECT_EQ(effect_of<LayOver>(step(asked.state, NativeWanted{}, policy, now + 1s)), nullptr);
-  const Step drained = step(mounted, HostChanged{}, policy, now + 1s, true);
-  EXPECT_EQ(effect_of<LayOver>(step(drained.state, NativeWanted{}, policy, now + 1s, true)), nullptr);
+  EXPECT_EQ(effect_of<Overmount>(step(asked.state, NativeWanted{}, policy, now + 1s)), nullptr);
+  const Step drained = step(mounted, HostStateChanged{}, policy, now + 1s, true);
+  EXPECT_EQ(effect_of<Overmount>(step(drained.state, NativeWanted{}, policy, now + 1s, true)), nullptr);
 }
 
 TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {
@@ -416,7 +416,7 @@ TEST(LifeCycle, FailureAfterFailureWaitsLonger) {
   TimePoint now{};
   Duration last{};
   for (int i = 0; i < 4; ++i) {
-    state = step(state, Wanted{}, policy, now).state;
+    state = step(state, LeaseWanted{}, policy, now).state;
     state = step(state, MountEnded{false, Error(EHOSTDOWN), 0}, policy, now).state;
     const auto& failed = std::get<Failed>(state);
     EXPECT_GT(failed.retry_at - now, last);
@@ -428,14 +428,14 @@ TEST(LifeCycle, FailureAfterFailureWaitsLonger) {
 
 TEST(LifeCycle, FailedShareStaysFailedUntilAnAttemptSucceeds) {
   const SharePolicy policy;
-  State state = step(Idle{}, Wanted{}, policy, {}).state;
+  State state = step(Idle{}, LeaseWanted{}, policy, {}).state;
   state = step(state, MountEnded{false, Error(EACCES), 0}, policy, {}).state;
   const TimePoint later = std::get<Failed>(state).retry_at;
   state = step(state, Timer{}, policy, later).state;
   EXPECT_EQ(name_of(state), ShareState::kFailed) << "after the back-off, too";
   state = step(state, RetryWanted{}, policy, later).state;
   EXPECT_EQ(name_of(state), ShareState::kFailed) << "and when it was asked to forget the back-off";
-  const Step again = step(state, Wanted{}, policy, later);
+  const Step again = step(state, LeaseWanted{}, policy, later);
   ASSERT_NE(effect_of<StartMount>(again), nullptr);
   EXPECT_EQ(effect_of<StartMount>(again)->attempt, 1U) << "which begins again";
   state = step(again.state, MountEnded{true}, policy, later).state;
@@ -448,17 +448,17 @@ TEST(LifeCycle, WhatHoldsTheOnlyCopyOfItsFilesIsUnmountedOnlyWhenAskedFor) {
   SharePolicy policy;
   policy.idle_timeout = 1s;
   for (const bool native : {false, true}) {
-    State state = step(Idle{}, Wanted{}, policy, {}).state;
+    State state = step(Idle{}, LeaseWanted{}, policy, {}).state;
     state = step(state, MountEnded{.success = true, .native = native, .stays = true}, policy, {}).state;
     TimePoint now{};
     if (native) {
       state = step(state, NativeWanted{}, policy, now += 1s).state;
-      state = step(state, NativeLaid{}, policy, now).state;
+      state = step(state, OvermountDone{}, policy, now).state;
     }
     for (int i = 0; i < 100; ++i) {
       const Step look = step(state, Timer{0, {}}, policy, now += 1h);
       ASSERT_EQ(effect_of<CloseGateIfIdle>(look), nullptr);
-      ASSERT_EQ(effect_of<TakeOff>(look), nullptr);
+      ASSERT_EQ(effect_of<RemoveOvermount>(look), nullptr);
       ASSERT_NE(effect_of<SetTimer>(look), nullptr);
       state = look.state;
     }
@@ -470,14 +470,14 @@ TEST(LifeCycle, WhatHoldsTheOnlyCopyOfItsFilesIsUnmountedOnlyWhenAskedFor) {
 
 TEST(LifeCycle, DrainLeavesWhatHoldsTheOnlyCopyOfItsFilesMountedAndDoesNotWaitForIt) {
   const SharePolicy policy;
-  State state = step(Idle{}, Wanted{}, policy, {}).state;
+  State state = step(Idle{}, LeaseWanted{}, policy, {}).state;
   state = step(state, MountEnded{.success = true, .stays = true}, policy, {}).state;
-  state = step(state, HostChanged{}, policy, {}, true).state;
+  state = step(state, HostStateChanged{}, policy, {}, true).state;
   EXPECT_TRUE(is_active(state)) << "somebody may be inside";
   const Step closed = step(state, GateClosed{}, policy, {}, true);
   EXPECT_EQ(effect_of<StartUnmount>(closed), nullptr);
   EXPECT_FALSE(is_active(closed.state));
-  const Step resumed = step(closed.state, HostChanged{}, policy, {}, false);
+  const Step resumed = step(closed.state, HostStateChanged{}, policy, {}, false);
   EXPECT_NE(effect_of<ReopenGate>(resumed), nullptr);
   EXPECT_TRUE(is_active(resumed.state));
 }

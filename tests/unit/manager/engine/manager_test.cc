@@ -138,9 +138,9 @@ TEST_F(ManagerTest, ShareWhoseRootIsGoneIsLost) {
 
 TEST_F(ManagerTest, FailureIsRememberedByTheNextManager) {
   add("media");
-  const auto memory = sys::SharedMemory::make("mounts", sizeof(MountArea));
+  const auto memory = sys::SharedMemory::make("mounts", sizeof(KeptMounts));
   ASSERT_TRUE(memory);
-  auto* const area = reinterpret_cast<MountArea*>(memory->data());
+  auto* const area = reinterpret_cast<KeptMounts*>(memory->data());
   setup_.kept = area;
   start();
   backend_->mount_error = Error(EACCES, "access denied by server");
@@ -154,7 +154,7 @@ TEST_F(ManagerTest, FailureIsRememberedByTheNextManager) {
   backend_ = fake.get();
   ManagerSetup next;
   next.berth_directory = directory_;
-  next.by_hand = true;
+  next.manual = true;
   next.kept = area;
   next.backends.emplace(ShareKind::kBind, std::move(fake));
   setup_ = std::move(next);

@@ -109,7 +109,7 @@ class ManagerThreads : public ::testing::Test {
 
 TEST_F(ManagerThreads, WhatWasOnDiskIsShownWhenBeginReturns) {
   constexpr std::size_t kMany = 5000;  // more than a control thread that is not waited for goes through meanwhile
-  KeptState kept;
+  StoredState kept;
   for (std::size_t i = 0; i < kMany; ++i) kept.shares.push_back({"gone" + std::to_string(i), {{"vm", "vol"}}});
   kept.damages.push_back({.file = "damaged", .reason = "as a test", .set_aside = "damaged"});
   manager_->begin(std::move(kept));

@@ -85,11 +85,11 @@ class AttachmentStoreTest : public ::testing::Test {
   /// What a berth that starts now finds, of one share; fails the test for any damage.
   [[nodiscard]] Attachments kept(const std::string& share = "media") const {
     AttachmentStore store(directory());
-    const Result<KeptState> state = store.load();
+    const Result<StoredState> state = store.load();
     EXPECT_TRUE(state) << state.error().message();
     if (!state) return {};
-    for (const StateDamage& damage : state->damages) ADD_FAILURE() << damage.file << ": " << damage.reason;
-    for (const KeptAttachments& one : state->shares) {
+    for (const DamagedFile& damage : state->damages) ADD_FAILURE() << damage.file << ": " << damage.reason;
+    for (const StoredAttachments& one : state->shares) {
       if (one.share == share) return one.attachments;
     }
     return {};
@@ -259,7 +259,7 @@ TEST_F(AttachmentStoreTest, LockOfADeadBerthIsPassedByThatOfALivingOneIsNot) {
 TEST_F(AttachmentStoreTest, SecondDescriptorIsInTheSameLock) {
   StateDirectory first = directory();
   ASSERT_TRUE(first.open());
-  AttachmentStore store(first.again());
+  AttachmentStore store(first.duplicate());
   EXPECT_EQ(commit(store, "a", true), 0);
   store = AttachmentStore(directory("/nobody's"));
   EXPECT_EQ(directory().open().error().code(), EBUSY) << "the first still has it";
@@ -293,7 +293,7 @@ TEST_F(AttachmentStoreTest, DamagedFileIsSetAsideAndWhatIsWholeOfItIsUsed) {
   overwrite(file_of("media"), text);
   {
     AttachmentStore store(directory());
-    const Result<KeptState> state = store.load();
+    const Result<StoredState> state = store.load();
     ASSERT_TRUE(state);
     ASSERT_EQ(state->shares.size(), 2U) << "the other share has no part in it";
     EXPECT_EQ(state->shares[0].attachments, (Attachments{{"vm", "a"}, {"vm", "c"}}));
@@ -304,7 +304,7 @@ TEST_F(AttachmentStoreTest, DamagedFileIsSetAsideAndWhatIsWholeOfItIsUsed) {
     EXPECT_EQ(commit(store, "d", true), 0);
   }
   AttachmentStore next(directory());
-  const Result<KeptState> state = next.load();
+  const Result<StoredState> state = next.load();
   ASSERT_TRUE(state);
   EXPECT_EQ(state->shares[0].attachments, (Attachments{{"vm", "a"}, {"vm", "c"}, {"vm", "d"}}));
   ASSERT_EQ(state->damages.size(), 1U) << "told again until somebody has looked at it and removed it";
@@ -320,7 +320,7 @@ TEST_F(AttachmentStoreTest, FileOfWhichNothingCanBeReadIsSetAsideAndStopsNothing
   for (const std::string& garbage : {std::string(), std::string("garbage"), std::string(4096, '\0')}) {
     overwrite(file_of("media"), garbage);
     AttachmentStore store(directory());
-    const Result<KeptState> state = store.load();
+    const Result<StoredState> state = store.load();
     ASSERT_TRUE(state);
     ASSERT_EQ(state->shares.size(), 1U);
     EXPECT_EQ(state->shares[0].share, "other");
@@ -341,7 +341,7 @@ TEST_F(AttachmentStoreTest, FileOfAnotherNamespaceOrShareIsDamage) {
        {state_format::header("/elsewhere", "media"), state_format::header("/volumes", "other")}) {
     overwrite(file_of("media"), header + line);
     AttachmentStore store(directory());
-    const Result<KeptState> state = store.load();
+    const Result<StoredState> state = store.load();
     ASSERT_TRUE(state);
     EXPECT_TRUE(state->shares.empty());
     EXPECT_FALSE(state->damages.empty());
@@ -358,7 +358,7 @@ TEST_F(AttachmentStoreTest, HostStateIsKeptAndADamagedOneIsReported) {
   EXPECT_EQ(AttachmentStore(directory()).load()->host, host);
   overwrite(state_path() + "/host", "garbage");
   AttachmentStore store(directory());
-  const Result<KeptState> state = store.load();
+  const Result<StoredState> state = store.load();
   EXPECT_FALSE(state->host);
   EXPECT_EQ(state->damages.size(), 1U);
 }

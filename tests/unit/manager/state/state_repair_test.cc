@@ -31,22 +31,22 @@ class StateRepairTest : public ::testing::Test {
     return result ? 0 : result.error().code();
   }
   /// What the next start finds, when this berth has ended.
-  [[nodiscard]] KeptState next_start() {
+  [[nodiscard]] StoredState next_start() {
     store_.reset();
     lender_.reset();
     AttachmentStore next(directory());
-    return next.load().value_or(KeptState{});
+    return next.load().value_or(StoredState{});
   }
   /// The same by the next server, which is lent the descriptor.
-  [[nodiscard]] KeptState next_server() {
-    store_.emplace(lender_->again());
-    return store_->load().value_or(KeptState{});
+  [[nodiscard]] StoredState next_server() {
+    store_.emplace(lender_->duplicate());
+    return store_->load().value_or(StoredState{});
   }
-  static Attachments attachments(const KeptState& kept) {
+  static Attachments attachments(const StoredState& kept) {
     return kept.shares.empty() ? Attachments{} : kept.shares.front().attachments;
   }
   [[nodiscard]] std::string repaired() {
-    const std::optional<StateDamage> damage = store_->take_repaired();
+    const std::optional<DamagedFile> damage = store_->take_repaired();
     return damage ? damage->reason : "";
   }
   static StateDirectory opened(StateDirectory directory) {
@@ -56,7 +56,7 @@ class StateRepairTest : public ::testing::Test {
 
   testing::TemporaryDirectory root_;
   std::optional<StateDirectory> lender_{opened(directory())};
-  std::optional<AttachmentStore> store_{lender_->again()};
+  std::optional<AttachmentStore> store_{lender_->duplicate()};
   const std::string path_ = lender_->path();
 };
 
@@ -67,7 +67,7 @@ TEST_F(StateRepairTest, NextAttachmentMakesARemovedDirectoryAgain) {
   EXPECT_EQ(repaired(), "it was removed or moved away while berth ran; made again");
   EXPECT_EQ(attach("c"), 0);
   EXPECT_EQ(repaired(), "") << "told once";
-  const KeptState kept = next_start();
+  const StoredState kept = next_start();
   EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}, {"vm", "b"}, {"vm", "c"}}));
   ASSERT_TRUE(kept.host);
   EXPECT_EQ(kept.host->next_generation, 7U);
@@ -77,7 +77,7 @@ TEST_F(StateRepairTest, NextStateOfTheHostMakesItAgainWithAllThatIsAttached) {
   fs::remove_all(path_);
   ASSERT_TRUE(store_->commit(HostState{.up = false, .next_generation = 7, .since = {}}));
   EXPECT_NE(repaired(), "");
-  const KeptState kept = next_start();
+  const StoredState kept = next_start();
   EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}}));
   ASSERT_TRUE(kept.host);
 }
@@ -98,7 +98,7 @@ TEST_F(StateRepairTest, RemovedFileIsWrittenAgainWithItsNextLine) {
 TEST_F(StateRepairTest, NextServerGoesOnInTheOneThatWasMadeAgain) {
   fs::remove_all(path_);
   ASSERT_EQ(attach("b"), 0);
-  const KeptState kept = next_server();
+  const StoredState kept = next_server();
   EXPECT_EQ(attachments(kept), (Attachments{{"vm", "a"}, {"vm", "b"}}));
   EXPECT_TRUE(kept.damages.empty());
   EXPECT_EQ(attach("c"), 0);
@@ -107,10 +107,10 @@ TEST_F(StateRepairTest, NextServerGoesOnInTheOneThatWasMadeAgain) {
 
 TEST_F(StateRepairTest, NextServerTellsOfOneThatNobodyCouldMakeAgain) {
   fs::remove_all(path_);
-  const KeptState kept = next_server();
+  const StoredState kept = next_server();
   ASSERT_EQ(kept.damages.size(), 1U);
   EXPECT_EQ(kept.damages[0].file, path_);
-  EXPECT_TRUE(kept.damages[0].is_news);
+  EXPECT_TRUE(kept.damages[0].is_new);
   EXPECT_EQ(attach("b"), 0);
   EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "b"}}));
 }

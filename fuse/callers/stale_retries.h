@@ -1,0 +1,60 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "fuse/kept/kept_state.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/mutex.h"
+
+namespace berth::fuse {
+
+/// How far threads have come on their way into shares whose real mount is laid over them for the first that comes in. Such a
+/// thread is answered ESTALE once: the kernel then walks the whole path again by itself (LOOKUP_REVAL, fs/namei.c), asks about
+/// every name, and so about the share's, where the thread waits until the real mount lies over it.
+///
+///   unknown ── sent back ──▶ kOnItsWay ── the name is answered ──▶ kPassed
+///      │                        │                                    │ it comes in all the same: it does not see the mount
+///      └── served ──▶ kWalking  └── comes by another way ──▶ kInside ◀┘
+///
+/// A thread that was told the same twice in one system call would hand it on to its program. So this outlives the server.
+///
+/// Threading: any thread may call anything.
+class StaleRetries {
+ public:
+  enum class Stage : std::uint8_t {
+    kUnknown,        ///< or so long ago that it comes for another reason now
+    kOnItsWay,       ///< it has been sent back, and asks about the share's name next
+    kOnItsWayOrNot,  ///< the same, unless the kernel has kept that for itself: about a name that it knows (d_revalidate())
+    kPassed,         ///< it has been told of the name since, and leads past us
+    kWalking,        ///< served, in a call that is sent back at its end
+    kInside,         ///< served until it pauses
+  };
+
+  static constexpr unsigned kShareBits = 17;  ///< of a share's number
+
+  /// `area`: outlives this; null: no server succeeds us.
+  explicit StaleRetries(StaleRetryArea* area = nullptr);
+
+  /// Costs next to nothing while no thread is known. `share`: its number, KnownShare::index().
+  [[nodiscard]] Stage stage_of(pid_t thread, std::uint32_t share, TimePoint now) const;
+  /// False: too many are known, or the thread cannot be seen from here (0).
+  bool set(pid_t thread, std::uint32_t share, Stage stage, TimePoint now);
+  /// Threads that are kWalking or kInside in `share`.
+  [[nodiscard]] std::vector<pid_t> served_in(std::uint32_t share, TimePoint now) const;
+
+ private:
+  [[nodiscard]] StaleRetryRecord* find(pid_t thread, std::uint32_t share, TimePoint now) const BERTH_REQUIRES(mutex_);
+  [[nodiscard]] bool is_empty(TimePoint now) const noexcept;
+
+  const std::unique_ptr<StaleRetryArea> own_;
+  StaleRetryArea& area_;
+  std::atomic<Duration::rep> last_set_{0};  ///< of TimePoint
+  mutable Mutex mutex_;
+};
+
+}  // namespace berth::fuse

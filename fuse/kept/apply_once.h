@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cerrno>
+#include <utility>
+
+#include "fuse/kept/requests.h"
+#include "src/lib/base/crash_point.h"
+#include "src/lib/base/result.h"
+#include "src/lib/sys/file.h"
+
+/// What must not be done twice although the kernel may send its request twice, because the server died before it could
+/// answer. Right before it is done it is noted what was there; when the request comes again, what is there now tells
+/// whether it was done. A server may die over the second attempt, too: what the first one noted stays, and where it had not come
+/// to that, the second one notes.
+///
+/// A system call of the dead server may still be under way on a network file system: the name that it removes is seen there, and is gone
+/// when the successor removes it. So what it is told by its own attempt counts, too.
+///
+/// What another process does to the same name in just that moment is not told apart.
+namespace berth::fuse::once {
+
+inline FileKey key_of(const struct statx& x) noexcept {
+  return {.device = x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff), .inode = x.stx_ino};
+}
+
+/// What has `name` in `directory`; no inode when it is free, or cannot be told.
+inline FileKey key_at(int directory, const char* name) noexcept {
+  const Result<struct statx> x = sys::stat_at(directory, name, STATX_INO, AT_STATX_DONT_SYNC);
+  return x ? key_of(*x) : FileKey{};
+}
+
+inline bool had_intent(IntentRecord::Kind intent) noexcept {
+  const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
+  return first_attempt != nullptr && first_attempt->intent == intent;
+}
+
+/// `do_make() -> int` is a system call that makes `name` or fails with EEXIST.
+template <typename Make>
+Result<> make(int directory, const char* name, Make do_make) {
+  if (CurrentRequest::is_noted() && !had_intent(IntentRecord::kMake)) {
+    if (key_at(directory, name).inode == 0) CurrentRequest::note_intent(IntentRecord::kMake);
+    crash_point("make-noted");
+  }
+  const int made = do_make();
+  const int code = errno;
+  crash_point("make-done");
+  if (made >= 0 || (code == EEXIST && had_intent(IntentRecord::kMake))) return {};
+  return fail(code);
+}
+
+/// `do_remove() -> int` is a system call that takes `name` away.
+template <typename Remove>
+Result<> remove(int directory, const char* name, Remove do_remove) {
+  if (had_intent(IntentRecord::kRemove)) {
+    // Gone, or somebody else's by now.
+    if (key_at(directory, name) != CurrentRequest::first_attempt()->file) return {};
+  } else if (CurrentRequest::is_noted()) {
+    const FileKey file = key_at(directory, name);
+    if (file.inode != 0) CurrentRequest::note_intent(IntentRecord::kRemove, file);
+    crash_point("remove-noted");
+  }
+  const int removed = do_remove();
+  const int code = errno;
+  crash_point("remove-done");
+  if (removed == 0 || (code == ENOENT && had_intent(IntentRecord::kRemove))) return {};
+  return fail(code);
+}
+
+/// `do_move() -> int` is a system call that moves `name` in `directory` to `new_name` in `new_directory`.
+template <typename Move>
+Result<> move(int directory, const char* name, int new_directory, const char* new_name, Move do_move) {
+  const bool again = had_intent(IntentRecord::kMove);
+  const auto has_arrived = [&] { return key_at(new_directory, new_name) == CurrentRequest::first_attempt()->file; };
+  if (again) {
+    if (key_at(directory, name) != CurrentRequest::first_attempt()->file && has_arrived()) return {};
+  } else if (CurrentRequest::is_noted()) {
+    const FileKey file = key_at(directory, name);
+    if (file.inode != 0) CurrentRequest::note_intent(IntentRecord::kMove, file);
+    crash_point("move-noted");
+  }
+  const int moved = do_move();
+  const int code = errno;
+  crash_point("move-done");
+  if (moved == 0 || (code == ENOENT && again && has_arrived())) return {};
+  return fail(code);
+}
+
+}  // namespace berth::fuse::once

@@ -1,0 +1,229 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace berth::fuse {
+
+// What the FUSE layer keeps for the server that succeeds this one, in memory that outlives it: flat records, numbers and
+// no pointers. Zero is "nothing" everywhere. What makes a record valid is stored last, so that a crash at any instruction
+// leaves the old or the new. Everything that can be found out from these is not here. Sparse: what was never used takes no
+// memory.
+
+/// The kernel's first request: it is sent once in the life of a connection, and each further session is brought up by it.
+struct SessionRecord {
+  static constexpr std::size_t kMaxInit = 1024;
+
+  std::atomic<std::uint32_t> init_size;  ///< 0: not sent yet. Stored last.
+  char init[kMaxInit];                   ///< as it was read
+};
+
+/// One node of NodeTable.
+struct NodeRecord {
+  enum State : std::uint8_t { kFree, kInUse, kReplaced };
+
+  /// Look-ups that the kernel counts, and which request changed that last (RequestRecord::tag()).
+  std::atomic<std::uint64_t> lookups;
+  std::uint64_t inode;
+  std::uint32_t share;
+  std::uint32_t device;
+  std::uint32_t generation;  ///< of the id
+  std::atomic<std::uint32_t> inode_generation;
+  std::atomic<std::uint32_t> dentry;  ///< a DentryRecord
+  std::atomic<std::int32_t> backing;  ///< of all handles of the node, while there are any
+  std::uint16_t type;
+  std::atomic<std::uint8_t> state;  ///< stored last
+
+  static constexpr unsigned kCountBits = 40;
+  static constexpr std::uint64_t kCountMask = (std::uint64_t{1} << kCountBits) - 1;
+  [[nodiscard]] std::uint64_t count() const noexcept { return lookups.load(std::memory_order_relaxed) & kCountMask; }
+};
+
+/// Where a node is: a name in a parent. Written once, then pointed to.
+struct DentryRecord {
+  std::uint64_t parent;
+  std::uint16_t length;  ///< of the name, which follows at once and ends with a zero
+
+  static constexpr std::size_t kHeader = 10;
+  [[nodiscard]] char* name() noexcept { return reinterpret_cast<char*>(this) + kHeader; }
+  [[nodiscard]] const char* name() const noexcept { return reinterpret_cast<const char*>(this) + kHeader; }
+};
+
+/// One open file or directory, under the number of its descriptor.
+struct HandleRecord {
+  enum Kind : std::uint32_t { kFile, kDirectory };
+
+  std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
+  std::uint64_t owner;              ///< of a lock
+  std::uint32_t sequence;           ///< tells it from who had the number before
+  std::uint32_t share;
+  std::uint32_t device;
+  std::uint32_t mount_generation;
+  std::int32_t flags;
+  std::int32_t pid;
+  std::uint32_t uid;
+  std::uint32_t kind;
+};
+
+/// Who holds record locks of a file, under the number of the descriptor that holds them for him (LockTable).
+struct LockRecord {
+  static constexpr std::size_t kMaxHandles = 5;
+
+  std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
+  std::uint64_t owner;
+  std::uint64_t handles[kMaxHandles];  ///< by which he has locked; 0: none. Those beyond are not kept.
+  std::int32_t pid;
+};
+
+/// What a request was about to do that must not be done twice, noted right before it is done.
+struct IntentRecord {
+  enum Kind : std::uint32_t {
+    kNone,
+    kMake,    ///< the name was free
+    kRemove,  ///< the name was `inode`'s
+    kMove,    ///< the old name was `inode`'s
+    kAppend,  ///< the file was `size` bytes long
+    kCopy,    ///< the source had `size` bytes to copy
+  };
+  std::atomic<std::uint32_t> kind;  ///< stored last
+  std::uint32_t device;
+  std::uint64_t inode;
+  std::uint64_t size;
+};
+
+/// What one thread is doing for the kernel.
+struct RequestRecord {
+  static constexpr std::size_t kMaxCounted = 8192;
+  static constexpr std::size_t kMessageSize = (std::size_t{1} << 20) + 4096;
+  /// In `unique`: its caller has been answered without what the thread is doing, which is to be taken back.
+  static constexpr std::uint64_t kGivenUp = 1;
+
+  std::atomic<std::uint64_t> unique;  ///< of the request that is not answered yet; 0: none
+  std::uint32_t slot;                 ///< of this record among all
+  std::atomic<std::uint32_t> deaths;  ///< servers that it has killed before this one
+  enum Fault : std::uint32_t { kNotKnown, kFatal, kOfEarlier };
+  /// kFatal: its thread got the signal that ended the server; kOfEarlier: an earlier one had it.
+  std::atomic<std::uint32_t> fault;
+  /// How many look-ups it has counted (or FORGETs it has done), and a number for each change: one store for both.
+  std::atomic<std::uint64_t> change;
+  std::atomic<std::uint64_t> handle;  ///< 1 + what it has put into HandleTable; 0: nothing
+  IntentRecord intent;
+  std::atomic<std::uint64_t> counted[kMaxCounted];  ///< the nodes of which it has counted a look-up, in order
+  alignas(4096) char message[kMessageSize];         ///< as it was read; its length 0: none
+};
+
+struct NodeArea {
+  static constexpr unsigned kPartBits = 5;
+  static constexpr std::size_t kParts = std::size_t{1} << kPartBits;
+  static constexpr std::size_t kMaxNodes = std::size_t{1} << 26;
+  static constexpr std::size_t kPageSize = 4096;
+  static constexpr std::size_t kMaxPages = std::size_t{1} << 21;
+
+  std::atomic<std::uint32_t> slots[kParts];  ///< records of each part that were ever used
+  std::atomic<std::uint32_t> pages;          ///< pages of names that were ever used
+  alignas(kPageSize) NodeRecord nodes[kMaxNodes];
+  alignas(kPageSize) std::byte names[kMaxPages * kPageSize];
+};
+
+struct HandleArea {
+  static constexpr std::size_t kMaxHandles = std::size_t{1} << 20;
+  std::atomic<std::uint32_t> end;  ///< no record at or beyond this number was ever used
+  alignas(64) HandleRecord handles[kMaxHandles];
+};
+
+struct LockArea {
+  static constexpr std::size_t kMaxLocks = HandleArea::kMaxHandles;
+  std::atomic<std::uint32_t> end;  ///< no record at or beyond this number was ever used
+  alignas(64) LockRecord locks[kMaxLocks];
+};
+
+struct RequestArea {
+  static constexpr std::size_t kRequests = 1024;
+  static constexpr std::size_t kParked = 8192;
+
+  std::atomic<std::uint32_t> end;              ///< no record at or beyond this slot was ever used
+  std::atomic<std::uint32_t> parked_count;     ///< so far
+  std::atomic<std::uint64_t> parked[kParked];  ///< numbers of the last requests that were put off, in a ring
+  std::atomic<std::uint32_t> largest;          ///< bytes of the largest request so far
+  std::atomic<std::uint32_t> server_crashed;   ///< 1: the last server ended by a fault of its own; the keeper says so
+  alignas(4096) RequestRecord requests[kRequests];
+};
+
+/// Names in the order in which they were given their numbers: each with its length before it (16 bits).
+struct NameLog {
+  static constexpr std::size_t kSize = std::size_t{1} << 28;
+  std::atomic<std::uint32_t> used;  ///< bytes
+  char bytes[kSize];
+};
+
+/// The lines of `events`: a ring, by offsets that count every byte that was ever written.
+struct EventArea {
+  static constexpr std::size_t kSize = std::size_t{256} << 10;
+  static constexpr std::size_t kPolls = 4096;
+
+  std::atomic<std::uint64_t> first;  ///< offset of what is kept; a line begins there
+  std::atomic<std::uint64_t> end;
+  std::atomic<std::int64_t> changed;  ///< when, in nanoseconds since 1970; 0: never
+  char text[kSize];
+  std::atomic<std::uint64_t> polls[kPolls];  ///< who waits in poll(2), as the kernel numbers it; 0: nobody
+};
+
+/// What the programs of shares have written (ShareLogs): the end for each, in a ring.
+struct LogArea {
+  static constexpr std::size_t kLogs = 256;
+  static constexpr std::size_t kSize = std::size_t{32} << 10;
+  struct Log {
+    std::atomic<std::uint64_t> share;    ///< hash of its name; 0: it is free
+    std::atomic<std::uint64_t> end;      ///< bytes that were ever written
+    std::atomic<std::uint64_t> written;  ///< `writes` when it was written last
+    char text[kSize];
+  };
+  std::atomic<std::uint64_t> writes;  ///< so far, to all
+  Log logs[kLogs];
+};
+
+/// A thread on its way into a share that is to be native (StaleRetries).
+struct StaleRetryRecord {
+  std::atomic<std::uint64_t> who;   ///< thread, share and stage; 0: none. Stored last
+  std::atomic<std::int64_t> since;  ///< when it came to this stage, in nanoseconds on the monotonic clock
+  std::atomic<std::int64_t> last;   ///< when it asked for something last
+};
+struct StaleRetryArea {
+  static constexpr std::size_t kMost = 1024;
+  StaleRetryRecord known[kMost];
+};
+
+// Another program may take over from the one that wrote this: whatever moves is another KeptDaemon::kVersion.
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free &&
+              std::atomic<std::uint8_t>::is_always_lock_free);
+static_assert(sizeof(NodeRecord) == 48 && offsetof(NodeRecord, inode) == 8 && offsetof(NodeRecord, generation) == 24 &&
+              offsetof(NodeRecord, dentry) == 32 && offsetof(NodeRecord, type) == 40 &&
+              offsetof(NodeRecord, state) == 42);
+static_assert(offsetof(DentryRecord, length) == 8 && DentryRecord::kHeader == 10);
+static_assert(sizeof(HandleRecord) == 48 && offsetof(HandleRecord, owner) == 8 &&
+              offsetof(HandleRecord, sequence) == 16 && offsetof(HandleRecord, flags) == 32 &&
+              offsetof(HandleRecord, kind) == 44);
+static_assert(sizeof(LockRecord) == 64 && offsetof(LockRecord, handles) == 16 && offsetof(LockRecord, pid) == 56);
+static_assert(sizeof(IntentRecord) == 24 && offsetof(IntentRecord, inode) == 8 && offsetof(IntentRecord, size) == 16);
+static_assert(offsetof(RequestRecord, slot) == 8 && offsetof(RequestRecord, deaths) == 12 &&
+              offsetof(RequestRecord, fault) == 16 && offsetof(RequestRecord, change) == 24 &&
+              offsetof(RequestRecord, handle) == 32 && offsetof(RequestRecord, intent) == 40 &&
+              offsetof(RequestRecord, counted) == 64 && offsetof(RequestRecord, message) % 4096 == 0);
+
+struct KeptState {
+  alignas(4096) SessionRecord session;
+  alignas(4096) NodeArea nodes;
+  alignas(4096) HandleArea handles;
+  alignas(4096) LockArea locks;
+  alignas(4096) RequestArea requests;
+  alignas(4096) NameLog shares;  ///< of KnownShares
+  alignas(4096) EventArea events;
+  alignas(4096) LogArea logs;
+  alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
+  alignas(4096) StaleRetryArea stale_retries;
+};
+
+}  // namespace berth::fuse

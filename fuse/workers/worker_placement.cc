@@ -1,0 +1,174 @@
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <thread>
+#include <utility>
+
+#include "fuse/wire/protocol.h"
+#include "fuse/workers/workers.h"
+#include "src/lib/sys/other_threads.h"
+#include "src/lib/sys/scheduling.h"
+
+// Workers: each where its callers are.
+namespace berth::fuse {
+namespace {
+
+/// A worker that is asked as often in as long a time goes beside its caller.
+constexpr unsigned kManyRequests = 4;
+constexpr std::chrono::milliseconds kShortTime{1};
+/// A caller beside us needs less from an answer to his next request, unless he computes. Otherwise he may be somewhere else
+/// now: the kernel moves who waits to a processor that has nothing to do.
+constexpr std::chrono::microseconds kNextRequest{10};
+/// Who asks as often in a row is alone.
+constexpr unsigned kAlone = 8;
+/// As many requests in kShortTime from another processor are worth a worker there.
+constexpr unsigned kManyOnOtherCpu = 8;
+/// How long a worker that has nothing to do looks around for more, while others are at their posts.
+constexpr std::chrono::microseconds kSpin{30};
+/// What has waited as long for another worker is taken by one that has nothing to do.
+constexpr std::chrono::microseconds kLate{20};
+
+/// Looking lasts as long as a caller likes: who executes a program and leaves open a file of a FUSE server of his own, which does not
+/// answer the close, holds up who looks. These many threads may be lost to such callers; then nobody looks.
+constexpr std::size_t kMostLocating = 4;
+
+}  // namespace
+
+/// When a request of `caller` has been taken.
+void Workers::note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept {
+  self.caller_may_have_moved |= std::chrono::steady_clock::now() - self.ended > kNextRequest;
+  if (self.was_starved.load(std::memory_order_relaxed) && self.was_starved.exchange(false) && is_waited_for) {
+    self.unpinned_until = self.starved_until.load();
+  }
+  if (!is_waited_for) return;
+  ++self.same_caller_requests;
+  if (std::exchange(self.caller, caller) != caller) {
+    self.same_caller_requests = 1;
+    self.caller_changes.fetch_add(1, std::memory_order_relaxed);
+  }
+  ++self.requests;
+}
+
+/// When it has been answered, not before: while a thread is in execve(2) the kernel does not say where it is (src/lib/sys/other_threads.h), and
+/// it may be waiting there until its files are closed, by us. Then this waits, and another worker closes them.
+void Workers::follow_caller(Worker& self) noexcept {
+  const TimePoint now = self.ended;
+  if (caller_cpus_.needs_lookup(self.caller, now, std::exchange(self.caller_may_have_moved, false)))
+    locate_caller(self);
+  const std::optional<unsigned> cpu = caller_cpus_.cpu_of(self.caller);
+  const std::optional<unsigned> own_cpu = self.claimed_cpu();
+  const bool is_on_other_cpu = cpu && own_cpu && *cpu != *own_cpu;
+  if (is_on_other_cpu) ++self.other_cpu_requests;
+  // A lone one is followed at once.
+  if (is_on_other_cpu && self.same_caller_requests >= kAlone) return pin_to(self, *cpu);
+  const Duration counted = now - self.counted;
+  if (counted < kShortTime && self.other_cpu_requests < kManyOnOtherCpu) return;
+  const bool asks_often = self.requests >= kManyRequests && counted < kShortTime * 2;
+  const bool many_on_other_cpu = self.other_cpu_requests >= kManyOnOtherCpu && counted < kShortTime * 2;
+  self.counted = now;
+  self.requests = self.other_cpu_requests = 0;
+  if (!cpu || is_blocking_mode() || now < self.unpinned_until.load()) return;
+  if (!own_cpu && asks_often) pin_to(self, *cpu);
+  if (is_on_other_cpu && many_on_other_cpu) request_worker_on(*cpu);
+}
+
+void Workers::locate_caller(Worker& self) noexcept {
+  if (locating_.fetch_add(1) < kMostLocating) {
+    self.locating.store(true, std::memory_order_relaxed);
+    try {
+      if (const Result<unsigned> cpu = sys::processor_of(self.caller)) caller_cpus_.note(self.caller, *cpu, self.ended);
+    } catch (const std::exception&) {
+      // It is looked for again.
+    }
+    self.locating.store(false, std::memory_order_relaxed);
+  }
+  locating_.fetch_sub(1);
+}
+
+/// Unless there is another worker.
+void Workers::pin_to(Worker& self, unsigned processor) noexcept {
+  if (!queues_.claim(processor)) return;
+  int before = self.pinned_to.load();
+  const bool moved = sys::pin_idle(self.id, processor).has_value();
+  // The watch may have let us go meanwhile.
+  const bool stays = self.pinned_to.compare_exchange_strong(before, moved ? static_cast<int>(processor) : kNoCpu);
+  if (stays && before != kNoCpu) queues_.leave(static_cast<unsigned>(before));
+  if (!stays) static_cast<void>(sys::unpin(self.id));
+  if (!stays || !moved) queues_.leave(processor);
+  // And may have gone to sleep over it: it is needed as long as somebody is beside a caller.
+  if (!monitoring_) wake_monitor();
+}
+
+void Workers::request_worker_on(unsigned processor) noexcept {
+  if (queues_.is_claimed(processor) || worker_wanted_on_ == static_cast<int>(processor)) return;
+  worker_wanted_on_ = static_cast<int>(processor);
+  wake_or_start_worker();
+}
+
+void Workers::pin_where_requested(Worker& self) noexcept {
+  if (worker_wanted_on_.load(std::memory_order_relaxed) == kNoCpu || self.claimed_cpu()) return;
+  const int processor = worker_wanted_on_.exchange(kNoCpu);
+  if (processor != kNoCpu && std::chrono::steady_clock::now() >= self.unpinned_until.load())
+    pin_to(self, static_cast<unsigned>(processor));
+}
+
+/// What others have read for this worker's callers, or for one that has left. It is in the worker's buffer then; answers its size.
+std::optional<std::size_t> Workers::take_queued(Worker& self) noexcept {
+  std::optional<QueuedRequest> queued = std::exchange(self.queued, std::nullopt);
+  if (!queued) queued = queues_.pop(self.claimed_cpu());
+  if (!queued) return std::nullopt;
+  return adopt_buffer(self, *std::move(queued));
+}
+
+std::size_t Workers::adopt_buffer(Worker& self, QueuedRequest queued) noexcept {
+  queues_.add_buffer(std::exchange(self.buffer, std::move(queued.buffer)));
+  return queued.size;
+}
+
+/// To the worker that is where the caller is: he is woken there without disturbing another processor. True: the request is his, and
+/// the worker has another buffer.
+bool Workers::forward(Worker& self, std::size_t size) noexcept {
+  const std::optional<unsigned> own_cpu = self.claimed_cpu();
+  // What a dead server has left is known to be complete by who has read what (check_all_resent_read()).
+  if (!own_cpu || queues_.claimed_count() < 2 || requests_.has_interrupted()) return false;
+  const fuse_in_header header = protocol::header_of(self.buffer->bytes().first(size));
+  if (!protocol::needs_answer(header.opcode)) return false;
+  const std::optional<unsigned> cpu = caller_cpus_.cpu_of(static_cast<pid_t>(header.pid));
+  if (!cpu || *cpu == *own_cpu || !queues_.is_claimed(*cpu)) return false;
+  std::unique_ptr<ReadBuffer> fresh = queues_.take_buffer();
+  if (fresh == nullptr) fresh = ReadBuffer::make(requests_, session_.buffer_size());
+  // Not into memory that ends with us, where what was read so far does not.
+  if (fresh == nullptr || (fresh->record() == nullptr) != (self.buffer->record() == nullptr)) return false;
+  QueuedRequest queued{.buffer = std::move(self.buffer), .size = size, .sent = std::chrono::steady_clock::now()};
+  const bool sent = queues_.push(*cpu, queued);
+  self.buffer = sent ? std::move(fresh) : std::move(queued.buffer);
+  if (!sent) queues_.add_buffer(std::move(fresh));
+  return sent;
+}
+
+/// For a worker that has nothing to do while others are at their posts: it is asked again soon, mostly, or can help.
+Workers::Work Workers::spin_for_work(Worker& self) noexcept {
+  const std::optional<unsigned> own_cpu = self.claimed_cpu();
+  if (!own_cpu || queues_.claimed_count() < 2) return Work::kNothing;
+  const TimePoint began = std::chrono::steady_clock::now();
+  for (;;) {
+    if (queues_.has_queued(*own_cpu)) return Work::kQueued;
+    if (has_request()) return Work::kRequest;
+    const TimePoint now = std::chrono::steady_clock::now();
+    self.queued = queues_.steal_late(now, kLate);
+    if (self.queued) return Work::kQueued;
+    if (now - began > kSpin && !queues_.has_queued()) return Work::kNothing;
+    std::this_thread::yield();
+  }
+}
+
+/// What was read is handled, whoever ends.
+void Workers::drain_queue(Worker& self) noexcept {
+  do {
+    release(self);
+    if (!self.queued) self.queued = queues_.pop(std::nullopt);
+    if (self.queued) handle(self, adopt_buffer(self, *std::exchange(self.queued, std::nullopt)));
+  } while (self.queued || self.claimed_cpu() || queues_.has_orphaned());
+}
+
+}  // namespace berth::fuse
