@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <type_traits>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -34,96 +35,7 @@ std::string dump(const Json& json) {
   });
 }
 
-Json time_json(const std::optional<WallTime>& time) { return time ? Json(format_time(*time)) : Json(nullptr); }
-
-double seconds(std::chrono::nanoseconds duration) { return std::chrono::duration<double>(duration).count(); }
-
-/// "key", and "key_hex" where JSON cannot hold the bytes.
-void put_bytes(Json& json, const char* key, const std::string& bytes) {
-  json[key] = bytes;
-  if (is_utf8(bytes)) return;
-  std::string hex;
-  for (const char c : bytes) fmt::format_to(std::back_inserter(hex), "{:02x}", static_cast<unsigned char>(c));
-  json[std::string(key) + "_hex"] = hex;
-}
-
-Json failure_json(const FailureView& failure) {
-  Json json;
-  json["when"] = format_time(failure.when);
-  json["attempt"] = failure.attempt;
-  json["took_seconds"] = seconds(failure.took);
-  json["errno"] = failure.code;
-  json["error"] = errno_name(failure.code);
-  put_bytes(json, "story", failure.story);
-  json["command"] = failure.command;
-  json["exit"] = failure.exit;
-  put_bytes(json, "output", failure.output);
-  return json;
-}
-
-Json attachments_json(const std::vector<AttachmentView>& attachments) {
-  Json list = Json::array();
-  for (const AttachmentView& attachment : attachments) {
-    Json json;
-    put_bytes(json, "instance", attachment.instance);
-    put_bytes(json, "volume", attachment.volume);
-    list.push_back(std::move(json));
-  }
-  return list;
-}
-
-Json summary_json(const ShareSummary& share) {
-  Json json;
-  put_bytes(json, "name", share.name);
-  json["type"] = share.type;
-  json["state"] = share.state;
-  json["users"] = share.users;
-  json["since"] = time_json(share.since);
-  put_bytes(json, "source", share.source);
-  return json;
-}
-
-Json unanswered_json(const UnansweredView& unanswered) {
-  Json json;
-  json["callers"] = unanswered.callers;
-  json["operation"] = unanswered.operation;
-  json["since"] = time_json(unanswered.since);
-  return json;
-}
-
-Json host_json(const HostView& host) {
-  Json json;
-  json["state"] = host.state;
-  json["generation"] = host.generation;
-  json["since"] = time_json(host.since);
-  json["operations"] = host.operations;
-  return json;
-}
-
-Json state_json(const StateView& state) {
-  Json json;
-  put_bytes(json, "directory", state.directory);
-  put_bytes(json, "failure", state.failure);
-  Json damages = Json::array();
-  for (const DamageView& damage : state.damages) {
-    Json one;
-    put_bytes(one, "file", damage.file);
-    put_bytes(one, "reason", damage.reason);
-    put_bytes(one, "set_aside", damage.set_aside);
-    damages.push_back(std::move(one));
-  }
-  json["damages"] = std::move(damages);
-  Json shares = Json::array();
-  for (const UnknownShareView& share : state.unknown_shares) {
-    Json one;
-    put_bytes(one, "name", share.name);
-    one["attachments"] = share.attachments;
-    shares.push_back(std::move(one));
-  }
-  json["unknown_shares"] = std::move(shares);
-  return json;
-}
-
+/// How many shares are in each state.
 Json counts_json(const std::vector<ShareSummary>& shares) {
   Json json = {{"total", shares.size()}, {"idle", 0},     {"mounting", 0}, {"mounted", 0},
                {"stalled", 0},           {"draining", 0}, {"expiring", 0}, {"failed", 0}};
@@ -134,67 +46,233 @@ Json counts_json(const std::vector<ShareSummary>& shares) {
   return json;
 }
 
-/// Reads values out of an object; remembers the first one that is missing or is of the wrong type, so that the caller
-/// looks once, at the end.
-class Fields {
+template <typename T, typename View>
+concept Like = std::is_same_v<std::remove_const_t<T>, View>;
+
+// The fields of each object, once for writing (Writer) and for reading (Reader), in the order in which people read them.
+
+void fields_of(Like<FailureView> auto& failure, auto& field) {
+  field("when", failure.when);
+  field("attempt", failure.attempt);
+  field("took_seconds", failure.took);
+  field("errno", failure.code);
+  field.derived("error", [&] { return errno_name(failure.code); });
+  field("story", failure.story);
+  field("command", failure.command);
+  field("exit", failure.exit);
+  field("output", failure.output);
+}
+
+void fields_of(Like<AttachmentView> auto& attachment, auto& field) {
+  field("instance", attachment.instance);
+  field("volume", attachment.volume);
+}
+
+void fields_of(Like<ShareSummary> auto& share, auto& field) {
+  field("name", share.name);
+  field("type", share.type);
+  field("state", share.state);
+  field("users", share.users);
+  field("since", share.since);
+  field("source", share.source);
+}
+
+void fields_of(Like<UnansweredView> auto& unanswered, auto& field) {
+  field("callers", unanswered.callers);
+  field("operation", unanswered.operation);
+  field("since", unanswered.since);
+}
+
+void fields_of(Like<HostView> auto& host, auto& field) {
+  field("state", host.state);
+  field("generation", host.generation);
+  field("since", host.since);
+  field("operations", host.operations);
+}
+
+void fields_of(Like<DamageView> auto& damage, auto& field) {
+  field("file", damage.file);
+  field("reason", damage.reason);
+  field("set_aside", damage.set_aside);
+}
+
+void fields_of(Like<UnknownShareView> auto& share, auto& field) {
+  field("name", share.name);
+  field("attachments", share.attachments);
+}
+
+void fields_of(Like<StateView> auto& state, auto& field) {
+  field("directory", state.directory);
+  field("failure", state.failure);
+  field("damages", state.damages);
+  field("unknown_shares", state.unknown_shares);
+}
+
+void fields_of(Like<ShareView> auto& share, auto& field) {
+  field("name", share.name);
+  field("type", share.type);
+  field("state", share.state);
+  field("since", share.since);
+  field("source", share.source);
+  field("sources", share.sources);
+  field("options", share.options);
+  field("origin", share.origin);
+  field("users", share.users);
+  field("waiting", share.waiting);
+  field("unanswered", share.unanswered);
+  field("mounts", share.mounts);
+  field("failures", share.failures);
+  field("mount_id", share.mount_id);
+  field("access", share.access);
+  field("native", share.native);
+  field("with_berth", share.with_berth);
+  field("helper_pid", share.helper);
+  field("idle_timeout_seconds", share.idle_timeout);
+  field("stays", share.stays);
+  field("expires_at", share.expires_at);
+  field("retry_at", share.retry_at);
+  field("busy", share.busy);
+  field("last_failure", share.last_failure);
+  field("attachments", share.attachments);
+}
+
+void fields_of(Like<NamespaceView> auto& berth, auto& field) {
+  field("version", berth.version);
+  field("namespace", berth.directory);
+  field("arguments", berth.arguments);
+  field("keeper_pid", berth.keeper);
+  field("server_pid", berth.server);
+  field("nodes", berth.nodes);
+  field("max_nodes", berth.max_nodes);
+  field("started", berth.started);
+  field("host", berth.host);
+  field("state", berth.state);
+  field.derived("counts", [&] { return counts_json(berth.shares); });
+  field("shares", berth.shares);
+}
+
+/// Puts fields into an object.
+class Writer {
  public:
-  Fields(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
+  explicit Writer(Json& json) : json_(json) { json_ = Json::object(); }
+
+  template <typename T>
+  void operator()(const char* key, const T& value) {
+    json_[key] = to_json(value);
+  }
+  /// "key", and "key_hex" where JSON cannot hold the bytes.
+  void operator()(const char* key, const std::string& bytes) {
+    json_[key] = bytes;
+    if (is_utf8(bytes)) return;
+    std::string hex;
+    for (const char c : bytes) fmt::format_to(std::back_inserter(hex), "{:02x}", static_cast<unsigned char>(c));
+    json_[std::string(key) + "_hex"] = hex;
+  }
+  /// What follows from the other fields: written for programs that do not have our tables, and not read back.
+  template <typename Value>
+  void derived(const char* key, const Value& value) {
+    json_[key] = value();
+  }
+
+ private:
+  template <typename T>
+  static Json to_json(const T& value) {
+    if constexpr (std::is_class_v<T>) {
+      Json json;
+      Writer writer(json);
+      fields_of(value, writer);
+      return json;
+    } else {
+      return value;
+    }
+  }
+  static Json to_json(const std::string& text) { return text; }
+  static Json to_json(const WallTime& time) { return format_time(time); }
+  template <typename Rep, typename Period>
+  static Json to_json(const std::chrono::duration<Rep, Period>& duration) {
+    return std::chrono::duration<double>(duration).count();
+  }
+  template <typename T>
+  static Json to_json(const std::optional<T>& value) {
+    return value ? to_json(*value) : Json(nullptr);
+  }
+  template <typename T>
+  static Json to_json(const std::vector<T>& list) {
+    Json json = Json::array();
+    for (const T& one : list) json.push_back(to_json(one));
+    return json;
+  }
+
+  Json& json_;
+};
+
+/// Reads fields out of an object. Keeps in `refused` the first one that is missing or has the wrong type, so that the caller
+/// looks once, at the end.
+class Reader {
+ public:
+  Reader(const Json& json, std::string where, std::string& refused)
+      : json_(json), where_(std::move(where)), refused_(refused) {
     if (!json_.is_object()) refuse("");
   }
 
   template <typename T>
-  void get(const char* key, T& value) {
-    const Json* found = find(key);
-    if (found == nullptr) return;
-    // The library throws where the type does not fit.
-    try {
-      value = found->get<T>();
-    } catch (const nlohmann::json::exception&) {
-      refuse(key);
-    }
+  void operator()(const char* key, T& value) {
+    if (const Json* const found = find(key)) read(*found, key, value);
   }
-  void get_bytes(const char* key, std::string& value) {
-    get(key, value);
+  void operator()(const char* key, std::string& bytes) {
+    if (const Json* const found = find(key)) read(*found, key, bytes);
     const std::string hex_key = std::string(key) + "_hex";
     if (!json_.is_object() || !json_.contains(hex_key)) return;
     std::string hex;
-    get(hex_key.c_str(), hex);
-    if (!from_hex(hex, value)) refuse(hex_key);
+    read(json_[hex_key], hex_key, hex);
+    if (!from_hex(hex, bytes)) refuse(hex_key);
   }
-  void get_time(const char* key, std::optional<WallTime>& value) {
-    const Json* found = find(key);
-    if (found == nullptr || found->is_null()) return;
-    WallTime time{};
-    get_time(key, time);
-    value = time;
+  template <typename Value>
+  void derived(const char* /*key*/, const Value& /*value*/) {}
+
+ private:
+  template <typename T>
+  void read(const Json& json, const std::string& key, T& value) {
+    if constexpr (std::is_class_v<T> && !std::is_same_v<T, std::string>) {
+      Reader reader(json, where_ + "." + key, refused_);
+      fields_of(value, reader);
+    } else {
+      // The library throws where the type does not fit.
+      try {
+        value = json.get<T>();
+      } catch (const nlohmann::json::exception&) {
+        refuse(key);
+      }
+    }
   }
-  void get_time(const char* key, WallTime& value) {
+  void read(const Json& json, const std::string& key, WallTime& value) {
     std::string text;
-    get(key, text);
-    const Result<WallTime> time = parse_time(text);
-    if (time) {
+    read(json, key, text);
+    if (const Result<WallTime> time = parse_time(text)) {
       value = *time;
     } else {
       refuse(key);
     }
   }
-  template <typename D>
-  void get_duration(const char* key, D& value) {
+  template <typename Rep, typename Period>
+  void read(const Json& json, const std::string& key, std::chrono::duration<Rep, Period>& value) {
     double number = 0;
-    get(key, number);
+    read(json, key, number);
     // Beyond a century it is no duration of ours, and would not fit.
     if (!(std::abs(number) < 3.2e9)) return refuse(key);
-    value = std::chrono::duration_cast<D>(std::chrono::nanoseconds(std::llround(number * 1e9)));
+    value = std::chrono::duration_cast<std::chrono::duration<Rep, Period>>(
+        std::chrono::nanoseconds(std::llround(number * 1e9)));
   }
-  /// The elements of a list; none where it is missing.
-  [[nodiscard]] const Json& list(const char* key) {
-    static const Json kNone = Json::array();
-    const Json* found = find(key);
-    if (found == nullptr) return kNone;
-    if (found->is_array()) return *found;
-    refuse(key);
-    return kNone;
+  template <typename T>
+  void read(const Json& json, const std::string& key, std::optional<T>& value) {
+    if (!json.is_null()) read(json, key, value.emplace());
   }
+  template <typename T>
+  void read(const Json& json, const std::string& key, std::vector<T>& list) {
+    if (!json.is_array()) return refuse(key);
+    for (const Json& one : json) read(one, key, list.emplace_back());
+  }
+
   [[nodiscard]] const Json* find(const char* key) {
     if (!json_.is_object()) return nullptr;
     const auto found = json_.find(key);
@@ -202,15 +280,6 @@ class Fields {
     refuse(key);
     return nullptr;
   }
-  void take_refusal(const Fields& other) {
-    if (refused_.empty()) refused_ = other.refused_;
-  }
-  [[nodiscard]] Result<> finish() const {
-    if (refused_.empty()) return {};
-    return fail(EBADMSG, "not the status of a berth: " + refused_ + " is missing or not what it should be");
-  }
-
- private:
   static bool from_hex(std::string_view hex, std::string& bytes) {
     constexpr std::string_view kDigits = "0123456789abcdef";
     std::string result;
@@ -228,127 +297,28 @@ class Fields {
   }
 
   const Json& json_;
-  std::string where_;
-  std::string refused_;
+  const std::string where_;
+  std::string& refused_;
 };
 
-Result<Json> parse(std::string_view text) {
-  Json json = Json::parse(text.begin(), text.end(), nullptr, false);
+template <typename View>
+std::string render(const View& view) {
+  Json json;
+  Writer writer(json);
+  fields_of(view, writer);
+  return dump(json);
+}
+
+template <typename View>
+Result<View> parse(std::string_view text, const char* what) {
+  const Json json = Json::parse(text.begin(), text.end(), nullptr, false);
   if (json.is_discarded()) return fail(EBADMSG, "not JSON");
-  return json;
-}
-
-FailureView read_failure(const Json& json, Fields& outer) {
-  FailureView failure;
-  Fields fields(json, "last_failure");
-  fields.get_time("when", failure.when);
-  fields.get("attempt", failure.attempt);
-  fields.get_duration("took_seconds", failure.took);
-  fields.get("errno", failure.code);
-  fields.get_bytes("story", failure.story);
-  fields.get("command", failure.command);
-  fields.get("exit", failure.exit);
-  fields.get_bytes("output", failure.output);
-  outer.take_refusal(fields);
-  return failure;
-}
-
-AttachmentView read_attachment(const Json& json, Fields& outer) {
-  AttachmentView attachment;
-  Fields fields(json, "attachments");
-  fields.get_bytes("instance", attachment.instance);
-  fields.get_bytes("volume", attachment.volume);
-  outer.take_refusal(fields);
-  return attachment;
-}
-
-ShareSummary read_summary(const Json& json, Fields& outer) {
-  ShareSummary share;
-  Fields fields(json, "shares");
-  fields.get_bytes("name", share.name);
-  fields.get("type", share.type);
-  fields.get("state", share.state);
-  fields.get("users", share.users);
-  fields.get_time("since", share.since);
-  fields.get_bytes("source", share.source);
-  outer.take_refusal(fields);
-  return share;
-}
-
-UnansweredView read_unanswered(const Json& json, Fields& outer) {
-  UnansweredView unanswered;
-  Fields fields(json, "unanswered");
-  fields.get("callers", unanswered.callers);
-  fields.get("operation", unanswered.operation);
-  fields.get_time("since", unanswered.since);
-  outer.take_refusal(fields);
-  return unanswered;
-}
-
-HostView read_host(const Json& json, Fields& outer) {
-  HostView host;
-  Fields fields(json, "host");
-  fields.get("state", host.state);
-  fields.get("generation", host.generation);
-  fields.get_time("since", host.since);
-  fields.get("operations", host.operations);
-  outer.take_refusal(fields);
-  return host;
-}
-
-StateView read_state(const Json& json, Fields& outer) {
-  StateView state;
-  Fields fields(json, "state");
-  fields.get_bytes("directory", state.directory);
-  fields.get_bytes("failure", state.failure);
-  for (const Json& one : fields.list("damages")) {
-    Fields damage(one, "state.damages");
-    DamageView& view = state.damages.emplace_back();
-    damage.get_bytes("file", view.file);
-    damage.get_bytes("reason", view.reason);
-    damage.get_bytes("set_aside", view.set_aside);
-    fields.take_refusal(damage);
-  }
-  for (const Json& one : fields.list("unknown_shares")) {
-    Fields share(one, "state.unknown_shares");
-    UnknownShareView& view = state.unknown_shares.emplace_back();
-    share.get_bytes("name", view.name);
-    share.get("attachments", view.attachments);
-    fields.take_refusal(share);
-  }
-  outer.take_refusal(fields);
-  return state;
-}
-
-void read_share(Fields& fields, ShareView& share) {
-  fields.get_bytes("name", share.name);
-  fields.get("type", share.type);
-  fields.get("state", share.state);
-  fields.get_time("since", share.since);
-  fields.get_bytes("source", share.source);
-  fields.get("sources", share.sources);
-  fields.get("options", share.options);
-  fields.get("origin", share.origin);
-  fields.get("users", share.users);
-  fields.get("waiting", share.waiting);
-  if (const Json* unanswered = fields.find("unanswered"); unanswered != nullptr) {
-    share.unanswered = read_unanswered(*unanswered, fields);
-  }
-  fields.get("mounts", share.mounts);
-  fields.get("failures", share.failures);
-  fields.get("mount_id", share.mount_id);
-  fields.get("access", share.access);
-  fields.get("native", share.native);
-  fields.get("with_berth", share.with_berth);
-  fields.get("helper_pid", share.helper);
-  fields.get_duration("idle_timeout_seconds", share.idle_timeout);
-  fields.get("stays", share.stays);
-  fields.get_time("expires_at", share.expires_at);
-  fields.get_time("retry_at", share.retry_at);
-  fields.get("busy", share.busy);
-  const Json* failure = fields.find("last_failure");
-  if (failure != nullptr && !failure->is_null()) share.last_failure = read_failure(*failure, fields);
-  for (const Json& json : fields.list("attachments")) share.attachments.push_back(read_attachment(json, fields));
+  View view;
+  std::string refused;
+  Reader reader(json, what, refused);
+  fields_of(view, reader);
+  if (refused.empty()) return view;
+  return fail(EBADMSG, "not the status of a berth: " + refused + " is missing or not what it should be");
 }
 
 /// The number that `text` is made of; -1 where it is not one.
@@ -363,82 +333,13 @@ int digits(std::string_view text) {
 
 }  // namespace
 
-std::string render_json(const ShareView& share) {
-  Json json;
-  put_bytes(json, "name", share.name);
-  json["type"] = share.type;
-  json["state"] = share.state;
-  json["since"] = time_json(share.since);
-  put_bytes(json, "source", share.source);
-  json["sources"] = share.sources;
-  json["options"] = share.options;
-  json["origin"] = share.origin;
-  json["users"] = share.users;
-  json["waiting"] = share.waiting;
-  json["unanswered"] = unanswered_json(share.unanswered);
-  json["mounts"] = share.mounts;
-  json["failures"] = share.failures;
-  json["mount_id"] = share.mount_id;
-  json["access"] = share.access;
-  json["native"] = share.native;
-  json["with_berth"] = share.with_berth;
-  json["helper_pid"] = share.helper;
-  json["idle_timeout_seconds"] = seconds(share.idle_timeout);
-  json["stays"] = share.stays;
-  json["expires_at"] = time_json(share.expires_at);
-  json["retry_at"] = time_json(share.retry_at);
-  json["busy"] = share.busy;
-  json["last_failure"] = share.last_failure ? failure_json(*share.last_failure) : Json(nullptr);
-  json["attachments"] = attachments_json(share.attachments);
-  return dump(json);
-}
+std::string render_json(const ShareView& share) { return render(share); }
 
-std::string render_json(const NamespaceView& berth) {
-  Json json;
-  json["version"] = berth.version;
-  json["namespace"] = berth.directory;
-  json["arguments"] = berth.arguments;
-  json["keeper_pid"] = berth.keeper;
-  json["server_pid"] = berth.server;
-  json["nodes"] = berth.nodes;
-  json["max_nodes"] = berth.max_nodes;
-  json["started"] = time_json(berth.started);
-  json["host"] = host_json(berth.host);
-  json["state"] = state_json(berth.state);
-  json["counts"] = counts_json(berth.shares);
-  Json shares = Json::array();
-  for (const ShareSummary& share : berth.shares) shares.push_back(summary_json(share));
-  json["shares"] = std::move(shares);
-  return dump(json);
-}
+std::string render_json(const NamespaceView& berth) { return render(berth); }
 
-Result<ShareView> parse_share_json(std::string_view text) {
-  const Json json = TRY(parse(text));
-  ShareView share;
-  Fields fields(json, "share");
-  read_share(fields, share);
-  TRY_VOID(fields.finish());
-  return share;
-}
+Result<ShareView> parse_share_json(std::string_view text) { return parse<ShareView>(text, "share"); }
 
-Result<NamespaceView> parse_namespace_json(std::string_view text) {
-  const Json json = TRY(parse(text));
-  NamespaceView berth;
-  Fields fields(json, "namespace");
-  fields.get("version", berth.version);
-  fields.get("namespace", berth.directory);
-  fields.get("arguments", berth.arguments);
-  fields.get("keeper_pid", berth.keeper);
-  fields.get("server_pid", berth.server);
-  fields.get("nodes", berth.nodes);
-  fields.get("max_nodes", berth.max_nodes);
-  fields.get_time("started", berth.started);
-  if (const Json* host = fields.find("host"); host != nullptr) berth.host = read_host(*host, fields);
-  if (const Json* state = fields.find("state"); state != nullptr) berth.state = read_state(*state, fields);
-  for (const Json& share : fields.list("shares")) berth.shares.push_back(read_summary(share, fields));
-  TRY_VOID(fields.finish());
-  return berth;
-}
+Result<NamespaceView> parse_namespace_json(std::string_view text) { return parse<NamespaceView>(text, "namespace"); }
 
 Result<WallTime> parse_time(std::string_view text) {
   constexpr std::string_view kForm = "0000-00-00T00:00:00.000Z";
