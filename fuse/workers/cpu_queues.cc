@@ -13,7 +13,7 @@ QueuedRequest take_first(std::vector<QueuedRequest>& requests) noexcept {
 
 }  // namespace
 
-// Nothing is allocated later: all have room for what may come at most.
+// Reserves for the largest number of entries, so that nothing is allocated later.
 CpuQueues::CpuQueues(std::size_t processors) : queues_(processors) {
   for (CpuQueue& queue : queues_) {
     MutexLock lock(queue.mutex);
@@ -42,7 +42,7 @@ bool CpuQueues::claim(unsigned processor) noexcept {
 void CpuQueues::leave(unsigned processor) noexcept {
   CpuQueue& queue = queues_[processor];
   {
-    MutexLock lock(queue.mutex);  // so that whoever sends comes before it, and is seen below, or is refused
+    MutexLock lock(queue.mutex);  // a push() comes before this and leave() sees its request below, or push() is refused
     if (!queue.claimed.exchange(false)) return;
   }
   claimed_.fetch_sub(1);
@@ -55,7 +55,7 @@ void CpuQueues::add_orphaned(QueuedRequest queued) noexcept {
   orphaned_.push_back(std::move(queued));
 }
 
-/// The oldest in a box.
+/// The oldest request of a queue.
 std::optional<QueuedRequest> CpuQueues::take_first_of(CpuQueue& queue, TimePoint sent_before) noexcept {
   if (queue.count == 0) return std::nullopt;
   MutexLock lock(queue.mutex);
@@ -74,7 +74,7 @@ bool CpuQueues::is_claimed(unsigned processor) const noexcept {
 
 bool CpuQueues::try_sleep(unsigned processor) noexcept {
   CpuQueue& queue = queues_[processor];
-  MutexLock lock(queue.mutex);  // a sender has put something in before this, or sees that the worker sleeps
+  MutexLock lock(queue.mutex);  // a push() comes before this and is seen here, or it sees that the worker sleeps
   if (!queue.requests.empty()) return false;
   queue.asleep = true;
   return true;

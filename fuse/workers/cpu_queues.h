@@ -12,63 +12,66 @@
 
 namespace berth::fuse {
 
-/// A request that one worker has read and another is to handle.
+/// A request that one worker has read from the device and that another worker handles.
 struct QueuedRequest {
   std::unique_ptr<ReadBuffer> buffer;
   std::size_t size = 0;  ///< of the request, in bytes
   TimePoint sent{};
 };
 
-/// CpuQueues of workers, one a processor at most, each with a box for what others have read and is for the callers there. What is left
-/// when a worker leaves is stray: for whoever comes first.
+/// A queue for each CPU that a worker has claimed. A CPU has one worker at most. The queue holds requests of callers on
+/// that CPU which other workers have read. When the worker leaves, the requests in its queue are orphaned: the first
+/// worker that asks gets them.
 ///
 /// Threading: any thread may call anything.
 class CpuQueues {
  public:
-  /// `processors` are numbered from 0.
+  /// `processors` is the number of CPUs. They are numbered from 0.
   explicit CpuQueues(std::size_t processors);
 
-  /// False: there is a worker, or is no such processor, or there are enough of them.
+  /// False: a worker has claimed this CPU, the CPU does not exist, it is closed, or kMostClaimed CPUs are claimed.
   bool claim(unsigned processor) noexcept;
   void leave(unsigned processor) noexcept;
-  /// Nobody can take it until then.
+  /// No worker can claim the CPU before `until`.
   void close_until(unsigned processor, TimePoint until) noexcept;
   [[nodiscard]] bool is_claimed(unsigned processor) const noexcept;
-  /// How many there are.
+  /// The number of claimed CPUs.
   [[nodiscard]] std::size_t claimed_count() const noexcept { return claimed_.load(std::memory_order_relaxed); }
 
-  /// The worker there is about to sleep, and nothing is sent to it from here on. False: its box has something, and it stays awake.
+  /// The worker of this CPU is about to sleep: push() refuses from here on. False: its queue holds a request, and it
+  /// must stay awake.
   [[nodiscard]] bool try_sleep(unsigned processor) noexcept;
   void wake(unsigned processor) noexcept;
 
-  /// False: nobody is there and awake, or his box is full; `mail` is still the caller's.
+  /// False: no worker of this CPU is awake, or its queue is full. `queued` then still belongs to the calling thread.
   bool push(unsigned processor, QueuedRequest& queued) noexcept;
-  /// The next for a worker at `post`: from its box, or a stray one. Empty `post`: a stray one.
+  /// The next request for the worker of `post`: the oldest of its queue, or else an orphaned one. Empty `post`: an
+  /// orphaned one.
   [[nodiscard]] std::optional<QueuedRequest> pop(std::optional<unsigned> post) noexcept;
-  /// What has waited longer than `age` in any box.
+  /// A request that has waited longer than `age` in any queue.
   [[nodiscard]] std::optional<QueuedRequest> steal_late(TimePoint now, Duration age) noexcept;
 
-  /// What has waited longer than `age` is stray from now on: one of each box.
+  /// Makes the oldest request of each queue orphaned if it has waited longer than `age`.
   void orphan_late(TimePoint now, Duration age) noexcept;
 
   [[nodiscard]] bool has_queued() const noexcept { return queued_.load(std::memory_order_relaxed) != 0; }
   [[nodiscard]] bool has_queued(unsigned processor) const noexcept;
   [[nodiscard]] bool has_orphaned() const noexcept { return orphaned_count_.load(std::memory_order_relaxed) != 0; }
 
-  /// Buffers to read into that nobody uses; null: there is none.
+  /// A free read buffer; null: none is free.
   [[nodiscard]] std::unique_ptr<ReadBuffer> take_buffer() noexcept;
   void add_buffer(std::unique_ptr<ReadBuffer> buffer) noexcept;
 
  private:
   static constexpr std::size_t kMostClaimed = 8;  ///< one device feeds all of them
-  static constexpr std::size_t kMostQueued = 8;   ///< in a box
+  static constexpr std::size_t kMostQueued = 8;   ///< in one queue
   static constexpr std::size_t kMostBuffers = 16;
 
   struct alignas(64) CpuQueue {
     std::atomic<bool> claimed{false};
     std::atomic<bool> asleep{false};
     std::atomic<TimePoint> closed_until{TimePoint{}};
-    std::atomic<std::size_t> count{0};  ///< in the box
+    std::atomic<std::size_t> count{0};  ///< of the requests in the queue
     Mutex mutex;
     std::vector<QueuedRequest> requests BERTH_GUARDED_BY(mutex);  ///< the first is the oldest
   };
@@ -79,7 +82,7 @@ class CpuQueues {
 
   std::vector<CpuQueue> queues_;
   std::atomic<std::size_t> claimed_{0};
-  std::atomic<std::size_t> queued_{0};  ///< in all boxes, stray or not
+  std::atomic<std::size_t> queued_{0};  ///< in all queues, orphaned or not
 
   std::atomic<std::size_t> orphaned_count_{0};
   Mutex mutex_;

@@ -8,19 +8,19 @@
 
 namespace berth::fuse {
 
-/// Where a request is read into: where it outlives us, so that a successor sees what was read; or in memory of our own, of which
-/// none is taken before a large request comes, and all given back at the end.
+/// A buffer that a request is read into. It is a part of the kept memory, so that a successor sees what was read.
+/// Or it is the process's own memory, which has no pages before a large request needs them, and which ends with it.
 ///
 /// Threading: one thread at a time.
 class ReadBuffer {
  public:
-  /// `requests` outlives it. Null: there is no memory.
+  /// `requests` outlives it. `size` is in bytes. Null: there is no memory.
   static std::unique_ptr<ReadBuffer> make(Requests& requests, std::size_t size) noexcept;
   ~ReadBuffer();
   ReadBuffer(const ReadBuffer&) = delete;
   ReadBuffer& operator=(const ReadBuffer&) = delete;
 
-  /// Null where nobody will succeed us.
+  /// Null: the buffer is the process's own memory, and no successor will see it.
   [[nodiscard]] RequestRecord* record() const noexcept { return record_; }
   [[nodiscard]] std::span<char> bytes() const noexcept { return bytes_; }
   /// To be called before each read.

@@ -7,29 +7,30 @@
 #include "src/lib/sys/other_threads.h"
 #include "src/lib/sys/scheduling.h"
 
-// Workers: how many serve, and who does not get his processor.
+// Workers: how many serve, and which of them are starved of their CPU.
 namespace berth::fuse {
 namespace {
 
-/// How long a worker keeps away from callers' processors after somebody has waited for it there; up to the longer one when that
-/// happens again soon.
+/// How long a worker stays unpinned after a caller has waited for it in vain. It doubles, up to the longer one, when
+/// that happens again soon.
 constexpr std::chrono::milliseconds kBackoff{50};
 constexpr std::chrono::milliseconds kLongestBackoff{1600};
 
-/// What has waited as long in a worker's box is for any other.
+/// A request that has waited this long in a queue becomes orphaned: any worker may take it.
 constexpr std::chrono::milliseconds kLateQueued{2};
 
-/// How often the watch sees nothing new before it sleeps.
+/// After so many rounds without anything new the monitor sleeps.
 constexpr unsigned kQuietRounds = 50;
-/// How often in a row somebody is seen to wait for a worker before it is late: once may be this very moment.
+/// A worker is starved when a caller waits for it in so many rounds in a row. In one round alone it may be about to
+/// run.
 constexpr unsigned kStarvedRounds = 2;
-/// Callers take turns where another one comes next at least every so many requests.
+/// Callers alternate when at least one request in so many comes from another caller than the one before.
 constexpr std::uint64_t kRequestsPerChange = 4;
-/// Requests block when a worker was seen to while others waited, three times within some ten looks.
+/// Requests block when, three times within some ten rounds, a worker was blocked while a request waited.
 constexpr unsigned kBlockedCounts = 4;
 constexpr unsigned kBlocking = 9;
 
-/// Whether a worker is written off until it comes back.
+/// Whether a worker's request is stuck in a share: the worker does not count until it comes back.
 bool is_stuck(const InFlight::Slot* slot) noexcept { return slot != nullptr && slot->stuck != nullptr; }
 
 }  // namespace
@@ -45,7 +46,7 @@ void Workers::monitor() noexcept {
   const bool progressed = std::exchange(seen_, claimed) != claimed;
   const bool request_waits = has_request();
   const bool is_untaken = request_waits && waiting_ == 0;
-  worker_wanted_on_ = kNoCpu;  // whoever was called has gone there by now, or not come
+  worker_wanted_on_ = kNoCpu;  // a worker that was woken for it has claimed that CPU by now, or has not come
   std::size_t busy = 0;
   std::size_t blocked = 0;
   bool requests_block = false;
@@ -63,17 +64,18 @@ void Workers::monitor() noexcept {
     requests_block |= !worker->locating;
     release(*worker);
   }
-  // Whoever it was sent to, and all others, may sleep or be stuck.
+  // The worker of the queue, and all others, may sleep or be stuck.
   queues_.orphan_late(std::chrono::steady_clock::now(), kLateQueued);
   if (queues_.has_orphaned()) wake_or_start_worker();
   note_blocked(requests_block);
   check_all_resent_read(request_waits);
   if (!is_untaken) return pause_if_quiet(progressed);
-  // One who asks one thing after another is served best by one worker, and few by few: that something waits says nothing.
+  // One worker serves a caller that sends one request after another best, so a waiting request alone is no reason for a
+  // second one.
   const std::size_t enough = callers_alternate ? std::max<std::size_t>(cpu_count_ - 1, 1) : 1;
   std::size_t wanted = 0;
   if (busy == 0) {
-    wanted = progressed ? 0 : 1;  // who is to take it is on his way
+    wanted = progressed ? 0 : 1;  // the worker that is to take it is on its way
   } else if (blocked == busy) {
     wanted = busy;
   } else if (busy - blocked < enough) {
@@ -82,8 +84,9 @@ void Workers::monitor() noexcept {
   for (std::size_t i = 0; i < wanted; ++i) wake_or_start_worker();
 }
 
-/// The kernel sends what it was asked to send again before all else. So when nothing waits there, and then each read that was
-/// under way has brought what it brought, all have come but those whose callers were killed before.
+/// The kernel sends resent requests before all others (FUSE_NOTIFY_RESEND). First no request waits in the device. Then
+/// each read that was under way at that time returns. After that, all resent requests are read, except those whose
+/// callers were killed before.
 void Workers::check_all_resent_read(bool request_waits) noexcept {
   if (!requests_.has_interrupted() || (!resend_queue_empty_ && request_waits)) return;
   const std::vector<Worker*> workers = all_workers();
@@ -100,7 +103,7 @@ void Workers::check_all_resent_read(bool request_waits) noexcept {
   if (all_read) all_resent_read_ = true;
 }
 
-/// All serve while requests block.
+/// Enters blocking mode, in which all threads serve, when requests block.
 void Workers::note_blocked(bool blocked) noexcept {
   blocking_ = blocked ? blocking_ + kBlockedCounts : blocking_ - std::min(blocking_, 1U);
   if (blocking_ < kBlocking) return;
@@ -108,21 +111,22 @@ void Workers::note_blocked(bool blocked) noexcept {
   enter_blocking_mode();
 }
 
-/// Sleeps when nothing has happened for some time. From then on nobody would see that a worker does not get its processor.
+/// Sleeps when nothing has happened for some time. Nothing then checks for starved workers, so all of them are unpinned
+/// first.
 void Workers::pause_if_quiet(bool progressed) noexcept {
   quiet_rounds_ = progressed || queues_.has_queued() ? 0 : quiet_rounds_ + 1;
   if (quiet_rounds_ < kQuietRounds) return;
-  // All may be in requests that last, and only the next one ends them.
+  // Every worker may have a request that lasts until another request comes, so one more worker must read.
   if (waiting_ == 0) return wake_or_start_worker();
   for (Worker* const worker : all_workers()) release(*worker);
   while (queues_.take_buffer() != nullptr) {
   }
   monitoring_ = false;
-  // Whoever takes a request looks at monitoring_ after that.
+  // A worker that takes a request reads monitoring_ afterwards.
   if (taken_ != seen_) monitoring_ = true;
 }
 
-/// A worker beside its caller that somebody waits for in vain runs anywhere again.
+/// Unpins a pinned worker that a caller waits for in vain.
 void Workers::check_starved(Worker& worker, bool progressed, bool request_waits) noexcept {
   if (worker.pinned_to == kNoCpu) {
     worker.starved_rounds = 0;
@@ -139,7 +143,8 @@ void Workers::check_starved(Worker& worker, bool progressed, bool request_waits)
   }
 }
 
-/// Other programs want the processor. Or its caller computes, and only has it clear up behind him: what it takes next will tell.
+/// Other programs use the CPU, or its caller computes and has only left something to clear up. The next request shows
+/// which.
 void Workers::unpin_starved(Worker& worker, bool owes) noexcept {
   const TimePoint now = std::chrono::steady_clock::now();
   const bool is_again = worker.backoff.count() != 0 && now - worker.starved_until.load() < worker.backoff * 4;
@@ -166,7 +171,7 @@ bool Workers::is_blocked(const Worker& worker) noexcept {
 void Workers::release(Worker& worker) noexcept {
   const int before = worker.pinned_to.exchange(kNoCpu);
   if (before == kNoCpu) return;
-  // In this order: should it move just now, it finds that out and comes back.
+  // In this order: if the worker pins itself at this moment, it sees the change and undoes it.
   static_cast<void>(sys::unpin(worker.id));
   queues_.leave(static_cast<unsigned>(before));
 }
@@ -180,7 +185,7 @@ std::vector<Workers::Worker*> Workers::all_workers() noexcept {
       if (!worker->over) all.push_back(worker.get());
     }
   } catch (const std::exception&) {
-    // They are looked after the next time.
+    // The next round covers them.
   }
   return all;
 }

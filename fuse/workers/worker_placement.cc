@@ -9,32 +9,33 @@
 #include "src/lib/sys/other_threads.h"
 #include "src/lib/sys/scheduling.h"
 
-// Workers: each where its callers are.
+// Workers: each on the CPU of its callers.
 namespace berth::fuse {
 namespace {
 
-/// A worker that is asked as often in as long a time goes beside its caller.
+/// A worker that gets so many requests in so short a time pins itself to its caller's CPU.
 constexpr unsigned kManyRequests = 4;
 constexpr std::chrono::milliseconds kShortTime{1};
-/// A caller beside us needs less from an answer to his next request, unless he computes. Otherwise he may be somewhere else
-/// now: the kernel moves who waits to a processor that has nothing to do.
+/// A caller on the worker's CPU takes less than this from an answer to its next request, unless it computes. If it took
+/// longer, it may be on another CPU: the kernel moves a thread that wakes to an idle CPU.
 constexpr std::chrono::microseconds kNextRequest{10};
-/// Who asks as often in a row is alone.
+/// A caller with so many requests in a row is alone.
 constexpr unsigned kAlone = 8;
-/// As many requests in kShortTime from another processor are worth a worker there.
+/// So many requests from another CPU within kShortTime are worth a worker there.
 constexpr unsigned kManyOnOtherCpu = 8;
-/// How long a worker that has nothing to do looks around for more, while others are at their posts.
+/// How long a worker without a request spins for one while other CPUs are claimed.
 constexpr std::chrono::microseconds kSpin{30};
-/// What has waited as long for another worker is taken by one that has nothing to do.
+/// A worker that spins takes a request that has waited this long for another worker.
 constexpr std::chrono::microseconds kLate{20};
 
-/// Looking lasts as long as a caller likes: who executes a program and leaves open a file of a FUSE server of his own, which does not
-/// answer the close, holds up who looks. These many threads may be lost to such callers; then nobody looks.
+/// A caller decides how long a look-up of its CPU lasts: if it executes a program and has a file open of a FUSE server
+/// of its own that does not answer the close, the look-up waits. So many threads may be lost to such callers; after
+/// that no worker looks.
 constexpr std::size_t kMostLocating = 4;
 
 }  // namespace
 
-/// When a request of `caller` has been taken.
+/// Called when a request of `caller` has been taken.
 void Workers::note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept {
   self.caller_may_have_moved |= std::chrono::steady_clock::now() - self.ended > kNextRequest;
   if (self.was_starved.load(std::memory_order_relaxed) && self.was_starved.exchange(false) && is_waited_for) {
@@ -49,8 +50,9 @@ void Workers::note_caller(Worker& self, pid_t caller, bool is_waited_for) noexce
   ++self.requests;
 }
 
-/// When it has been answered, not before: while a thread is in execve(2) the kernel does not say where it is (src/lib/sys/other_threads.h), and
-/// it may be waiting there until its files are closed, by us. Then this waits, and another worker closes them.
+/// Called after the answer, not before: while a thread is in execve(2), the kernel does not report its CPU
+/// (src/lib/sys/other_threads.h), and execve(2) may wait until berth has closed the thread's files. Then this waits,
+/// and another worker closes them.
 void Workers::follow_caller(Worker& self) noexcept {
   const TimePoint now = self.ended;
   if (caller_cpus_.needs_lookup(self.caller, now, std::exchange(self.caller_may_have_moved, false)))
@@ -59,7 +61,7 @@ void Workers::follow_caller(Worker& self) noexcept {
   const std::optional<unsigned> own_cpu = self.claimed_cpu();
   const bool is_on_other_cpu = cpu && own_cpu && *cpu != *own_cpu;
   if (is_on_other_cpu) ++self.other_cpu_requests;
-  // A lone one is followed at once.
+  // A lone caller is followed at once.
   if (is_on_other_cpu && self.same_caller_requests >= kAlone) return pin_to(self, *cpu);
   const Duration counted = now - self.counted;
   if (counted < kShortTime && self.other_cpu_requests < kManyOnOtherCpu) return;
@@ -78,24 +80,24 @@ void Workers::locate_caller(Worker& self) noexcept {
     try {
       if (const Result<unsigned> cpu = sys::processor_of(self.caller)) caller_cpus_.note(self.caller, *cpu, self.ended);
     } catch (const std::exception&) {
-      // It is looked for again.
+      // The next request looks again.
     }
     self.locating.store(false, std::memory_order_relaxed);
   }
   locating_.fetch_sub(1);
 }
 
-/// Unless there is another worker.
+/// Does nothing if another worker has claimed that CPU.
 void Workers::pin_to(Worker& self, unsigned processor) noexcept {
   if (!queues_.claim(processor)) return;
   int before = self.pinned_to.load();
   const bool moved = sys::pin_idle(self.id, processor).has_value();
-  // The watch may have let us go meanwhile.
+  // The monitor may have unpinned this worker meanwhile.
   const bool stays = self.pinned_to.compare_exchange_strong(before, moved ? static_cast<int>(processor) : kNoCpu);
   if (stays && before != kNoCpu) queues_.leave(static_cast<unsigned>(before));
   if (!stays) static_cast<void>(sys::unpin(self.id));
   if (!stays || !moved) queues_.leave(processor);
-  // And may have gone to sleep over it: it is needed as long as somebody is beside a caller.
+  // The monitor may have gone to sleep meanwhile: it is needed as long as a worker is pinned.
   if (!monitoring_) wake_monitor();
 }
 
@@ -112,7 +114,8 @@ void Workers::pin_where_requested(Worker& self) noexcept {
     pin_to(self, static_cast<unsigned>(processor));
 }
 
-/// What others have read for this worker's callers, or for one that has left. It is in the worker's buffer then; answers its size.
+/// Puts a request that another worker has read into this worker's buffer, and answers its size in bytes. Empty: there
+/// is none.
 std::optional<std::size_t> Workers::take_queued(Worker& self) noexcept {
   std::optional<QueuedRequest> queued = std::exchange(self.queued, std::nullopt);
   if (!queued) queued = queues_.pop(self.claimed_cpu());
@@ -125,11 +128,12 @@ std::size_t Workers::adopt_buffer(Worker& self, QueuedRequest queued) noexcept {
   return queued.size;
 }
 
-/// To the worker that is where the caller is: he is woken there without disturbing another processor. True: the request is his, and
-/// the worker has another buffer.
+/// Queues the request for the worker on the caller's CPU, which wakes the caller there without disturbing another CPU.
+/// True: that worker has the request, and this one has another buffer.
 bool Workers::forward(Worker& self, std::size_t size) noexcept {
   const std::optional<unsigned> own_cpu = self.claimed_cpu();
-  // What a dead server has left is known to be complete by who has read what (check_all_resent_read()).
+  // Which worker read what shows when all that a predecessor left has been read (check_all_resent_read()), so nothing
+  // moves before.
   if (!own_cpu || queues_.claimed_count() < 2 || requests_.has_interrupted()) return false;
   const fuse_in_header header = protocol::header_of(self.buffer->bytes().first(size));
   if (!protocol::needs_answer(header.opcode)) return false;
@@ -137,7 +141,7 @@ bool Workers::forward(Worker& self, std::size_t size) noexcept {
   if (!cpu || *cpu == *own_cpu || !queues_.is_claimed(*cpu)) return false;
   std::unique_ptr<ReadBuffer> fresh = queues_.take_buffer();
   if (fresh == nullptr) fresh = ReadBuffer::make(requests_, session_.buffer_size());
-  // Not into memory that ends with us, where what was read so far does not.
+  // Not from kept memory into memory that ends with this process, nor the other way.
   if (fresh == nullptr || (fresh->record() == nullptr) != (self.buffer->record() == nullptr)) return false;
   QueuedRequest queued{.buffer = std::move(self.buffer), .size = size, .sent = std::chrono::steady_clock::now()};
   const bool sent = queues_.push(*cpu, queued);
@@ -146,7 +150,8 @@ bool Workers::forward(Worker& self, std::size_t size) noexcept {
   return sent;
 }
 
-/// For a worker that has nothing to do while others are at their posts: it is asked again soon, mostly, or can help.
+/// For a worker without a request while other CPUs are claimed: mostly the next request comes soon, or it can help
+/// another worker.
 Workers::Work Workers::spin_for_work(Worker& self) noexcept {
   const std::optional<unsigned> own_cpu = self.claimed_cpu();
   if (!own_cpu || queues_.claimed_count() < 2) return Work::kNothing;
@@ -162,7 +167,7 @@ Workers::Work Workers::spin_for_work(Worker& self) noexcept {
   }
 }
 
-/// What was read is handled, whoever ends.
+/// Handles all that was read, whichever worker ends.
 void Workers::drain_queue(Worker& self) noexcept {
   do {
     release(self);

@@ -21,25 +21,27 @@ namespace berth::fuse {
 
 namespace {
 
-/// How often readers are woken after stop(): one that was about to read when the signal came is caught the next time.
+/// How often readers are woken after stop(): the signal misses a thread that was about to read, and the next one
+/// catches it.
 constexpr std::chrono::milliseconds kWakeAgain{5};
-/// So many threads may have a request, and no share has to be looked after.
+/// While no more threads than this have a request, no share needs care.
 constexpr std::size_t kFewBusy = 8;
-/// How often the watch looks while there is work.
+/// The monitor's period while there is work.
 constexpr std::chrono::milliseconds kMonitorPeriod{1};
-/// How often what is stuck and waits is looked after when there is no other work.
+/// How often stuck and waiting requests are checked when there is no other work.
 constexpr std::chrono::milliseconds kCare{25};
-/// How long all threads serve after it was seen that requests block.
+/// How long blocking mode lasts (all threads serve) after requests were seen to block.
 constexpr std::chrono::milliseconds kBlockingMode{500};
 
 void install_wake_handler() noexcept {
   struct sigaction action {};
   action.sa_handler = [](int) {};
-  // Without SA_RESTART: a read that waits is to end with EINTR.
+  // Without SA_RESTART: a read that blocks ends with EINTR.
   ::sigaction(Workers::wake_signal(), &action, nullptr);
 }
 
-/// All signals but the one that wakes are for the rest of the program. A thread inherits the mask of who starts it.
+/// Blocks all signals but wake_signal(): they are for the rest of the program. A thread inherits the mask of the thread
+/// that starts it.
 class SignalsBlocked {
  public:
   SignalsBlocked() noexcept {
@@ -111,7 +113,7 @@ Result<StopReason> Workers::run() {
   return reason_.value_or(stopping_ ? StopReason::kRequested : StopReason::kFailed);
 }
 
-/// Until it is time to look. Whether the watch has to.
+/// Sleeps until the next round is due. True: the monitor has to look.
 bool Workers::wait_for_work() noexcept {
   MutexLock lock(mutex_);
   while (!has_ended() && !stopping_ && !monitoring_ && !in_flight_.needs_care()) changed_.wait(mutex_);
@@ -153,7 +155,7 @@ bool Workers::start_worker() noexcept {
 
 void Workers::work(Worker& self) noexcept {
   ::pthread_setname_np(::pthread_self(), "berth-fuse");
-  static_cast<void>(sys::unpin(0));  // it may have been started by one that is beside its caller
+  static_cast<void>(sys::unpin(0));  // the thread that started it may be pinned to a CPU
   self.id = ::gettid();
   self.proc_id = sys::own_id_in_proc();
   const InFlight::Thread thread(in_flight_);
@@ -167,7 +169,7 @@ void Workers::serve(Worker& self) noexcept {
   self.buffer = ReadBuffer::make(requests_, session_.buffer_size());
   while (self.buffer != nullptr && !stopping_.load(std::memory_order_relaxed)) {
     if (without_request_.fetch_add(1) >= limits_.max_without_request && waiting_ != 0) {
-      // The others are enough.
+      // Enough other workers serve.
       without_request_.fetch_sub(1);
       return;
     }
@@ -178,7 +180,7 @@ void Workers::serve(Worker& self) noexcept {
   }
 }
 
-/// The next request is in the worker's buffer then; answers its size.
+/// Puts the next request into the worker's buffer and answers its size, in bytes. Empty: the worker is to end.
 std::optional<std::size_t> Workers::take(Worker& self) noexcept {
   for (;;) {
     pin_where_requested(self);
@@ -235,8 +237,8 @@ void Workers::handle(Worker& self, std::size_t size) noexcept {
   self.handling.store(false, std::memory_order_relaxed);
 }
 
-/// False: the request waits for its turn, or has been refused. Nothing is asked or counted while few threads have a request and none
-/// is stuck.
+/// Whether the request may run now. False: it waits for its turn, or was refused. While few threads have a request and
+/// none is stuck, every request may.
 bool Workers::enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane) {
   const std::size_t busy =
       threads_.load(std::memory_order_relaxed) - std::min(threads_.load(), without_request_.load());
@@ -255,7 +257,7 @@ void Workers::drop_abandoned() noexcept {
   try {
     requests_.drop_abandoned();
   } catch (const std::exception&) {
-    // The next server does it.
+    // A successor does it.
   }
 }
 
@@ -272,7 +274,7 @@ bool Workers::has_request() const noexcept {
   return ::poll(&readable, 1, 0) != 0;
 }
 
-/// Leaves the device to the others that wait there. False: there is none.
+/// True: other workers block in read(2), and the device can be left to them.
 bool Workers::may_park() noexcept {
   std::size_t waiting = waiting_.load();
   while (waiting > 1) {
@@ -281,7 +283,7 @@ bool Workers::may_park() noexcept {
   return false;
 }
 
-/// Until called. False: it is time to end.
+/// Sleeps until woken. False: the worker is to end.
 bool Workers::park(Worker& self) noexcept {
   release(self);
   MutexLock lock(mutex_);
@@ -322,7 +324,7 @@ std::optional<std::size_t> Workers::read(Worker& self) noexcept {
       finish(StopReason::kUnmounted);
       return std::nullopt;
     }
-    // ENOENT: the request was taken back by an interrupt while it was read (fuse(4)).
+    // ENOENT: an interrupt took the request back while it was read (fuse(4)).
     if (code == EINTR || code == ENOENT) continue;
     if (code == EAGAIN) {
       pollfd readable{.fd = session_.device(), .events = POLLIN, .revents = 0};
@@ -366,10 +368,10 @@ void Workers::join_ended() {
 }
 
 void Workers::wake_readers() {
-  // One that has ended meanwhile has not been joined: only this thread does that.
+  // Only this thread joins workers, so one that has ended meanwhile is still there.
   for (Worker* const worker : all_workers()) {
     release(*worker);
-    // Only readers: the signal would end a system call of a request that is being handled.
+    // Readers only: in a worker with a request the signal would end a system call of that request.
     if (worker->reading) ::pthread_kill(worker->thread.native_handle(), wake_signal());
   }
 }

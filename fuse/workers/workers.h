@@ -33,21 +33,22 @@ enum class StopReason : std::uint8_t {
 const char* to_string(StopReason reason) noexcept;
 
 struct WorkerLimits {
-  std::size_t max_threads = 512;        ///< that are not stuck in a share
-  std::size_t max_without_request = 8;  ///< threads without a request; what is more ends
+  std::size_t max_threads = 512;        ///< not counting those that are stuck in a share
+  std::size_t max_without_request = 8;  ///< threads without a request; a thread beyond that ends
 };
 
 /// The threads that read requests and handle them.
 ///
-/// Most requests take a few microseconds, and waking a processor takes as long or much longer. So as few threads as possible
-/// serve, on the processors where the callers are: a caller who waits has left his processor, and the worker goes on there.
-/// Each finds out where who asks is, when it has answered, and goes beside him (sys::pin_idle), one to a processor; what it reads
-/// of callers beside another is that one's (CpuQueues). A watch, which is run() itself,
-/// looks every millisecond while there is work: when a request waits and nobody takes it, it lets the worker run anywhere, and
-/// calls a thread that rests, or starts one.
+/// Most requests take a few microseconds, and waking a CPU takes as long or much longer. So as few threads as possible
+/// serve, each on the CPU of its callers (README.md has the picture):
+/// - A caller that waits does not need its CPU. A worker that has answered looks up the caller's CPU and pins itself to
+///   it with SCHED_IDLE (sys::pin_idle), one worker to a CPU. What it reads for callers on another claimed CPU it
+///   queues there (CpuQueues).
+/// - The monitor is the loop in run(). It looks every millisecond while there is work. When a request waits and no
+///   worker takes it, the monitor lets the pinned worker run on any CPU, and wakes a parked thread or starts one.
 ///
-/// Where requests block (a server far away) all serve: each sleeps in read(2), and one that takes a request and leaves nobody
-/// there calls another at once.
+/// - Where requests block (a server far away) all threads serve: each sleeps in read(2). A thread that takes a request
+///   and leaves no other thread in read(2) wakes another one at once.
 ///
 /// Threading: run() on one thread, once; stop() on any. Worker threads block all signals but wake_signal(), for which
 /// run() installs a handler that does nothing: after stop() it ends reads that wait.
@@ -66,10 +67,10 @@ class Workers {
   /// Makes run() return soon: requests that are being handled are finished, others are not read any more.
   void stop() noexcept;
 
-  /// Worker threads there are now.
+  /// The number of worker threads now.
   [[nodiscard]] std::size_t threads() const noexcept { return threads_.load(std::memory_order_relaxed); }
 
-  /// Sent to worker threads alone, to end a read that waits.
+  /// Sent to worker threads alone, to end a read that blocks.
   static int wake_signal() noexcept;
 
  private:
@@ -77,48 +78,46 @@ class Workers {
   struct Worker {
     std::thread thread;
     pid_t id = 0;                      ///< of the thread
-    pid_t proc_id = 0;                 ///< the same in /proc, which may be of another pid namespace
-    std::atomic<bool> reading{false};  ///< waits for a request, or is about to
-    std::atomic<bool> over{false};     ///< can be joined without waiting long
+    pid_t proc_id = 0;                 ///< the same thread in /proc, which may be of another pid namespace
+    std::atomic<bool> reading{false};  ///< blocks in read(2), or is about to
+    std::atomic<bool> over{false};     ///< its thread can be joined without a long wait
 
-    // For the watch.
-    std::atomic<std::uint64_t> taken{0};           ///< requests
-    std::atomic<std::uint64_t> caller_changes{0};  ///< how often another caller's request came next
+    // For the monitor.
+    std::atomic<std::uint64_t> taken{0};           ///< requests taken so far
+    std::atomic<std::uint64_t> caller_changes{0};  ///< how often the next request was another caller's
     std::atomic<bool> handling{false};             ///< has a request
-    std::atomic<bool> locating{false};             ///< looks where its caller is
+    std::atomic<bool> locating{false};             ///< looks up its caller's CPU
     std::atomic<bool> parked{false};               ///< leaves the requests to others
     std::atomic<InFlight::Slot*> slot{nullptr};    ///< null before its start
-    std::atomic<bool> was_starved{
-        false};  ///< somebody may have waited for it to take the next request: then it keeps away,
-    std::atomic<TimePoint> starved_until{TimePoint{}};  ///< until then
-    std::atomic<int> pinned_to{kNoCpu};  ///< the processor where it runs beside its callers, and has the post
-    std::atomic<TimePoint> unpinned_until{TimePoint{}};  ///< keeps away from its callers' until then
+    std::atomic<bool> was_starved{false};  ///< a caller may have waited for it: if so, the next request unpins it
+    std::atomic<TimePoint> starved_until{TimePoint{}};   ///< and it stays unpinned until then
+    std::atomic<int> pinned_to{kNoCpu};                  ///< the CPU that it has claimed, where its callers run
+    std::atomic<TimePoint> unpinned_until{TimePoint{}};  ///< does not pin itself before then
 
-    // Its own.
+    // Used by its own thread only.
     std::unique_ptr<ReadBuffer> buffer;
     std::optional<QueuedRequest> queued;  ///< to be handled next
-    pid_t caller = 0;                     ///< of the last request that somebody waited for
-    unsigned same_caller_requests = 0;    ///< such requests of his before that
-    TimePoint counted{};                  ///< from when on these are counted:
-    unsigned requests = 0;                ///< those that somebody waited for
-    unsigned other_cpu_requests = 0;      ///< those of callers on another processor
-    bool caller_may_have_moved = false;   ///< the caller may have gone since the last request
-    TimePoint ended{};                    ///< when it was done with the last request
+    pid_t caller = 0;                     ///< of the last request that a caller waits for
+    unsigned same_caller_requests = 0;    ///< requests of that caller in a row
+    TimePoint counted{};                  ///< when the two counts below began:
+    unsigned requests = 0;                ///< requests that a caller waits for
+    unsigned other_cpu_requests = 0;      ///< of these, from callers on another CPU
+    bool caller_may_have_moved = false;   ///< the caller's CPU may have changed since the last request
+    TimePoint ended{};                    ///< when it finished the last request
 
     [[nodiscard]] std::optional<unsigned> claimed_cpu() const noexcept {
       const int now = pinned_to.load(std::memory_order_relaxed);
       return now == kNoCpu ? std::nullopt : std::optional(static_cast<unsigned>(now));
     }
 
-    // Of the watch.
-    std::uint64_t seen = 0;  ///< requests taken when the watch last looked
-    std::optional<std::uint64_t>
-        taken_before_read;                  ///< requests taken before a read that may bring what was sent again
-    std::uint64_t seen_caller_changes = 0;  ///< turns then
-    unsigned starved_rounds = 0;            ///< how often in a row it has seen somebody wait for it
-    Duration backoff{};                     ///< how long it was to keep away the last time
+    // Used by the monitor only.
+    std::uint64_t seen = 0;                          ///< `taken` when the monitor last looked
+    std::optional<std::uint64_t> taken_before_read;  ///< `taken` before a read that may bring a resent request
+    std::uint64_t seen_caller_changes = 0;           ///< `caller_changes` then
+    unsigned starved_rounds = 0;                     ///< how many rounds in a row a caller waited for it
+    Duration backoff{};                              ///< how long it was unpinned the last time
   };
-  /// What a worker sees that looks around: nothing, what others have read for it, or a request to read.
+  /// What a worker finds while it spins: nothing, a queued request, or a request to read.
   enum class Work : std::uint8_t { kNothing, kQueued, kRequest };
 
   bool start_worker() noexcept;
@@ -149,7 +148,7 @@ class Workers {
   void locate_caller(Worker& self) noexcept;
   void pin_to(Worker& self, unsigned processor) noexcept;
 
-  // Several workers, each beside some of the callers.
+  // Several workers, each pinned to the CPU of some callers.
   std::optional<std::size_t> take_queued(Worker& self) noexcept;
   std::size_t adopt_buffer(Worker& self, QueuedRequest queued) noexcept;
   bool forward(Worker& self, std::size_t size) noexcept;
@@ -158,7 +157,7 @@ class Workers {
   void request_worker_on(unsigned processor) noexcept;
   void pin_where_requested(Worker& self) noexcept;
 
-  // The watch.
+  // The monitor.
   void monitor() noexcept;
   void pause_if_quiet(bool progressed) noexcept;
   void check_all_resent_read(bool request_waits) noexcept;
@@ -178,31 +177,31 @@ class Workers {
   const std::size_t cpu_count_;
   const bool may_pin_idle_;
 
-  // Of the thread in run().
-  std::uint64_t seen_ = 0;           ///< requests taken when the watch last looked
-  unsigned quiet_rounds_ = 0;        ///< how often in a row it has seen nothing new
-  bool resend_queue_empty_ = false;  ///< no request that was sent again waits to be read
-  unsigned blocking_ = 0;            ///< how much of late requests have blocked while others waited
+  // Used by the thread in run() only.
+  std::uint64_t seen_ = 0;           ///< requests taken when the monitor last looked
+  unsigned quiet_rounds_ = 0;        ///< how many rounds in a row brought nothing new
+  bool resend_queue_empty_ = false;  ///< no resent request waits to be read
+  unsigned blocking_ = 0;            ///< counts workers seen blocked while a request waited; falls by one each round
 
   // Synchronised by themselves.
   std::atomic<std::size_t> threads_{0};
-  std::atomic<std::size_t> without_request_{0};  ///< threads without a request: they wait in read(2), or rest
-  std::atomic<std::size_t> waiting_{0};          ///< threads that wait in read(2), or look around before that
-  std::atomic<std::uint64_t> taken_{0};          ///< requests, ever
+  std::atomic<std::size_t> without_request_{0};  ///< threads without a request: in read(2), or parked
+  std::atomic<std::size_t> waiting_{0};          ///< threads that block in read(2), or spin before that
+  std::atomic<std::uint64_t> taken_{0};          ///< requests taken by all workers
   std::atomic<TimePoint> blocking_mode_until_{TimePoint{}};
-  std::atomic<std::size_t> locating_{0};  ///< threads that look where their callers are
+  std::atomic<std::size_t> locating_{0};  ///< threads that look up their callers' CPU
   CallerCpus caller_cpus_;
   CpuQueues queues_;
-  std::atomic<int> worker_wanted_on_{kNoCpu};  ///< where the next worker that is called is to go
-  std::atomic<bool> monitoring_{true};         ///< false: the watch sleeps until a request is taken
-  std::atomic<bool> all_resent_read_{false};   ///< what was sent again; the next worker takes back what nobody came for
+  std::atomic<int> worker_wanted_on_{kNoCpu};  ///< the CPU that the next woken worker is to claim
+  std::atomic<bool> monitoring_{true};         ///< false: the monitor sleeps until a request is taken
+  std::atomic<bool> all_resent_read_{false};   ///< of the resent requests; the next worker undoes the abandoned ones
   std::atomic<bool> stopping_{false};
 
   Mutex mutex_;
-  ConditionVariable changed_;  ///< a worker ended, stop() was called, or the watch is needed
-  ConditionVariable wake_up_;  ///< who rests is to wait in read(2), or to end
+  ConditionVariable changed_;  ///< a worker ended, stop() was called, or the monitor is needed
+  ConditionVariable wake_up_;  ///< a parked worker is to read, or to end
   std::size_t parked_ BERTH_GUARDED_BY(mutex_) = 0;
-  std::size_t wakes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those who rest, how many are called
+  std::size_t wakes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< how many parked workers are to wake
   std::list<std::unique_ptr<Worker>> workers_ BERTH_GUARDED_BY(mutex_);
   std::optional<StopReason> reason_ BERTH_GUARDED_BY(mutex_);  ///< the first one
 };
