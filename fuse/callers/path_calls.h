@@ -6,14 +6,14 @@
 
 namespace berth::fuse {
 
-/// What the kernel makes of ESTALE in the system call that a request belongs to (Linux 6.18, fs/namei.c): whether it walks to
-/// the path again by itself, with LOOKUP_REVAL, and its program hears nothing of it.
+/// What the kernel makes of ESTALE in the system call that a request belongs to (Linux 6.18, fs/namei.c): whether it
+/// walks to the path again by itself, with LOOKUP_REVAL, and its program hears nothing of it.
 enum class PathCall : std::uint8_t {
-  /// Wherever it meets ESTALE: open(2), stat(2), unlink(2), mount(2), connect(2), ...
+  /// Wherever the call gets ESTALE: open(2), stat(2), unlink(2), mount(2), connect(2), ...
   kAnywhere,
-  /// Only where it does at its end what it is for. The look-up of a name that is to be made (filename_create()) is not walked
-  /// to again, and of two paths the first one is not when the second meets ESTALE: mkdir(2), mknod(2), symlink(2), link(2),
-  /// rename(2). A call that cannot be seen, and io_uring(7), count as this.
+  /// Only at the end of the path. The kernel does not repeat the look-up of a name that is to be made
+  /// (filename_create()). Of two paths it does not repeat the first one when the second gets ESTALE: mkdir(2),
+  /// mknod(2), symlink(2), link(2), rename(2). A call that cannot be seen, and io_uring(7), count as this.
   kAtItsEnd,
   /// Nowhere: bind(2), calls on descriptors, threads of the kernel's own.
   kNowhere,
@@ -22,8 +22,8 @@ enum class PathCall : std::uint8_t {
 /// Which of them a thread is in that has asked us for something. To be called as the daemon.
 PathCall path_call_of(pid_t thread);
 
-// Requests that calls on paths bring, and calls on descriptors, where ESTALE goes to the program: whether it is one of the
-// former.
+// Requests that calls on paths bring, and calls on descriptors, where ESTALE goes to the program: whether it is one of
+// the former.
 
 /// For extended attributes, the file system's numbers, a link's target, changed attributes.
 bool is_of_path(pid_t thread);
@@ -33,8 +33,8 @@ bool is_stat_of_path(pid_t thread);
 /// Whether one that has asked us for something is in a call that walks to two places (rename(2), link(2)).
 bool walks_twice(pid_t thread);
 
-/// Whether a thread may be between the two walks of one system call (rename(2), link(2)). True for one that runs: nothing tells
-/// which call it is in.
+/// Whether a thread may be between the two walks of one system call (rename(2), link(2)). True for a thread that runs:
+/// /proc does not show its call.
 bool may_be_between_walks(pid_t thread);
 
 }  // namespace berth::fuse

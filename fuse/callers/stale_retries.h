@@ -13,15 +13,16 @@
 
 namespace berth::fuse {
 
-/// How far threads have come on their way into shares whose real mount is laid over them for the first that comes in. Such a
-/// thread is answered ESTALE once: the kernel then walks the whole path again by itself (LOOKUP_REVAL, fs/namei.c), asks about
-/// every name, and so about the share's, where the thread waits until the real mount lies over it.
+/// How far threads have come on their way into shares that are overmounted by their real mount for the first caller.
+/// Such a thread is answered ESTALE once. The kernel then walks the whole path again by itself (LOOKUP_REVAL,
+/// fs/namei.c) and asks about every name. So it also asks about the share's name, where the thread waits until the
+/// share is overmounted.
 ///
-///   unknown ── sent back ──▶ kOnItsWay ── the name is answered ──▶ kPassed
-///      │                        │                                    │ it comes in all the same: it does not see the mount
+///   unknown ── ESTALE ────▶ kOnItsWay ── the name is answered ──▶ kPassed
+///      │                        │                                    │ it comes in without seeing the mount
 ///      └── served ──▶ kWalking  └── comes by another way ──▶ kInside ◀┘
 ///
-/// A thread that was told the same twice in one system call would hand it on to its program. So this outlives the server.
+/// If a thread got ESTALE twice in one system call, the program would see it. So this outlives the server.
 ///
 /// Threading: any thread may call anything.
 class StaleRetries {
@@ -30,7 +31,7 @@ class StaleRetries {
     kUnknown,        ///< or so long ago that it comes for another reason now
     kOnItsWay,       ///< it has been sent back, and asks about the share's name next
     kOnItsWayOrNot,  ///< the same, unless the kernel has kept that for itself: about a name that it knows (d_revalidate())
-    kPassed,         ///< it has been told of the name since, and leads past us
+    kPassed,         ///< the name was answered since, and leads past berth
     kWalking,        ///< served, in a call that is sent back at its end
     kInside,         ///< served until it pauses
   };

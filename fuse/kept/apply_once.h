@@ -8,22 +8,23 @@
 #include "src/lib/base/result.h"
 #include "src/lib/sys/file.h"
 
-/// What must not be done twice although the kernel may send its request twice, because the server died before it could
-/// answer. Right before it is done it is noted what was there; when the request comes again, what is there now tells
-/// whether it was done. A server may die over the second attempt, too: what the first one noted stays, and where it had not come
-/// to that, the second one notes.
+/// Changes that must not be made twice. The kernel may send a request twice, because the server died before it could
+/// answer. Right before the change, the server notes what was there. When the request comes again, what is there now
+/// shows whether the change was made. The server may die over the second attempt, too: the note of the first attempt
+/// stays, and if the first attempt made none, the second one makes it.
 ///
-/// A system call of the dead server may still be under way on a network file system: the name that it removes is seen there, and is gone
-/// when the successor removes it. So what it is told by its own attempt counts, too.
+/// A system call of the dead server may still be under way on a network file system: the successor sees the name that
+/// the call removes, and the name is gone when the successor removes it. So the result of the successor's own attempt
+/// counts, too.
 ///
-/// What another process does to the same name in just that moment is not told apart.
+/// If another process makes the same change to the same name in that moment, the two cannot be told apart.
 namespace berth::fuse::once {
 
 inline FileKey key_of(const struct statx& x) noexcept {
   return {.device = x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff), .inode = x.stx_ino};
 }
 
-/// What has `name` in `directory`; no inode when it is free, or cannot be told.
+/// The file that has `name` in `directory`; no inode when the name is free, or the file cannot be read.
 inline FileKey key_at(int directory, const char* name) noexcept {
   const Result<struct statx> x = sys::stat_at(directory, name, STATX_INO, AT_STATX_DONT_SYNC);
   return x ? key_of(*x) : FileKey{};
@@ -52,7 +53,7 @@ Result<> make(int directory, const char* name, Make do_make) {
 template <typename Remove>
 Result<> remove(int directory, const char* name, Remove do_remove) {
   if (had_intent(IntentRecord::kRemove)) {
-    // Gone, or somebody else's by now.
+    // The name is gone, or another file has it by now.
     if (key_at(directory, name) != CurrentRequest::first_attempt()->file) return {};
   } else if (CurrentRequest::is_noted()) {
     const FileKey file = key_at(directory, name);

@@ -8,12 +8,14 @@
 
 namespace berth::fuse {
 
-// What the FUSE layer keeps for the server that succeeds this one, in memory that outlives it: flat records, numbers and
-// no pointers. Zero is "nothing" everywhere. What makes a record valid is stored last, so that a crash at any instruction
-// leaves the old or the new. Everything that can be found out from these is not here. Sparse: what was never used takes no
-// memory.
+// What the FUSE layer keeps for the next server, in memory that outlives this one: flat records, numbers and no
+// pointers.
+// - Zero is "nothing" everywhere.
+// - What makes a record valid is stored last, so that a crash at any instruction leaves the old record or the new one.
+// - What can be computed from these records is not here. Memory that was never used takes no pages.
 
-/// The kernel's first request: it is sent once in the life of a connection, and each further session is brought up by it.
+/// The kernel's first request: it is sent once in the life of a connection, and each further session is brought up by
+/// it.
 struct SessionRecord {
   static constexpr std::size_t kMaxInit = 1024;
 
@@ -58,7 +60,7 @@ struct HandleRecord {
 
   std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
   std::uint64_t owner;              ///< of a lock
-  std::uint32_t sequence;           ///< tells it from who had the number before
+  std::uint32_t sequence;           ///< tells it from an earlier handle with the same number
   std::uint32_t share;
   std::uint32_t device;
   std::uint32_t mount_generation;
@@ -68,13 +70,13 @@ struct HandleRecord {
   std::uint32_t kind;
 };
 
-/// Who holds record locks of a file, under the number of the descriptor that holds them for him (LockTable).
+/// The owner of record locks of a file, under the number of the descriptor that holds the owner's locks (LockTable).
 struct LockRecord {
   static constexpr std::size_t kMaxHandles = 5;
 
   std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
   std::uint64_t owner;
-  std::uint64_t handles[kMaxHandles];  ///< by which he has locked; 0: none. Those beyond are not kept.
+  std::uint64_t handles[kMaxHandles];  ///< by which the owner has locked; 0: none. Those beyond are not kept.
   std::int32_t pid;
 };
 
@@ -148,7 +150,7 @@ struct RequestArea {
   std::atomic<std::uint32_t> parked_count;     ///< so far
   std::atomic<std::uint64_t> parked[kParked];  ///< numbers of the last requests that were put off, in a ring
   std::atomic<std::uint32_t> largest;          ///< bytes of the largest request so far
-  std::atomic<std::uint32_t> server_crashed;   ///< 1: the last server ended by a fault of its own; the keeper says so
+  std::atomic<std::uint32_t> server_crashed;   ///< 1: the last server ended by a fault of its own; set by the keeper
   alignas(4096) RequestRecord requests[kRequests];
 };
 
@@ -168,7 +170,7 @@ struct EventArea {
   std::atomic<std::uint64_t> end;
   std::atomic<std::int64_t> changed;  ///< when, in nanoseconds since 1970; 0: never
   char text[kSize];
-  std::atomic<std::uint64_t> polls[kPolls];  ///< who waits in poll(2), as the kernel numbers it; 0: nobody
+  std::atomic<std::uint64_t> polls[kPolls];  ///< waiters in poll(2), by the kernel's number; 0: none
 };
 
 /// What the programs of shares have written (ShareLogs): the end for each, in a ring.

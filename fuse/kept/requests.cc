@@ -52,7 +52,7 @@ Forget forget_at(const char* message, std::uint32_t index) noexcept {
   return {one.nodeid, true};
 }
 
-/// What tells that a message is there is its length. A FORGET without one has been done.
+/// A message is there while its length is not 0. A FORGET without a length has been done.
 void drop_message(RequestRecord& record) noexcept {
   std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(record.message)).store(0, std::memory_order_release);
 }
@@ -83,7 +83,7 @@ void note(IntentRecord& record, IntentRecord::Kind kind, const FileKey& file, st
   record.kind.store(kind, std::memory_order_release);
 }
 
-/// What a record says when its request has just begun: nothing, or what was known of it.
+/// Fills the record of a request that has just begun: with nothing, or with what the first attempt left.
 void begin(RequestRecord& record, std::uint64_t unique, const FirstAttempt* first_attempt,
            std::uint32_t deaths) noexcept {
   record.deaths.store(deaths, std::memory_order_relaxed);
@@ -241,8 +241,8 @@ void Requests::add(Interrupted& left, const RequestRecord& record, const WasAppl
       .intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
 }
 
-/// Whether one that was under way is to blame for the death of the last server is known where a thread got a signal; else, when memory
-/// ran out, it may be any.
+/// Whether one that was under way is to blame for the death of the last server is known where a thread got a signal;
+/// else, when memory ran out, it may be any.
 std::uint32_t Requests::count_death(RequestRecord& record, bool crashed, bool is_known_which) const noexcept {
   const std::uint32_t fault = record.fault.exchange(RequestRecord::kOfEarlier);
   const bool counts = crashed && (is_known_which ? fault == RequestRecord::kFatal : fault != RequestRecord::kOfEarlier);
@@ -262,7 +262,7 @@ void Requests::take_over(const WasApplied& was_applied, Undo undo) {
     RequestRecord& record = area_->requests[slot];
     const fuse_in_header header = protocol::header_of(record.message);
     if (header.len != 0 && is_forget(header)) {
-      // Where it was read and not begun, the change says what the request before has left: entry 0 is not noted.
+      // If a request was read and not begun, `change` still holds that of the request before: entry 0 is not noted.
       std::uint32_t first = record.unique == kForget ? index_in(record.change.load()) : 0;
       if (first > 0) {
         const Forget last = forget_at(record.message, first - 1);
@@ -271,7 +271,7 @@ void Requests::take_over(const WasApplied& was_applied, Undo undo) {
       forgets_.push_back({&record, first});
     } else if (const std::uint64_t unique = record.unique;
                unique != 0 && unique % 2 == 0 && is_awaited_ && !is_awaited_(unique)) {
-      // Who handled it died between the answer and the end of it: all of it counts.
+      // The server died between the answer and the end of the request: all of it counts.
       clear(record);
       free_.push_back(&record);
     } else if (unique != 0) {
@@ -371,7 +371,7 @@ std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
   return left;
 }
 
-/// The record of the request as it is handled now says all that matters already: from here on the old one may go.
+/// The record of the request that is handled now already holds all that matters: from here on the old one may go.
 void Requests::finish(const Left& left) {
   // First: should we die over it, a look-up counted too often is harmless, one taken back twice is not.
   for (RequestRecord* const record : left.records) record->change.store(record->change.load() & 0xffffffffU);

@@ -39,7 +39,7 @@ std::uint64_t tag_of(const RequestRecord& record) noexcept;
 /// Threading: any thread; recover() and finish_forgets() before there is another one.
 class Requests {
  public:
-  /// What a dead server did for a request and did not tell the kernel of.
+  /// What a dead server did for a request that it did not answer.
   struct Interrupted {
     std::vector<std::uint64_t> counted;  ///< nodes of which it counted a look-up
     std::vector<std::uint64_t> handles;  ///< that it has put into the table
@@ -52,14 +52,14 @@ class Requests {
   /// Whether the kernel waits for the answer to the request with that number.
   using IsAwaited = std::function<bool(std::uint64_t unique)>;
 
-  /// Answers a request, as it was read, with an error, and tells of it: it has killed kMostDeaths servers.
+  /// Answers a request, as it was read, with an error, and logs it: the request has killed kMostDeaths servers.
   using Refuse = std::function<void(std::span<const char> message)>;
 
   /// A request that was being handled when so many servers crashed is not handled again.
   static constexpr std::uint32_t kMostDeaths = 2;
 
-  /// `area`: null where there will be no next server. Without `is_awaited`, all are waited for that were not done with; without `refuse`, a
-  /// request may kill any number of servers.
+  /// `area`: null where there will be no next server. Without `is_awaited`, all are waited for that were not done with;
+  /// without `refuse`, a request may kill any number of servers.
   explicit Requests(RequestArea* area, IsAwaited is_awaited = {}, Refuse refuse = {}) noexcept
       : area_(area), is_awaited_(std::move(is_awaited)), refuse_(std::move(refuse)) {}
 
@@ -68,9 +68,10 @@ class Requests {
   /// With what was read into it.
   void release(RequestRecord* record) noexcept;
 
-  /// To be called before each read into the record. The kernel answers EIO to a request that it cannot copy to us, which a
-  /// page that is not there makes so when we are killed just then. So the pages for requests as large as there were any are
-  /// taken before: `ready` says how many bytes the caller's have, 0 at first.
+  /// Call it before each read into the record. The kernel answers EIO to a request that it cannot copy to the server,
+  /// and a missing page makes the copy fail when the server is killed at that moment. So this takes the pages for a
+  /// request as large as the largest so far. `ready` is the number of bytes of the record that have pages already, 0 at
+  /// first.
   void make_ready(RequestRecord* record, std::size_t& ready) const noexcept;
 
   /// A request was read and is put off; for a kernel that does not send it again.
@@ -97,16 +98,17 @@ class Requests {
   void take_over(const WasApplied& was_applied, Undo undo);
   /// What requests have put into the table of handles that the kernel will send again; after recover().
   [[nodiscard]] std::vector<std::uint64_t> inherited_handles();
-  /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them again.
+  /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them
+  /// again.
   [[nodiscard]] std::vector<std::uint64_t> unanswered();
   /// Takes back what was done for requests that the kernel will not send again, once they are answered.
   void undo_all();
   /// Whether something is left for requests that the kernel has not sent again yet.
   [[nodiscard]] bool has_interrupted() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
-  /// Takes back what was done for requests that never come: who asked was killed before it was read again. To be called only when
-  /// all that the kernel was asked to send again has been read.
+  /// Undoes what was done for requests that do not come again: their callers were killed before the requests were read
+  /// again. Call it only when all requests that the kernel was asked to send again have been read.
   void drop_abandoned();
-  /// Does the FORGETs that were read and not done: nobody sends them again.
+  /// Does the FORGETs that were read and not done: the kernel does not send them again.
   void finish_forgets(const Process& process);
 
   /// Handles a request that was read into `record` (or elsewhere, when that is null).
@@ -142,10 +144,10 @@ class Requests {
   std::unordered_map<std::uint64_t, Left> left_ BERTH_GUARDED_BY(mutex_);  ///< by the request's number
 };
 
-/// What the calling thread does for the kernel now. Every request is handled within one of these, which says in the shared
-/// memory what a successor has to know of it.
+/// The request that the calling thread handles now. Every request is handled within one of these. It writes into the
+/// shared memory what a successor has to know of the request.
 ///
-/// A thread may have none (in tests, and where nobody will succeed us): then nothing is noted.
+/// A thread may have none (in tests, and where there will be no successor): then nothing is noted.
 class CurrentRequest {
  public:
   /// `record`: null where nothing is to be noted. `unique`: the request's number without the mark of one that was sent
@@ -172,11 +174,11 @@ class CurrentRequest {
   [[nodiscard]] static bool is_noted() noexcept;
   /// Whether the kernel has sent this request before, to a server that died.
   [[nodiscard]] static bool is_resent() noexcept;
-  /// The request is answered later, by somebody else.
+  /// The request is answered later, by another thread.
   static void note_parked() noexcept;
   /// The number of the request; 0 when there is none.
   [[nodiscard]] static std::uint64_t unique() noexcept;
-  /// The kernel's number of who waits, of a POLL; 0 where nothing is noted.
+  /// The kernel's number of the waiter, of a POLL; 0 where nothing is noted.
   [[nodiscard]] static std::uint64_t poll_number() noexcept;
   /// Where the FORGETs of this request are to begin.
   [[nodiscard]] static std::uint32_t first_forget() noexcept;

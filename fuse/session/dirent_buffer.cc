@@ -13,7 +13,7 @@ constexpr std::size_t kMostBytes = std::size_t{1} << 20;
 
 constexpr mode_t mode_of(unsigned char type) noexcept { return static_cast<mode_t>(type) << 12; }  // DTTOIF (dirent.h)
 
-/// All that an entry without attributes says.
+/// All that an entry without attributes holds.
 struct stat number_and_type(ino_t inode, unsigned char type) noexcept {
   struct stat attributes {};
   attributes.st_ino = inode;

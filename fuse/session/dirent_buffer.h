@@ -30,7 +30,7 @@ class DirentList {
 
 /// The answer to one READDIR or READDIRPLUS, filled entry by entry until it is full.
 ///
-/// Threading: one at a time a thread, as thread_buffer() says.
+/// Threading: a thread has one at a time (thread_buffer()).
 class DirentBuffer {
  public:
   /// `size`: most bytes that the kernel takes.
@@ -43,7 +43,7 @@ class DirentBuffer {
   [[nodiscard]] bool fits_plus(const char* name) const;
   /// An entry with attributes.
   void add_plus(const char* name, const Entry& entry, off_t next);
-  /// An entry of READDIRPLUS that says no more than one of READDIR. False: full.
+  /// An entry of READDIRPLUS that holds no more than one of READDIR. False: full.
   bool add_plain(const char* name, ino_t inode, unsigned char type, off_t next);
 
   [[nodiscard]] std::span<const char> bytes() const noexcept { return buffer_.first(used_); }

@@ -13,14 +13,14 @@ namespace berth::fuse {
 
 namespace {
 
-/// What the request is that this thread handles, where libfuse was told that it is another.
+/// The real opcode of the request that this thread handles, where libfuse gets another one.
 thread_local constinit std::uint32_t disguised = 0;
 
 const Router& router_of(fuse_req_t request) noexcept {
   return static_cast<const Session*>(fuse_req_userdata(request))->router();
 }
 
-/// Calls `operation(Operations&, Reply)` with whom `node` belongs to; no owner is ESTALE.
+/// Calls `operation(Operations&, Reply)` with the owner of `node`; no owner is ESTALE.
 template <typename Operation>
 void dispatch(fuse_req_t request, NodeId node, Operation operation) noexcept {
   run_behind_barrier(request, [&](Reply reply) {
@@ -247,7 +247,7 @@ void map_unknown_opcodes(std::span<char> message) noexcept {
   disguised = header.opcode;
   switch (header.opcode) {
     case FUSE_TMPFILE:
-      header.opcode = FUSE_CREATE;  // the same structures; the name in it says nothing
+      header.opcode = FUSE_CREATE;  // the same structures; the name in it means nothing
       break;
     case protocol::kStatx:
       header.opcode = FUSE_GETATTR;  // what libfuse reads of it is the same

@@ -24,7 +24,7 @@ int code_of_exception() noexcept {
       log::error("an operation threw what is no exception; its caller was told EIO");
     }
   } catch (...) {
-    // Not even the log line could be made; the answer says what matters.
+    // Not even the log line could be made; the answer holds what matters.
   }
   return EIO;
 }

@@ -8,8 +8,8 @@
 
 namespace berth::fuse {
 
-/// Remembers, for a scope, which request this thread handles, so that a Reply that an exception drops on its way out is
-/// not answered by its destructor (which cannot know the exception) but here.
+/// Notes, for a scope, which request this thread handles. A Reply that an exception drops on its way out is then
+/// answered here and not by its destructor, which cannot know the exception.
 class ExceptionBarrier {
  public:
   explicit ExceptionBarrier(fuse_req_t request) noexcept : request_(request), outer_(std::exchange(current_, this)) {}
@@ -24,7 +24,7 @@ class ExceptionBarrier {
     return true;
   }
 
-  /// Inside a handler: logs the exception and answers the request, unless somebody else owns it by now. bad_alloc is
+  /// Inside a handler: logs the exception and answers the request, unless another thread owns it by now. bad_alloc is
   /// ENOMEM, anything else EIO.
   void answer_exception() noexcept;
 

@@ -17,7 +17,8 @@ namespace {
 
 /// A thread that has been in one request of a share for so long is stuck, until it comes back.
 constexpr std::chrono::milliseconds kStuck{20};
-/// A share may take so long to answer before a signal of the caller ends the request: programs do not expect EINTR of files.
+/// A share may take so long to answer before a signal of the caller ends the request: programs do not expect EINTR of
+/// files.
 constexpr std::chrono::milliseconds kInterruptPatience{100};
 /// What is not stuck in a share by then was answered.
 constexpr std::chrono::seconds kInterruptKept{2};
@@ -143,7 +144,7 @@ Lane::Entry InFlight::enter(Slot& slot, Lane& lane, std::span<const char> messag
   const std::uint64_t unique = waiting.unique;
   const bool must = protocol::must_be_done(waiting.opcode);
   Lane::Epoch epoch = 0;
-  troubles_.fetch_add(1, std::memory_order_relaxed);  // before anybody may take it out again
+  troubles_.fetch_add(1, std::memory_order_relaxed);  // before any thread may take it out again
   const Lane::Entry entry = lane.enter(now, most_inside(), must, epoch, waiting);
   slot.entered_in.store(epoch, std::memory_order_relaxed);
   if (entry == Lane::Entry::kWaits) {
@@ -232,7 +233,7 @@ void InFlight::serve_waiting(Slot& slot, RequestRecord* record) {
   }
 }
 
-/// To be called by who has taken `lane` out of the slot as the one in which its thread is stuck. Whether it is to be left.
+/// Call it after taking `lane` out of the slot in which the thread is stuck. Whether the lane is to be left.
 bool InFlight::come_back(Slot& slot, Lane& lane) {
   stuck_.fetch_sub(1, std::memory_order_relaxed);
   stopped_waiting();

@@ -22,9 +22,10 @@
 
 namespace berth::fuse {
 
-/// What threads do for the kernel now, so that a request in a share that does not answer can be answered all the same: its
-/// thread is stuck in the kernel, where nothing reaches it, but its caller need not be. One word a thread decides which
-/// answer is the first; what a stuck thread brings later is not sent, and it takes back what it has counted and opened.
+/// What threads do for the kernel now, so that a request in a share that does not answer can be answered all the same:
+/// its thread is stuck in the kernel, where nothing reaches it, but its caller need not be. One word a thread decides
+/// which answer is the first; what a stuck thread brings later is not sent, and it takes back what it has counted and
+/// opened.
 ///
 /// Each share has a Lane, which bounds the threads that it can hold.
 ///
@@ -45,8 +46,8 @@ class InFlight {
 
   /// What one thread does.
   struct alignas(64) Slot {
-    /// The number of the request while an answer of its thread would be the first; with kClaimed when another thread has
-    /// answered it. 0: none that could be answered by others.
+    /// The number of the request while an answer of its thread would be the first; with kClaimed when another thread
+    /// has answered it. 0: none that could be answered by others.
     std::atomic<std::uint64_t> word{0};
     std::atomic<std::uint64_t> serial{0};  ///< odd while there is a request
     std::atomic<std::uint64_t> node{0};
@@ -106,7 +107,7 @@ class InFlight {
 
   /// Whether the answer to `unique` is still to be sent, which it then is not by others.
   static bool may_answer(std::uint64_t unique) noexcept;
-  /// From here on it is answered by who has it, on any thread. False: it is answered already.
+  /// From here on the owner of the request answers it, on any thread. False: it is answered already.
   static bool hand_on() noexcept;
   /// What is answered if the share does not answer soon: an errno value, or 0 and a body.
   static void set_known(int error, std::string body);
@@ -124,19 +125,20 @@ class InFlight {
 
   /// Lets the request in a message in, or has it wait with a copy of that; one that is refused is answered EAGAIN.
   Lane::Entry enter(Slot& slot, Lane& lane, std::span<const char> message);
-  /// Lets the calling thread's request into a lane that it has not entered, if it would not wait; true where it has no request.
+  /// Lets the calling thread's request into a lane that it has not entered, if it would not wait; true where it has no
+  /// request.
   bool try_enter(Lane& lane);
-  /// The same of what goes on with a request after a mount, on a thread of its caller's.
+  /// The same for a request that continues after a mount, on a thread of the manager's.
   void go_on(Lane& lane, Lane::Waiting waiting);
-  /// Leaves the lane of a request that has ended, or goes on with what waits there, as long as that is answered.
+  /// Leaves the lane of a request that has ended, or runs requests that wait there, as long as these are answered.
   void serve_waiting(Slot& slot, RequestRecord* record);
   /// How a message that has waited is handled.
   using Handle = std::function<void(RequestRecord*, std::span<char>)>;
   /// `wake`: has care() called soon. `note_waiting`: of each number that is put off. Before the first request.
   void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting);
 
-  /// A caller has given up. False: its request does not wait in a lane, and who has it is to be told; if it is stuck in a
-  /// share it is answered EINTR soon.
+  /// A caller has given up. False: its request does not wait in a lane, and the owner of the request must be notified;
+  /// if it is stuck in a share, it is answered EINTR soon.
   bool interrupt(std::uint64_t unique);
   /// Looks after what is stuck and waits; to be called every few milliseconds while needs_care().
   void care(TimePoint now);
@@ -186,7 +188,7 @@ class InFlight {
 
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<Slot>> slots_ BERTH_GUARDED_BY(mutex_);
-  std::vector<Lane*> lanes_ BERTH_GUARDED_BY(mutex_);  ///< where anything waits, or has waited a moment ago
+  std::vector<Lane*> lanes_ BERTH_GUARDED_BY(mutex_);  ///< in which a request waits, or waited at the last check
   std::deque<Interrupt> interrupts_ BERTH_GUARDED_BY(mutex_);
   std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;  ///< threads of our own
   ConditionVariable apart_ended_;

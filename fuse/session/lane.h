@@ -16,10 +16,10 @@
 
 namespace berth::fuse {
 
-/// The requests in one share, as far as they have to be counted: a share that does not answer holds a few threads, and what
-/// else is asked of it waits here, in order.
+/// The requests in one share, as far as they have to be counted: a share that does not answer holds a few threads, and
+/// what else is asked of it waits here, in order.
 ///
-///   answers ── kFewStuck threads are stuck, and nothing came back for kSilence ──▶ silent: requests wait, but for a few
+///   answers ── kFewStuck threads are stuck, and nothing came back for kSilence ──▶ silent: all but a few wait
 ///      ▲                                                                            │
 ///      └──────────────── one of them comes back, or one that was sent to try ───────┘
 ///
@@ -38,7 +38,7 @@ class Lane {
     TimePoint since{};
     bool answered = false;      ///< the caller has its answer, and the request is to be done all the same
     std::vector<char> message;  ///< as it was read; empty: `work` is there instead
-    /// Goes on with a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
+    /// Continues a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
     UniqueFunction<void(int)> work;
   };
   /// How a request entered, and so how it is to leave.
@@ -55,29 +55,32 @@ class Lane {
   static constexpr std::size_t kMostBytesOfUser = std::size_t{16} << 20;
 
   enum class Entry : std::uint8_t { kInside, kWaits, kRefused };
-  /// Lets a request in, or has it wait: `waiting` is moved from then. Refused: too many wait, of this user or at all; those that
-  /// `must` be done never are. `most`: threads inside.
+  /// Lets a request in, or has it wait: `waiting` is moved from then. Refused: too many wait, of this user or at all;
+  /// those that `must` be done never are. `most`: threads inside.
   Entry enter(TimePoint now, std::size_t most, bool must, Epoch& epoch, Waiting& waiting);
   /// Lets a request in that need not wait. False: it is not to go in now.
   [[nodiscard]] bool try_enter(std::size_t most, Epoch& epoch);
-  /// A thread leaves, or goes on with what is answered.
+  /// A thread leaves, or takes the next request if its own is answered.
   [[nodiscard]] std::optional<Waiting> leave(TimePoint now, Epoch epoch);
 
-  /// A thread is seen to be stuck. `entered`: the epoch in which it has entered; where it has not it is inside from here on.
+  /// A thread is seen to be stuck. `entered`: the epoch in which it has entered; where it has not it is inside from
+  /// here on.
   Epoch note_stuck(std::optional<Epoch> entered);
   /// It is stuck no more, and still inside.
   void come_back(Epoch epoch);
-  /// One that waits and is sent to try, though the share is silent, or because no thread is inside to take it; the thread is inside then.
+  /// One that waits and is sent to try, though the share is silent, or because no thread is inside to take it; the
+  /// thread is inside then.
   [[nodiscard]] std::optional<Waiting> probe(TimePoint now, std::size_t most, Epoch& epoch);
 
-  /// Takes out the request with that number; nothing: it does not wait here. One that `must` be done stays, and is marked as
-  /// answered: it is told by `stays`.
+  /// Takes out the request with that number; nothing: it does not wait here. A request that `must` be done stays and is
+  /// marked as answered: `stays` is true then.
   [[nodiscard]] std::optional<Waiting> take(std::uint64_t unique, bool& stays);
-  /// No thread is inside any more, as far as is counted, and nothing waits: what did is answered. A thread that comes back leaves an
-  /// epoch that is over.
+  /// No thread is inside any more, as far as is counted, and nothing waits: what did is answered. A thread that comes
+  /// back leaves an epoch that is over.
   [[nodiscard]] std::deque<Waiting> begin_again();
 
-  /// A request of `user` waits for the share to be mounted, from here until stop_waiting(). False: too many of the user's do.
+  /// A request of `user` waits for the share to be mounted, from here until stop_waiting(). False: too many of the
+  /// user's do.
   [[nodiscard]] bool wait_for_mount(uid_t user);
   void stop_waiting(uid_t user);
 

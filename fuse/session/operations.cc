@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-// What a file system answers that does not support an operation, as the man pages of the system calls say it.
+// The answers of a file system that does not support an operation, as in the man pages of the system calls.
 namespace berth::fuse {
 
 Lane* Operations::lane_of(NodeId, std::uint32_t) const { return nullptr; }
@@ -93,7 +93,7 @@ void Operations::removexattr(Reply reply, NodeId, const char*) { std::move(reply
 
 void Operations::poll(Reply reply, NodeId, const fuse_file_info&, fuse_pollhandle* waker) {
   if (waker != nullptr) fuse_pollhandle_destroy(waker);
-  // What poll(2) says of a regular file.
+  // As poll(2) reports a regular file.
   std::move(reply).poll(EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
 }
 

@@ -11,8 +11,8 @@
 
 namespace berth::fuse {
 
-/// A node as the kernel names it: a key into a table of ours, never a pointer. The two top bits say whose it is, so that
-/// a request finds its owner without a look-up.
+/// A node as the kernel names it: a key into a table of berth's, never a pointer. The two top bits are the owner's, so
+/// that a request finds its owner without a look-up.
 using NodeId = std::uint64_t;
 
 enum class NodeOwner : std::uint8_t {
@@ -27,8 +27,9 @@ constexpr NodeId make_node_id(NodeOwner owner, std::uint64_t key) noexcept {
   return (static_cast<NodeId>(owner) << kOwnerShift) | key;
 }
 
-/// Whether an extended attribute is an access control list. The kernel asks for it before it lets somebody in who does not
-/// own the file: that there is none must be said by ENODATA, for on any other error it refuses him.
+/// Whether an extended attribute is an access control list. The kernel asks for it before it gives access to a caller
+/// that does not own the file. If there is none, the answer must be ENODATA: on any other error the kernel refuses the
+/// caller.
 inline constexpr const char* kAccessList = "system.posix_acl_access";
 inline constexpr const char* kDefaultList = "system.posix_acl_default";  ///< what is made in a directory gets it
 constexpr bool is_access_list(std::string_view name) noexcept { return name == kAccessList || name == kDefaultList; }
@@ -36,8 +37,8 @@ constexpr bool is_access_list(std::string_view name) noexcept { return name == k
 /// What a part of the namespace does with the kernel's requests; one function an operation of the protocol.
 ///
 /// Each function owns its Reply and answers it now or later. Names, spans and `fuse_file_info` are valid until it
-/// returns. The default of each is what a file system says that does not support it. None may answer ENOSYS: the kernel
-/// remembers that for the whole connection, and never asks the other owners again.
+/// returns. The default of each is the answer of a file system that does not support it. None may answer ENOSYS: the
+/// kernel caches that for the whole connection, and never asks the other owners again.
 ///
 /// Threading: any worker thread, many at once.
 /// Errors: a function may throw std::bad_alloc; the dispatcher answers ENOMEM.
@@ -97,10 +98,10 @@ class Operations {
   };
   /// copy_file_range(2); answered by written(). Both have the same owner.
   virtual void copy(Reply reply, const Position& from, const Position& to, std::size_t size);
-  /// ioctl(2). `bytes`: what the caller gives; `answer_size`: most bytes of what he gets.
+  /// ioctl(2). `bytes`: the caller's input; `answer_size`: the largest output, in bytes.
   virtual void ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_info& handle,
                      std::span<const char> bytes, std::size_t answer_size);
-  // Locks. `handle.lock_owner` says whose those of fcntl(2) are; `range.l_pid` is the caller's process.
+  // Locks. `handle.lock_owner` is the owner of those of fcntl(2); `range.l_pid` is the caller's process.
   virtual void getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range);
   virtual void setlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range, bool wait);
   /// `operation`: LOCK_* of flock(2).
@@ -111,7 +112,8 @@ class Operations {
   /// `flags`: XATTR_* of setxattr(2).
   virtual void setxattr(Reply reply, NodeId node, const char* name, std::span<const char> value, int flags);
   virtual void removexattr(Reply reply, NodeId node, const char* name);
-  /// `waker`: null unless the kernel wants to be told of a change; owned by the callee (fuse_pollhandle_destroy).
+  /// `waker`: null unless the kernel asks for a notification of a change; owned by the callee
+  /// (fuse_pollhandle_destroy).
   virtual void poll(Reply reply, NodeId node, const fuse_file_info& handle, fuse_pollhandle* waker);
 };
 

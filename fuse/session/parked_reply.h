@@ -10,8 +10,8 @@
 
 namespace berth::fuse {
 
-/// A request that waits for something, shared by who will answer it and by the interrupt that may end the wait: whoever
-/// takes it first answers.
+/// A request that waits for something. The code that will answer it shares it with the interrupt that may end the wait:
+/// the one that takes it first answers.
 ///
 /// Threading: any thread may take().
 class ParkedReply {
@@ -23,7 +23,7 @@ class ParkedReply {
     CurrentRequest::note_parked();
     auto parked = std::make_shared<ParkedReply>(std::move(reply));
     Reply& held = parked->held();
-    // Weak: who holds the request decides how long it lives, and one that is dropped is answered.
+    // Weak: the owner of the request decides how long it lives, and a request that is dropped is answered.
     held.on_interrupt([weak = std::weak_ptr(parked), on_interrupt = std::move(on_interrupt)]() mutable {
       const std::shared_ptr<ParkedReply> self = weak.lock();
       if (self == nullptr) return;
@@ -34,7 +34,7 @@ class ParkedReply {
 
   explicit ParkedReply(Reply reply) noexcept : reply_(std::move(reply)) {}
 
-  /// Whether somebody has taken it.
+  /// Whether it has been taken.
   [[nodiscard]] bool taken() noexcept {
     MutexLock lock(mutex_);
     return !reply_;

@@ -10,7 +10,7 @@
 namespace berth::fuse {
 namespace {
 
-/// Errors that say that it will never work here: no privilege in the initial user namespace, no such call.
+/// Errors after which no file can ever be registered: no privilege in the initial user namespace, no such call.
 bool is_final(int code) noexcept { return code == EPERM || code == ENOTTY || code == EOPNOTSUPP; }
 
 }  // namespace
@@ -29,7 +29,8 @@ void Passthrough::unregister_backing(BackingId id) noexcept {
   if (id == kNoBacking) return;
   const auto number = static_cast<std::uint32_t>(id);
   const auto close = [&] { return ::ioctl(device_, protocol::kBackingClose, &number) == 0; };
-  // It takes no more than root has; and once more only where that is not so, for the number may be another file's by now.
+  // It takes no more than root has; and once more only where that is not so, for the number may be another file's by
+  // now.
   if (sys::acts_as_root() && (close() || errno != EPERM)) return;
   const sys::AsBackingOpener as_lender;
   close();

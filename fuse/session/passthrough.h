@@ -5,15 +5,17 @@
 
 namespace berth::fuse {
 
-/// The kernel's name for a file that it reads and writes by itself, without asking us, for whoever has it open
-/// (FUSE passthrough, Linux 6.9). Above 0; it lives as long as the connection unless it is taken back.
+/// The kernel's name for a backing file: the kernel reads and writes it by itself, without asking the server, for every
+/// caller that has it open (FUSE passthrough, Linux 6.9). Above 0; it lives as long as the connection unless it is
+/// unregistered.
 using BackingId = std::int32_t;
 /// Reads and writes of the file come to us.
 inline constexpr BackingId kNoBacking = 0;
 
-/// Lends real files to the kernel of the connection.
+/// Registers real files with the kernel of the connection as backing files.
 ///
-/// All handles of a node must use one id, and while one of them is open none may be opened without: NodeTable keeps it.
+/// All handles of a node must use one id, and while one of them is open none may be opened without: NodeTable ensures
+/// it.
 ///
 /// Threading: any thread may call anything.
 class Passthrough {
@@ -25,10 +27,10 @@ class Passthrough {
   }
   [[nodiscard]] bool enabled() const noexcept { return enabled_.load(std::memory_order_acquire); }
 
-  /// Lends a regular file. What the kernel does to it, it does as who the calling thread acts as, but never with
-  /// CAP_FSETID: it may serve other callers, whose writes are to end set-id bits.
+  /// Registers a regular file. The kernel uses it with the credentials that the calling thread has now, but never with
+  /// CAP_FSETID: it may serve other callers, whose writes must clear set-id bits.
   ///
-  /// kNoBacking: this file cannot be lent (it is on a stacked file system), or none can.
+  /// kNoBacking: this file cannot be registered (it is on a stacked file system), or none can.
   [[nodiscard]] BackingId register_backing(int fd) noexcept;
   /// The last handle with that id was closed.
   void unregister_backing(BackingId id) noexcept;

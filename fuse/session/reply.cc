@@ -24,12 +24,12 @@ struct Reply::Interrupt {
 
 namespace {
 
-/// The request whose interrupt function this thread is in: libfuse holds its lock then, so it must not be asked to
-/// change that function.
+/// The request whose interrupt function this thread runs: libfuse holds its lock meanwhile, so that function must not
+/// be changed.
 thread_local constinit fuse_req_t interrupting = nullptr;
 
-/// While this thread sets an interrupt function: where to put it if libfuse calls it at once, for libfuse 3.14 frees the
-/// request under its own feet when that call answers.
+/// While this thread sets an interrupt function: where to put it if libfuse calls it at once, for libfuse 3.14 frees
+/// the request under its own feet when that call answers.
 thread_local constinit UniqueFunction<void()>* deferred = nullptr;
 
 void log_bug(const char* what) noexcept {
@@ -50,7 +50,7 @@ fuse_entry_param to_param(const Entry& entry) noexcept {
   return param;
 }
 
-// libfuse 3.14 cannot say all that an open may answer, so these are put together here.
+// libfuse 3.14 cannot express all that an open may answer, so these are put together here.
 
 fuse_attr to_answer(const struct stat& attributes) noexcept {
   fuse_attr answer{};
@@ -72,7 +72,7 @@ fuse_attr to_answer(const struct stat& attributes) noexcept {
   return answer;
 }
 
-/// Whole seconds, and the nanoseconds beside them.
+/// Whole seconds, and the nanoseconds that are left.
 std::pair<std::uint64_t, std::uint32_t> to_answer(Seconds valid) noexcept {
   constexpr Seconds kForever = 1e18;
   if (valid <= 0) return {0, 0};
@@ -166,7 +166,7 @@ void Reply::on_interrupt(UniqueFunction<void()> function) {
   interrupt_ = interrupt.release();
   UniqueFunction<void()> at_once;
   deferred = &at_once;
-  // From here on `*this` belongs to whoever is faster.
+  // From here on `*this` belongs to the thread that is faster.
   fuse_req_interrupt_func(request, &Reply::run_interrupt, interrupt_);
   deferred = nullptr;
   if (at_once) at_once();
@@ -306,8 +306,8 @@ void Reply::ioctl(int result, std::span<const char> bytes) && noexcept {
 
 void Reply::invalidate_attributes_of(std::uint64_t node) const noexcept {
   auto* const session = static_cast<Session*>(fuse_req_userdata(request_));
-  // Attributes alone, so this waits for no lock that a request may hold. Nothing is lost when it fails: they are believed
-  // for a moment only.
+  // Attributes alone, so this waits for no lock that a request may hold. Nothing is lost when it fails: they are
+  // believed for a moment only.
   (void)session->invalidate_node(node, -1, 0);
 }
 

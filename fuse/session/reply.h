@@ -18,10 +18,10 @@
 
 namespace berth::fuse {
 
-/// How long the kernel may believe something, in seconds, as libfuse takes it.
+/// How long the kernel may cache something, in seconds, as libfuse takes it.
 using Seconds = double;
 
-/// What a look-up or a creation tells the kernel.
+/// The answer to a look-up or a creation.
 struct Entry {
   std::uint64_t node = 0;  ///< 0: a negative entry
   std::uint64_t generation = 0;
@@ -30,7 +30,7 @@ struct Entry {
   Seconds entry_ttl = 0;
 };
 
-/// What an open tells the kernel.
+/// The answer to an open.
 struct Opened {
   std::uint64_t handle = 0;
   bool direct_io = false;
@@ -43,11 +43,11 @@ struct Opened {
   std::int32_t backing = 0;
 };
 
-/// One request that is owed an answer. Answering consumes it, so it is answered exactly once; one that is dropped
+/// One request that must be answered. Answering consumes it, so it is answered exactly once. A request that is dropped
 /// without an answer is answered EIO, and that is logged, for it is a bug.
 ///
-/// The functions that give the kernel a reference (entry, created, opened) say whether the kernel took it: false when
-/// the caller was interrupted meanwhile, and then whoever answered must take the reference back.
+/// The functions that give the kernel a reference (entry, created, opened) return whether the kernel took it: false
+/// when the caller was interrupted meanwhile, and then the code that answered must take the reference back.
 ///
 /// Publish before reply: what the answer names must be in its table before, and may be gone right after.
 ///
@@ -65,23 +65,25 @@ class Reply {
   Reply& operator=(const Reply&) = delete;
   ~Reply();
 
-  /// Who asks.
+  /// The caller's identity.
   [[nodiscard]] sys::Identity caller() const noexcept;
   /// The caller's file mode creation mask (umask(2)).
   [[nodiscard]] mode_t umask() const noexcept;
 
-  /// Sets what is called, at most once, if the kernel says that the caller wants no answer any more (a signal): on another
-  /// thread, or before this returns when the kernel has said so already. It may answer, if it can get at this Reply, and
-  /// must not wait: answering waits until it has returned, and then it is not called any more. Set it once at most; what
-  /// is shared with other threads is touched by this only before the function can be called (parked_reply.h).
+  /// Sets a function that is called, at most once, when the caller does not want an answer any more (a signal). Call
+  /// this at most once.
+  /// - The function runs on another thread, or before this returns when the kernel has reported the interrupt already.
+  /// - It may answer, if it can get at this Reply. It must not wait: answering waits until it has returned, and
+  ///   afterwards it is not called any more. This touches what is shared with other threads only before the function
+  ///   can be called (parked_reply.h).
   void on_interrupt(UniqueFunction<void()> function);
 
-  void error(int code) && noexcept;  ///< errno value; 0: success without anything to say
+  void error(int code) && noexcept;  ///< errno value; 0: success without data
   void error(const Error& error) && noexcept { std::move(*this).error(error.code()); }
   [[nodiscard]] bool entry(const Entry& entry) && noexcept;
   [[nodiscard]] bool created(const Entry& entry, const Opened& opened) && noexcept;
   [[nodiscard]] bool opened(const Opened& opened) && noexcept;
-  /// `born`: where it is known; not all requests for attributes can be told.
+  /// `born`: where it is known; not all requests for attributes can carry it.
   void attributes(const struct stat& attributes, Seconds valid, std::optional<timespec> born = {}) && noexcept;
   void link_target(const char* target) && noexcept;
   void data(std::span<const char> bytes) && noexcept;
@@ -93,7 +95,7 @@ class Reply {
   void lock(const struct flock& lock) && noexcept;
   /// What ioctl(2) returned, and what it wrote.
   void ioctl(int result, std::span<const char> bytes) && noexcept;
-  /// Answered by libfuse already, or by nobody: for FORGET and what else has no answer.
+  /// Sends nothing: libfuse has answered, or the request has no answer (FORGET and others).
   void none() && noexcept;
 
   /// The request for attributes is one for statx(2), and to be answered so.
@@ -119,7 +121,7 @@ class Reply {
   fuse_req_t request_;
   Interrupt* interrupt_ = nullptr;  ///< owned; null unless on_interrupt() was called
   bool statx_ = false;              ///< attributes are asked for by statx(2)
-  bool answered_ = false;           ///< by others (InFlight): the kernel is told nothing any more
+  bool answered_ = false;           ///< by another thread (InFlight): nothing more is sent to the kernel
 };
 
 }  // namespace berth::fuse

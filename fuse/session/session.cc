@@ -26,20 +26,20 @@ namespace {
 constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
                              FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR;
-/// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), the first way to end set-id
-/// bits (for every caller; by the second they end where the file system below ends them), a cache of writes (others write
-/// to shares too).
+/// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), the first way to end
+/// set-id bits (for every caller; by the second they end where the file system below ends them), a cache of writes
+/// (others write to shares too).
 constexpr unsigned kUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                                FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_EXPORT_SUPPORT;
 
 /// What is added to the INIT answer where the kernel offered it: libfuse 3.14 has no way to ask.
 constexpr std::uint32_t kPatchedIn = FUSE_PARALLEL_DIROPS | FUSE_ABORT_ERROR | FUSE_HANDLE_KILLPRIV_V2;
 
-/// How many file systems may lie on each other where the kernel is lent files: ours, and below it those that are on no
-/// other. One more, and nobody could lay an overlay over a share.
+/// How many file systems may lie on each other where files are registered as backing files: berth, and below it those
+/// that lie on no other. With one more, no overlay could lie over a share.
 constexpr std::uint32_t kStackDepth = 1;
 
-/// Errors of a write to a connection that is gone: nobody waits for the answer any more.
+/// Errors of a write to a connection that is gone: no caller waits for the answer any more.
 bool is_gone(int code) noexcept {
   return code == ENODEV || code == ECONNABORTED || code == EPIPE || code == ECONNRESET || code == ENOTCONN;
 }
@@ -71,7 +71,7 @@ struct SessionAccess {
   static ssize_t write(int fd, iovec* parts, int count, void* session) {
     return static_cast<Session*>(session)->send(fd, parts, count);
   }
-  // libfuse wants one and is never asked to read: requests come in through process().
+  // libfuse requires one and never calls it: requests come in through process().
   static ssize_t read(int, void*, std::size_t, void*) {
     errno = EIO;
     return -1;
@@ -149,8 +149,8 @@ bool Session::take_over() noexcept {
   alignas(std::uint64_t) char init[SessionRecord::kMaxInit];
   const std::size_t size = std::min<std::size_t>(record_->init_size, sizeof init);
   std::memcpy(init, record_->init, size);
-  // Answered for real: it may be the very request that the predecessor died over. If not, the kernel has forgotten it
-  // and says ENOENT.
+  // A real answer: it may be the very request that the predecessor died over. If not, the kernel has forgotten it
+  // and answers ENOENT.
   process({init, size});
   return true;
 }
@@ -189,7 +189,7 @@ void Session::refuse_deadly(std::span<const char> message) noexcept {
 void Session::wake_poller(std::uint64_t number) noexcept {
   fuse_out_header header{.len = sizeof(fuse_out_header) + sizeof number, .error = FUSE_NOTIFY_POLL, .unique = 0};
   iovec parts[2] = {{&header, sizeof header}, {&number, sizeof number}};
-  // Who does not wait any more is not there to be woken.
+  // A caller that does not wait any more need not be woken.
   if (::writev(device_, parts, 2) < 0) return;
 }
 
@@ -219,7 +219,7 @@ ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
     crash_point("answer-sent");
     if (sent >= 0) return sent;
     if (errno == EINTR) continue;
-    // libfuse complains on standard error about all but ENOENT, its word for an answer that nobody waits for.
+    // libfuse complains on standard error about all but ENOENT, its word for an answer that no caller waits for.
     if (is_gone(errno)) errno = ENOENT;
     return -1;
   }

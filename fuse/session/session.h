@@ -24,7 +24,7 @@ struct Router {
   Operations& control;  ///< NodeOwner::kControl
   Operations& shares;   ///< NodeOwner::kShare
 
-  /// Null for a node that nobody can have given out.
+  /// Null for a node that no owner can have given out.
   [[nodiscard]] Operations* find(NodeId node) const noexcept {
     switch (owner_of(node)) {
       case NodeOwner::kNamespace:
@@ -40,32 +40,34 @@ struct Router {
 
 struct SessionOptions {
   std::size_t max_write = std::size_t{1} << 20;  ///< bytes in one WRITE, and in one READ; a multiple of the page size
-  /// Asynchronous requests (read-ahead, direct I/O) that the kernel sends at once, of all shares: the most that it can be told, for
-  /// what waits for one share would hold up the others. Each share has bounds of its own (Lane).
+  /// Asynchronous requests (read-ahead, direct I/O) that the kernel sends at once, of all shares. This is the largest
+  /// value that the kernel takes: what waits for one share would hold up the others. Each share has bounds of its own
+  /// (Lane).
   unsigned max_background = 65535;
   /// Enabled when the kernel agrees to it; must outlive the session. Null: it is not asked.
   Passthrough* passthrough = nullptr;
 };
 
-/// One FUSE connection: libfuse's parsing and answering over our own transport, each request sent to the Operations that
-/// own its node.
+/// One FUSE connection: libfuse's parsing and answering over our own transport, each request sent to the Operations
+/// that own its node.
 ///
-/// It is the last wall: an operation that throws std::bad_alloc answers ENOMEM, one that throws anything else EIO and an
-/// error log, and the session lives on. A rename or link between owners answers EXDEV, a node of no owner ESTALE.
+/// It is an exception barrier: if an operation throws std::bad_alloc, the answer is ENOMEM; for any other exception it
+/// is EIO and an error log, and the session lives on. A rename or link between owners answers EXDEV, a node of no owner
+/// ESTALE.
 ///
-/// The INIT answer is changed on its way out, for what the kernel offers and libfuse 3.14 cannot ask for:
+/// The INIT answer is changed on its way out, for flags that the kernel offers and libfuse 3.14 cannot ask for:
 /// FUSE_PARALLEL_DIROPS (else one blocked look-up in a directory holds up every other one there) and FUSE_ABORT_ERROR
 /// (tells an aborted connection from an unmounted one), FUSE_HANDLE_KILLPRIV_V2 (else each write asks for
 /// security.capability first) and FUSE_PASSTHROUGH.
 ///
-/// A session may succeed another one on the same connection: it is brought up by the INIT request that the first one
-/// recorded, and asks the kernel for what its predecessor has read and not answered.
+/// A session may take over the connection of a predecessor. It starts with the INIT request that the predecessor
+/// recorded, and asks the kernel for the requests that the predecessor has read and not answered.
 ///
 /// Ownership: owns the device descriptor. Every Reply is answered or dropped before the session is destroyed.
 /// Threading: process() and the notifications from any thread, many at once.
 class Session {
  public:
-  /// `record`: outlives the session; null where nobody will succeed it.
+  /// `record`: outlives the session; null where there will be no successor.
   static Result<std::unique_ptr<Session>> make(UniqueFd device, const Router& router,
                                                const SessionOptions& options = {}, SessionRecord* record = nullptr);
   ~Session();
@@ -92,24 +94,26 @@ class Session {
   /// Size of a buffer that any request fits into.
   [[nodiscard]] std::size_t buffer_size() const noexcept;
   [[nodiscard]] const Router& router() const noexcept { return router_; }
-  /// Whether the kernel has said INIT and was answered.
+  /// Whether the kernel has sent INIT and was answered.
   [[nodiscard]] bool ready() const noexcept { return ready_.load(std::memory_order_acquire); }
 
-  /// Whether the kernel waits for the answer to a request that a dead server has read from `device`: before request_resend().
+  /// Whether the kernel waits for the answer to a request that a dead server has read from `device`: before
+  /// request_resend().
   static bool is_awaited(int device, std::uint64_t unique) noexcept;
   /// Answers a request that a dead server has read with EIO; one that is answered already stays so.
   void fail_unanswered(std::uint64_t unique) noexcept;
-  /// Answers EIO to a request, as it was read, that has killed one server after the other, and says in the log which it is.
+  /// Answers EIO to a request, as it was read, that has killed one server after the other, and logs which request it
+  /// is.
   void refuse_deadly(std::span<const char> message) noexcept;
-  /// Wakes who waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).
+  /// Wakes the caller that waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).
   void wake_poller(std::uint64_t number) noexcept;
 
-  // Notifications write to the device and may wait there for a lock of the kernel's that a request of the same directory
-  // holds: never from within an operation on what is notified, never under a lock. ENOENT (the kernel does not know the
-  // node) and a connection that is gone are no errors.
+  // Notifications write to the device and may wait there for a lock of the kernel's that a request of the same
+  // directory holds: never from within an operation on what is notified, never under a lock. ENOENT (the kernel does
+  // not know the node) and a connection that is gone are no errors.
 
-  /// The kernel drops what it knows of these nodes where nobody uses them: no open file, no working directory, nothing that
-  /// is mounted there, nothing below. It takes no lock that a request holds. Errors: EINVAL before Linux 6.18.
+  /// The kernel drops what it caches of these nodes where they are not in use: no open file, no working directory,
+  /// nothing mounted there, nothing below. It takes no lock that a request holds. Errors: EINVAL before Linux 6.18.
   Result<> prune(std::span<const NodeId> nodes) noexcept;
   /// The kernel forgets a node's attributes and, from `offset` on, `length` bytes of cached contents (0: to the end; a
   /// negative offset: attributes alone).

@@ -8,11 +8,12 @@
 #include <cstring>
 #include <span>
 
-/// The FUSE protocol as the kernel speaks it: linux/fuse.h, and here what is not in it or newer than Debian 12's (7.38).
+/// The FUSE protocol as the kernel speaks it: linux/fuse.h, and here what is not in it or newer than Debian 12's
+/// (7.38).
 namespace berth::fuse::protocol {
 
-/// Room for the headers before the data of a request, in the size of a read buffer: what libfuse and the kernel reserve
-/// (the kernel wants FUSE_MIN_READ_BUFFER, and max_write plus the headers of a WRITE).
+/// Room for the headers before the data of a request, in bytes of a read buffer: what libfuse and the kernel reserve
+/// (the kernel requires FUSE_MIN_READ_BUFFER, and max_write plus the headers of a WRITE).
 inline constexpr std::size_t kHeaderRoom = 4096;
 
 /// The header of a request; zeros where the message is too short for one.
@@ -22,7 +23,7 @@ inline fuse_in_header header_of(std::span<const char> message) noexcept {
   return header;
 }
 
-/// Whether somebody waits until a request of that kind has been handled.
+/// Whether a caller waits until a request of that kind has been handled.
 constexpr bool needs_answer(std::uint32_t opcode) noexcept {
   switch (opcode) {
     case FUSE_FORGET:
@@ -54,7 +55,7 @@ inline constexpr int kNotifyResend = 7;
 /// FUSE_UNIQUE_RESEND (7.40): in the number of a request that is sent again.
 inline constexpr std::uint64_t kUniqueResend = std::uint64_t{1} << 63;
 
-/// FUSE_NOTIFY_PRUNE (7.45, Linux 6.18): the kernel drops what it knows of nodes that nobody uses.
+/// FUSE_NOTIFY_PRUNE (7.45, Linux 6.18): the kernel drops what it caches of nodes that are not in use.
 inline constexpr int kNotifyPrune = 9;
 
 /// struct fuse_notify_prune_out; node ids follow.
