@@ -10,8 +10,9 @@
 
 namespace berth::fuse {
 
-/// The mkdir(2) of attachments that are under way. One that its caller has left (EINTR) goes on all the same, and what it attaches
-/// is given back, unless somebody who asked for the same meanwhile has been told that it is his.
+/// The mkdir(2)s of attachments that are under way. If the caller leaves one (EINTR), it continues, and what it
+/// attaches is given back. The exception: another caller asked for the same meanwhile and was answered that it has the
+/// attachment.
 ///
 /// Threading: any thread may call anything.
 class AttachRequests {
@@ -22,8 +23,8 @@ class AttachRequests {
   [[nodiscard]] bool contains(const Key& key) const;
   /// Begins one: `start` is called now, or when what another one attached has been given back.
   void begin(const Key& key, Task start);
-  /// It is done. `is_attached`: it succeeded; `is_told`: and its caller knows. True: nobody has what it attached, so that it is to be
-  /// given back; give_back_done() says when it has been.
+  /// Ends a request. `is_attached`: it succeeded; `is_told`: its caller was answered so. True: no caller has what it
+  /// attached, so it must be given back; give_back_done() reports when it has been.
   [[nodiscard]] bool end(const Key& key, bool is_attached, bool is_told);
   void give_back_done(const Key& key);
 

@@ -15,7 +15,8 @@
 
 namespace berth::fuse {
 
-/// For whom a file is written down. Names of what is open are told to the user that has it open, and to those who see all.
+/// The reader that a file is written for. Names of what is open are shown to the user that has it open, and to readers
+/// that may see all.
 struct Viewer {
   std::optional<uid_t> uid;
   bool sees_all = false;  ///< root, the daemon's user, the group
@@ -24,7 +25,7 @@ struct Viewer {
 /// The name of a process (proc(5), comm); empty when it is gone.
 [[nodiscard]] std::string command_of(pid_t pid);
 
-/// What the files of the control tree say, at the moment they are asked: snapshots of the manager, written down by
+/// The contents of the control tree's files at the moment of the call: snapshots of the manager, written by
 /// src/lib/formats.
 ///
 /// Threading: any thread may call anything.
@@ -40,7 +41,7 @@ class ControlFiles {
   /// When the tree was made.
   [[nodiscard]] WallTime started() const noexcept { return started_; }
 
-  /// Remembers why a control write was refused, for `error`, until the next control write or failed attempt.
+  /// Keeps the reason why a control write was refused, for `error`, until the next control write or failed attempt.
   void refuse(const manager::Share& share, const Error& why);
   /// Forgets it.
   void accept(const manager::Share& share);
@@ -61,7 +62,7 @@ class ControlFiles {
   std::map<std::string, formats::FailureView, std::less<>> refused_ BERTH_GUARDED_BY(mutex_);  ///< by the share's name
 };
 
-/// A step in the life of a share as `events` tells it, a whole line.
+/// A step in the life of a share as a whole line of `events`.
 [[nodiscard]] std::string event_line(const manager::Event& event);
 
 }  // namespace berth::fuse

@@ -47,8 +47,8 @@ struct ControlHandle {
   [[nodiscard]] std::size_t bytes() const noexcept;
 };
 
-/// What is open in the control tree, bounded in number and in memory, for all and for each user: any user may open. A part is kept
-/// for the trusted, so that no stranger keeps root from looking and from acting.
+/// What is open in the control tree, bounded in number and in memory, for all and for each user: any user may open. A
+/// part is kept for the trusted, so that no stranger keeps root from looking and from acting.
 ///
 /// Threading: any thread may call anything; a handle that was found stays valid while it is used.
 class ControlHandles {
@@ -68,8 +68,9 @@ class ControlHandles {
   /// `first`: no number is below; so that a successor gives out none of its predecessor's.
   explicit ControlHandles(std::uint64_t first = 1) noexcept : next_(first) {}
 
-  /// The number that names what `make` makes. `expected`: bytes that it takes about, which are counted before it is made, so that what
-  /// is being made is bounded, too. Errors: EMFILE when there are too many, EAGAIN beyond the bytes; then nothing is made.
+  /// The number that names what `make` makes. `expected`: bytes that it takes about, which are counted before it is
+  /// made, so that what is being made is bounded, too. Errors: EMFILE when there are too many, EAGAIN beyond the bytes;
+  /// then nothing is made.
   Result<std::uint64_t> add(const Opener& opener, std::size_t expected, const Make& make);
   /// Makes a handle of a dead server afresh, under its number. Errors: as add().
   Result<> put(std::uint64_t number, const Opener& opener, std::size_t expected, const Make& make);
@@ -105,7 +106,7 @@ class ControlHandles {
   std::uint64_t next_ BERTH_GUARDED_BY(mutex_);
   Sum all_ BERTH_GUARDED_BY(mutex_);
   Sum strangers_ BERTH_GUARDED_BY(mutex_);
-  std::unordered_map<uid_t, Sum> by_stranger_ BERTH_GUARDED_BY(mutex_);  ///< only those who have any
+  std::unordered_map<uid_t, Sum> by_stranger_ BERTH_GUARDED_BY(mutex_);  ///< only strangers with open handles
 };
 
 }  // namespace berth::fuse

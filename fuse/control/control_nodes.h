@@ -14,7 +14,7 @@ namespace berth::fuse {
 /// The paths of the control tree that the kernel knows, by node. The table is as large as what the kernel has looked up
 /// and not forgotten.
 ///
-/// A path's node is made from its path alone, so that the next server can find out which path a node is that it has not
+/// A path's node is made from its path alone, so that the next server can compute which path a node is that it has not
 /// given out itself.
 ///
 /// Threading: any thread may call anything.

@@ -14,7 +14,7 @@ namespace berth::fuse {
 
 /// A path in the control tree, by what it is about.
 ///
-/// It says what would be there, not that it is: shares and attachments come and go.
+/// The path need not exist: shares and attachments come and go.
 struct ControlPath {
   enum class Kind : std::uint8_t {
     kRoot,

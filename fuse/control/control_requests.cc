@@ -12,7 +12,8 @@ namespace berth::fuse {
 
 namespace {
 
-/// Parks a request that nothing can call back: when the caller gives up it is told EINTR, and what was asked for goes on.
+/// Parks a request that cannot be called back: when the caller gives up it is answered EINTR, and what it asked for
+/// continues.
 std::shared_ptr<ParkedReply> park_to_be_left(Reply reply) {
   return ParkedReply::park(std::move(reply), [](Reply left) { std::move(left).error(EINTR); });
 }
@@ -47,7 +48,7 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
   const Result<formats::HostCommand> word = formats::parse_host_command({written.data(), written.size()});
   if (!word) return std::move(reply).error(word.error());
   const std::uint64_t request = CurrentRequest::unique();
-  // Who gives up waiting is told EINTR; what was asked for is in force all the same.
+  // A caller that gives up waiting is answered EINTR; what it asked for is in force all the same.
   manager::DoneCallback done = [size = written.size(), parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();
     if (!answer) return;
@@ -96,7 +97,7 @@ void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share
                                  .volume = volume.volume,
                                  .by = {.uid = caller.uid, .pid = caller.pid, .command = command_of(caller.pid)}};
   const AttachRequests::Key key(share.get(), attachment);
-  // One that is being attached for somebody who has left may be had after all.
+  // An attachment that is being made for a caller that has left may be had after all.
   if (share->has_attachment(attachment) && !attach_requests.contains(key)) {
     // Asked for again because a server died: it was that one's work.
     if (CurrentRequest::is_resent()) return answer_entry(std::move(reply), volume);
@@ -105,7 +106,7 @@ void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share
   manager::DoneCallback done = [self = shared_from_this(), share, key, volume = std::move(volume),
                                 parked = park_to_be_left(std::move(reply))](Result<> result) {
     std::optional<Reply> answer = parked->take();
-    // Whoever asked and left was told EINTR, and counts on not having it.
+    // The caller that asked and left was answered EINTR, and counts on not having it.
     if (self->attach_requests.end(key, result.has_value(), result && answer)) {
       self->manager.detach(*share, key.second,
                            [self, share, key](Result<>) { self->attach_requests.give_back_done(key); });

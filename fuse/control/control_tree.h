@@ -18,41 +18,41 @@
 
 namespace berth::fuse {
 
-/// What the control tree tells of, and whom it obeys.
+/// What the control tree shows, and which callers it obeys.
 struct ControlSetup {
   std::string version;                 ///< of berth
   std::string directory;               ///< where the namespace is mounted
   std::vector<std::string> arguments;  ///< of `berth` that serve the same
   pid_t keeper = 0;
   pid_t server = 0;
-  std::optional<gid_t> group;        ///< [control] group: who besides root may change anything
+  std::optional<gid_t> group;        ///< [control] group: members may change things, as root may
   bool readable_by_everyone = true;  ///< false: for root, `owner` and `group` only
   uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
   /// Has another binary go on in our place; `request` is the number of the request that asks.
   std::function<void(std::uint64_t request, manager::DoneCallback done)> upgrade;
   std::size_t max_nodes = 0;  ///< [berth] max_nodes
-  /// How many nodes there are now. Empty: nobody knows.
+  /// The number of nodes now. Empty: not known.
   std::function<std::size_t()> nodes;
   std::uint32_t servers = 1;    ///< how many have served this namespace, us included
-  EventArea* events = nullptr;  ///< outlives us; null: nobody succeeds us
+  EventArea* events = nullptr;  ///< outlives this; null: there will be no successor
   LogArea* logs = nullptr;      ///< likewise
-  /// Who has files and directories of a share open; must not block on the share.
+  /// The users that have files and directories of a share open; must not block on the share.
   std::function<HandleUsers(const manager::Share&, const UsersWanted&)> users_of;
-  /// Callers that wait for an answer of a share; likewise. Empty: they are not told of.
+  /// Callers that wait for an answer of a share; must not block either. Empty: they are not shown.
   std::function<Unanswered(const manager::Share&)> unanswered_in;
 };
 
-/// The `.berth` directory: what is to be known of the namespace and its shares, as files, and what can be asked of them.
+/// The `.berth` directory: files that show the namespace and its shares, and files and directories that take commands.
 ///
 /// Reading shows snapshots: nothing here waits for a share or mounts one. A file is written down when it is opened, so
-/// that what one reader sees is of one moment. Only control writes, mkdir and rmdir below `attachments` wait for a share;
-/// they are parked, answered when the manager is done, and answer EINTR when interrupted (a mount goes on then; an
-/// attachment that nobody waits for any more is given back).
+/// that all that one reader sees is of one moment. Only control writes, mkdir and rmdir below `attachments` wait for a
+/// share. They are parked and answered when the manager is done. An interrupted one is answered EINTR: a mount then
+/// continues, and an attachment that no caller waits for is given back.
 ///
-/// Everybody may read, unless the setup says otherwise; root, `owner` and members of `group` may change.
+/// Every user may read, unless the setup forbids it; root, `owner` and members of `group` may change.
 ///
 /// Ownership: `manager` and `clock` outlive this, this outlives the session. The order of the end: Workers::run() has
-/// returned, Manager::stop() (answers everybody who waits), stop(), then the session goes, then this.
+/// returned, Manager::stop() (answers all callers that wait), stop(), then the session goes, then this.
 /// Threading: any thread may call anything.
 class ControlTree final : public Operations {
  public:
@@ -61,18 +61,18 @@ class ControlTree final : public Operations {
 
   /// The entry of `.berth` itself, for a look-up of that name in the root; one look-up more is owed a forget().
   [[nodiscard]] Entry root_entry();
-  /// Who waited for events at a dead server (Session::wake_poller).
+  /// The waiters for events that a dead server has left (Session::wake_poller).
   [[nodiscard]] const std::vector<std::uint64_t>& inherited_polls() const noexcept;
   /// The attributes in root_entry(), for listing the root; counts nothing.
   [[nodiscard]] struct stat root_attributes() const;
 
-  /// Adds a line to `events`. Does not block: readers that wait are told by another thread.
+  /// Adds a line to `events`. Does not block: another thread notifies readers that wait.
   void append_event(const manager::Event& event);
 
   /// Adds whole lines to a share's `log`.
   void append_output(const std::string& share, std::string_view lines);
 
-  /// Tells nobody any more; before the session goes.
+  /// Sends no notifications any more; to be called before the session goes.
   void stop() noexcept;
 
   /// Nodes that the kernel knows, and open files; both are 0 when it has forgotten all.

@@ -98,7 +98,7 @@ struct stat ControlTree::Core::attributes_of(const ControlPath& path) const {
   struct stat attributes {};
   attributes.st_ino = inode_of(path);
   attributes.st_mode = mode_of(path.kind);
-  // 1 on a directory: the number of directories in it is not known (as btrfs says it; find(1) understands).
+  // 1 on a directory: the number of directories in it is not known (as btrfs answers; find(1) understands).
   attributes.st_nlink = 1;
   attributes.st_uid = setup.owner;
   attributes.st_gid = setup.group.value_or(0);
@@ -108,15 +108,16 @@ struct stat ControlTree::Core::attributes_of(const ControlPath& path) const {
     attributes.st_size = static_cast<off_t>(events.size());
     changed = std::max(changed, events.changed());
   }
-  // Only a program that is about to write meets it: told_size_of().
+  // Only a program that is about to write gets this size: told_size_of().
   if (is_control(path.kind)) attributes.st_size = kMostOfAWord;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = to_timespec(changed);
   return attributes;
 }
 
-/// A control file is empty for a program that looks at it. But the kernel lets writes go on side by side only within what it takes for
-/// the size (fuse_dio_wr_exclusive_lock(), Linux 6.18), and a word may wait for long while another one is what ends that. So a program
-/// that opens it, or has it open and has not written yet, is not in the way of this; no program sees that size.
+/// A control file is empty for a program that looks at it. But the kernel lets writes go on side by side only within
+/// what it takes for the size (fuse_dio_wr_exclusive_lock(), Linux 6.18), and a word may wait for long while another
+/// one is what ends that. So a program that opens it, or has it open and has not written yet, is not in the way of
+/// this; no program sees that size.
 off_t ControlTree::Core::told_size_of(const ControlPath& path, const sys::Identity& caller) const {
   if (handles.awaits_command(path)) return kMostOfAWord;
   const sys::AsDaemon as_daemon;
@@ -164,7 +165,7 @@ bool ControlTree::Core::may_change(const sys::Identity& caller) const {
 Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags, const sys::Identity& caller) {
   const Kind kind = found.path->kind;
   if (is_directory(kind)) return fail(EISDIR);
-  // default_permissions asks nothing of root, who may not write what cannot be written.
+  // default_permissions does not restrict root, but root cannot write what is read-only here.
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
   const Opener opener = opener_of(caller);
   if (kind == Kind::kShareLog && !opener.is_trusted) return fail(EACCES);
@@ -258,7 +259,7 @@ void ControlTree::Core::list_page(Reply reply, NodeId node, std::uint64_t handle
   for (auto at = static_cast<std::size_t>(offset); at < listing->size(); ++at) {
     const ControlHandle::Listed& entry = (*listing)[at];
     const auto next = static_cast<off_t>(at + 1);
-    // Names alone: attributes would count look-ups of everything that anybody lists.
+    // Names alone: attributes would count look-ups of every entry of a listing.
     const bool added = plus ? page.add_plain(entry.name.c_str(), entry.inode, entry.type, next)
                             : page.add(entry.name.c_str(), entry.inode, entry.type, next);
     if (!added) break;

@@ -37,7 +37,7 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   [[nodiscard]] Result<ControlPath> find_child(const Found& parent, const char* name) const;
 
   [[nodiscard]] struct stat attributes_of(const ControlPath& path) const;
-  /// The size of a control file, as `caller` is told that asks for it.
+  /// The size of a control file, as `caller` is answered, in bytes.
   [[nodiscard]] off_t told_size_of(const ControlPath& path, const sys::Identity& caller) const;
   /// An entry with one look-up more.
   [[nodiscard]] Entry make_entry(const ControlPath& path);

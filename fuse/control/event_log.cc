@@ -20,7 +20,7 @@ constexpr std::size_t kLeft = EventLog::kKept / 4 * 3;
 
 EventLog::EventLog(EventArea* area)
     : own_(area == nullptr ? std::make_unique<EventArea>() : nullptr), area_(area == nullptr ? *own_ : *area) {
-  // At once: what is added from now on wakes only those who have asked us.
+  // At once: a line that is added from now on wakes only the waiters that have asked this server.
   for (std::atomic<std::uint64_t>& poll : area_.polls) {
     if (const std::uint64_t number = poll.exchange(0); number != 0) left_polls_.push_back(number);
   }
@@ -104,7 +104,7 @@ void EventLog::tell() {
       }
       for (std::atomic<std::uint64_t>& poll : area_.polls) poll = 0;
     }
-    // Who does not wait any more is not told; a connection that is gone is noticed elsewhere.
+    // A waiter that has gone gets no notification; a connection that is gone is noticed elsewhere.
     for (const auto& waker : wakers) fuse_lowlevel_notify_poll(waker.get());
   }
 }
@@ -124,7 +124,7 @@ EventLog::Reader::~Reader() {
 
 std::string EventLog::Reader::read(std::uint64_t offset, std::size_t size) {
   MutexLock lock(log_.mutex_);
-  // Who seeks knows where it is in the file; who reads on stands that much further back.
+  // A reader that seeks knows where it is in the file; one that reads on stands that much further back.
   if (offset != next_) skipped_ = 0;
   if (offset + skipped_ < log_.area_.first) skipped_ = log_.area_.first - offset;
   std::string part = log_.copy(offset + skipped_, size);

@@ -19,17 +19,17 @@ namespace berth::fuse {
 
 /// The lines of `events`: a file that only grows, of which the end is kept.
 ///
-/// Offsets count every byte that was ever written, so that a reader who follows is never confused by what was dropped at
-/// the front: one who asks for that is given the oldest line that is kept, and goes on from there.
+/// Offsets count every byte that was ever written, so that bytes dropped at the front do not confuse a reader that
+/// follows. A read of a dropped offset gets the oldest line that is kept, and the reader continues from there.
 ///
-/// Threading: any thread may call anything; one reader's functions one at a time. append() does not block: who waits in
-/// poll(2) is told by a thread of its own.
+/// Threading: any thread may call anything; one reader's functions one at a time. append() does not block: a thread of
+/// the log's own notifies the waiters in poll(2).
 class EventLog {
  public:
   /// Most bytes that are kept.
   static constexpr std::size_t kKept = std::size_t{128} << 10;
 
-  /// `area`: outlives the log, and goes on where the last one ended. Null: nobody succeeds us.
+  /// `area`: outlives the log, which continues where the last one ended. Null: there will be no successor.
   explicit EventLog(EventArea* area = nullptr);
   /// No reader is left.
   ~EventLog();
@@ -54,8 +54,8 @@ class EventLog {
 
     /// At most `size` bytes at `offset` as the reader counts; empty at the end.
     std::string read(std::uint64_t offset, std::size_t size);
-    /// Whether there is something after what was read last. If not, `waker` (may be null) is told when there is; owned by
-    /// the log from here on, and replaces an earlier one.
+    /// Whether there is something after what was read last. If not, `waker` (may be null) is notified when there is.
+    /// The log owns `waker` from here on; it replaces an earlier one.
     bool poll(fuse_pollhandle* waker);
 
    private:
@@ -63,7 +63,7 @@ class EventLog {
     EventLog& log_;
     std::list<Reader*>::iterator self_;
     // Guarded by the log's mutex.
-    std::uint64_t next_ = 0;     ///< offset that a reader who goes on asks for
+    std::uint64_t next_ = 0;     ///< offset that a reader that continues asks for
     std::uint64_t skipped_ = 0;  ///< bytes that were dropped before this reader came to them
     struct Destroy {
       void operator()(fuse_pollhandle* handle) const noexcept { fuse_pollhandle_destroy(handle); }
@@ -71,12 +71,12 @@ class EventLog {
     std::unique_ptr<fuse_pollhandle, Destroy> waker_;
   };
 
-  /// Somebody waits in poll(2), under this number of the kernel's: should we die, the next server wakes it.
+  /// A caller waits in poll(2), under this number of the kernel's: if this server dies, the next one wakes it.
   void note_poll(std::uint64_t number);
-  /// Who waited at a dead server; they are to be woken.
+  /// Waiters that a dead server has left; they must be woken.
   [[nodiscard]] const std::vector<std::uint64_t>& inherited_polls() const noexcept { return left_polls_; }
 
-  /// Tells nobody any more; before the session goes.
+  /// Sends no notifications any more; to be called before the session goes.
   void stop() noexcept;
 
  private:
@@ -86,7 +86,7 @@ class EventLog {
 
   mutable Mutex mutex_;
   ConditionVariable changed_condition_;
-  const std::unique_ptr<EventArea> own_;  ///< where nobody gave us any
+  const std::unique_ptr<EventArea> own_;  ///< where the caller of the constructor gave none
   std::vector<std::uint64_t> left_polls_;
   EventArea& area_;  ///< written under `mutex_`
   std::list<Reader*> readers_ BERTH_GUARDED_BY(mutex_);

@@ -13,7 +13,7 @@ namespace {
 
 using Kind = ControlPath::Kind;
 
-/// A directory of the tree whose names are only known from the share.
+/// A directory of the tree whose entries only the share knows.
 bool is_attached(Kind kind) noexcept {
   return kind == Kind::kInstance || kind == Kind::kVolume || kind == Kind::kAttached;
 }

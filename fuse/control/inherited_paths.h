@@ -10,8 +10,9 @@
 
 namespace berth::fuse {
 
-/// The paths whose nodes the kernel may know from a dead server: all that are there when this is asked for one first. So a node costs
-/// a binary search, whether there is such a path or not, and the tree is walked once in the life of a server.
+/// The paths whose nodes the kernel may know from a dead server: all that exist when the first one is asked for. So a
+/// node costs a binary search, whether there is such a path or not, and the tree is walked once in the life of a
+/// server.
 ///
 /// Threading: any thread may call anything.
 class InheritedPaths {

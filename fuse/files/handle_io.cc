@@ -60,8 +60,8 @@ class Through {
   UniqueFd other_;  ///< empty: it is the handle's own
 };
 
-/// How many of `bytes` the file has at `offset`, from the first one on, if nothing else follows these; else 0. The handle may
-/// be for writing alone.
+/// How many of `bytes` the file has at `offset`, from the first one on, if nothing else follows these; else 0. The
+/// handle may be for writing alone.
 std::size_t left_at(const Handle& handle, std::span<const char> bytes, off_t offset) {
   const Result<UniqueFd> readable = open_again(handle, O_RDONLY);
   if (!readable) {
@@ -82,9 +82,9 @@ std::size_t left_at(const Handle& handle, std::span<const char> bytes, off_t off
   return std::equal(there.begin(), there.begin() + static_cast<std::ptrdiff_t>(size), bytes.begin()) ? size : 0;
 }
 
-/// How many of `bytes` this very request has appended before the last server died, which may have been in the middle of its
-/// system call: all, or those up to the end of the file. Notes where it is about to append, if that is not known. What others
-/// append to the same file in just that moment is not told apart.
+/// How many of `bytes` this very request has appended before the last server died, which may have been in the middle of
+/// its system call: all, or those up to the end of the file. Notes where it is about to append, if that is not known.
+/// If another program appends to the same file in that moment, the two cannot be told apart.
 std::size_t appended_already(const Handle& handle, std::span<const char> bytes) {
   if (!CurrentRequest::is_noted()) return 0;
   const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
@@ -106,8 +106,8 @@ ssize_t write_some(int fd, std::span<const char> bytes, off_t offset, int flags)
   }
 }
 
-/// How much of a copy there is to do: what the source has. It may grow by what is copied, when that is the same file, and then
-/// a second attempt is to copy what the first one would have.
+/// How much of a copy there is to do: what the source has. It may grow by what is copied, when that is the same file,
+/// and then a second attempt is to copy what the first one would have.
 std::size_t to_copy(const Handle& from, off_t from_offset, std::size_t size) {
   if (!CurrentRequest::is_noted()) return size;
   const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();

@@ -30,21 +30,21 @@ std::optional<FoundFile> at_hand(const ShareRequest& request, const NodeTable::N
   return std::nullopt;
 }
 
-/// Whether `x`, found under the node's name, is the node. One of an earlier mount is known by its name alone where inode
-/// numbers do not last.
+/// Whether `x`, found under the node's name, is the node. One of an earlier mount is known by its name alone where
+/// inode numbers do not last.
 bool is_same(const ShareRequest& request, const struct statx& x, const NodeTable::Node& node) noexcept {
   if ((x.stx_mode & S_IFMT) != node.type) return false;
   if (request.share.file_of(x) == node.file) return true;
   return node.inode_generation != request.inode_generation() && node.open_count == 0;
 }
 
-/// Whether the name is known to be another file's. A number that was given out again by the next mount says nothing of
-/// the name.
+/// Whether the name is known to be another file's. If the inode number is of an earlier mount, it may be another file's
+/// now: it proves nothing about the name.
 bool lost_its_name(const ShareRequest& request, const NodeTable::Node& node) noexcept {
   return node.replaced && node.inode_generation == request.inode_generation();
 }
 
-/// Errors that say that a name does not lead to the node any more.
+/// Errors that mean that a name does not lead to the node any more.
 bool means_gone(const Error& error) noexcept {
   switch (error.code()) {
     case ENOENT:
@@ -66,7 +66,7 @@ Result<OpenedFile> open_again(int fd, int flags) {
 }
 
 /// Asks as the caller, and once more as the daemon where the caller is refused: for what takes no permission once the
-/// file was reached, as the caller's kernel says it was.
+/// file was reached, and the caller's kernel has decided that it was.
 template <typename Question>
 auto ask(const ShareRequest& request, const Question& question) -> decltype(question()) {
   TRY_VOID(request.assume_caller());
@@ -130,7 +130,7 @@ Result<FoundFile> NodeFinder::walk_from_parent(const ShareRequest& request, Node
 
 FoundFile NodeFinder::cache_directory(const ShareRequest& request, NodeId id, UniqueFd directory) const {
   auto descriptor = std::make_shared<const UniqueFd>(std::move(directory));
-  // Who is inside while the share is taken away by force must not leave anything in the cache.
+  // If the share is being taken away by force, a request that is still inside must not leave anything in the cache.
   if (!request.share.share().gate().closed()) nodes_.keep_descriptor(id, descriptor, request.mount_generation);
   const int fd = descriptor->get();
   return FoundFile{fd, std::move(descriptor)};
@@ -144,7 +144,7 @@ void NodeFinder::note_directory(const ShareRequest& request, NodeId node, int di
   }
 }
 
-/// It may be out of the share by now, where who is in it natively goes on as well.
+/// The file may be out of the share by now, where programs that are in it natively continue to use it as well.
 Result<FoundFile> NodeFinder::find_by_file_handle(const ShareRequest& request, NodeId id,
                                                   const NodeTable::Node& node) const {
   const std::optional<sys::FileHandle> handle = directories_.find(id);
@@ -157,7 +157,8 @@ Result<FoundFile> NodeFinder::find_by_file_handle(const ShareRequest& request, N
   return cache_directory(request, id, std::move(found));
 }
 
-/// The last way to a file that has lost its name: through somebody who has it open. In an earlier mount it may be dead.
+/// The last way to a file that has lost its name: through a handle that has it open. In an earlier mount it may be
+/// dead.
 Result<FoundFile> NodeFinder::find_open(const ShareRequest& request, NodeId node) const {
   const std::shared_ptr<Handle> handle = handles_.find_any(node);
   if (handle == nullptr) return fail(ESTALE);
@@ -216,15 +217,15 @@ Result<FoundFile> NodeFinder::find_path(const ShareRequest& request, NodeId node
   return FoundFile{number, std::make_shared<const UniqueFd>(*std::move(fd))};
 }
 
-/// O_NONBLOCK: the name may lead to a FIFO by now, and nobody may make us wait for its other end. It means nothing to
+/// O_NONBLOCK: the name may lead to a FIFO by now, and the server must not wait for its other end. It means nothing to
 /// the regular file or directory that is expected.
 Result<OpenedFile> NodeFinder::open_by_name(const ShareRequest& request, const Location& location, int flags) const {
   TRY_VOID(request.assume_caller());
   Result<UniqueFd> fd =
       sys::open_beneath(location.at.fd, location.name.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   if (!fd && (fd.error().code() == EACCES || fd.error().code() == EAGAIN)) {
-    // The directory above may refuse the caller by now, where the file does not; or somebody has a lease on the file
-    // (fcntl(2), F_SETLEASE), and opening it is to wait until that is given back.
+    // The directory above may refuse the caller by now, where the file does not. Or a program has a lease on the file
+    // (fcntl(2), F_SETLEASE), and opening the file must wait until the lease is given back.
     const UniqueFd pinned = TRY(find_path_by_name(request, location));
     TRY_VOID(request.assume_caller());
     return open_again(pinned.get(), flags);

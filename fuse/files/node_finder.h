@@ -14,16 +14,16 @@
 
 namespace berth::fuse {
 
-/// What is asked of a file whose attributes the kernel wants.
+/// The statx(2) mask for a file whose attributes the kernel asks for.
 inline constexpr unsigned kAllAttributes = STATX_BASIC_STATS | STATX_BTIME;
 
-/// A descriptor to work with. Who holds this may use it; it is closed by somebody else, or stays cached.
+/// A descriptor to work with. The owner of this may use it; it is closed elsewhere, or stays cached.
 struct FoundFile {
   int fd = -1;
   SharedFd keeps;  ///< null: the lease does
 };
 
-/// A file that was opened, and what statx(2) said of it then.
+/// A file that was opened, and its statx(2) result at that time.
 struct OpenedFile {
   UniqueFd fd;
   struct statx x {};
@@ -31,30 +31,32 @@ struct OpenedFile {
 
 /// Finds the real file behind a node: by a descriptor that is there already, else by name, checked to be the same file.
 ///
-/// Directories get a descriptor of their own, cached with the node, when something is first done in them. Files get none:
-/// what is done to a file is done by its name in its parent's descriptor and checked against its inode number, which
-/// costs less than to open it with O_PATH first. What was removed or replaced is still found while it is open, and a
-/// directory that lost its name beside us by what its file system calls it, where that was noted.
+/// - Directories get a descriptor of their own, cached with the node, when something is first done in them.
+/// - Files get none. A file is used by its name in its parent's descriptor and checked against its inode number, which
+///   costs less than to open it with O_PATH first. A removed or replaced file is still found while it is open.
+/// - A directory that lost its name past berth is found by its file handle (open_by_handle_at(2)), where that was
+///   noted.
 ///
-/// Permissions: directories on the way are found as the daemon, for the kernel has checked them when the caller went
-/// there; the file itself is reached as the caller, and as the daemon only where a descriptor says nothing about
-/// permissions yet (O_PATH, statx). The thread acts as either afterwards: call ShareRequest::assume_caller() before the next system call.
+/// Permissions: directories on the way are found as the daemon, because the kernel has checked them when the caller
+/// went there. The file itself is reached as the caller, and as the daemon only where a descriptor grants no
+/// permissions yet (O_PATH, statx). The thread acts as either afterwards: call ShareRequest::assume_caller() before the
+/// next system call.
 ///
-/// Errors: ESTALE when the node is gone, moved beside us, or another file now; what the real file system says.
+/// Errors: ESTALE when the node is gone, moved past berth, or another file now; those of the real file system.
 /// Threading: any thread may call anything.
 class NodeFinder {
  public:
   NodeFinder(NodeTable& nodes, HandleTable& handles) noexcept : nodes_(nodes), handles_(handles) {}
 
-  /// A directory has just been found as `name` in `directory`: notes how to find it again when that name is gone, in shares
-  /// where others may change names without us.
+  /// A directory has just been found as `name` in `directory`: notes how to find it again when that name is gone, in
+  /// shares where others may change names without us.
   void note_directory(const ShareRequest& request, NodeId node, int directory, const char* name);
 
   /// A directory, to do something below it. ENOTDIR when the node is none.
   Result<FoundFile> directory(const ShareRequest& request, NodeId node) const { return directory(request, node, 0); }
   /// Anything, by a descriptor that may be O_PATH.
   Result<FoundFile> find_path(const ShareRequest& request, NodeId node) const;
-  /// What statx(2) says of it.
+  /// statx(2) of the file.
   Result<struct statx> stat(const ShareRequest& request, NodeId node) const;
   /// Opens it as the caller. `flags`: O_ACCMODE, O_APPEND, O_SYNC, O_DSYNC, O_NOATIME, O_DIRECT, O_DIRECTORY.
   Result<OpenedFile> open(const ShareRequest& request, NodeId node, int flags) const;

@@ -176,7 +176,7 @@ Result<Entry> RealFiles::make_symlink(const ShareRequest& request, NodeId parent
   return remember_new(request, parent, name, directory.fd, S_IFLNK);
 }
 
-/// The entry of what was made just now. Somebody beside us may have put something else in its place already.
+/// The entry of the file that was just made. Another program may have replaced it past berth already.
 Result<Entry> RealFiles::remember_new(const ShareRequest& request, NodeId parent, const char* name, int directory,
                                       mode_t type) {
   const struct statx x = TRY(sys::stat_at(directory, name, STATX_BASIC_STATS));
@@ -209,7 +209,7 @@ Result<> RealFiles::remove(const ShareRequest& request, NodeId parent, const cha
   return {};
 }
 
-/// Who works in a directory that is removed goes on seeing it, empty, though it has no name any more.
+/// A program that works in a directory that is removed still sees it, empty, though it has no name any more.
 void RealFiles::remember_removed(const ShareRequest& request, UniqueFd directory) {
   const Result<struct statx> x = sys::stat_at(directory.get(), "", STATX_TYPE | STATX_INO);
   if (!x || request.share.share().gate().closed()) return;
@@ -231,8 +231,8 @@ Result<> RealFiles::rename(const ShareRequest& request, NodeId parent, const cha
   return {};
 }
 
-/// What the kernel knows under the old name is at the new one now. Nothing is lost when this fails: the next look-up of
-/// the name says the same.
+/// The kernel's node of the old name is at the new name now. Nothing is lost when this fails: the next look-up of
+/// the name finds the same.
 void RealFiles::follow_rename(const ShareRequest& request, NodeId parent, int directory, const char* name) {
   const Result<struct statx> x = sys::stat_at(directory, name, STATX_TYPE | STATX_INO);
   if (x) nodes_.move(request.share.file_of(*x), x->stx_mode, parent, name, request.inode_generation());

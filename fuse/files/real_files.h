@@ -22,15 +22,16 @@
 
 namespace berth::fuse {
 
-/// What is done to the files of a mounted share: nodes and names in, system calls as the caller out.
+/// System calls on the files of a mounted share: nodes and names in, system calls as the caller out.
 ///
-/// An Entry that is answered counts one look-up; who does not get it to the kernel takes it back (forget).
+/// An Entry that is answered counts one look-up; if it does not reach the kernel, the code that answers takes it back
+/// (forget).
 ///
-/// Errors: the real ones; ESTALE as NodeFinder says.
+/// Errors: the real ones; ESTALE as in NodeFinder.
 /// Threading: any thread may call anything.
 class RealFiles {
  public:
-  /// `passthrough`: null where files are not lent to the kernel.
+  /// `passthrough`: null where no backing files are registered.
   RealFiles(NodeTable& nodes, HandleTable& handles, const LockTable& locks, Passthrough* passthrough) noexcept
       : nodes_(nodes), handles_(handles), locks_(locks), passthrough_(passthrough), finder_(nodes, handles) {}
 
@@ -44,7 +45,8 @@ class RealFiles {
   Result<struct statvfs> statistics(const ShareRequest& request, NodeId node);
   Result<> access(const ShareRequest& request, NodeId node, int mask);
 
-  // Extended attributes; of reading, the size that it takes. ERANGE when it does not fit; an empty span asks for the size.
+  // Extended attributes; of reading, the size that it takes. ERANGE when it does not fit; an empty span asks for the
+  // size.
   Result<std::size_t> get_xattr(const ShareRequest& request, NodeId node, const char* name, std::span<char> value);
   Result<std::size_t> list_xattrs(const ShareRequest& request, NodeId node, std::span<char> names);
   Result<> set_xattr(const ShareRequest& request, NodeId node, const char* name, std::span<const char> value,
@@ -62,7 +64,8 @@ class RealFiles {
   Result<> rename(const ShareRequest& request, NodeId parent, const char* name, NodeId new_parent, const char* new_name,
                   unsigned flags);
 
-  // What is opened is in the table of handles, and answered by its number there. Errors: ENFILE when there are too many.
+  // What is opened is in the table of handles, and answered by its number there. Errors: ENFILE when there are too
+  // many.
   Result<Opened> open(const ShareRequest& request, NodeId node, int flags);
   Result<Opened> open_directory(const ShareRequest& request, NodeId node, int flags);
   struct Created {
@@ -78,13 +81,13 @@ class RealFiles {
   /// The entry of a name in an open directory, for a listing: found with one statx(2).
   Result<Entry> entry_in(const ShareRequest& request, const Handle& directory, const char* name);
 
-  /// Files that the last server had open when it died, for requests of which it is not known what became of them. Before
-  /// the first request.
+  /// Files that the last server had open when it died, for requests of which it is not known what became of them.
+  /// Before the first request.
   void set_predecessor_files(std::vector<FileKey> files) { predecessor_files_ = std::move(files); }
 
  private:
   [[nodiscard]] FileKey created_by_predecessor(int directory, const char* name) const;
-  /// The kernel never asks for anything else by name; who else does must not get out of the share.
+  /// The kernel never asks for anything else by name; no other request may leave the share.
   static bool is_name(std::string_view name) noexcept;
   [[nodiscard]] bool may_have_list(const ShareRequest& request, NodeId node) const;
   Result<Entry> remember(const ShareRequest& request, NodeId parent, const char* name, const struct statx& x,

@@ -15,18 +15,19 @@
 namespace berth::fuse {
 namespace {
 
-/// What of a caller's flags the real file is opened with; the rest the caller's kernel sees to, or it is done afterwards.
+/// The caller's flags that the real file is opened with. The caller's kernel handles the rest, or berth does
+/// afterwards.
 constexpr int kKeptFlags = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME | O_DIRECT;
 
-/// The kernel's own mark of a file that is opened to be executed (FMODE_EXEC, linux/fs.h); open(2) lets nobody give it.
+/// The kernel's own mark of a file that is opened to be executed (FMODE_EXEC, linux/fs.h); open(2) does not accept it.
 constexpr int kOpenedToExecute = 0x20;
 
 /// file_getattr(2) and file_setattr(2), Linux 6.17: the same numbers on all architectures.
 constexpr long kFileGetattr = 468;
 constexpr long kFileSetattr = 469;
 
-/// Whether the caller's kernel opens the file on its own account, to ask for what ioctl(2) and file_getattr(2) show of any
-/// descriptor, with whatever permissions that was opened. An open(2) says O_LARGEFILE, or is not a 64-bit process's.
+/// Whether the caller's kernel opens the file on its own account, to get what ioctl(2) and file_getattr(2) show of any
+/// descriptor, whatever permissions it was opened with. An open(2) sets O_LARGEFILE, or is not a 64-bit process's.
 bool asks_attributes(const ShareRequest& request, int flags) {
   constexpr std::array kCalls{long{SYS_ioctl}, kFileGetattr, kFileSetattr};
   return flags == O_RDONLY && std::find(kCalls.begin(), kCalls.end(), request.system_call()) != kCalls.end();
@@ -42,7 +43,7 @@ Result<> truncate(int fd, int flags) {
   return {};
 }
 
-/// Opens what this request has made already. Its mode may refuse the caller, who made it.
+/// Opens the file that this request has made already. Its mode may refuse the caller that made it.
 Result<UniqueFd> open_made(int directory, const char* name, int flags, const FileKey& made) {
   Result<UniqueFd> file = sys::open_beneath(directory, name, flags & ~O_CREAT);
   if (file || file.error().code() != EACCES) return file;
@@ -81,18 +82,19 @@ Opened RealFiles::keep(const ShareRequest& request, NodeId node, OpenedFile file
           .backing = backing};
 }
 
-/// Whether close(2) needs no FLUSH. Servers elsewhere say then what a write could not; and a process's record locks end
-/// there. Who locks opens for reading and writing, or what somebody has locked before, nearly always; the locks of the few
-/// others end when the handle is closed.
+/// Whether close(2) needs no FLUSH. A server elsewhere reports a failed write at FLUSH, and a process's record locks
+/// end there. A caller that locks nearly always opens for reading and writing, or opens a file that is locked already.
+/// The locks of the few others end when the handle is closed.
 bool RealFiles::needs_no_flush(const ShareRequest& request, const Handle& handle, bool fresh) const {
   const int mode = handle.flags & O_ACCMODE;
   return !handle.directory && request.share.is_local() && (mode == O_RDONLY || (fresh && mode == O_WRONLY)) &&
          !locks_.is_used(handle.node);
 }
 
-/// Adds a handle to its node. The first one of a node decides whether the kernel reads and writes the file by itself. What
-/// it writes it writes as who opened that first, without CAP_FSETID, so while a file has set-id bits writers ask us. A server
-/// elsewhere decides for each caller what may be read and written, and when, so its files are not lent.
+/// Adds a handle to its node. The first one of a node decides whether the kernel reads and writes the file by itself.
+/// It writes with the credentials of the first opener, without CAP_FSETID, so while a file has set-id bits writers ask
+/// the server. A share's server elsewhere decides for each caller what may be read and written, and when, so its files
+/// are not registered.
 BackingId RealFiles::register_backing(const ShareRequest& request, NodeId node, const SharedFd& file,
                                       const struct statx& x) {
   if (const auto joined = nodes_.join_handles(node, file, request.mount_generation)) return *joined;
@@ -130,7 +132,8 @@ Result<Opened> RealFiles::open(const ShareRequest& request, NodeId node, int fla
   return keep(request, node, *std::move(file), flags);
 }
 
-/// A program may be run by who may execute but not read it; its kernel then reads it on its own account, and so do we.
+/// A caller may execute a program that it may not read: its kernel then reads the file on its own account, and so does
+/// berth.
 Result<OpenedFile> RealFiles::open_to_execute(const ShareRequest& request, NodeId node) {
   TRY_VOID(access(request, node, X_OK));
   return open_as_daemon(request, node);
@@ -215,8 +218,8 @@ FileKey RealFiles::created_by_predecessor(int directory, const char* name) const
              : FileKey{};
 }
 
-/// `fresh` answers whether it was made here. One call at a time the name is taken or free; the kernel asks only when it
-/// believes that it is free, so that is tried first.
+/// `fresh` answers whether the file was made here. At any one time the name is taken or free. The kernel asks only when
+/// it has the name cached as free, so creating is tried first.
 Result<UniqueFd> RealFiles::create_file(const ShareRequest& request, int directory, const char* name, mode_t mode,
                                         int flags, bool& fresh) {
   const int common = (flags & kKeptFlags) | O_CREAT | O_NOFOLLOW | O_NOCTTY;

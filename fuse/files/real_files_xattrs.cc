@@ -9,7 +9,7 @@
 #include "fuse/session/operations.h"
 #include "src/lib/sys/file.h"
 
-// By /proc/self/fd, for the calls that take a descriptor want one that was opened for reading (xattr(7)).
+// By /proc/self/fd, because the calls that take a descriptor need one that was opened for reading (xattr(7)).
 namespace berth::fuse {
 namespace {
 
@@ -20,8 +20,8 @@ Result<std::size_t> to_size(ssize_t result) noexcept {
 
 }  // namespace
 
-/// False on a file system that has said so of its root (EOPNOTSUPP). Asked about a file it may answer anything (EIO, rclone 1.60):
-/// `ls` asks no more once it has heard EOPNOTSUPP, which we must not answer, because the caller's kernel takes it for a refusal.
+/// False on a file system whose root answers EOPNOTSUPP. A file of it may answer anything (EIO, rclone 1.60): `ls` does
+/// not ask any more after EOPNOTSUPP, which berth must not answer, because the caller's kernel takes it for a refusal.
 bool RealFiles::may_have_list(const ShareRequest& request, NodeId node) const {
   if (request.share.has_access_lists()) return true;
   const std::optional<NodeTable::Node> known = NodeTable::is_root(node) ? std::nullopt : nodes_.find(node);
@@ -67,8 +67,8 @@ Result<> RealFiles::remove_xattr(const ShareRequest& request, NodeId node, const
     if (::removexattr(sys::proc_path(at.fd).c_str(), name) != 0) return fail_errno();
     return {};
   };
-  // The caller's kernel refuses this one to everybody without CAP_SETFCAP, but takes it away itself, in the name of
-  // whoever truncates or chowns a file that has it.
+  // The caller's kernel refuses this one to every caller without CAP_SETFCAP. But it removes the attribute itself, with
+  // the credentials of a caller that truncates or chowns a file that has it.
   if (std::string_view(name) == "security.capability") {
     const sys::AsDaemon as_daemon;
     return remove();

@@ -10,7 +10,7 @@
 
 namespace berth::fuse {
 
-/// One request inside a mounted share: where, and for whom.
+/// One request inside a mounted share: which share, and which caller.
 struct ShareRequest {
   KnownShare& share;
   const manager::Lease& lease;  ///< of the request, or of the open file that it is about; outlives this
@@ -22,21 +22,21 @@ struct ShareRequest {
   /// Which mount the inode numbers are of; 0 where they last.
   [[nodiscard]] std::uint32_t inode_generation() const noexcept { return share.keeps_inodes() ? 0 : mount_generation; }
 
-  /// The number of the system call in which the caller waits for us, by one look as the daemon; -1: it cannot be seen, or
-  /// the caller has not gone to sleep yet.
+  /// The number of the system call in which the caller waits for us, by one look as the daemon; -1: it cannot be seen,
+  /// or the caller has not gone to sleep yet.
   [[nodiscard]] long system_call() const {
     const sys::AsDaemon as_daemon;
     const sys::ThreadActivity activity = sys::activity_of(caller.pid);
     return activity.is_32_bit ? -1 : activity.call;
   }
 
-  /// Gives the request's own lease back, before the answer: who was answered may want to unmount next.
+  /// Gives the request's own lease back, before the answer: the caller may want to unmount next.
   void release_lease() const noexcept {
     if (own_lease != nullptr) *own_lease = {};
   }
 
-  /// The calling thread is the caller from here on; right before the real file system is touched.
-  /// Errors: EOVERFLOW for a caller who has no user id here (an idmapped mount).
+  /// Makes the calling thread act as the caller from here on; call it right before the real file system is touched.
+  /// Errors: EOVERFLOW for a caller that has no user id here (an idmapped mount).
   [[nodiscard]] Result<> assume_caller() const noexcept {
     if (caller.uid == static_cast<uid_t>(-1) || caller.gid == static_cast<gid_t>(-1)) return fail(EOVERFLOW);
     return sys::assume(caller);

@@ -23,8 +23,8 @@ namespace {
 
 constexpr const char* kControlName = ".berth";
 constexpr ino_t kControlNumberUnknown = 2;
-/// How long the kernel keeps a listing: it would ask for the attributes of each name when it does not believe them any more, and
-/// reads a listing with all of them.
+/// How long the kernel may use a listing that it has. After the attributes expire it would ask for those of each name;
+/// a new listing brings all of them.
 constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootTtl / 2;
 
 /// Positions in a listing: those of ".", "..", ".berth", then names.
@@ -58,8 +58,8 @@ Name name_of(const Shares::value_type& share, const std::string& prefix) {
           end == std::string::npos ? &share.second : nullptr};
 }
 
-/// The names below `prefix`, as in Listing. The directory is sorted, so all that lies below one name is in one place, and is
-/// skipped in one step.
+/// The names below `prefix`, as in Listing. The directory is sorted, so all that lies below one name is in one place,
+/// and is skipped in one step.
 std::vector<std::uint32_t> names_below(const Shares& shares, const std::string& prefix) {
   std::vector<std::uint32_t> names;
   auto at = prefix.empty() ? shares.begin() : shares.lower_bound(prefix);
@@ -148,7 +148,7 @@ class Namespace::Core {
     return Entry{.entry_ttl = setup_.negative_ttl};
   }
 
-  /// What it shows is found out when it is read.
+  /// The contents are computed when it is read.
   std::uint64_t open() {
     MutexLock lock(mutex_);
     const std::uint64_t handle = ++last_handle_;
@@ -187,7 +187,8 @@ class Namespace::Core {
     return true;
   }
 
-  /// Adds what is at `position` to the page, with attributes; false when it is full. `position` may be one that shows nothing.
+  /// Adds what is at `position` to the page, with attributes; false when it is full. `position` may be one that shows
+  /// nothing.
   bool add(DirentBuffer& page, const Listing& listing, off_t position, TimePoint now);
 
   /// Whether the kernel may use the listing that it has; it is to read one with attributes from time to time.
@@ -280,7 +281,7 @@ bool Namespace::Core::add_name(DirentBuffer& page, const Listing& listing, std::
   }
   const Result<Entry> entry =
       name.share != nullptr ? share_entry(*name.share) : Result<Entry>(directory_entry(listing.prefix + name.text));
-  // A look-up of the name says why.
+  // A look-up of the name reports the error.
   if (!entry) return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   page.add_plus(name.text.c_str(), *entry, next);
   return true;
@@ -303,7 +304,7 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
     core_->setup().shares.passes_name(thread, *share);
     answer(std::move(later), prefix, name.c_str());
   };
-  // One that is interrupted goes on by berth, where it waits for the mount and is told so.
+  // If it is interrupted, the request continues through berth, where it waits for the mount and is answered EINTR.
   const auto parked = ParkedReply::park(std::move(reply), go_on);
   core_->setup().manager.await_native(*share, [parked, go_on](bool /*native*/) {
     if (std::optional<Reply> later = parked->take()) go_on(*std::move(later));
@@ -354,7 +355,7 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
   DirentBuffer page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
   while (offset < end && core_->add(page, *listing, offset, now)) ++offset;
-  // Programs that want no attributes are given them with the first part only, if there are more.
+  // Programs that want no attributes get them with the first part only, if there are more.
   if (offset == end) core_->note_listed(node, now);
   std::move(reply).data(page.bytes());
 }

@@ -14,8 +14,8 @@ namespace berth::fuse {
 /// The root of the namespace and the plain directories above shares (`home` of the share `home/alice`), made from the
 /// manager's directory alone: nothing here asks a real file system or mounts anything.
 ///
-/// Nobody changes the namespace through the namespace: what would is EPERM (as Operations has it); EACCES for who is not
-/// root, which the kernel says by itself.
+/// The namespace cannot be changed through the namespace: what would change it is EPERM (as in Operations). For callers
+/// that are not root, the kernel answers EACCES by itself.
 ///
 /// Threading: any thread may call anything.
 class Namespace final : public Operations {
@@ -27,14 +27,15 @@ class Namespace final : public Operations {
     std::function<Entry()> control_root;
     /// The attributes in it, counting nothing.
     std::function<struct stat()> control_attributes;
-    /// Outlives us, and says which directory has which node when we are succeeded. Null: we are not.
+    /// Outlives this, and keeps which directory has which node for a successor. Null: there will be none.
     NameLog* directories = nullptr;
     std::uint32_t servers = 1;  ///< how many have served this namespace, us included
     unsigned inode_bits = 64;   ///< how large the inode numbers of all that is in it may be: 32 or 64 bits
-    /// How long the kernel may believe that a share or a directory is there: for good, for the catalog changes only through
-    /// us. What is mounted on a name that the kernel asks about again is lost when nobody answers (d_invalidate()).
+    /// How long the kernel may cache that a share or a directory is there: for good, because the catalog changes only
+    /// through berth. If the kernel asked about a name again and got no answer, what is mounted on it would be lost
+    /// (d_invalidate()).
     Seconds name_ttl = 10.0 * 365 * 24 * 3600;
-    /// How long it may believe that a name is not there.
+    /// How long it may cache that a name is not there.
     Seconds negative_ttl = 1;
   };
   explicit Namespace(Setup setup);

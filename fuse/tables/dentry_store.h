@@ -9,8 +9,8 @@
 
 namespace berth::fuse {
 
-/// The PlaceRecords of one part of the node table, in the shared memory: sizes in steps of 16 bytes, each page of one size
-/// and one part. What is free is known here alone, and found out again from what is in use.
+/// The DentryRecords of one part of the node table, in the shared memory: sizes in steps of 16 bytes, each page of one
+/// size and one part. What is free is known here alone, and computed again from what is in use.
 ///
 /// Threading: one thread at a time; different parts at once.
 class DentryStore {
@@ -25,7 +25,7 @@ class DentryStore {
     return {record(dentry).name(), record(dentry).length};
   }
 
-  /// Finds out what is free in the pages of all parts. `in_use`: for each dentry whether a node points to it.
+  /// Computes what is free in the pages of all parts. `in_use`: for each dentry whether a node points to it.
   static void take_over(NodeArea& area, std::array<DentryStore*, NodeArea::kParts> stores,
                         const std::vector<bool>& in_use);
 

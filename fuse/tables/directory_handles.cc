@@ -11,7 +11,7 @@ void DirectoryHandles::note(NodeId node, sys::FileHandle handle, const std::func
     MutexLock lock(mutex_);
     handles_.insert_or_assign(node, std::move(handle));
     if (handles_.size() < look_at_) return;
-    look_at_ *= 2;  // nobody else looks meanwhile
+    look_at_ *= 2;  // no other thread looks meanwhile
   }
   forget_unknown(is_known);
 }

@@ -11,8 +11,8 @@
 
 namespace berth::fuse {
 
-/// What file systems call the directories behind nodes, of shares that programs also change past us (native access): the
-/// name that a node remembers may be gone when somebody comes back who is still inside.
+/// The file handles (name_to_handle_at(2)) of the directories behind nodes, of shares that programs also change past
+/// berth (native access). The name in a node may be gone when a program that is still inside comes back.
 ///
 /// Threading: any thread may call anything.
 class DirectoryHandles {

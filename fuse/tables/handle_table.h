@@ -25,13 +25,13 @@ constexpr bool may_write(int flags) noexcept {
   return (flags & O_ACCMODE) == O_WRONLY || (flags & O_ACCMODE) == O_RDWR;
 }
 
-/// A file or directory of a share that somebody has open.
+/// A file or directory of a share that a caller has open.
 ///
-/// The kernel's name for it is the number of its real descriptor, so that the number alone says what is open; what else
-/// is known of it is here.
+/// The kernel's name for it is the number of its real descriptor, so that the number alone shows what is open. All else
+/// that is known of it is here.
 ///
 /// Ownership: the lease keeps the share mounted, the descriptor is closed before it is given back.
-/// Threading: constant but for `stream`, which is of whoever holds `reading`.
+/// Threading: constant but for `stream`, which belongs to the thread that holds `reading`.
 struct Handle {
   manager::Lease lease;
   SharedFd file;
@@ -50,16 +50,17 @@ struct Handle {
   [[nodiscard]] int fd() const noexcept { return file->get(); }
 };
 
-/// What is open, by a number of which the lower half is the descriptor's: that stays open when the server dies. The upper
-/// half tells it from who had the descriptor before. A number that was not given out is refused.
+/// Open handles, by a number of which the lower half is the descriptor's: the descriptor stays open when the server
+/// dies. The upper half tells the handle from an earlier one of the same descriptor. A number that was not given out is
+/// refused.
 ///
-/// What cannot be found out again is in memory that outlives the server (HandleArea).
+/// What cannot be computed again is in memory that outlives the server (HandleArea).
 ///
 /// Threading: any thread may call anything. Split by number, each part under a lock of its own; a handle that was found
 /// stays valid, and its descriptor open, while it is used.
 class HandleTable {
  public:
-  /// `area`: outlives the table; null: nobody succeeds us.
+  /// `area`: outlives the table; null: there will be no successor.
   explicit HandleTable(HandleArea* area = nullptr, OpenFiles::Limits limits = {}) noexcept
       : area_(area), open_files_(limits) {}
 

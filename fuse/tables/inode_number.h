@@ -16,8 +16,9 @@ namespace berth::fuse {
 /// One-to-one for the files of the share's own device. Across shares and devices numbers are as if drawn at random from
 /// 2^64.
 ///
-/// 32-bit programs without large files are told EOVERFLOW for a number of more than 32 bits. Of these, numbers are one-to-one for
-/// the files of the share's own device whose real number has 32 bits, and else as if drawn at random from 2^32.
+/// 32-bit programs without large files get EOVERFLOW for a number of more than 32 bits. For them there are numbers of
+/// 32 bits: one-to-one for the files of the share's own device whose real number has 32 bits, and else as if drawn at
+/// random from 2^32.
 class InodeNumbers {
  public:
   /// 32 or 64, for the whole process, which serves one namespace. To be called before there is any number.
@@ -39,7 +40,8 @@ class InodeNumbers {
 
   [[nodiscard]] constexpr ino_t wide(std::uint64_t real, std::uint32_t device) const noexcept {
     const std::uint64_t seed = device == 0 ? seed_ : mix(seed_ + device * kOdd);
-    // Twice, with a seed each time: once alone would leave whole ranges of two shares the same when their seeds are near.
+    // Twice, with a seed each time: once alone would leave whole ranges of two shares the same when their seeds are
+    // near.
     const std::uint64_t number = mix(mix(real + seed) ^ (seed << 32 | seed >> 32));
     return number > 1 ? number : number + (std::uint64_t{1} << 63);  // 0 means "none", 1 is the namespace's root
   }

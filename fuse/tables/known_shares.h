@@ -38,10 +38,10 @@ class KnownShare {
   [[nodiscard]] std::shared_ptr<manager::Share> shared() const noexcept { return share_; }
   [[nodiscard]] const manager::SharePolicy& policy() const noexcept { return share_->spec().policy(); }
   [[nodiscard]] const InodeNumbers& numbers() const noexcept { return numbers_; }
-  /// Whether a file keeps its inode number over unmounts. FUSE servers mostly make them up for one mount, and so do some
-  /// file systems of the kernel.
+  /// Whether a file keeps its inode number over unmounts. FUSE servers mostly make them up for one mount, and so do
+  /// some file systems of the kernel.
   [[nodiscard]] bool keeps_inodes() const noexcept { return keeps_inodes_; }
-  /// How long the kernel may believe names and attributes.
+  /// How long the kernel may cache names and attributes.
   [[nodiscard]] Seconds attr_ttl() const noexcept;
   /// The same of the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
   /// see, so they are not to be believed at all.
@@ -51,19 +51,19 @@ class KnownShare {
   /// Whether files on the device of the share's root are this machine's own (sys::is_local).
   [[nodiscard]] bool is_local() const noexcept { return local_.load(std::memory_order_relaxed); }
 
-  /// Learns of the real root, once a mount; to be called before anything else is done under a lease.
+  /// Reads the real root, once a mount; to be called before anything else is done under a lease.
   Result<> on_mounted_root(const manager::Lease& lease);
 
   /// Which file a statx of the current mount is of.
   [[nodiscard]] RealFile file_of(const struct statx& x) const noexcept;
-  /// The same as the kernel is told: with the inode number of the namespace.
+  /// The same attributes as the kernel gets them: with the inode number of the namespace.
   [[nodiscard]] struct stat attributes_of(const struct statx& x) const noexcept;
   /// The inode number of an entry of a directory on `device` (RealFile::device).
   [[nodiscard]] ino_t number_of(std::uint32_t device, std::uint64_t inode) const noexcept;
 
-  /// The root's attributes as last known; before the first mount what the policy says.
+  /// The root's attributes as last known; before the first mount those of the policy.
   [[nodiscard]] struct stat root_attributes() const noexcept;
-  /// What decides who may do what with the root, as last known.
+  /// The attributes that decide permissions on the root, as last known.
   struct RootPermissions {
     mode_t mode = 0;
     uid_t uid = 0;
@@ -72,10 +72,10 @@ class KnownShare {
     friend bool operator==(const RootPermissions&, const RootPermissions&) = default;
   };
   [[nodiscard]] RootPermissions root_permissions() const;
-  /// When the kernel was told of them last, to be believed until the share is mounted; nothing: not, or it has forgotten.
+  /// When the kernel last got them, to be cached until the share is mounted; nothing: never, or it has forgotten them.
   [[nodiscard]] std::optional<TimePoint> root_sent() const noexcept;
   void note_root_sent(std::optional<TimePoint> now) noexcept;
-  /// What the real root has just said of itself.
+  /// Notes what the real root has just answered.
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
   [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
@@ -88,7 +88,7 @@ class KnownShare {
 
  private:
   struct Root {
-    struct stat attributes {};                    ///< as the kernel is told
+    struct stat attributes {};                    ///< as the kernel gets them
     std::vector<char> access_list, default_list;  ///< as getxattr(2) has them
     std::uint32_t generation = 0;
   };
@@ -99,7 +99,7 @@ class KnownShare {
   const bool keeps_inodes_;
 
   std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
-  // Of the mount whose generation is met_; stored before it. There may be thousands of shares: no gaps.
+  // Of the mount whose generation is root_generation_; stored before it. There may be thousands of shares: no gaps.
   std::atomic<bool> local_{false}, lists_{true};
   std::atomic<std::uint32_t> met_{0};
   std::atomic<std::uint32_t> root_device_{0};
@@ -116,13 +116,14 @@ class KnownShare {
 /// Threading: any thread may call anything; finding by index takes no lock.
 class KnownShares {
  public:
-  /// `names`: outlives this, and says which share has which index when we are succeeded. Null: we are not.
+  /// `names`: outlives this, and keeps which share has which index for a successor. Null: there will be none.
   explicit KnownShares(NameLog* names = nullptr);
   ~KnownShares();
   KnownShares(const KnownShares&) = delete;
   KnownShares& operator=(const KnownShares&) = delete;
 
-  /// Gives the shares of a dead server their indices again. One that is not in `directory` any more is found by nobody.
+  /// Gives the shares of a dead server their indices again. A share that is not in `directory` any more cannot be
+  /// found.
   void take_over(const manager::Manager::Directory& directory);
 
   /// Errors: ENOSPC when there are manager::kMaxShares.

@@ -20,7 +20,7 @@ constexpr std::size_t kLongestInfo = std::size_t{1} << 20;
 /// MAX_DEADLK_ITERATIONS of fs/locks.c.
 constexpr int kLongestCircle = 10;
 
-/// As OFD locks want it (fcntl(2)).
+/// As OFD locks require it (fcntl(2)).
 struct flock without_pid(struct flock range) noexcept {
   range.l_pid = 0;
   return range;
@@ -39,7 +39,7 @@ Result<UniqueFd> open_another(const Handle& handle, bool writes) {
   return file;
 }
 
-/// What /proc says of the locks of `file`: a line for each.
+/// The lines of /proc about the locks of `file`, one for each.
 Result<std::string> locks_of(const UniqueFd& file) {
   const sys::AsDaemon as_daemon;
   return sys::read_file("/proc/self/fdinfo/" + std::to_string(file.get()), kLongestInfo);
@@ -63,8 +63,8 @@ std::optional<struct flock> range_in(std::string_view line) {
   return range;
 }
 
-/// Locks for reading what `from` has locked for reading, on another file description of the same file, so that it is locked all
-/// the time.
+/// Locks for reading what `from` has locked for reading, on another file description of the same file, so that it is
+/// locked all the time.
 Result<> carry_over(const UniqueFd& from, const UniqueFd& to) {
   const std::string locks = TRY(locks_of(from));
   for (const std::string_view line : split(locks, '\n')) {
@@ -77,7 +77,8 @@ Result<> carry_over(const UniqueFd& from, const UniqueFd& to) {
   return {};
 }
 
-/// Whether a lock of just this range belongs to `file`: that it is in nobody's way says nothing of locks that are shared.
+/// Whether a lock of just this range belongs to `file`. That a range conflicts with none proves nothing about shared
+/// locks.
 bool holds(const UniqueFd& file, const struct flock& range) {
   const Result<std::string> info = locks_of(file);
   if (!info) return false;
@@ -101,8 +102,8 @@ LockTable::File LockTable::file_of(NodeId node, LockOwner owner) const {
   return {};
 }
 
-/// That of the owner, made when there is none, or none that can be locked for writing. From here on the handle's end is the end of
-/// the owner's locks.
+/// That of the owner, made when there is none, or none that can be locked for writing. From here on the handle's end is
+/// the end of the owner's locks.
 Result<SharedFd> LockTable::file_for(const Request& request) {
   const bool writes = request.range.l_type == F_WRLCK;
   const File own = file_of(request.handle.node, request.owner);
@@ -170,7 +171,7 @@ void LockTable::take_over(std::vector<int>& left) {
     if (record.node == 0) continue;
     const auto found = std::lower_bound(left.begin(), left.end(), static_cast<int>(descriptor));
     if (found == left.end() || *found != static_cast<int>(descriptor)) {
-      record.node = 0;  // closed already by who died before it could say so
+      record.node = 0;  // closed already by a server that died before it could store this
       continue;
     }
     left.erase(found);
@@ -235,7 +236,7 @@ Result<struct flock> LockTable::find(const Request& request) const {
   return found;
 }
 
-/// Whose the lock is that was found to be in the way of `asker`.
+/// The owner of the lock that was found to conflict with the request of `asker`.
 std::optional<LockTable::Holder> LockTable::holder_of(NodeId node, LockOwner asker, const struct flock& found) const {
   Holders others;
   {
@@ -262,7 +263,7 @@ LockTable::Wait::~Wait() {
   std::erase(table_.waits_, this);
 }
 
-/// 0: nobody's whom we know.
+/// 0: no owner in this table.
 LockOwner LockTable::blocker_of(NodeId node, LockOwner asker, struct flock range) const {
   const SharedFd file = file_of(node, asker).file;
   range.l_pid = 0;

@@ -15,27 +15,28 @@
 
 namespace berth::fuse {
 
-/// Who holds ranges of a file: the kernel's number for a process, or for an open file (F_OFD_SETLK).
+/// The owner of locked ranges of a file: the kernel's number for a process, or for an open file (F_OFD_SETLK).
 using LockOwner = std::uint64_t;
 
-/// The record locks (fcntl(2)) that are held through the namespace, on the real files: whoever locks the real file beside us
-/// is kept out, and keeps out.
+/// The record locks (fcntl(2)) that are held through the namespace, on the real files. So they conflict with the locks
+/// of programs that lock the real file past berth, in both directions.
 ///
-/// The ranges of an owner are held by an open file description of their own, as OFD locks: those of one owner must not be
-/// in each other's way, and all end when it is closed. It is open for reading until the owner asks for a lock to write: a file
-/// that is open for writing cannot be executed. An owner's locks end when he closes any descriptor of the file
-/// (drop_owner, by FLUSH), and at the latest when a handle by which he locked is closed (drop_handle).
+/// - The ranges of an owner are held by an open file description of their own, as OFD locks: those of one owner must
+///   not conflict with each other, and all end when it is closed. It is open for reading until the owner asks for a
+///   write lock: a file that is open for writing cannot be executed. An owner's locks end when the owner closes any
+///   descriptor of the file (drop_owner, by FLUSH), and at the latest when a handle by which it locked is closed
+///   (drop_handle).
 ///
-/// What a successor needs is in memory that outlives the server (LockArea): the descriptors stay open when it dies.
+/// - What a successor needs is in memory that outlives the server (LockArea): the descriptors stay open when it dies.
 ///
 /// Threading: any thread may call anything. Nothing waits here.
 class LockTable {
  public:
-  /// `area`: outlives the table; null: nobody succeeds us.
+  /// `area`: outlives the table; null: there will be no successor.
   explicit LockTable(LockArea* area = nullptr) noexcept : area_(area) {}
 
-  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Nobody else uses the
-  /// table yet.
+  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. No other thread
+  /// uses the table yet.
   void take_over(std::vector<int>& left);
 
   /// A lock that is asked for, set or given back.
@@ -46,12 +47,12 @@ class LockTable {
     struct flock range;  ///< l_whence SEEK_SET; l_pid: the caller's process
   };
 
-  /// F_SETLK. Errors: EAGAIN when somebody else is in the way.
+  /// F_SETLK. Errors: EAGAIN when another owner's lock conflicts.
   Result<> set(const Request& request);
   /// F_GETLK: the lock that is in the way, or F_UNLCK.
   Result<struct flock> find(const Request& request) const;
 
-  /// Who waits for a lock, as long as this lives.
+  /// A request that waits for a lock, as long as this lives.
   class Wait {
    public:
     Wait(LockTable& table, const Request& request);
@@ -66,8 +67,8 @@ class LockTable {
     const LockOwner owner_;
     const struct flock range_;
   };
-  /// Whether the one waits for the next and the last of them for `wait`, so that all would wait for ever (EDEADLK). Of several
-  /// who share a lock that is wanted, one is followed, as Linux does.
+  /// Whether each waits for the next and the last of them for `wait`, so that all would wait for ever (EDEADLK). If
+  /// several owners share a lock that is requested, one of them is followed, as Linux does.
   [[nodiscard]] bool is_in_circle(const Wait& wait) const;
   /// Another number whenever something has changed that may close such a circle: a lock, or a Wait.
   [[nodiscard]] std::uint64_t changes() const noexcept { return changes_.load(std::memory_order_acquire); }
@@ -76,7 +77,7 @@ class LockTable {
   bool drop_owner(NodeId node, LockOwner owner) noexcept;
   bool drop_handle(NodeId node, std::uint64_t number) noexcept;
 
-  /// Whether somebody holds a lock of `node` or has held one while it was open.
+  /// Whether an owner holds a lock of `node` or has held one while it was open.
   [[nodiscard]] bool is_used(NodeId node) const;
 
  private:
@@ -85,7 +86,7 @@ class LockTable {
     pid_t pid = 0;
     SharedFd file;
     bool writes = false;                 ///< `file` is open for writing; else its locks are to read
-    std::vector<std::uint64_t> handles;  ///< by which he has locked
+    std::vector<std::uint64_t> handles;  ///< by which the owner has locked
   };
   using Holders = std::vector<Holder>;
 

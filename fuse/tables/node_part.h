@@ -44,7 +44,7 @@ struct NodeTable::Dentry {
 
 /// A part of the table: nodes by slot, and by file. What must be destroyed without the lock is handed out.
 ///
-/// Of each node there are two halves in the same slot: the record in the shared memory, and what can be found out again.
+/// A node has two halves in the same slot: the record in the shared memory, and what can be computed again.
 class NodeTable::Part {
  public:
   /// What of a node dies with the server. Kept small: there may be millions.
@@ -170,7 +170,7 @@ class NodeTable::Part {
     record(slot).lookups.store(CurrentRequest::tag() | (before - std::min(before, count)), std::memory_order_release);
   }
 
-  /// Frees the node if nobody needs it.
+  /// Frees the node if it is not needed.
   void free_if_unneeded(std::uint32_t slot, Freed& freed_node) BERTH_REQUIRES(mutex) {
     Node& node = nodes_[slot];
     NodeRecord& record = this->record(slot);
@@ -254,7 +254,7 @@ class NodeTable::Part {
   }
   static constexpr std::uint32_t slot_of(NodeId node) noexcept { return index_of(node) >> NodeArea::kPartBits; }
 
-  /// Finds out again what the records of a dead server say, but for what nodes say of each other.
+  /// Computes again what follows from the records of a dead server, except what follows from several nodes.
   void take_over() BERTH_REQUIRES(mutex) {
     nodes_.resize(std::min<std::size_t>(area_.slots[number_], NodeArea::kMaxNodes / kParts));
     for (std::uint32_t slot = 0; slot < nodes_.size(); ++slot) {

@@ -12,7 +12,8 @@ namespace {
 
 /// Asked for in one call.
 constexpr std::size_t kBatch = 512;
-/// How often it is looked whether the FORGETs of what was dropped have come, and how long after the last one no more do.
+/// How often it is looked whether the FORGETs of what was dropped have come, and how long after the last one no more
+/// do.
 constexpr std::chrono::milliseconds kTick{5};
 constexpr std::chrono::milliseconds kQuiet{250};
 /// Between two sweeps of which the first had little effect.
@@ -67,8 +68,8 @@ bool NodePruner::pause(std::chrono::milliseconds most, std::size_t unless_above)
   return !stopping_;
 }
 
-/// Waits until so many have been freed in all, or no more come for a while: else those whose FORGETs are still on their way
-/// would be made up for with others. False when it is time to end.
+/// Waits until so many have been freed in all, or no more come for a while. Otherwise other nodes would be dropped
+/// instead of those whose FORGETs are still on their way. False when it is time to end.
 bool NodePruner::settle(std::size_t freed) {
   std::size_t last = nodes_.freed();
   for (std::chrono::milliseconds quiet{}; nodes_.freed() < freed && quiet < kQuiet; quiet += kTick) {
@@ -96,8 +97,8 @@ void NodePruner::run() {
   }
 }
 
-/// Once round at least what is cold, twice at most: what was used lately is spared in the first turn. Answers how many were
-/// asked for.
+/// Goes round once at least, twice at most, and drops what is cold. The first turn spares what has its reference bit
+/// set. Answers how many nodes the kernel was asked to drop.
 Result<std::size_t> NodePruner::sweep() {
   const std::size_t size = nodes_.size();
   const std::size_t goal = limit_ - std::min(limit_, some_of(limit_));

@@ -13,11 +13,11 @@
 
 namespace berth::fuse {
 
-/// Keeps the number of nodes about a limit: when there are more, it has the kernel asked to drop those that nobody has
-/// used for longest, until a sixteenth less is left. The kernel's FORGETs then free them.
+/// Keeps the number of nodes about a limit: above it, the kernel is asked to drop those that have not been used
+/// for longest, until a sixteenth less is left. The kernel's FORGETs then free them.
 ///
-/// The limit is soft. The kernel keeps what is open, a working directory, mounted on, or above something that it keeps; it
-/// is asked again when a sixteenth more has come, or after a while that doubles up to ten seconds.
+/// The limit is soft. The kernel keeps what is open, a working directory, mounted on, or above something that it keeps;
+/// it is asked again when a sixteenth more has come, or after a while that doubles up to ten seconds.
 ///
 /// Threading: a thread of its own, for which no request ever waits.
 class NodePruner {
@@ -49,7 +49,7 @@ class NodePruner {
 
   Mutex mutex_;
   ConditionVariable changed_;
-  bool called_ BERTH_GUARDED_BY(mutex_) = false;  ///< there are more than was said to call at
+  bool called_ BERTH_GUARDED_BY(mutex_) = false;  ///< there are more nodes than call_when_above() was given
   bool stopping_ BERTH_GUARDED_BY(mutex_) = false;
 
   std::thread thread_;  ///< last, for it uses the others

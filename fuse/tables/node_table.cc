@@ -90,7 +90,7 @@ NodeId NodeTable::remember(const RealFile& file, mode_t type, NodeId parent, std
       }
     }
   }
-  // A directory can come to lie below itself here when directories are moved beside us: then it stays where it was.
+  // A directory can come to lie below itself here when directories are moved past berth: then it stays where it was.
   const bool may_move = known == 0 || !S_ISDIR(type) || !is_above(known, parent);
   return put(file, type, {parent, name}, may_move, true, inode_generation);
 }

@@ -21,7 +21,7 @@
 
 namespace berth::fuse {
 
-/// A descriptor that is closed when the last who uses it is done.
+/// A descriptor that is closed when its last user is done.
 using SharedFd = std::shared_ptr<const UniqueFd>;
 
 /// Which of the shares that the kernel knows (KnownShares).
@@ -38,28 +38,28 @@ struct RealFile {
 
 /// The files below the roots of shares that the kernel knows, and where each was last seen.
 ///
-/// A node is a record, not an open file: it holds no mount. It is found again by its name in its parent, and the finder
-/// checks that it is still the same real file. Hard links are one node, which remembers the name that last worked.
-/// Some file systems number their files afresh with each mount, so of a file that was last seen in an earlier one the
-/// number alone says nothing: seen under another name it is another file, with a node of its own.
-/// A node lives while the kernel counts look-ups of it, or it has handles, or another node has it as parent. So how many
-/// there are is the kernel's to say; cold() names those that it may be asked to drop.
+/// - A node is a record, not an open file: it holds no mount. It is found again by its name in its parent, and the
+///   finder checks that it is still the same real file. Hard links are one node, which keeps the name that last worked.
+/// - Some file systems number their files afresh with each mount. So the number alone proves nothing for a file that
+///   was last seen in an earlier mount: seen under another name, it is another file with a node of its own.
+/// - A node lives while the kernel counts look-ups of it, or it has handles, or another node has it as parent. So the
+///   kernel decides how many there are; collect_cold() names those that it may be asked to drop.
 ///
-/// Beside that a node may have a descriptor, which is a cache: a bounded number of them is kept, the ones not used for
-/// longest go first (the clock algorithm), and any may go at any time.
+/// - A node may also have a descriptor, which is a cache: a bounded number of them is kept, the ones not used for
+///   longest go first (the clock algorithm), and any may go at any time.
 ///
 /// Node ids are keys into this table with a generation, so that a stale or invented one is refused. The root of a share
 /// has an id (root_id()), which never goes stale, but no record here.
 ///
-/// The records are in memory that outlives the server (NodeArea): a table made over what a dead server has left knows the
-/// nodes that the kernel knows, under the same ids.
+/// The records are in memory that outlives the server (NodeArea): a table made over what a dead server has left knows
+/// the nodes that the kernel knows, under the same ids.
 ///
-/// Threading: any thread may call anything. The table is split by file, each part under a lock of its own; no call holds
-/// two, and descriptors are closed after the lock is let go.
+/// Threading: any thread may call anything. The table is split by file, each part under a lock of its own; no call
+/// holds two, and descriptors are closed after the lock is let go.
 class NodeTable {
  public:
-  /// `max_descriptors`: kept at the same time, rounded up to one a part. `area`: outlives the table; null: memory of its
-  /// own. `end`: most nodes that there is room for, dentry somebody wants less than the memory has. Errors: throws
+  /// `max_descriptors`: kept at the same time, rounded up to one a part. `area`: outlives the table; null: memory of
+  /// its own. `end`: most nodes that there is room for, where the caller wants less than the memory has. Errors: throws
   /// std::bad_alloc, as do all functions that would make a node for which there is no room.
   explicit NodeTable(std::size_t max_descriptors, NodeArea* area = nullptr, std::size_t end = NodeArea::kMaxNodes);
   NodeTable(const NodeTable&) = delete;
@@ -91,12 +91,12 @@ class NodeTable {
   [[nodiscard]] std::optional<Node> find(NodeId node) const;
 
   /// One look-up more of `file`, seen as `name` in `parent`; makes its node when there is none. `fresh`: the file was
-  /// made just now, so an old node of the same number and without handles is of a file that is gone. `inode_generation`: the
-  /// generation of the mount that its number is of; 0 where numbers last.
+  /// made just now, so an old node of the same number and without handles is of a file that is gone.
+  /// `inode_generation`: the generation of the mount that its number is of; 0 where numbers last.
   /// 0: `parent` is stale.
   NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false,
                   std::uint32_t inode_generation = 0);
-  /// Whether the kernel has not been told of it but by one look-up, which may be under way.
+  /// Whether the kernel has got it by no more than one look-up, which may be under way.
   [[nodiscard]] bool is_new(NodeId node) const;
   /// `count` look-ups less.
   void forget(NodeId node, std::uint64_t count) noexcept;
@@ -129,14 +129,14 @@ class NodeTable {
   [[nodiscard]] bool was_applied_to(NodeId node, std::uint64_t tag) const;
   /// A handle of the dead server is open still. False: its node is not known, which cannot be.
   bool take_over_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation);
-  /// Frees what nobody needs, after all handles have been restored: what the dead server had just begun. Answers what was
-  /// lent to the kernel for handles that are not there.
+  /// Frees the nodes that are not needed, after all handles have been restored: what the dead server had just begun.
+  /// Answers the backing files that were registered for handles that are not there.
   std::vector<BackingId> free_unneeded();
-  /// Ids of what was lent to the kernel, in order.
+  /// Ids of the registered backing files, in order.
   [[nodiscard]] std::vector<BackingId> registered_backings() const;
 
-  /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known. Of one that is
-  /// longer than `longest` bytes the end, after ".../".
+  /// The path of `node` below its share's root, as far as is known: "a/b"; "" for a root; "?" when it is not known. Of
+  /// one that is longer than `longest` bytes the end, after ".../".
   [[nodiscard]] std::string path_of(NodeId node, std::size_t longest = 4096) const;
 
   struct Counts {
@@ -151,15 +151,15 @@ class NodeTable {
     return share < Totals::kMostShares ? totals_.in_share[share].load(std::memory_order_relaxed) : 0;
   }
 
-  // For who keeps the number of nodes down (NodePruner), one thread.
+  // For NodePruner, which keeps the number of nodes down: one thread.
 
-  /// Where cold() goes on.
+  /// Where collect_cold() continues.
   struct ClockHand {
     std::uint32_t stretch = 0;  ///< of slots, in all parts
     std::uint32_t part = 0, slot = 0;
   };
-  /// At most `most` nodes that the kernel knows, that nothing here hangs on and that nobody has asked for since the hand
-  /// last came by: those are spared once. Takes what it has looked at from `steps`; a turn is about slots() of them.
+  /// At most `most` nodes that the kernel knows, that nothing here depends on, and whose reference bit is clear: the
+  /// hand clears the bit when it passes. Takes what it has looked at from `steps`; a turn is about slots() of them.
   [[nodiscard]] std::vector<NodeId> collect_cold(ClockHand& hand, std::size_t& steps, std::size_t most);
   [[nodiscard]] std::size_t slots() const noexcept;
   /// How many nodes have been freed so far.
@@ -169,8 +169,8 @@ class NodeTable {
   /// Calls the alarm once, when there are more nodes than this or as soon as there are.
   void call_when_above(std::size_t count) noexcept;
 
-  /// Deepest chain of directories that is followed: PATH_MAX / 2. Rules out that a loop, which directories moved beside us
-  /// can leave here, is followed for ever.
+  /// Deepest chain of directories that is followed: PATH_MAX / 2. Directories that are moved past berth can leave a
+  /// loop here, which must not be followed for ever.
   static constexpr std::size_t kMaxDepth = 2048;
 
  private:
@@ -216,7 +216,7 @@ class NodeTable {
   static constexpr std::size_t kNever = ~std::size_t{0};
   static constexpr std::uint32_t kStretch = 64;  ///< slots that are looked at under one lock
 
-  const std::optional<sys::SharedMemory> own_;  ///< where nobody gave us any
+  const std::optional<sys::SharedMemory> own_;  ///< where the caller of the constructor gave none
   NodeArea& area_;
   Totals totals_;
   std::atomic<std::size_t> limit_{kNever};

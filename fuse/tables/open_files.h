@@ -15,11 +15,11 @@
 
 namespace berth::fuse {
 
-/// How many descriptors the open files of callers may take, so that there is always one for a mount, an attachment and the
-/// control tree, and so that one user cannot take those of all.
+/// How many descriptors the open files of callers may take, so that there is always one for a mount, an attachment and
+/// the control tree, and so that one user cannot take those of all.
 ///
-/// The kernel gives the lowest free number to what is opened (open(2)). So the number itself says how full the table is, and
-/// nothing else needs to be counted: files may have the numbers below `end`.
+/// The kernel gives the lowest free number to what is opened (open(2)). So the number itself says how full the table
+/// is, and nothing else needs to be counted: files may have the numbers below `end`.
 ///
 /// Threading: any thread may call anything.
 class OpenFiles {
@@ -30,11 +30,11 @@ class OpenFiles {
   };
   explicit OpenFiles(Limits limits) noexcept : limits_(limits) {}
 
-  /// Called when few numbers are left: gives up descriptors that are a convenience. On any thread that opens a file. Set it while
-  /// there is one thread.
+  /// Called when few numbers are left: gives up descriptors that are a convenience. On any thread that opens a file.
+  /// Set it while there is one thread.
   void on_few(std::function<void()> give_up) { give_up_ = std::move(give_up); }
 
-  /// Before something is opened for `user`. A few threads that come at once may pass the limit by one each.
+  /// Call it before a file is opened for `user`. A few threads that come at once may pass the limit by one each.
   /// Errors: ENFILE; the log says how to raise the limit.
   Result<> admit(uid_t user);
   /// A file was opened for `user`, under this number.
@@ -47,7 +47,7 @@ class OpenFiles {
 
   const Limits limits_;
   std::function<void()> give_up_;
-  std::atomic<bool> near_{false};  ///< the numbers near `end` are in use, or were lately
+  std::atomic<bool> near_{false};  ///< the numbers near `end` are in use, or were at the last check
   std::atomic<Duration::rep> complained_{0};
   Mutex mutex_;
   std::unordered_map<uid_t, std::size_t> users_ BERTH_GUARDED_BY(mutex_);

@@ -9,10 +9,10 @@
 
 namespace berth::fuse {
 
-/// Which directories the kernel began to list lately, so that it may list them again from its cache: no longer than it may
-/// believe attributes, for these came with the names.
+/// The directories that the kernel began to list within the attributes' time to live. It may list them again from its
+/// cache, no longer than it may cache attributes, because these came with the names.
 ///
-/// A directory may be forgotten at any time, when another takes its place: then it is listed afresh.
+/// A directory may be forgotten at any time, when another takes its slot: then it is listed afresh.
 ///
 /// Threading: any thread may call anything.
 class RecentListings {
