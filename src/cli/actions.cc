@@ -18,10 +18,10 @@ namespace berth::cli {
 
 namespace {
 
-/// Whether `code` says that no berth serves the namespace, rather than anything about a share.
+/// Whether `code` means that no berth serves the namespace, rather than anything about a share.
 bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
-/// What an errno of the control tree means here, where strerror(3) misleads or says little; empty for others.
+/// The meaning of an errno of the control tree, where strerror(3) misleads or means little; empty for others.
 std::string_view meaning_of(int code) {
   constexpr std::array<std::pair<int, std::string_view>, 8> kMeanings{{
       {ESHUTDOWN, ": berth is stopping"},
@@ -100,7 +100,8 @@ int Action::finish(const Result<>& result, const std::string& share) const {
   return result ? kOk : explain(result.error(), share);
 }
 
-/// What there is to say beyond the errno: the remembered failure of the share, the users that may do this, or its users.
+/// What is known beyond the errno: the share's last failure, the users that may do this, or the users that hold the
+/// share.
 std::string Action::hint(const Error& error, const std::string& share) const {
   const int code = error.code();
   const bool refused = code == EACCES || code == EPERM;
@@ -182,7 +183,7 @@ int Action::operator()(const ControlCommand& control) const {
   return finish(result, control.share);
 }
 
-/// What there is to know of the namespace; nothing where it cannot be read, for it is only to say more.
+/// What is known of the namespace; nothing where it cannot be read, because it only adds to a message.
 formats::NamespaceView Action::look() const {
   return tree_.read(formats::kStatusJson).and_then(formats::parse_namespace_json).value_or(formats::NamespaceView{});
 }

@@ -6,7 +6,7 @@
 
 namespace berth::cli {
 
-/// Does what `command` says through the control tree, tells the user, and returns the exit code. Not for serve and check.
+/// Executes `command` through the control tree, prints the result, and returns the exit code. Not for serve and check.
 int act(const Command& command, const Tree& tree, const World& world);
 
 }  // namespace berth::cli

@@ -27,7 +27,7 @@ int say(const NoCommand& none, const World& world) {
   return none.exit_code;
 }
 
-/// Fills in what was not said. `advice`: how to say what there is no default for.
+/// Fills in the options that were not given. `advice`: how to give an option that has no default.
 /// Errors: ENOENT with a story when there is nothing to serve.
 Result<ServeOptions> complete(ServeOptions options, const char* advice, const World& world) {
   if (options.config.empty() && options.shares.empty()) {

@@ -45,7 +45,7 @@ struct Command {
       action;
 };
 
-/// A command line that says nothing to do: help or version was asked for, or it was not understood.
+/// A command line without a command to execute: help or version was asked for, or it was not understood.
 struct NoCommand {
   int exit_code = 0;
   std::string text;  ///< for standard output when exit_code is 0, else for standard error

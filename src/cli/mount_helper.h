@@ -16,17 +16,17 @@ namespace berth::cli {
 struct MountRequest {
   ServeOptions serve;
   bool fake = false;      ///< -f: check only
-  bool remount = false;   ///< "remount": a namespace that is there is to be as the options say
-  bool says_how = false;  ///< the options say how to serve: config, share, state-dir or log-level
+  bool remount = false;   ///< "remount": a namespace that exists gets these options
+  bool says_how = false;  ///< the options include config, share, state-dir or log-level
 };
 
 /// Understands "SOURCE DIR [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]" (mount(8), "EXTERNAL HELPERS"), without the
-/// program's name. SOURCE says nothing. Options that are for mount(8) and systemd.mount(5) themselves are ignored; options
-/// that would promise something that does not happen (ro, noexec) are refused.
+/// program's name. SOURCE has no meaning. Options that are for mount(8) and systemd.mount(5) themselves are ignored;
+/// options that would promise something that does not happen (ro, noexec) are refused.
 tl::expected<MountRequest, NoCommand> parse_mount_request(const std::vector<std::string>& arguments);
 
-/// Remounts: nothing of a namespace changes while it is mounted, so this succeeds where nothing need change. `asked` is complete.
-/// Errors: EINVAL with a story: which option differs, and what to do; ENOENT: no namespace is mounted there.
+/// Remounts: nothing of a namespace changes while it is mounted, so this succeeds where nothing need change. `asked` is
+/// complete. Errors: EINVAL with a story: which option differs, and what to do; ENOENT: no namespace is mounted there.
 Result<> remount(const MountRequest& request, const ServeOptions& asked, const World& world);
 
 }  // namespace berth::cli

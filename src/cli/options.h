@@ -15,18 +15,18 @@ struct QuickShare {
   friend bool operator==(const QuickShare&, const QuickShare&) = default;
 };
 
-/// What `berth serve` and `mount.berth` were told.
+/// The options of `berth serve` and `mount.berth`.
 struct ServeOptions {
   std::string config;               ///< absolute; empty: none
-  std::string namespace_directory;  ///< absolute; empty: what the configuration says
-  std::string state_dir;            ///< absolute; empty: what the configuration says, else none
+  std::string namespace_directory;  ///< absolute; empty: the configuration's
+  std::string state_dir;            ///< absolute; empty: the configuration's, else none
   std::string log_level = "info";   ///< "debug", "info", "warning", "error"
   std::vector<QuickShare> shares;
   bool background = false;  ///< return when the namespace is ready, and serve on behind the caller's back
   friend bool operator==(const ServeOptions&, const ServeOptions&) = default;
 };
 
-/// What `berth check` was told.
+/// The options of `berth check`.
 struct CheckOptions {
   std::string config;
   friend bool operator==(const CheckOptions&, const CheckOptions&) = default;

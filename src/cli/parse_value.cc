@@ -59,7 +59,7 @@ Result<std::string> parse_log_level(std::string_view text) {
 std::string absolute_path(const std::string& path) {
   std::error_code error;
   const std::filesystem::path whole = std::filesystem::absolute(path, error);
-  // Only a working directory that is gone makes this fail; the path then says what it can.
+  // This fails only if the working directory is gone; then the path as given is the best there is.
   if (error) return path;
   std::string text = whole.lexically_normal().string();
   while (text.size() > 1 && text.back() == '/') text.pop_back();

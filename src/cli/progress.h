@@ -9,8 +9,9 @@
 
 namespace berth::cli {
 
-/// While it lives, tells a waiting person on the terminal what is being waited for: nothing for the first interval, then
-/// "mounting "media" ... 3 s", rewritten in place and wiped at the end. Silent where standard error is no terminal.
+/// While it lives, shows a waiting user on the terminal what the command waits for: nothing for the first interval,
+/// then "mounting "media" ... 3 s", rewritten in place and wiped at the end. Silent where standard error is no
+/// terminal.
 ///
 /// Threading: a thread of its own, ended by the destructor.
 class Progress {

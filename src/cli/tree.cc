@@ -26,7 +26,7 @@ namespace {
 /// A namespace of the most shares, with room for long names.
 constexpr std::size_t kMostRead = std::size_t{256} << 20;
 
-/// How often a file is looked at that cannot say when it has more.
+/// How often a file is read that cannot signal that it has more, in ms.
 constexpr int kPollInterval = 250;
 
 std::string user_name(uid_t uid) {
@@ -53,7 +53,8 @@ Result<bool> drain(int fd, bool& read_any, const std::function<bool(std::string_
   }
 }
 
-/// Waits until `fd` may have more. A file that always says so, as plain files do, is asked again after a while.
+/// Waits until `fd` may have more. A file that is always readable, as plain files are, is read again after
+/// kPollInterval.
 Result<> wait_for_more(int fd, bool read_any) {
   pollfd waited{fd, POLLIN, 0};
   const int ready = ::poll(&waited, 1, -1);
@@ -124,7 +125,7 @@ Result<> Tree::check_exists(std::string_view share) const {
   if (::faccessat(AT_FDCWD, path(share, formats::kControl).c_str(), F_OK, AT_EACCESS) == 0) return {};
   if (errno != ENOENT && errno != ENOTDIR) return fail_errno();
   std::string story = "no such share";
-  // Only to say more, so its own failure says nothing.
+  // Only to add to the message, so its own failure is ignored.
   const Result<formats::NamespaceView> known = read(formats::kStatusJson).and_then(formats::parse_namespace_json);
   if (known) {
     std::vector<std::string_view> names;

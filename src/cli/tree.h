@@ -43,7 +43,7 @@ class Tree {
   /// Hands what is in `events` to `take`, and with `follow` what comes, until `take` returns false.
   [[nodiscard]] Result<> events(bool follow, const std::function<bool(std::string_view)>& take) const;
 
-  /// Whether the caller may change the share, as far as the modes of the tree tell.
+  /// Whether the caller may change the share, as far as the modes of the tree show.
   [[nodiscard]] bool may_change(std::string_view share) const;
   /// The users that may, in words: "root", "root and the group disk".
   [[nodiscard]] std::string who_may_change(std::string_view share) const;

@@ -23,7 +23,7 @@ struct World {
   bool out_is_terminal = false;
   bool err_is_terminal = false;
   std::function<Result<std::vector<sys::MountEntry>>()> mount_table;
-  /// What `serve` and `check` read when nothing else is said.
+  /// What `serve` and `check` read by default.
   std::string default_config = "/etc/berth/berth.toml";
   /// How long a command may take before its progress is shown, and how often.
   std::chrono::milliseconds progress_interval{1000};

@@ -14,7 +14,7 @@ namespace berth::config {
 /// Threading: one thread at a time. May block on the user database (nsswitch.conf(5)).
 class Accounts {
  public:
-  /// Errors: ENOENT with a story that names who is unknown.
+  /// Errors: ENOENT with a story that names the unknown account.
   Result<uid_t> user(const std::string& name);
   Result<gid_t> group(const std::string& name);
 

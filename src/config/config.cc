@@ -29,7 +29,7 @@ class Loader {
   Result<Configuration> finish();
 
  private:
-  /// What the command line says stands above the file.
+  /// The command line overrides the file.
   void apply_command_line();
   void read_file(const std::string& path, const ConfigFile& file, bool is_main);
   void read_document(const toml::table& document, bool is_main);
@@ -39,7 +39,7 @@ class Loader {
   void read_shares(const toml::table& document);
   void read_share(std::string_view name, std::uint32_t line, const toml::table& table);
   void read_quick_share(const std::string& argument);
-  /// Adds a share if nothing is wrong with it. `reject(key, reason)` is told what is.
+  /// Adds a share if nothing is wrong with it. `reject(key, reason)` gets what is.
   template <typename Reject>
   void add_share(manager::ShareFields fields, Reject reject);
   void warn_of_owner(const std::string& path, const struct stat& attributes);
@@ -116,7 +116,7 @@ void Loader::warn_of_owner(const std::string& path, const struct stat& attribute
   }
 }
 
-/// What a program is told in its argv every user of the host can read in /proc (proc(5), cmdline).
+/// Every user of the host can read a program's argv in /proc (proc(5), cmdline).
 void Loader::warn_of_secrets(const manager::ShareFields& fields) {
   const std::vector<const char*> keys = manager::keys_with_secrets(fields);
   if (keys.empty()) return;
@@ -218,7 +218,7 @@ void Loader::read_share(std::string_view name, std::uint32_t line, const toml::t
   fields.origin_file = mistakes_.file();
   fields.origin_line = line;
   read_share_section(section, fields, accounts_);
-  // A value that could not be read would be told once more, as missing.
+  // A value that could not be read would be reported once more, as missing.
   if (mistakes_.count() != mistakes_before) return;
   add_share(std::move(fields), [&](std::string_view key, const std::string& reason) {
     if (key.empty() || key == "name") return mistakes_.add(line, reason);
@@ -255,8 +255,8 @@ void Loader::read_quick_share(const std::string& argument) {
   add_share(std::move(fields), [&](std::string_view, const std::string& reason) { mistakes_.add(0, reason); });
 }
 
-/// Our code does not throw, but the library does when memory runs out, and a daemon that reads its configuration again
-/// goes on with the old one.
+/// berth does not throw, but the library does when memory runs out, and a daemon that reads its configuration again
+/// keeps the old one then.
 template <typename Load>
 Result<Configuration> without_exceptions(Load load) {
   try {

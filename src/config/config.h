@@ -16,10 +16,10 @@ namespace berth::config {
 
 /// What is read when no file is named.
 inline constexpr const char* kDefaultFile = "/etc/berth/berth.toml";
-/// `state_dir` where a file says nothing of it.
+/// `state_dir` where a file does not set it.
 inline constexpr const char* kDefaultStateDir = "/var/lib/berth";
 
-/// [control]: who may do what in the control tree.
+/// [control]: which users may do what in the control tree.
 struct ControlSettings {
   std::optional<gid_t> group;        ///< may change things, beside root
   bool readable_by_everyone = true;  ///< false: status is for root and `group` only
@@ -29,8 +29,8 @@ struct ControlSettings {
 
 /// [berth]: what concerns the daemon and not one share.
 struct Settings {
-  std::string namespace_directory;  ///< absolute, without a trailing '/'; "" when nobody said where
-  std::string state_dir;  ///< where attachments are kept; "": in memory alone (no file, and nobody said where)
+  std::string namespace_directory;  ///< absolute, without a trailing '/'; "": not set
+  std::string state_dir;  ///< where attachments are kept; "": in memory alone (there is no file, and it is not set)
   std::chrono::milliseconds takeover_timeout{std::chrono::seconds(10)};
   std::size_t crash_limit = 16;  ///< crashes of the server within `crash_window` that are made good
   std::chrono::milliseconds crash_window{std::chrono::minutes(1)};
@@ -52,10 +52,10 @@ struct Configuration {
   std::vector<std::string> warnings;  ///< for the log, one line each; nothing that keeps the daemon from serving
 };
 
-/// What the command line says; it stands above the files, also when they are read again.
+/// The command line's settings; they override the files, also when the files are read again.
 struct CommandLine {
-  std::string namespace_directory;  ///< --namespace DIR; "": as the file says. Relative: to the working directory.
-  std::string state_dir;            ///< --state-dir DIR; as namespace_directory
+  std::string namespace_directory;        ///< --namespace DIR; "": as in the file. Relative: to the working directory.
+  std::string state_dir;                  ///< --state-dir DIR; as namespace_directory
   std::vector<std::string> quick_shares;  ///< --share NAME=DIR, as given: bind mounts. Relative DIRs as above.
 };
 
@@ -65,11 +65,11 @@ struct CommandLine {
 /// Does not touch what the shares are on: neither sources nor the namespace directory are looked at.
 ///
 /// Threading: any thread; it reads files and the user database and so may block.
-/// Errors: EINVAL when something is wrong with what was read; the story tells all of it, one line a mistake,
-/// "FILE:LINE: message", and ends without a line break. What open(2) said when the main file cannot be read.
+/// Errors: EINVAL when something is wrong with what was read; the story lists all of it, one line a mistake,
+/// "FILE:LINE: message", and ends without a line break. open(2)'s when the main file cannot be read.
 Result<Configuration> load(const std::string& file, const CommandLine& command_line = {});
 
-/// The configuration without any file: defaults, and what the command line says.
+/// The configuration without any file: defaults, and the command line's settings.
 /// Errors: EINVAL as above, with "--share NAME=DIR: message".
 Result<Configuration> default_configuration(const CommandLine& command_line = {});
 
@@ -77,7 +77,7 @@ Result<Configuration> default_configuration(const CommandLine& command_line = {}
 inline constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;
 /// Most drop-ins.
 inline constexpr std::size_t kMaxDropIns = 1024;
-/// Most mistakes that are told one by one; the rest is counted.
+/// Most mistakes that are listed one by one; the rest is counted.
 inline constexpr std::size_t kMaxMistakesTold = 100;
 
 }  // namespace berth::config

@@ -16,15 +16,15 @@ struct ConfigFile {
 };
 
 /// Reads a regular file of at most kMaxFileSize bytes.
-/// Errors: what open(2) said, EISDIR, EINVAL (not a file), EFBIG; the story says what is wrong with the file without
-/// naming it: "cannot be read: Permission denied".
+/// Errors: open(2)'s, EISDIR, EINVAL (not a file), EFBIG; the story describes the problem without naming the file:
+/// "cannot be read: Permission denied".
 Result<ConfigFile> read_config_file(const std::string& path);
 
 /// The paths of the drop-ins in `directory`: "*.toml", sorted bytewise, without hidden ones. None when it is not there.
 /// Errors: as above, and E2BIG beyond kMaxDropIns.
 Result<std::vector<std::string>> find_drop_ins(const std::string& directory);
 
-/// What is unsafe about who may change a file that makes root run commands; "" when nothing is.
+/// Why a file that makes root run commands is unsafe: other users may change it. "" when it is safe.
 std::string ownership_warning(const std::string& path, const struct stat& attributes);
 
 /// A path for messages: as it is, unless it holds something that would break a line.

@@ -23,7 +23,7 @@ std::size_t count_dots(std::string_view line) {
   return dots;
 }
 
-/// What toml++ says quotes the text as it is: line breaks, control characters, names of any length.
+/// Messages of toml++ quote the text as it is: line breaks, control characters, names of any length.
 std::string in_one_line(std::string_view description) {
   constexpr std::size_t kLongest = 300;
   std::size_t length = std::min(description.size(), kLongest);

@@ -10,7 +10,7 @@
 namespace berth::config {
 namespace {
 
-// More than are told, so that the first ones are told although sections are not read in the order of their lines.
+// More than are listed, so that the first ones are listed although sections are not read in the order of their lines.
 constexpr std::size_t kMaxKept = 100 * kMaxMistakesTold;
 
 }  // namespace

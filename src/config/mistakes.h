@@ -12,7 +12,7 @@ namespace berth::config {
 /// What is wrong with a configuration: all of it, so that it can be put right in one go. Secrets are masked.
 class Mistakes {
  public:
-  /// Those that follow are in `file`. Files are told in the order in which they were begun.
+  /// Those that follow are in `file`. Files are listed in the order in which they were begun.
   void begin(std::string file);
   /// `line` 0: the file as a whole.
   void add(std::uint32_t line, std::string message);

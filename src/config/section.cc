@@ -203,7 +203,7 @@ void Section::accounts(std::string_view key, std::vector<Id>& target, std::strin
   if (value == nullptr) return;
   const toml::array* array = value->as_array();
   if (array == nullptr) return reject_type(key, *value, expected);
-  // An empty list means everybody to the share, and nobody to who wrote it.
+  // To the share an empty list lets all users in, but its author means that it lets none in.
   if (array->empty()) return reject(key, "is empty; leave it out to let everybody in");
   std::vector<Id> ids;
   for (const toml::node& element : *array) {

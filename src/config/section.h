@@ -17,7 +17,7 @@
 namespace berth::config {
 
 /// One section of a file, "[share.media]", read key by key. Each function leaves its target alone when the key is not
-/// there, and records a mistake when its value is not what it should be. What nobody asked for is unknown.
+/// there, and records a mistake when its value is not what it should be. A key that no function has read is unknown.
 class Section {
  public:
   /// `label`: as it stands in the file, for messages. All references outlive the section.

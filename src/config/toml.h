@@ -4,12 +4,12 @@
 #define TOML_HEADER_ONLY 0
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
-// Nothing of ours nests deeper than an array in a section. Together with kMaxDotsInLine it bounds the recursion with which
-// toml++ destroys what it has read.
+// Nothing of ours nests deeper than an array in a section. Together with kMaxDotsInLine it bounds the recursion with
+// which toml++ destroys what it has read.
 #define TOML_MAX_NESTED_VALUES 16
 
-// toml++ 3.3 asserts what is not so: "[+a]" ends the process, or with NDEBUG, where its assertions become promises to the
-// optimiser, is undefined. Without both it finds the error and tells it.
+// toml++ 3.3 asserts what is not so: "[+a]" ends the process, or with NDEBUG, where its assertions become promises to
+// the optimiser, is undefined. Without both it finds the error and reports it.
 #define TOML_ASSERT(expression) static_assert(true)
 #ifdef NDEBUG
 #define BERTH_NDEBUG_WAS_DEFINED

@@ -41,7 +41,7 @@ void Background::ready() noexcept {
   let_go_of_terminal();
   const char byte = 1;
   if (::write(caller_.get(), &byte, 1) < 0) {
-  }  // the caller was killed meanwhile: nobody to tell
+  }  // the caller was killed meanwhile: there is none to notify
   caller_.reset();
 }
 

@@ -28,7 +28,7 @@ struct KeeperDescriptors {
   int own[kMaxOwn]{};  ///< what is the keeper's, or the first of it
 };
 
-/// What keeper, first process and servers tell each other in shared memory, beside what the servers keep for their
+/// What keeper, first process and servers exchange in shared memory, apart from what the servers keep for their
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
@@ -43,13 +43,13 @@ struct KeptDaemon {
   std::atomic<int> state{-1};             ///< descriptor of the state directory in memory, where there is no other
   std::atomic<std::uint64_t> namespace_mount{0};     ///< NamespaceMount::id of the namespace on the host
   std::atomic<std::uint64_t> namespace_table_id{0};  ///< and table_id
-  std::atomic<std::uint64_t> host{0};             ///< next generation, and the lowest bit: up. 0: nothing was said yet
-  std::atomic<std::int64_t> host_since{0};        ///< nanoseconds since the epoch
-  std::atomic<std::uint64_t> upgrade_request{0};  ///< number of the request that asked for the last upgrade
-  std::atomic<std::uint64_t> upgrade_done{0};     ///< the last of these for which another binary was executed
-  std::atomic<std::uint64_t> upgrade_refused{0};  ///< the last of these that the keeper has refused
-  KeeperDescriptors keeper_descriptors{};         ///< while another binary is being executed
-  char directory[kMaxDirectory]{};                ///< where the namespace is
+  std::atomic<std::uint64_t> host{0};                ///< next generation, and the lowest bit: up. 0: not set yet
+  std::atomic<std::int64_t> host_since{0};           ///< nanoseconds since the epoch
+  std::atomic<std::uint64_t> upgrade_request{0};     ///< number of the request that asked for the last upgrade
+  std::atomic<std::uint64_t> upgrade_done{0};        ///< the last of these for which another binary was executed
+  std::atomic<std::uint64_t> upgrade_refused{0};     ///< the last of these that the keeper has refused
+  KeeperDescriptors keeper_descriptors{};            ///< while another binary is being executed
+  char directory[kMaxDirectory]{};                   ///< where the namespace is
 };
 
 }  // namespace berth::daemon

@@ -8,8 +8,8 @@
 
 namespace berth::daemon {
 
-/// Everything that servers keep for their successors, in shared memory, laid out by the layers that use it. The daemon's part
-/// is first, where everybody finds it. Another layout has another size, mostly.
+/// Everything that servers keep for their successors, in shared memory, laid out by the layers that use it. The
+/// daemon's part is first, where every program finds it. Another layout has another size, mostly.
 struct KeptMemory {
   alignas(4096) KeptDaemon daemon;
   alignas(4096) manager::KeptMounts mounts;

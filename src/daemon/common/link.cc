@@ -14,7 +14,7 @@ Result<std::pair<Link, Link>> Link::make_pair() noexcept {
 }
 
 void Link::send(const Message& message) const noexcept {
-  // Dropped when the other end is slow or gone: counts will come again, and the end of the link says the rest.
+  // Dropped when the other end is slow or gone: counts come again, and the end of the link tells the rest.
   if (::send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
 }
 

@@ -9,15 +9,15 @@
 
 namespace berth::daemon {
 
-/// What keeper and server say to each other, one packet a message. A link whose other end is gone reads as ended.
+/// The messages between keeper and server, one packet each. A link whose other end is gone reads as ended.
 struct Message {
   enum class Kind : std::uint8_t {
-    kReady,     ///< server: the kernel said INIT, the namespace answers
+    kReady,     ///< server: the kernel has sent INIT, the namespace answers
     kCounts,    ///< server: shares and mounted shares, for the service manager
     kStop,      ///< keeper: stop, with patience
     kForce,     ///< keeper: stop at once
-    kUpgrade,   ///< server: a caller wants another binary in our place
-    kRefused,   ///< keeper: that binary cannot go on; the log says why
+    kUpgrade,   ///< server: a caller asks for another binary in the keeper's place
+    kRefused,   ///< keeper: that binary cannot take over; the log has the reason
     kStopping,  ///< server: it stops
     kAccepted,  ///< keeper: that binary goes on, and the server is ended next
     kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it

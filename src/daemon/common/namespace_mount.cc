@@ -29,14 +29,14 @@ namespace {
 /// How long a namespace that is there may take to show that it lives.
 constexpr std::chrono::seconds kProbePatience{3};
 
-/// STATX_MNT_ID_UNIQUE (Linux 6.8), newer than Debian 12's headers: a mount id that is never given out again. The old kind
-/// (STATX_MNT_ID) is, so soon that the next berth's namespace may well have it.
+/// STATX_MNT_ID_UNIQUE (Linux 6.8), newer than Debian 12's headers: a mount id that is never given out again. The old
+/// kind (STATX_MNT_ID) is, so soon that the next berth's namespace may well have it.
 constexpr unsigned kStatxMountIdUnique = 0x4000U;
 
 enum class Life { kDead, kAlive, kSilent };
 
 /// Asks the namespace at `directory` for a sign of life, in a process of its own: the call may never come back. It asks
-/// for a name that nobody has asked for, because the kernel answers what it remembers without the daemon.
+/// for a name that was never asked for, because the kernel answers cached names without the daemon.
 Result<Life> probe(const std::string& directory) {
   const std::string unknown =
       directory + "/.probe-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count());
@@ -204,7 +204,7 @@ Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount
   if (!there || there->type != kNamespaceType) return false;
   if (TRY(mount_id_at(AT_FDCWD, directory)) != mount_id) return false;
   if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
-  if (errno == EINVAL) return false;  // somebody else was quicker
+  if (errno == EINVAL) return false;  // another process has unmounted it first
   if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(directory)));
   if (::umount2(directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
     return fail(Error::last().within("cannot detach " + quote(directory)));

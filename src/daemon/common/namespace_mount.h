@@ -11,21 +11,21 @@ namespace berth::daemon {
 /// The type that the namespace has in the mount table; its source is kNamespaceSource.
 inline constexpr const char* kNamespaceType = "fuse.berth";
 inline constexpr const char* kNamespaceSource = "berth";
-/// Where the namespace usually is: made at the start where it is missing. Any other directory must exist, because its name may be
-/// a typing error.
+/// Where the namespace usually is: made at the start where it is missing. Any other directory must exist, because its
+/// name may be a typing error.
 inline constexpr const char* kUsualNamespace = "/volumes";
 
 /// Opens /dev/fuse. Errors: ENOENT, ENODEV, EACCES with what to do about it.
 Result<UniqueFd> open_fuse_device();
 
-/// Makes sure that a namespace can be mounted at `directory`: an existing, empty directory that no berth serves. A namespace
-/// whose berth is dead stays until mount_namespace(). Never waits for longer than a few seconds, whatever is mounted there.
-/// Errors: ENOENT, ENOTDIR, ENOTEMPTY, EBUSY (served already), EACCES with a story that says what to do.
+/// Makes sure that a namespace can be mounted at `directory`: an existing, empty directory that no berth serves. A
+/// namespace whose berth is dead stays until mount_namespace(). Never waits for longer than a few seconds, whatever is
+/// mounted there. Errors: ENOENT, ENOTDIR, ENOTEMPTY, EBUSY (served already), EACCES with a story that says what to do.
 /// The result is the directory's absolute path without symbolic links.
 Result<std::string> prepare_namespace_directory(const std::string& directory);
 
-/// The id of the mount that `path` below `directory` (openat(2)) is in, the topmost there; asks no file system. Where the
-/// kernel can tell one that is never given out again, that one.
+/// The id of the mount that `path` below `directory` (openat(2)) is in, the topmost there; asks no file system. Where
+/// the kernel reports a mount id that is never used again, that id.
 Result<std::uint64_t> mount_id_at(int directory, const std::string& path);
 
 /// Which mount the namespace is.
@@ -35,19 +35,19 @@ struct NamespaceMount {
 };
 
 /// Mounts the namespace that `device` will serve: allow_other and default_permissions, nosuid, nodev (mount.fuse3(8)).
-/// Where a dead namespace is mounted it takes its place, without a moment in which the directory below is seen (on Linux
-/// before 6.5: with a very short one).
+/// Where a dead namespace is mounted it takes its place, without a moment in which the directory below is seen (on
+/// Linux before 6.5: with a very short one).
 Result<NamespaceMount> mount_namespace(int device, const std::string& directory);
 
 /// Whether the namespace is mounted still, be it covered or moved. Errors: those of reading the mount table.
 Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string& directory);
 
-/// Ends the connection of the namespace at `directory`, and leaves it mounted: callers that wait for an answer get an error, and so
-/// do those that come. Nothing is done where another mount is on top.
+/// Ends the connection of the namespace at `directory`, and leaves it mounted: callers that wait for an answer get an
+/// error, and so do those that come. Nothing is done where another mount is on top.
 void abort_namespace(const NamespaceMount& mount, const std::string& directory);
 
-/// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with its
-/// last user. True when it was in use. What else may be mounted there meanwhile is left alone.
+/// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with
+/// its last user. True when it was in use. What else may be mounted there meanwhile is left alone.
 Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id);
 
 }  // namespace berth::daemon

@@ -17,7 +17,7 @@ void warn(const Result<>& result) {
   if (!result) log::warning("{}", result.error().message());
 }
 
-/// Nothing reads it. A pipe there would be held, and a terminal stop who reads it in the background.
+/// Nothing reads it. A pipe there would be held open, and a terminal would stop a background process that reads it.
 Result<> let_go_of_standard_input() {
   const UniqueFd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   if (!nothing || ::dup2(nothing.get(), STDIN_FILENO) < 0) return fail(Error::last().within("/dev/null"));

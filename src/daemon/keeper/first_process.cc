@@ -24,7 +24,7 @@ constexpr std::chrono::seconds kOrphanPatience{30};
 /// How often to look meanwhile whether it is done.
 constexpr int kLookAgainMilliseconds = 20;
 
-/// Collects whoever has ended.
+/// Collects all processes that have ended.
 void collect() noexcept {
   while (::waitpid(-1, nullptr, WNOHANG | __WALL) > 0) {
   }
@@ -58,7 +58,7 @@ void wait_for_keeper(int keeper, int ended) noexcept {
   sigset_t child;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
-  // It has nothing to say, and whoever reads what berth says waits for the last who could.
+  // It writes nothing, and a program that reads berth's output waits for the last process that could write.
   let_go_of_terminal();
   const int ended = ::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
   wait_for_keeper(keeper, ended);
@@ -79,7 +79,7 @@ Result<pid_t> start_first_process(const KeptDaemon& record) {
   if (child < 0) return fail(Error::last().within("cannot start the first process of the pid namespace"));
   if (child > 0) return child;
   ::setsid();
-  // The FUSE device above all: whoever holds it keeps the connection alive.
+  // The FUSE device above all: a process that holds it keeps the connection alive.
   const auto last_kept = static_cast<unsigned>(keeper.get());
   if (last_kept > STDERR_FILENO + 1) ::close_range(STDERR_FILENO + 1, last_kept - 1, 0);
   ::close_range(last_kept + 1, ~0U, 0);

@@ -36,11 +36,12 @@
 namespace berth::daemon {
 namespace {
 
-/// How long a server may take to end that was told to stop at once, before it is killed.
+/// How long a server may take to end after a request to stop at once, before it is killed.
 constexpr std::chrono::seconds kForcePatience{5};
 /// And one that stops, after stop_timeout: thousands of mounts take the kernel some seconds.
 constexpr std::chrono::seconds kEndingPatience{15};
-/// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot end.
+/// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot
+/// end.
 constexpr std::chrono::milliseconds kEndPatience{50};
 /// How long a server may take to answer what would be lost with it, before it is ended for an upgrade.
 constexpr std::chrono::seconds kAnswerPatience{1};
@@ -59,7 +60,8 @@ std::string how(int status) {
   return "was killed by signal " + std::to_string(WTERMSIG(status)) + " (" + ::strsignal(WTERMSIG(status)) + ")";
 }
 
-/// How often the kernel has killed a process because memory had run out (proc(5), /proc/vmstat); 0 where it does not say.
+/// How often the kernel has killed a process because memory had run out (proc(5), /proc/vmstat); 0 where it does not
+/// report that.
 std::uint64_t oom_kills() {
   constexpr std::string_view kKey = "oom_kill ";
   constexpr std::size_t kMost = std::size_t{64} << 10;
@@ -136,7 +138,7 @@ Result<> Keeper::start_server() {
   server_stops_ = false;
   silent_at_.reset();
   clone_args arguments{};
-  // One table of descriptors for us and all servers: what is open survives the one who opened it.
+  // One table of descriptors for the keeper and all servers: what is open survives the process that opened it.
   arguments.flags = CLONE_FILES;
   arguments.exit_signal = SIGCHLD;
   const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
@@ -212,7 +214,7 @@ void Keeper::on_message() {
   counts_ = said;
 }
 
-/// Until there is something to do without being told; -1: there is not.
+/// Milliseconds until there is work without a message; -1: there is none.
 int Keeper::milliseconds_to_work() const {
   int left = -1;
   const auto at = [&left](TimePoint time) {
@@ -242,8 +244,8 @@ void Keeper::notify_status() {
   next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
 }
 
-/// The service manager's watchdog hears of us when the server works. While a deadline of our own bounds what the server does, the
-/// watchdog need not: it would end the mounts as well.
+/// The service manager's watchdog hears of us when the server works. While a deadline of our own bounds what the server
+/// does, the watchdog need not: it would end the mounts as well.
 void Keeper::feed_watchdog() {
   if (!manager_.watchdog() || milliseconds_to(next_watch_) != 0) return;
   next_watch_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 4;
@@ -255,7 +257,7 @@ void Keeper::feed_watchdog() {
   if (!silent_at_) silent_at_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 2;
 }
 
-/// Its successor goes on with everything. Were that silent too, the watchdog would end all of berth.
+/// Its successor takes over everything. If that one were silent too, the watchdog would end all of berth.
 void Keeper::on_silent_server() {
   silent_at_.reset();
   if (stopping_ || takeover_until_ || handing_over_) return;
@@ -265,7 +267,7 @@ void Keeper::on_silent_server() {
 
 std::optional<int> Keeper::enforce_deadlines() {
   if (has_passed(kill_at_)) {
-    // It was told to stop, and is stopped or stuck itself.
+    // It has been asked to stop, and is stopped (SIGSTOP) or stuck.
     log::error("the server does not end: killing it");
     ::kill(server_, SIGKILL);
     kill_at_ = std::chrono::steady_clock::now() + kForcePatience;
@@ -285,8 +287,8 @@ std::optional<int> Keeper::enforce_deadlines() {
   return std::nullopt;
 }
 
-/// The server is dead, but for threads that are stuck in the kernel: a share hangs, or they wait for somebody who waits for the next
-/// server. So that one must not wait for them. None of them comes back to run anything.
+/// The server is dead, except for threads that are stuck in the kernel: a share hangs, or they wait for a process that
+/// waits for the next server. So the next server must not wait for them. None of them comes back to run anything.
 std::optional<int> Keeper::on_server_ending() {
   const std::optional<int> status = sys::status_of_zombie(server_);
   if (!status) {
@@ -297,8 +299,10 @@ std::optional<int> Keeper::on_server_ending() {
   return on_server_ended(*status);
 }
 
-/// Servers that had threads stuck when the next one was started, and have ended since. Only what nobody else waits for.
+/// Collects servers that had stuck threads when the next one was started, and have ended since. Only processes that
+/// nothing else waits for.
 void Keeper::reap_stuck_server() const {
+  /// waits for.
   siginfo_t ended{};
   while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0) {
     const pid_t pid = ended.si_pid;
@@ -310,7 +314,7 @@ void Keeper::reap_stuck_server() const {
 }
 
 std::optional<int> Keeper::collect_children() {
-  // One by one: the check of another binary is collected by who reads what it says.
+  // One by one: the code that reads the output of another binary's check collects that check.
   int status = 0;
   if (setup_.first_process != 0 && ::waitpid(setup_.first_process, &status, WNOHANG) > 0) {
     setup_.first_process = 0;
@@ -325,7 +329,7 @@ std::optional<int> Keeper::collect_children() {
 
 void Keeper::on_stop_signal(int signal) {
   if (handing_over_) {
-    // There is no server that could stop: whoever is executed in our place is told.
+    // There is no server that could stop: a binary that is executed in the keeper's place is asked to stop.
     stop_signal_ = signal;
     return;
   }
@@ -356,14 +360,15 @@ void Keeper::stop() {
   manager_.status("stopping");
   take_namespace_off();
   setup_.keepers_end.send({.kind = Message::Kind::kStop});
-  // One that is stopped itself (SIGSTOP), or stuck, does not say that it stops.
+  // A server that is stopped (SIGSTOP), or stuck, does not confirm the stop.
   const std::chrono::milliseconds patience = setup_.configuration.settings.stop_timeout;
   kill_at_ =
       std::chrono::steady_clock::now() +
       (server_stops_ ? patience + kEndingPatience : std::min<std::chrono::milliseconds>(patience, kForcePatience));
 }
 
-/// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but no other program gets there.
+/// Detached (umount -l) while a program is inside, the namespace lives on, and the connection with it, but no other
+/// program gets there.
 void Keeper::on_mounts_changed() {
   if (is_namespace_mounted(setup_.mount, setup_.directory).value_or(true)) return;
   log::info("{} has been unmounted: stopping", quote(setup_.directory));
@@ -422,7 +427,7 @@ std::optional<int> Keeper::on_crash(int status) {
                           "th time within " + format_duration(settings.crash_window) + " (crash_limit, crash_window)");
   }
   const Result<> started = start_server();
-  // Only now: whoever takes our log may be slow, and callers wait.
+  // Only now: the program that reads the log may be slow, and callers wait.
   log::error("the server {}; {}", how(status), started ? "a new one has been started" : "no new one can be started");
   if (!started) return end_connection(started.error().message());
   return std::nullopt;
@@ -502,8 +507,8 @@ std::optional<int> Keeper::hand_over() {
   return std::nullopt;
 }
 
-/// Ends the connection: callers that wait for an answer, or ask from now on, get an error. Where it was never served there is nothing
-/// to keep covered.
+/// Ends the connection: callers that wait for an answer, or ask from now on, get an error. Where it was never served
+/// there is nothing to keep covered.
 int Keeper::end_connection(const std::string& reason) {
   log::error("giving up {}: {}", quote(setup_.directory), reason);
   // Of one that has been collected the number may be another process's by now.
@@ -515,8 +520,8 @@ int Keeper::end_connection(const std::string& reason) {
   return kExitUnavailable;
 }
 
-/// What is left in it (a first process that is stopped, helpers that do not end) must not outlive us, for it holds the real
-/// mounts. One that is stuck in the kernel ends some time after us.
+/// What is left in it (a first process that is stopped, helpers that do not end) must not outlive us, for it holds the
+/// real mounts. One that is stuck in the kernel ends some time after us.
 void Keeper::end_pid_namespace() {
   if (setup_.first_process == 0) return;
   ::kill(setup_.first_process, SIGKILL);

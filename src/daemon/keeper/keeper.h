@@ -22,12 +22,13 @@ namespace berth::daemon {
 /// The descriptors that are open now, sorted.
 std::vector<int> open_descriptors();
 
-/// The part of `berth serve` that never touches a share: it starts the server, starts another one when that dies, passes
-/// signals on, tells the service manager, and bounds all of it. It never waits for what reads its log or for the service manager.
+/// The part of `berth serve` that never touches a share: it starts the server, starts another one when that dies,
+/// passes signals on, notifies the service manager, and bounds all of it. It never waits for the reader of its log or
+/// the service manager.
 ///
-/// A server that dies is succeeded by one that finds everything in the shared memory and the shared table of descriptors.
-/// A successor that does not serve within `takeover_timeout`, or one crash more than `crash_limit` within `crash_window`,
-/// ends the connection, so that callers get an error instead of waiting for nobody.
+/// If a server dies, its successor finds everything in the shared memory and the shared table of descriptors.
+/// A successor that does not serve within `takeover_timeout`, or one crash more than `crash_limit` within
+/// `crash_window`, ends the connection, so that callers get an error instead of waiting for ever.
 ///
 /// Threading: one thread.
 class Keeper {
@@ -40,7 +41,7 @@ class Keeper {
   /// Until everything has ended; the exit code. `signals`: a signalfd of what block_signals() blocks.
   int run(int signals);
 
-  /// Blocks the signals that the keeper handles and makes a descriptor that tells of them.
+  /// Blocks the signals that the keeper handles and makes a descriptor that reports them (signalfd(2)).
   static Result<UniqueFd> block_signals();
 
  private:
@@ -80,18 +81,18 @@ class Keeper {
   const std::string program_;
   std::optional<sys::Process> check_;  ///< of the binary that is to take our place
   std::optional<TimePoint> check_until_;
-  std::optional<TimePoint> hand_over_at_;  ///< the server has been told to answer, and is ended then at the latest
+  std::optional<TimePoint> hand_over_at_;  ///< the server has been asked to answer, and is ended then at the latest
   bool handing_over_ = false;              ///< the server was ended for it
   std::optional<int> stop_signal_;         ///< came meanwhile
   int signals_ = -1;
   pid_t server_ = 0;
   bool ready_ = false;         ///< a server has served
   UniqueFd mount_table_;       ///< readable (POLLPRI) when the host's mount table has changed
-  bool server_stops_ = false;  ///< the server has said that it stops
+  bool server_stops_ = false;  ///< the server has confirmed that it stops
   bool stopping_ = false;
-  bool forced_ = false;  ///< told to stop at once
+  bool forced_ = false;  ///< asked to stop at once
   ServiceManager manager_;
-  std::optional<Message> counts_;  ///< what the service manager has not been told yet
+  std::optional<Message> counts_;  ///< what the service manager has not been sent yet
   TimePoint next_status_{};
   TimePoint next_watch_{};              ///< when the service manager's watchdog is looked after again
   std::optional<TimePoint> silent_at_;  ///< the server was asked whether it works, and is ended then without an answer

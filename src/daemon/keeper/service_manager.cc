@@ -26,7 +26,7 @@ std::optional<std::uint64_t> number_in(const char* variable) {
   return number;
 }
 
-/// sd_watchdog_enabled(3): WATCHDOG_PID, where it is set, says for which process.
+/// sd_watchdog_enabled(3): WATCHDOG_PID, where it is set, names the process that it is for.
 std::optional<std::chrono::microseconds> watchdog_time() {
   constexpr std::uint64_t kMost = 100ULL * 365 * 24 * 3600 * 1000000;  // a hundred years
   const std::optional<std::uint64_t> time = number_in("WATCHDOG_USEC");

@@ -12,10 +12,11 @@
 
 namespace berth::daemon {
 
-/// Tells the service manager what sd_notify(3) tells, without waiting for it: libsystemd blocks where the manager does not read.
+/// Sends the service manager the messages of sd_notify(3), without waiting for it: libsystemd blocks where the manager
+/// does not read.
 ///
-/// That the service is ready or stops is sent again until the manager takes it. Of several words about its status the last
-/// one counts, and so it is with alive(). Without NOTIFY_SOCKET it tells nothing.
+/// That the service is ready or stops is sent again until the manager takes it. Of several status texts only the last
+/// one is sent, and so it is with alive(). Without NOTIFY_SOCKET nothing is sent.
 ///
 /// Threading: one thread.
 class ServiceManager {

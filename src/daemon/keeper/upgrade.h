@@ -9,11 +9,12 @@
 #include "src/lib/base/result.h"
 #include "src/lib/sys/process.h"
 
-/// How the keeper executes another binary in its place (`berth upgrade`), which goes on with everything that is open.
+/// How the keeper executes another binary in its place (`berth upgrade`), which takes over everything that is open.
 ///
-/// The new program is started with ServerSetup::arguments. First with kCheckVariable, to find out whether it could go on: it
-/// reads the configuration, compares the version of the records, and ends. Then, when the server has ended, in the
-/// keeper's place with kTakeOverVariable: the descriptor of the shared memory, where KeptDaemon::keeper_descriptors says the rest.
+/// - First the new program is started with ServerSetup::arguments and kCheckVariable, to see whether it could take
+///   over: it reads the configuration, compares the version of the records, and ends.
+/// - When the server has ended, it is executed in the keeper's place with kTakeOverVariable: the descriptor of the
+///   shared memory, where KeptDaemon::keeper_descriptors has the rest.
 namespace berth::daemon {
 
 inline constexpr const char* kCheckVariable = "BERTH_TAKE_OVER_CHECK";
@@ -25,17 +26,18 @@ std::string record_version();
 /// Where this program is, to be executed again; what is there by then may be a newer one.
 std::string own_program();
 
-/// What a program says that can go on. The exit code alone would be any program's.
+/// The output of a program that can take over. The exit code alone would be any program's.
 std::string consent();
 
-/// Starts the check; when the program can go on its exit code is 0 and it has said consent(), else its output says why not.
+/// Starts the check. If the program can take over, its exit code is 0 and its output is consent(); else the output is
+/// the reason.
 Result<sys::Process> ask_for_consent(const std::string& program, std::vector<std::string> arguments);
 
-/// Executes `program` in this process's place, with all descriptors. Returns only when that failed, with everything as it
-/// was. `own`: the keeper's descriptors.
+/// Executes `program` in this process's place, with all descriptors. Returns only when that failed, with everything as
+/// it was. `own`: the keeper's descriptors.
 Error execute_upgrade(const std::string& program, ServerSetup& setup, const KeeperDescriptors& handed);
 
-/// What the environment says that this program was executed for; each is asked once and removed from it.
+/// The environment's value that this program was executed with; each is read once and removed from the environment.
 std::optional<std::string> is_asked_for_consent();
 std::optional<int> inherited_memory();
 

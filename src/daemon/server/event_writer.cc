@@ -68,7 +68,7 @@ void EventWriter::write_output(const std::string& share, std::string_view lines)
 bool EventWriter::may_write(const std::string& share, TimePoint now) {
   MutexLock lock(mutex_);
   OfShare& of_share = shares_[share];
-  // Until the count has been told nothing else is, so that it stands where the gap is.
+  // Nothing else is written before the count, so that the count stands where the gap is.
   if (of_share.left_out == 0 && of_share.rate.take(now) && all_.take(now)) return true;
   ++of_share.left_out;
   if (!std::exchange(has_left_out_, true)) changed_.notify_all();

@@ -14,10 +14,10 @@
 
 namespace berth::daemon {
 
-/// What is told of the shares, in the log and in `events`, at a bounded rate: any user can have a share mounted and unmounted, and a
-/// program can write without end. What is left out is counted, and the count is told.
+/// Writes the events of shares to the log and to `events`, at a bounded rate: any user can have a share mounted and
+/// unmounted, and a program can write without end. What is left out is counted, and the count is written.
 ///
-/// What only root and the group cause (attachments, drain, resume) and what concerns no share is told always.
+/// What only root and the group cause (attachments, drain, resume) and what concerns no share is always written.
 ///
 /// Threading: any thread may call anything.
 class EventWriter {
@@ -35,9 +35,9 @@ class EventWriter {
   /// Of all shares together.
   static constexpr unsigned kBurstOfAll = 8192;
   static constexpr std::chrono::milliseconds kIntervalOfAll{20};
-  /// How long after something was left out the count is told at the latest.
+  /// How long after something was left out the count is written at the latest.
   static constexpr std::chrono::seconds kCountAfter{10};
-  /// The counts of so many shares are told one by one; of more, their sum.
+  /// The counts of so many shares are written one by one; of more, their sum.
   static constexpr std::size_t kMostCounts = 16;
 
   explicit EventWriter(Sinks sinks) : sinks_(std::move(sinks)) {}
@@ -45,7 +45,7 @@ class EventWriter {
   EventWriter(const EventWriter&) = delete;
   EventWriter& operator=(const EventWriter&) = delete;
 
-  /// Starts the thread that tells the counts; without one they are never told.
+  /// Starts the thread that writes the counts; without it they are never written.
   void begin();
   void write(const manager::Event& event);
   void write_output(const std::string& share, std::string_view lines);
@@ -57,7 +57,7 @@ class EventWriter {
     std::uint64_t left_out = 0;
   };
 
-  /// Whether to tell something of the share now.
+  /// Whether to write an event of the share now.
   bool may_write(const std::string& share, TimePoint now);
   void write_counts();
   void run();
@@ -69,7 +69,7 @@ class EventWriter {
   std::map<std::string, OfShare, std::less<>> shares_ BERTH_GUARDED_BY(mutex_);
   bool has_left_out_ BERTH_GUARDED_BY(mutex_) = false;
   bool stopped_ BERTH_GUARDED_BY(mutex_) = false;
-  std::thread thread_;  ///< tells the counts
+  std::thread thread_;  ///< writes the counts
 };
 
 }  // namespace berth::daemon

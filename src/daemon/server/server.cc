@@ -62,7 +62,7 @@ constexpr std::chrono::milliseconds kChannelPatience{2000};
 /// Descriptors that no server uses while it serves: two of them are open at once in a take-over.
 constexpr std::uint64_t kReservedDescriptors = 256;
 
-/// How long the agent may take to say what lies over the namespace.
+/// How long the agent may take to report what overmounts the namespace.
 constexpr std::chrono::seconds kAgentPatience{2};
 
 /// FUSE_NOTIFY_RESEND came with Linux 6.9. Where an older kernel has it as well, an upgrade is only answered sooner.
@@ -136,7 +136,8 @@ class Server {
     return {};
   }
 
-  /// From here on nothing that is mounted shows on the host, and nobody but us can reach it. With one thread.
+  /// From here on nothing that is mounted shows on the host, and only the servers can reach it. Call it with one
+  /// thread.
   Result<> enter_own_mount_namespace() {
     host_ = TRY(sys::current_mount_namespace());
     const int made = record_.mount_namespace;
@@ -171,9 +172,9 @@ class Server {
     return paths;
   }
 
-  /// By a thread that does nothing: whoever is killed in a request to a share that hangs does not end before that is answered, and
-  /// until the last thread has ended nobody is told of the end of the process. Where that cannot be had (before Linux 6.9), it has
-  /// to be waited for.
+  /// By a thread that does nothing. A thread that is killed in a request to a share that hangs does not end before that
+  /// is answered, and until the last thread has ended no process is notified of the process's end. Where the thread's
+  /// pidfd cannot be had (before Linux 6.9), the keeper has to wait for that.
   void publish_liveness() {
     Result<std::thread> thread = sys::start_thread("berth-life", [this] {
       if (Result<UniqueFd> life = sys::open_thread(::gettid())) record_.life = life->release();
@@ -182,8 +183,8 @@ class Server {
     if (thread) thread->detach();
   }
 
-  /// Whoever opens as many files as he can must not keep the next server from its start, which shares the table of descriptors. It
-  /// has the keeper's limit then, not ours.
+  /// A caller that opens as many files as it can must not keep the next server from its start, which shares the table
+  /// of descriptors. The next server starts under the keeper's limit, not this one's.
   static void reserve_descriptors() {
     if (const Result<> left = sys::lower_file_limit(kReservedDescriptors); !left)
       log::warning("{}", left.error().message());
@@ -196,7 +197,7 @@ class Server {
     return {.end = static_cast<int>(end), .per_user = end / 2};
   }
 
-  /// Everything that a dead server had goes on with us, or is closed.
+  /// Takes over everything that a dead server had, or closes it.
   void take_over() {
     std::vector<int> kept = manager_->kept_descriptors();
     kept.push_back(record_.mount_namespace);
@@ -300,8 +301,8 @@ class Server {
                                .inode_bits = static_cast<unsigned>(setup_.configuration.settings.inode_bits)});
   }
 
-  /// What an earlier server left over the namespace is in use, or will be found idle. Before the first request: that may
-  /// want to lay over what lies there already.
+  /// An overmount that an earlier server left is in use, or will be found idle. Before the first request, because that
+  /// may want to overmount what is overmounted already.
   void take_over_native() {
     const Result<std::vector<std::string>> names = native_->take_over(clock_.now() + kAgentPatience);
     if (!names) return log::warning("native access: {}", names.error().message());
@@ -360,7 +361,7 @@ class Server {
     return ::poll(&served, 1, static_cast<int>(kChannelPatience.count())) > 0;
   }
 
-  /// Until the channel has ended, the keeper says stop, or is gone. False when it is gone.
+  /// Until the channel has ended, the keeper asks to stop, or is gone. False when it is gone.
   bool wait_for_end() {
     sigset_t signals;
     sigemptyset(&signals);
@@ -384,7 +385,7 @@ class Server {
     }
   }
 
-  /// What the keeper says beside that concerns who asked for an upgrade.
+  /// Handles the keeper's other messages too: those for the caller that asked for an upgrade.
   bool is_told_to_stop() {
     const Result<std::optional<Message>> message = setup_.servers_end.receive();
     if (!message) return false;
@@ -417,12 +418,12 @@ class Server {
   }
 
   void stop(bool keeper_lives) {
-    // However it has learnt that it is to stop: the namespace may have been gone before the keeper said so.
+    // However it has learnt that it must stop: the namespace may have been gone before the keeper sent that.
     setup_.servers_end.send({.kind = Message::Kind::kStopping});
     upgrade_.end(Error(ESHUTDOWN));
     if (!keeper_lives) {
-      // The namespace stays mounted and answers errors, until the next start puts another one in its place: without it, what
-      // is written there would land on the host's own disk.
+      // The namespace stays mounted and answers errors, until the next start puts another one in its place: without it,
+      // what is written there would land on the host's own disk.
       log::warning("the keeper is gone: stopping");
     }
     std::atomic<bool> stopped{false};
@@ -436,7 +437,7 @@ class Server {
     workers_->stop();
   }
 
-  /// A second request to stop, the end of the channel or of the keeper: whoever is still inside is given up.
+  /// A second request to stop, the end of the channel or of the keeper: callers that are still inside are given up.
   void wait_for_force(const std::atomic<bool>& stopped, bool keeper_lives) {
     constexpr int kPollMilliseconds = 20;
     while (!stopped) {
@@ -525,8 +526,8 @@ void run_server(ServerSetup& setup, std::vector<int> left) {
   ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
   // Many short-lived threads, each with an arena of its own, would cost far more memory than the lock of a few arenas.
   ::mallopt(M_ARENA_MAX, 2);
-  // What is large is the text of a status or the names of a listing, and soon over: it goes back to the kernel at once. A
-  // threshold that was set does not grow by itself.
+  // What is large is the text of a status or the names of a listing, and soon over: it goes back to the kernel at once.
+  // A threshold that was set does not grow by itself.
   ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
   ::mallopt(M_TRIM_THRESHOLD, 128 << 10);
   KeptDaemon& record = setup.record();

@@ -9,11 +9,13 @@ namespace berth::daemon {
 /// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.
 inline constexpr const char* kBerthDirectory = "/run/berth";
 
-/// The server: serves the namespace until it is unmounted or the keeper says stop, then takes everything down and exits.
+/// The server: serves the namespace until it is unmounted or the keeper asks it to stop, then takes everything down and
+/// exits.
 ///
-/// It has a mount namespace of its own, which its successor enters, so that nobody reaches the real mounts and the kernel
-/// ends them all when keeper and server are gone. `left`: descriptors that its predecessor opened and did not close.
-/// Called in a process of its own, with one thread. When the keeper dies it ends as if it were told to stop.
+/// It has a mount namespace of its own, which its successor enters. So no other process reaches the real mounts, and
+/// the kernel ends them all when keeper and server are gone. `left`: descriptors that its predecessor opened and did
+/// not close. Called in a process of its own, with one thread. When the keeper dies it ends as if it were asked to
+/// stop.
 [[noreturn]] void run_server(ServerSetup& setup, std::vector<int> left);
 
 }  // namespace berth::daemon

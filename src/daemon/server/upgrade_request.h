@@ -10,17 +10,17 @@
 
 namespace berth::daemon {
 
-/// Somebody wants another binary in our place. Who asked is answered by the next server, whom the kernel sends the
-/// request again, or by us when that binary is refused. A server that dies over it is succeeded by one that asks again.
+/// A caller's request for another binary in berth's place. The next server answers it, because the kernel sends the
+/// request again. If the binary is refused, this server answers. If a server dies over it, its successor asks again.
 ///
 /// Threading: any thread may call anything.
 class UpgradeRequest {
  public:
-  /// Both must outlive this object; `keeper` is the servers' end of the link to him.
+  /// Both must outlive this object; `keeper` is the servers' end of the link to the keeper.
   UpgradeRequest(KeptDaemon& record, const Link& keeper) noexcept : record_(record), keeper_(keeper) {}
 
   /// Asks the keeper. `request` is the number by which the kernel sends it again.
-  /// Errors (to `done`): EBUSY while one is under way, ENOEXEC when the binary is refused, what end() says.
+  /// Errors (to `done`): EBUSY while one is under way, ENOEXEC when the binary is refused, those of end().
   void ask(std::uint64_t request, manager::DoneCallback done);
   /// The binary goes on, and nothing that is unanswered outlives this server.
   void accept();

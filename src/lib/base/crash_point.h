@@ -2,11 +2,12 @@
 
 namespace berth {
 
-/// A moment at which a test can have the server die (kill -9), to prove that the next one makes good what this one has
+/// A moment at which a test can have the server die (kill -9), to prove that the next one repairs what this one has
 /// begun. Nothing, unless built with -Dcrash_points=true.
 ///
-/// The environment's BERTH_CRASH_FILE names a file that the test writes when it is time: "make-done taken-back" has who
-/// comes to the first point die there, and then who comes to the second one. The file goes with the last word.
+/// The environment's BERTH_CRASH_FILE names a file that the test writes when it is time. With "make-done taken-back",
+/// the server that comes to the first point dies there, and then the one that comes to the second point. The file goes
+/// with the last word.
 #ifdef BERTH_CRASH_POINTS
 void crash_point(const char* name) noexcept;
 /// From now on this process dies at its crash point.

@@ -20,12 +20,12 @@ class [[nodiscard]] Error {
   static Error last() noexcept;
 
   [[nodiscard]] int code() const noexcept { return code_; }
-  /// Empty when nobody told one.
+  /// Empty when there is none.
   [[nodiscard]] std::string_view story() const noexcept;
-  /// For people: "story: No such file or directory", or just one of the two where the other says nothing.
+  /// For people: "story: No such file or directory", or just one of the two where the other is empty.
   [[nodiscard]] std::string message() const;
 
-  /// The same error with `context` told first: "context: story".
+  /// The same error with `context` first: "context: story".
   [[nodiscard]] Error within(std::string_view context) const;
 
  private:

@@ -32,7 +32,7 @@ constexpr std::array kAttributeWords{
     AttributeWord{"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
     AttributeWord{"diratime", 0, MOUNT_ATTR_NODIRATIME},
     // How access times are kept is one field, not bits (mount_setattr(2)).
-    // What users may mount is so unless the words after it say otherwise (libmount, MS_SECURE and MS_OWNERSECURE).
+    // "user" words mean this unless the words after them say otherwise (libmount, MS_SECURE and MS_OWNERSECURE).
     AttributeWord{"user", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, 0},
     AttributeWord{"users", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, 0},
     AttributeWord{"owner", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0},
@@ -45,8 +45,8 @@ constexpr std::array kAttributeWords{
     AttributeWord{"nostrictatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
 };
 
-// mount(8), "Filesystem-independent mount options" that say nothing about the mount itself: who may mount it, when, and what
-// other programs show of it.
+// mount(8), "Filesystem-independent mount options" that do not concern the mount itself: which users may mount it,
+// when, and what other programs show of it.
 constexpr std::array<std::string_view, 17> kHarmlessWords{
     "defaults", "_netdev", "nofail",  "auto",    "noauto", "nouser",     "nousers",       "noowner",        "nogroup",
     "silent",   "loud",    "comment", "uhelper", "helper", "pamconsole", "X-mount.mkdir", "X-fstrim.notrim"};
@@ -84,7 +84,7 @@ constexpr std::array kRefusedWords{
     RefusedWord{"runbindable", kPropagation},
 };
 
-/// Whether `key` says nothing about the mount. Errors: EINVAL for what is not done here.
+/// Whether `key` does not concern the mount. Errors: EINVAL for what is not done here.
 Result<bool> says_nothing(std::string_view key) {
   if (key == "x-systemd.automount") return true;  // what a share is
   for (const std::string_view word : kHarmlessWords) {
@@ -98,9 +98,9 @@ Result<bool> says_nothing(std::string_view key) {
   return key.starts_with("x-");  // mount(8): comments, for other programs
 }
 
-/// The parts between commas. A comma inside double quotes does not separate (mount(8), SELinux contexts), nor does one after a
-/// backslash, which stays for the file system to take away (overlay, since Linux 2.6; libmount before 2.39 splits there).
-/// Errors: EINVAL where a quote or a backslash would reach into what is appended.
+/// The parts between commas. A comma inside double quotes does not separate (mount(8), SELinux contexts), nor does one
+/// after a backslash, which stays for the file system to take away (overlay, since Linux 2.6; libmount before 2.39
+/// splits there). Errors: EINVAL where a quote or a backslash would reach into what is appended.
 Result<std::vector<std::string>> split_options(std::string_view options) {
   std::vector<std::string> parts(1);
   bool quoted = false;
@@ -153,7 +153,8 @@ bool apply_attribute(std::string_view word, MountOptions& into) {
   return false;
 }
 
-/// Words that mount(8) knows as words alone, or with a value whose meaning is not known here ("ro=recursive", since util-linux 2.39).
+/// Words that mount(8) knows as words alone, or with a value whose meaning is not known here ("ro=recursive", since
+/// util-linux 2.39).
 bool takes_no_value(std::string_view word, std::string_view value) {
   if (word == "ro" || word == "rw" || word == "bind" || word == "rbind") return true;
   return value == "recursive" && std::any_of(kAttributeWords.begin(), kAttributeWords.end(),
@@ -189,7 +190,8 @@ Result<bool> apply_own_word(std::string_view word, const std::optional<std::stri
   return true;
 }
 
-/// Errors: EINVAL for what no option is called: a blank where a comma alone separates, or what the argv of mount(8) would hold.
+/// Errors: EINVAL for what no option is called: a blank where a comma alone separates, or what the argv of mount(8)
+/// would hold.
 Result<> check_key(std::string_view key, std::string_view part) {
   if (key.empty()) return fail(EINVAL, "mount option " + quote(part) + " has no name");
   if (key.find_first_of(" \t\n\v\f\r") != std::string_view::npos) {

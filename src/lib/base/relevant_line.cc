@@ -27,12 +27,12 @@ std::string_view trimmed(std::string_view line) noexcept {
   return line.substr(begin, line.find_last_not_of(kSpace) - begin + 1);
 }
 
-/// Where more can be read, and what a program says when it says how it is used.
+/// Hints where more can be read, and usage lines of a program.
 constexpr std::array<std::string_view, 12> kHints{
     "refer to the", "manual page", "dmesg(1)", "for more information",    "for more details", "--help", "usage:",
     "try '",        "see \"man",   "(hint)",   "for several filesystems", "/var/log/"};
 
-/// What follows from a cause that was told before.
+/// What follows from a cause that was written before.
 constexpr std::array<std::string_view, 12> kConsequences{"connection reset by peer",
                                                          "broken pipe",
                                                          "connection closed by",

@@ -51,7 +51,8 @@ bool names_a_file(std::string_view key, std::string_view value) {
   return ends || name.find("cred") != kNone;
 }
 
-/// Where the value that begins at `at` ends: at its closing quote, or before white space or the comma that ends an option.
+/// Where the value that begins at `at` ends: at its closing quote, or before white space or the comma that ends an
+/// option.
 Span value_at(std::string_view text, std::size_t at) {
   if (at < text.size() && is_quote(text[at])) {
     const char quote = text[at];
@@ -234,7 +235,8 @@ class Finder {
     }
   }
 
-  /// What is a secret by itself: a JSON web token, the tokens of well-known services, what follows "Bearer" and "Basic".
+  /// What is a secret by itself: a JSON web token, the tokens of well-known services, what follows "Bearer" and
+  /// "Basic".
   void find_tokens() {
     constexpr std::array<std::string_view, 8> kBegins{"eyJ",    "ghp_",  "gho_",  "github_pat_",
                                                       "glpat-", "xoxb-", "xoxp-", "AKIA"};
@@ -313,7 +315,7 @@ bool may_hold_secrets(std::string_view text) noexcept {
   return text.find_first_of("=:@%- ") != kNone || text.size() >= 16;
 }
 
-/// `text`, and what it says without its percent-encoding, of which there may be two.
+/// `text`, and the same without its percent-encoding, of which there may be two.
 Spans find_secrets(std::string_view text) {
   if (!may_hold_secrets(text)) return {};
   Spans spans = Finder(text).find();
@@ -442,7 +444,7 @@ std::string unescaped(std::string_view value) {
   return result;
 }
 
-/// Values that say nothing, and would be masked wherever they stand.
+/// Values that mean nothing, and would be masked wherever they stand.
 bool is_common(std::string_view value) {
   constexpr std::array<std::string_view, 16> kWords{"true", "false",  "yes",  "no",     "none", "on",
                                                     "off",  "auto",   "null", "root",   "sys",  "default",
@@ -491,7 +493,7 @@ void Secrets::add(std::string_view value) {
   add_one(std::string(value));
   add_one(unescaped(value));
   add_one(decode_percent(value).text);
-  // As a program says it after it has encoded or decoded it.
+  // As a program prints it after it has encoded or decoded it.
   for (const std::string& known : std::vector<std::string>(values_)) add_one(encode_percent(known));
 }
 

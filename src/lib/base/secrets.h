@@ -12,16 +12,16 @@ inline constexpr std::string_view kMasked = "***";
 /// Whether the value of a key of that name is probably a secret: "password", "RCLONE_CONFIG_X_PASS", "--api-key".
 bool is_secret_key(std::string_view key) noexcept;
 
-/// `text` without what its shape says to be a secret: values of secret keys (`password=x`, `"token": "x"`, `--secret x`),
-/// the password in `user:password@host`, private keys, words that begin as well-known tokens do. Percent-encoded text is
-/// looked through as well. Rather too much is masked than too little.
+/// `text` without what looks like a secret: values of secret keys (`password=x`, `"token": "x"`, `--secret x`),
+/// the password in `user:password@host`, private keys, words that begin as well-known tokens do. Percent-encoded text
+/// is looked through as well. Rather too much is masked than too little.
 std::string mask_secrets(std::string_view text);
 
 /// The same for an argv, where a secret may be the argument after its key.
 std::vector<std::string> mask_secrets(const std::vector<std::string>& argv);
 
-/// The secrets of one share. mask() finds them where no shape tells them, too: a program repeats a password in words of
-/// its own.
+/// The secrets of one share. mask() finds them also where no shape shows them: a program may print a password in a text
+/// of its own.
 ///
 /// Threading: as a value.
 class Secrets {
@@ -49,7 +49,8 @@ class Secrets {
   std::vector<std::string> values_;  ///< in lower case
 };
 
-/// Paths of files that hold secrets and are named in an option list or an argv: `credentials=/etc/x`, `--password-file /etc/x`.
+/// Paths of files that hold secrets and are named in an option list or an argv: `credentials=/etc/x`, `--password-file
+/// /etc/x`.
 std::vector<std::string> secret_files_in(std::string_view options);
 std::vector<std::string> secret_files_in(const std::vector<std::string>& argv);
 

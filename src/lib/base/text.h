@@ -15,11 +15,11 @@ std::string quote(std::string_view raw);
 /// The same without the surrounding quotes: for a field that a program splits at white space or line ends.
 std::string escape(std::string_view raw);
 
-/// Whether neither a terminal nor a reader of lines takes anything in `text` for something else than a character of its line:
-/// no control characters, nothing that has no width or turns the direction of writing, nothing that is not UTF-8.
+/// Whether neither a terminal nor a reader of lines takes anything in `text` for something else than a character of its
+/// line: no control characters, nothing that has no width or turns the direction of writing, nothing that is not UTF-8.
 bool is_harmless(std::string_view text) noexcept;
 
-/// `text` as it is where it is harmless, else as quote() says it, without the quotes: for the end of a line.
+/// `text` as it is where it is harmless, else as quote() prints it, without the quotes: for the end of a line.
 std::string prose(std::string_view text);
 
 /// `text` with what `escape` appends in the place of each character that is not harmless. `code`: of Unicode.
@@ -42,7 +42,7 @@ std::vector<std::string_view> split(std::string_view text, char separator);
 /// Whether `text` is valid UTF-8 (RFC 3629).
 bool is_utf8(std::string_view text) noexcept;
 
-/// The one of `candidates` that a person who typed `word` most probably meant, or "" when none is near
+/// The one of `candidates` that a user who typed `word` most probably meant, or "" when none is near
 /// (Damerau-Levenshtein distance of at most a third of the length).
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);
 

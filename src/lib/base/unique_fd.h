@@ -24,7 +24,7 @@ class UniqueFd {
   [[nodiscard]] int get() const noexcept { return fd_; }
   [[nodiscard]] explicit operator bool() const noexcept { return fd_ >= 0; }
   [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
-  /// Linux frees the descriptor whatever close(2) answers, so its answer is not looked at here; who must know whether
+  /// Linux frees the descriptor whatever close(2) answers, so its answer is ignored here. Code that must know whether
   /// data reached the disk calls fsync(2) first.
   void reset(int fd = -1) noexcept {
     const int old = std::exchange(fd_, fd);

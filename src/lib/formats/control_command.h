@@ -21,7 +21,7 @@ inline constexpr std::size_t kMaxControlWrite = 256;
 std::string_view to_string(ControlCommand command) noexcept;
 
 /// The command that was written; white space around it is ignored.
-/// Errors: EINVAL with a story that quotes what was written and says what may be, EMSGSIZE beyond kMaxControlWrite.
+/// Errors: EINVAL with a story that quotes what was written and lists what may be, EMSGSIZE beyond kMaxControlWrite.
 Result<ControlCommand> parse_control_command(std::string_view written);
 
 /// "drain", "resume", "upgrade".

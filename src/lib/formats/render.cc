@@ -27,7 +27,7 @@ class Lines {
   void add(std::string_view key, std::string_view value) {
     fmt::format_to(std::back_inserter(text_), "{:<{}}{}\n", fmt::format("{}:", key), width_, value);
   }
-  /// Only where there is something to say.
+  /// Only where there is a value.
   void add_unless_empty(std::string_view key, std::string_view value) {
     if (!value.empty()) add(key, value);
   }
@@ -46,7 +46,7 @@ template <std::size_t kColumns>
 class Table {
  public:
   using Row = std::array<std::string, kColumns>;
-  /// Shows a padded cell; `column` and the cell itself say which.
+  /// Shows a padded cell; `column` and the cell itself tell which.
   using Show = std::function<std::string(std::size_t column, std::string_view cell, std::string_view padded)>;
 
   void add(Row row) {
@@ -124,7 +124,7 @@ std::string host_text(const HostView& host) {
   return text.append(": no share is given out until `berth resume`\n");
 }
 
-/// A line for each thing with the state on disk that somebody should look at; none when all is well.
+/// A line for each problem with the state on disk that an administrator should look at; none when all is well.
 std::string warnings_text(const StateView& state) {
   std::string text;
   if (!state.failure.empty()) text.append("warning: ").append(prose(state.failure)).append("\n");

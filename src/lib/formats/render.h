@@ -18,8 +18,8 @@ using Paint = std::function<std::string(std::string_view state, std::string_view
 /// A share's `status`: aligned "key: value" lines.
 std::string render_status(const ShareView& share);
 
-/// A share's `error`: when, what ran, how it ended, what it said. Empty when there was no failure. The last line says
-/// the reason best: last_words() finds it again.
+/// A share's `error`: when, what ran, how it ended, what it wrote. Empty when there was no failure. The last line is
+/// the best reason: last_words() finds it again.
 std::string render_error(const std::optional<FailureView>& failure);
 
 /// The reason in a text of render_error(): the last line, without its key; empty when there is none.

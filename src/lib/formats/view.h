@@ -10,7 +10,7 @@
 
 #include "src/lib/base/clock.h"
 
-/// What the control tree says, as plain values: the daemon fills them and renders them, programs parse them back.
+/// The contents of the control tree, as plain values: the daemon fills them and renders them, programs parse them back.
 namespace berth::formats {
 
 /// A failed attempt, or a control write that was refused (`attempt` 0).
@@ -18,7 +18,7 @@ struct FailureView {
   WallTime when{};
   std::uint32_t attempt = 0;         ///< 1 for the first since the last success; 0: not an attempt
   std::chrono::nanoseconds took{};   ///< 0: not known
-  int code = 0;                      ///< errno value that callers were told
+  int code = 0;                      ///< errno value that callers got
   std::string story;                 ///< in words; may be empty
   std::vector<std::string> command;  ///< argv of what ran; empty when a system call failed
   std::string exit;                  ///< "exit status 32"; empty when no program ran
@@ -150,7 +150,7 @@ struct NamespaceView {
   friend bool operator==(const NamespaceView&, const NamespaceView&) = default;
 };
 
-/// Somebody who holds a share.
+/// A user that holds a share.
 struct UserView {
   pid_t pid = 0;  ///< 0: not a process that can be seen from here, or an attachment
   uid_t uid = 0;

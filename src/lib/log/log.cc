@@ -38,8 +38,8 @@ spdlog::level::level_enum to_spdlog(Level level) noexcept {
   return spdlog::level::err;
 }
 
-/// `raw` with `between` in the place of each line end inside of it; what ends a line at its end is dropped. Nothing that a terminal acts
-/// on, and no secret, gets further than here.
+/// `raw` with `between` in the place of each line end inside of it; what ends a line at its end is dropped. Nothing
+/// that a terminal acts on, and no secret, gets further than here.
 std::string lines_of(std::string_view raw, std::string_view between) {
   const std::string masked = mask_secrets(raw);
   std::string_view message = masked;
@@ -121,7 +121,7 @@ bool wants_colours() {
   return ::isatty(STDERR_FILENO) != 0 && terminal != nullptr && std::string_view(terminal) != "dumb";
 }
 
-/// Writes to standard error, and says how many messages it had to drop as soon as there is room again.
+/// Writes to standard error, and reports how many messages it had to drop as soon as there is room again.
 class StandardError final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   StandardError(std::unique_ptr<spdlog::formatter> formatter, bool colours)

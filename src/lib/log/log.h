@@ -12,12 +12,13 @@ namespace berth::log {
 
 enum class Level { kDebug, kInfo, kWarning, kError };
 
-/// Where lines go: standard error, with time and level for people; to the journal, with fields, when standard error is the journal
-/// (JOURNAL_STREAM, systemd.exec(5)), and as "<6>message" (sd-daemon(3)) what it does not take at `journal`. Colours on a terminal
-/// only, never with NO_COLOR (https://no-color.org). Before it, and without it, lines from kInfo up are written. Call it while
-/// there is one thread.
+/// Where lines go: standard error, with time and level for people; to the journal, with fields, when standard error is
+/// the journal (JOURNAL_STREAM, systemd.exec(5)), and as "<6>message" (sd-daemon(3)) what it does not take at
+/// `journal`. Colours on a terminal only, never with NO_COLOR (https://no-color.org). Before it, and without it, lines
+/// from kInfo up are written. Call it while there is one thread.
 ///
-/// No line waits for what reads it (output.h): one that finds no room is dropped, and the next one says how many were.
+/// No line waits for its reader (output.h): a line that finds no room is dropped, and the next one reports how many
+/// were.
 void start(Level threshold, std::string_view journal = kJournalSocket);
 
 /// Standard error is another file from now on (dup2(2)). Threading: any thread.

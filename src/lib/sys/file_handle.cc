@@ -9,7 +9,7 @@
 namespace berth::sys {
 namespace {
 
-/// Room for the longest handle, laid out as the kernel wants it.
+/// Room for the longest handle, laid out as the kernel requires it.
 struct HandleRoom {
   HandleRoom() noexcept { get()->handle_bytes = MAX_HANDLE_SZ; }
   file_handle* get() noexcept { return reinterpret_cast<file_handle*>(room.data()); }

@@ -94,7 +94,8 @@ const Daemon& daemon_identity() {
   return the_daemon;
 }
 
-/// What this thread acts as now. A thread inherits the credentials of the one that started it, so at first it is unknown.
+/// What this thread acts as now. A thread inherits the credentials of the one that started it, so at first it is
+/// unknown.
 struct Current {
   enum class Who { kUnknown, kDaemon, kCaller } who = Who::kUnknown;
   Identity identity;
@@ -150,7 +151,7 @@ RightsCache& cache() {
   return *the_cache;
 }
 
-/// What /proc says of a thread (proc(5), /proc/PID/status).
+/// What /proc reports of a thread (proc(5), /proc/PID/status).
 struct ThreadStatus {
   std::vector<gid_t> uids;
   std::vector<gid_t> gids;
@@ -192,7 +193,7 @@ bool is_in_own_user_namespace(pid_t pid) {
 }
 
 /// The rights of the calling thread, if the thread of that number still is the caller: the number may be in use again,
-/// or belong to a kernel thread that acts for somebody. access(2) asks with the real ids, so any of the four counts.
+/// or belong to a kernel thread that acts for another. access(2) asks with the real ids, so any of the four counts.
 std::optional<Rights> rights_from_proc(const Identity& caller) {
   if (caller.pid <= 0) return std::nullopt;
   std::optional<ThreadStatus> status = read_status(caller.pid);
@@ -245,8 +246,8 @@ RightsCache::Entry rights_for(const Identity& caller) {
   return keep_rights(caller, rights ? *std::move(rights) : Rights{.groups = groups_from_database(caller)});
 }
 
-/// Whether this thread acts as `identity` already and its rights are fresh enough. Another thread of the same user with the
-/// same rights may do as well: a program's threads and a user's programs take turns here.
+/// Whether this thread acts as `identity` already and its rights are fresh enough. Another thread of the same user with
+/// the same rights may do as well: a program's threads and a user's programs take turns here.
 bool is_current(const Identity& identity) {
   if (current.who != Current::Who::kCaller) return false;
   if (identity.uid != current.identity.uid || identity.gid != current.identity.gid) return false;
@@ -328,7 +329,7 @@ AsDaemon::~AsDaemon() {
 
 namespace {
 
-/// The capabilities that the thread has as who it acts.
+/// The capabilities that the thread has with its present identity.
 std::uint64_t effective_now() noexcept {
   return acts_as_root() ? daemon_identity().capabilities.permitted : current.rights->capabilities;
 }
@@ -355,7 +356,8 @@ AsBackingOpener::~AsBackingOpener() {
 }
 
 WithUmask::WithUmask(mode_t mask) noexcept : changed_(mask != 0) {
-  // Threads share it with the one that started them (umask(2), C library/kernel differences), which may be in such a scope.
+  // Threads share it with the one that started them (umask(2), C library/kernel differences), which may be in such a
+  // scope.
   thread_local const bool own = [] {
     const bool unshared = ::unshare(CLONE_FS) == 0;
     ::umask(0);

@@ -10,7 +10,7 @@
 
 namespace berth::sys {
 
-/// Who a file-system operation is done for.
+/// The identity that a file-system operation is done with.
 struct Identity {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -21,22 +21,22 @@ struct Identity {
 
 /// Makes the calling thread act as `identity` towards file systems: effective uid and gid, and supplementary groups, of
 /// this thread alone (raw setresuid(2), setresgid(2), setgroups(2)), and with them the effective capabilities
-/// (capabilities(7), "Effect of user ID changes on capabilities"), of which a caller who is not root keeps those for files
+/// (capabilities(7), "Effect of user ID changes on capabilities"): a caller other than root keeps those for files
 /// that it has. Real and saved ids stay the daemon's, so that the thread can come back and the caller cannot signal it.
 ///
 /// The switch is lazy: a thread keeps the last identity until it needs another, and nothing is done when it already has
-/// the right one. Everything that must be done as the daemon says so with assume_daemon().
+/// the right one. Code that must act as the daemon calls assume_daemon().
 ///
 /// Supplementary groups and capabilities are those of the caller's thread (/proc/PID/status), or groups of the user
-/// database when `pid` is 0 or gone; they are remembered for kRightsRemembered per (pid, uid, gid). Callers with uid 0 get no
-/// groups, which they do not need, and all capabilities: their own kernel has looked at these. Those of another user namespace
-/// count for nothing, for they are good for some files only.
+/// database when `pid` is 0 or gone; they are cached for kRightsRemembered per (pid, uid, gid). Callers with uid 0 get
+/// no groups, which they do not need, and all capabilities: their own kernel has checked these. Those of another user
+/// namespace count for nothing, because they are good for some files only.
 ///
 /// Errors: EPERM when the daemon itself is not privileged and `identity` is not its own user.
 Result<> assume(const Identity& identity) noexcept;
 
-/// For who was refused while this thread acted as `identity`: whether the caller has other groups or capabilities by now
-/// than were remembered. The next assume() takes them.
+/// To be called after this thread was refused as `identity`: whether the caller has other groups or capabilities by now
+/// than were cached. The next assume() takes them.
 [[nodiscard]] bool refresh_rights(const Identity& identity) noexcept;
 
 /// Back to the daemon's own identity.
@@ -60,8 +60,8 @@ class AsDaemon {
 /// Whether the thread's effective user id is 0, with all that the process may do; where its identity is known.
 [[nodiscard]] bool acts_as_root() noexcept;
 
-/// For a scope, what this thread leaves to the kernel to be done later (a backing file of FUSE passthrough) may be left
-/// there, which takes CAP_SYS_ADMIN, and is done without CAP_FSETID and as who the thread acts as. Switches nothing else:
+/// For a scope, this thread may hand the kernel work to be done later (a backing file of FUSE passthrough). That takes
+/// CAP_SYS_ADMIN; the work is done without CAP_FSETID and with the thread's present identity. Switches nothing else:
 /// no assume() inside.
 class AsBackingOpener {
  public:

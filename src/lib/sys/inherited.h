@@ -9,41 +9,44 @@
 /// Call these with one thread.
 namespace berth::sys {
 
-/// Descriptors 0, 1 and 2 are open: one that is not becomes /dev/null, so that no file of ours gets its number. Errors: ENOENT.
+/// Descriptors 0, 1 and 2 are open: one that is not becomes /dev/null, so that no file of ours gets its number. Errors:
+/// ENOENT.
 Result<> open_standard_descriptors() noexcept;
 /// Closes every other one.
 void close_other_descriptors() noexcept;
 
-/// What ends a process or has its default action to end it is left to SIGTERM, SIGINT, SIGQUIT and the signals of faults;
-/// all others are ignored, and children are waited for. Programs that we start get the defaults again (process.h).
+/// What ends a process or has its default action to end it is left to SIGTERM, SIGINT, SIGQUIT and the signals of
+/// faults; all others are ignored, and children are waited for. Programs that we start get the defaults again
+/// (process.h).
 void settle_signals() noexcept;
 /// No signal is blocked.
 void unblock_signals() noexcept;
 
 /// No limit of this process's own (getrlimit(2)) ends it or fails what it does; as many open files as the kernel gives
 /// (fs.nr_open); stacks of 8 MiB. Limits of core dumps stay. Needs CAP_SYS_RESOURCE where the hard limit is low.
-/// Errors: EPERM with a story that says which limit it is and where to raise it.
+/// Errors: EPERM with a story that names the limit and where to raise it.
 Result<> lift_limits();
 
 /// Scheduled as programs are by default: no worse niceness than 0, neither SCHED_BATCH nor SCHED_IDLE, no idle class of
-/// ioprio_set(2), a timer slack of 50 microseconds, the usual execution domain (personality(2)). What makes it better stays.
-/// Errors: EPERM.
+/// ioprio_set(2), a timer slack of 50 microseconds, the usual execution domain (personality(2)). What makes it better
+/// stays. Errors: EPERM.
 Result<> settle_scheduling() noexcept;
 
 /// The kernel does not look for us first when memory runs out (proc(5), oom_score_adj): a value above 0 becomes 0.
 /// Errors: those of open(2) and write(2).
 Result<> settle_oom_score() noexcept;
 
-/// Limits for a program that we have started: of open files those that programs are used to, because many make a table with
-/// a place for each. As soon after its start as can be.
+/// Limits for a program that we have started: of open files those that programs are used to, because many make a table
+/// with a place for each. As soon after its start as can be.
 void limit_program(pid_t program) noexcept;
 
 /// A program that we have started is chosen as others are when memory runs out, also where this process is chosen last
 /// (`OOMScoreAdjust=` of systemd, which programs inherit). As soon after its start as can be.
 void give_up_oom_score(int pidfd) noexcept;
 
-/// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table, each
-/// doubling would wait for the kernel's other processors (expand_fdtable(), fs/file.c), some milliseconds each time.
+/// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table,
+/// each doubling would wait for the kernel's other processors (expand_fdtable(), fs/file.c), some milliseconds each
+/// time.
 void make_room_for_descriptors(unsigned count) noexcept;
 
 }  // namespace berth::sys

@@ -2,8 +2,8 @@
 
 namespace berth::sys {
 
-/// Gives back what a process that will mostly sleep has in memory and does not need there: free heap (malloc_trim(3)), and
-/// of the program and its libraries what nobody writes to, which the page cache gives back when it is used again
+/// Gives back memory that a process that will mostly sleep does not need: free heap (malloc_trim(3)), and pages of the
+/// program and its libraries that are never written, which the page cache gives back when they are used again
 /// (MADV_DONTNEED, madvise(2)).
 void release_idle_memory() noexcept;
 

@@ -21,7 +21,7 @@ namespace {
 
 // fsconfig(2) copies at most 256 bytes of a string value, with its end.
 constexpr std::size_t kLongestValue = 255;
-// Between LOOP_CTL_GET_FREE and LOOP_CONFIGURE somebody else may take the device; with many at once several times.
+// Between LOOP_CTL_GET_FREE and LOOP_CONFIGURE another process may take the device; with many at once several times.
 constexpr int kLoopTries = 64;
 
 /// What the kernel wrote into the log of a file system context: lines "e reason", "w ...", "i ...".
@@ -200,7 +200,7 @@ Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::ui
   if (!file) return fail(file.error().within("image " + quote(image)));
   const struct statx attributes = TRY(stat_at(file->get(), "", STATX_INO));
   bool is_read_only = false;
-  // Whoever comes at the same time with the same image is to find the device.
+  // A thread that comes at the same time with the same image must find the device.
   static Mutex one_at_a_time;
   MutexLock lock(one_at_a_time);
   if (std::optional<LoopDevice> there = find_loop(attributes, offset, size_limit, is_read_only)) {

@@ -40,7 +40,7 @@ bool parse_field(std::string_view rest, int index, Number& number) {
   return std::from_chars(rest.data(), rest.data() + rest.size(), number, 16).ec == std::errc();
 }
 
-/// What everybody may know.
+/// What every process may read.
 ThreadActivity activity_by_state(pid_t thread) {
   const std::string fields = fields_of(thread);
   if (fields.empty()) return {ThreadActivity::Kind::kGone};
@@ -72,7 +72,7 @@ ThreadActivity activity_of(pid_t thread) {
   if (!line && line.error().code() != EAGAIN) return activity_by_state(thread);
   if (!line || line->starts_with("running")) return {Kind::kRunning};
   ThreadActivity activity{Kind::kWaiting};
-  // A worker of io_uring has no stack and no program counter in user space, and no number that says anything.
+  // A worker of io_uring has no stack and no program counter in user space, and a call number without meaning.
   if (!line->ends_with(" 0x0 0x0\n")) parse(*line, activity.call);
   for (int i = 0; i < static_cast<int>(activity.arguments.size()); ++i) {
     parse_field(*line, i + 1, activity.arguments[static_cast<std::size_t>(i)]);

@@ -10,9 +10,9 @@
 
 #include "src/lib/base/result.h"
 
-/// Threads, of other processes mostly, looked at from outside (proc(5)). It takes root, and sees what /proc shows. Looking at one
-/// waits while it is in a step of execve(2) that closes files (signal->exec_update_lock, seen with Linux 6.18), so whoever
-/// serves such a close must not look.
+/// Threads, of other processes mostly, looked at from outside (proc(5)). It takes root, and sees what /proc shows.
+/// Looking at a thread waits while that thread is in a step of execve(2) that closes files (signal->exec_update_lock,
+/// seen with Linux 6.18). So a thread that serves such a close must not look.
 namespace berth::sys {
 
 /// All threads of all processes but this one, kernel threads with them.
@@ -41,12 +41,12 @@ Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread);
 /// The processor that it is on, or was on last. Errors: ESRCH when it is gone.
 Result<unsigned> processor_of(pid_t thread);
 
-/// The status (wait(2)) with which a process has ended whose first thread is a zombie; nothing: it is none. While another thread of
-/// it is stuck in the kernel nobody can wait for the process.
+/// The status (wait(2)) with which a process has ended whose first thread is a zombie; nothing: it is none. While
+/// another thread of it is stuck in the kernel, no process can wait for it.
 std::optional<int> status_of_zombie(pid_t process);
 
-/// Whether a process has no memory any more, which it gives back before it closes its files when it ends (exit(2)); so has no
-/// thread of the kernel's own. Looking waits for nothing. False where it cannot be seen.
+/// Whether a process has no memory any more, which it gives back before it closes its files when it ends (exit(2)); so
+/// has no thread of the kernel's own. Looking waits for nothing. False where it cannot be seen.
 bool has_no_memory(pid_t process);
 
 /// Whether it is a thread of the kernel's own; one that is gone is none.

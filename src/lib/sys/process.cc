@@ -122,7 +122,7 @@ ExitStatus Process::State::collect() noexcept {
   do {
     rc = ::waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd.get()), &ended, WEXITED);
   } while (rc != 0 && errno == EINTR);
-  // ECHILD: somebody set SIGCHLD to be ignored and the kernel keeps no status. Better a failure than a wrong success.
+  // ECHILD: SIGCHLD is ignored, and so the kernel keeps no status. Better a failure than a wrong success.
   ExitStatus result{.code = 255};
   if (rc == 0 && ended.si_code == CLD_EXITED) result = {.code = ended.si_status};
   if (rc == 0 && ended.si_code != CLD_EXITED) result = {.signal = ended.si_status};
@@ -186,7 +186,7 @@ void Process::give_output_to(std::function<void(std::string_view)> sink) { state
 
 ExitStatus Process::end(TimePoint grace_deadline) noexcept {
   if (state_->status) return *state_->status;
-  const AsDaemon as_daemon;  // who may signal a program that changed its user
+  const AsDaemon as_daemon;  // it may signal a program that changed its user
   // The number cannot be another process's: the program is not collected yet.
   if (!passed(grace_deadline)) {
     state_->signal_group(SIGTERM);

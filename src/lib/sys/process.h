@@ -27,13 +27,13 @@ std::string to_string(ExitStatus status);
 /// A running program that this process started.
 ///
 /// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
-/// /dev/null, standard output and error go to one pipe of which at most `kOutputKept` bytes are kept, the first and the last; it
-/// gets no other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some microseconds after
-/// its start, a limit of 1024 open files that it may raise. It is started as the
+/// /dev/null, standard output and error go to one pipe of which at most `kOutputKept` bytes are kept, the first and the
+/// last; it gets no other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some
+/// microseconds after its start, a limit of 1024 open files that it may raise. It is started as the
 /// daemon, whatever identity the calling thread has (identity.h).
 ///
-/// Its output is read by wait(), output() and end(): a program that serves for long and writes on meanwhile needs a thread
-/// that waits for it, or it stands still when the pipe is full.
+/// Its output is read by wait(), output() and end(): a program that serves for long and writes on meanwhile needs a
+/// thread that waits for it, or it stands still when the pipe is full.
 ///
 /// Ownership: the destructor kills and collects a program that still runs.
 /// Threading: one thread at a time.
@@ -43,9 +43,9 @@ class Process {
   static constexpr std::size_t kOutputKept = std::size_t{16} << 10;
 
   /// Starts argv[0], looked up in a fixed PATH ("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") when it
-  /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what systemd meant
-  /// for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*). HOME is the daemon's user's where there is none. `environment`:
-  /// more, as "NAME=value", which stand above all of these.
+  /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what
+  /// systemd meant for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*). HOME is the daemon's user's where
+  /// there is none. `environment`: more, as "NAME=value", which stand above all of these.
   /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
   static Result<Process> start(const std::vector<std::string>& argv, const std::vector<std::string>& environment = {});
 
@@ -54,12 +54,12 @@ class Process {
   ~Process();
 
   [[nodiscard]] pid_t pid() const noexcept;
-  /// Its number in /proc, which may be that of another pid namespace; pid() where that is not told.
+  /// Its number in /proc, which may be that of another pid namespace; pid() where that is not known.
   [[nodiscard]] pid_t proc_number() const;
   /// Readable when the program has ended (pidfd_open(2)).
   [[nodiscard]] int pidfd() const noexcept;
 
-  /// Where its output is read; -1 when nobody can write any more.
+  /// The reading end of its output; -1 when no process can write any more.
   [[nodiscard]] int output_pipe() const noexcept;
 
   /// Waits until it has ended, reading its output. Gives up at `deadline` (ETIMEDOUT) or when `cancel_fd` becomes
@@ -96,8 +96,8 @@ Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, i
 
 /// A pidfd of any process (pidfd_open(2)): readable when it has ended. Errors: ESRCH.
 Result<UniqueFd> open_process(pid_t pid) noexcept;
-/// A pidfd of a thread that is not the first of its process: readable when that thread has ended. Errors: ESRCH; EINVAL before
-/// Linux 6.9.
+/// A pidfd of a thread that is not the first of its process: readable when that thread has ended. Errors: ESRCH; EINVAL
+/// before Linux 6.9.
 Result<UniqueFd> open_thread(pid_t thread) noexcept;
 
 /// The absolute path of `program` in the fixed PATH of Process::start, or "".

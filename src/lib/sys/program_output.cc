@@ -48,7 +48,8 @@ void ProgramOutput::append(const char* bytes, std::size_t count) {
 
 std::string ProgramOutput::text() const {
   if (dropped_ == 0) return head_ + tail_;
-  // A line whose beginning is gone may say something else than it did; a part of an endless one is better than nothing.
+  // A line whose beginning is gone may mean something else than it did; a part of an endless one is better than
+  // nothing.
   const std::size_t first_end = head_.rfind('\n');
   const std::string_view begin =
       std::string_view(head_).substr(0, first_end == std::string::npos ? head_.size() : first_end);

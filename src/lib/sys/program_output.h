@@ -27,7 +27,7 @@ class ProgramOutput {
   /// Whole lines if something had to be dropped, and how much that was in their midst.
   [[nodiscard]] std::string text() const;
 
-  /// -1 when nobody can write any more: poll(2) looks at no such descriptor.
+  /// -1 when no process can write any more: poll(2) looks at no such descriptor.
   [[nodiscard]] int pipe() const noexcept;
 
  private:

@@ -62,7 +62,7 @@ Result<> pin_idle(pid_t thread, unsigned processor) noexcept {
   const bool is_ours = find_usual(usual) && processor < CPU_SETSIZE && CPU_ISSET(processor, &usual);
   Result<> placed = is_ours ? set_policy(thread, SCHED_IDLE) : fail(EINVAL);
   if (placed) placed = set_processors(thread, one);
-  // It may have been beside somebody else before.
+  // It may have been pinned to another CPU before.
   if (!placed) static_cast<void>(unpin(thread));
   return placed;
 }

@@ -17,7 +17,7 @@ class SharedMemory {
  public:
   /// `size` zero bytes; `name` is what /proc shows.
   static Result<SharedMemory> make(const char* name, std::size_t size) noexcept;
-  /// Maps memory that somebody else has made. Errors: EINVAL when it is smaller than `size`.
+  /// Maps memory that another process has made. Errors: EINVAL when it is smaller than `size`.
   static Result<SharedMemory> map(UniqueFd file, std::size_t size) noexcept;
 
   SharedMemory(SharedMemory&& other) noexcept;
@@ -38,8 +38,8 @@ class SharedMemory {
   std::size_t size_ = 0;
 };
 
-/// Takes the pages of a part of a shared mapping now, so that no touch of it has to wait for one (MADV_POPULATE_WRITE, Linux
-/// 5.14; where that is not known they are taken as ever).
+/// Takes the pages of a part of a shared mapping now, so that no touch of it has to wait for one (MADV_POPULATE_WRITE,
+/// Linux 5.14; where that is not known they are taken as ever).
 void take_shared_pages(std::byte* start, std::size_t length) noexcept;
 /// Gives whole pages of a shared mapping back: they read as zeros again (MADV_REMOVE, madvise(2)).
 void release_shared_pages(std::byte* start, std::size_t length) noexcept;

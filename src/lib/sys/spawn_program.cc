@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// glibc 2.36 forgot to say so itself.
+// glibc 2.36 does not declare these extern "C" itself.
 extern "C" {
 #include <sys/pidfd.h>
 }
@@ -69,8 +69,8 @@ class SpawnSettings {
   int failed_ = 0;
 };
 
-/// The umask of programs, for as long as it lives. The daemon's own, 0, lets its callers' ones apply; a program would make
-/// files that everybody may write.
+/// The umask of programs, for as long as it lives. The daemon's own is 0, so that its callers' umasks apply. With it, a
+/// program would make files that every user may write.
 class ProgramUmask {
  public:
   ProgramUmask() noexcept {
@@ -94,8 +94,8 @@ bool is_replaced(std::string_view variable) {
   return false;
 }
 
-/// The home directory of the user that this process runs as. A service has no HOME (systemd.exec(5)), and ssh, rclone and their
-/// like look for their configuration there.
+/// The home directory of the user that this process runs as. A service has no HOME (systemd.exec(5)), and ssh, rclone
+/// and their like look for their configuration there.
 const std::string& home_directory() {
   static const std::string kHome = [] {
     std::array<char, 4096> buffer{};

@@ -17,7 +17,7 @@ struct Spawned {
   UniqueFd output;  ///< reading end of its standard output and error, non-blocking
 };
 
-/// What Process::start() says.
+/// The result of Process::start().
 Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& environment);
 
 }  // namespace berth::sys

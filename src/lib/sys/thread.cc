@@ -25,7 +25,7 @@ Result<std::thread> start_thread(std::string name, Task body) {
       ::pthread_setname_np(::pthread_self(), thread_name.c_str());
       assume_daemon();
       if (::sched_getscheduler(0) == SCHED_IDLE) static_cast<void>(unpin(0));
-      ::unshare(CLONE_FS);  // who started it may change its own umask (spawn_program.cc)
+      ::unshare(CLONE_FS);  // the thread that started it may change its own umask (spawn_program.cc)
       work();
     });
   } catch (const std::system_error&) {
