@@ -12,7 +12,7 @@
 namespace berth::manager {
 namespace {
 
-/// Words by which programs say why, in the C locale, and what callers are told then.
+/// Words by which programs explain a failure, in the C locale, and what callers are answered then.
 struct Telling {
   std::string_view words;
   int code;

@@ -11,15 +11,15 @@ namespace berth::manager {
 /// What Backend::mount returns.
 using MountResult = tl::expected<RealMount, AttemptFailure>;
 
-/// What callers are told of an attempt that failed with the errno value `code`: EACCES, ENODEV, ETIMEDOUT and ECANCELED
-/// as they are, EHOSTDOWN for everything else. Never ENOENT: a share that is not available must not look like a name
-/// that is not there.
+/// What callers are answered after an attempt that failed with the errno value `code`: EACCES, ENODEV, ETIMEDOUT and
+/// ECANCELED as they are, EHOSTDOWN for everything else. Never ENOENT: a share that is not available must not look like
+/// a name that is not there.
 int caller_code(int code) noexcept;
 
 /// A step of ours that failed, `cause` being what really happened. `command`: the program that it was about, if any.
 AttemptFailure failed_step(const Error& cause, std::vector<std::string> command = {});
 
-/// A program that ended without success. What it wrote decides what callers are told, where it is telling
+/// A program that ended without success. If what it wrote shows the cause, that decides the errno for callers
 /// ("Permission denied": EACCES; "unknown filesystem type": ENODEV).
 AttemptFailure failed_program(std::vector<std::string> command, const sys::Finished& finished);
 

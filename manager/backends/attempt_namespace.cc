@@ -31,7 +31,7 @@ namespace {
 constexpr std::chrono::seconds kTermGrace{2};
 /// A program that SIGKILL does not end within this is stuck in the kernel, and not waited for any longer.
 constexpr std::chrono::seconds kKillPatience{5};
-/// Between two looks at who is left: a program may start others while it is being ended.
+/// Time between two searches for programs that are left: a program may start others while it is being ended.
 constexpr std::chrono::milliseconds kLookAgain{20};
 constexpr std::size_t kMaxProcFile = 64U << 10;
 

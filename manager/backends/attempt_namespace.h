@@ -12,17 +12,18 @@
 
 namespace berth::manager {
 
-/// The mount namespace of one attempt that runs a program: a copy of the host's as it is now, with our berths in it.
+/// The mount namespace of one attempt that runs a program: a copy of the host's as it is now, with berth's directories
+/// in it.
 ///
 /// The program finds the host's files as they are at that moment. What it mounts shows on no other mount table until
-/// bring_home(), so that what a server has begun when it dies counts as nothing. And the namespace tells which processes
-/// the attempt has started: none of them leaves it by making a session of its own or by becoming a daemon.
+/// bring_home(), so that what a server has begun when it dies counts as nothing. And the namespace shows which
+/// processes the attempt has started: none of them leaves it by making a session of its own or by becoming a daemon.
 ///
 /// Threading: the thread that has entered it, which is in that namespace until bring_home(), leave() or the end.
 class AttemptNamespace {
  public:
-  /// `words`: paths that the program may need, in any text around them. What the host has mounted elsewhere, and would not be
-  /// unmounted here when it is there, is left out of the copy. Errors: setns(2)'s, unshare(2)'s.
+  /// `words`: paths that the program may need, in any text around them. What the host has mounted elsewhere, and would
+  /// not be unmounted here when it is there, is left out of the copy. Errors: setns(2)'s, unshare(2)'s.
   static Result<AttemptNamespace> enter(const HostView& host, const Attempt& attempt,
                                         const std::vector<std::string>& words);
   AttemptNamespace(AttemptNamespace&&) noexcept = default;
@@ -58,8 +59,9 @@ std::unique_ptr<AttemptPrograms> adopt_programs(UniqueFd mount_namespace, const 
 /// Whether any process of our pid namespace is in that mount namespace.
 bool has_programs(std::uint64_t mount_namespace);
 
-/// Takes off, in the calling thread's mount namespace, the copies of the host's mounts that stay when the host unmounts what they
-/// are copies of, but for those that programs need: what the system itself is made of, and what leads to a path in `words`.
+/// Takes off, in the calling thread's mount namespace, the copies of the host's mounts that stay when the host unmounts
+/// what they are copies of, but for those that programs need: what the system itself is made of, and what leads to a
+/// path in `words`.
 Result<> detach_copies(const std::vector<std::string>& words);
 
 }  // namespace berth::manager

@@ -20,7 +20,7 @@
 namespace berth::manager {
 namespace {
 
-/// More mounts than this on one another at one berth are nobody's work.
+/// More mounts than this on one another at one berth are not by accident, and are refused.
 constexpr int kMaxStacked = 16;
 /// The least time between SIGTERM and SIGKILL for a helper whose mount is gone, should the deadline be near.
 constexpr std::chrono::seconds kTermGrace{1};
@@ -29,8 +29,8 @@ Result<UniqueFd> open_root(const std::string& berth) {
   return sys::open_at(AT_FDCWD, berth.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW);
 }
 
-/// Lets go of a mount's root and keeps its descriptor number taken, by something that no path leads through: the number
-/// stays right for whoever knows it, should the unmount fail.
+/// Closes a mount's root and keeps its descriptor number taken, by something that no path leads through: code that
+/// still has the number uses the right one if the unmount fails.
 Result<> let_go(const UniqueFd& root) {
   if (!root) return {};
   const UniqueFd nothing(::eventfd(0, EFD_CLOEXEC));
@@ -189,8 +189,8 @@ Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const At
 Result<> BerthBackend::take_off(const ShareSpec&, const RealMount&, const Attempt& attempt) {
   Result<> gone = sys::unmount(attempt.berth, 0);
   if (gone || gone.error().code() != EBUSY || !has_mounts_below(attempt.berth)) return gone;
-  // What is mounted in it is part of it, as with "rbind". The share's gate is closed, so nothing is in use there but by itself; and
-  // taking one after another off would leave a part where the last one is refused.
+  // What is mounted in it is part of it, as with "rbind". The share's gate is closed, so nothing is in use there but by
+  // itself; and taking one after another off would leave a part where the last one is refused.
   return sys::unmount(attempt.berth, MNT_DETACH);
 }
 

@@ -14,8 +14,8 @@ using TrySource = std::function<MountResult(const std::string& source, const Att
 
 /// Tries the sources of `spec` in order until one succeeds. A try gets an equal part of the time that is left, the last
 /// one all of it, so that a replica that hangs does not use up the time of the others. A spec without sources is tried
-/// once: a file system with its type as the source, as is the custom for tmpfs, a command with "". What was passed over is
-/// in the result.
+/// once: a file system with its type as the source, as is the custom for tmpfs, a command with "". What was passed over
+/// is in the result.
 MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const TrySource& try_source);
 
 /// What all backends have in common whose real mount sits at the berth.
@@ -53,7 +53,7 @@ void clear_berth(const std::string& berth) noexcept;
 /// Waits until `fd` is readable; false at `deadline`.
 bool wait_readable(int fd, TimePoint deadline) noexcept;
 
-/// The time at this moment, by the clock that deadlines are measured in.
+/// The present time, by the clock that deadlines are measured in.
 TimePoint now() noexcept;
 
 }  // namespace berth::manager

@@ -20,14 +20,15 @@ class BindBackend final : public BerthBackend {
   const HostView host_;
 };
 
-/// Says of a mount where its source is: in the mount namespace that the source is of. Errors: statx(2)'s, open(2)'s.
+/// Notes in a mount where its source is: in the mount namespace that the source is of. Errors: statx(2)'s, open(2)'s.
 Result<> note_source(RealMount& mount, int source);
 /// Backend::is_current() for local directories.
 bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted);
 
-/// A descriptor of a local directory that is the source of a share; in the host's mount namespace. `with_mounts`: what is mounted
-/// below it is to be shown.
-/// Errors: open(2)'s, ENOTDIR, with a story that names it; ELOOP where the share would show the namespace that it is in.
+/// A descriptor of a local directory that is the source of a share; in the host's mount namespace. `with_mounts`: what
+/// is mounted below it is to be shown.
+/// Errors: open(2)'s, ENOTDIR, with a story that names it; ELOOP where the share would show the namespace that it is
+/// in.
 Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts);
 
 }  // namespace berth::manager

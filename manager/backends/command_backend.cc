@@ -33,8 +33,8 @@ struct Outcome {
   bool mounted = false;
 };
 
-/// Whether the mount of a program that has ended is of use: it needs no server, or another program serves it. One that has failed
-/// has to have left a mount that answers.
+/// Whether the mount of a program that has ended is of use: it needs no server, or another program serves it. One that
+/// has failed has to have left a mount that answers.
 bool is_served_on(const Attempt& attempt, bool has_succeeded) {
   const auto entry = sys::find_mount(attempt.berth);
   if (!entry || !*entry || !is_served_type((*entry)->type)) return true;
@@ -44,8 +44,8 @@ bool is_served_on(const Attempt& attempt, bool has_succeeded) {
   return has_answered ? root->outcome().has_value() : has_succeeded;
 }
 
-/// Runs until the mount answers or the program has ended. That the mount table shows the mount says nothing yet: a program mounts
-/// before it serves.
+/// Runs until the mount answers or the program has ended. A mount in the mount table proves nothing yet: a program
+/// mounts before it serves.
 /// Errors: ETIMEDOUT, ECANCELED, those of says_dead(); the program then still runs.
 Result<Outcome> await_mount(sys::Process& process, MountWatch& watch, const Attempt& attempt) {
   std::optional<RootAnswer> root;

@@ -7,7 +7,7 @@
 
 namespace berth::manager {
 
-/// Type "command": a program that is told where to mount, by its argv, and mounts.
+/// Type "command": a program that gets the directory in its argv, and mounts there.
 ///
 /// It may stay in the foreground (it is the helper process then) or become a daemon and exit 0. The attempt succeeds as
 /// soon as the mount table has a mount at the berth, and fails when the program ends without one.

@@ -11,7 +11,7 @@ namespace berth::manager {
 /// Type "dir": a local directory as it is. Nothing is mounted; RealMount::id is 0.
 ///
 /// A read-only one is a clone of the directory's mount that is attached nowhere, read-only, and gone with its
-/// descriptor: so the kernel says EROFS, and nobody has to remember to.
+/// descriptor. So the kernel answers EROFS, and no other code has to check.
 class DirBackend final : public Backend {
  public:
   explicit DirBackend(HostView host) : host_(std::move(host)) {}

@@ -21,7 +21,7 @@ namespace {
 std::vector<std::string> mount_argv(const ShareSpec& spec, const std::string& source, const std::string& berth) {
   std::vector<std::string> argv = {"mount", "-t", spec.type()};
   std::string words = policed_option_words(spec);
-  // Else sshfs throws away what ssh says ("Permission denied").
+  // Else sshfs throws away what ssh writes ("Permission denied").
   if (spec.type() == "fuse.sshfs") words.append(words.empty() ? "" : ",").append("sshfs_verbose");
   if (!words.empty()) {
     argv.emplace_back("-o");

@@ -12,8 +12,8 @@ namespace berth::manager {
 
 /// File systems that have a mount helper (nfs, cifs, fuse.sshfs): `mount -t TYPE -o OPTIONS -- SOURCE BERTH`.
 ///
-/// Each of those is one element of the argv; nothing of it is seen by a shell of ours or can become an option. What the
-/// mount table says afterwards counts, not the exit status.
+/// Each of those is one element of the argv: no shell of berth's sees it, and it cannot become an option. The
+/// mount table afterwards counts, not the exit status.
 class HelperBackend final : public BerthBackend {
  public:
   explicit HelperBackend(HostView host) : host_(std::move(host)) {}
@@ -23,7 +23,8 @@ class HelperBackend final : public BerthBackend {
   const HostView host_;
 };
 
-/// Ends the program of an attempt that is given up because of `cause`. What it mounted meanwhile goes with its namespace.
+/// Ends the program of an attempt that is given up because of `cause`. What it mounted meanwhile goes with its
+/// namespace.
 AttemptFailure give_up(const Error& cause, std::vector<std::string> argv, sys::Process& process);
 
 /// Takes the mount that a program left at the berth for the share's, after giving it `attributes` (MOUNT_ATTR_*) as

@@ -12,13 +12,14 @@ namespace berth::manager {
 
 /// A program that serves a mount and was started by a server that has died.
 ///
-/// It is no child of ours: its end is seen by its pidfd, its exit status by nobody. A thread of its own reads what it
-/// writes, or it would block once the pipe is full.
+/// It is no child of this server: its pidfd shows its end, and its exit status is lost. A thread of its own reads what
+/// it writes, or it would block once the pipe is full.
 ///
 /// Threading: one thread at a time, but pid() from any.
 class InheritedProgram final : public HelperProcess {
  public:
-  /// `number`: in /proc. `pidfd`: of the program. `output`: non-blocking reading end of what it writes, or empty. `said`: as in Attempt.
+  /// `number`: in /proc. `pidfd`: of the program. `output`: non-blocking reading end of what it writes, or empty.
+  /// `said`: as in Attempt.
   static std::unique_ptr<InheritedProgram> make(pid_t number, UniqueFd pidfd, UniqueFd output,
                                                 std::function<void(std::string_view)> said);
   ~InheritedProgram() override;

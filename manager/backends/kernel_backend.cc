@@ -25,8 +25,8 @@ constexpr std::array<std::string_view, 14> kSourceless = {"9p",        "cgroup",
                                                           "hugetlbfs", "mqueue", "overlay", "proc",    "ramfs",
                                                           "sysfs",     "tmpfs",  "tracefs", "virtiofs"};
 
-/// Types that are never written: neither the image nor its loop device need be writable, but then the kernel wants to
-/// hear "ro" as well (EACCES else).
+/// Types that are never written: neither the image nor its loop device need be writable, but then the kernel requires
+/// "ro" as well (EACCES else).
 constexpr std::array<std::string_view, 5> kReadOnlyTypes = {"cramfs", "erofs", "iso9660", "romfs", "squashfs"};
 
 template <typename Names>
@@ -39,7 +39,8 @@ bool is_image(const std::string& type, const std::string& source) {
   return !contains(kSourceless, type) && ::stat(source.c_str(), &status) == 0 && S_ISREG(status.st_mode);
 }
 
-/// A mount that is attached nowhere; in the mount namespace that the source, and layers in the options, are to be found in.
+/// A mount that is attached nowhere; in the mount namespace that the source, and layers in the options, are to be found
+/// in.
 Result<UniqueFd> make_by_kernel(const ShareSpec& spec, const std::string& source) {
   MountOptions options = policed_options(spec);
   if (contains(kReadOnlyTypes, spec.type())) options.read_only = true;

@@ -19,7 +19,7 @@ struct Package {
   std::string_view package;
 };
 constexpr std::array kPackages = {
-    // Types that the kernel knows but that want their helper.
+    // Types that the kernel knows but that require their helper.
     Package{"nfs", "nfs-common"},
     Package{"nfs4", "nfs-common"},
     Package{"cifs", "cifs-utils"},

@@ -9,15 +9,15 @@ namespace berth::manager {
 
 /// What mount(8) runs for file systems that the kernel cannot mount alone: /sbin/mount.TYPE.
 
-/// Whether `type` goes through mount(8): a helper for it is installed, it is known to want one (nfs, cifs, fuse.*), it
-/// is "auto", or the source is a tag (LABEL=, UUID=) that only mount(8) resolves.
+/// Whether `type` goes through mount(8): a helper for it is installed, it is known to require one (nfs, cifs, fuse.*),
+/// it is "auto", or the source is a tag (LABEL=, UUID=) that only mount(8) resolves.
 bool wants_mount_program(std::string_view type, std::string_view source);
 
 /// Whether everything is installed that mount(8) needs for `type`.
 /// Errors: ENODEV with a story that names what is missing and the Debian package that has it.
 Result<> check_mount_helper(std::string_view type, std::string_view source);
 
-/// A source that begins with '-' is refused: mount(8) itself can be told that it is no option, but a mount helper gets
+/// A source that begins with '-' is refused: for mount(8) itself "--" ends the options, but a mount helper gets
 /// it as its first argument and takes it for one.
 /// Errors: EINVAL with a story.
 Result<> check_source_is_no_option(std::string_view source);

@@ -6,7 +6,7 @@
 
 namespace berth::manager {
 
-/// Tells when the mount table has changed, so that nobody has to look again and again (proc(5), /proc/PID/mounts:
+/// Reports when the mount table has changed, so that no thread has to poll it (proc(5), /proc/PID/mounts:
 /// POLLERR | POLLPRI after a change).
 ///
 /// Threading: one thread.

@@ -19,7 +19,8 @@
 namespace berth::manager {
 
 Result<> ask_root(int root) {
-  // A helper may answer for its server from what it remembers of the root, and not of the room on it; another one makes that up.
+  // A helper may answer for its server from its cache of the root, and not of the free space; another one makes that
+  // up.
   struct statfs room {};
   const bool has_room = ::fstatfs(root, &room) == 0;
   if (!has_room && says_dead(errno)) return fail_errno();
@@ -51,7 +52,8 @@ Result<RootAnswer> RootAnswer::ask(const std::string& berth) {
     }  // it is the only write
   };
   TRY(sys::start_thread("berth-root", std::move(work))).detach();
-  // Until then it shares its working directory and root with the calling thread, which so cannot enter a mount namespace (setns(2)).
+  // Until then it shares its working directory and root with the calling thread, which so cannot enter a mount
+  // namespace (setns(2)).
   has_begun.wait();
   return RootAnswer(std::move(state));
 }

@@ -8,16 +8,16 @@
 
 namespace berth::manager {
 
-/// Asks the server of the mount that `root` is the root of, past what the kernel remembers. Hangs for as long as the server
+/// Asks the server of the mount that `root` is the root of, past the kernel's cache. Hangs for as long as the server
 /// does. Errors: statx(2)'s.
 Result<> ask_root(int root);
 
-/// Whether an errno value says that a mount is of no use any more: its helper is dead, or its root is not there on the server.
-/// Any other error is an answer.
+/// Whether an errno value means that a mount is of no use any more: its helper is dead, or its root is not there on the
+/// server. Any other error is an answer.
 bool says_dead(int code) noexcept;
 
-/// The first answer of the root of a mount, asked by a thread of its own, for that may hang. The thread ends when the mount
-/// does.
+/// The first answer of the root of a mount, asked by a thread of its own, for that may hang. The thread ends when the
+/// mount does.
 ///
 /// Threading: one thread.
 class RootAnswer {

@@ -17,13 +17,14 @@ namespace berth::manager {
 ///
 /// A thread of its own reads what the program writes (or the program would block once the pipe is full) and collects it
 /// when it ends. A program that ends while its mount stays usable (it exits 0 after it has become a daemon, or what it
-/// mounted is no FUSE file system and needs nobody) was no server: pid() is 0 from then on, and pidfd() stays silent.
+/// mounted is no FUSE file system and needs no program) was no server: pid() is 0 from then on, and pidfd() stays
+/// silent.
 ///
 /// Threading: one thread at a time, but pid() from any.
 class ServingProgram final : public HelperProcess {
  public:
-  /// `process` has mounted `mount` at `berth`. `said`: as in Attempt. Errors: EAGAIN when there is no thread to be had; the program is
-  /// ended.
+  /// `process` has mounted `mount` at `berth`. `said`: as in Attempt. Errors: EAGAIN when there is no thread to be had;
+  /// the program is ended.
   static Result<std::unique_ptr<ServingProgram>> make(sys::Process process, std::string berth, MountId mount,
                                                       std::uint64_t namespace_number,
                                                       const std::function<void(std::string_view)>& said = {});

@@ -7,8 +7,9 @@
 
 namespace berth::manager {
 
-/// Tells when a directory may have been removed or replaced: when one has gone from the directory that it is in (inotify(7)). A
-/// mount of a removed directory shows it empty, and the kernel tells of the end of a directory only after its last user.
+/// Reports when a directory may have been removed or replaced: when one has gone from the directory that it is in
+/// (inotify(7)). A mount of a removed directory shows it empty, and the kernel reports the end of a directory only
+/// after its last user.
 ///
 /// Threading: one thread.
 class SourceWatch {
@@ -16,7 +17,7 @@ class SourceWatch {
   /// `left`: the descriptor() of an earlier one, whose numbers stay valid; or empty.
   static Result<SourceWatch> make(UniqueFd left);
 
-  /// Readable when take() has something to say.
+  /// Readable when take() has something to report.
   [[nodiscard]] int descriptor() const noexcept { return events_.get(); }
   /// Watches a directory; a number, the same for the same directory. Errors: inotify_add_watch(2)'s.
   Result<int> add(int directory) noexcept;

@@ -18,7 +18,7 @@ namespace {
 /// A program that SIGKILL does not end within this is stuck in the kernel, and not waited for any longer.
 constexpr std::chrono::seconds kKillPatience{1};
 
-/// One that was told to mount.
+/// A program that was started to mount.
 struct LeftProgram {
   UniqueFd process;
   pid_t group = 0;

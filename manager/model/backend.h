@@ -27,19 +27,19 @@ class HelperProcess {
   [[nodiscard]] virtual pid_t pid() const noexcept = 0;
   /// A pidfd: readable when the helper has ended.
   [[nodiscard]] virtual int pidfd() const noexcept = 0;
-  /// A pidfd of the program itself, and the reading end of what it writes, for who succeeds us. -1: there is none.
+  /// A pidfd of the program itself, and the reading end of what it writes, for a successor. -1: there is none.
   [[nodiscard]] virtual int process() const noexcept { return -1; }
   [[nodiscard]] virtual int output() const noexcept { return -1; }
   /// Ends it: SIGTERM, then SIGKILL at `deadline`; collects it. Blocks until it has ended.
   virtual void end(TimePoint deadline) noexcept = 0;
 };
 
-/// The programs that an attempt has started and that may still run, however they have left their parents: daemons, and what
-/// those have started.
+/// The programs that an attempt has started and that may still run, however they have left their parents: daemons, and
+/// what those have started.
 class AttemptPrograms {
  public:
   virtual ~AttemptPrograms() = default;
-  /// What names them, for who succeeds us.
+  /// The descriptor by which a successor finds them.
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   /// Takes the mount away from them, after ours is gone.
   virtual void let_go() noexcept = 0;
@@ -76,7 +76,7 @@ struct RealMount {
 
 /// Why an attempt failed; what the `error` file of the control tree shows.
 struct AttemptFailure {
-  Error error{0};                    ///< what callers are told
+  Error error{0};                    ///< what callers are answered
   std::vector<std::string> command;  ///< argv of the program that failed; empty when a system call did
   std::string exit;                  ///< "exit status 32", "signal 9 (Killed)", "" when no program ran
   std::string output;                ///< what it wrote, bounded
@@ -89,8 +89,8 @@ struct Attempt {
   int cancel_fd = -1;  ///< readable when the attempt is to be given up at once (-1: never)
   std::atomic<std::int32_t>* programs =
       nullptr;  ///< AttemptPrograms::descriptor() is noted there while the attempt runs
-  /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a time. Empty: it
-  /// is dropped.
+  /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a
+  /// time. Empty: it is dropped.
   std::function<void(std::string_view)> said = {};
 };
 
@@ -105,7 +105,7 @@ class Backend {
   /// Mounts `spec` at `attempt.berth`.
   virtual tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) = 0;
 
-  /// What the kernel's mount table says is mounted at `attempt.berth`, if anything; never asks the share's server.
+  /// The mount at `attempt.berth` in the kernel's mount table, if any; never asks the share's server.
   virtual Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) = 0;
 
   /// Unmounts, and ends the helper. `mount` is unchanged on failure, empty after success. `force` gives up what is in

@@ -8,7 +8,7 @@
 
 namespace berth::manager {
 
-/// Most shares in one catalog; what is beyond is refused with an error that says so.
+/// Most shares in one catalog; a larger one is refused with an error that names the limit.
 inline constexpr std::size_t kMaxShares = 100'000;
 
 /// The shares there are, by name. No name is a directory above another ("a" and "a/b" cannot both be shares). Templates

@@ -38,12 +38,13 @@ struct Event {
   std::uint32_t attempt = 0;        ///< 0: not an attempt
   std::chrono::nanoseconds took{};  ///< 0: not an operation that ended
   std::string reason;               ///< why: "first access", "attachment", "idle for 5m", "mount: exit status 32: ..."
-  std::string detail = {};          ///< kMountFailed: all that the program said, for the log
+  std::string detail = {};          ///< kMountFailed: all that the program wrote, for the log
   int code = 0;                     ///< errno of what failed; 0: nothing did
 };
 
-/// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native", "proxied", "lost", "stalled", "answers",
-/// "attached", "detached", "restored", "state-damaged", "draining", "drained", "resumed", "warning".
+/// "mounting", "mounted", "mount-failed", "passed-over", "unmounting", "unmounted", "unmount-failed", "native",
+/// "proxied", "lost", "stalled", "answers", "attached", "detached", "restored", "state-damaged", "draining", "drained",
+/// "resumed", "warning".
 const char* to_string(Event::Kind kind) noexcept;
 
 }  // namespace berth::manager

@@ -10,7 +10,8 @@ namespace berth::manager {
 /// Whether this host gives out shares, and how often it has begun to: what Nova calls host_up, host_down and their
 /// generations.
 ///
-/// Plain on purpose: it is written to disk, and handed from one server to the next, which goes on in the same generation.
+/// Plain on purpose: it is written to disk, and handed from one server to the next, which goes on in the same
+/// generation.
 struct HostState {
   bool up = false;
   std::uint64_t next_generation = 0;  ///< of what the next resume builds
@@ -30,8 +31,8 @@ struct HostStatus {
   std::size_t uses = 0;      ///< of this generation: operations that have begun and not ended (see Manager::resume)
 };
 
-/// What a host goes on with after a restart of everything, where `kept` was on disk: up in a new generation, or drained
-/// still, until somebody says resume.
+/// The host state after a restart of everything, where `kept` was on disk: up in a new generation, or still
+/// drained, until a caller asks to resume.
 [[nodiscard]] inline HostState next_generation_of(const HostState& kept, WallTime now) noexcept {
   const bool is_drained = !kept.up && kept.next_generation > 0;
   if (is_drained) return kept;

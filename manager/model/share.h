@@ -27,7 +27,8 @@ enum class NativeDoor : std::uint8_t {
   kOpen,  ///< it does; a request that comes all the same is from a caller that does not see it
 };
 
-/// Who is told when a share may have become free to unmount: the manager. Called on any thread, by whoever left last.
+/// Is notified when a share may have become free to unmount: the manager. Called on any thread, by the user that left
+/// last.
 class LeaveListener {
  public:
   virtual ~LeaveListener() = default;
@@ -65,7 +66,7 @@ class Lease {
   /// A second claim, for something that outlives the request (an open file).
   [[nodiscard]] Lease duplicate() const noexcept;
 
-  /// Whether this is for a file that is open for writing: while it is held, the real mount is not laid over the share.
+  /// Whether this is for a file that is open for writing: while it is held, the share is not overmounted.
   void count_as_writer(bool writes) noexcept;
 
  private:
@@ -115,10 +116,10 @@ class Share {
   }
 
   [[nodiscard]] NativeDoor native_door() const noexcept { return native_door_.load(std::memory_order_acquire); }
-  /// Whether the same files are in use past us, or may be at any moment: nothing that the kernel remembers of them for us
-  /// lasts then.
+  /// Whether the same files are in use past berth, or may be at any moment: then nothing that the kernel caches of them
+  /// for berth stays valid.
   [[nodiscard]] bool may_be_native() const noexcept { return native_door() != NativeDoor::kNone; }
-  /// When the real mount was laid over the share last; stored before the door is said to be open.
+  /// When the share was last overmounted; stored before the door is published as open.
   [[nodiscard]] TimePoint overmounted_at() const noexcept {
     return TimePoint(Duration(overmounted_at_.load(std::memory_order_relaxed)));
   }
@@ -160,7 +161,7 @@ class Share {
   /// The directory of an instance; as with attachments.
   bool add_instance(const std::string& instance);
   bool remove_instance(const std::string& instance);
-  /// When somebody last left.
+  /// When a user last left.
   [[nodiscard]] TimePoint last_left() const noexcept {
     return TimePoint(Duration(last_left_.load(std::memory_order_relaxed)));
   }

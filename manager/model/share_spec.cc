@@ -25,7 +25,8 @@ bool is_control(char c) noexcept {
 
 bool holds_control(std::string_view text) noexcept { return std::any_of(text.begin(), text.end(), is_control); }
 
-/// Quoted for a message, cut where it is so long that it would not be read. Before that it is masked: half a URL is none.
+/// Quoted for a message, cut where it is so long that it would not be read. Before that it is masked: half a URL is
+/// none.
 std::string shown(std::string_view text) {
   constexpr std::size_t kShown = 80;
   const std::string masked = mask_secrets(text);
@@ -77,7 +78,7 @@ std::string_view why_with_berth(ShareKind kind, const std::string& type, const M
   if (!is_local) return "its file system is not one of this host";
   if (policy.idle_timeout.count() == 0) return "idle_timeout is \"0\"";
   if (!policy.allow_users.empty() || !policy.allow_groups.empty()) return "allow_users or allow_groups is set";
-  // With what is mounted below the source the kernel cannot say whether a process is in it.
+  // With mounts below the source the kernel cannot report whether a process is in it.
   return options.recursive_bind ? "it is bound with \"rbind\"" : "";
 }
 

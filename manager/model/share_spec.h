@@ -21,7 +21,7 @@ enum class ShareKind : std::uint8_t {
   kDir,         ///< a local directory shown as it is: nothing is mounted
   kBind,        ///< a bind mount of a local directory
   kFilesystem,  ///< anything mount(8) knows: by system calls where the kernel can alone, else through mount(8)
-  kCommand,     ///< a helper program that serves until it is told to stop
+  kCommand,     ///< a helper program that serves until it is asked to stop
 };
 
 /// Whether programs reach the share through berth's proxy or walk straight into the real mount.
@@ -37,18 +37,19 @@ const char* to_string(Access access) noexcept;
 struct SharePolicy {
   std::chrono::milliseconds idle_timeout{
       std::chrono::minutes(5)};  ///< unmounted after this long without a lease; 0: at once
-  /// Whether idle_timeout was said for this share itself. By default what holds the only copy of its files does not expire.
+  /// Whether idle_timeout was set for this share itself. By default what holds the only copy of its files does not
+  /// expire.
   bool idle_timeout_is_own = false;
   std::chrono::milliseconds mount_timeout{std::chrono::seconds(30)};  ///< a mount that takes longer has failed
   std::chrono::milliseconds unmount_timeout{std::chrono::seconds(30)};
   std::chrono::milliseconds stall_timeout{std::chrono::seconds(10)};
   std::chrono::milliseconds attr_timeout{
-      std::chrono::seconds(1)};  ///< how long the kernel may believe attributes and names
+      std::chrono::seconds(1)};  ///< how long the kernel may cache attributes and names
   Access access = Access::kAuto;
   bool read_only = false;
   bool allow_suid = false;         ///< false: the real mount is nosuid
   bool allow_devices = false;      ///< false: the real mount is nodev
-  std::vector<uid_t> allow_users;  ///< with allow_groups: who may go in; both empty: everybody
+  std::vector<uid_t> allow_users;  ///< with allow_groups: users that may go in; both empty: all
   std::vector<gid_t> allow_groups;
   uid_t owner = 0;  ///< of the share's directory until its real root is known
   gid_t group = 0;
@@ -57,7 +58,7 @@ struct SharePolicy {
   friend bool operator==(const SharePolicy&, const SharePolicy&) = default;
 };
 
-/// What a configuration says about a share, not yet checked.
+/// The fields of a share in a configuration, not yet checked.
 struct ShareFields {
   std::string name;
   std::string type;                          ///< "dir", "bind", "command", or a file system type as in mount(8) -t
@@ -90,7 +91,7 @@ std::vector<const char*> keys_with_secrets(const ShareFields& fields);
 /// Ownership: copies share what they hold, so a copy costs a reference. Threading: immutable.
 class ShareSpec {
  public:
-  /// `like`: another share that probably says much the same, with which the equal parts are kept in one copy; of
+  /// `like`: another share that probably has much in common, with which the equal parts are kept in one copy; of
   /// thousands of shares only the name and the sources then differ. Null: none.
   /// Errors: EINVAL with a story that names the share, the keys and what to do.
   static Result<ShareSpec> make(ShareFields fields, const ShareSpec* like = nullptr);
@@ -113,24 +114,26 @@ class ShareSpec {
   [[nodiscard]] const std::vector<std::string>& environment() const noexcept { return own_->common->environment; }
   [[nodiscard]] const std::string& environment_file() const noexcept { return own_->common->environment_file; }
   [[nodiscard]] const SharePolicy& policy() const noexcept { return own_->common->policy; }
-  /// What must not be told of it: secrets in its sources, options, commands and environment. Not what is in files.
+  /// What must not be shown of it: secrets in its sources, options, commands and environment. Not what is in files.
   [[nodiscard]] Secrets secrets() const;
-  /// Whether its real mount is to be laid over its directory. Of `auto` shares those whose file system is this host's own
-  /// (a bind, an image, a disk, tmpfs, overlay): there the proxy only costs time. Not those that somebody else serves, who
-  /// may stop answering; nor where the proxy has something to do: lists of who may go in, an unmount right after use.
+  /// Whether its directory is to be overmounted with its real mount. Of `auto` shares those whose file system is this
+  /// host's own (a bind, an image, a disk, tmpfs, overlay): there the proxy only costs time. Not those with a server
+  /// elsewhere, which may stop answering; nor where the proxy has something to do: allow_users and allow_groups, an
+  /// unmount right after use.
   [[nodiscard]] bool wants_native() const { return why_with_berth().empty(); }
   /// Why it is not to be native; "": it is.
   [[nodiscard]] std::string_view why_with_berth() const;
   /// Where it was read, for messages: "/etc/berth/berth.toml:12".
   [[nodiscard]] std::string origin() const;
 
-  /// Whether both say the same, wherever they were read: a share that has only moved in its file is not a new one.
+  /// Whether both have the same fields, wherever they were read: a share that has only moved in its file is not a new
+  /// one.
   friend bool operator==(const ShareSpec& a, const ShareSpec& b);
 
  private:
   friend Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
 
-  /// What many shares say alike.
+  /// What many shares have in common.
   struct Common {
     std::string type;
     std::string options;

@@ -51,7 +51,7 @@ struct Attachment {
   }
 };
 
-/// What is to be known about a share at one moment; a copy, nobody changes it.
+/// The status of a share at one moment; an immutable copy.
 struct ShareStatus {
   ShareState state = ShareState::kIdle;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start

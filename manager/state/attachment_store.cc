@@ -55,7 +55,7 @@ Result<StoredState> AttachmentStore::load() {
       const std::string path = directory_.path() + "/" + file;
       kept.damages.push_back({.file = path, .reason = "it was set aside earlier", .set_aside = path});
     } else if (file.ends_with(StateDirectory::kNewSuffix)) {
-      (void)directory_.remove(file);  // of a write that did not end, so that no caller was told of it
+      (void)directory_.remove(file);  // of a write that did not end, so that no caller was answered
     } else if (file.ends_with(kSuffix)) {
       load_journal(file, kept);
     } else if (file == kHost) {

@@ -33,7 +33,7 @@ struct StoredAttachments {
   std::set<Attachment> attachments;
 };
 
-/// What a state directory says.
+/// The contents of a state directory.
 struct StoredState {
   std::vector<StoredAttachments> shares;
   std::vector<DamagedFile> damages;
@@ -42,10 +42,10 @@ struct StoredState {
 
 /// Keeps attachments and the host state where they survive: what has returned is on disk.
 ///
-/// A file a share, made with its first attachment and removed with its last; a change is a line more (state_format.h), so
-/// that the ten-thousandth attachment costs as much as the first. A file that is mostly history is written anew. Room for
-/// giving an attachment back is taken when it is made: a full disk keeps no share attached. A file that cannot be read wholly is
-/// kept under another name (`*.damaged-TIME`), and what can be read of it is used.
+/// A file a share, made with its first attachment and removed with its last; a change is a line more (state_format.h),
+/// so that the ten-thousandth attachment costs as much as the first. A file that is mostly history is written anew.
+/// Room for giving an attachment back is taken when it is made: a full disk keeps no share attached. A file that cannot
+/// be read wholly is kept under another name (`*.damaged-TIME`), and what can be read of it is used.
 ///
 /// Threading: one thread at a time; it blocks on the disk.
 class AttachmentStore {
@@ -64,11 +64,11 @@ class AttachmentStore {
     Attachment attachment;
     bool attached = true;  ///< false: given back
   };
-  /// Records changes, and says of each whether it is on disk now. Changes of one share cost one write together. Of a change
-  /// that failed nothing is left.
+  /// Records changes, and answers of each whether it is on disk now. Changes of one share cost one write together. Of a
+  /// change that failed nothing is left.
   ///
-  /// Looks first whether the directory is still in its place. Where nothing or an empty directory is there, it is made again
-  /// with all that is recorded. Errors: those of the disk; ENOTEMPTY when something else is in its place.
+  /// Checks first whether the directory is still at its path. Where nothing or an empty directory is there, it is made
+  /// again with all that is recorded. Errors: those of the disk; ENOTEMPTY when something else is at its path.
   std::vector<Result<>> commit(std::span<const Change> changes);
 
   Result<> commit(const HostState& host);
@@ -84,7 +84,7 @@ class AttachmentStore {
     std::size_t size = 0;       ///< of the file; 0: there is none
     std::size_t lines = 0;      ///< in it
     std::size_t room = 0;       ///< bytes that giving all of them back would take
-    bool is_uncertain = false;  ///< whether the file says the same is not known: write it anew
+    bool is_uncertain = false;  ///< whether the file holds the same is not known: write it anew
     bool is_gone = false;       ///< with the directory, or was never written since
   };
 

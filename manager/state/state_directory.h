@@ -13,8 +13,8 @@ namespace berth::manager {
 
 /// The directory in which one namespace keeps what must survive a restart: `<state_dir>/<name of the namespace>`.
 ///
-/// What is written is on disk when the call returns, file and directory (fsync(2)). A file is replaced as a whole or not
-/// at all. While it is open the directory is locked (flock(2)) against a second berth; a child that inherits the
+/// What is written is on disk when the call returns, file and directory (fsync(2)). A file is replaced as a whole or
+/// not at all. While it is open the directory is locked (flock(2)) against a second berth; a child that inherits the
 /// descriptor holds the lock too, which programs that are executed do not.
 ///
 /// Threading: one thread at a time.
@@ -35,8 +35,9 @@ class StateDirectory {
   /// Errors: EBUSY when another berth uses it, with a story; mkdir(2)'s, open(2)'s. May be tried again.
   Result<int> open();
 
-  /// The same, waiting until `deadline` for a berth that is just ending. A lock whose owner is dead by then, and which only
-  /// a thread that is stuck in the kernel still holds, is passed by: such a thread writes nothing any more. False then.
+  /// The same, waiting until `deadline` for a berth that is just ending. A lock whose owner is dead by then, and which
+  /// only a thread that is stuck in the kernel still holds, is passed by: such a thread writes nothing any more. False
+  /// then.
   Result<bool> open_after_others(TimePoint deadline);
 
   /// Its descriptor, -1 while it is not open.
@@ -44,16 +45,16 @@ class StateDirectory {
   /// The same once more, in the same lock. What is not open yet is opened, and locked, when it is first needed.
   [[nodiscard]] StateDirectory duplicate() const;
 
-  /// Whether its path leads to it still, which is where the next start looks. As far as can be told: one that cannot be asked is
-  /// where it was.
+  /// Whether its path still leads to it, which is where the next start looks. A path that cannot be checked counts as
+  /// unchanged.
   [[nodiscard]] bool is_at_path() const;
   /// Whether it is no directory any more.
   [[nodiscard]] bool is_removed() const;
-  /// Makes it anew where its path leads now, and goes on there, and so does the object that lent its descriptor (again()).
-  /// Errors: ENOTEMPTY when there is something in it; those of open().
+  /// Makes it anew where its path leads now, and continues there, and so does the object that shares its descriptor
+  /// (duplicate()). Errors: ENOTEMPTY when there is something in it; those of open().
   Result<> recreate();
 
-  /// Whether there is a file of that name, or that cannot be told.
+  /// Whether there is a file of that name; true also where that cannot be checked.
   [[nodiscard]] bool has(const std::string& name) const;
   /// Names of the files in it, sorted.
   Result<std::vector<std::string>> list();
@@ -66,8 +67,8 @@ class StateDirectory {
     std::size_t reserve;  ///< as in replace()
     bool must_reserve;    ///< a room that cannot be had is an error
   };
-  /// Appends to a file, and leaves it as it was if that fails. `is_uncertain` is set where that failed too, and how much
-  /// of the text is in the file is not known. Errors: ESTALE when it is not that long.
+  /// Appends to a file, and leaves it as it was if that fails. `is_uncertain` is set where that failed too, and how
+  /// much of the text is in the file is not known. Errors: ESTALE when it is not that long.
   Result<> append(const std::string& name, const Position& position, std::string_view text, bool& is_uncertain);
   Result<> remove(const std::string& name);
   /// Gives a file another name, which nothing has.

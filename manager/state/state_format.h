@@ -18,14 +18,14 @@
 ///     + vm-17 disk-0 uid=0 pid=4711 since=1790000000000000000 by=libvirtd ...
 ///     - vm-17 disk-0 c253772b
 ///
-/// A line without a volume is of the directory of an instance. What comes after the volume says which process has attached; it may be
-/// missing. Names are percent-encoded, so that they hold any byte. Each line ends with a checksum of its own (CRC-32C): of a
-/// damaged file the lines that are whole are still good.
+/// A line without a volume is of the directory of an instance. What comes after the volume is the process that has
+/// attached; it may be missing. Names are percent-encoded, so that they hold any byte. Each line ends with a checksum
+/// of its own (CRC-32C): in a damaged file the lines that are whole are still good.
 namespace berth::manager::state_format {
 
 inline constexpr int kVersion = 1;
 
-/// What a journal says.
+/// The contents of a journal.
 struct Journal {
   std::string directory;  ///< of the namespace that it belongs to; "" where the header cannot be read
   std::string share;      ///< "" likewise
@@ -38,7 +38,7 @@ struct Journal {
 std::string header(std::string_view directory, std::string_view share);
 /// One change: made (`attached`) or given back.
 std::string line(bool attached, const Attachment& attachment);
-/// Takes what is whole of `text` and says what is not.
+/// Takes the lines of `text` that are whole, and reports those that are not.
 Journal parse(std::string_view text);
 
 /// The file `host`.

@@ -302,7 +302,6 @@ std::optional<int> Keeper::on_server_ending() {
 /// Collects servers that had stuck threads when the next one was started, and have ended since. Only processes that
 /// nothing else waits for.
 void Keeper::reap_stuck_server() const {
-  /// waits for.
   siginfo_t ended{};
   while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0) {
     const pid_t pid = ended.si_pid;
