@@ -14,16 +14,16 @@
 
 namespace berth::fuse {
 
-/// Requests that wait for a lock of a real file. A thread that waits in the kernel could not be called back when its caller
-/// is interrupted, and one is needed a request; so these try again: at once when a lock was given back through us, and
-/// every few milliseconds for what others hold beside us.
+/// Requests that wait for a lock of a real file. A thread that waits in the kernel could not be called back when its
+/// caller is interrupted, and each request would need one. So these try again: at once when a lock was given back
+/// through berth, and every few milliseconds for locks that programs hold past berth.
 ///
-/// A share has one thread while somebody waits in it, for a server that does not answer may hold it up.
+/// A share has one thread while a request waits in it, because a server that does not answer may hold it up.
 ///
-/// Threading: any thread may call anything. The destructor answers EINTR to all who still wait.
+/// Threading: any thread may call anything. The destructor answers EINTR to all requests that still wait.
 class LockWaiters {
  public:
-  /// Takes the lock; EAGAIN when somebody else has it still.
+  /// Takes the lock; EAGAIN while another owner has it.
   using Try = UniqueFunction<int()>;
   /// The caller was interrupted: leaves nothing of the attempts. `taken`: gives the lock back.
   using Undo = UniqueFunction<void(bool taken)>;
@@ -33,8 +33,8 @@ class LockWaiters {
   LockWaiters(const LockWaiters&) = delete;
   LockWaiters& operator=(const LockWaiters&) = delete;
 
-  /// Answers `reply` as soon as `attempt` does not say EAGAIN, or with EINTR when its caller is interrupted. ENOLCK when
-  /// there are kMostWaiting in the share.
+  /// Answers `reply` as soon as `attempt` does not return EAGAIN, or with EINTR when its caller is interrupted. ENOLCK
+  /// when there are kMostWaiting in the share.
   void wait(ShareIndex share, Reply reply, Try attempt, Undo undo);
   /// A lock was given back in `share`.
   void wake(ShareIndex share);

@@ -33,14 +33,14 @@ class ShareFs final : public Operations {
   struct Setup {
     /// Must outlive this object, and call no callback of a lease after it is gone (stop it first).
     manager::Manager& manager;
-    /// What outlives us, and what requests are noted in. Null: nobody succeeds us.
+    /// What outlives this, and what requests are noted in. Null: there will be no successor.
     KeptState* kept = nullptr;
     Requests* requests = nullptr;
     /// Most descriptors that are kept only to save finding directories again.
     std::size_t max_cached_descriptors = 8192;
     /// Of the files and directories that callers have open.
     OpenFiles::Limits open_files = {};
-    /// Lends open files to the kernel; must outlive this object. Null: all reading and writing comes here.
+    /// Registers open files as backing files; must outlive this object. Null: all reading and writing comes here.
     Passthrough* passthrough = nullptr;
   };
 
@@ -48,8 +48,8 @@ class ShareFs final : public Operations {
   explicit ShareFs(Setup setup);
   ~ShareFs() override;
 
-  /// Goes on where a dead server ended. `left`: descriptors that it had opened and nobody has taken yet; those that are
-  /// open files of ours are taken out. Before the first request. Nothing to do where there was no other server.
+  /// Takes over from a dead server. `left`: descriptors that it had opened and that were not taken over yet; those that
+  /// are open files of shares are taken out. Before the first request. Does nothing if there was no other server.
   void take_over(std::vector<int>& left);
   /// The rest of it, when the connection is up again.
   void finish_take_over();
@@ -58,33 +58,37 @@ class ShareFs final : public Operations {
   /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.
   /// Errors: ENOSPC when there are more shares than can be numbered.
   [[nodiscard]] Result<Entry> root_entry(const std::shared_ptr<manager::Share>& share);
-  /// How long the kernel may believe the attributes of the root of a share that is not mounted. It is told when it is.
+  /// How long the kernel may cache the attributes of the root of a share that is not mounted. It is notified when it is
+  /// mounted.
   static constexpr std::chrono::seconds kIdleRootTtl{60};
-  /// Whether the kernel has them, and will believe them until then at least. It may have dropped them all the same.
+  /// Whether the kernel has them, with a validity that lasts until then at least. It may have dropped them all the
+  /// same.
   [[nodiscard]] bool is_root_cached(const manager::Share& share, TimePoint until) const noexcept;
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
 
-  /// Whether `thread` has been sent back from `share` (StaleRetries) and is to wait at its name until that leads to the real mount.
+  /// Whether `thread` has been sent back from `share` (StaleRetries) and is to wait at its name until that leads to the
+  /// real mount.
   [[nodiscard]] bool waits_for_overmount(pid_t thread, const manager::Share& share) const;
   /// It goes on from there.
   void passes_name(pid_t thread, const manager::Share& share);
-  /// Threads that have come into `share` through us a moment ago, and may be in the midst of a system call.
+  /// Threads that have come into `share` through berth within the last moments, and may be in the midst of a system
+  /// call.
   [[nodiscard]] std::vector<pid_t> threads_in(const manager::Share& share) const;
-  /// While the real mount is laid over `share`, a walk that begins now waits for it: it is not to be between two walks.
+  /// While `share` is being overmounted, a walk that begins waits for it, so that no thread is between two walks.
   void set_overmounting(const manager::Share& share, bool overmounting);
   /// Whether the kernel knows anything of `share` but its root.
   [[nodiscard]] bool is_known_below(const manager::Share& share) const;
   [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;
-  /// Whether what is read and written through us of a file in `share` is what the kernel has of it in memory, so that a native
-  /// user sees the same pages. `root`: of the mount. Errors: EOPNOTSUPP with the reason.
+  /// Whether what is read and written through us of a file in `share` is what the kernel has of it in memory, so that a
+  /// native user sees the same pages. `root`: of the mount. Errors: EOPNOTSUPP with the reason.
   [[nodiscard]] Result<> shows_same_pages(int root) const;
 
-  /// What root_entry() would say the inode number is.
+  /// The inode number of root_entry().
   [[nodiscard]] static ino_t root_inode(const manager::Share& share) noexcept;
 
-  /// The processes that have something open in `share`, and those that wait for an answer of it, in no order. Bounded while it
-  /// is made.
+  /// The processes that have something open in `share`, and those that wait for an answer of it, in no order. Bounded
+  /// while it is made.
   [[nodiscard]] HandleUsers users_of(const manager::Share& share, const UsersWanted& wanted) const;
 
   /// The callers that wait for an answer of `share`, which is mounted, in a thread or for one.
@@ -96,8 +100,8 @@ class ShareFs final : public Operations {
   };
   [[nodiscard]] Counts counts() const;
 
-  /// Tells the kernel by `session`, which outlives the requests, what it is not to believe any more. Without one it is never
-  /// told to believe anything for long.
+  /// Notifies the kernel by `session`, which outlives the requests, of what it must not cache any more. Without one, no
+  /// answer is cached for long.
   void serve(Session& session) noexcept;
 
   /// What was known of the root of `share` while it was not mounted is not to be believed any more
@@ -107,8 +111,9 @@ class ShareFs final : public Operations {
   /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
   Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);
 
-  /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount). `force`: answers the callers that are
-  /// stuck in it or wait for it as well; else there is none inside, and those that wait are let in by the next mount.
+  /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount). `force`: answers the
+  /// callers that are stuck in it or wait for it as well; else there is none inside, and those that wait are let in by
+  /// the next mount.
   void let_go(manager::Share& share, int root, bool force);
 
   /// Null for what is answered from what is known of the root.

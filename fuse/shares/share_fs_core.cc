@@ -12,7 +12,7 @@
 namespace berth::fuse {
 namespace {
 
-/// What a FUSE file system answers whose server is dead: to what comes later, and to what it was working on.
+/// The answers of a FUSE file system whose server is dead: to later requests, and to those that it was working on.
 bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
 
 /// The number of a parked request on its way from Manager::lease() to an interrupt, whichever comes first.
@@ -84,7 +84,7 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
     const manager::WaiterId id = waiting->interrupted();
     if (id != 0) manager.interrupt(share.share(), id);
   });
-  sys::assume_daemon();  // threads that are started for the mount inherit who this one is
+  sys::assume_daemon();  // threads that are started for the mount inherit this one's identity
   CurrentRequest::note_parked();
   const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
   const manager::WaiterId id = manager.lease(
@@ -161,8 +161,8 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   std::move(reply).attributes(share->root_attributes(), root_ttl(*share));
 }
 
-/// An answer that is on its way when the share is mounted is not believed (invalidate_root()), so where the real root says
-/// something else the caller is sent back: the kernel walks the path again, once, and asks again.
+/// The kernel does not cache an answer that is on its way when the share is mounted (invalidate_root()). So where the
+/// real root's answer differs, the caller is sent back: the kernel walks the path again, once, and asks again.
 void ShareFs::Core::ask_root(KnownShare& share, Reply reply, NodeId node) {
   with_share(
       std::move(reply), node, Access::kRead,
@@ -191,7 +191,7 @@ void ShareFs::Core::invalidate_root(KnownShare& share) noexcept {
   if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
 }
 
-/// Where it is not mounted until it is, of which the kernel is told.
+/// Until the share is mounted, if it is not: the kernel is notified then.
 Seconds ShareFs::Core::root_ttl(KnownShare& share) const noexcept {
   const bool is_mounted = !share.share().gate().closed();
   if (is_mounted || share.policy().attr_timeout.count() <= 0 || session == nullptr) return share.attr_ttl();
@@ -204,7 +204,8 @@ bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_vie
   if (share == nullptr) return false;
   const bool is_asked = share->share().try_lease() && may_ask_root(*share);
   if (is_asked && share->is_local()) return false;
-  // A program that lists a namespace asks for a label and access lists of each share, and the kernel asks for access lists.
+  // A program that lists a namespace asks for a label and access lists of each share, and the kernel asks for access
+  // lists.
   const std::vector<char> list = share->root_access_list(name);
   int error = 0;
   if (list.empty()) {

@@ -61,9 +61,9 @@ class ShareFs::Core {
     kNeverMind,  ///< not to be sent back
   };
 
-  /// Lets a request into the share of `node` and answers what `operation(const ShareRequest&)` returns, a Result, by its type.
-  /// It is done now if the share is mounted, else on a pool thread after the mount, so it owns copies of what it needs; and
-  /// again as with_fresh_rights() says. What refuses the caller is answered here.
+  /// Lets a request into the share of `node` and answers what `operation(const ShareRequest&)` returns, a Result, by
+  /// its type. It is done now if the share is mounted, else on a pool thread after the mount, so it owns copies of what
+  /// it needs; and again as in with_fresh_rights(). If the caller is refused, this answers.
   template <typename Operation>
   void with_share(Reply reply, NodeId node, Access access, Operation operation, Origin comes = Origin::kByChance) {
     KnownShare* const share = share_of(node);
@@ -83,8 +83,8 @@ class ShareFs::Core {
     park(*share, std::move(reply), std::move(work));
   }
 
-  /// Lets a request on something open do `work(const ShareRequest&, Handle&, Reply)`, for which opening it was permission enough;
-  /// it never waits for a mount.
+  /// Lets a request on something open do `work(const ShareRequest&, Handle&, Reply)`, for which opening it was
+  /// permission enough; it never waits for a mount.
   template <typename Work>
   void with_handle(Reply reply, NodeId node, std::uint64_t number, Work work) {
     const std::shared_ptr<Handle> handle = handles.find(number, node);
@@ -94,7 +94,8 @@ class ShareFs::Core {
     handle->lease.share().note_answer();
   }
 
-  /// The same of what is decided anew by who the caller is: `operation(const ShareRequest&, const Handle&)`, as in with_share().
+  /// The same for an operation that is decided anew by the caller's identity: `operation(const ShareRequest&, const
+  /// Handle&)`, as with_share().
   template <typename Operation>
   void with_handle_as_caller(Reply reply, NodeId node, std::uint64_t number, Access access,
                              const Operation& operation) {
@@ -112,8 +113,8 @@ class ShareFs::Core {
 
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
   void reply_error(const ShareRequest& request, Reply reply, const Error& error);
-  /// Answers what was done for a request about `node`. What the kernel does not want any more is taken back: look-ups, and
-  /// what was opened.
+  /// Answers with the result of a request about `node`. If the kernel does not want it any more, its effects are
+  /// undone: look-ups, and what was opened.
   template <typename T>
   void answer(const ShareRequest& request, Reply reply, NodeId node, const Result<T>& done) {
     if (!done) return reply_error(request, std::move(reply), done.error());
@@ -125,10 +126,10 @@ class ShareFs::Core {
     }
   }
 
-  /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts nothing,
-  /// and a name does not disappear because a server does.
+  /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts
+  /// nothing, and a name does not disappear because a server does.
   void answer_root(Reply reply, NodeId node);
-  /// The same of a caller whom what was last known refuses: the share is mounted, and the real root decides.
+  /// The same for a caller that the last known attributes refuse: the share is mounted, and the real root decides.
   void ask_root(KnownShare& share, Reply reply, NodeId node);
   [[nodiscard]] bool may_ask_root(KnownShare& share) const;
   /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
@@ -144,12 +145,12 @@ class ShareFs::Core {
   void take_over(std::vector<int>& left);
   void finish_take_over();
 
-  /// How long the kernel may believe what it is told now of the root of a share.
+  /// How long the kernel may cache the present answer about the root of a share.
   Seconds root_ttl(KnownShare& share) const noexcept;
   void invalidate_root(KnownShare& share) noexcept;
 
   manager::Manager& manager;
-  std::atomic<Session*> session{nullptr};  ///< null: nobody can be told anything
+  std::atomic<Session*> session{nullptr};  ///< null: the kernel cannot be notified
   Requests* const requests;
   Passthrough* const passthrough;
   const bool has_predecessor;  ///< there was another server before
@@ -162,7 +163,7 @@ class ShareFs::Core {
   std::atomic<std::size_t> overmounting_count{0};  ///< of `laying`
   Mutex overmounting_mutex;
   std::set<ShareIndex> overmounting BERTH_GUARDED_BY(overmounting_mutex);
-  LockWaiters waiters;  ///< last, for those who wait use the others
+  LockWaiters waiters;  ///< last, because waiting requests use the others
 
  private:
   using Work = UniqueFunction<void(const ShareRequest&, Reply)>;
@@ -176,8 +177,8 @@ class ShareFs::Core {
     share.share().note_answer();
   }
 
-  /// Does `operation`, and does it again where the caller was refused for what it was a moment ago: a thread may change its
-  /// groups and capabilities, which are remembered.
+  /// Does `operation`, and does it again where the caller was refused with cached rights: a thread may change its
+  /// groups and capabilities, which are cached.
   template <typename Operation>
   static auto with_fresh_rights(const sys::Identity& caller, const Operation& operation) -> decltype(operation()) {
     auto done = operation();

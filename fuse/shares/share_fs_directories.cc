@@ -12,7 +12,8 @@ namespace {
 
 bool is_dot(const char* name) noexcept { return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0; }
 
-/// Of who reads a directory, for the time of one request. The kernel sends one after another; who does not is refused.
+/// A reader of a directory, for the time of one request. The kernel sends one after another; a second one at once is
+/// refused.
 class Reading {
  public:
   explicit Reading(Handle& directory) noexcept

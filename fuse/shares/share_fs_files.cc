@@ -15,7 +15,7 @@
 namespace berth::fuse {
 namespace {
 
-/// Pages written back by the kernel come from nobody in particular, as on any file system.
+/// Pages that the kernel writes back come from no caller in particular, as on any file system.
 sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
   return written_back ? sys::Identity{} : caller;
 }
@@ -50,12 +50,14 @@ void ShareFs::create_nameless(Reply reply, NodeId parent, mode_t mode, const fus
 }
 
 void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
-  // A request that reads a page for a mapping, or ahead, does not say for which process (fuse_read_args_fill(), FUSE_READ_LOCKOWNER).
+  // A request that reads a page for a mapping, or ahead, does not name its process (fuse_read_args_fill(),
+  // FUSE_READ_LOCKOWNER).
   const int flags = handle.lock_owner != 0 ? handle.flags : 0;
   core_->with_handle(std::move(reply), node, handle.fh,
                      [this, size, offset, flags](const ShareRequest& request, const Handle& open, Reply to) {
                        if (open.directory) return std::move(to).error(EISDIR);
-                       // As whoever this thread is: permission to read was given when the file was opened.
+                       // With whichever identity this thread has: permission to read was given when the file was
+                       // opened.
                        const std::span<char> buffer = thread_buffer(size);
                        const Result<std::size_t> done = read_at(open, buffer, offset, flags);
                        if (!done) return core_->reply_error(request, std::move(to), done.error());
@@ -136,7 +138,7 @@ void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
   const std::optional<ShareIndex> share = core_->nodes.share_of(node);
   core_->locks.drop_handle(node, handle.fh);
   if (handle.flock_release != 0) {
-    // The kernel may have been lent this very descriptor, and keep it open.
+    // The kernel may have this very descriptor registered as a backing file, and keep it open.
     if (const auto open = core_->handles.find(handle.fh, node)) ::flock(open->fd(), LOCK_UN);
   }
   const bool closed = core_->real_files.close(handle.fh, node);

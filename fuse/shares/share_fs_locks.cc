@@ -12,7 +12,8 @@
 #include "src/lib/sys/identity.h"
 #include "src/lib/sys/other_threads.h"
 
-// The operations of ShareFs on locks. A lock of flock(2) is that of a handle's descriptor, one of fcntl(2) is in LockTable.
+// The operations of ShareFs on locks. A lock of flock(2) is that of a handle's descriptor, one of fcntl(2) is in
+// LockTable.
 namespace berth::fuse {
 namespace {
 
@@ -23,8 +24,8 @@ int lock_file(const Handle& handle, int operation) noexcept {
   return errno == EWOULDBLOCK ? EAGAIN : errno;
 }
 
-/// The kernel does not wait until we have closed what its callers have closed. Who asks next may be told of a lock that is
-/// over for them, so who will not wait is refused only after a moment.
+/// The kernel does not wait until the server has closed what its callers have closed. So the next caller may conflict
+/// with a lock that is over for them, and a caller that will not wait is refused only after a moment.
 template <typename Attempt>
 int attempt_surely(bool waits, const Attempt& attempt) {
   const int tries = waits ? 0 : 3;
@@ -37,9 +38,9 @@ int attempt_surely(bool waits, const Attempt& attempt) {
   return code;
 }
 
-/// Whether a caller that has asked for a lock waits in F_SETLKW. For locks of open files, F_OFD_SETLKW, no deadlocks are looked
-/// for (fcntl(2)), and the request does not say which it is. A caller that has not gone to sleep yet is taken to wait in
-/// F_SETLKW: should it not, it hears EDEADLK of a circle that would never have ended.
+/// Whether a caller that has asked for a lock waits in F_SETLKW. For locks of open files, F_OFD_SETLKW, no deadlocks
+/// are looked for (fcntl(2)), and the request does not show which it is. A caller that has not gone to sleep yet is
+/// taken to wait in F_SETLKW: if it does not, it gets EDEADLK for a circle that would never have ended.
 bool asks_for_process(pid_t caller) {
   const sys::AsDaemon as_daemon;
   const sys::ThreadActivity activity = sys::activity_of(caller);
@@ -85,7 +86,7 @@ void ShareFs::setlk(Reply reply, NodeId node, const fuse_file_info& handle, cons
       },
       [core = core_.get(), set, nothing, node, number = handle.fh](bool taken) {
         if (taken) set(nothing);
-        // Closed meanwhile: nobody else would end what an attempt has left.
+        // Closed meanwhile: nothing else would end what an attempt has left.
         if (core->handles.find(number, node) == nullptr) core->locks.drop_handle(node, number);
       });
 }

@@ -13,13 +13,13 @@
 #include "src/lib/base/crash_point.h"
 #include "src/lib/sys/file.h"
 
-// How a request that comes into a share whose real mount is to be laid over its directory is sent back to the share's name.
+// How a request that comes into a share that is to be overmounted is sent back to the share's name.
 namespace berth::fuse {
 namespace {
 
 static_assert(manager::kMaxShares <= std::size_t{1} << StaleRetries::kShareBits);
 
-/// For so long after the real mount was laid over a share a caller may come that has passed the share's name before, in the same
+/// For so long after a share was overmounted a caller may come that has passed the share's name before, in the same
 /// system call.
 constexpr std::chrono::seconds kJustLaid{1};
 /// How long one that begins to walk waits for that.
@@ -28,8 +28,8 @@ constexpr std::chrono::microseconds kLookAgain{50};
 
 }  // namespace
 
-/// While a file is open for writing through us nothing is laid over its share, so that its path leads to it. Noted before it is
-/// open.
+/// While a file is open for writing through berth, its share is not overmounted, so that the path leads to the file.
+/// Noted before the file is open.
 void ShareFs::Core::note_writer(const ShareRequest& request) noexcept {
   if (request.share.share().may_be_native()) request.own_lease->count_as_writer(true);
 }
@@ -57,7 +57,7 @@ bool ShareFs::Core::must_retry_walk(const KnownShare& share, NodeId node, pid_t 
     return may_be_by_path && is_answered_stale(share, thread, comes, now);
   }
   stale_retries.set(thread, share.index(), Stage::kInside, now);
-  // Another call than the one that it was told in: that would have been seen to be under way.
+  // Another call than the one that was answered ESTALE: that one would have been seen to be under way.
   const bool begins = stage == Stage::kInside && comes == Origin::kOnItsWay;
   if (!begins || !is_overmounted_meanwhile(share)) return false;
   const sys::AsDaemon as_daemon;
@@ -70,8 +70,8 @@ bool ShareFs::Core::is_answered_stale(const KnownShare& share, pid_t thread, Ori
     if (sent) crash_point("sent-back");
     return sent;
   };
-  // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes off what is
-  // mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
+  // The kernel asks about a name that it knows as well. If the answer is an error, it does not hand it on: it takes off
+  // what is mounted there and looks the name up (fuse_dentry_revalidate()). So it is answered what it knows.
   if (comes == Origin::kOnItsWay && nodes.size(share.index()) > 0) {
     stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
     return is_overmounted_meanwhile(share) && walks_twice(thread) &&
@@ -93,8 +93,9 @@ bool ShareFs::Core::is_answered_stale(const KnownShare& share, pid_t thread, Ori
   return false;
 }
 
-/// Of one that begins to walk: it is known by now, so either who lays waits for it, or it waits for that, and walks to the real
-/// mount then. Not for long: where it holds the lock of the share's root nothing is laid before it goes on.
+/// For a thread that begins to walk. The thread is known by now: either the overmount waits for it, or it waits for the
+/// overmount and walks to the real mount then. Not for long: if it holds the lock of the share's root, the overmount
+/// waits until it continues.
 bool ShareFs::Core::is_overmounted_meanwhile(const KnownShare& share) {
   if (!is_overmounting(share.index())) return false;
   const TimePoint begun = std::chrono::steady_clock::now();
@@ -116,7 +117,8 @@ void ShareFs::set_overmounting(const manager::Share& share, bool overmounting) {
   core_->overmounting_count = core_->overmounting.size();
 }
 
-/// Sent back after all where the kernel has just looked the name up, and so hands the error on: it knows nothing of what is there.
+/// Sent back after all where the kernel has just looked the name up, and so hands the error on: it knows nothing of
+/// what is there.
 Result<Entry> ShareFs::Core::look_up(const ShareRequest& request, NodeId parent, const char* name) {
   Result<Entry> found = real_files.look_up(request, parent, name);
   const pid_t thread = request.caller.pid;

@@ -26,7 +26,8 @@ void ShareFs::Core::take_over(std::vector<int>& left) {
   for (const HandleTable::Inherited& handle : handles.left()) {
     const auto descriptor = static_cast<int>(static_cast<std::uint32_t>(handle.number));
     const auto found = std::lower_bound(left.begin(), left.end(), descriptor);
-    // Closed already by who died before it could say so; or restored, or closed in the end with all that is left.
+    // Closed already by a server that died before it could record that; or restored, or closed in the end with all that
+    // is left.
     if (found == left.end() || *found != descriptor || !take_over(handle)) {
       handles.forget(handle.number);
     } else {
@@ -73,14 +74,14 @@ bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   handle->pid = record.pid;
   handle->uid = record.uid;
   handle->directory = record.kind == HandleRecord::kDirectory;
-  // Where reading had come to is the dead server's knowledge; the kernel says where it wants to go on.
+  // How far reading had come is lost with the dead server; the kernel sends the offset where it continues.
   if (handle->directory) ::lseek(handle->fd(), 0, SEEK_SET);
   nodes.take_over_handle(handle->node, handle->file, handle->mount_generation);
   handles.take_over(left.number, std::move(handle));
   return true;
 }
 
-/// Undoes what a request has done that is handled again now: the kernel was not told of it.
+/// Undoes what a request has done that is handled again now: the kernel has no answer to it.
 void ShareFs::Core::undo(const Requests::Interrupted& left) {
   for (const std::uint64_t number : left.handles) {
     if (const NodeId node = handles.node_of(number); node != 0) real_files.close(number, node);
@@ -89,7 +90,7 @@ void ShareFs::Core::undo(const Requests::Interrupted& left) {
 }
 
 void ShareFs::Core::finish_take_over() {
-  // One may have been mounted by who died before it could say so.
+  // A server that died before it could record it may have mounted one.
   for (ShareIndex index = 0; index < shares.count(); ++index) {
     KnownShare* const share = shares.find(index);
     if (share != nullptr && !share->share().gate().closed()) invalidate_root(*share);

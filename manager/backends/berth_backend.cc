@@ -20,7 +20,7 @@
 namespace berth::manager {
 namespace {
 
-/// More mounts than this on one another at one berth are not by accident, and are refused.
+/// How many mounts on one another clear_berth() takes off one berth: a bound for its loop, more than any program makes.
 constexpr int kMaxStacked = 16;
 /// The least time between SIGTERM and SIGKILL for a helper whose mount is gone, should the deadline be near.
 constexpr std::chrono::seconds kTermGrace{1};

@@ -67,8 +67,8 @@ Result<config::Configuration> read_configuration(const ServeOptions& options) {
   return configuration;
 }
 
-/// The directory on which each server mounts its private tmpfs. Held by a shared lock as long as anybody needs it, for
-/// removing a directory takes off what other mount namespaces have mounted on it.
+/// The directory on which each server mounts its private tmpfs. Held by a shared lock as long as a process needs it,
+/// because removing a directory takes off what other mount namespaces have mounted on it.
 class RunDirectory {
  public:
   static Result<RunDirectory> hold() {
@@ -82,15 +82,15 @@ class RunDirectory {
       struct stat mine {};
       struct stat named {};
       if (::flock(directory->get(), LOCK_SH) != 0 || ::fstat(directory->get(), &mine) != 0) return fail_errno();
-      // Somebody may have removed it between open and lock.
+      // Another process may have removed it between open and lock.
       if (::stat(kBerthDirectory, &named) == 0 && named.st_ino == mine.st_ino)
         return RunDirectory(std::move(*directory));
     }
   }
-  /// One that a keeper before us holds.
+  /// The directory that an earlier keeper holds.
   static RunDirectory adopt(int directory) noexcept { return RunDirectory(UniqueFd(directory)); }
   [[nodiscard]] int fd() const noexcept { return directory_.get(); }
-  /// Removes it if nobody else holds it.
+  /// Removes it if no other process holds it.
   void remove() const noexcept {
     if (::flock(directory_.get(), LOCK_EX | LOCK_NB) == 0) ::rmdir(kBerthDirectory);
   }
@@ -110,8 +110,8 @@ void note_namespace(KeptDaemon& record, const std::string& directory, const Name
 /// How long a berth that was killed may take to let go of what it had open.
 constexpr std::chrono::seconds kStatePatience{3};
 
-/// Where attachments are kept, made and locked; nothing: the configuration says nowhere. One that cannot be used is no
-/// reason not to serve: it fails whoever wants to attach.
+/// Where attachments are kept, made and locked; nothing: the configuration names no directory. One that cannot be used
+/// is no reason not to serve: only callers that attach get its error.
 /// Errors: EBUSY when another berth has it.
 Result<std::optional<manager::StateDirectory>> open_state(const config::Settings& settings,
                                                           const std::string& directory) {
@@ -141,7 +141,8 @@ std::string name_of(log::Level level) {
   return "info";
 }
 
-/// The arguments of `berth serve` that say the same: also where mount(8) has started us, or from another working directory.
+/// The arguments of `berth serve` with the same meaning: also where mount(8) has started it, or from another working
+/// directory.
 std::vector<std::string> arguments_of(const ServeOptions& options) {
   std::vector<std::string> arguments{"serve", "--log-level", name_of(options.log_level)};
   const auto add = [&arguments](const char* option, const std::string& value) {
@@ -154,7 +155,8 @@ std::vector<std::string> arguments_of(const ServeOptions& options) {
   return arguments;
 }
 
-/// What is the keeper's. Where it was started with more descriptors than can be handed over, at least all that it needs.
+/// What is the keeper's. Where it was started with more descriptors than can be handed over, at least all that it
+/// needs.
 std::set<int> own_of(const KeeperDescriptors& handed, int memory) {
   std::set<int> own(handed.own, handed.own + handed.own_count);
   own.insert({STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, memory, handed.device, handed.keepers_end, handed.servers_end,
@@ -163,7 +165,7 @@ std::set<int> own_of(const KeeperDescriptors& handed, int memory) {
   return own;
 }
 
-/// In the place of a keeper that has executed us: goes on with all that it had.
+/// In the place of a keeper that has executed this program: takes over all that it had.
 Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), sizeof(KeptMemory)));
   auto& record = *reinterpret_cast<KeptDaemon*>(memory.data());
@@ -205,7 +207,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   return code;
 }
 
-/// Whether we could go on in the place of a keeper whose records have that version.
+/// Whether this program could take over from a keeper whose records have that version.
 Result<int> check_take_over(const ServeOptions& options, const std::string& version) {
   if (version != record_version()) {
     return fail(EINVAL, "its records have version " + version + ", and this program knows " + record_version());
@@ -218,7 +220,8 @@ Result<int> check_take_over(const ServeOptions& options, const std::string& vers
 Result<int> serve_until_stopped(const ServeOptions& options, Background& background) {
   const sys::SharedMemory memory = TRY(make_kept_memory());
   auto& record = *new (memory.data()) KeptDaemon;
-  // Before there is a configuration to copy. Without the right to it, a wrong configuration is told first all the same.
+  // Before there is a configuration to copy. Without the right to it, a wrong configuration is reported first all the
+  // same.
   const Result<pid_t> first_process = start_first_process(record);
   Result<NativeAgent> agent = NativeAgent::start();
   config::Configuration configuration = TRY(read_configuration(options));
@@ -284,7 +287,7 @@ int serve(const ServeOptions& options) {
                            : memory ? go_on(options, *memory)
                                     : serve_until_stopped(options, background);
   if (code) return *code;
-  // A wrong configuration is told line by line; the code would only blur it.
+  // A wrong configuration is reported line by line; the errno would only blur it.
   complain(code.error().code() == EINVAL && !code.error().story().empty() ? std::string(code.error().story())
                                                                           : code.error().message());
   return exit_code_of(code.error());

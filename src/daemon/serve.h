@@ -13,14 +13,14 @@ struct ServeOptions {
   std::string config;  ///< file; "": the default configuration
   config::CommandLine command_line;
   log::Level log_level = log::Level::kInfo;
-  bool background = false;  ///< return when the namespace is ready; a child goes on
+  bool background = false;  ///< return when the namespace is ready; a child serves it
 };
 
 /// `berth serve`: the keeper. Mounts the namespace, starts the server, passes signals on, and takes the namespace down
 /// when the server has ended. Returns the exit code; errors are written to standard error.
 int serve(const ServeOptions& options);
 
-/// `berth check`: reads a configuration and says what is wrong with it, or how many shares it has.
+/// `berth check`: reads a configuration and reports what is wrong with it, or how many shares it has.
 int check(const std::string& file);
 
 /// The namespace directory that a configuration names. Errors: EINVAL with what is wrong with it, one mistake a line.

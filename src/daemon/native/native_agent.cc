@@ -35,8 +35,8 @@ constexpr int kMostShortLives = 10;
 using Outcome = manager::NativeAccess::Outcome;
 
 /// The namespace's root, from which everything else is walked: a walk through the directory's path could set off an
-/// automount, where the namespace has been on one and is gone. As it stands this does not (path_resolution(7)): O_DIRECTORY
-/// would. Errors: ESTALE when it is not mounted there, or is covered.
+/// automount, where the namespace has been on one and is gone. As it stands this does not (path_resolution(7)):
+/// O_DIRECTORY would. Errors: ESTALE when it is not mounted there, or is covered.
 Result<UniqueFd> open_namespace(const NativeRequest& request) {
   UniqueFd root = TRY(sys::open_at(AT_FDCWD, request.directory.c_str(), O_PATH | O_NOFOLLOW));
   if (TRY(mount_id_at(root.get(), "")) != request.namespace_mount) {
@@ -47,8 +47,8 @@ Result<UniqueFd> open_namespace(const NativeRequest& request) {
 
 std::string path_of(int root, const std::string& share) { return sys::proc_path(root) + "/" + share; }
 
-/// The id of what is mounted on the share's directory if it shows the same directory as `mount`: an agent before this one has
-/// come so far. Errors: EBUSY when it is something else.
+/// The id of the mount on the share's directory if it shows the same directory as `mount`: an earlier agent has got
+/// that far. Errors: EBUSY when it is something else.
 Result<std::uint64_t> find_overmount(int root, const std::string& share, int mount) {
   const UniqueFd top = TRY(sys::open_at(root, share.c_str(), O_PATH));
   const struct statx there = TRY(sys::stat_at(top.get(), "", STATX_INO, AT_STATX_DONT_SYNC));
@@ -59,7 +59,7 @@ Result<std::uint64_t> find_overmount(int root, const std::string& share, int mou
   return sys::mount_id(top.get());
 }
 
-/// Lays it over, and says so. The descriptors are let go of before the answer: they would make it look used.
+/// Overmounts the share and answers. The descriptors are closed before the answer: with them the mount would look used.
 Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeCall& talk) {
   const UniqueFd root = TRY(open_namespace(request));
   std::uint64_t id = TRY(sys::mount_id(mount.get()));
@@ -71,7 +71,7 @@ Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeCall& tal
     TRY_VOID(sys::attach_mount_at(mount.get(), at.get()));
   }
   mount.reset();
-  // Who has given up waiting does not know that it is there.
+  // A server that has given up waiting does not know about the overmount.
   if (!talk.answer({.value = id})) return sys::unmount(path_of(root.get(), request.share), MNT_DETACH);
   return {};
 }
@@ -105,7 +105,7 @@ Result<Outcome> take(const NativeRequest& request) {
       return Outcome::kTouched;
     case EBUSY:
       return Outcome::kInUse;
-    case EINVAL:  // somebody else has been quicker
+    case EINVAL:  // another process has been faster
       return Outcome::kOff;
     default:
       return fail(taken.error());
@@ -186,7 +186,7 @@ class Crew {
   std::atomic<int> waiting_{1};
 };
 
-/// Lets go of all that the parent had open, so that nothing lives longer because of the agent.
+/// Closes all that the parent had open, so that nothing lives longer because of the agent.
 void keep_only(int fd) {
   const auto kept = static_cast<unsigned>(fd);
   if (kept > 3) ::close_range(3, kept - 1, 0);

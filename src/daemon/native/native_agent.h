@@ -9,12 +9,15 @@
 
 namespace berth::daemon {
 
-/// The process that lays real mounts over the namespace, and takes them off, in the host's mount namespace.
+/// The process that overmounts shares with their real mounts, and removes the overmounts, in the host's mount
+/// namespace.
 ///
-/// It is not the keeper, for to find a share's directory is to ask the server, and the keeper must not wait for the server
-/// that it may have to restart. It is not a thread of the server, for one that waits for a look-up which only the server
-/// itself can answer could not even be killed. It holds nothing of the namespace and knows nothing from one request to the
-/// next: what lies over the namespace is what the kernel says (NativeRequest::kList). So it may die and be started again at any time.
+/// - It is not the keeper: to find a share's directory is to ask the server, and the keeper must not wait for the
+///   server that it may have to restart.
+/// - It is not a thread of the server: a thread that waits for a look-up which only the server itself can answer could
+///   not even be killed.
+/// - It keeps no state between requests: the kernel reports which shares are overmounted (NativeRequest::kList). So it
+///   may die and be started again at any time.
 ///
 /// It lives in the servers' pid namespace, where it ends when keeper and server have.
 ///
@@ -24,7 +27,7 @@ class NativeAgent {
   /// Starts it. Call it with one thread, after start_first_process() and before the process opens much.
   static Result<NativeAgent> start();
 
-  /// One that a keeper before us has started.
+  /// An agent that an earlier keeper has started.
   static NativeAgent take_over(NativeChannel servers_end, NativeChannel agents_end, pid_t pid) noexcept;
   [[nodiscard]] const NativeChannel& agents_end() const noexcept { return agents_end_; }
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
@@ -32,8 +35,8 @@ class NativeAgent {
   /// For the server.
   [[nodiscard]] const NativeChannel& channel() const noexcept { return servers_end_; }
 
-  /// A child of the process has ended: starts the agent again if it was that. One that dies young again and again is left
-  /// alone.
+  /// A child of the process has ended: starts the agent again if it was that child. An agent that dies young again and
+  /// again is not started any more.
   void on_ended(pid_t child);
 
  private:

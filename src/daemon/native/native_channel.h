@@ -15,14 +15,14 @@ namespace berth::daemon {
 /// What the server asks of the agent (native_agent.h).
 struct NativeRequest {
   enum class Kind : std::uint8_t {
-    kLay,   ///< with a mount: lays it over the share, unless one of the same directory lies there; the answer is its id
-    kTake,  ///< takes it off; the answer is an Outcome
-    kList,  ///< names what lies over the namespace, one answer each
+    kLay,   ///< with a mount: overmounts the share, unless a mount of the same directory is there; the answer is its id
+    kTake,  ///< removes the overmount; the answer is an Outcome
+    kList,  ///< names the overmounted shares, one answer each
   };
   Kind kind = Kind::kList;
   manager::NativeAccess::When when{};
   std::uint64_t namespace_mount = 0;  ///< id of the namespace's mount (mount_id_at())
-  std::uint64_t overmount_id = 0;     ///< kTake: id of the mount that was laid over, as in mountinfo
+  std::uint64_t overmount_id = 0;     ///< kTake: id of the overmount, as in mountinfo
   std::string directory;              ///< of the namespace
   std::string share;
 };
@@ -34,8 +34,8 @@ struct NativeAnswer {
   std::string text;         ///< an error's story; kList: the share's name
 };
 
-/// The talk about one request, between the server and a thread of the agent's (a SOCK_SEQPACKET pair). It has ended for one
-/// when the other lets go of it.
+/// The messages about one request, between the server and a thread of the agent's (a SOCK_SEQPACKET pair). It has ended
+/// for one side when the other side closes it.
 ///
 /// Threading: one thread.
 class NativeCall {
@@ -48,7 +48,7 @@ class NativeCall {
   Result<NativeAnswer> expect(TimePoint deadline) const;
 
   // The agent's side.
-  /// False when nobody listens any more.
+  /// False when the server has closed its side.
   bool answer(const NativeAnswer& answer) const;
 
  private:
@@ -65,7 +65,7 @@ class NativeChannel {
   /// The server's end and the agent's.
   static Result<std::pair<NativeChannel, NativeChannel>> make_pair() noexcept;
 
-  /// An end that a keeper before us has made.
+  /// An end that an earlier keeper has made.
   static NativeChannel of_descriptor(int socket) noexcept { return NativeChannel(UniqueFd(socket)); }
 
   /// Sends a request; `mount` goes along where there is one.

@@ -58,7 +58,7 @@ Result<> NativeShares::overmount(const manager::Share& share, int root, TimePoin
   TRY_VOID(shares->shows_same_pages(root));
   shares->set_overmounting(share, true);
   Result<> laid = overmount_when_quiet(share, root, deadline);
-  // Before those that wait for it look: the manager says when it was laid, too late for them.
+  // Before the callers that wait for it check: the manager would store the time of the overmount too late for them.
   if (laid) const_cast<manager::Share&>(share).set_overmounted(SystemClock().now());
   shares->set_overmounting(share, false);
   return laid;
@@ -66,10 +66,10 @@ Result<> NativeShares::overmount(const manager::Share& share, int root, TimePoin
 
 Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
   TRY_VOID(look_for_others(share));
-  // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
+  // A program that writes a file may check whether its path still leads to it (SQLite: does not write any more if not).
   if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
   Result<> laid = fail(ECONNRESET);
-  // Asked again it says the same, however far one came that has been killed.
+  // A repeated request gets the same answer, however far an agent came that has been killed.
   for (int tries = 0; tries < kTries && !laid && has_died(laid.error()); ++tries) {
     laid = ask_to_overmount(share, root, deadline);
   }
@@ -81,7 +81,8 @@ struct NativeShares::Look {
   Result<Attached> attached{};
 };
 
-/// Looks at other processes on a thread of its own, for one may hold up who looks at it (other_threads.h) as long as it likes.
+/// Looks at other processes on a thread of its own: such a process may hold up the thread (other_threads.h) as long as
+/// it likes.
 Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool below) const {
   struct Round {
     Mutex mutex;
@@ -107,14 +108,14 @@ Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool b
   return *std::move(round->look);
 }
 
-/// What was served through berth moves on first, and nothing is hidden that hangs below the share's directory: what does has come
-/// there through berth.
+/// Threads that were served through berth move on first. And nothing below the share's directory may be hidden, which
+/// has come there through berth.
 Result<> NativeShares::look_for_others(const manager::Share& share) const {
   const fuse::ShareFs& shares = *shares_.load();
   const bool below = shares.is_known_below(share);
   if (shares.threads_in(share).empty() && !below) return {};
   Look seen = TRY(look(shares.threads_in(share), below));
-  // One that runs has a moment to come out of its call, or to be sent back.
+  // A thread that runs has a moment to come out of its call, or to be sent back.
   for (const TimePoint until = from_now(kWalkersPatience); seen.walks && SystemClock().now() < until;) {
     std::this_thread::sleep_for(kLookAgain);
     seen = TRY(look(shares.threads_in(share), below));
@@ -154,7 +155,7 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const mana
     wanted.overmount_id = laid->second;
   }
   Result<NativeAnswer> answer = fail(ECONNRESET);
-  // Asked again it says the same, however far one came who has been killed.
+  // A repeated request gets the same answer, however far an agent came that has been killed.
   for (int tries = 0; tries < kTries && !answer && has_died(answer.error()); ++tries) {
     const NativeCall talk = TRY(setup_.agent.ask(wanted));
     answer = talk.expect(deadline);

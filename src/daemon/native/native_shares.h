@@ -13,9 +13,9 @@
 
 namespace berth::daemon {
 
-/// The server's side of native access: asks the agent, and sees to it that no system call finds one of its two paths in the
-/// proxy and the other in the real mount. Whatever comes in while the real mount does not lie over a share is sent back to the
-/// share's name (fuse::SentBack); what was served all the same has moved on before it is laid.
+/// The server's side of native access: asks the agent, and ensures that no system call finds one of its two paths in
+/// the proxy and the other in the real mount. While a share is not overmounted, callers that come in are sent back to
+/// the share's name (fuse::StaleRetries). Callers that are served all the same have moved on before the overmount.
 ///
 /// Threading: as manager::NativeAccess.
 class NativeShares final : public manager::NativeAccess {
@@ -28,9 +28,10 @@ class NativeShares final : public manager::NativeAccess {
   };
   explicit NativeShares(Setup setup) : setup_(std::move(setup)) {}
 
-  /// Knows the threads that are in shares through berth. Must outlive the last call; without it nothing is laid over.
+  /// Knows the threads that are in shares through berth. Must outlive the last call; without it no share is
+  /// overmounted.
   void serve(fuse::ShareFs& shares) noexcept { shares_ = &shares; }
-  /// Asks what lies over the namespace since an earlier server, and takes it for ours: the names.
+  /// Asks for the overmounts that an earlier server has left, and takes them over: the names of their shares.
   Result<std::vector<std::string>> take_over(TimePoint deadline);
 
   Result<> overmount(const manager::Share& share, int root, TimePoint deadline) override;

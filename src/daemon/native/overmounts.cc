@@ -19,7 +19,7 @@
 namespace berth::daemon {
 namespace {
 
-/// A mount namespace may hold 100,000 mounts (fs.mount-max), and anybody may have made it.
+/// A mount namespace may hold 100,000 mounts (fs.mount-max), and any user may have made it.
 constexpr std::size_t kLongestTable = std::size_t{4} << 20;
 constexpr std::size_t kLongestInfo = std::size_t{1} << 20;
 
@@ -28,7 +28,7 @@ struct Mount {
   std::uint64_t id = 0, parent = 0;
   std::string_view device;  ///< "0:45"
   std::string root, target;
-  bool follows = false;  ///< others' mounts come here
+  bool follows = false;  ///< mounts of other namespaces propagate here
 };
 
 template <typename Number>
@@ -106,8 +106,8 @@ void add_mounts(std::string_view table, std::string_view device, bool is_hosts, 
   }
 }
 
-/// The node of a file handle that fdinfo shows of a FUSE file system (fuse_encode_fh(), fs/fuse/inode.c): in two halves, the
-/// first one of which is the upper.
+/// The node of a file handle that fdinfo shows of a FUSE file system (fuse_encode_fh(), fs/fuse/inode.c): in two
+/// halves, the first one of which is the upper.
 std::optional<fuse::NodeId> node_of(std::string_view handle) {
   constexpr std::size_t kHalf = 8;  // digits; each byte by itself, the lowest first
   if (handle.size() < 2 * kHalf) return std::nullopt;

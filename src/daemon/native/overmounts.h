@@ -20,8 +20,9 @@ struct Attached {
   std::vector<Watch> watches;       ///< of inotify(7)
 };
 
-/// `host`: a process in the host's mount namespace, where the namespace is mounted at `directory`. Takes some milliseconds, for
-/// all processes are looked at. Errors: ENOENT when it is not mounted; EBUSY when there is more to read than is worth it.
+/// `host`: a process in the host's mount namespace, where the namespace is mounted at `directory`. Takes some
+/// milliseconds, for all processes are looked at. Errors: ENOENT when it is not mounted; EBUSY when there is more than
+/// kLongestTable to read.
 Result<Attached> find_attached(pid_t host, const std::string& directory);
 
 }  // namespace berth::daemon
