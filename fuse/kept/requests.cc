@@ -332,16 +332,17 @@ std::vector<std::uint64_t> Requests::inherited_handles() {
 void Requests::finish_forgets(const Process& process) {
   for (const InterruptedForget& left : std::exchange(forgets_, {})) {
     CurrentRequest request(left);
-    process({left.record->message, protocol::header_of(left.record->message).len});
+    const std::size_t size = protocol::header_of(left.record->message).len;
+    process(protocol::Message({left.record->message, size}));
     clear(*left.record);
     MutexLock lock(mutex_);
     free_.push_back(left.record);
   }
 }
 
-void Requests::handle(RequestRecord* record, std::span<char> message, const Process& process) {
-  if (area_ != nullptr) note_size(*area_, message.size());
-  const fuse_in_header header = protocol::header_of(message);
+void Requests::handle(RequestRecord* record, const protocol::Message& message, const Process& process) {
+  if (area_ != nullptr) note_size(*area_, message.bytes.size());
+  const fuse_in_header& header = message.header;
   if (is_forget(header)) {
     const CurrentRequest request(record, kForget, nullptr);
     process(message);

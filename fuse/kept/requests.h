@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fuse/kept/kept_state.h"
+#include "fuse/wire/protocol.h"
 #include "src/lib/base/mutex.h"
 
 namespace berth::fuse {
@@ -46,14 +47,14 @@ class Requests {
     FirstAttempt first_attempt;
   };
   using Undo = std::function<void(const Interrupted&)>;
-  using Process = std::function<void(std::span<char>)>;
+  using Process = std::function<void(const protocol::Message&)>;
   /// Whether the last change of `node`'s record is the one with this tag, or the node is gone.
   using WasApplied = std::function<bool(std::uint64_t node, std::uint64_t tag)>;
   /// Whether the kernel waits for the answer to the request with that number.
   using IsAwaited = std::function<bool(std::uint64_t unique)>;
 
   /// Answers a request, as it was read, with an error, and logs it: the request has killed kMostDeaths servers.
-  using Refuse = std::function<void(std::span<const char> message)>;
+  using Refuse = std::function<void(const protocol::Message&)>;
 
   /// A request that was being handled when so many servers crashed is not handled again.
   static constexpr std::uint32_t kMostDeaths = 2;
@@ -112,7 +113,7 @@ class Requests {
   void finish_forgets(const Process& process);
 
   /// Handles a request that was read into `record` (or elsewhere, when that is null).
-  void handle(RequestRecord* record, std::span<char> message, const Process& process);
+  void handle(RequestRecord* record, const protocol::Message& message, const Process& process);
 
  private:
   friend class CurrentRequest;

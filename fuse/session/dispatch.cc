@@ -241,9 +241,8 @@ void poll(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle, fuse_poll
 
 }  // namespace
 
-void map_unknown_opcodes(std::span<char> message) noexcept {
-  fuse_in_header header;
-  std::memcpy(&header, message.data(), sizeof header);
+void map_unknown_opcodes(const protocol::Message& message) noexcept {
+  fuse_in_header header = message.header;
   disguised = header.opcode;
   switch (header.opcode) {
     case FUSE_TMPFILE:
@@ -256,7 +255,7 @@ void map_unknown_opcodes(std::span<char> message) noexcept {
       disguised = 0;
       return;
   }
-  std::memcpy(message.data(), &header, sizeof header);
+  std::memcpy(message.bytes.data(), &header, sizeof header);
 }
 
 fuse_lowlevel_ops dispatch_table() noexcept {

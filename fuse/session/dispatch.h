@@ -1,6 +1,7 @@
 #pragma once
 
 #include "fuse/session/operations.h"
+#include "fuse/wire/protocol.h"
 
 namespace berth::fuse {
 
@@ -10,6 +11,6 @@ fuse_lowlevel_ops dispatch_table() noexcept;
 
 /// Gives a whole request that libfuse 3.14 does not know (O_TMPFILE, statx(2)) the opcode of one that it parses in the same
 /// way. What is in the table knows it again when it is called, by this thread and before the next request.
-void map_unknown_opcodes(std::span<char> message) noexcept;
+void map_unknown_opcodes(const protocol::Message& message) noexcept;
 
 }  // namespace berth::fuse

@@ -32,8 +32,8 @@ constexpr std::size_t kManyStuck = 1024;
 /// What the records of requests know it by.
 constexpr std::uint64_t noted_number(std::uint64_t unique) noexcept { return unique & ~protocol::kUniqueResend; }
 
-Lane::Waiting waiting_of(std::span<const char> message, TimePoint now) {
-  const fuse_in_header header = protocol::header_of(message);
+Lane::Waiting waiting_of(const protocol::Message& message, TimePoint now) {
+  const fuse_in_header& header = message.header;
   Lane::Waiting waiting;
   waiting.unique = header.unique;
   waiting.node = header.nodeid;
@@ -41,7 +41,7 @@ Lane::Waiting waiting_of(std::span<const char> message, TimePoint now) {
   waiting.uid = header.uid;
   waiting.pid = static_cast<pid_t>(header.pid);
   waiting.since = now;
-  waiting.message.assign(message.begin(), message.end());
+  waiting.message.assign(message.bytes.begin(), message.bytes.end());
   return waiting;
 }
 
@@ -138,7 +138,7 @@ bool InFlight::claim(Slot& slot, std::uint64_t unique) noexcept {
   return true;
 }
 
-Lane::Entry InFlight::enter(Slot& slot, Lane& lane, std::span<const char> message) {
+Lane::Entry InFlight::enter(Slot& slot, Lane& lane, const protocol::Message& message) {
   const TimePoint now = std::chrono::steady_clock::now();
   Lane::Waiting waiting = waiting_of(message, now);
   const std::uint64_t unique = waiting.unique;
@@ -208,7 +208,7 @@ void InFlight::handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting w
   if (waiting.message.empty()) {
     waiting.work(0);
   } else {
-    handle_(record, waiting.message);
+    handle_(record, protocol::Message(waiting.message));
   }
   end(slot);
 }

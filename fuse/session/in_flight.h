@@ -17,6 +17,7 @@
 
 #include "fuse/kept/requests.h"
 #include "fuse/session/lane.h"
+#include "fuse/wire/protocol.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
 
@@ -124,7 +125,7 @@ class InFlight {
   }
 
   /// Lets the request in a message in, or has it wait with a copy of that; one that is refused is answered EAGAIN.
-  Lane::Entry enter(Slot& slot, Lane& lane, std::span<const char> message);
+  Lane::Entry enter(Slot& slot, Lane& lane, const protocol::Message& message);
   /// Lets the calling thread's request into a lane that it has not entered, if it would not wait; true where it has no
   /// request.
   bool try_enter(Lane& lane);
@@ -133,7 +134,7 @@ class InFlight {
   /// Leaves the lane of a request that has ended, or runs requests that wait there, as long as these are answered.
   void serve_waiting(Slot& slot, RequestRecord* record);
   /// How a message that has waited is handled.
-  using Handle = std::function<void(RequestRecord*, std::span<char>)>;
+  using Handle = std::function<void(RequestRecord*, const protocol::Message&)>;
   /// `wake`: has care() called soon. `note_waiting`: of each number that is put off. Before the first request.
   void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting);
 

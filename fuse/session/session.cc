@@ -117,31 +117,29 @@ std::size_t Session::buffer_size() const noexcept {
   return std::max<std::size_t>(options_.max_write + protocol::kHeaderRoom, FUSE_MIN_READ_BUFFER);
 }
 
-void Session::process(std::span<char> message) noexcept {
-  fuse_in_header header;
-  if (message.size() < sizeof header) return;
-  std::memcpy(&header, message.data(), sizeof header);
-  if (header.len != message.size()) return;
+void Session::process(const protocol::Message& message) noexcept {
+  const fuse_in_header& header = message.header;
+  if (header.len != message.bytes.size() || header.len < sizeof header) return;
   if (header.opcode == FUSE_INIT && !ready()) note_init(message);
-  if (header.opcode == FUSE_INTERRUPT && in_flight_.interrupt(protocol::interrupted_by(message))) return;
+  if (header.opcode == FUSE_INTERRUPT && in_flight_.interrupt(protocol::interrupted_by(message.bytes))) return;
   map_unknown_opcodes(message);
   fuse_buf buffer{};
-  buffer.size = message.size();
-  buffer.mem = message.data();
+  buffer.size = message.bytes.size();
+  buffer.mem = message.bytes.data();
   fuse_session_process_buf(session_.get(), &buffer);
 }
 
-void Session::note_init(std::span<const char> message) noexcept {
-  fuse_in_header header;
+void Session::note_init(const protocol::Message& message) noexcept {
+  const std::span<const char> bytes = message.bytes;
+  const std::span<const char> body = bytes.subspan(sizeof message.header);
   fuse_init_in init{};
-  std::memcpy(&header, message.data(), sizeof header);
-  std::memcpy(&init, message.data() + sizeof header, std::min(sizeof init, message.size() - sizeof header));
-  init_request_ = header.unique;
+  std::memcpy(&init, body.data(), std::min(sizeof init, body.size()));
+  init_request_ = message.header.unique;
   offered_ = init.flags;
   offered_more_ = (init.flags & FUSE_INIT_EXT) != 0 ? init.flags2 : 0;
-  if (record_ == nullptr || record_->init_size != 0 || message.size() > sizeof record_->init) return;
-  std::memcpy(record_->init, message.data(), message.size());
-  record_->init_size = static_cast<std::uint32_t>(message.size());
+  if (record_ == nullptr || record_->init_size != 0 || bytes.size() > sizeof record_->init) return;
+  std::memcpy(record_->init, bytes.data(), bytes.size());
+  record_->init_size = static_cast<std::uint32_t>(bytes.size());
 }
 
 bool Session::take_over() noexcept {
@@ -151,7 +149,7 @@ bool Session::take_over() noexcept {
   std::memcpy(init, record_->init, size);
   // A real answer: it may be the very request that the predecessor died over. If not, the kernel has forgotten it
   // and answers ENOENT.
-  process({init, size});
+  process(protocol::Message({init, size}));
   return true;
 }
 
@@ -179,8 +177,8 @@ void Session::answer(std::uint64_t unique, int error, std::span<const char> body
   }
 }
 
-void Session::refuse_deadly(std::span<const char> message) noexcept {
-  const fuse_in_header header = protocol::header_of(message);
+void Session::refuse_deadly(const protocol::Message& message) noexcept {
+  const fuse_in_header& header = message.header;
   log::error("a request has killed several servers and fails with EIO: {} of node {}, by process {} of user {}",
              name_of_opcode(header.opcode), header.nodeid, header.pid, header.uid);
   fail_unanswered(header.unique);

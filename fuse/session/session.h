@@ -82,7 +82,7 @@ class Session {
 
   /// Handles one request as it was read from the device. `message` starts at an address aligned for 64-bit words, is
   /// changed, and is free again when this returns. What is not a request is logged and dropped.
-  void process(std::span<char> message) noexcept;
+  void process(const protocol::Message& message) noexcept;
 
   /// What threads do for the kernel now.
   [[nodiscard]] InFlight& in_flight() noexcept { return in_flight_; }
@@ -104,7 +104,7 @@ class Session {
   void fail_unanswered(std::uint64_t unique) noexcept;
   /// Answers EIO to a request, as it was read, that has killed one server after the other, and logs which request it
   /// is.
-  void refuse_deadly(std::span<const char> message) noexcept;
+  void refuse_deadly(const protocol::Message& message) noexcept;
   /// Wakes the caller that waits in poll(2) under that number of the kernel's (FUSE_NOTIFY_POLL).
   void wake_poller(std::uint64_t number) noexcept;
 
@@ -134,7 +134,7 @@ class Session {
   friend struct SessionAccess;
 
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const;
-  void note_init(std::span<const char> message) noexcept;
+  void note_init(const protocol::Message& message) noexcept;
   void on_init(fuse_conn_info& connection) noexcept;
   ssize_t send(int fd, iovec* parts, int count) noexcept;
   ssize_t send_first(int fd, iovec* parts, int count) noexcept;

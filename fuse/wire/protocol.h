@@ -23,6 +23,15 @@ inline fuse_in_header header_of(std::span<const char> message) noexcept {
   return header;
 }
 
+/// A request as it was read, with its header decoded once. The bytes are its reader's.
+struct Message {
+  std::span<char> bytes;
+  fuse_in_header header{};
+
+  Message() noexcept = default;
+  explicit Message(std::span<char> read) noexcept : bytes(read), header(header_of(read)) {}
+};
+
 /// Whether a caller waits until a request of that kind has been handled.
 constexpr bool needs_answer(std::uint32_t opcode) noexcept {
   switch (opcode) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "fuse/wire/protocol.h"
 #include "fuse/workers/read_buffer.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
@@ -15,7 +16,7 @@ namespace berth::fuse {
 /// A request that one worker has read from the device and that another worker handles.
 struct QueuedRequest {
   std::unique_ptr<ReadBuffer> buffer;
-  std::size_t size = 0;  ///< of the request, in bytes
+  protocol::Message message;  ///< in `buffer`
   TimePoint sent{};
 };
 

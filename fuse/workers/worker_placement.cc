@@ -116,34 +116,33 @@ void Workers::pin_where_requested(Worker& self) noexcept {
 
 /// Puts a request that another worker has read into this worker's buffer, and answers its size in bytes. Empty: there
 /// is none.
-std::optional<std::size_t> Workers::take_queued(Worker& self) noexcept {
+std::optional<protocol::Message> Workers::take_queued(Worker& self) noexcept {
   std::optional<QueuedRequest> queued = std::exchange(self.queued, std::nullopt);
   if (!queued) queued = queues_.pop(self.claimed_cpu());
   if (!queued) return std::nullopt;
   return adopt_buffer(self, *std::move(queued));
 }
 
-std::size_t Workers::adopt_buffer(Worker& self, QueuedRequest queued) noexcept {
+protocol::Message Workers::adopt_buffer(Worker& self, QueuedRequest queued) noexcept {
   queues_.add_buffer(std::exchange(self.buffer, std::move(queued.buffer)));
-  return queued.size;
+  return queued.message;
 }
 
 /// Queues the request for the worker on the caller's CPU, which wakes the caller there without disturbing another CPU.
 /// True: that worker has the request, and this one has another buffer.
-bool Workers::forward(Worker& self, std::size_t size) noexcept {
+bool Workers::forward(Worker& self, const protocol::Message& message) noexcept {
   const std::optional<unsigned> own_cpu = self.claimed_cpu();
   // Which worker read what shows when all that a predecessor left has been read (check_all_resent_read()), so nothing
   // moves before.
   if (!own_cpu || queues_.claimed_count() < 2 || requests_.has_interrupted()) return false;
-  const fuse_in_header header = protocol::header_of(self.buffer->bytes().first(size));
-  if (!protocol::needs_answer(header.opcode)) return false;
-  const std::optional<unsigned> cpu = caller_cpus_.cpu_of(static_cast<pid_t>(header.pid));
+  if (!protocol::needs_answer(message.header.opcode)) return false;
+  const std::optional<unsigned> cpu = caller_cpus_.cpu_of(static_cast<pid_t>(message.header.pid));
   if (!cpu || *cpu == *own_cpu || !queues_.is_claimed(*cpu)) return false;
   std::unique_ptr<ReadBuffer> fresh = queues_.take_buffer();
   if (fresh == nullptr) fresh = ReadBuffer::make(requests_, session_.buffer_size());
   // Not from kept memory into memory that ends with this process, nor the other way.
   if (fresh == nullptr || (fresh->record() == nullptr) != (self.buffer->record() == nullptr)) return false;
-  QueuedRequest queued{.buffer = std::move(self.buffer), .size = size, .sent = std::chrono::steady_clock::now()};
+  QueuedRequest queued{.buffer = std::move(self.buffer), .message = message, .sent = std::chrono::steady_clock::now()};
   const bool sent = queues_.push(*cpu, queued);
   self.buffer = sent ? std::move(fresh) : std::move(queued.buffer);
   if (!sent) queues_.add_buffer(std::move(fresh));

@@ -80,13 +80,13 @@ Workers::Workers(Session& session, Requests& requests, const WorkerLimits& limit
     : session_(session),
       requests_(requests),
       in_flight_(session.in_flight()),
-      process_([&session](std::span<char> message) { session.process(message); }),
+      process_([&session](const protocol::Message& message) { session.process(message); }),
       limits_(limits),
       cpu_count_(std::max(1U, std::thread::hardware_concurrency())),
       may_pin_idle_(sys::may_pin_idle()),
       queues_(may_pin_idle_ ? sys::processor_numbers() : 0) {
   in_flight_.serve(
-      [this](RequestRecord* record, std::span<char> message) { requests_.handle(record, message, process_); },
+      [this](RequestRecord* record, const protocol::Message& message) { requests_.handle(record, message, process_); },
       [this] {
         if (!monitoring_) wake_monitor();
       },
@@ -173,18 +173,18 @@ void Workers::serve(Worker& self) noexcept {
       without_request_.fetch_sub(1);
       return;
     }
-    const std::optional<std::size_t> size = take(self);
+    const std::optional<protocol::Message> message = take(self);
     without_request_.fetch_sub(1);
-    if (!size) return;
-    handle(self, *size);
+    if (!message) return;
+    handle(self, *message);
   }
 }
 
 /// Puts the next request into the worker's buffer and answers its size, in bytes. Empty: the worker is to end.
-std::optional<std::size_t> Workers::take(Worker& self) noexcept {
+std::optional<protocol::Message> Workers::take(Worker& self) noexcept {
   for (;;) {
     pin_where_requested(self);
-    if (const std::optional<std::size_t> size = take_queued(self)) return size;
+    if (const std::optional<protocol::Message> message = take_queued(self)) return message;
     waiting_.fetch_add(1);
     const bool blocking_mode = is_blocking_mode();
     const Work found = blocking_mode ? Work::kNothing : spin_for_work(self);
@@ -201,20 +201,19 @@ std::optional<std::size_t> Workers::take(Worker& self) noexcept {
       waiting_.fetch_sub(1);
       continue;
     }
-    const std::optional<std::size_t> size = read(self);
+    const std::optional<protocol::Message> message = read(self);
     if (sleeps_at) queues_.wake(*sleeps_at);
     const bool was_last = waiting_.fetch_sub(1) == 1;
-    if (!size) return std::nullopt;
+    if (!message) return std::nullopt;
     taken_.fetch_add(1);
     if (!monitoring_) wake_monitor();
     if (was_last && blocking_mode) wake_or_start_worker();
-    if (!forward(self, *size)) return size;
+    if (!forward(self, *message)) return message;
   }
 }
 
-void Workers::handle(Worker& self, std::size_t size) noexcept {
-  const std::span<char> message = self.buffer->bytes().first(size);
-  const fuse_in_header header = protocol::header_of(message);
+void Workers::handle(Worker& self, const protocol::Message& message) noexcept {
+  const fuse_in_header& header = message.header;
   const bool is_waited_for = protocol::needs_answer(header.opcode);
   InFlight::Slot& slot = *self.slot.load(std::memory_order_relaxed);
   Lane* lane = nullptr;
@@ -222,7 +221,7 @@ void Workers::handle(Worker& self, std::size_t size) noexcept {
   slot.answered.store(!is_waited_for, std::memory_order_relaxed);
   self.taken.fetch_add(1, std::memory_order_release);
   if (may_pin_idle_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
-  if (enter_lane(self, header, message, lane)) {
+  if (enter_lane(self, message, lane)) {
     RequestRecord* const record = self.buffer->record();
     InFlight::begin(slot, header, record, lane);
     requests_.handle(record, message, process_);
@@ -239,15 +238,15 @@ void Workers::handle(Worker& self, std::size_t size) noexcept {
 
 /// Whether the request may run now. False: it waits for its turn, or was refused. While few threads have a request and
 /// none is stuck, every request may.
-bool Workers::enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane) {
+bool Workers::enter_lane(Worker& self, const protocol::Message& message, Lane*& lane) {
   const std::size_t busy =
       threads_.load(std::memory_order_relaxed) - std::min(threads_.load(), without_request_.load());
   if (busy <= kFewBusy && !in_flight_.is_troubled()) return true;
   try {
-    lane = in_flight_.lane_of(header.nodeid, header.opcode);
+    lane = in_flight_.lane_of(message.header.nodeid, message.header.opcode);
     return lane == nullptr || in_flight_.enter(*self.slot.load(), *lane, message) == Lane::Entry::kInside;
   } catch (const std::exception&) {
-    session_.answer(header.unique, ENOMEM, {});
+    session_.answer(message.header.unique, ENOMEM, {});
     return false;
   }
 }
@@ -309,7 +308,7 @@ void Workers::wake_or_start_worker() noexcept {
   if (!wake_parked()) start_worker();
 }
 
-std::optional<std::size_t> Workers::read(Worker& self) noexcept {
+std::optional<protocol::Message> Workers::read(Worker& self) noexcept {
   self.buffer->make_ready();
   const std::span<char> buffer = self.buffer->bytes();
   for (;;) {
@@ -319,7 +318,7 @@ std::optional<std::size_t> Workers::read(Worker& self) noexcept {
     const int code = errno;
     self.reading.store(false);
     if (asked_to_stop) return std::nullopt;
-    if (size > 0) return static_cast<std::size_t>(size);
+    if (size > 0) return protocol::Message(buffer.first(static_cast<std::size_t>(size)));
     if (size == 0 || code == ENODEV) {
       finish(StopReason::kUnmounted);
       return std::nullopt;

@@ -14,6 +14,7 @@
 #include "fuse/callers/caller_cpus.h"
 #include "fuse/kept/requests.h"
 #include "fuse/session/session.h"
+#include "fuse/wire/protocol.h"
 #include "fuse/workers/cpu_queues.h"
 #include "fuse/workers/read_buffer.h"
 #include "src/lib/base/clock.h"
@@ -125,15 +126,15 @@ class Workers {
   void wake_or_start_worker() noexcept;
   void work(Worker& self) noexcept;
   void serve(Worker& self) noexcept;
-  std::optional<std::size_t> take(Worker& self) noexcept;
-  std::optional<std::size_t> read(Worker& self) noexcept;
+  std::optional<protocol::Message> take(Worker& self) noexcept;
+  std::optional<protocol::Message> read(Worker& self) noexcept;
   [[nodiscard]] bool is_blocking_mode() const noexcept;
   void enter_blocking_mode() noexcept;
   [[nodiscard]] bool has_request() const noexcept;
   [[nodiscard]] bool may_park() noexcept;
   bool park(Worker& self) noexcept;
-  void handle(Worker& self, std::size_t size) noexcept;
-  bool enter_lane(Worker& self, const fuse_in_header& header, std::span<const char> message, Lane*& lane);
+  void handle(Worker& self, const protocol::Message& message) noexcept;
+  bool enter_lane(Worker& self, const protocol::Message& message, Lane*& lane);
   void drop_abandoned() noexcept;
   bool wait_for_work() noexcept;
   void wake_monitor() noexcept;
@@ -149,9 +150,9 @@ class Workers {
   void pin_to(Worker& self, unsigned processor) noexcept;
 
   // Several workers, each pinned to the CPU of some callers.
-  std::optional<std::size_t> take_queued(Worker& self) noexcept;
-  std::size_t adopt_buffer(Worker& self, QueuedRequest queued) noexcept;
-  bool forward(Worker& self, std::size_t size) noexcept;
+  std::optional<protocol::Message> take_queued(Worker& self) noexcept;
+  protocol::Message adopt_buffer(Worker& self, QueuedRequest queued) noexcept;
+  bool forward(Worker& self, const protocol::Message& message) noexcept;
   void drain_queue(Worker& self) noexcept;
   Work spin_for_work(Worker& self) noexcept;
   void request_worker_on(unsigned processor) noexcept;

@@ -85,7 +85,7 @@ class Server {
         requests_(
             survives() ? &kept_memory_.fuse.requests : nullptr,
             [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); },
-            [this](std::span<const char> message) { session_->refuse_deadly(message); }) {}
+            [this](const fuse::protocol::Message& message) { session_->refuse_deadly(message); }) {}
 
   int run() {
     Result<> started = enter_own_mount_namespace();
@@ -216,7 +216,7 @@ class Server {
   void finish_take_over() {
     shares_->finish_take_over();
     for (const std::uint64_t poller : control_->inherited_polls()) session_->wake_poller(poller);
-    requests_.finish_forgets([this](std::span<char> message) { session_->process(message); });
+    requests_.finish_forgets([this](const fuse::protocol::Message& message) { session_->process(message); });
     const Result<> asked = resends_ ? session_->request_resend() : Result<>(fail(EOPNOTSUPP));
     if (asked) return;
     log::warning("this kernel does not send requests again (Linux 6.9 does): what was under way fails");

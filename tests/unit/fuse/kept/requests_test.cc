@@ -71,7 +71,8 @@ TEST_F(RequestsOfTheDead, WhatComesAgainIsTakenBackAndGivesItsRecordBack) {
   RequestRecord* const record = requests.acquire();
   ASSERT_NE(record, nullptr);
   read_into(*record, 12 | protocol::kUniqueResend);
-  requests.handle(record, {record->message, sizeof(fuse_in_header)}, [](std::span<char>) {});
+  requests.handle(record, protocol::Message({record->message, sizeof(fuse_in_header)}),
+                  [](const protocol::Message&) {});
   EXPECT_EQ(taken_back_, 1);
   EXPECT_EQ(free_records(requests), 1);
 }
@@ -81,17 +82,16 @@ TEST_F(RequestsOfTheDead, ARequestThatHasKilledTwoServersIsRefused) {
   const auto come_again = [&](bool kills, std::uint64_t unique) {
     Requests requests(
         area(), [](std::uint64_t) { return true; },
-        [&](std::span<const char> message) {
-          refused.push_back(protocol::header_of(message).unique & ~protocol::kUniqueResend);
-        });
+        [&](const protocol::Message& message) { refused.push_back(message.header.unique & ~protocol::kUniqueResend); });
     take_over(requests);
     RequestRecord* const record = requests.acquire();
     read_into(*record, unique | protocol::kUniqueResend);
     bool handled = false;
-    requests.handle(record, {record->message, sizeof(fuse_in_header)}, [&](std::span<char>) {
-      handled = true;
-      if (kills) CurrentRequest::note_fatal();
-    });
+    requests.handle(record, protocol::Message({record->message, sizeof(fuse_in_header)}),
+                    [&](const protocol::Message&) {
+                      handled = true;
+                      if (kills) CurrentRequest::note_fatal();
+                    });
     if (kills) record->unique = unique;
     return handled;
   };

@@ -16,20 +16,21 @@ using std::chrono::milliseconds;
 
 class CpuQueuesTest : public ::testing::Test {
  protected:
-  /// A request whose size is its name here.
-  QueuedRequest queued(std::size_t size, TimePoint sent = {}) {
-    return {.buffer = ReadBuffer::make(requests_, 65536), .size = size, .sent = sent};
+  QueuedRequest queued(std::uint64_t unique, TimePoint sent = {}) {
+    protocol::Message message;
+    message.header.unique = unique;
+    return {.buffer = ReadBuffer::make(requests_, 65536), .message = message, .sent = sent};
   }
-  bool push(unsigned processor, std::size_t size, TimePoint sent = {}) {
-    QueuedRequest to_send = queued(size, sent);
+  bool push(unsigned processor, std::uint64_t unique, TimePoint sent = {}) {
+    QueuedRequest to_send = queued(unique, sent);
     const bool sent_it = queues_.push(processor, to_send);
     EXPECT_EQ(to_send.buffer == nullptr, sent_it) << "what is not sent stays with who has it";
     return sent_it;
   }
-  /// The size of the next; 0: none.
-  std::size_t pop(std::optional<unsigned> post) {
+  /// The number of the next; 0: none.
+  std::uint64_t pop(std::optional<unsigned> post) {
     const std::optional<QueuedRequest> received = queues_.pop(post);
-    return received ? received->size : 0;
+    return received ? received->message.header.unique : 0;
   }
 
   Requests requests_{nullptr};
@@ -110,7 +111,7 @@ TEST_F(CpuQueuesTest, LateMailIsTakenByWhoHasNothingToDo) {
   EXPECT_FALSE(queues_.steal_late(now, milliseconds(3)));
   const std::optional<QueuedRequest> late = queues_.steal_late(now, milliseconds(1));
   ASSERT_TRUE(late);
-  EXPECT_EQ(late->size, 11U);
+  EXPECT_EQ(late->message.header.unique, 11U);
   EXPECT_FALSE(queues_.has_queued());
 }
 
@@ -132,7 +133,8 @@ TEST_F(CpuQueuesTest, NothingIsLostWhileWorkersComeAndGo) {
   std::atomic<std::size_t> sent{0};
   std::thread sender([&] {
     while (!ends) {
-      QueuedRequest queued{.buffer = nullptr, .size = 1, .sent = {}};
+      QueuedRequest queued{.buffer = nullptr, .message = {}, .sent = {}};
+      queued.message.header.unique = 1;
       if (queues_.push(1, queued)) ++sent;
     }
   });
