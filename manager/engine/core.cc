@@ -13,8 +13,9 @@
 namespace berth::manager {
 namespace {
 
-/// Threads that may be stuck in the kernel at once, for operations and for what users do with an answer. A share has one operation
-/// at a time, and its users bound what they do in one share: dead servers must not take the last thread from the other shares.
+/// Threads that may be stuck in the kernel at once, for operations and for what users do with an answer. A share has
+/// one operation at a time, and its users bound what they do in one share: dead servers must not take the last thread
+/// from the other shares.
 constexpr std::size_t kMaxOperationThreads = 4096;
 constexpr std::size_t kMaxCallbackThreads = 4096;
 /// The same for threads that ask whether a share answers.
@@ -73,7 +74,8 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
       random_(std::random_device{}()) {}
 
 Manager::Core::~Core() {
-  // Leases that are left (attachments, answers that nobody took) tell of their end by a command: while there is a queue.
+  // Leases that are left (attachments, answers that no caller took) report their end by a command: while there is a
+  // queue.
   for (const auto& [share, record] : records_) {
     record->attachments.clear();
     record->pending_attachments.clear();
@@ -170,7 +172,8 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   if (life_cycle::is_active(record.state)) --active_;
   record.state = std::move(step.state);
   if (life_cycle::is_active(record.state)) ++active_;
-  // Before anybody is answered: who was told that a share is mounted must find it so. And after, for who waits no more.
+  // Before any answer: a caller that is answered that a share is mounted must find it so. And after, for callers that
+  // wait no more.
   publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);

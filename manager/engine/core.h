@@ -48,8 +48,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] bool wants_room() noexcept { return !room_wanted_.exchange(true); }
 
   // Commands; on the control thread.
-  /// Waits until the share is mounted. `reason`: of the mount, if one begins with it. `done` is called here, on the control
-  /// thread, perhaps before this returns, and only posts or submits.
+  /// Waits until the share is mounted. `reason`: of the mount, if one begins with it. `done` is called here, on the
+  /// control thread, perhaps before this returns, and only posts or submits.
   void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
   /// For park(): has `done` called on a thread for callbacks, as a use of this generation until that has ended.
   LeaseCallback on_callback_thread(LeaseCallback done);
@@ -138,7 +138,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::vector<DoneCallback> unmount_waiters;
     std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
-    /// Attachments that are being recorded, and who waits to do something with one of them next.
+    /// Attachments that are being recorded, and the callers that wait to do something with one of them next.
     std::map<Attachment, std::deque<Task>> pending_attachments;
     std::size_t attaching = 0;             ///< of these, those that are being made
     std::size_t without_lease = 0;         ///< attachments with an empty lease

@@ -76,7 +76,7 @@ void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Leas
 
 void Manager::Core::add_attachment(Record& record, const Attachment& attachment, Lease lease) {
   record.share.add_attachment(attachment);
-  // Who stops gives every lease back; the attachment is on disk, and of the next start.
+  // A manager that stops gives every lease back; the attachment is on disk, and belongs to the next start.
   if (!stopping_) record.attachments.emplace(attachment, std::move(lease));
   emit(record, Event::Kind::kAttached, 0, {}, told(attachment));
 }
@@ -152,7 +152,7 @@ void Manager::Core::remove_attachment(Record& record, const Attachment& attachme
   emit(record, Event::Kind::kDetached, 0, {}, told(attachment));
 }
 
-/// Who waited for this attachment to be settled goes on, in turn.
+/// Callers that waited for this attachment to be settled continue, in turn.
 void Manager::Core::end_change(Record& record, const Attachment& attachment) {
   auto waiting = record.pending_attachments.extract(attachment);
   for (Task& task : waiting.mapped()) post(std::move(task));
@@ -239,7 +239,7 @@ void Manager::Core::restore(StoredState kept) {
           .share = one.share,
           .reason = "it has " + count_of(one.attachments.size()) + " and is not configured; they stay on disk"});
   }
-  // What was taken over was open until now, for those who were inside.
+  // What was taken over was open until now, for the users that were inside.
   if (drained_) update_shares_for_host();
   MutexLock lock(mutex_);
   report_ = std::move(report);
@@ -280,7 +280,7 @@ void Manager::Core::queue_reattach(Record& record) {
   start_reattaching();
 }
 
-/// A quarter of the mounts that may run at once is left to who waits for one.
+/// A quarter of the mounts that may run at once is left to callers that wait for one.
 void Manager::Core::start_reattaching() {
   const std::size_t most = std::max<std::size_t>(setup_.max_concurrent_mounts * 3 / 4, 1);
   while (reattaching_count_ < most && !reattach_queue_.empty() && !stopping_ && host_.up) {

@@ -7,8 +7,8 @@
 #include "manager/model/of_this_host.h"
 #include "src/lib/base/text.h"
 
-/// Whether mounted shares answer. Requests that are answered show it, and cost one load. Where there are none, a share in use is asked
-/// by a thread that may hang: a thread at most for each share, and none for shares of this host.
+/// Whether mounted shares answer. Requests that are answered show it, and cost one load. Where there are none, a share
+/// in use is asked by a thread that may hang: a thread at most for each share, and none for shares of this host.
 namespace berth::manager {
 
 void Manager::Core::watch_health(Record& record) {
@@ -31,7 +31,7 @@ void Manager::Core::look_at_health(Record& record) {
   } else if (!health.probe) {
     start_probe(record);
   }
-  // A probe that waits for a thread says nothing of the share.
+  // A probe that waits for a thread proves nothing about the share.
   const bool is_asked = health.probe && health.probe->has_begun;
   if (is_asked && now - health.answered >= stall) {
     std::string reason = "no answer for " + format_duration(stall);

@@ -61,7 +61,7 @@ void Manager::Core::resume(DoneCallback done) {
 
 /// The new generation, when everything of the older ones has ended.
 ///
-/// Here is the place for asking the hypervisor what it has attached (NOVA.md, lines D), before anybody is let in.
+/// Here the hypervisor could be asked what it has attached (NOVA.md, lines D), before any caller is let in.
 void Manager::Core::check_resumed() {
   if (resume_waiters_.empty() || operations_under_way_ > 0) return;
   drained_ = false;
@@ -85,12 +85,12 @@ void Manager::Core::change_host(const HostState& next) {
   refusal_ = refusal_of(next);
   if (setup_.on_host_change) setup_.on_host_change(host_);
   publish_host();
-  // At once, whoever waits for what: after a crash it is as it was said.
+  // At once, whichever callers wait: after a crash the state is the requested one.
   record_host({});
 }
 
-/// Who waits is told when the host's state is on disk. Where it cannot be written it is in force all the same, and a
-/// warning says that it will not outlive this berth.
+/// Callers that wait are answered when the host's state is on disk. Where it cannot be written it is in force all the
+/// same, and a warning reports that it will not outlive this berth.
 void Manager::Core::record_host(std::vector<DoneCallback> done) {
   if (!setup_.store) return answer_all(done, {});
   ++recording_;

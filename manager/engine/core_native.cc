@@ -38,7 +38,7 @@ std::string Manager::Core::why_with_berth(const Record& record) const {
 }
 
 void Manager::Core::start_overmount(Record& record, TimePoint deadline) {
-  // No unmount starts while it is laid over: the root stays.
+  // No unmount starts while the share is being overmounted: the root stays.
   auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
     const Result<> laid = self->setup_.native->overmount(record.share, root, deadline);
     crash_point("laid-over");

@@ -173,13 +173,13 @@ void Manager::Core::open_gate(Record& record) {
 }
 
 void Manager::Core::watch_helper(Record& record) {
-  // Refused only when out of memory or watches; then the mount table tells of its end, later.
+  // Refused only when out of memory or watches; then the mount table reports its end, later.
   (void)poller_.add(record.mount.helper->pidfd(), EPOLLIN, reinterpret_cast<std::uint64_t>(&record));
 }
 
 void Manager::Core::close_gate_if_idle(Record& record) {
   // In the midst of the step that asked: until the answer is known the gate and the state would disagree.
-  // A draining share's is closed already, and nobody comes in.
+  // A draining share's is closed already, and no caller comes in.
   Gate& gate = record.share.gate();
   if (gate.close_if_idle() || (gate.closed() && gate.users() == 0)) {
     feed(record.share, life_cycle::GateClosed{});

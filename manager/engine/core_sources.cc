@@ -9,7 +9,7 @@
 
 namespace berth::manager {
 
-/// Goes on with what the last manager watched: its numbers are in the records.
+/// Takes over what the last manager watched: its numbers are in the records.
 Result<> Manager::Core::watch_sources() {
   KeptMounts* const area = setup_.kept;
   const int left = area != nullptr ? area->source_watch - 1 : -1;

@@ -43,7 +43,7 @@ std::string source_of(const Share& share, const MountRecord& kept) {
 
 }  // namespace
 
-/// The record of a share; made when it is first needed. Null: nobody will succeed us, or there are too many.
+/// The record of a share; made when it is first needed. Null: there will be no successor, or there are too many shares.
 MountRecord* Manager::Core::kept_record_of(Record& record) {
   KeptMounts* const area = setup_.kept;
   if (area == nullptr) return nullptr;
@@ -118,7 +118,8 @@ void Manager::Core::keep_failure(const Record& record, FailureRecord& slot) {
   story.copy(slot.story.data(), slot.story.size() - 1);
 }
 
-/// Who was told a moment ago that a share cannot be mounted is told so again, and its server is not asked sooner.
+/// Callers that were answered shortly before that a share cannot be mounted get the same answer, and its server is not
+/// asked sooner.
 void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept) {
   if (kept.writes == 0) return;
   const FailureRecord& last = kept.slots[kept.writes % 2];
@@ -138,8 +139,8 @@ void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept
   schedule(record);
 }
 
-/// Goes on with what the last manager had mounted. What it was about to mount or to unmount is wanted as soon as we begin,
-/// where anything is there, and forgotten where nothing is.
+/// Takes over what the last manager had mounted. What it was about to mount or to unmount is requested as soon as this
+/// one begins, where anything is there, and forgotten where nothing is.
 void Manager::Core::take_over_mounts() {
   KeptMounts* const area = setup_.kept;
   if (area == nullptr) return;
@@ -201,7 +202,8 @@ void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
     record.stray_programs = adopt_programs(take(kept.programs), berth);
     return post([this, &record] { feed(record.share, life_cycle::LeaseWanted{"an earlier server was about to"}); });
   }
-  // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay taken.
+  // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay
+  // taken.
   if (is_program(kept.helper_pidfd, kept.helper)) {
     InheritedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd(), {})->end(clock_.now());
   }

@@ -11,7 +11,7 @@ namespace {
 
 using Effects = std::vector<Effect>;
 
-/// The story, which says more than the errno that callers get; without one, the errno's words.
+/// The story, which holds more than the errno that callers get; without one, the errno's words.
 std::string told(const Error& error) { return error.story().empty() ? error.message() : std::string(error.story()); }
 
 /// One step: what each state makes of each happening. A pair that is not named leaves the state as it is.
@@ -235,7 +235,7 @@ class Stepper {
   }
 
  private:
-  /// When a share is due that nobody comes to any more.
+  /// When a share is due that no caller comes to any more.
   [[nodiscard]] TimePoint idle_at(const Mounted& state, const Timer& timer) const {
     if (state.stays && !drained_) return now_ + kLongestLook;
     return timer.users > 0 ? now_ + patience_with_users() : timer.last_left + patience();
@@ -254,7 +254,8 @@ class Stepper {
     return {std::move(state), {ClearTimer{}, RemoveOvermount{when, now_ + kNativePatience}}};
   }
 
-  /// It is taken off only when nobody uses it through berth either, so that it does not go back and forth.
+  /// The overmount is removed only when no caller uses the share through berth either, so that it does not go back and
+  /// forth.
   [[nodiscard]] Step look_at_native(Mounted state, const Timer& timer) const {
     if (state.unmount_until) {
       if (timer.users == 0) return remove_overmount(std::move(state), NativeAccess::When::kUnused);
@@ -263,14 +264,14 @@ class Stepper {
       return {state, {in_use(timer.users), SetTimer{std::max(state.check_native_at, now_)}}};
     }
     if (now_ < state.check_native_at) return {state, {SetTimer{state.check_native_at}}};
-    // It does not come back, and who is inside through berth needs no door.
+    // It does not come back, and users that are inside through berth need no door.
     if (state.draining) return remove_overmount(std::move(state), NativeAccess::When::kUnused);
     const TimePoint due = idle_at(state, timer);
     if (state.stays || (state.marked_expired && due > now_)) return {state, {SetTimer{due}}};
     return remove_overmount(std::move(state), NativeAccess::When::kUntouched);
   }
 
-  /// If anybody is inside through berth by now, or is about to come in, it stays mounted.
+  /// If a user is inside through berth by now, or is about to come in, it stays mounted.
   [[nodiscard]] Step taken_off(Mounted state, bool wanted) const {
     state.native = Native::kOff;
     Step step = go_on(std::move(state), now_ + patience(), {Emit{Event::Kind::kProxied}});
@@ -304,14 +305,14 @@ class Stepper {
     return step;
   }
 
-  /// How long a share stays that nobody uses.
+  /// How long a share stays that is not in use.
   [[nodiscard]] Duration patience() const {
     return drained_ ? kLinger : std::max<Duration>(policy_.idle_timeout, kLinger);
   }
-  /// When to look again at one that somebody uses; the last to leave a draining one says so.
+  /// When to look again at a share in use; the last user to leave a draining one sends a notification.
   [[nodiscard]] Duration patience_with_users() const { return drained_ ? kBusyRetry : patience(); }
 
-  /// Mounted, and who waited for it is inside.
+  /// Mounted, and the callers that waited for it are inside.
   [[nodiscard]] Step let_in(Mounted next, Effects before, Duration look_again) const {
     next.draining = drained_;
     before.insert(before.end(), {OpenGate{}, AdmitWaiters{}});
@@ -343,7 +344,7 @@ class Stepper {
   }
 
   [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
-    if (state.overdue) {  // told when it became overdue; now its thread is back
+    if (state.overdue) {  // reported when it became overdue; now its thread is back
       return {Failed{state.attempt, state.retry_at, overdue_error()}, {SetTimer{state.retry_at}}};
     }
     const TimePoint retry_at = now_ + backoff(state.attempt, ended.jitter);

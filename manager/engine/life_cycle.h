@@ -13,7 +13,7 @@
 #include "src/lib/base/clock.h"
 #include "src/lib/base/error.h"
 
-/// The life of a share as a pure function: step() says what comes next and what is to be done, and does nothing.
+/// The life of a share as a pure function: step() answers the next state and what is to be done, and does nothing.
 ///
 ///              LeaseWanted               MountEnded ok
 ///     Idle ──────────────▶ Mounting ─────────────▶ Mounted ◀──────────┐
@@ -23,26 +23,28 @@
 ///      │                                              │ UnmountEnded ok
 ///      └──────────────────────────────────────────────┘  (straight to Mounting when wanted again)
 ///
-/// While the host is drained, what is Mounted is draining: its gate is closed, who is inside stays, and it expires as soon
-/// as nobody is. HostStateChanged begins and ends that.
+/// While the host is drained, what is Mounted is draining: its gate is closed, users that are inside stay, and it
+/// expires as soon as no user is inside. HostStateChanged begins and ends that.
 ///
 /// Failed it stays, back-off or not, until an attempt succeeds: a share that does not work must not look like one that
 /// nothing is known of.
 ///
-/// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if it
-/// succeeds after all it is undone.
+/// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if
+/// it succeeds after all it is undone.
 ///
-/// Mounted, it may be stalled: its file system has not answered for stall_timeout. That changes what is shown, and nothing else; it
-/// ends with the next answer.
+/// Mounted, it may be stalled: its file system has not answered for stall_timeout. That changes what is shown, and
+/// nothing else; it ends with the next answer.
 ///
-/// While Mounted, the real mount of a native share is laid over its directory, and taken off before it is unmounted:
+/// While Mounted, the directory of a native share is overmounted, and the overmount is removed before the share is
+/// unmounted:
 ///
 ///           NativeWanted       OvermountDone ok          Timer             OvermountRemoved off
 ///     kOff ────────────▶ kOvermounting ───────────────▶ kOn ──────────▶ kRemoving ─────────────────▶ kOff, and
 ///      ▲                  │ not now                ▲                 │ touched, in use        Expiring if
 ///      └──────────────────┘                        └─────────────────┘                        unused
 ///
-/// NativeWanted mounts as LeaseWanted does, where nothing is mounted; a caller that wants it native sends it again when that has ended.
+/// NativeWanted mounts as LeaseWanted does, where nothing is mounted; a caller that wants it native sends it again when
+/// that has ended.
 namespace berth::manager::life_cycle {
 
 /// Nothing is mounted, and the last attempt, if there was one, has succeeded.
@@ -65,15 +67,15 @@ enum class Native : std::uint8_t {
 /// Mounted; the gate is open unless the host is drained.
 struct Mounted {
   TimePoint since;
-  std::optional<TimePoint> unmount_until = {};  ///< somebody waits for an unmount, which is tried until then
-  bool draining = false;                        ///< the gate is closed, and nothing is laid over any more
+  std::optional<TimePoint> unmount_until = {};  ///< a caller waits for an unmount, which is tried until then
+  bool draining = false;                        ///< the gate is closed, and no overmount is made any more
   bool stays = false;    ///< it holds the only copy of its files: it is unmounted only when it is asked for by name
   bool resting = false;  ///< draining, and no request is inside: it would be unmounted if it did not stay
   Native native = Native::kNever;
   TimePoint check_native_at = {};  ///< kOn
   bool marked_expired = false;     ///< kOn: no program has been in it since the last look; the next one takes it off
   std::string with_berth = {};     ///< kNever, kOff: why the last attempt to lay it over did not come off
-  std::optional<TimePoint> stalled = {};  ///< since when it is said not to answer
+  std::optional<TimePoint> stalled = {};  ///< since when it has not answered
   std::string forced = {};  ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
 /// An unmount operation runs, the gate is closed.
@@ -88,7 +90,7 @@ struct Expiring {
 /// The last attempt failed; nothing is mounted.
 struct Failed {
   std::uint32_t attempts = 1;  ///< in a row, which the back-off grows with; 0: it begins again
-  TimePoint retry_at;          ///< who comes before is answered `error`, who comes later causes the next attempt
+  TimePoint retry_at;          ///< before then callers are answered `error`; a later one causes the next attempt
   Error error{0};
 };
 using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
@@ -96,7 +98,7 @@ using State = std::variant<Idle, Mounting, Mounted, Expiring, Failed>;
 ShareState name_of(const State& state) noexcept;
 /// Whether something is mounted that is to go before the host is drained, or an operation runs.
 bool is_active(const State& state) noexcept;
-/// Whether NativeWanted has the real mount laid over now.
+/// Whether NativeWanted overmounts the share now.
 bool is_ready_to_lay(const State& state) noexcept;
 /// Whether something is under way after which it may be.
 bool may_get_ready_to_lay(const State& state) noexcept;
@@ -107,7 +109,7 @@ struct LeaseWanted {                    ///< a request has been parked
 };
 struct MountEnded {
   bool success = false;
-  Error error{0};          ///< the failure, as callers are told
+  Error error{0};          ///< the failure, as callers are answered
   double jitter = 0;       ///< in [0, 1), spreads the next attempt
   bool native = false;     ///< whether it is to be native
   bool lies_over = false;  ///< it is already, since before this manager
@@ -122,7 +124,7 @@ struct Timer {  ///< the time set by SetTimer has come
   TimePoint last_left;
 };
 struct BecameIdle {};  ///< the last user left a share that is to be unmounted at once
-struct GateClosed {};  ///< answer to CloseGateIfIdle: nobody was inside
+struct GateClosed {};  ///< answer to CloseGateIfIdle: no user was inside
 struct GateInUse {
   std::uint64_t users = 0;
 };  ///< answer to CloseGateIfIdle
@@ -159,7 +161,7 @@ struct StartMount {
 struct StartUnmount {
   bool force;
   TimePoint deadline;
-  bool native = false;  ///< it is to be taken off the directory first, whoever is in it
+  bool native = false;  ///< the overmount must be removed first, whichever processes are in it
 };
 struct Overmount {
   TimePoint deadline;
@@ -171,7 +173,7 @@ struct RemoveOvermount {
 struct OpenGate {};
 struct ReopenGate {};  ///< of a mount that has been there all the time
 struct CloseGate {};
-struct CloseGateIfIdle {};  ///< and say how it went: GateClosed or GateInUse
+struct CloseGateIfIdle {};  ///< and report the result: GateClosed or GateInUse
 struct AdmitWaiters {};
 struct FailWaiters {
   Error error;
@@ -198,7 +200,8 @@ struct Step {
   std::vector<Effect> effects;
 };
 
-/// The next state of a share and what is to be done. Pure: the same arguments give the same answer. `drained`: the host is.
+/// The next state of a share and what is to be done. Pure: the same arguments give the same answer. `drained`: the host
+/// is.
 Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained = false);
 
 /// First wait after a failed attempt; doubled for each further one up to kLongestBackoff, with up to a quarter of it as
@@ -210,8 +213,8 @@ Duration backoff(std::uint32_t attempts, double jitter);
 /// A share with `idle_timeout = 0` stays this long after its last user, so that the look-up and the open of one program
 /// do not mount twice.
 inline constexpr std::chrono::milliseconds kLinger{10};
-/// How long an unmount on request waits for the last user: the kernel tells of a close(2) behind the caller's back, so that
-/// a share may still be in use for a moment when the program that used it has ended.
+/// How long an unmount on request waits for the last user: the kernel reports a close(2) after the caller has returned
+/// from it, so that a share may still be in use for a moment when the program that used it has ended.
 inline constexpr std::chrono::milliseconds kReleasePatience{200};
 inline constexpr std::chrono::milliseconds kReleaseRetry{5};
 /// How long an operation of NativeAccess may take.
@@ -219,7 +222,7 @@ inline constexpr std::chrono::milliseconds kNativePatience{std::chrono::seconds(
 /// How often a native share in use is looked at: a quarter of its idle timeout, within these.
 inline constexpr std::chrono::milliseconds kShortestLook{20};
 inline constexpr std::chrono::milliseconds kLongestLook{std::chrono::seconds(30)};
-/// The same while the host is drained, where it is to be taken off as soon as nobody is in it.
+/// The same while the host is drained, where the overmount is removed as soon as no process is in it.
 inline constexpr std::chrono::milliseconds kDrainLook{250};
 /// How soon an unmount that met EBUSY is tried again, at least.
 inline constexpr std::chrono::milliseconds kBusyRetry{std::chrono::seconds(5)};

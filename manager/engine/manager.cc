@@ -60,7 +60,8 @@ void Manager::mount(Share& share, DoneCallback done) {
     core->feed(share, life_cycle::RetryWanted{});
     auto answer = [done = std::move(done)](Result<Lease> lease) mutable {
       if (!lease) return done(fail(lease.error()));
-      // Given back before the answer: who was told that it is mounted may ask for it to be unmounted at once.
+      // Given back before the answer: a caller that is answered that it is mounted may ask for it to be unmounted at
+      // once.
       *lease = Lease();
       done({});
     };
@@ -99,7 +100,7 @@ void Manager::report_lost(Share& share) {
 }
 
 void Manager::begin(StoredState kept) {
-  // Here and now, so that nobody who comes next finds them missing.
+  // Here and now, so that the next caller does not find them missing.
   for (const StoredAttachments& one : kept.shares) {
     const std::shared_ptr<Share> share = find(one.share);
     for (const Attachment& attachment : one.attachments) {
@@ -118,7 +119,7 @@ void Manager::begin(StoredState kept) {
     pthread_setname_np(pthread_self(), "berth-control");
     core->run();
   });
-  // The rest as well, before berth says that it is ready; nothing of it waits for a mount.
+  // The rest as well, before berth reports that it is ready; nothing of it waits for a mount.
   std::promise<void> over;
   core_->post([&] {
     core_->restore(std::move(kept));

@@ -48,34 +48,38 @@ struct ManagerSetup {
   std::size_t max_attachments_per_share = 16384;
   /// One for each kind; owned by the manager.
   std::map<ShareKind, std::unique_ptr<Backend>> backends;
-  /// Where attachments are recorded before anybody is told of them. Null: they live in memory alone.
+  /// Where attachments are recorded before a caller is answered. Null: they live in memory alone.
   std::unique_ptr<AttachmentStore> store;
-  bool store_ends_with_berth = false;  ///< so nobody is told where it is
+  bool store_ends_with_berth = false;  ///< so its path is not shown
   /// For shares that are to be native; null: none is. Must outlive the manager.
   NativeAccess* native = nullptr;
-  /// Where the host stands at the start: next_generation_of(), or what the server before this one had. Recorded by the caller.
+  /// Where the host stands at the start: next_generation_of(), or what the server before this one had. Recorded by the
+  /// caller.
   HostState host{.up = true, .next_generation = 1, .since = {}};
-  /// Told of every change of it, on the control thread, before anybody else is; must not block.
+  /// Called with every change of it, on the control thread, before any other notification; must not block.
   std::function<void(const HostState&)> on_host_change;
   /// Whether shares are that leave it to us (Access::kAuto), where they may be; else those that ask for it alone.
   bool auto_is_native = true;
-  /// Told of every event, on the control thread; must not block.
+  /// Called with every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
-  /// Told what programs write that have mounted a share, while they run: whole lines, without secrets. On any thread; must not block.
+  /// Called with the output of programs that have mounted a share, while they run: whole lines, without secrets. On any
+  /// thread; must not block.
   std::function<void(const std::string& share, std::string_view lines)> on_output;
-  /// Told before a share's real mount is taken away, on a pool thread: lets go of every descriptor in it that is not
-  /// covered by a lease. `root`: a descriptor of its root; -1 where the unmount is forced and a request is inside. `force`: callers
-  /// that are stuck in the share are to be answered.
+  /// Called before a share's real mount is taken away, on a pool thread: closes every descriptor in it that is not
+  /// covered by a lease. `root`: a descriptor of its root; -1 where the unmount is forced and a request is inside.
+  /// `force`: callers that are stuck in the share are to be answered.
   std::function<void(Share&, int root, bool force)> before_unmount;
-  /// Called on a pool thread when a share has been mounted, before anybody is let in; may block.
+  /// Called on a pool thread when a share has been mounted, before any caller is let in; may block.
   std::function<void(Share&)> after_mount;
-  /// Asks the root of a mount whether its server answers, on a thread that may hang (ask_root()). Empty: no share is asked.
+  /// Asks the root of a mount whether its server answers, on a thread that may hang (ask_root()). Empty: no share is
+  /// asked.
   std::function<Result<>(int root)> ask_root;
-  /// Says which callers wait for an answer of a share, in words; "": none. On the control thread; must not block.
+  /// Answers which callers wait for an answer of a share, in words; "": none. On the control thread; must not block.
   std::function<std::string(const Share&)> waiting_in;
-  /// What outlives this manager; the next one that is given it goes on with what is mounted. Null: nobody succeeds us.
+  /// What outlives this manager; the next one that gets it takes over what is mounted. Null: there will be no
+  /// successor.
   KeptMounts* kept = nullptr;
-  /// A manager before this one has told of what begin() takes up.
+  /// An earlier manager has reported what begin() takes up.
   bool takes_over = false;
   /// Tests turn the manager by hand: no thread of its own, operations and callbacks run inside run_pending().
   bool manual = false;
@@ -94,8 +98,8 @@ class Manager {
   /// Shares by name, sorted bytewise.
   using Directory = NameMap<std::shared_ptr<Share>>;
 
-  /// What an earlier manager had mounted is there and can be used; nothing happens to it, nor by itself, before begin().
-  /// Errors: EINVAL when a kind of share in the catalog has no backend.
+  /// What an earlier manager had mounted is there and can be used; nothing happens to it, nor by itself, before
+  /// begin(). Errors: EINVAL when a kind of share in the catalog has no backend.
   static Result<std::unique_ptr<Manager>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
   /// As stop() with no patience.
   ~Manager();
@@ -116,64 +120,68 @@ class Manager {
 
   /// Mounts now, and forgets a remembered error first. Errors: as lease().
   void mount(Share& share, DoneCallback done);
-  /// Unmounts now if nobody uses it. Errors: EBUSY with the number of users; with `force` those are given up.
+  /// Unmounts now if the share is not in use. Errors: EBUSY with the number of users; with `force` those are given up.
   void unmount(Share& share, bool force, DoneCallback done);
-  /// For a share whose real mount lies over its directory already, since an earlier manager: mounts it, or finds it
+  /// For a share that an earlier manager has overmounted: mounts it, or finds it
   /// mounted, and takes it for native.
   void take_over_native(Share& share);
-  /// Mounts a share and lays its real mount over its directory. Answers when that is done, or false: it is not, nor to be
-  /// waited for any longer (a mount that has failed, says lease()).
+  /// Mounts a share and overmounts its directory. Answers when that is done, or false: it is not, nor to be
+  /// waited for any longer (for a mount that has failed, lease() has the error).
   void await_native(Share& share, NativeCallback done);
   /// Forgets a remembered error, so that the next access tries again at once. Answers at once.
   void retry(Share& share);
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
   void report_lost(Share& share);
 
-  /// Calls `answer` on the control thread as soon as that is free, which shows that it runs. `answer` must not block, nor throw.
+  /// Calls `answer` on the control thread as soon as that is free, which shows that it runs. `answer` must not block,
+  /// nor throw.
   void call_back(std::function<void()> answer);
 
-  /// From here on shares expire, what was asked for is done, and what ManagerSetup names is called.
+  /// From here on shares expire, what was asked for is done, and the callbacks of ManagerSetup are called.
   ///
-  /// Takes up the attachments that were on disk at the start: they are shown when it returns, and so is what state_report()
-  /// says of them. Mounts the shares that have any: at once those that are mounted already, the rest one after the other,
-  /// with jitter, and again and again while that fails. What is of no share in the catalog stays on disk. Events tell of it,
-  /// unless a predecessor's have.
+  /// - Takes up the attachments that were on disk at the start: they are shown when it returns, and so are the problems
+  ///   in state_report(). Mounts the shares that have any: at once those that are mounted already, the rest one after
+  ///   the other, with jitter, and again and again while that fails.
+  /// - What is of no share in the catalog stays on disk. Events report it, unless a predecessor's have.
   ///
-  /// To be called once, before anybody can attach or detach, and when whoever was inside at a take-over is inside again.
+  /// To be called once, before a caller can attach or detach, and when users that were inside at a take-over are inside
+  /// again.
   void begin(StoredState kept = {});
   /// What is not as it should be with what is on disk.
   [[nodiscard]] StateReport state_report() const;
 
   /// Adds an attachment and mounts; answers when it is mounted, and the attachment on disk. The same pair twice is one
   /// attachment. An attachment whose mount fails, or that cannot be recorded, is not kept.
-  /// Errors: as lease(); EINVAL for a bad name, EMLINK at max_attachments_per_share; the disk's own (ENOSPC, EROFS, ...).
+  /// Errors: as lease(); EINVAL for a bad name, EMLINK at max_attachments_per_share; the disk's own (ENOSPC, EROFS,
+  /// ...).
   void attach(Share& share, Attachment attachment, DoneCallback done);
-  /// Gives an attachment back; answers when that is on disk. Errors: ENOENT when there is no such attachment; the disk's
-  /// own. Nothing is unmounted then.
+  /// Gives an attachment back; answers when that is on disk. Errors: ENOENT when there is no such attachment; the
+  /// disk's own. Nothing is unmounted then.
   void detach(Share& share, Attachment attachment, DoneCallback done);
 
-  /// Makes the directory of an instance that has no attachment yet; it is on disk when this answers, as attachments are, and stays
-  /// until it is removed. Errors: EEXIST, EINVAL for a bad name, EMLINK at max_attachments_per_share; the disk's own.
+  /// Makes the directory of an instance that has no attachment yet; it is on disk when this answers, as attachments
+  /// are, and stays until it is removed. Errors: EEXIST, EINVAL for a bad name, EMLINK at max_attachments_per_share;
+  /// the disk's own.
   void make_instance(Share& share, std::string instance, DoneCallback done);
   /// Errors: ENOENT, ENOTEMPTY while it has attachments; the disk's own.
   void remove_instance(Share& share, std::string instance, DoneCallback done);
 
-  /// Gives out nothing any more: lease(), mount() and attach() fail with ESHUTDOWN from here on, which says so. What has
-  /// begun goes on, who is inside stays, and what nobody uses any more is unmounted; detach() and unmount() go on working.
-  /// Answers when nothing is mounted and nobody waits, however long that takes. Drained already: a warning, and the same
-  /// wait. On disk when it answers: the host is still drained after a restart.
+  /// Gives out nothing any more: lease(), mount() and attach() fail with ESHUTDOWN from here on, with a story. What has
+  /// begun continues, users that are inside stay, and what is not used any more is unmounted; detach() and unmount()
+  /// still work. Answers when nothing is mounted and no caller waits, however long that takes. Drained already: a
+  /// warning, and the same wait. On disk when it answers: the host is still drained after a restart.
   ///
   /// Calls off a resume() that waits. Errors: ECANCELED when a resume() ended it; EAGAIN when too many wait already.
   void drain(DoneCallback done);
-  /// Gives out shares again, in a new generation, as soon as every operation that was begun before has ended: the lease(),
-  /// mount() and attach() calls that are not answered yet. Leases that are held go on. Not drained: a warning, and a new
-  /// generation all the same; nothing new begins while it waits. Several that wait are answered by one generation.
-  /// Errors: ECANCELED when a drain() called it off; EAGAIN when too many wait already.
+  /// Gives out shares again, in a new generation, as soon as every operation that was begun before has ended: the
+  /// lease(), mount() and attach() calls that are not answered yet. Leases that are held go on. Not drained: a warning,
+  /// and a new generation all the same; nothing new begins while it waits. Several that wait are answered by one
+  /// generation. Errors: ECANCELED when a drain() called it off; EAGAIN when too many wait already.
   void resume(DoneCallback done);
   [[nodiscard]] HostStatus host() const;
 
-  /// Descriptors are running out: a few of the shares that are mounted and not in use are unmounted, the ones that were not used
-  /// for longest first.
+  /// Descriptors are running out: a few of the shares that are mounted and not in use are unmounted, the ones that were
+  /// not used for longest first.
   void make_room();
 
   struct StopReport {

@@ -97,7 +97,7 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, RealMount& mo
   const Attempt attempt{berths.path_of(spec.name()), deadline};
   if (force && backend.needs_berth()) {
     Result<std::optional<RealMount>> found = backend.find(spec, attempt);
-    if (found && !*found) {  // it went away by itself, or somebody else unmounted it
+    if (found && !*found) {  // it went away by itself, or another process unmounted it
       if (mount.programs) mount.programs->let_go();
       if (mount.helper) mount.helper->end(deadline);
       if (mount.programs) mount.programs->end(deadline);

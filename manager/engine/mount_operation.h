@@ -20,7 +20,7 @@ class BerthDirectory {
 
   struct Made {
     std::string path;
-    bool existed = false;  ///< by somebody else, or left by an attempt that is not over
+    bool existed = false;  ///< made by another program, or left by an attempt that is not over
   };
   /// Makes the mountpoint of a share, mode 0700. Errors: mkdir(2)'s.
   Result<Made> make(std::string_view share) const;
@@ -31,8 +31,8 @@ class BerthDirectory {
   std::string path_;
 };
 
-/// Mounts `spec` through `backend` and finds out what is true afterwards: a failed attempt whose mount is there counts
-/// as mounted, with the failure as its warning; a successful one without a mount is a failure; what is mounted there
+/// Mounts `spec` through `backend` and looks up what is true afterwards: a failed attempt whose mount is there counts
+/// as mounted, with the failure as its warning; a successful one without a mount is a failure; a mount that is there
 /// already is taken as it is, without an attempt. A failure leaves no directory behind.
 ///
 /// No text of the result holds a secret of the share.
@@ -44,7 +44,8 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
                                                       std::function<void(std::string_view)> said = {});
 
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
-/// as unmounted; what another program has unmounted already is not unmounted again. The story of an error holds no secret of the share.
+/// as unmounted; what another program has unmounted already is not unmounted again. The story of an error holds no
+/// secret of the share.
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
                          TimePoint deadline, bool force);
 

@@ -7,8 +7,9 @@
 
 namespace berth::manager {
 
-/// What the manager keeps of one share for the manager of the next server, in memory that outlives it: a flat record, zero
-/// when nothing was ever mounted. `state` is stored last, so that a crash at any instruction leaves the old or the new.
+/// What the manager keeps of one share for the manager of the next server, in memory that outlives it: a flat record,
+/// zero when nothing was ever mounted. `state` is stored last, so that a crash at any instruction leaves the old or the
+/// new.
 ///
 /// Descriptors keep their numbers: the servers share one table (clone(2), CLONE_FILES).
 struct MountRecord {
@@ -41,7 +42,7 @@ struct FailureRecord {
   static constexpr std::size_t kStoryKept = 400;
 
   std::uint32_t attempts;              ///< in a row; 0: the back-off begins again
-  std::int32_t code;                   ///< what callers are told until `retry_at`; 0: it works again
+  std::int32_t code;                   ///< what callers are answered until `retry_at`; 0: it works again
   std::int64_t retry_at;               ///< nanoseconds on the monotonic clock, which goes on over processes
   std::int64_t failed_at;              ///< nanoseconds since 1970
   std::int64_t took;                   ///< nanoseconds

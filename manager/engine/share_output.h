@@ -10,7 +10,7 @@
 
 namespace berth::manager {
 
-/// Makes whole lines of what a program of a share writes, without secrets, and tells them.
+/// Makes whole lines of what a program of a share writes, without secrets, and passes them on.
 ///
 /// Threading: one thread at a time.
 class ShareOutput {
