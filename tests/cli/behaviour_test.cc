@@ -118,7 +118,7 @@ TEST_F(Cli, OnlyWholeNamespacesInTheMountTableCount) {
   EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("3 shares"));
 }
 
-// [control] readers = "group" closes the tree to others. Root may read everything, so it becomes somebody else.
+// [control] readers = "group" closes the tree to others. Root may read everything, so the test becomes another user.
 TEST_F(Cli, WhoMayNotReadTheTreeIsTold) {
   fs::permissions(stage_.root(), fs::perms::owner_all | fs::perms::others_exec | fs::perms::group_exec);
   fs::permissions(stage_.namespace_directory(), fs::perms::none);

@@ -112,7 +112,7 @@ TEST_F(EventsTest, HistoryIsBoundedAndALateReaderGetsTheOldestKeptLine) {
   EXPECT_GE(text.size(), EventLog::kKept / 2);
   EXPECT_THAT(text, StartsWith("20"));
   EXPECT_THAT(text, HasSubstr("share=share" + std::to_string(told - 1)));
-  // Who follows is not confused by what was dropped.
+  // A reader that follows is not confused by what was dropped.
   EXPECT_EQ(read_at(text.size()), "");
   tell("next");
   EXPECT_THAT(read_at(text.size()), HasSubstr("share=next"));

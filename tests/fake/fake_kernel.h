@@ -19,7 +19,7 @@
 
 namespace berth::fuse::testing {
 
-/// Who a request is from.
+/// The caller of a request.
 struct Caller {
   uid_t uid = 0;
   gid_t gid = 0;
@@ -77,7 +77,7 @@ class FakeKernel {
   void send_raw(std::span<const char> bytes);
   /// Waits for something that the file system tells.
   Notification wait_notification();
-  /// Number of answers that nobody asked for: answered twice, or to nothing.
+  /// Number of answers to no request: answered twice, or never asked.
   [[nodiscard]] std::size_t unexpected() const noexcept { return unexpected_; }
   /// Hangs up, as an unmount does.
   void hang_up() noexcept { socket_.reset(); }
@@ -139,7 +139,7 @@ class FakeKernel {
 /// waits for the threads.
 class FakeMount {
  public:
-  /// `requests`: null for some that nobody succeeds to.
+  /// `requests`: null if there will be no successor.
   explicit FakeMount(const Router& router, const WorkerLimits& limits = {}, Requests* requests = nullptr);
   ~FakeMount();
   FakeMount(const FakeMount&) = delete;

@@ -197,7 +197,7 @@ TEST_F(SessionTest, ForgetsReachTheirOwners) {
 }
 
 TEST_F(SessionTest, WhatIsNotSupportedIsNeverEnosys) {
-  // The kernel would remember ENOSYS for the whole connection, and stop asking those who do support it.
+  // The kernel would cache ENOSYS for the whole connection, and stop asking the owners that do support it.
   EXPECT_EQ(kernel.getattr(kShareNode).error, ESTALE);
   EXPECT_EQ(kernel.unlink(kShareNode, "x"), EPERM);
   EXPECT_EQ(kernel.mkdir(kShareNode, "x").error, EPERM);

@@ -64,7 +64,7 @@ class SharesTest : public ::testing::Test {
   /// The errno of a look-up; -1 for a negative entry.
   int look_up_error(NodeId parent, const std::string& name);
   fuse_attr attributes(NodeId node);
-  /// Unmounts a share that nobody uses.
+  /// Unmounts a share that is not in use.
   void unmount(const std::string& share);
   [[nodiscard]] int mounts() const { return backend_->mounts; }
   /// A real path.

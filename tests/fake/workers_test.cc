@@ -29,7 +29,7 @@ using testing::FakeMount;
 
 constexpr NodeId kNode = make_node_id(NodeOwner::kNamespace, 7);
 
-/// Notes how the thread that handles a look-up is scheduled. That of "wait" lasts until somebody looks up another name.
+/// Notes how the thread that handles a look-up is scheduled. That of "wait" lasts until another name is looked up.
 class Noting : public Operations {
  public:
   void lookup(Reply reply, NodeId, const char* name) override {
@@ -148,7 +148,7 @@ class NotingEach : public Operations {
     std::move(reply).error(ENOENT);
   }
   void forget(NodeId, std::uint64_t) noexcept override {}
-  /// How many of a caller's look-ups were handled beside him, and how many altogether, since this was asked last.
+  /// How many of a caller's look-ups were handled on the caller's CPU, and how many altogether, since the last call.
   std::pair<long, std::size_t> take_handled(const Caller& caller, int processor) {
     MutexLock lock(mutex);
     const std::vector<int> all = std::exchange(handled[caller.pid], {});
@@ -207,7 +207,7 @@ class WorkersOfTwoProcessors : public ::testing::Test {
     }
     for (const std::uint64_t request : requests) EXPECT_EQ(mount.kernel().wait(request).error, ENOENT);
   }
-  /// Until some of each are handled by a worker beside him.
+  /// Until some of each are handled by a worker on the caller's CPU.
   bool has_workers_beside_both() {
     return eventually([&] {
       ask_both();

@@ -1,5 +1,5 @@
-// The server dies at every named point of every operation, and its caller sees what would have been without: one success,
-// or the right error, and one change on disk. Needs a build with -Dcrash_points=true.
+// The server dies at every named point of every operation, and its caller sees what would have been without: one
+// success, or the right error, and one change on disk. Needs a build with -Dcrash_points=true.
 #include <dirent.h>
 #include <endian.h>
 #include <fcntl.h>
@@ -91,7 +91,7 @@ int open_and_write(const std::string& path, int flags, std::string_view text = "
   return code_of(::fsync(file.get()));
 }
 
-/// As a user whom the mode of what is made refuses.
+/// As a user that the mode of the new file refuses.
 int create_for_reading_alone(const std::string& in) {
   constexpr uid_t kUser = 1234;
   const pid_t child = ::fork();

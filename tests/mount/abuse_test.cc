@@ -95,8 +95,8 @@ TEST(Helper, MakesFilesThatOthersMayNotWrite) {
   EXPECT_EQ(attributes.st_mode & 07777, 0644U);
 }
 
-/// Processes that do not come out of execve(2): it closes a file whose server does not answer. Nobody can look at one of them
-/// without waiting for that, too.
+/// Processes that do not come out of execve(2): it closes a file whose server does not answer. A process that looks at
+/// one of them waits for that, too.
 class InExecveForEver : public ::testing::Test {
  protected:
   static constexpr int kFirstOfTheirs = 500;  // execve(2) closes in order

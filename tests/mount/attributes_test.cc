@@ -292,7 +292,7 @@ TEST(AttributesOfAnIdleRoot, AreTheRealOnesAsSoonAsItIsMounted) {
   };
   EXPECT_EQ(mode(), 0755U);
   EXPECT_EQ(server.state("a"), "idle");
-  // By somebody who never goes in.
+  // By a caller that never goes in.
   const std::string instance = server.in_namespace(".berth/shares/a/attachments/vm1");
   ASSERT_EQ(::mkdir(instance.c_str(), 0755), 0);
   ASSERT_EQ(::mkdir((instance + "/disk").c_str(), 0755), 0);
@@ -415,7 +415,8 @@ TEST(InodeNumbersOfANamespace, HaveThirtyTwoBitsWhereThatIsAskedFor) {
   }
 }
 
-/// Linux tells a server that takes idmapped mounts who its caller is only where something is made, and so we do not take them.
+/// Linux gives a server that takes idmapped mounts its caller's ids only where something is made. So berth does not
+/// take them.
 TEST(IdmappedMounts, AreRefusedOfTheNamespaceAndMadeOfNativeShares) {
   BerthServer server;
   const std::string source = server.make_directory("source");

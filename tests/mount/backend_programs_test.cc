@@ -219,7 +219,7 @@ TEST_F(SshfsTest, IsMountedThroughMount8) {
   EXPECT_EQ(read(*mounted, "hello"), "hi");
   EXPECT_EQ(create(*mounted, "new"), 0);
   EXPECT_EQ(::access(path("source/new").c_str(), F_OK), 0);
-  // sshfs has become a daemon; since Linux 6.16 the kernel says who it is.
+  // sshfs has become a daemon; since Linux 6.16 the kernel reports its process.
   const pid_t server = mounted->helper ? mounted->helper->pid() : 0;
   if (server != 0) {
     const std::vector<pid_t> ours = processes();

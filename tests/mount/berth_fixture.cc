@@ -270,7 +270,7 @@ Result<> BerthServer::wait_until_ready() {
     for (ssize_t n = 0; (n = ::recv(notify_.get(), message, sizeof message, 0)) > 0;) {
       const std::string_view text(message, static_cast<std::size_t>(n));
       if (("\n" + std::string(text) + "\n").find("\nREADY=1\n") == std::string::npos) continue;
-      // Nobody would read what comes later, and a full socket makes the server wait.
+      // No process would read what comes later, and a full socket makes the server wait.
       notify_.reset();
       return {};
     }

@@ -15,7 +15,7 @@
 
 #include "tests/mount/berth_fixture.h"
 
-/// Changes that somebody makes beside berth, on the real directory: when those who look through berth see them.
+/// Changes that are made past berth, on the real directory: when callers see them through berth.
 namespace berth::test {
 namespace {
 

@@ -14,8 +14,8 @@ namespace berth::test {
 constexpr gid_t kTeam = 20001;
 constexpr uid_t kNobody = 65534;
 
-/// What a program sees of a directory, line by line, so that two directories can be compared. Nothing that may differ is
-/// in it: inode and device numbers, times that are not set, sizes of directories.
+/// What a program sees of a directory, line by line, so that two directories can be compared. Nothing that may differ
+/// is in it: inode and device numbers, times that are not set, sizes of directories.
 class Transcript {
  public:
   explicit Transcript(std::string base) : base_(std::move(base)) {}
@@ -52,7 +52,7 @@ class ComparedShare : public testing::Test {
 
   /// Does the same on the share and beside it, and compares.
   void compare(const std::function<void(Transcript&)>& act);
-  /// The same as somebody without privilege (become_nobody()).
+  /// The same as a user without privilege (become_nobody()).
   void compare_as_nobody(const std::function<void(Transcript&)>& act);
 
   BerthServer server_;

@@ -19,7 +19,8 @@
 #include "src/lib/base/unique_fd.h"
 #include "tests/mount/compared_share.h"
 
-// How the bytes of files travel: by the kernel alone where it can, and with the same effects as on the file system itself.
+// How the bytes of files travel: by the kernel alone where it can, and with the same effects as on the file system
+// itself.
 namespace berth::test {
 namespace {
 
@@ -140,7 +141,7 @@ TEST_F(DataPath, AProgramIsRun) {
   });
 }
 
-// Linux ends set-id bits when somebody without CAP_FSETID writes or truncates (inode_permission, file_remove_privs).
+// Linux ends set-id bits when a caller without CAP_FSETID writes or truncates (inode_permission, file_remove_privs).
 TEST_F(DataPath, WritesEndSetIdBitsAtOnce) {
   const auto make = [](Transcript& t, const std::string& name) {
     t.write(name, "some text");

@@ -14,8 +14,9 @@
 #include "src/lib/base/unique_fd.h"
 #include "tests/mount/compared_share.h"
 
-// The kernel decides by what it knows of a share's root who may do what in it. Of a share that is not mounted that is what berth
-// was told, or once saw: the first one who comes is served as the real root says.
+// The kernel decides by the attributes that it has of a share's root which callers may do what in it. While the share
+// is not mounted, these are the configured ones, or the last ones seen: the first caller is served by the real root's
+// attributes all the same.
 namespace berth::test {
 namespace {
 
@@ -60,7 +61,7 @@ const std::vector<Way>& ways() {
   return all;
 }
 
-/// Whose the directory is, and its mode.
+/// The owner of the directory, and its mode.
 struct Kind {
   const char* name;
   uid_t owner;
@@ -70,7 +71,7 @@ struct Kind {
 constexpr std::array kKinds{Kind{"own", kOwner, kOwner, 0700}, Kind{"sticky", 0, 0, 01777},
                             Kind{"group", 0, kTeam, 02775}};
 
-/// What `act` answers as a user, who is in a supplementary group (kTeam).
+/// What `act` answers as a user that is in a supplementary group (kTeam).
 std::string as_user(uid_t user, const std::function<int()>& act) {
   return in_process([&]() -> std::string {
     const gid_t team = kTeam;

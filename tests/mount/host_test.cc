@@ -20,7 +20,7 @@ class HostDrain : public ::testing::Test {
     start();
   }
   void start() {
-    // Through berth: who goes straight into the real mount is asked nothing as long as that lies over the directory.
+    // Through berth: a caller that goes straight into the overmount asks nothing.
     const auto share = [this](const std::string& name) {
       return "[share." + name + "]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + source_ + "\"\n";
     };

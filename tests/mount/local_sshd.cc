@@ -102,7 +102,7 @@ Result<std::unique_ptr<LocalSshd>> LocalSshd::start(const std::string& directory
     return fail(Error::last().within(kPrivilegeSeparation));
   TRY_VOID(make_key(directory + "/host_key"));
   TRY_VOID(make_key(directory + "/key"));
-  // Somebody else may take the port first; sshd ends then.
+  // Another process may take the port first; sshd ends then.
   for (int tries = 1;; ++tries) {
     const unsigned port = TRY(free_port());
     write_configuration(directory, port);

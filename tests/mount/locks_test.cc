@@ -17,7 +17,7 @@
 #include "src/lib/sys/file.h"
 #include "tests/mount/compared_share.h"
 
-// Locks reach the real files: who locks through berth and who locks beside it keep each other out.
+// Locks reach the real files: locks through berth and locks past berth conflict with each other.
 namespace berth::test {
 namespace {
 

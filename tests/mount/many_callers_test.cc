@@ -12,7 +12,8 @@ namespace {
 
 constexpr int kCallers = 50;
 
-// Runs in a child: waits for the starting shot (the end of the pipe), then reads the file. The exit status is the errno.
+// Runs in a child: waits for the starting shot (the end of the pipe), then reads the file. The exit status is the
+// errno.
 [[noreturn]] void call(int shot, const char* path) {
   char byte = 0;
   if (::read(shot, &byte, 1) != 0) ::_exit(255);
@@ -88,7 +89,7 @@ TEST(ManyCallers, FiftyProcessesShareOneSlowMount) {
   EXPECT_EQ(server.stop(), Ending{});
 }
 
-// While it is in execve(2) nobody can look at it in /proc, the server neither.
+// While it is in execve(2) no process can look at it in /proc, the server neither.
 TEST(ManyCallers, WhoExecutesAProgramIsServedMeanwhile) {
   BerthServer server;
   const std::string source = server.make_directory("source");

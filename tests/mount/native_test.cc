@@ -1,4 +1,5 @@
-// Shares whose real mount is laid over their directory (access = "native"): when, for whom, and what nobody notices.
+// Shares whose directory is overmounted with their real mount (access = "native"): when, for which callers, and that no
+// caller notices.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -121,8 +122,8 @@ class Native : public ::testing::Test {
     for (std::size_t at = 0; (at = events.find(what + " share=a", at)) != std::string::npos; ++at) ++found;
     return found;
   }
-  /// It may be over by the time this returns, where the idle timeout is short; and one that nobody touches may be idle
-  /// before it is its turn.
+  /// It may be over by the time this returns, where the idle timeout is short; and a share that is not touched may be
+  /// idle before it is its turn.
   void go_native() {
     const std::size_t before = times(" native");
     ASSERT_TRUE(eventually([&] {
@@ -292,7 +293,8 @@ TEST_F(Native, WorkingDirectoryInItKeepsItUntilItIsLeft) {
   EXPECT_TRUE(server_.wait_for_state("a", "idle"));
 }
 
-// Who came by berth before it was native is still inside, and berth does not see what is renamed natively.
+// A caller that came through berth before the share was native is still inside, and berth does not see what is renamed
+// natively.
 TEST_F(Native, WhoIsInADirectoryThroughBerthStaysInItWhenItIsRenamedNatively) {
   server_.make_directory("source/d/sub");
   start();
@@ -400,8 +402,9 @@ TEST_F(Native, WhatIsMadeNativelyIsThereAtOnceWhenItGoesThroughBerthAgain) {
   }
 }
 
-// The first access to an idle share is a call that walks there twice, and they go on until it is native and after: the second
-// walk of none must find the share elsewhere. It is handed over for who renames, or for who opens a file for writing.
+// The first access to an idle share is a call that walks there twice, and they go on until it is native and after: the
+// second walk of none must find the share elsewhere. It becomes native for a caller that renames, or that opens a file
+// for writing.
 TEST_F(Native, RenamesAreNeverAcrossMountsWhileItIsHandedOver) {
   start();
   server_.make_directory("source/e");
@@ -410,7 +413,7 @@ TEST_F(Native, RenamesAreNeverAcrossMountsWhileItIsHandedOver) {
     int error = 0;
     std::thread writer;
     ASSERT_TRUE(eventually([&] {
-      // Not more at a time: who renames all the time keeps the share with berth.
+      // Not more at a time: a caller that renames all the time keeps the share with berth.
       if (::rename(in("d/from").c_str(), in("e/to").c_str()) != 0) error = errno;
       if (error == 0 && ::rename(in("e/to").c_str(), in("d/from").c_str()) != 0) error = errno;
       if (i % 10 != 0 && !writer.joinable())
@@ -522,7 +525,7 @@ TEST_F(Native, DeathOfAllOfBerthLeavesWhoIsInItAloneAndTheNextStartTakesItOff) {
                     [&] { return ::access(in("hello").c_str(), R_OK) == 0 ? 0 : errno; }});
   const UniqueFd file(::open(in("hello").c_str(), O_RDWR | O_CLOEXEC));
   ASSERT_TRUE(file);
-  // All at once: whoever saw another one die would take the namespace off.
+  // All at once: a process that saw another one die would take the namespace off.
   const std::vector<pid_t> all = server_.processes();
   for (const int signal : {SIGSTOP, SIGKILL}) {
     for (const pid_t pid : all) ::kill(pid, signal);
@@ -819,8 +822,8 @@ int go_elsewhere() {
   return ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 ? 0 : errno;
 }
 
-// The share comes and goes as fast as it can, from one door to the other and down to idle, and nobody notices: neither here
-// nor in copies of the mount namespace, which stay with berth meanwhile.
+// The share comes and goes as fast as it can, from one door to the other and down to idle, and no caller notices:
+// neither here nor in copies of the mount namespace, which stay with berth meanwhile.
 TEST_F(Native, TenThousandRacingCallsMeetNoError) {
   start("idle_timeout = \"1ms\"\naccess = \"native\"\n");
   constexpr int kThreads = 4;

@@ -102,7 +102,7 @@ TEST_F(Nodes, WhatSomebodyHoldsStays) {
   EXPECT_EQ(::chdir(before.c_str()), 0);
 }
 
-/// The limit is soft: nobody is refused anything, and when they let go it holds again.
+/// The limit is soft: no caller is refused anything, and when callers let go it holds again.
 TEST_F(Nodes, MoreMayBeHeldThanTheLimitSays) {
   std::vector<UniqueFd> held;
   for (int f = 0; f < static_cast<int>(2 * kLimit); ++f) {

@@ -319,7 +319,7 @@ TEST_F(ShareSemantics, ChangesBesideUsAreSeen) {
 
 }  // namespace
 
-/// A share that is unmounted as soon as nobody uses it.
+/// A share that is unmounted as soon as it is not in use.
 class ShareWithoutPatience : public testing::Test {
  protected:
   void SetUp() override {

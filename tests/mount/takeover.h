@@ -11,7 +11,8 @@
 
 namespace berth::test {
 
-/// A file system in memory of the test's own at `directory`, so that what lies there is neither an overlay nor on a disk.
+/// A file system in memory of the test's own at `directory`, so that what lies there is neither an overlay nor on a
+/// disk.
 class OwnTmpfs {
  public:
   explicit OwnTmpfs(std::string directory);
@@ -25,7 +26,8 @@ class OwnTmpfs {
 
 /// A berth whose server is killed in the middle of something.
 ///
-/// `source` and a share of it, "a", that goes through berth; what the tests read and write lies in a file system in memory.
+/// `source` and a share of it, "a", that goes through berth; what the tests read and write lies in a file system in
+/// memory.
 class TakeoverTest : public ::testing::Test {
  protected:
   void SetUp() override;
@@ -44,7 +46,7 @@ class TakeoverTest : public ::testing::Test {
   void await_takeover();
   /// The processes of this berth with that name (proc(5), comm).
   [[nodiscard]] std::vector<pid_t> processes_named(std::string_view name) const;
-  /// Lets the kernel forget what nobody uses, and waits until berth holds no more than `limit`.
+  /// Lets the kernel forget nodes that are not in use, and waits until berth holds no more than `limit`.
   void expect_footprint_of(const Footprint& limit);
 
   BerthServer server_;

@@ -117,7 +117,8 @@ TEST_F(TakeoverOfSshfs, ReaderThatWaitsGetsItsDataThoughTheServerDies) {
   EXPECT_EQ(reader.result(), 0);
 }
 
-/// One who asks for a file in a share that hangs, so that the server's thread in it can be killed and does not end.
+/// A caller that asks for a file in a share that hangs, so that the server's thread in it can be killed and does not
+/// end.
 class TakeoverOfSshfsThatHangs : public TakeoverOfSshfs {
  protected:
   void SetUp() override {

@@ -290,7 +290,7 @@ TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
   EXPECT_EQ(server_.read_file("namespace/a/file-0").value_or(""), "xxx");
 }
 
-/// A control group without memory: whoever is in it and needs any is killed by the kernel.
+/// A control group without memory: the kernel kills a process in it that needs any.
 class GroupWithoutMemory {
  public:
   GroupWithoutMemory() {
@@ -360,7 +360,7 @@ TEST_F(TakeoverTest, NativeShareIsNotDisturbed) {
   EXPECT_TRUE(ok(server_.write_file("namespace/n/file", "natively")));
   ASSERT_NO_FATAL_FAILURE(await_takeover());
   EXPECT_TRUE(is_native());
-  // EBUSY until what the dead server had open is closed, which nobody waits for.
+  // EBUSY until what the dead server had open is closed, which no caller waits for.
   ASSERT_TRUE(eventually([&] { return server_.write_control("shares/n/control", "unmount").has_value(); }));
   EXPECT_EQ(server_.state("n"), "idle");
   EXPECT_EQ(server_.read_file("namespace/n/file").value_or(""), "natively");

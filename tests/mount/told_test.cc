@@ -1,4 +1,5 @@
-// What berth tells whom: no secret to any user, and names of open files to those alone whom they concern.
+// What berth shows to which users: no secret to any user, and names of open files only to the users that have them
+// open.
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>

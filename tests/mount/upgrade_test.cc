@@ -280,7 +280,8 @@ class UpgradeToACrash : public Upgrade {
     ASSERT_NO_FATAL_FAILURE(Upgrade::SetUp());
     ASSERT_TRUE(fs::create_directories(server_.in_namespace(kAttachment)));
   }
-  /// Whoever asked is told, whoever asks now as well, nobody waits; and the next start goes on with what is attached.
+  /// The caller that asked gets an answer, a caller that asks now does too, and none waits. The next start takes over
+  /// what is attached.
   void expect_end_and_recovery() {
     Doer asks = upgrader();
     EXPECT_GT(asks.result(), 0);

@@ -100,7 +100,7 @@ void Actors::start(const Side& side, Actor& actor, const Person& person) const {
   actor.pid = ::fork();
   if (actor.pid == 0) {
     ::close(ends[0]);
-    // Who has another's line keeps it from ending.
+    // A process that has another's line keeps it from ending.
     for (const Side* const known : {&native_, &share_}) {
       for (const Actor& other : known->actors) ::close(other.line.get());
     }
@@ -124,7 +124,7 @@ std::string Actors::perform_on(Side& side, std::size_t number) const {
   const ssize_t size = ::recv(actor.line.get(), answer.data(), answer.size(), 0);
   if (size < 0) return "the process is gone";
   answer.resize(static_cast<std::size_t>(size));
-  // Who holds a lock is told by process id.
+  // The holder of a lock is named by process id.
   for (std::size_t i = 0; i < side.actors.size(); ++i) {
     replace_all(answer, "pid " + std::to_string(side.actors[i].pid), "actor " + std::to_string(i));
   }

@@ -117,8 +117,8 @@ std::string Sides::remove(const Stage& stage) const {
   std::string text;
   make_all_removable(stage.made_native);
   make_all_removable(stage.made_share);
-  // Through the share: file systems give inode numbers out again at once, and for as long as names are believed nobody
-  // could tell the next directory's files from those that went beside us.
+  // Through the share: file systems give inode numbers out again at once. While names are cached, berth could not tell
+  // the next directory's files from those that went past berth.
   for (const std::string& side : {stage.made_native, read_only() ? stage.made_share : stage.share}) {
     std::error_code error;
     std::filesystem::remove_all(side, error);

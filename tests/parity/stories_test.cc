@@ -13,8 +13,8 @@
 #include "tests/parity/options.h"
 #include "tests/parity/sides.h"
 
-// What takes several calls to see: set-id bits that a write takes away, files that are open and removed, directories that
-// somebody works in and another removes. On the furniture of furnish().
+// What takes several calls to see: set-id bits that a write takes away, files that are open and removed, directories
+// that one process works in and another removes. On the furniture of furnish().
 namespace berth::test {
 namespace {
 
@@ -48,8 +48,8 @@ const std::vector<Change>& changes() {
   return all;
 }
 
-/// Where a FUSE client takes more away than it should: the capability of a file, for a stranger's chown(2) of nobody, which is
-/// refused; and for a mapping whose pages are written back through berth.
+/// Where a FUSE client takes more away than it should: the capability of a file, after another user's chown(2) of
+/// neither id, which is refused; and for a mapping whose pages are written back through berth.
 bool is_beyond_fuse(int user, const Change& change, bool through_berth) {
   const std::string_view call = change.call;
   return (user == kStranger && call == "fchown") || (through_berth && call == "map");
@@ -121,7 +121,7 @@ std::vector<Case> removed_stories() {
   add(open("empty", O_RDONLY), {operation("rmdir", {.path = "empty", .n = {AT_REMOVEDIR}})});
   add(open("new", O_CREAT | O_RDWR), {operation("unlink", {.path = "new"}), operation("mkdir", {.path = "new"})});
   add(open("suid", O_RDWR | O_APPEND), {operation("unlink", {.path = "suid"})});
-  // Whoever else had it open closes it: then it is looked for by its name.
+  // Any other process that had it open closes it: then it is looked for by its name.
   const auto again = [&](long flags) {
     return Case{as_owner("reopen", {.n = {flags}, .slot = 1, .other_slot = 2}), as_owner("close", {.slot = 2})};
   };
@@ -144,7 +144,7 @@ std::vector<Case> removed_stories() {
   return stories;
 }
 
-/// A working directory that is renamed, removed or closed to who works in it.
+/// A working directory that is renamed, removed or closed to the process in it.
 std::vector<Case> working_directory_stories() {
   const auto at_work = [](std::vector<Operation> happens) {
     Case story{operation("chdir", {.path = "empty"}, kOwner)};
@@ -169,7 +169,7 @@ std::vector<Case> working_directory_stories() {
   return stories;
 }
 
-/// Permissions that change while a file is open, and who runs what another writes.
+/// Permissions that change while a file is open, and programs that one process writes and another runs.
 std::vector<Case> two_process_stories() {
   const auto open = [](const char* path, long flags, int user) {
     return operation("open", {.path = path, .n = {flags, 0644}, .slot = 1}, user);
@@ -204,7 +204,8 @@ std::vector<Case> two_process_stories() {
   };
 }
 
-/// Users whom not only their ids allow things: capabilities, and groups that a process joins after its first call.
+/// Users that are allowed things not only by their ids: capabilities, and groups that a process joins after its first
+/// call.
 std::vector<Case> rights_stories() {
   const auto as_capable = [](const char* call, const Given& given) { return operation(call, given, kCapable); };
   const auto as_joiner = [](const char* call, const Given& given) { return operation(call, given, kJoiner); };

@@ -1,5 +1,5 @@
-// The gate of a share under threads that enter and leave while another closes and opens, and a gate of two words, as one
-// would first write it, that the same checks must catch.
+// The gate of a share under threads that enter and leave while another closes and opens, and a gate of two words, as
+// one would first write it, that the same checks must catch.
 
 #include <gtest/gtest.h>
 
@@ -32,8 +32,8 @@ class OneWord {
   Gate gate_;
 };
 
-/// The mutant: the count and the flag are two words. The yields change nothing but how soon the schedule is met in which
-/// that is wrong.
+/// The mutant: the count and the flag are two words. The yields change nothing but how soon the schedule is met in
+/// which that is wrong.
 class TwoWords {
  public:
   bool try_enter() {
@@ -63,8 +63,8 @@ class TwoWords {
   std::atomic<bool> closed_{true};
 };
 
-/// What went wrong, counted: users who found nothing mounted, and closings of which the control thread was not told exactly
-/// as often as it must be.
+/// What went wrong, counted: users that found nothing mounted, and closings of which the control thread was not
+/// notified exactly as often as it must be.
 struct Faults {
   std::atomic<std::uint64_t> inside_unmounted{0};
   std::atomic<std::uint64_t> told_wrongly{0};
@@ -103,7 +103,8 @@ class Share {
     }
   }
 
-  /// Closes whoever is inside, waits for the last of them, unmounts and mounts again; until users were met inside often enough.
+  /// Closes the gate, waits for the last user inside, unmounts and mounts again; until users were met inside often
+  /// enough.
   void drain(std::uint64_t times) {
     for (std::uint64_t done = 0; (done < times || met_ < times / 100) && go_on(); ++done) {
       const bool somebody_inside = gate_.close() != 0;

@@ -10,7 +10,7 @@ inline constexpr std::chrono::seconds kPatience{30};
 
 inline std::chrono::steady_clock::time_point patience() { return std::chrono::steady_clock::now() + kPatience; }
 
-/// Whether `condition` comes true; for what happens in another process or thread that tells nobody.
+/// Whether `condition` comes true; for what happens in another process or thread that sends no notification.
 template <typename Condition>
 bool eventually(Condition condition) {
   const auto deadline = patience();

@@ -9,7 +9,7 @@
 
 namespace berth::testing {
 
-/// A directory that everybody may enter, and that is gone, with all in it, at the end of its scope.
+/// A directory that every user may enter, and that is gone, with all in it, at the end of its scope.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {

@@ -77,7 +77,7 @@ class Caller {
 
   void end() {
     if (pid_ == 0) return;
-    const AsDaemon as_daemon;  // the test may act as somebody who must not
+    const AsDaemon as_daemon;  // the test may act as a user that must not
     ::kill(pid_, SIGKILL);
     ::waitpid(pid_, nullptr, 0);
     pid_ = 0;
@@ -119,7 +119,7 @@ class IdentityTest : public ::testing::Test {
   }
   void TearDown() override { assume_daemon(); }
 
-  /// A file in a directory that everybody may enter.
+  /// A file in a directory that every user may enter.
   std::string make_file(const std::string& name, uid_t owner, gid_t group, mode_t mode) {
     const std::string path = directory_ / name;
     std::ofstream(path) << name;

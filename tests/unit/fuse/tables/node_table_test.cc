@@ -429,7 +429,7 @@ TEST(NodeTable, WhereThereIsNoRoomNothingIsLost) {
   nodes.forget(made.back(), 1);
   EXPECT_EQ(nodes.size(), 63U);
   for (std::size_t i = 0; i + 1 < made.size(); ++i) nodes.forget(made[i], 1);
-  EXPECT_EQ(nodes.counts().nodes, 0U);  // the directory too: nobody who was refused hangs on it
+  EXPECT_EQ(nodes.counts().nodes, 0U);  // the directory too: no refused caller hangs on it
 }
 
 TEST(NodePruner, KeepsTheNodesBelowTheLimit) {

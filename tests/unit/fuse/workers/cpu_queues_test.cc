@@ -125,7 +125,8 @@ TEST_F(CpuQueuesTest, LateMailIsLetGoOf) {
   EXPECT_EQ(pop(std::nullopt), 11U);
 }
 
-/// Those who send find a worker there and put it into his box, or find nobody: whatever they see, somebody gets it.
+/// Senders find a worker on the CPU and put a request into its queue, or find none: in each case some worker gets the
+/// request.
 TEST_F(CpuQueuesTest, NothingIsLostWhileWorkersComeAndGo) {
   constexpr std::size_t kTurns = 20'000;
   constexpr std::size_t kSent = 1'000;

@@ -1,4 +1,4 @@
-// Attachments that survive: recorded before anybody is told, and taken up again.
+// Attachments that survive: recorded before any caller is answered, and taken up again.
 #include <filesystem>
 #include <fstream>
 

@@ -1,4 +1,4 @@
-// Shares whose real mount is laid over their directory for the first that comes in.
+// Shares that are overmounted with their real mount for the first caller that comes in.
 #include "manager/engine/life_cycle.h"
 #include "tests/unit/manager/engine/fixture.h"
 

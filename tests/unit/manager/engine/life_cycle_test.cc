@@ -95,7 +95,7 @@ class World {
   [[nodiscard]] int times_laid() const noexcept { return times_laid_; }
   [[nodiscard]] int times_taken() const noexcept { return times_taken_; }
 
-  /// Drained, everybody leaves: what is left is nothing.
+  /// Drained, all users leave: what is left is nothing.
   void drain_to_the_end() {
     drained_ = true;
     feed(HostStateChanged{});
@@ -313,7 +313,7 @@ TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
   ASSERT_NE(effect_of<RemoveOvermount>(first), nullptr);
   state = step(first.state, OvermountRemoved{NativeAccess::Outcome::kTouched, Error(0)}, policy, now).state;
   EXPECT_EQ(std::get<Mounted>(state).check_native_at, now + policy.idle_timeout);
-  // Somebody is inside through berth: it stays, whatever the kernel says of the other door.
+  // A user is inside through berth: it stays, whatever the kernel reports of the other door.
   now = std::get<Mounted>(state).check_native_at;
   EXPECT_EQ(effect_of<RemoveOvermount>(step(state, Timer{1, now}, policy, now)), nullptr);
   EXPECT_EQ(effect_of<RemoveOvermount>(step(state, Timer{0, now - policy.idle_timeout / 2}, policy, now)), nullptr);

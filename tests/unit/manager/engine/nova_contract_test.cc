@@ -1,6 +1,6 @@
 // The contract of Nova's mount manager (nova/virt/libvirt/volume/mount.py): each test bears the name of the behaviour
-// that it holds, lines L (locking), A (mount), U (umount) and M (host_up and host_down), with exact call counts; and where berth does better on
-// purpose, what it does instead.
+// that it holds, lines L (locking), A (mount), U (umount) and M (host_up and host_down), with exact call counts; and
+// where berth does better on purpose, what it does instead.
 #include "tests/unit/manager/engine/fixture.h"
 
 namespace berth::manager {
@@ -199,7 +199,7 @@ TEST_F(NovaContract, U3_BusyUnmountIsToldNotRaisedAndTriedAgainByItself) {
   EXPECT_TRUE(share("nfs").status().attachments.empty());
   EXPECT_EQ(share("nfs").status().state, ShareState::kMounted);
   backend_->unmount_error.reset();
-  pass(10s);  // better than the ancestor (G4): nobody has to call again
+  pass(10s);  // better than the ancestor (G4): no caller has to call again
   EXPECT_EQ(backend_->counts.unmounts, 2);
   EXPECT_EQ(share("nfs").status().state, ShareState::kIdle);
 }
@@ -275,8 +275,8 @@ TEST_F(NovaContract, T4_SecondCallerDuringTheMountRunsNoMountAndHoldsItAgainstAD
   EXPECT_EQ(backend_->counts.unmounts, 0);
 }
 
-/// host_down is drain, host_up is resume, a state with its generation is HostState. What holds a state there for the time
-/// of its with-body is here an operation that is not answered yet.
+/// host_down is drain, host_up is resume, a state with its generation is HostState. What holds a state there for the
+/// time of its with-body is here an operation that is not answered yet.
 class NovaHost : public NovaContract {
  protected:
   /// No state yet, as after Nova's start.

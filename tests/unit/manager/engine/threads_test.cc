@@ -18,7 +18,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Mounts nothing, but checks that nobody asks for two things at once of one share.
+/// Mounts nothing, but checks that one share never gets two requests at once.
 class CountingBackend final : public Backend {
  public:
   tl::expected<RealMount, AttemptFailure> mount(const ShareSpec&, const Attempt& attempt) override {

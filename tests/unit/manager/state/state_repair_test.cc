@@ -1,4 +1,4 @@
-// A state directory that somebody takes away while berth runs.
+// A state directory that another program removes while berth runs.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
