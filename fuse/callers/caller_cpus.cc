@@ -6,7 +6,8 @@
 namespace berth::fuse {
 namespace {
 
-// In an entry, from below: thread, processor, steps, time. A thread's number has 22 bits (PID_MAX_LIMIT, linux/threads.h).
+// In an entry, from below: thread, processor, steps, time. A thread's number has 22 bits (PID_MAX_LIMIT,
+// linux/threads.h).
 constexpr unsigned kThreadBits = 22;
 constexpr unsigned kProcessorBits = 12;
 constexpr unsigned kStepsBits = 3;
@@ -20,7 +21,8 @@ constexpr std::uint32_t bits(std::uint64_t value, unsigned from, unsigned count)
 using Tick = std::chrono::duration<std::int64_t, std::ratio<50, 1'000'000>>;
 /// A thread that asks for the first time may never do so again.
 constexpr std::uint32_t kAskedOften = 4;
-/// One that may have moved is looked for after four ticks (200 us), then eight and so on, and each one after 40 (2 ms).
+/// A caller that may have moved is looked up after four ticks (200 us), then eight and so on, and each one after 40 (2
+/// ms).
 constexpr std::uint32_t kLookSoon = 4;
 constexpr std::uint32_t kLookLate = 40;
 constexpr std::uint32_t kMostSteps = 4;

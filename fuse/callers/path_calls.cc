@@ -24,8 +24,8 @@ constexpr long kFileGetattr = 468;
 constexpr long kFileSetattr = 469;
 constexpr long kOpenTreeAttr = 467;
 
-// A 32-bit program's numbers are other calls'. So what is here must not be the number of one that ends at a descriptor or makes a
-// name there: name_to_handle_at(2) is linkat(2), lchown(2) is fchmod(2) on i386.
+// A 32-bit program's numbers are other calls'. So what is here must not be the number of one that ends at a descriptor
+// or makes a name there: name_to_handle_at(2) is linkat(2), lchown(2) is fchmod(2) on i386.
 constexpr auto kWalksAnywhere = std::to_array<long>({
     SYS_openat,
     SYS_openat2,
@@ -116,7 +116,7 @@ constexpr auto kOfPath = std::to_array<long>({
     SYS_chmod,        SYS_chown,     SYS_utime,    SYS_utimes,    SYS_futimesat,  SYS_readlink,
 #endif
 });
-/// Where the kernel asks for attributes to look whether the caller may go on.
+/// Where the kernel asks for attributes to decide whether the caller may walk on.
 constexpr auto kLooksOnItsWay = std::to_array<long>({
     SYS_openat,
     SYS_openat2,
@@ -148,7 +148,7 @@ bool contains(const std::array<long, N>& calls, long call) noexcept {
   return std::find(calls.begin(), calls.end(), call) != calls.end();
 }
 
-/// Of one that has asked us for something, and goes to sleep for the answer in a moment.
+/// Of a thread that has sent a request, and goes to sleep for the answer in a moment.
 ThreadActivity activity_of_caller(pid_t thread) {
   constexpr int kLooks = 100;
   ThreadActivity activity = sys::activity_of(thread);

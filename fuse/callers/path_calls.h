@@ -7,7 +7,7 @@
 namespace berth::fuse {
 
 /// What the kernel makes of ESTALE in the system call that a request belongs to (Linux 6.18, fs/namei.c): whether it
-/// walks to the path again by itself, with LOOKUP_REVAL, and its program hears nothing of it.
+/// walks to the path again by itself, with LOOKUP_REVAL, and its program does not notice.
 enum class PathCall : std::uint8_t {
   /// Wherever the call gets ESTALE: open(2), stat(2), unlink(2), mount(2), connect(2), ...
   kAnywhere,
@@ -19,7 +19,7 @@ enum class PathCall : std::uint8_t {
   kNowhere,
 };
 
-/// Which of them a thread is in that has asked us for something. To be called as the daemon.
+/// Which of them a thread is in that has sent a request. To be called as the daemon.
 PathCall path_call_of(pid_t thread);
 
 // Requests that calls on paths bring, and calls on descriptors, where ESTALE goes to the program: whether it is one of
@@ -30,7 +30,7 @@ bool is_of_path(pid_t thread);
 /// For attributes.
 bool is_stat_of_path(pid_t thread);
 
-/// Whether one that has asked us for something is in a call that walks to two places (rename(2), link(2)).
+/// Whether a thread that has sent a request is in a call that walks to two paths (rename(2), link(2)).
 bool walks_twice(pid_t thread);
 
 /// Whether a thread may be between the two walks of one system call (rename(2), link(2)). True for a thread that runs:

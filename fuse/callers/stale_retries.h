@@ -38,7 +38,7 @@ class StaleRetries {
 
   static constexpr unsigned kShareBits = 17;  ///< of a share's number
 
-  /// `area`: outlives this; null: no server succeeds us.
+  /// `area`: outlives this; null: there will be no successor.
   explicit StaleRetries(StaleRetryArea* area = nullptr);
 
   /// Costs next to nothing while no thread is known. `share`: its number, KnownShare::index().

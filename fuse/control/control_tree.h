@@ -28,12 +28,12 @@ struct ControlSetup {
   std::optional<gid_t> group;        ///< [control] group: members may change things, as root may
   bool readable_by_everyone = true;  ///< false: for root, `owner` and `group` only
   uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
-  /// Has another binary go on in our place; `request` is the number of the request that asks.
+  /// Has another binary take berth's place; `request` is the number of the request that asks.
   std::function<void(std::uint64_t request, manager::DoneCallback done)> upgrade;
   std::size_t max_nodes = 0;  ///< [berth] max_nodes
   /// The number of nodes now. Empty: not known.
   std::function<std::size_t()> nodes;
-  std::uint32_t servers = 1;    ///< how many have served this namespace, us included
+  std::uint32_t servers = 1;    ///< how many have served this namespace, this one included
   EventArea* events = nullptr;  ///< outlives this; null: there will be no successor
   LogArea* logs = nullptr;      ///< likewise
   /// The users that have files and directories of a share open; must not block on the share.

@@ -114,7 +114,7 @@ struct stat ControlTree::Core::attributes_of(const ControlPath& path) const {
   return attributes;
 }
 
-/// A control file is empty for a program that looks at it. But the kernel lets writes go on side by side only within
+/// A control file is empty for a program that looks at it. But the kernel allows two writes at once only within
 /// what it takes for the size (fuse_dio_wr_exclusive_lock(), Linux 6.18), and a word may wait for long while another
 /// one is what ends that. So a program that opens it, or has it open and has not written yet, is not in the way of
 /// this; no program sees that size.
@@ -142,7 +142,7 @@ off_t ControlTree::Core::told_size_of(const ControlPath& path, const sys::Identi
 }
 
 Entry ControlTree::Core::make_entry(const ControlPath& path) {
-  // Never believed for long: everything here changes behind the kernel's back.
+  // Never cached for long: everything here changes without the kernel's knowledge.
   Entry entry;
   entry.attributes = attributes_of(path);
   entry.node = nodes.look_up(path);

@@ -49,7 +49,7 @@ class NodeFinder {
   NodeFinder(NodeTable& nodes, HandleTable& handles) noexcept : nodes_(nodes), handles_(handles) {}
 
   /// A directory has just been found as `name` in `directory`: notes how to find it again when that name is gone, in
-  /// shares where others may change names without us.
+  /// shares where other programs may change names past berth.
   void note_directory(const ShareRequest& request, NodeId node, int directory, const char* name);
 
   /// A directory, to do something below it. ENOTDIR when the node is none.

@@ -22,8 +22,8 @@ struct ShareRequest {
   /// Which mount the inode numbers are of; 0 where they last.
   [[nodiscard]] std::uint32_t inode_generation() const noexcept { return share.keeps_inodes() ? 0 : mount_generation; }
 
-  /// The number of the system call in which the caller waits for us, by one look as the daemon; -1: it cannot be seen,
-  /// or the caller has not gone to sleep yet.
+  /// The number of the system call in which the caller waits for the answer, by one look as the daemon; -1: it cannot
+  /// be seen, or the caller has not gone to sleep yet.
   [[nodiscard]] long system_call() const {
     const sys::AsDaemon as_daemon;
     const sys::ThreadActivity activity = sys::activity_of(caller.pid);

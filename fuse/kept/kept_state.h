@@ -100,7 +100,7 @@ struct IntentRecord {
 struct RequestRecord {
   static constexpr std::size_t kMaxCounted = 8192;
   static constexpr std::size_t kMessageSize = (std::size_t{1} << 20) + 4096;
-  /// In `unique`: its caller has been answered without what the thread is doing, which is to be taken back.
+  /// In `unique`: its caller was answered without what the thread is doing, which must be undone.
   static constexpr std::uint64_t kGivenUp = 1;
 
   std::atomic<std::uint64_t> unique;  ///< of the request that is not answered yet; 0: none

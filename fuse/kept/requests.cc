@@ -374,7 +374,8 @@ std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
 
 /// The record of the request that is handled now already holds all that matters: from here on the old one may go.
 void Requests::finish(const Left& left) {
-  // First: should we die over it, a look-up counted too often is harmless, one taken back twice is not.
+  // First: if the server dies over it, a look-up that is counted too often is harmless, one that is undone twice is
+  // not.
   for (RequestRecord* const record : left.records) record->change.store(record->change.load() & 0xffffffffU);
   crash_point("taking-back");
   take_back_(left.what);

@@ -333,7 +333,7 @@ void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   const std::uint64_t handle = core_->open();
-  // What it shows changes only through us.
+  // What it shows changes only through berth.
   const bool keep = core_->keeps_listing(node, std::chrono::steady_clock::now());
   if (!std::move(reply).opened({.handle = handle, .keep_cache = keep, .cache_directory = true})) core_->close(handle);
 }
@@ -355,7 +355,7 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
   DirentBuffer page(reply, size);
   const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
   while (offset < end && core_->add(page, *listing, offset, now)) ++offset;
-  // Programs that want no attributes get them with the first part only, if there are more.
+  // Programs that ask for no attributes get them with the first part only, if there are more.
   if (offset == end) core_->note_listed(node, now);
   std::move(reply).data(page.bytes());
 }

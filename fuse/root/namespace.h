@@ -29,7 +29,7 @@ class Namespace final : public Operations {
     std::function<struct stat()> control_attributes;
     /// Outlives this, and keeps which directory has which node for a successor. Null: there will be none.
     NameLog* directories = nullptr;
-    std::uint32_t servers = 1;  ///< how many have served this namespace, us included
+    std::uint32_t servers = 1;  ///< how many have served this namespace, this one included
     unsigned inode_bits = 64;   ///< how large the inode numbers of all that is in it may be: 32 or 64 bits
     /// How long the kernel may cache that a share or a directory is there: for good, because the catalog changes only
     /// through berth. If the kernel asked about a name again and got no answer, what is mounted on it would be lost

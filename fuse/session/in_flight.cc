@@ -130,7 +130,7 @@ void InFlight::set_known(int error, std::string body) {
 
 bool InFlight::claim(Slot& slot, std::uint64_t unique) noexcept {
   if (!slot.word.compare_exchange_strong(unique, unique | kClaimed)) return false;
-  // What the thread has done for it so far is not the kernel's, should we die now.
+  // If the server dies now, the kernel does not know what the thread has done for the request so far.
   if (RequestRecord* const record = slot.record.load(std::memory_order_relaxed)) {
     std::uint64_t noted = noted_number(unique);
     record->unique.compare_exchange_strong(noted, noted | RequestRecord::kGivenUp);

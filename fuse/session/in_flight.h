@@ -60,7 +60,7 @@ class InFlight {
     /// In which the thread is counted as stuck: the thread that takes this out counts it off.
     std::atomic<Lane*> stuck{nullptr};
     std::atomic<Lane::Epoch> entered_in{0}, stuck_in{0};
-    std::atomic<bool> stuck_outside{false};  ///< `stuck` had not been entered, and is to be left
+    std::atomic<bool> stuck_outside{false};  ///< `stuck` was not entered, and must be left
     std::atomic<bool> answered{true};        ///< no caller waits for this thread
     std::atomic<bool> free{false};           ///< no thread's
 
@@ -191,7 +191,7 @@ class InFlight {
   std::vector<std::unique_ptr<Slot>> slots_ BERTH_GUARDED_BY(mutex_);
   std::vector<Lane*> lanes_ BERTH_GUARDED_BY(mutex_);  ///< in which a request waits, or waited at the last check
   std::deque<Interrupt> interrupts_ BERTH_GUARDED_BY(mutex_);
-  std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;  ///< threads of our own
+  std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;  ///< threads of this object's own
   ConditionVariable apart_ended_;
 
   TimePoint look_for_exits_{};  ///< of care()

@@ -36,7 +36,7 @@ class Lane {
     uid_t uid = 0;
     pid_t pid = 0;
     TimePoint since{};
-    bool answered = false;      ///< the caller has its answer, and the request is to be done all the same
+    bool answered = false;      ///< the caller has its answer, and the request must be done all the same
     std::vector<char> message;  ///< as it was read; empty: `work` is there instead
     /// Continues a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
     UniqueFunction<void(int)> work;

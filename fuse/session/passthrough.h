@@ -9,7 +9,7 @@ namespace berth::fuse {
 /// caller that has it open (FUSE passthrough, Linux 6.9). Above 0; it lives as long as the connection unless it is
 /// unregistered.
 using BackingId = std::int32_t;
-/// Reads and writes of the file come to us.
+/// The kernel sends reads and writes of the file to the server.
 inline constexpr BackingId kNoBacking = 0;
 
 /// Registers real files with the kernel of the connection as backing files.

@@ -307,7 +307,7 @@ void Reply::ioctl(int result, std::span<const char> bytes) && noexcept {
 void Reply::invalidate_attributes_of(std::uint64_t node) const noexcept {
   auto* const session = static_cast<Session*>(fuse_req_userdata(request_));
   // Attributes alone, so this waits for no lock that a request may hold. Nothing is lost when it fails: they are
-  // believed for a moment only.
+  // cached for a moment only.
   (void)session->invalidate_node(node, -1, 0);
 }
 

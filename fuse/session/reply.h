@@ -39,7 +39,7 @@ struct Opened {
   bool cache_directory = false;
   bool no_flush = false;
   bool nonseekable = false;
-  /// The kernel reads and writes the file by itself (direct_io: maps it only); 0: it asks us.
+  /// The kernel reads and writes the file by itself (direct_io: maps it only); 0: it asks the server.
   std::int32_t backing = 0;
 };
 

@@ -26,8 +26,8 @@ namespace {
 constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO | FUSE_CAP_ATOMIC_O_TRUNC |
                              FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                              FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_IOCTL_DIR;
-/// What libfuse may ask for by itself and we cannot keep: splicing (requests come as memory), the first way to end
-/// set-id bits (for every caller; by the second they end where the file system below ends them), a cache of writes
+/// What libfuse may ask for by itself and the session cannot keep: splicing (requests come as memory), the first way to
+/// end set-id bits (for every caller; by the second they end where the file system below ends them), a cache of writes
 /// (others write to shares too).
 constexpr unsigned kUnwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                                FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_EXPORT_SUPPORT;
@@ -227,7 +227,7 @@ ssize_t Session::send_first(int fd, iovec* parts, int count) noexcept {
   const auto* header = static_cast<const fuse_out_header*>(parts[0].iov_base);
   if (header->unique != init_request_ || header->error != 0) return ::writev(fd, parts, count);
   protocol::InitAnswer answer{};
-  // libfuse sends its own copy of the structure, which is as long as ours or shorter.
+  // libfuse sends its own copy of the structure, which is as long as this one or shorter.
   const bool known =
       count == 2 && parts[1].iov_len >= FUSE_COMPAT_22_INIT_OUT_SIZE && parts[1].iov_len <= sizeof answer;
   iovec patched[2] = {parts[0], {&answer, parts[1].iov_len}};

@@ -48,8 +48,8 @@ struct SessionOptions {
   Passthrough* passthrough = nullptr;
 };
 
-/// One FUSE connection: libfuse's parsing and answering over our own transport, each request sent to the Operations
-/// that own its node.
+/// One FUSE connection: libfuse's parsing and answering over a transport of berth's, each request sent to the
+/// Operations that own its node.
 ///
 /// It is an exception barrier: if an operation throws std::bad_alloc, the answer is ENOMEM; for any other exception it
 /// is EIO and an error log, and the session lives on. A rename or link between owners answers EXDEV, a node of no owner

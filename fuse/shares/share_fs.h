@@ -70,7 +70,7 @@ class ShareFs final : public Operations {
   /// Whether `thread` has been sent back from `share` (StaleRetries) and is to wait at its name until that leads to the
   /// real mount.
   [[nodiscard]] bool waits_for_overmount(pid_t thread, const manager::Share& share) const;
-  /// It goes on from there.
+  /// It walks on from there.
   void passes_name(pid_t thread, const manager::Share& share);
   /// Threads that have come into `share` through berth within the last moments, and may be in the midst of a system
   /// call.
@@ -80,8 +80,8 @@ class ShareFs final : public Operations {
   /// Whether the kernel knows anything of `share` but its root.
   [[nodiscard]] bool is_known_below(const manager::Share& share) const;
   [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;
-  /// Whether what is read and written through us of a file in `share` is what the kernel has of it in memory, so that a
-  /// native user sees the same pages. `root`: of the mount. Errors: EOPNOTSUPP with the reason.
+  /// Whether what is read and written through berth of a file in `share` is what the kernel has of it in memory, so
+  /// that a native user sees the same pages. `root`: of the mount. Errors: EOPNOTSUPP with the reason.
   [[nodiscard]] Result<> shows_same_pages(int root) const;
 
   /// The inode number of root_entry().
@@ -104,7 +104,7 @@ class ShareFs final : public Operations {
   /// answer is cached for long.
   void serve(Session& session) noexcept;
 
-  /// What was known of the root of `share` while it was not mounted is not to be believed any more
+  /// What was known of the root of `share` while it was not mounted must not be used any more
   /// (ManagerSetup::after_mount).
   void on_mounted(const manager::Share& share);
 

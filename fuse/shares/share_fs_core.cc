@@ -116,7 +116,7 @@ void ShareFs::Core::go_on(Parked parked) {
   serving->in_flight().go_on(lane, std::move(waiting));
 }
 
-/// On a thread that goes on as the daemon.
+/// On a thread that then acts as the daemon.
 void ShareFs::Core::finish_parked(Parked& parked) noexcept {
   if (!parked.lease) return std::move(parked.reply).error(parked.lease.error());
   const Requests::Borrowed record(requests);
@@ -184,7 +184,7 @@ bool ShareFs::Core::may_ask_root(KnownShare& share) const {
   return share.is_local() || serving == nullptr || serving->in_flight().try_enter(share.lane());
 }
 
-/// An answer that is on its way is not believed either (fuse_reverse_inval_inode(), attr_version).
+/// The kernel does not cache an answer that is on its way either (fuse_reverse_inval_inode(), attr_version).
 void ShareFs::Core::invalidate_root(KnownShare& share) noexcept {
   share.note_root_sent({});
   Session* const told = session;

@@ -52,7 +52,7 @@ class ShareFs::Core {
     return may_write(flags) ? Access::kOpenForWriting : Access::kModify;
   }
 
-  /// How a request belongs to its system call, which may be sent back where its share is to be native.
+  /// How a request belongs to its system call, which may be sent back if its share is to become native.
   enum class Origin : std::uint8_t {
     kOnItsWay,   ///< a look-up: perhaps in the midst of a walk
     kAtItsEnd,   ///< what the call is for, which only calls on paths do
@@ -132,7 +132,7 @@ class ShareFs::Core {
   /// The same for a caller that the last known attributes refuse: the share is mounted, and the real root decides.
   void ask_root(KnownShare& share, Reply reply, NodeId node);
   [[nodiscard]] bool may_ask_root(KnownShare& share) const;
-  /// The same of an extended attribute of it; false when the share is mounted, and so is to be asked.
+  /// The same for an extended attribute of it; false when the share is mounted, and so must be asked.
   bool answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size);
   [[nodiscard]] KnownShare* share_of(NodeId node) const {
     const std::optional<ShareIndex> index = nodes.share_of(node);

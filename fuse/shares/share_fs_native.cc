@@ -34,7 +34,7 @@ void ShareFs::Core::note_writer(const ShareRequest& request) noexcept {
   if (request.share.share().may_be_native()) request.own_lease->count_as_writer(true);
 }
 
-/// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
+/// The kernel caches no answer in such a share, so every caller that comes in sends a request.
 bool ShareFs::Core::must_retry_walk(const KnownShare& share, NodeId node, pid_t thread, Origin comes) {
   const manager::NativeDoor door = share.share().native_door();
   if (door == manager::NativeDoor::kNone || comes == Origin::kNeverMind || thread == 0) return false;

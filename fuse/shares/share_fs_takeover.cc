@@ -8,8 +8,8 @@
 #include "fuse/shares/share_fs_core.h"
 #include "src/lib/sys/file.h"
 
-/// How the shares go on after the server has died: what it had open is open still, and what it had begun is finished or
-/// undone.
+/// How the next server takes over the shares: what the dead one had open is open still, and what it had begun is
+/// finished or undone.
 namespace berth::fuse {
 
 void ShareFs::take_over(std::vector<int>& left) { core_->take_over(left); }

@@ -79,7 +79,7 @@ class HandleTable {
   /// Takes it out; null as find().
   std::shared_ptr<Handle> remove(std::uint64_t number, NodeId node);
 
-  /// What a dead server had open; its descriptors are ours to take by take_over(), or to close.
+  /// What a dead server had open; its descriptors must be taken by take_over(), or closed.
   struct Inherited {
     std::uint64_t number;
     const HandleRecord* record;

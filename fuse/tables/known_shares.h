@@ -44,7 +44,7 @@ class KnownShare {
   /// How long the kernel may cache names and attributes.
   [[nodiscard]] Seconds attr_ttl() const noexcept;
   /// The same of the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
-  /// see, so they are not to be believed at all.
+  /// see, so they must not be cached at all.
   [[nodiscard]] Seconds attr_ttl(mode_t mode) const noexcept {
     return S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) != 0 ? 0 : attr_ttl();
   }

@@ -231,7 +231,7 @@ Result<struct flock> LockTable::find(const Request& request) const {
   struct flock found = without_pid(request.range);
   if (::fcntl(own != nullptr ? own->get() : request.handle.fd(), F_OFD_GETLK, &found) != 0) return fail_errno();
   if (found.l_type == F_UNLCK || found.l_pid != -1) return found;
-  // An OFD lock; maybe of one of ours.
+  // An OFD lock; maybe one of this table's.
   if (const auto holder = holder_of(request.handle.node, request.owner, found)) found.l_pid = holder->pid;
   return found;
 }

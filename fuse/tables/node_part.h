@@ -185,7 +185,7 @@ class NodeTable::Part {
     totals_.remove(record.share);
   }
 
-  /// What cold() finds from `slot` on, before `end`; answers where to go on.
+  /// What collect_cold() finds from `slot` on, before `end`; answers where to continue.
   std::uint32_t find_cold(std::uint32_t slot, std::uint32_t end, std::size_t most, std::vector<NodeId>& found)
       BERTH_REQUIRES(mutex) {
     for (; slot < end && found.size() < most; ++slot) {

@@ -100,7 +100,7 @@ class NodeTable {
   [[nodiscard]] bool is_new(NodeId node) const;
   /// `count` look-ups less.
   void forget(NodeId node, std::uint64_t count) noexcept;
-  /// `file` was moved to `name` in `parent`, by us. Nothing happens when it has no node that was seen in that mount.
+  /// berth has moved `file` to `name` in `parent`. Nothing happens when it has no node that was seen in that mount.
   void move(const RealFile& file, mode_t type, NodeId parent, std::string_view name,
             std::uint32_t inode_generation = 0);
 

@@ -4,7 +4,7 @@
 
 #include "fuse/tables/node_part.h"
 
-/// How the table goes on over what a dead server has left.
+/// How the table takes over what a dead server has left.
 namespace berth::fuse {
 
 void NodeTable::take_over() {

@@ -35,7 +35,7 @@ class OpenFiles {
   void on_few(std::function<void()> give_up) { give_up_ = std::move(give_up); }
 
   /// Call it before a file is opened for `user`. A few threads that come at once may pass the limit by one each.
-  /// Errors: ENFILE; the log says how to raise the limit.
+  /// Errors: ENFILE; the log explains how to raise the limit.
   Result<> admit(uid_t user);
   /// A file was opened for `user`, under this number.
   void add(uid_t user, int descriptor) noexcept;

@@ -6,7 +6,7 @@
 
 namespace berth::fuse {
 
-/// The name of a request, as linux/fuse.h has it without "FUSE_"; "?" for one that we do not know.
+/// The name of a request, as in linux/fuse.h without "FUSE_"; "?" for an unknown one.
 constexpr const char* name_of_opcode(std::uint32_t opcode) noexcept {
   switch (opcode) {
     case FUSE_LOOKUP:

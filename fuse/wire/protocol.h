@@ -46,7 +46,7 @@ constexpr bool needs_answer(std::uint32_t opcode) noexcept {
   }
 }
 
-/// Whether a request of that kind is to be done even when its caller has given up: it ends what the caller has had.
+/// Whether a request of that kind must be done even when its caller has given up: it ends what the caller has had.
 constexpr bool must_be_done(std::uint32_t opcode) noexcept {
   return opcode == FUSE_FLUSH || opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR;
 }

@@ -16,7 +16,7 @@ using MountResult = tl::expected<RealMount, AttemptFailure>;
 /// a name that is not there.
 int caller_code(int code) noexcept;
 
-/// A step of ours that failed, `cause` being what really happened. `command`: the program that it was about, if any.
+/// A failed step of berth's own, `cause` being what really happened. `command`: the program that it was about, if any.
 AttemptFailure failed_step(const Error& cause, std::vector<std::string> command = {});
 
 /// A program that ended without success. If what it wrote shows the cause, that decides the errno for callers

@@ -130,7 +130,7 @@ void end_programs(std::uint64_t mount_namespace, TimePoint deadline) noexcept {
     if (now() < deadline && end_until(mount_namespace, SIGTERM, deadline)) return;
     end_until(mount_namespace, SIGKILL, now() + kKillPatience);
   } catch (const std::exception&) {
-    // Out of memory: they go on until berth ends.
+    // Out of memory: they run until berth ends.
   }
 }
 
@@ -166,7 +166,7 @@ Result<AttemptNamespace> AttemptNamespace::enter(const HostView& host, const Att
   sys::MountNamespaceVisit visit = TRY(sys::MountNamespaceVisit::enter(host.mount_namespace));
   TRY_VOID(sys::unshare_mount_namespace());
   if (is_elsewhere) {
-    // It leads to us, and would keep the connection alive. Where it is not mounted, there is nothing to take off.
+    // It leads to berth, and would keep the connection alive. Where it is not mounted, there is nothing to take off.
     static_cast<void>(sys::unmount(host.shown, MNT_DETACH));
     TRY_VOID(sys::attach_mount(berths.get(), host.berths));
   }

@@ -53,10 +53,11 @@ class AttemptNamespace {
   std::atomic<std::int32_t>* noted_;
 };
 
-/// The programs of an attempt that a dead server has noted. Null when `mount_namespace` is no mount namespace, or ours.
+/// The programs of an attempt that a dead server has noted. Null when `mount_namespace` is no mount namespace, or the
+/// server's.
 std::unique_ptr<AttemptPrograms> adopt_programs(UniqueFd mount_namespace, const std::string& berth);
 
-/// Whether any process of our pid namespace is in that mount namespace.
+/// Whether any process of the server's pid namespace is in that mount namespace.
 bool has_programs(std::uint64_t mount_namespace);
 
 /// Takes off, in the calling thread's mount namespace, the copies of the host's mounts that stay when the host unmounts

@@ -31,7 +31,8 @@ class BerthBackend : public Backend {
   virtual MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) = 0;
 
  protected:
-  /// Takes the mount off the berth, without force; nothing of ours holds it any more. umount2(2) unless overridden.
+  /// Takes the mount off the berth, without force; the server holds no descriptor in it any more. umount2(2) unless
+  /// overridden.
   virtual Result<> take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt);
 };
 

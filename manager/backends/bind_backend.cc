@@ -50,7 +50,7 @@ Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::s
 }  // namespace
 
 Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts) {
-  // Before it is opened: the walk would ask us.
+  // Before it is opened: the walk would send a request to berth.
   if (is_below(source, host.shown)) return fail(ELOOP, "the source " + quote(source) + " is in the namespace itself");
   Result<UniqueFd> directory = sys::open_at(AT_FDCWD, source.c_str(), O_PATH | O_DIRECTORY);
   if (directory && with_mounts && is_below(host.shown, path_of(directory->get()))) {

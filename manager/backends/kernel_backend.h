@@ -10,7 +10,7 @@ namespace berth::manager {
 /// File systems that the kernel mounts by itself (fsopen(2) and its kin): no process, microseconds.
 ///
 /// A source that is a regular file is an image: it is attached to a loop device that frees itself with the mount,
-/// whether or not the options say `loop`.
+/// whether or not the options contain `loop`.
 class KernelBackend final : public BerthBackend {
  public:
   explicit KernelBackend(HostView host) : host_(std::move(host)) {}

@@ -62,7 +62,7 @@ void end_stray_programs(const std::string& berth) noexcept {
     for (const LeftProgram& program : programs) wait_readable(program.process.get(), deadline);
     if (!programs.empty() && is_mounted(berth)) clear_berth(berth);
   } catch (const std::exception&) {
-    // They go on: what they mount is found by the next attempt.
+    // They run on: what they mount is found by the next attempt.
   }
 }
 

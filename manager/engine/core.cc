@@ -100,7 +100,7 @@ void Manager::Core::run() {
     run_timers();
     if (quit_) return;
     const Result<std::span<const sys::Poller::Ready>> ready = poller_.wait(next_deadline());
-    if (!ready) continue;  // interrupted; epoll on our own descriptors has no other way to fail
+    if (!ready) continue;  // interrupted; epoll on berth's own descriptors has no other way to fail
     for (const sys::Poller::Ready& one : *ready) on_ready(one);
   }
 }

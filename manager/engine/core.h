@@ -146,8 +146,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::uint32_t reattach_attempts = 0;   ///< attempts at that, so far
     std::optional<TimePoint> timer;        ///< of the life cycle
     std::optional<TimePoint> scheduled;    ///< its place in timers_
-    bool was_native = false;               ///< before us: its next mount lies over its directory already
-    MountRecord* kept = nullptr;           ///< what outlives us of it
+    bool was_native = false;               ///< an earlier manager has overmounted it already: so for its next mount
+    MountRecord* kept = nullptr;           ///< the record that outlives this manager
     bool failure_is_kept = false;          ///< there as well
     int source_number = 0;                 ///< of the directory that its source is in; 0: not watched
     bool checking_source = false;          ///< whether it is still what is mounted
@@ -286,7 +286,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::optional<SourceWatch> source_watch_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> check_table_at_;
-  UniqueFd cancel_;  ///< readable when every attempt is to be given up
+  UniqueFd cancel_;  ///< readable when every attempt must be given up
   bool stopping_ = false;
   bool quit_ = false;
   StopReport stopped_;

@@ -56,7 +56,7 @@ class Stepper {
     switch (state.native) {
       case Native::kOvermounting:
       case Native::kRemoving:
-        return {state, {}};  // its end goes on from there
+        return {state, {}};  // its end continues from there
       case Native::kOn:
         return look_at_native(std::move(state), timer);
       case Native::kOff:

@@ -56,7 +56,7 @@ struct Mounting {
   bool overdue = false;
   TimePoint retry_at;  ///< overdue: the remembered failure is answered until then
 };
-/// Whether the real mount lies over the share's directory.
+/// Whether the share's directory is overmounted with its real mount.
 enum class Native : std::uint8_t {
   kNever,         ///< it is not to, or has turned out not to work for this mount
   kOff,           ///< it is to when a caller comes in
@@ -74,7 +74,7 @@ struct Mounted {
   Native native = Native::kNever;
   TimePoint check_native_at = {};  ///< kOn
   bool marked_expired = false;     ///< kOn: no program has been in it since the last look; the next one takes it off
-  std::string with_berth = {};     ///< kNever, kOff: why the last attempt to lay it over did not come off
+  std::string with_berth = {};     ///< kNever, kOff: why the last attempt to overmount it failed
   std::optional<TimePoint> stalled = {};  ///< since when it has not answered
   std::string forced = {};  ///< while an operation runs: why everything is taken away when it ends; "": it is not
 };
@@ -83,7 +83,7 @@ struct Expiring {
   TimePoint started;
   bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
   bool undo = false;          ///< of a mount that came too late: it counts as failed
-  bool native = false;        ///< if it stays mounted after all: whether it is to be native
+  bool native = false;        ///< if it stays mounted after all: whether it is to become native
   bool stays = false;         ///< the same: Mounted::stays
   std::uint32_t failed_attempts = 0;
 };
@@ -111,7 +111,7 @@ struct MountEnded {
   bool success = false;
   Error error{0};          ///< the failure, as callers are answered
   double jitter = 0;       ///< in [0, 1), spreads the next attempt
-  bool native = false;     ///< whether it is to be native
+  bool native = false;     ///< whether it is to become native
   bool lies_over = false;  ///< it is already, since before this manager
   bool stays = false;      ///< Mounted::stays
 };
@@ -123,7 +123,7 @@ struct Timer {  ///< the time set by SetTimer has come
   std::uint64_t users = 0;
   TimePoint last_left;
 };
-struct BecameIdle {};  ///< the last user left a share that is to be unmounted at once
+struct BecameIdle {};  ///< the last user left a share that must be unmounted at once
 struct GateClosed {};  ///< answer to CloseGateIfIdle: no user was inside
 struct GateInUse {
   std::uint64_t users = 0;
@@ -142,7 +142,7 @@ struct Silent {  ///< it has not answered for stall_timeout
 struct Answered {};      ///< it has answered
 struct NativeWanted {};  ///< a caller waits for it to be native
 struct OvermountDone {   ///< answer to Overmount
-  Error error{0};        ///< code 0: it lies over the directory; EAGAIN, EBUSY: not now
+  Error error{0};        ///< code 0: it is overmounted; EAGAIN, EBUSY: not now
 };
 struct OvermountRemoved {  ///< answer to RemoveOvermount
   NativeAccess::Outcome outcome{};

@@ -58,7 +58,7 @@ struct ManagerSetup {
   HostState host{.up = true, .next_generation = 1, .since = {}};
   /// Called with every change of it, on the control thread, before any other notification; must not block.
   std::function<void(const HostState&)> on_host_change;
-  /// Whether shares are that leave it to us (Access::kAuto), where they may be; else those that ask for it alone.
+  /// Whether shares with Access::kAuto are native, where they may be; else only shares that ask for it.
   bool auto_is_native = true;
   /// Called with every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;

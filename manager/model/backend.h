@@ -41,7 +41,7 @@ class AttemptPrograms {
   virtual ~AttemptPrograms() = default;
   /// The descriptor by which a successor finds them.
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
-  /// Takes the mount away from them, after ours is gone.
+  /// Takes the mount away from them, after the server's own is gone.
   virtual void let_go() noexcept = 0;
   /// Ends all of them: SIGTERM, then SIGKILL at `deadline`. Blocks until they have ended, or cannot.
   virtual void end(TimePoint deadline) noexcept = 0;
@@ -86,7 +86,7 @@ struct AttemptFailure {
 struct Attempt {
   std::string berth;   ///< absolute path of the share's private mountpoint: an existing empty directory
   TimePoint deadline;  ///< after it the attempt has failed, whatever it does
-  int cancel_fd = -1;  ///< readable when the attempt is to be given up at once (-1: never)
+  int cancel_fd = -1;  ///< readable when the attempt must be given up at once (-1: never)
   std::atomic<std::int32_t>* programs =
       nullptr;  ///< AttemptPrograms::descriptor() is noted there while the attempt runs
   /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a

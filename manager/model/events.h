@@ -18,7 +18,7 @@ struct Event {
     kUnmounting,
     kUnmounted,
     kUnmountFailed,
-    kNative,   ///< its real mount lies over its directory: programs go straight in
+    kNative,   ///< its directory is overmounted: programs go straight in
     kProxied,  ///< it has been taken off: programs come through berth
     kLost,
     kStalled,  ///< it has not answered for stall_timeout

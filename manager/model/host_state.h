@@ -10,7 +10,7 @@ namespace berth::manager {
 /// Whether this host gives out shares, and how often it has begun to: what Nova calls host_up, host_down and their
 /// generations.
 ///
-/// Plain on purpose: it is written to disk, and handed from one server to the next, which goes on in the same
+/// Plain on purpose: it is written to disk, and handed from one server to the next, which continues in the same
 /// generation.
 struct HostState {
   bool up = false;

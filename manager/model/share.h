@@ -20,7 +20,7 @@ namespace berth::manager {
 
 class Share;
 
-/// Whether the real mount of a share lies over its directory, so that the kernel leads past us.
+/// Whether a share's directory is overmounted with its real mount, so that the kernel leads past berth.
 enum class NativeDoor : std::uint8_t {
   kNone,  ///< it does not, and is not to while the share is mounted as it is
   kShut,  ///< it does not, and is to when the next caller comes in
@@ -148,7 +148,7 @@ class Share {
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
   void set_native_door(NativeDoor door) noexcept { native_door_.store(door, std::memory_order_release); }
-  /// After a dead server: generations go on where its own ended.
+  /// After a dead server: generations continue where its own ended.
   void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
   /// As set_root(), for the mount that the generation is of already.
   void take_over_root(int root) noexcept { root_.store(root, std::memory_order_relaxed); }

@@ -65,7 +65,7 @@ struct ShareStatus {
   std::string busy;                    ///< why the last unmount did not succeed; "" when it did
   std::optional<FailureReport> last_failure;
   bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
-  bool native = false;                  ///< its real mount lies over its directory
+  bool native = false;                  ///< its directory is overmounted with its real mount
   std::string with_berth;               ///< why it does not; "": it does, or will at the next access
   pid_t helper = 0;                     ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted

@@ -4,8 +4,8 @@
 #define TOML_HEADER_ONLY 0
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
-// Nothing of ours nests deeper than an array in a section. Together with kMaxDotsInLine it bounds the recursion with
-// which toml++ destroys what it has read.
+// No configuration of berth nests deeper than an array in a section. Together with kMaxDotsInLine it bounds the
+// recursion with which toml++ destroys what it has read.
 #define TOML_MAX_NESTED_VALUES 16
 
 // toml++ 3.3 asserts what is not so: "[+a]" ends the process, or with NDEBUG, where its assertions become promises to

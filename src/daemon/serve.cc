@@ -100,7 +100,7 @@ class RunDirectory {
   UniqueFd directory_;
 };
 
-/// For a binary that is executed in our place.
+/// For a binary that is executed in the keeper's place.
 void note_namespace(KeptDaemon& record, const std::string& directory, const NamespaceMount& mount) {
   std::strncpy(record.directory, directory.c_str(), sizeof record.directory - 1);
   record.namespace_mount = mount.id;

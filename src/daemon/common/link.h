@@ -19,7 +19,7 @@ struct Message {
     kUpgrade,   ///< server: a caller asks for another binary in the keeper's place
     kRefused,   ///< keeper: that binary cannot take over; the log has the reason
     kStopping,  ///< server: it stops
-    kAccepted,  ///< keeper: that binary goes on, and the server is ended next
+    kAccepted,  ///< keeper: that binary takes over, and the server is ended next
     kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it
     kAsk,       ///< keeper: does the server work?
     kWorks,     ///< server: it does
@@ -36,7 +36,7 @@ class Link {
  public:
   static Result<std::pair<Link, Link>> make_pair() noexcept;
 
-  /// An end that a keeper before us has made.
+  /// An end that an earlier keeper has made.
   static Link of_descriptor(int socket) noexcept { return Link(UniqueFd(socket)); }
 
   /// Readable when there is a message, or when the other end is gone.

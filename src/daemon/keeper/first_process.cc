@@ -30,7 +30,7 @@ void collect() noexcept {
   }
 }
 
-/// The server is a child of ours once the keeper is dead.
+/// The server becomes a child of this process once the keeper is dead.
 bool server_lives(const KeptDaemon& record) noexcept {
   const pid_t server = record.server.load();
   return server != 0 && ::kill(server, 0) == 0;

@@ -118,7 +118,7 @@ void Keeper::watch_mounts() {
   mount_table_ = *std::move(table);
 }
 
-/// What the dead server has opened. Nothing of ours may be opened between this and the next server's start.
+/// What the dead server has opened. The keeper must open nothing between this and the next server's start.
 std::vector<int> Keeper::inherited_descriptors() const {
   std::vector<int> left;
   const std::vector<int> open = open_descriptors();
@@ -233,7 +233,7 @@ int Keeper::milliseconds_to_work() const {
   return left;
 }
 
-/// At most once a second: the service manager need not hear of each mount.
+/// At most once a second: the service manager need not be notified of each mount.
 void Keeper::notify_status() {
   if (has_passed(manager_.due())) manager_.tell();
   if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
@@ -244,8 +244,8 @@ void Keeper::notify_status() {
   next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
 }
 
-/// The service manager's watchdog hears of us when the server works. While a deadline of our own bounds what the server
-/// does, the watchdog need not: it would end the mounts as well.
+/// The service manager's watchdog is notified when the server works. While a deadline of berth's own bounds what the
+/// server does, the watchdog need not: it would end the mounts as well.
 void Keeper::feed_watchdog() {
   if (!manager_.watchdog() || milliseconds_to(next_watch_) != 0) return;
   next_watch_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 4;
@@ -475,7 +475,7 @@ void Keeper::refuse_upgrade(const std::string& reason) {
 
 void Keeper::notify_refused() const { setup_.keepers_end.send({.kind = Message::Kind::kRefused}); }
 
-/// Executes the new binary; when even that fails the old one goes on.
+/// Executes the new binary; if even that fails, the old one continues.
 std::optional<int> Keeper::hand_over() {
   own_.erase(mount_table_.get());
   mount_table_.reset();
@@ -519,14 +519,14 @@ int Keeper::end_connection(const std::string& reason) {
   return kExitUnavailable;
 }
 
-/// What is left in it (a first process that is stopped, helpers that do not end) must not outlive us, for it holds the
-/// real mounts. One that is stuck in the kernel ends some time after us.
+/// What is left in it (a first process that is stopped, helpers that do not end) must not outlive the keeper, because
+/// it holds the real mounts. One that is stuck in the kernel ends some time after the keeper.
 void Keeper::end_pid_namespace() {
   if (setup_.first_process == 0) return;
   ::kill(setup_.first_process, SIGKILL);
   const TimePoint until = std::chrono::steady_clock::now() + kForcePatience;
   for (;;) {
-    // It ends last (pid_namespaces(7)): those in there that are our children are to be collected first.
+    // It ends last (pid_namespaces(7)): processes in it that are the keeper's children must be collected first.
     const pid_t ended = ::waitpid(-1, nullptr, WNOHANG);
     if (ended == setup_.first_process || (ended < 0 && errno != EINTR) || has_passed(until)) return;
     if (ended > 0) continue;
@@ -537,7 +537,7 @@ void Keeper::end_pid_namespace() {
   }
 }
 
-/// One that is stuck in the kernel cannot be waited for. It is ended by the end of its pid namespace, after us.
+/// One that is stuck in the kernel cannot be waited for. It is ended by the end of its pid namespace, after the keeper.
 void Keeper::wait_for_server_end() const {
   const Result<UniqueFd> server = sys::open_process(server_);
   if (!server) return;

@@ -79,7 +79,7 @@ class Keeper {
   Background& background_;
   std::set<int> own_;  ///< descriptors that are not the server's
   const std::string program_;
-  std::optional<sys::Process> check_;  ///< of the binary that is to take our place
+  std::optional<sys::Process> check_;  ///< of the binary that is to take the keeper's place
   std::optional<TimePoint> check_until_;
   std::optional<TimePoint> hand_over_at_;  ///< the server has been asked to answer, and is ended then at the latest
   bool handing_over_ = false;              ///< the server was ended for it

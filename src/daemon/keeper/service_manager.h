@@ -29,12 +29,12 @@ class ServiceManager {
   void stopping() { say("STOPPING=1", pending_); }
   /// For its watchdog.
   void alive();
-  /// The manager ends this process when it hears no alive() for so long; absent: it has no watchdog.
+  /// The manager ends this process when it gets no alive() for so long; absent: it has no watchdog.
   [[nodiscard]] std::optional<std::chrono::microseconds> watchdog() const noexcept { return watchdog_; }
   /// `status`: one line.
   void status(const std::string& status);
 
-  /// When to call tell() again; absent: all is told.
+  /// When to call tell() again; absent: all is sent.
   [[nodiscard]] std::optional<TimePoint> due() const noexcept { return due_; }
   void tell();
 

@@ -16,7 +16,7 @@ struct Attached {
     fuse::NodeId node;
     pid_t process;
   };
-  std::vector<std::string> mounts;  ///< where, below the namespace's root, in each mount namespace that receives ours
+  std::vector<std::string> mounts;  ///< below the namespace's root, in each mount namespace that gets its mounts
   std::vector<Watch> watches;       ///< of inotify(7)
 };
 

@@ -148,10 +148,11 @@ class Server {
       return {};
     }
     TRY_VOID(sys::unshare_mount_namespace());
-    // The copy of the namespace itself would keep the connection alive, and let us walk into ourselves.
+    // The copy of the namespace itself would keep the connection alive, and let the server walk into itself.
     if (::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
     // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once. Not sooner, as in
-    // Background::ready(); and not later, for what lies behind other automount points is to be mounted for us.
+    // Background::ready(); and not later, because what lies behind other automount points must be mounted for the
+    // server.
     ::setsid();
     TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes, kBerthsSize));
     TRY_VOID(manager::detach_copies(needed_paths()));
@@ -470,7 +471,7 @@ class Server {
 
   /// A switch for tests: pretends a kernel before 6.9.
   const bool resends_ = !is_switched_off("BERTH_NO_RESEND");
-  ServerSetup& setup_;  ///< our own copy, from the moment of the start
+  ServerSetup& setup_;  ///< the server's own copy, from the moment of the start
   KeptDaemon& record_;
   KeptMemory& kept_memory_;
   std::vector<int> left_;  ///< sorted
@@ -505,7 +506,7 @@ class Server {
 
 namespace {
 
-/// A fault of ours names the request that it came with, for the next server; then it ends this one as ever.
+/// A fault of the server names the request that it came with, for the next server; then it ends this one as ever.
 void note_faults() {
   struct sigaction action {};
   action.sa_handler = [](int) { fuse::CurrentRequest::note_fatal(); };

@@ -18,11 +18,12 @@
 
 namespace berth::daemon {
 
-/// What outlives the server. The descriptors are shared with it (CLONE_FILES): it may use their numbers, and what it opens
-/// itself is still open when it has died.
+/// What outlives the server. The descriptors are shared with it (CLONE_FILES): it may use their numbers, and what it
+/// opens itself is still open when it has died.
 struct ServerSetup {
   config::Configuration configuration;
-  /// What a program that takes our place is started with: those of `berth serve`, whatever we were started as.
+  /// What a program that takes berth's place is started with: the arguments of `berth serve`, whatever berth was
+  /// started as.
   std::vector<std::string> arguments;
   std::string directory;  ///< where the namespace is mounted
   NamespaceMount mount;   ///< the namespace, on the host

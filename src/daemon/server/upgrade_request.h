@@ -22,7 +22,7 @@ class UpgradeRequest {
   /// Asks the keeper. `request` is the number by which the kernel sends it again.
   /// Errors (to `done`): EBUSY while one is under way, ENOEXEC when the binary is refused, those of end().
   void ask(std::uint64_t request, manager::DoneCallback done);
-  /// The binary goes on, and nothing that is unanswered outlives this server.
+  /// The binary takes over, and nothing that is unanswered outlives this server.
   void accept();
   /// The keeper has refused it.
   void refuse();

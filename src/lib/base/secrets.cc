@@ -117,7 +117,7 @@ class Finder {
     }
   }
 
-  /// The key `[begin, end)` and what follows it. Answers where to go on.
+  /// The key `[begin, end)` and what follows it. Answers where to continue.
   std::size_t look_at_key(std::size_t begin, std::size_t end) {
     const std::string_view key = text_.substr(begin, end - begin);
     const bool is_user = is_user_key(key);

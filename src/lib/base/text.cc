@@ -43,8 +43,9 @@ struct Range {
   char32_t first, last;
 };
 
-/// What a terminal or a reader takes for something else than a character of its line: controls, line and paragraph separators, and
-/// what has no width or turns the direction of the text around it (Unicode: Cc, Cf, Zl, Zp, Default_Ignorable_Code_Point).
+/// What a terminal or a reader takes for something else than a character of its line: controls, line and paragraph
+/// separators, and what has no width or turns the direction of the text around it (Unicode: Cc, Cf, Zl, Zp,
+/// Default_Ignorable_Code_Point).
 constexpr std::array kHostile = {
     Range{0x0000, 0x001F},   Range{0x007F, 0x009F},   Range{0x00AD, 0x00AD},     Range{0x034F, 0x034F},
     Range{0x0600, 0x0605},   Range{0x061C, 0x061C},   Range{0x06DD, 0x06DD},     Range{0x070F, 0x070F},
@@ -121,7 +122,8 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-/// Insertions, deletions, replacements and exchanges of neighbours that lead from `a` to `b` (optimal string alignment).
+/// Insertions, deletions, replacements and exchanges of neighbours that lead from `a` to `b` (optimal string
+/// alignment).
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> before_previous(b.size() + 1);
   std::vector<std::size_t> previous(b.size() + 1);
@@ -235,7 +237,7 @@ bool is_utf8(std::string_view text) noexcept {
 }
 
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
-  // The distance takes time in the product of the lengths, and no name that we know is near to so long a word.
+  // The distance takes time in the product of the lengths, and no known name is near to so long a word.
   constexpr std::size_t kLongest = 256;
   if (word.size() > kLongest) return {};
   const std::string typed = lower(word);

@@ -49,7 +49,8 @@ Json counts_json(const std::vector<ShareSummary>& shares) {
 template <typename T, typename View>
 concept Like = std::is_same_v<std::remove_const_t<T>, View>;
 
-// The fields of each object, once for writing (Writer) and for reading (Reader), in the order in which people read them.
+// The fields of each object, once for writing (Writer) and for reading (Reader), in the order in which people read
+// them.
 
 void fields_of(Like<FailureView> auto& failure, auto& field) {
   field("when", failure.when);
@@ -168,7 +169,7 @@ class Writer {
     for (const char c : bytes) fmt::format_to(std::back_inserter(hex), "{:02x}", static_cast<unsigned char>(c));
     json_[std::string(key) + "_hex"] = hex;
   }
-  /// What follows from the other fields: written for programs that do not have our tables, and not read back.
+  /// What follows from the other fields: written for programs that do not have berth's tables, and not read back.
   template <typename Value>
   void derived(const char* key, const Value& value) {
     json_[key] = value();
@@ -206,8 +207,8 @@ class Writer {
   Json& json_;
 };
 
-/// Reads fields out of an object. Keeps in `refused` the first one that is missing or has the wrong type, so that the caller
-/// looks once, at the end.
+/// Reads fields out of an object. Keeps in `refused` the first one that is missing or has the wrong type, so that the
+/// caller looks once, at the end.
 class Reader {
  public:
   Reader(const Json& json, std::string where, std::string& refused)
@@ -258,7 +259,7 @@ class Reader {
   void read(const Json& json, const std::string& key, std::chrono::duration<Rep, Period>& value) {
     double number = 0;
     read(json, key, number);
-    // Beyond a century it is no duration of ours, and would not fit.
+    // Beyond a century it is no duration of berth's, and would not fit.
     if (!(std::abs(number) < 3.2e9)) return refuse(key);
     value = std::chrono::duration_cast<std::chrono::duration<Rep, Period>>(
         std::chrono::nanoseconds(std::llround(number * 1e9)));

@@ -21,7 +21,8 @@ void Output::adopt() noexcept {
   if (::fstat(STDERR_FILENO, &what) != 0) return;
   if (S_ISSOCK(what.st_mode)) kind_ = Kind::kSocket;
   if (!S_ISFIFO(what.st_mode) && !S_ISCHR(what.st_mode)) return;
-  // O_NONBLOCK belongs to what was opened, which the shell shares with us. So this makes one of our own.
+  // O_NONBLOCK belongs to the open file description, which the shell shares with berth. So this makes one of berth's
+  // own.
   const UniqueFd again(::open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   kind_ = again && ::dup2(again.get(), STDERR_FILENO) >= 0 ? Kind::kNonBlocking : Kind::kBlocking;
 }

@@ -37,7 +37,8 @@ Result<> make_directories(const std::string& path, mode_t mode);
 /// The whole of a small file. Errors: EFBIG beyond `limit` bytes.
 Result<std::string> read_file(const std::string& path, std::size_t limit);
 
-/// The same of a regular file, and of nothing else: a FIFO would wait for a writer. Errors: EINVAL for another kind of file.
+/// The same of a regular file, and of nothing else: a FIFO would wait for a writer. Errors: EINVAL for another kind of
+/// file.
 Result<std::string> read_regular_file(const std::string& path, std::size_t limit);
 
 /// statx(2) of `path` below `directory` (AT_EMPTY_PATH for "" is added), without following a symbolic link.
@@ -46,15 +47,16 @@ Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int
 /// A statx as the struct stat that libfuse takes.
 struct stat to_stat(const struct statx& x) noexcept;
 
-/// Whether what is open as `fd` is on a file system of this machine's kernel alone: no server elsewhere and no program here
-/// decides what reading or writing it answers, or to whom. Source: statfs(2).
+/// Whether what is open as `fd` is on a file system of this machine's kernel alone: no server elsewhere and no program
+/// here decides what reading or writing it answers, or to whom. Source: statfs(2).
 bool is_local(int fd) noexcept;
 
 /// How many files this process may have open (RLIMIT_NOFILE, getrlimit(2)).
 std::uint64_t file_limit() noexcept;
 /// The number that a descriptor gets soon, some more are left free; file_limit() when there are only these few.
 int lowest_free_descriptor() noexcept;
-/// Of so many descriptors, how many are kept for what must go on when all others are taken: mounts, and what a daemon keeps.
+/// Of so many descriptors, how many are kept for what must work when all others are taken: mounts, and what a daemon
+/// keeps.
 constexpr std::uint64_t descriptor_reserve(std::uint64_t limit) noexcept { return limit / 4 < 1024 ? limit / 4 : 1024; }
 /// Whether only the reserve is left.
 bool few_descriptors_left() noexcept;

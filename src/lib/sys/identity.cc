@@ -351,7 +351,7 @@ AsBackingOpener::AsBackingOpener() noexcept {
 AsBackingOpener::~AsBackingOpener() {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
-  // Going on with capabilities that are not the caller's would be worse than not to go on.
+  // To continue with capabilities that are not the caller's would be worse than to end.
   if (!set_effective(daemon.capabilities, effective_now())) std::abort();
 }
 

@@ -14,7 +14,7 @@ namespace berth::sys {
 struct Identity {
   uid_t uid = 0;
   gid_t gid = 0;
-  pid_t pid = 0;  ///< the calling thread in the host's pid namespace; 0 when it is in one that we cannot see
+  pid_t pid = 0;  ///< the calling thread in the host's pid namespace; 0 when it is in one that cannot be seen from here
 
   friend bool operator==(const Identity&, const Identity&) = default;
 };

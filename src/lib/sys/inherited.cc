@@ -106,7 +106,7 @@ Result<> settle_stack() noexcept {
   return code == 0 ? Result<>() : fail(code);
 }
 
-/// Those that we take by their default action or through a signalfd.
+/// Signals that this process takes by their default action or through a signalfd.
 bool is_heard(int signal) noexcept {
   constexpr std::array<int, 11> kHeard{SIGTERM, SIGINT, SIGQUIT, SIGCHLD, SIGABRT, SIGSEGV,
                                        SIGBUS,  SIGILL, SIGFPE,  SIGTRAP, SIGSYS};

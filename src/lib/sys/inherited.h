@@ -9,8 +9,8 @@
 /// Call these with one thread.
 namespace berth::sys {
 
-/// Descriptors 0, 1 and 2 are open: one that is not becomes /dev/null, so that no file of ours gets its number. Errors:
-/// ENOENT.
+/// Descriptors 0, 1 and 2 are open: one that is not becomes /dev/null, so that no file of this process gets its number.
+/// Errors: ENOENT.
 Result<> open_standard_descriptors() noexcept;
 /// Closes every other one.
 void close_other_descriptors() noexcept;
@@ -32,16 +32,16 @@ Result<> lift_limits();
 /// stays. Errors: EPERM.
 Result<> settle_scheduling() noexcept;
 
-/// The kernel does not look for us first when memory runs out (proc(5), oom_score_adj): a value above 0 becomes 0.
-/// Errors: those of open(2) and write(2).
+/// The kernel does not choose this process first when memory runs out (proc(5), oom_score_adj): a value above 0 becomes
+/// 0. Errors: those of open(2) and write(2).
 Result<> settle_oom_score() noexcept;
 
-/// Limits for a program that we have started: of open files those that programs are used to, because many make a table
-/// with a place for each. As soon after its start as can be.
+/// Limits for a program that this process starts: of open files those that programs are used to, because many make a
+/// table with a place for each. As soon after its start as can be.
 void limit_program(pid_t program) noexcept;
 
-/// A program that we have started is chosen as others are when memory runs out, also where this process is chosen last
-/// (`OOMScoreAdjust=` of systemd, which programs inherit). As soon after its start as can be.
+/// A program that this process starts is chosen as others are when memory runs out, also where this process is chosen
+/// last (`OOMScoreAdjust=` of systemd, which programs inherit). As soon after its start as can be.
 void give_up_oom_score(int pidfd) noexcept;
 
 /// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table,

@@ -29,7 +29,7 @@ struct ThreadActivity {
     kGone,
   };
   Kind kind = Kind::kGone;
-  long call = -1;  ///< kWaiting: the number of the system call that it is in; -1: none, or we may not know (ptrace(2))
+  long call = -1;  ///< kWaiting: the number of the system call that it is in; -1: none, or not readable (ptrace(2))
   std::array<std::uint64_t, 6> arguments{};  ///< of that call
   bool is_32_bit = false;                    ///< the thread of a 32-bit program, whose calls have numbers of their own
 };

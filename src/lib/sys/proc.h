@@ -8,8 +8,8 @@
 
 #include "src/lib/base/result.h"
 
-/// The files of proc(5): where they are, and how they are read. What a process or a thread is called here is its number in
-/// the pid namespace of /proc, which may be another one than ours.
+/// The files of proc(5): where they are, and how they are read. What a process or a thread is called here is its number
+/// in the pid namespace of /proc, which may be another one than ours.
 namespace berth::sys::proc {
 
 /// "/proc/NUMBER/NAME".
@@ -39,7 +39,7 @@ pid_t own_process();
 /// Whether a process is in the calling one's pid namespace.
 bool is_in_own_pid_namespace(pid_t process);
 
-/// The process that a pidfd of ours is of; 0: it has ended, or that is no pidfd.
+/// The process that a pidfd of this process's is of; 0: it has ended, or that is no pidfd.
 pid_t process_of(int pidfd);
 
 }  // namespace berth::sys::proc

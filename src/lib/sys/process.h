@@ -26,7 +26,7 @@ std::string to_string(ExitStatus status);
 
 /// A running program that this process started.
 ///
-/// Started by posix_spawn(3) with an argv: no shell, nothing of ours runs between fork and exec. Its standard input is
+/// Started by posix_spawn(3) with an argv: no shell, no code of berth runs between fork and exec. Its standard input is
 /// /dev/null, standard output and error go to one pipe of which at most `kOutputKept` bytes are kept, the first and the
 /// last; it gets no other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some
 /// microseconds after its start, a limit of 1024 open files that it may raise. It is started as the

@@ -40,7 +40,7 @@ class SpawnSettings {
     failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
     failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, output, STDERR_FILENO);
     failed_ |= ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    // All of ours are close-on-exec; those of libraries may not be.
+    // All of berth's are close-on-exec; those of libraries may not be.
     failed_ |= ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
 
     sigset_t all;

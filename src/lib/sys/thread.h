@@ -8,8 +8,9 @@
 
 namespace berth::sys {
 
-/// Starts a thread as all of ours should be: named (at most 15 bytes, pthread_setname_np(3)), with all signals blocked,
-/// as the daemon whatever identity the calling thread has (identity.h), and scheduled as usual (scheduling.h). Errors: EAGAIN.
+/// Starts a thread as all of berth's should be: named (at most 15 bytes, pthread_setname_np(3)), with all signals
+/// blocked, as the daemon whatever identity the calling thread has (identity.h), and scheduled as usual (scheduling.h).
+/// Errors: EAGAIN.
 Result<std::thread> start_thread(std::string name, Task body);
 
 }  // namespace berth::sys
