@@ -16,8 +16,9 @@ struct Attached {
     fuse::NodeId node;
     pid_t process;
   };
-  std::vector<std::string> mounts;  ///< below the namespace's root, in each mount namespace that gets its mounts
-  std::vector<Watch> watches;       ///< of inotify(7)
+  /// Paths below the namespace's root, in each mount namespace that its mounts propagate to.
+  std::vector<std::string> mounts;
+  std::vector<Watch> watches;  ///< of inotify(7)
 };
 
 /// `host`: a process in the host's mount namespace, where the namespace is mounted at `directory`. Takes some
