@@ -14,7 +14,7 @@
 namespace berth::fuse {
 namespace {
 
-/// What is taken for requests that carry no data: two names, or one and the target of a link.
+/// Bytes that are taken for requests without data: two names, or one name and the target of a link.
 constexpr std::uint32_t kSmallRequest = 8192;
 
 constexpr unsigned kSequenceBits = 14;
@@ -57,7 +57,7 @@ void drop_message(RequestRecord& record) noexcept {
   std::atomic_ref<std::uint32_t>(*reinterpret_cast<std::uint32_t*>(record.message)).store(0, std::memory_order_release);
 }
 
-/// The next readers are to expect as much.
+/// The next reads must expect requests as large as this one.
 void note_size(RequestArea& area, std::size_t size) noexcept {
   const auto bytes = static_cast<std::uint32_t>(size);
   std::uint32_t largest = area.largest.load(std::memory_order_relaxed);
@@ -122,7 +122,7 @@ CurrentRequest::CurrentRequest(const Requests::InterruptedForget& left) noexcept
       first_forget_(left.first) {}
 
 CurrentRequest::~CurrentRequest() {
-  // Answered, or parked, which changes nothing that would have to be taken back.
+  // Answered, or parked, which changes nothing that would have to be undone.
   if (record_ != nullptr) record_->unique.store(0, std::memory_order_release);
   current_ = outer_;
 }
@@ -204,7 +204,7 @@ RequestRecord* Requests::acquire() noexcept {
 void Requests::release(RequestRecord* record) noexcept {
   if (record == nullptr) return;
   clear(*record);
-  // What was large in it; the rest of the record is in the pages before.
+  // Frees the pages that a large request used; the rest of the record is in the pages before.
   sys::release_shared_pages(reinterpret_cast<std::byte*>(record->message), sizeof record->message);
   give_back(record);
 }
@@ -222,7 +222,7 @@ void Requests::give_back(RequestRecord* record) noexcept {
   try {
     free_.push_back(record);
   } catch (const std::exception&) {
-    // It is not used again before the next server.
+    // The record is not used again before the next server.
   }
 }
 
@@ -231,7 +231,7 @@ void Requests::add(Interrupted& left, const RequestRecord& record, const WasAppl
   const std::uint32_t count = std::min<std::uint32_t>(index_in(change), RequestRecord::kMaxCounted);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint64_t node = record.counted[i].load();
-    // The last one was noted, and may not have been done.
+    // The last FORGET was noted, and may not have been done.
     if (i + 1 < count || was_applied(node, tag_of(record))) left.counted.push_back(node);
   }
   if (const std::uint64_t handle = record.handle.load(); handle != 0) left.handles.push_back(handle - 1);
@@ -241,8 +241,8 @@ void Requests::add(Interrupted& left, const RequestRecord& record, const WasAppl
       .intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
 }
 
-/// Whether one that was under way is to blame for the death of the last server is known where a thread got a signal;
-/// else, when memory ran out, it may be any.
+/// Whether a request that was under way has caused the death of the last server. It is known where a thread got a
+/// signal; if memory ran out, it may be any request.
 std::uint32_t Requests::count_death(RequestRecord& record, bool crashed, bool is_known_which) const noexcept {
   const std::uint32_t fault = record.fault.exchange(RequestRecord::kOfEarlier);
   const bool counts = crashed && (is_known_which ? fault == RequestRecord::kFatal : fault != RequestRecord::kOfEarlier);

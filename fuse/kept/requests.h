@@ -15,14 +15,14 @@
 
 namespace berth::fuse {
 
-/// What makes a file the same file as long as it is open.
+/// The identity of a file as long as it is open.
 struct FileKey {
   std::uint32_t device = 0;  ///< as RealFile
   std::uint64_t inode = 0;
   friend bool operator==(const FileKey&, const FileKey&) = default;
 };
 
-/// What is known of the first time that a request was handled, by a server that died over it.
+/// What is known of the first attempt at a request, by a server that died over it.
 struct FirstAttempt {
   IntentRecord::Kind intent = IntentRecord::kNone;
   FileKey file;
@@ -32,12 +32,12 @@ struct FirstAttempt {
 /// Instead of a number: a FORGET, which has no answer.
 inline constexpr std::uint64_t kForget = ~std::uint64_t{0};
 
-/// Marks the record of a node as changed last by what `record` notes now; above the count of its look-ups.
+/// Tags the record of a node with the note of `record` that changed it last; above the count of its look-ups.
 std::uint64_t tag_of(const RequestRecord& record) noexcept;
 
 /// The records of requests that are being handled, and what a dead server has left of its own.
 ///
-/// Threading: any thread; recover() and finish_forgets() before there is another one.
+/// Threading: any thread; take_over() and finish_forgets() before there is another one.
 class Requests {
  public:
   /// What a dead server did for a request that it did not answer.
@@ -59,14 +59,14 @@ class Requests {
   /// A request that was being handled when so many servers crashed is not handled again.
   static constexpr std::uint32_t kMostDeaths = 2;
 
-  /// `area`: null where there will be no next server. Without `is_awaited`, all are waited for that were not done with;
-  /// without `refuse`, a request may kill any number of servers.
+  /// `area`: null where there will be no next server. Without `is_awaited`, all requests count as awaited that were not
+  /// done; without `refuse`, a request may kill any number of servers.
   explicit Requests(RequestArea* area, IsAwaited is_awaited = {}, Refuse refuse = {}) noexcept
       : area_(area), is_awaited_(std::move(is_awaited)), refuse_(std::move(refuse)) {}
 
   /// A record for a thread, where its requests are read into. Null: there is none, or none is needed.
   RequestRecord* acquire() noexcept;
-  /// With what was read into it.
+  /// A record that a message was read into.
   void release(RequestRecord* record) noexcept;
 
   /// Call it before each read into the record. The kernel answers EIO to a request that it cannot copy to the server,
@@ -94,17 +94,17 @@ class Requests {
     RequestRecord* const record_;
   };
 
-  /// Looks at what a dead server has left, before anything changes it. `undo` is called for what it did for a request
+  /// Reads what a dead server has left, before anything changes it. Calls `undo` with what the server did for a request
   /// that the kernel sends again.
   void take_over(const WasApplied& was_applied, Undo undo);
-  /// What requests have put into the table of handles that the kernel will send again; after recover().
+  /// Handles that were put into the table by requests that the kernel will send again; after take_over().
   [[nodiscard]] std::vector<std::uint64_t> inherited_handles();
-  /// Numbers of all that may have been read and not answered; after recover(). Where the kernel does not send them
-  /// again.
+  /// Numbers of all requests that may have been read and not answered; after take_over(). For a kernel that does not
+  /// send them again.
   [[nodiscard]] std::vector<std::uint64_t> unanswered();
-  /// Takes back what was done for requests that the kernel will not send again, once they are answered.
+  /// Undoes what was done for requests that the kernel will not send again, once they are answered.
   void undo_all();
-  /// Whether something is left for requests that the kernel has not sent again yet.
+  /// Whether something is left of requests that the kernel has not sent again yet.
   [[nodiscard]] bool has_interrupted() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
   /// Undoes what was done for requests that do not come again: their callers were killed before the requests were read
   /// again. Call it only when all requests that the kernel was asked to send again have been read.
@@ -119,12 +119,12 @@ class Requests {
   friend class CurrentRequest;
   struct InterruptedForget {
     RequestRecord* record;
-    std::uint32_t first;  ///< what is before has been done
+    std::uint32_t first;  ///< entries before this one have been done
   };
   struct Left {
     std::vector<RequestRecord*> records;
     Interrupted what;
-    std::uint32_t deaths = 0;  ///< of servers while it was handled, by faults of their own
+    std::uint32_t deaths = 0;  ///< servers that died while it was handled, by faults of their own
   };
 
   void give_back(RequestRecord* record) noexcept;
@@ -151,8 +151,8 @@ class Requests {
 /// A thread may have none (in tests, and where there will be no successor): then nothing is noted.
 class CurrentRequest {
  public:
-  /// `record`: null where nothing is to be noted. `unique`: the request's number without the mark of one that was sent
-  /// again; kForget: it has no answer. `first_attempt`: null when it is handled for the first time.
+  /// `record`: null where nothing must be noted. `unique`: the request's number without the bit that marks a resent
+  /// request; kForget: it has no answer. `first_attempt`: null when it is handled for the first time.
   CurrentRequest(RequestRecord* record, std::uint64_t unique, const FirstAttempt* first_attempt,
                  std::uint32_t deaths = 0) noexcept;
   ~CurrentRequest();
@@ -181,7 +181,7 @@ class CurrentRequest {
   [[nodiscard]] static std::uint64_t unique() noexcept;
   /// The kernel's number of the waiter, of a POLL; 0 where nothing is noted.
   [[nodiscard]] static std::uint64_t poll_number() noexcept;
-  /// Where the FORGETs of this request are to begin.
+  /// The index of the first FORGET of this request that is still to be done.
   [[nodiscard]] static std::uint32_t first_forget() noexcept;
 
  private:

@@ -17,19 +17,19 @@ namespace {
 
 /// A thread that has been in one request of a share for so long is stuck, until it comes back.
 constexpr std::chrono::milliseconds kStuck{20};
-/// A share may take so long to answer before a signal of the caller ends the request: programs do not expect EINTR of
-/// files.
+/// When a caller gets a signal, a share may take so long to answer before the request is answered EINTR: programs do
+/// not expect EINTR of files.
 constexpr std::chrono::milliseconds kInterruptPatience{100};
-/// What is not stuck in a share by then was answered.
+/// An interrupted request that is not stuck in a share by then has been answered.
 constexpr std::chrono::seconds kInterruptKept{2};
 constexpr std::size_t kMostInterrupts = 16384;
-/// How often it is looked whether a program that waits in close(2) ends.
+/// How often care() checks whether a program that waits in close(2) is ending.
 constexpr std::chrono::milliseconds kExitLook{100};
 
-/// Threads that may be stuck: the nearer to it, the fewer in one share.
+/// The most threads that may be stuck. The more are stuck, the fewer one share may hold.
 constexpr std::size_t kManyStuck = 1024;
 
-/// What the records of requests know it by.
+/// The number of a request in its record: without the bit of a resent request.
 constexpr std::uint64_t noted_number(std::uint64_t unique) noexcept { return unique & ~protocol::kUniqueResend; }
 
 Lane::Waiting waiting_of(const protocol::Message& message, TimePoint now) {
@@ -248,7 +248,7 @@ void InFlight::leave(Lane& lane, Lane::Epoch epoch, TimePoint now) {
   handle_apart(lane, epoch, one(*std::move(next)));
 }
 
-/// On a thread of its own, one after the other.
+/// On a thread of its own, one request after the other.
 void InFlight::handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all) {
   if (all.empty()) return;
   {
@@ -335,7 +335,7 @@ void InFlight::note_stuck(Slot& slot) {
   troubles_.fetch_add(1, std::memory_order_relaxed);
   slot.stuck.store(lane, std::memory_order_seq_cst);
   if (slot.serial.load(std::memory_order_seq_cst) == slot.seen) return;
-  // It has come back just now, and may not have seen this.
+  // The thread has come back just now, and may not have seen this.
   if (slot.stuck.exchange(nullptr) == nullptr || !come_back(slot, *lane)) return;
   leave(*lane, epoch, std::chrono::steady_clock::now());
 }
@@ -368,7 +368,7 @@ void InFlight::answer_interrupts(const std::vector<Slot*>& slots, TimePoint now)
     const auto found = stuck.find(interrupt.unique);
     const bool claimed = found != stuck.end() && claim(*found->second, interrupt.unique);
     if (claimed) setup_.answer(interrupt.unique, EINTR, {});
-    // It may have come to a lane only after its interrupt.
+    // The request may have come to a lane only after its interrupt.
     const bool answered = claimed || interrupt_waiting(interrupt.unique);
     if (answered || now - interrupt.since >= kInterruptKept) over.push_back(interrupt.unique);
   }

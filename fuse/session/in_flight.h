@@ -23,17 +23,17 @@
 
 namespace berth::fuse {
 
-/// What threads do for the kernel now, so that a request in a share that does not answer can be answered all the same:
-/// its thread is stuck in the kernel, where nothing reaches it, but its caller need not be. One word a thread decides
-/// which answer is the first; what a stuck thread brings later is not sent, and it takes back what it has counted and
-/// opened.
+/// What each thread does for the kernel now, so that a request in a share that does not answer can be answered all the
+/// same. The request's thread is stuck in the kernel, where nothing reaches it, but its caller need not be. One word a
+/// thread decides which answer is the first. A later answer of the stuck thread is not sent, and the thread undoes what
+/// it has counted and opened.
 ///
 /// Each share has a Lane, which bounds the threads that it can hold.
 ///
 /// Threading: any thread may call anything; care() one at a time.
 class InFlight {
  public:
-  /// What the session does for this.
+  /// The functions of the session that this calls.
   struct Setup {
     /// Answers a request: an errno value, or 0 and a body.
     std::function<void(std::uint64_t unique, int error, std::span<const char> body)> answer;
@@ -45,7 +45,7 @@ class InFlight {
   InFlight(const InFlight&) = delete;
   InFlight& operator=(const InFlight&) = delete;
 
-  /// What one thread does.
+  /// The state of one thread.
   struct alignas(64) Slot {
     /// The number of the request while an answer of its thread would be the first; with kClaimed when another thread
     /// has answered it. 0: none that could be answered by others.
@@ -56,17 +56,17 @@ class InFlight {
     std::atomic<pid_t> pid{0};
     std::atomic<uid_t> uid{0};
     std::atomic<RequestRecord*> record{nullptr};
-    std::atomic<Lane*> lane{nullptr};  ///< that the thread has entered
-    /// In which the thread is counted as stuck: the thread that takes this out counts it off.
+    std::atomic<Lane*> lane{nullptr};  ///< the lane that the thread has entered
+    /// The lane in which the thread is counted as stuck. A thread that takes this out must count it off.
     std::atomic<Lane*> stuck{nullptr};
     std::atomic<Lane::Epoch> entered_in{0}, stuck_in{0};
     std::atomic<bool> stuck_outside{false};  ///< `stuck` was not entered, and must be left
     std::atomic<bool> answered{true};        ///< no caller waits for this thread
-    std::atomic<bool> free{false};           ///< no thread's
+    std::atomic<bool> free{false};           ///< the slot belongs to no thread
 
-    // Of care().
-    std::uint64_t seen = 0;          ///< serial
-    std::atomic<TimePoint> since{};  ///< of that; others look
+    // Used by care() only.
+    std::uint64_t seen = 0;          ///< `serial` at the last check
+    std::atomic<TimePoint> since{};  ///< when `seen` was first seen; read by others
 
     Mutex mutex;
     std::uint64_t known_for BERTH_GUARDED_BY(mutex) = 0;
@@ -92,11 +92,11 @@ class InFlight {
     Slot* const outer_;
   };
 
-  /// A request is being handled from here on. `lane`: that it has entered, or null.
+  /// The thread handles a request from here on. `lane`: the lane that the request has entered, or null.
   static void begin(Slot& slot, const fuse_in_header& header, RequestRecord* record, Lane* lane) noexcept {
     begin(slot, header, record, lane, header.unique);
   }
-  /// It has been. Whether the thread has a lane to leave (serve_waiting()).
+  /// The thread has handled the request. True: it has a lane to leave (serve_waiting()).
   static bool end(Slot& slot) noexcept {
     slot.word.store(0, std::memory_order_relaxed);
     slot.serial.fetch_add(1, std::memory_order_seq_cst);
@@ -106,25 +106,25 @@ class InFlight {
 
   // The calling thread's request; all true where it has none.
 
-  /// Whether the answer to `unique` is still to be sent, which it then is not by others.
+  /// Whether the answer to `unique` must still be sent. If so, no other thread sends one.
   static bool may_answer(std::uint64_t unique) noexcept;
   /// From here on the owner of the request answers it, on any thread. False: it is answered already.
   static bool hand_on() noexcept;
-  /// What is answered if the share does not answer soon: an errno value, or 0 and a body.
+  /// The answer if the share does not answer soon: an errno value, or 0 and a body.
   static void set_known(int error, std::string body);
-  /// Where what it does is noted.
+  /// The record in which the thread notes what it does.
   static void set_record(RequestRecord* record) noexcept {
     if (current_ != nullptr) current_->record.store(record, std::memory_order_relaxed);
   }
 
-  /// Whether requests have to look at their lanes.
+  /// Whether requests have to enter their lanes.
   [[nodiscard]] bool is_troubled() const noexcept { return troubles_.load(std::memory_order_relaxed) != 0; }
   [[nodiscard]] std::size_t stuck_threads() const noexcept { return stuck_.load(std::memory_order_relaxed); }
   [[nodiscard]] Lane* lane_of(std::uint64_t node, std::uint32_t opcode = 0) const {
     return setup_.lane_of(node, opcode);
   }
 
-  /// Lets the request in a message in, or has it wait with a copy of that; one that is refused is answered EAGAIN.
+  /// Lets the request in a message in, or keeps a copy that waits. A request that is refused is answered EAGAIN.
   Lane::Entry enter(Slot& slot, Lane& lane, const protocol::Message& message);
   /// Lets the calling thread's request into a lane that it has not entered, if it would not wait; true where it has no
   /// request.
@@ -133,15 +133,16 @@ class InFlight {
   void go_on(Lane& lane, Lane::Waiting waiting);
   /// Leaves the lane of a request that has ended, or runs requests that wait there, as long as these are answered.
   void serve_waiting(Slot& slot, RequestRecord* record);
-  /// How a message that has waited is handled.
+  /// The function that handles a message that has waited.
   using Handle = std::function<void(RequestRecord*, const protocol::Message&)>;
-  /// `wake`: has care() called soon. `note_waiting`: of each number that is put off. Before the first request.
+  /// `wake`: has care() called soon. `note_waiting`: called with the number of each request that is put off. Before the
+  /// first request.
   void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting);
 
   /// A caller has given up. False: its request does not wait in a lane, and the owner of the request must be notified;
   /// if it is stuck in a share, it is answered EINTR soon.
   bool interrupt(std::uint64_t unique);
-  /// Looks after what is stuck and waits; to be called every few milliseconds while needs_care().
+  /// Looks after stuck and waiting requests; to be called every few milliseconds while needs_care().
   void care(TimePoint now);
   [[nodiscard]] bool needs_care() const noexcept { return troubles_.load() != 0 || interrupts_now_.load() != 0; }
 
@@ -194,7 +195,7 @@ class InFlight {
   std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;  ///< threads of this object's own
   ConditionVariable apart_ended_;
 
-  TimePoint look_for_exits_{};  ///< of care()
+  TimePoint look_for_exits_{};  ///< when care() looks next for programs that end
 };
 
 }  // namespace berth::fuse

@@ -27,7 +27,7 @@ bool Lane::may_probe(TimePoint now, std::size_t most) {
   return true;
 }
 
-/// Root may wait beyond what the others fill.
+/// Root may wait even where other users fill the lane.
 bool Lane::has_room(const Waiting& waiting) const {
   const std::size_t size = waiting.message.size();
   if (waiting.uid == 0) return waiting_.size() < kMostWaiting + kMostWaitingOfUser && bytes_ + size <= kMostBytes * 2;

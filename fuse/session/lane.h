@@ -16,14 +16,14 @@
 
 namespace berth::fuse {
 
-/// The requests in one share, as far as they have to be counted: a share that does not answer holds a few threads, and
-/// what else is asked of it waits here, in order.
+/// The requests in one share, as far as they have to be counted. A share that does not answer holds a few threads;
+/// further requests wait here, in order.
 ///
 ///   answers ── kFewStuck threads are stuck, and nothing came back for kSilence ──▶ silent: all but a few wait
 ///      ▲                                                                            │
 ///      └──────────────── one of them comes back, or one that was sent to try ───────┘
 ///
-/// A thread that comes back takes the next that waits. So while anything waits a thread is inside.
+/// A thread that comes back takes the next request that waits. So while a request waits, a thread is inside.
 ///
 /// Threading: any thread may call anything.
 class Lane {
@@ -41,14 +41,14 @@ class Lane {
     /// Continues a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
     UniqueFunction<void(int)> work;
   };
-  /// How a request entered, and so how it is to leave.
+  /// How a request entered, which decides how it leaves.
   using Epoch = std::uint32_t;
 
   static constexpr std::size_t kFewStuck = 4;
-  /// Threads inside, of a share that answers; less while many are stuck elsewhere.
+  /// The most threads inside a share that answers; fewer while many are stuck elsewhere.
   static constexpr std::size_t kMostInside = 64;
   static constexpr std::chrono::milliseconds kSilence{200};
-  // Requests that wait; and their bytes.
+  // Bounds of the requests that wait, and of their bytes.
   static constexpr std::size_t kMostWaiting = 4096;
   static constexpr std::size_t kMostWaitingOfUser = 1024;
   static constexpr std::size_t kMostBytes = std::size_t{64} << 20;
@@ -58,24 +58,24 @@ class Lane {
   /// Lets a request in, or has it wait: `waiting` is moved from then. Refused: too many wait, of this user or at all;
   /// those that `must` be done never are. `most`: threads inside.
   Entry enter(TimePoint now, std::size_t most, bool must, Epoch& epoch, Waiting& waiting);
-  /// Lets a request in that need not wait. False: it is not to go in now.
+  /// Lets a request in if it need not wait. False: it must not go in now.
   [[nodiscard]] bool try_enter(std::size_t most, Epoch& epoch);
-  /// A thread leaves, or takes the next request if its own is answered.
+  /// A thread leaves. If a request waits, the thread takes it and stays inside.
   [[nodiscard]] std::optional<Waiting> leave(TimePoint now, Epoch epoch);
 
-  /// A thread is seen to be stuck. `entered`: the epoch in which it has entered; where it has not it is inside from
+  /// A thread is found stuck. `entered`: the epoch in which it has entered; if it has not entered, it is inside from
   /// here on.
   Epoch note_stuck(std::optional<Epoch> entered);
-  /// It is stuck no more, and still inside.
+  /// The thread is not stuck any more, and still inside.
   void come_back(Epoch epoch);
-  /// One that waits and is sent to try, though the share is silent, or because no thread is inside to take it; the
-  /// thread is inside then.
+  /// A waiting request that is sent to try, although the share is silent, or because no thread is inside to take it.
+  /// The thread is inside then.
   [[nodiscard]] std::optional<Waiting> probe(TimePoint now, std::size_t most, Epoch& epoch);
 
   /// Takes out the request with that number; nothing: it does not wait here. A request that `must` be done stays and is
   /// marked as answered: `stays` is true then.
   [[nodiscard]] std::optional<Waiting> take(std::uint64_t unique, bool& stays);
-  /// No thread is inside any more, as far as is counted, and nothing waits: what did is answered. A thread that comes
+  /// Counts no thread as inside any more, and hands out the requests that waited. A thread that comes
   /// back leaves an epoch that is over.
   [[nodiscard]] std::deque<Waiting> begin_again();
 
@@ -88,7 +88,7 @@ class Lane {
   [[nodiscard]] bool is_stuck() const noexcept { return stuck_now_.load(std::memory_order_relaxed) != 0; }
   [[nodiscard]] bool has_waiting() const noexcept { return waiting_now_.load(std::memory_order_relaxed) != 0; }
 
-  /// One that waits, for people.
+  /// A waiting request, as the status shows it.
   struct Caller {
     std::uint64_t unique;
     pid_t pid;
@@ -99,7 +99,7 @@ class Lane {
     /// name_of_opcode()
     [[nodiscard]] const char* operation() const noexcept;
   };
-  /// Those that wait and have no answer. `opcode`: of these alone; 0: all.
+  /// Requests that wait and have no answer. `opcode`: of this kind alone; 0: all.
   [[nodiscard]] std::vector<Caller> callers(std::uint32_t opcode = 0) const;
 
  private:
@@ -122,7 +122,7 @@ class Lane {
   std::size_t stuck_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of those inside
   TimePoint answers_until_ BERTH_GUARDED_BY(mutex_){};
   TimePoint next_probe_ BERTH_GUARDED_BY(mutex_){};
-  unsigned probes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of a silent share, since something came back
+  unsigned probes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of a silent share, since a thread came back last
   std::deque<Waiting> waiting_ BERTH_GUARDED_BY(mutex_);
   std::size_t bytes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< of waiting_
   std::map<uid_t, OfUser> of_users_ BERTH_GUARDED_BY(mutex_);

@@ -24,7 +24,7 @@ LockWaiters::~LockWaiters() {
 }
 
 void LockWaiters::wait(ShareIndex share, Reply reply, Try attempt, Undo undo) {
-  // An interrupt answers, and the next attempt finds that out.
+  // An interrupt answers, and the next attempt notices that.
   auto parked = ParkedReply::park(std::move(reply), [](Reply interrupted) { std::move(interrupted).error(EINTR); });
   std::list<Waiter> one;
   one.push_back({parked, std::move(attempt), std::move(undo)});
@@ -75,7 +75,7 @@ void LockWaiters::wake(ShareIndex share) {
   changed_.notify_all();
 }
 
-/// True when it is done with.
+/// True: the request is done.
 bool LockWaiters::try_one(Waiter& waiter) noexcept {
   const int code = waiter.reply->taken() ? EINTR : waiter.attempt();
   if (code == EAGAIN) return false;

@@ -31,7 +31,7 @@ constexpr std::array kReading{long{SYS_getxattr},          long{SYS_lgetxattr}, 
                               long{SYS_listxattr},         long{SYS_llistxattr},   long{SYS_flistxattr},
                               long{SYS_inotify_add_watch}, long{SYS_fanotify_mark}};
 
-/// Looked at until it waits for the answer, which it is about to.
+/// Looks at the caller until it waits for the answer, which it is about to.
 sys::ThreadActivity activity_of_asker(pid_t thread) {
   constexpr int kLooks = 200;
   sys::ThreadActivity activity = sys::activity_of(thread);

@@ -37,7 +37,8 @@ class Waiting {
   bool interrupted_ BERTH_GUARDED_BY(mutex_) = false;
 };
 
-/// Whether what is known of the root of a share that is not mounted may refuse the caller what the real one grants.
+/// Whether the last known attributes of the root of a share that is not mounted may refuse the caller what the real
+/// root grants.
 bool is_refused(const KnownShare& share, const sys::Identity& caller) {
   if (caller.uid == 0) return false;
   const std::optional<TimePoint> told = share.root_sent();
@@ -140,7 +141,7 @@ void ShareFs::Core::reply_error(const ShareRequest& request, Reply reply, const 
   }
   if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
   request.release_lease();
-  // Of its own descriptors the caller has enough.
+  // EMFILE would mean that the caller has no descriptors left, which it has.
   std::move(reply).error(error.code() == EMFILE ? Error(ENFILE) : error);
 }
 

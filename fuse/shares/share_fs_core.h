@@ -31,7 +31,7 @@ struct XattrBytes {
   std::size_t size;             ///< that it takes
   std::span<const char> bytes;  ///< null: only the size was asked for
 };
-/// What ioctl(2) gives its caller.
+/// The output of ioctl(2).
 struct Controlled {
   std::span<const char> bytes;
   bool changes_attributes;
@@ -55,10 +55,10 @@ class ShareFs::Core {
   /// How a request belongs to its system call, which may be sent back if its share is to become native.
   enum class Origin : std::uint8_t {
     kOnItsWay,   ///< a look-up: perhaps in the midst of a walk
-    kAtItsEnd,   ///< what the call is for, which only calls on paths do
-    kByChance,   ///< calls on paths do it, and calls on descriptors
+    kAtItsEnd,   ///< the purpose of the call, which only calls on paths have
+    kByChance,   ///< calls on paths send it, and calls on descriptors
     kStats,      ///< the same, for attributes
-    kNeverMind,  ///< not to be sent back
+    kNeverMind,  ///< must not be sent back
   };
 
   /// Lets a request into the share of `node` and answers what `operation(const ShareRequest&)` returns, a Result, by
@@ -109,7 +109,7 @@ class ShareFs::Core {
     });
   }
 
-  // What answers leaves the share first (ShareRequest::release_lease).
+  // The code that answers leaves the share first (ShareRequest::release_lease).
 
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
   void reply_error(const ShareRequest& request, Reply reply, const Error& error);
@@ -126,7 +126,7 @@ class ShareFs::Core {
     }
   }
 
-  /// The attributes of a share's root. Where the real one cannot be asked it is what was last known: that mounts
+  /// The attributes of a share's root. If the real root cannot be asked, they are the last known ones: that mounts
   /// nothing, and a name does not disappear because a server does.
   void answer_root(Reply reply, NodeId node);
   /// The same for a caller that the last known attributes refuse: the share is mounted, and the real root decides.

@@ -22,7 +22,7 @@ static_assert(manager::kMaxShares <= std::size_t{1} << StaleRetries::kShareBits)
 /// For so long after a share was overmounted a caller may come that has passed the share's name before, in the same
 /// system call.
 constexpr std::chrono::seconds kJustLaid{1};
-/// How long one that begins to walk waits for that.
+/// How long a thread that begins to walk waits for the overmount.
 constexpr std::chrono::milliseconds kLongestLaying{5};
 constexpr std::chrono::microseconds kLookAgain{50};
 
@@ -40,7 +40,7 @@ bool ShareFs::Core::must_retry_walk(const KnownShare& share, NodeId node, pid_t 
   if (door == manager::NativeDoor::kNone || comes == Origin::kNeverMind || thread == 0) return false;
   const TimePoint now = std::chrono::steady_clock::now();
   if (door == manager::NativeDoor::kOpen && now >= share.share().overmounted_at() + kJustLaid) return false;
-  // What a dead server has done for this request would be done again natively.
+  // If it were sent back, the caller would repeat natively what a dead server has done for this request already.
   if (CurrentRequest::first_attempt() != nullptr) return false;
   using Stage = StaleRetries::Stage;
   const Stage stage = stale_retries.stage_of(thread, share.index(), now);
@@ -51,7 +51,7 @@ bool ShareFs::Core::must_retry_walk(const KnownShare& share, NodeId node, pid_t 
   const bool is_known = stage == Stage::kOnItsWay || stage == Stage::kInside ||
                         (stage == Stage::kPassed && door == manager::NativeDoor::kOpen);
   if (!is_known) {
-    // What comes by a path comes by a name, but for the root.
+    // A request by a path comes with a name, except for the root.
     const bool is_by_path = stage == Stage::kWalking || NodeTable::is_root(node);
     const bool may_be_by_path = comes == Origin::kOnItsWay || comes == Origin::kAtItsEnd || is_by_path;
     return may_be_by_path && is_answered_stale(share, thread, comes, now);
@@ -117,8 +117,8 @@ void ShareFs::set_overmounting(const manager::Share& share, bool overmounting) {
   core_->overmounting_count = core_->overmounting.size();
 }
 
-/// Sent back after all where the kernel has just looked the name up, and so hands the error on: it knows nothing of
-/// what is there.
+/// Sent back after all if the kernel has just looked the name up, and so hands the error on: it has no node
+/// there.
 Result<Entry> ShareFs::Core::look_up(const ShareRequest& request, NodeId parent, const char* name) {
   Result<Entry> found = real_files.look_up(request, parent, name);
   const pid_t thread = request.caller.pid;

@@ -17,7 +17,7 @@ void ShareFs::finish_take_over() { core_->finish_take_over(); }
 
 void ShareFs::Core::take_over(std::vector<int>& left) {
   if (!has_predecessor) return;
-  // First: it looks at what was changed last.
+  // First: it needs the records that were changed last.
   if (requests != nullptr) {
     requests->take_over([this](std::uint64_t node, std::uint64_t tag) { return nodes.was_applied_to(node, tag); },
                         [this](const Requests::Interrupted& what) { undo(what); });
@@ -39,7 +39,7 @@ void ShareFs::Core::take_over(std::vector<int>& left) {
   real_files.set_predecessor_files(created_by_predecessor(left));
 }
 
-/// Files that requests have opened, or made, which are not answered and will come again.
+/// Files that were opened, or made, by requests which are not answered and will come again.
 std::vector<FileKey> ShareFs::Core::created_by_predecessor(const std::vector<int>& left) const {
   std::vector<int> descriptors = left;
   if (requests != nullptr) {

@@ -23,7 +23,7 @@ namespace {
 /// As the kernel keeps it: 12 bits of major and 20 of minor number (linux/kdev_t.h).
 std::uint32_t device_of(const struct statx& x) noexcept { return x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff); }
 
-/// What the times of a root are until the real ones are known.
+/// The times of a root until the real ones are known.
 const timespec& started() noexcept {
   static const timespec noted = [] {
     timespec time{};

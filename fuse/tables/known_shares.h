@@ -43,7 +43,7 @@ class KnownShare {
   [[nodiscard]] bool keeps_inodes() const noexcept { return keeps_inodes_; }
   /// How long the kernel may cache names and attributes.
   [[nodiscard]] Seconds attr_ttl() const noexcept;
-  /// The same of the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
+  /// The same for the attributes of a file of that mode. Set-id bits may end with any write, which the kernel would not
   /// see, so they must not be cached at all.
   [[nodiscard]] Seconds attr_ttl(mode_t mode) const noexcept {
     return S_ISREG(mode) && (mode & (S_ISUID | S_ISGID)) != 0 ? 0 : attr_ttl();
@@ -54,7 +54,7 @@ class KnownShare {
   /// Reads the real root, once a mount; to be called before anything else is done under a lease.
   Result<> on_mounted_root(const manager::Lease& lease);
 
-  /// Which file a statx of the current mount is of.
+  /// The identity of the file that a statx of the current mount is of.
   [[nodiscard]] RealFile file_of(const struct statx& x) const noexcept;
   /// The same attributes as the kernel gets them: with the inode number of the namespace.
   [[nodiscard]] struct stat attributes_of(const struct statx& x) const noexcept;
@@ -77,13 +77,13 @@ class KnownShare {
   void note_root_sent(std::optional<TimePoint> now) noexcept;
   /// Notes what the real root has just answered.
   void remember_root(const struct statx& x) noexcept;
-  /// The root's access control list as it was when the share was last met; empty: none. `name`: of the attribute.
+  /// The root's access control list when the root was last read; empty: none. `name`: of the attribute.
   [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
   /// Whether its file system has access lists at all, as far as is known.
   [[nodiscard]] bool has_access_lists() const noexcept { return lists_.load(std::memory_order_relaxed); }
   /// The requests in it.
   [[nodiscard]] Lane& lane();
-  /// Looks at the real root a last time, without asking a server. `root`: a descriptor of it.
+  /// Reads the real root a last time, without asking a server. `root`: a descriptor of it.
   void let_go(int root) noexcept;
 
  private:
@@ -105,7 +105,7 @@ class KnownShare {
   std::atomic<std::uint32_t> root_device_{0};
   std::atomic<std::uint64_t> root_inode_{0};
 
-  std::atomic<Lane*> lane_{nullptr};  ///< owned; null: nothing had to be counted
+  std::atomic<Lane*> lane_{nullptr};  ///< owned; null: no request had to be counted
 
   mutable Mutex mutex_;
   std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted

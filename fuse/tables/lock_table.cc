@@ -26,14 +26,14 @@ struct flock without_pid(struct flock range) noexcept {
   return range;
 }
 
-/// An open file description of its own, to read or to write: the owner's rights were looked at when it opened the file.
+/// An open file description of its own, to read or to write: the owner's rights were checked when it opened the file.
 Result<UniqueFd> open_another(const Handle& handle, bool writes) {
   const auto open = [&](int mode) { return sys::reopen(handle.fd(), mode | O_NONBLOCK | O_NOCTTY); };
   Result<UniqueFd> file = [&] {
     const sys::AsDaemon as_daemon;
     return open(writes ? O_RDWR : O_RDONLY);
   }();
-  // As the caller, where the daemon means nothing to the server.
+  // As the caller, where the daemon has no rights on the server.
   if (!file) file = open(handle.flags & O_ACCMODE);
   if (!file) return fail(file.error().code() == EMFILE || file.error().code() == ENFILE ? ENOLCK : file.error().code());
   return file;
@@ -102,8 +102,8 @@ LockTable::File LockTable::file_of(NodeId node, LockOwner owner) const {
   return {};
 }
 
-/// That of the owner, made when there is none, or none that can be locked for writing. From here on the handle's end is
-/// the end of the owner's locks.
+/// The owner's file, made when there is none, or none that can be locked for writing. From here on the owner's locks
+/// end with the handle.
 Result<SharedFd> LockTable::file_for(const Request& request) {
   const bool writes = request.range.l_type == F_WRLCK;
   const File own = file_of(request.handle.node, request.owner);
@@ -142,13 +142,13 @@ SharedFd LockTable::enter(const Request& request, File file) {
   return holder->file;
 }
 
-/// Before it is closed: from then on its number may be another's.
+/// Called before it is closed: from then on its number may be another's.
 void LockTable::forget(const SharedFd& file) noexcept {
   const auto descriptor = static_cast<std::uint32_t>(file->get());
   if (area_ != nullptr && descriptor < LockArea::kMaxLocks) area_->locks[descriptor].node = 0;
 }
 
-/// Before anything is locked with it.
+/// Called before anything is locked with it.
 void LockTable::note(NodeId node, const Holder& holder) const noexcept {
   const auto descriptor = static_cast<std::uint32_t>(holder.file->get());
   if (area_ == nullptr || descriptor >= LockArea::kMaxLocks) return;

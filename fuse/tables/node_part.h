@@ -47,7 +47,7 @@ struct NodeTable::Dentry {
 /// A node has two halves in the same slot: the record in the shared memory, and what can be computed again.
 class NodeTable::Part {
  public:
-  /// What of a node dies with the server. Kept small: there may be millions.
+  /// The half of a node that ends with the server. Kept small: there may be millions.
   struct Node {
     SharedFd descriptor;
     std::weak_ptr<const UniqueFd> opened;
@@ -57,8 +57,8 @@ class NodeTable::Part {
     std::uint32_t mount_generation = 0;
     std::uint32_t opened_in = 0;
     std::uint32_t clock_slot = kNoSlot;  ///< among those with a descriptor
-    bool descriptor_referenced = false;  ///< its descriptor, since the clock's hand last came by
-    bool referenced = false;             ///< the node itself, since cold() last came by
+    bool descriptor_referenced = false;  ///< reference bit of its descriptor, since the clock's hand last passed
+    bool referenced = false;             ///< reference bit of the node itself, since collect_cold() last passed
   };
   /// What a freed node leaves.
   struct Freed {
@@ -115,7 +115,7 @@ class NodeTable::Part {
     return kNoSlot;
   }
 
-  /// The number is another file's now: the node is not found by it any more.
+  /// The number is another file's now: the node cannot be found by it any more.
   void set_aside(std::uint32_t slot, std::uint64_t hashed) BERTH_REQUIRES(mutex) {
     unlink(slot, hashed);
     record(slot).state.store(NodeRecord::kReplaced, std::memory_order_release);
@@ -149,7 +149,7 @@ class NodeTable::Part {
     return slot;
   }
 
-  /// Puts a node somewhere else; answers the parent that it had.
+  /// Gives a node another parent and name; answers the parent that it had.
   NodeId move(std::uint32_t slot, const Dentry& dentry) BERTH_REQUIRES(mutex) {
     const std::uint32_t name = names_.add(dentry.parent, dentry.name);
     const std::uint32_t former = record(slot).dentry.exchange(name, std::memory_order_acq_rel);
@@ -158,13 +158,13 @@ class NodeTable::Part {
     return parent;
   }
 
-  /// One look-up more.
+  /// Counts one look-up more.
   void count(std::uint32_t slot) BERTH_REQUIRES(mutex) {
     const std::uint64_t tag = CurrentRequest::note_look_up(id(slot));
     record(slot).lookups.store(tag | (record(slot).count() + 1), std::memory_order_release);
     crash_point("look-up-done");
   }
-  /// `count` less.
+  /// Counts `count` look-ups less.
   void discount(std::uint32_t slot, std::uint64_t count) BERTH_REQUIRES(mutex) {
     const std::uint64_t before = record(slot).count();
     record(slot).lookups.store(CurrentRequest::tag() | (before - std::min(before, count)), std::memory_order_release);
@@ -205,7 +205,7 @@ class NodeTable::Part {
     return record(slot).backing;
   }
 
-  /// Answers what had to make room.
+  /// Answers the descriptor that had to make room.
   SharedFd keep_descriptor(std::uint32_t slot, SharedFd descriptor, std::uint32_t mount_generation)
       BERTH_REQUIRES(mutex) {
     SharedFd former;
@@ -234,7 +234,7 @@ class NodeTable::Part {
     return std::move(node.descriptor);
   }
 
-  /// Takes those of `share`, or of all shares.
+  /// Takes the descriptors of `share`, or of all shares.
   std::vector<SharedFd> take_descriptors(std::optional<ShareIndex> share) BERTH_REQUIRES(mutex) {
     std::vector<SharedFd> taken;
     for (std::size_t i = clock_.size(); i-- > 0;) {
@@ -303,7 +303,7 @@ class NodeTable::Part {
     }
   }
 
-  /// The clock algorithm: the hand spares once whatever was used since it last came by.
+  /// The clock algorithm: the hand spares once whatever was used since it last passed.
   SharedFd evict() BERTH_REQUIRES(mutex) {
     for (;; ++hand_) {
       if (hand_ >= clock_.size()) hand_ = 0;
