@@ -35,7 +35,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   ~Core() override;
 
   void run();          ///< until quit() has been posted
-  bool run_pending();  ///< what is due now; true if anything was
+  bool run_pending();  ///< runs what is due now; true if there was anything
   void post(Task command);
   void on_left(Share& share) noexcept override;
 
@@ -44,7 +44,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] HostStatus host() const;
   [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
   [[nodiscard]] bool manual() const noexcept { return setup_.manual; }
-  /// True for the first that asks since the last make_room().
+  /// True for the first caller since the last make_room().
   [[nodiscard]] bool wants_room() noexcept { return !room_wanted_.exchange(true); }
 
   // Commands; on the control thread.
@@ -69,7 +69,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void begin_stop();
   void unmount_idle();
   void force_stop();
-  /// Shares that are not idle, and what is on its way to the disk.
+  /// Shares that are not idle, and changes that are on their way to the disk.
   [[nodiscard]] std::size_t active() const noexcept { return active_ + (committing_ ? 1 : 0) + recording_; }
   void quit() noexcept { quit_ = true; }
 
@@ -121,8 +121,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   /// Whether a mounted share answers.
   struct Health {
     std::optional<TimePoint> look_at;  ///< when to look next; nothing: it is not watched
-    TimePoint answered{};              ///< when it last did, as far as is known
-    std::shared_ptr<Probe> probe;      ///< that has not come back; null: none
+    TimePoint answered{};              ///< when it last answered, as far as is known
+    std::shared_ptr<Probe> probe;      ///< a probe that has not come back; null: none
   };
 
   /// What the control thread knows of a share that has been wanted at least once.
@@ -145,10 +145,10 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<TimePoint> reattach_at;  ///< when to mount it for those
     std::uint32_t reattach_attempts = 0;   ///< attempts at that, so far
     std::optional<TimePoint> timer;        ///< of the life cycle
-    std::optional<TimePoint> scheduled;    ///< its place in timers_
+    std::optional<TimePoint> scheduled;    ///< its slot in timers_
     bool was_native = false;               ///< an earlier manager has overmounted it already: so for its next mount
     MountRecord* kept = nullptr;           ///< the record that outlives this manager
-    bool failure_is_kept = false;          ///< there as well
+    bool failure_is_kept = false;          ///< `kept` holds a failure as well
     int source_number = 0;                 ///< of the directory that its source is in; 0: not watched
     bool checking_source = false;          ///< whether it is still what is mounted
     bool check_source_again = false;       ///< something has happened meanwhile
@@ -156,7 +156,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
-    bool is_failing = false;  ///< the last attempt is that failure
+    bool is_failing = false;  ///< the last attempt has failed with that failure
     std::string busy;
     Health health;
   };
@@ -263,7 +263,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   const BerthDirectory berths_;
   std::shared_ptr<const Directory> directory_;
 
-  // Of the control thread.
+  // Used by the control thread only.
   sys::Poller poller_;
   std::map<Share*, std::unique_ptr<Record>> records_;
   std::multimap<TimePoint, Record*> timers_;
@@ -273,15 +273,15 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::size_t recording_ = 0;  ///< host states on their way to the disk
   std::size_t active_ = 0;     ///< shares that are not idle
   HostState host_;
-  Error refusal_{ESHUTDOWN};  ///< what is answered while the host is not up
+  Error refusal_{ESHUTDOWN};  ///< the answer while the host is not up
   bool drained_ = false;      ///< not up, and not only while a resume waits
   bool told_drained_ = false;
-  std::atomic<std::size_t> operations_under_way_{0};  ///< others only look
+  std::atomic<std::size_t> operations_under_way_{0};  ///< other threads only read it
   std::vector<DoneCallback> drain_waiters_;
   std::vector<DoneCallback> resume_waiters_;
   std::deque<Record*> reattach_queue_;
   std::size_t reattaching_count_ = 0;
-  int steps_ = 0;  ///< that are being applied, one in the midst of the other
+  int steps_ = 0;  ///< steps that are being applied, one in the midst of the other
   std::mt19937 random_;
   std::optional<SourceWatch> source_watch_;
   UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed

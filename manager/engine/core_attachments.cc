@@ -192,7 +192,7 @@ void Manager::Core::on_committed(std::vector<PendingChange> changes, std::vector
   start_commit();
 }
 
-/// For the status; and an event where it is news.
+/// Counts for the status, and emits an event if it is new.
 void Manager::Core::note_disk_failure(const Result<>& result) {
   std::string failure = result ? "" : result.error().message();
   {
@@ -257,7 +257,7 @@ void Manager::Core::reattach_share(Share& share, const std::set<Attachment>& att
   reattach_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter));
 }
 
-/// Gives the restored attachments of a share that is mounted what others have: a lease.
+/// Gives the restored attachments of a share that is mounted a lease, as other attachments have.
 void Manager::Core::give_leases(Record& record) {
   if (record.without_lease == 0) return;
   for (auto& [attachment, held] : record.attachments) {
@@ -303,7 +303,7 @@ void Manager::Core::on_reattach_tried(Record& record) {
   } else {
     const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
     TimePoint at = clock_.now() + life_cycle::backoff(++record.reattach_attempts, jitter);
-    // Before that it would only be given the remembered error.
+    // Before that it would only get the stored error.
     if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) at = std::max(at, failed->retry_at);
     reattach_later(record, at);
   }

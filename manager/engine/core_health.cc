@@ -63,7 +63,7 @@ void Manager::Core::start_probe(Record& record) {
 }
 
 void Manager::Core::on_probed(Record& record, const std::shared_ptr<Probe>& probe, const Result<>& asked) {
-  if (record.health.probe != probe) return;  // of an earlier mount
+  if (record.health.probe != probe) return;  // the probe was of an earlier mount
   record.health.probe.reset();
   if (!asked && says_dead(asked.error().code())) {
     return feed(record.share, life_cycle::MountLost{"its root says: " + asked.error().message()});

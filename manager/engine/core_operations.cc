@@ -117,7 +117,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   submit(operations_.get(), std::move(work));
 }
 
-/// Where what the share's programs write goes.
+/// The function that gets the output of the share's programs.
 std::function<void(std::string_view)> Manager::Core::output_of(const Share& share) const {
   if (!setup_.on_output || !can_end_by_itself(share)) return {};
   const auto output = std::make_shared<ShareOutput>(share.name(), known_secrets(share.spec()), setup_.on_output);
@@ -198,7 +198,7 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
                deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
-    // What does not come off now goes with the namespace, or is found at the next start.
+    // A mount that cannot be taken off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);
     Result<> outcome =

@@ -15,8 +15,8 @@
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/proc.h"
 
-/// How mounts outlive the server that made them: what of a share is noted in its MountRecord, and how the next manager
-/// finds it again.
+/// How mounts outlive the server that made them: what the MountRecord of a share holds, and how the next manager
+/// takes the mount over.
 namespace berth::manager {
 namespace {
 
@@ -25,14 +25,14 @@ std::uint64_t hash_of(std::string_view name) noexcept { return std::max<std::uin
 
 bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
 
-/// Whether a number that may have been used again since is a pidfd of that program.
+/// Whether a number, which may have been used again since, is still a pidfd of that program.
 bool is_program(int pidfd, pid_t number) { return number > 0 && sys::proc::process_of(pidfd) == number; }
 
 UniqueFd copy_of(std::int32_t descriptor) noexcept { return UniqueFd(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)); }
 
 UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
 
-/// All of the source of which the beginning is kept: a secret in it is known by all of it only.
+/// The whole source of which the beginning is kept: a secret in it is known by the whole source only.
 std::string source_of(const Share& share, const MountRecord& kept) {
   const std::string begin = kept.source.data();
   const std::vector<std::string>& sources = share.spec().sources();
@@ -83,7 +83,7 @@ void Manager::Core::keep_mounted(Record& record) {
   kept->state = MountRecord::kMounted;
 }
 
-/// Keeps that mounting a share has failed, and that it works again.
+/// Records that mounting a share has failed, or that it works again.
 void Manager::Core::keep_last_failure(Record& record) {
   const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
   const auto* const mounting = std::get_if<life_cycle::Mounting>(&record.state);

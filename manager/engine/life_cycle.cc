@@ -14,7 +14,7 @@ using Effects = std::vector<Effect>;
 /// The story, which holds more than the errno that callers get; without one, the errno's words.
 std::string told(const Error& error) { return error.story().empty() ? error.message() : std::string(error.story()); }
 
-/// One step: what each state makes of each happening. A pair that is not named leaves the state as it is.
+/// One step: what each state makes of each input. A pair that is not named leaves the state as it is.
 class Stepper {
  public:
   Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}

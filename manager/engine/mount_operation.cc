@@ -73,7 +73,7 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
   tl::expected<RealMount, AttemptFailure> mounted = backend.mount(spec, attempt);
   if (mounted && mounted->root) return mounted;
 
-  // The program's word is not the kernel's: look at what is there.
+  // What the program reports may differ from the kernel's state: look at what is there.
   Result<std::optional<RealMount>> found = backend.find(spec, attempt);
   if (found && *found) {
     RealMount mount = std::move(**found);

@@ -43,7 +43,7 @@ struct FailureRecord {
 
   std::uint32_t attempts;              ///< in a row; 0: the back-off begins again
   std::int32_t code;                   ///< what callers are answered until `retry_at`; 0: it works again
-  std::int64_t retry_at;               ///< nanoseconds on the monotonic clock, which goes on over processes
+  std::int64_t retry_at;               ///< nanoseconds on the monotonic clock, which all processes share
   std::int64_t failed_at;              ///< nanoseconds since 1970
   std::int64_t took;                   ///< nanoseconds
   std::uint64_t failures;              ///< so far

@@ -19,17 +19,17 @@ struct Event {
     kUnmounted,
     kUnmountFailed,
     kNative,   ///< its directory is overmounted: programs go straight in
-    kProxied,  ///< it has been taken off: programs come through berth
+    kProxied,  ///< the overmount was removed: programs come through berth
     kLost,
     kStalled,  ///< it has not answered for stall_timeout
-    kAnswers,  ///< a stalled one does again
+    kAnswers,  ///< a stalled share answers again
     kAttached,
     kDetached,
     kRestored,      ///< attachments that were on disk
-    kStateDamaged,  ///< a file of the state directory; of no share, as what follows
+    kStateDamaged,  ///< a file of the state directory; of no share, as the events below
     kDraining,      ///< the host gives out nothing any more
-    kDrained,       ///< and nothing is in use any more
-    kResumed,       ///< it does again, in a new generation
+    kDrained,       ///< nothing is in use any more
+    kResumed,       ///< the host gives out shares again, in a new generation
     kWarning,
   };
   WallTime when{};

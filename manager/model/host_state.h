@@ -23,7 +23,7 @@ struct HostState {
   friend bool operator==(const HostState&, const HostState&) = default;
 };
 
-/// Where the host stands, for people to look at.
+/// The state of the host, as the status shows it.
 struct HostStatus {
   HostState state;
   bool is_draining = false;  ///< down, and something is still in use

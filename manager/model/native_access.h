@@ -23,14 +23,14 @@ class NativeAccess {
   /// - EBUSY: the overmount would hide something. Any other error: it does not work here. The story has the reason.
   virtual Result<> overmount(const Share& share, int root, TimePoint deadline) = 0;
 
-  /// On what condition it is taken off.
+  /// On which condition the overmount is removed.
   enum class When : std::uint8_t {
     kUntouched,  ///< it has not been touched since the last such request (umount2(2), MNT_EXPIRE)
     kUnused,     ///< no process is in it
     kAlways,     ///< processes in it stay, in a mount to which no path leads any more (MNT_DETACH)
   };
   enum class Outcome : std::uint8_t {
-    kOff,      ///< it is off, or was not there
+    kOff,      ///< it is removed, or was not there
     kTouched,  ///< kUntouched: no process is in it, but one was since the last time; asked again, it counts from now
     kInUse,    ///< a process is in it
   };

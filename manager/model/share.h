@@ -22,9 +22,9 @@ class Share;
 
 /// Whether a share's directory is overmounted with its real mount, so that the kernel leads past berth.
 enum class NativeDoor : std::uint8_t {
-  kNone,  ///< it does not, and is not to while the share is mounted as it is
-  kShut,  ///< it does not, and is to when the next caller comes in
-  kOpen,  ///< it does; a request that comes all the same is from a caller that does not see it
+  kNone,  ///< it is not, and must not be while the share is mounted as it is
+  kShut,  ///< it is not, and must be when the next caller comes in
+  kOpen,  ///< it is; a request that comes all the same is from a caller that does not see the overmount
 };
 
 /// Is notified when a share may have become free to unmount: the manager. Called on any thread, by the user that left
@@ -98,16 +98,16 @@ class Share {
     return Lease(this, root_.load(std::memory_order_relaxed));
   }
 
-  /// Its file system has answered a request. A load where that is known already.
+  /// Notes that its file system has answered a request. Costs a load where that is known already.
   void note_answer() noexcept {
     if (!answered_.load(std::memory_order_relaxed)) answered_.store(true, std::memory_order_relaxed);
   }
-  /// Whether it has since this was asked last.
+  /// Whether its file system has answered since the last call.
   [[nodiscard]] bool take_answered() noexcept { return answered_.exchange(false, std::memory_order_relaxed); }
 
   /// Users now inside: leases of requests, handles and attachments.
   [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
-  /// Of these, files that are open for writing (Lease::count_as_writer()).
+  /// How many of these are files that are open for writing (Lease::count_as_writer()).
   [[nodiscard]] std::uint32_t writers() const noexcept { return writers_.load(std::memory_order_seq_cst); }
 
   /// How many times the share has been mounted; changes whenever what root() names may be another file system.
@@ -129,7 +129,7 @@ class Share {
 
   /// The state as the control thread last published it, with the attachments of now.
   [[nodiscard]] ShareStatus status() const;
-  /// The state alone.
+  /// Only the state.
   [[nodiscard]] ShareState state() const;
   /// Whether there is this attachment, and whether an instance has any: as status() would show, without its copy.
   [[nodiscard]] bool has_attachment(const Attachment& attachment) const;
@@ -138,9 +138,9 @@ class Share {
   [[nodiscard]] std::optional<Attacher> attacher_of(const Attachment& attachment) const;
   /// Whether `instance` has a directory: it was made, or it has attachments.
   [[nodiscard]] bool has_instance(const std::string& instance) const;
-  /// All of these, sorted.
+  /// All instances with a directory, sorted.
   [[nodiscard]] std::vector<std::string> instances() const;
-  /// Those that were made.
+  /// The instances whose directory was made.
   [[nodiscard]] std::size_t made_instance_count() const;
 
   // For the control thread.
@@ -158,7 +158,7 @@ class Share {
   /// False when there was none.
   bool remove_attachment(const Attachment& attachment);
   [[nodiscard]] std::size_t attachment_count() const;
-  /// The directory of an instance; as with attachments.
+  /// Records the directory of an instance; as with attachments.
   bool add_instance(const std::string& instance);
   bool remove_instance(const std::string& instance);
   /// When a user last left.

@@ -121,7 +121,7 @@ class ShareSpec {
   /// elsewhere, which may stop answering; nor where the proxy has something to do: allow_users and allow_groups, an
   /// unmount right after use.
   [[nodiscard]] bool wants_native() const { return why_with_berth().empty(); }
-  /// Why it is not to be native; "": it is.
+  /// Why it must not be native; "": it may.
   [[nodiscard]] std::string_view why_with_berth() const;
   /// Where it was read, for messages: "/etc/berth/berth.toml:12".
   [[nodiscard]] std::string origin() const;

@@ -66,7 +66,7 @@ struct ShareStatus {
   std::optional<FailureReport> last_failure;
   bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
   bool native = false;                  ///< its directory is overmounted with its real mount
-  std::string with_berth;               ///< why it does not; "": it does, or will at the next access
+  std::string with_berth;               ///< why it is not native; "": it is, or will be at the next access
   pid_t helper = 0;                     ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted
 };

@@ -38,14 +38,14 @@ namespace {
 
 /// How long a server may take to end after a request to stop at once, before it is killed.
 constexpr std::chrono::seconds kForcePatience{5};
-/// And one that stops, after stop_timeout: thousands of mounts take the kernel some seconds.
+/// The same for a server that stops, after stop_timeout: thousands of mounts take the kernel some seconds.
 constexpr std::chrono::seconds kEndingPatience{15};
-/// How long one that ends may take to let go of what it has, before those of its threads are looked for that cannot
+/// How long a server that ends may take to let go of what it has. Then the keeper looks for threads of it that cannot
 /// end.
 constexpr std::chrono::milliseconds kEndPatience{50};
-/// How long a server may take to answer what would be lost with it, before it is ended for an upgrade.
+/// How long a server may take to answer the requests that would be lost with it, before it is ended for an upgrade.
 constexpr std::chrono::seconds kAnswerPatience{1};
-/// Room for so many descriptors is made at the start: files and shares in use of a large host.
+/// The keeper makes room for so many descriptors at the start: files and shares in use of a large host.
 constexpr unsigned kDescriptors = 65536;
 
 int milliseconds_to(TimePoint time) {
@@ -110,7 +110,7 @@ Keeper::Keeper(ServerSetup& setup, Background& background, std::set<int> own)
   watch_mounts();
 }
 
-/// Without it, what is unmounted is noticed when the server ends.
+/// Without it, the keeper notices an unmount when the server ends.
 void Keeper::watch_mounts() {
   Result<UniqueFd> table = sys::open_at(AT_FDCWD, "/proc/self/mountinfo", O_RDONLY);
   if (!table) return log::warning("cannot watch the mount table: {}", table.error().message());
@@ -374,7 +374,7 @@ void Keeper::on_mounts_changed() {
   stop();
 }
 
-/// It ends by itself at stop_timeout; here it is only killed if it does not.
+/// The server ends by itself at stop_timeout; here it is only killed if it does not.
 void Keeper::on_server_stopping() {
   server_stops_ = true;
   if (!stopping_ || forced_) return;
@@ -392,7 +392,7 @@ void Keeper::take_namespace_off() {
   if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(setup_.directory));
 }
 
-/// The exit code, if that was all.
+/// The exit code, if there is nothing more to do.
 std::optional<int> Keeper::on_server_ended(int status) {
   ending_until_.reset();
   setup_.record().server = 0;
@@ -415,7 +415,7 @@ std::optional<int> Keeper::on_server_ended(int status) {
 
 std::optional<int> Keeper::on_crash(int status) {
   crashed_ = std::chrono::steady_clock::now();
-  // Of a server that was killed from outside no request is to blame.
+  // If a server was killed from outside, no request has caused it.
   const bool is_fault = WTERMSIG(status) != SIGKILL || oom_kills() != oom_kills_;
   choose_kept_memory(*setup_.memory).fuse.requests.server_crashed = is_fault ? 1 : 0;
   const config::Settings& settings = setup_.configuration.settings;
@@ -458,7 +458,7 @@ void Keeper::on_check_ended() {
   hand_over_at_ = std::chrono::steady_clock::now() + kAnswerPatience;
 }
 
-/// What the server is about is done again by the next one, or finished.
+/// The next server repeats or finishes what this one has begun.
 void Keeper::end_server_for_upgrade() {
   hand_over_at_.reset();
   handing_over_ = true;
@@ -510,7 +510,7 @@ std::optional<int> Keeper::hand_over() {
 /// there is nothing to keep covered.
 int Keeper::end_connection(const std::string& reason) {
   log::error("giving up {}: {}", quote(setup_.directory), reason);
-  // Of one that has been collected the number may be another process's by now.
+  // The number of a process that has been collected may be another process's by now.
   if (setup_.record().server != 0) ::kill(server_, SIGKILL);
   abort_namespace(setup_.mount, setup_.directory);
   if (!ready_) take_namespace_off();
