@@ -42,7 +42,7 @@ std::vector<std::string_view> split(std::string_view text, char separator);
 /// Whether `text` is valid UTF-8 (RFC 3629).
 bool is_utf8(std::string_view text) noexcept;
 
-/// The one of `candidates` that a user who typed `word` most probably meant, or "" when none is near
+/// The one of `candidates` that a user most probably meant by `word`, or "" when none is near
 /// (Damerau-Levenshtein distance of at most a third of the length).
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates);
 
