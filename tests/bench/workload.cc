@@ -102,8 +102,8 @@ struct Measured {
   }
 };
 
-/// The work of one thread in two steps: what comes before the clock starts, and what is measured, which answers how many
-/// operations it was.
+/// The work of one thread in two steps: what comes before the clock starts, and what is measured, which answers how
+/// many operations it was.
 struct Work {
   std::function<void(const Task&)> warm_up;
   std::function<std::int64_t(const Task&)> run;
@@ -244,7 +244,7 @@ void print(std::string_view name, const Measured& measured) {
               static_cast<long long>(measured.operations), static_cast<long long>(measured.nanoseconds));
 }
 
-/// Makes, renames and removes a few files at a time, so that the kernel still believes what it learned of their names.
+/// Makes, renames and removes a few files at a time, so that the kernel still has their names cached.
 void measure_names(const std::vector<Task>& tasks) {
   const struct {
     const char* name;

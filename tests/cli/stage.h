@@ -21,8 +21,8 @@ struct Outcome {
   std::string out, err;
 };
 
-/// A world for the command line, with a control tree made of plain files in a directory of its own: the command line knows
-/// only plain system calls, so it cannot tell the difference.
+/// A world for the command line, with a control tree made of plain files in a directory of its own: the command line
+/// knows only plain system calls, so it cannot tell the difference.
 class Stage {
  public:
   Stage();
@@ -50,7 +50,7 @@ class Stage {
 
   /// Runs a command line, argv[0] included.
   Outcome run(const std::vector<std::string>& arguments);
-  /// What standard error has been told so far, also while run() runs on another thread.
+  /// The standard error so far, also while run() runs on another thread.
   [[nodiscard]] std::string err_so_far();
 
   // What the world is like; change it before run().

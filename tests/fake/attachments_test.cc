@@ -92,7 +92,7 @@ TEST_F(AttachmentsTest, InterruptedMkdirLeavesNoAttachment) {
   kernel->interrupt(request);
   EXPECT_EQ(kernel->wait(request).error, EINTR);
   backend->release();
-  // The mount goes on; its attachment is given back when it is there.
+  // The mount continues; its attachment is given back when it is there.
   while (state("media") != ShareState::kMounted || manager->find("media")->users() != 0 ||
          manager->find("media")->attachment_count() != 0) {
     std::this_thread::yield();

@@ -249,7 +249,7 @@ TEST_F(ControlTreeTest, OpenFilesAreBoundedForEachUserAndLeaveRoomForRootAndTheG
   EXPECT_EQ(kernel->open(at("shares/media/users"), O_RDONLY, kStranger).error, EMFILE);
   for (uid_t uid = 2000; uid < 2100; ++uid) EXPECT_EQ(fill({.uid = uid, .gid = uid, .pid = 0}), EMFILE);
   EXPECT_EQ(handles.size(), ControlHandles::kStrangers.handles);
-  // Root and the group go on.
+  // Root and the group still work.
   EXPECT_EQ(read("version"), "1.2.3\n");
   EXPECT_EQ(write("shares/media/control", "mount", kMember), 0);
   EXPECT_EQ(fill({}), EMFILE);

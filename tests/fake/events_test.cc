@@ -73,7 +73,7 @@ TEST_F(EventsTest, PollTellsOfTheNextEvent) {
   EXPECT_EQ(kernel->poll(node, handle, 7).as<fuse_poll_out>().revents, 0U);
   tell("two");
   fuse_notify_poll_wakeup_out wakeup{};
-  // The first may have been told of "one", which is told on a thread of its own.
+  // The first may have been notified of "one", which is sent on a thread of its own.
   do {
     const Notification told = kernel->wait_notification();
     EXPECT_EQ(told.code, FUSE_NOTIFY_POLL);

@@ -41,7 +41,7 @@ struct Answer {
   [[nodiscard]] std::string text() const { return {body.begin(), body.end()}; }
 };
 
-/// Something that the file system told without being asked.
+/// A notification that the file system has sent.
 struct Notification {
   int code = 0;  ///< FUSE_NOTIFY_*
   std::vector<char> body;
@@ -103,7 +103,7 @@ class FakeKernel {
   std::uint64_t send_write(NodeId node, std::uint64_t handle, std::string_view bytes, const Caller& caller = {});
   int release(NodeId node, std::uint64_t handle);
   int releasedir(NodeId node, std::uint64_t handle);
-  /// A POLL; `wake_handle` != 0: to be told of a change under that number.
+  /// A POLL; `wake_handle` != 0: asks for a notification of a change under that number.
   Answer poll(NodeId node, std::uint64_t handle, std::uint64_t wake_handle = 0);
   void interrupt(std::uint64_t unique);
 

@@ -116,7 +116,7 @@ TEST_F(WorkersBeside, CallerOfAnotherPidNamespaceIsServedAnywhere) {
 TEST_F(WorkersBeside, RequestThatEndsOnlyWithAnotherGetsItLongAfter) {
   mount.kernel().lookup(kNode, "x", self());
   const std::uint64_t waits = mount.kernel().send(FUSE_LOOKUP, kNode, std::string_view("wait\0", 5), self());
-  // Long enough for the watch to see nothing to do any more.
+  // Long enough for the monitor to see nothing to do any more.
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   EXPECT_EQ(mount.kernel().lookup(kNode, "x", self()).error, ENOENT);
   EXPECT_EQ(mount.kernel().wait(waits).error, ENOENT);

@@ -14,7 +14,7 @@
 namespace berth::test {
 
 /// Real backends over a scratch directory. After each test it is checked that nothing is left: no mount below the
-/// scratch directory, no loop device of an image in it, no process that names it, no descriptor of ours.
+/// scratch directory, no loop device of an image in it, no process that names it, no descriptor of this process.
 class BackendsTest : public testing::Test {
  protected:
   void SetUp() override;

@@ -245,7 +245,7 @@ void expect_written_by_mapping(const UniqueFd& mapped, const std::string& real) 
   std::memset(map, 'x', kSize);
   EXPECT_EQ(::msync(map, kSize, MS_SYNC), 0) << errno_name(errno);
   ::munmap(map, kSize);
-  // What is written beside us is read into the pages when they are read again.
+  // What is written past berth is read into the pages when they are read again.
   std::fstream(real, std::ios::in | std::ios::out | std::ios::binary).seekp(100) << "beside";
   EXPECT_EQ(::posix_fadvise(mapped.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
   std::ifstream file(real, std::ios::binary);

@@ -78,7 +78,7 @@ TEST_F(Descriptors, TenThousandSharesAreMountedAtOnceWithAnOpenFileEach) {
   std::array<char, 8> text{};
   for (const UniqueFd& file : files) ASSERT_EQ(::pread(file.get(), text.data(), text.size(), 0), 5);
   files.clear();
-  // The kernel tells of the last close later, and an unmount drops what it has not told yet.
+  // The kernel reports the last close later, and an unmount drops what it has not reported yet.
   EXPECT_TRUE(eventually([&] { return of_server() <= idle + shares + 50; }));
   EXPECT_EQ(server_.stop(), Ending{});
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);

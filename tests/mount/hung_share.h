@@ -11,7 +11,8 @@
 
 namespace berth::test {
 
-/// Shares of sshfs over a pipe, whose other side can be stopped, beside shares of directories of this host. All go through berth.
+/// Shares of sshfs over a pipe, whose other side can be stopped, beside shares of directories of this host. All go
+/// through berth.
 class HungShareTest : public ::testing::Test {
  protected:
   void SetUp() override;
@@ -22,7 +23,7 @@ class HungShareTest : public ::testing::Test {
   void touch_remote(int count);
 
   [[nodiscard]] std::string in(std::string_view name) const { return server_.in_namespace(name); }
-  /// The other side of a remote share does nothing any more, or goes on.
+  /// Stops the other side of a remote share, or continues it.
   void hang(int share);
   void go_on(int share);
   /// Those of all shares.

@@ -40,7 +40,7 @@ std::string contents(const std::string& path) {
   return text.str();
 }
 
-/// A port that was free a moment ago.
+/// A port that was free when it was tried.
 Result<unsigned> free_port() {
   const UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};

@@ -42,7 +42,8 @@ std::size_t mounts_at(const std::string& target) {
       std::count_if(table->begin(), table->end(), [&](const auto& entry) { return entry.target == target; }));
 }
 
-/// A process that does what it is told step by step, elsewhere (another working directory, another mount namespace).
+/// A process that does one step after the other as asked, elsewhere (another working directory, another mount
+/// namespace).
 class Companion {
  public:
   using Step = std::function<int()>;
@@ -437,9 +438,9 @@ TEST_F(Native, MountNamespaceThatSeesNoNewMountsGoesThroughBerth) {
        [&] { return server_.write_file("namespace/a/there", "there") ? 0 : errno; },
        [&] { return device_of(in("hello")) == device_of(source_ + "/hello") ? 0 : 1; },
        [&] { return ::rename(in("there").c_str(), in("d/there").c_str()) == 0 ? 0 : errno; }});
-  // By them first: it is native here, and they go on through berth.
+  // By them first: it is native here, and they continue through berth.
   EXPECT_EQ(elsewhere.run(0), 0);
-  // On a busy machine it may be idle again before it is handed over.
+  // On a busy machine it may be idle again before it is overmounted.
   ASSERT_TRUE(eventually([&] { return elsewhere.run(0) == 0 && is_native(); }));
   EXPECT_EQ(elsewhere.run(0), 0);
   EXPECT_EQ(elsewhere.run(1), 0);
@@ -842,7 +843,7 @@ TEST_F(Native, TenThousandRacingCallsMeetNoError) {
       }
     });
   }
-  // Counted by what `status` tells: `events` are told at a bounded rate.
+  // Counted by what `status` shows: `events` are written at a bounded rate.
   const auto mounts = [&] { return status().value("mounts", std::size_t{0}); };
   for (std::size_t n = 1; n <= kComeAndGone; ++n) {
     EXPECT_TRUE(eventually([&] { return is_native(); })) << "it comes, time " << n << ": " << status();

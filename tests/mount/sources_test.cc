@@ -1,4 +1,5 @@
-// What shares are made of: where their sources come from, what becomes of them, and what is told of those that do not work.
+// What shares are made of: where their sources come from, what becomes of them, and what is reported of those that do
+// not work.
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>

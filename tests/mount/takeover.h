@@ -33,7 +33,7 @@ class TakeoverTest : public ::testing::Test {
   void SetUp() override;
   /// Starts with these lines about all and about the share "a", and further shares after it.
   void start(const std::string& berth_lines = "", const std::string& share_lines = "", const std::string& more = "");
-  /// The same with an overlay of `source` as "a": no file of it is lent to the kernel.
+  /// The same with an overlay of `source` as "a": no file of it is a backing file.
   void start_overlay();
 
   [[nodiscard]] std::string in(std::string_view name) const { return server_.in_namespace("a/" + std::string(name)); }

@@ -1,4 +1,4 @@
-// The server dies (kill -9), and what programs hold goes on: files, directories, locks, attachments.
+// The server dies (kill -9), and what programs hold survives: files, directories, locks, attachments.
 #include "tests/mount/takeover.h"
 
 #include <dirent.h>
@@ -35,7 +35,7 @@ std::string read_some(int fd, std::size_t size) {
   return text;
 }
 
-/// On files that are lent to the kernel, and on those that are read and written through berth.
+/// On files that are backing files, and on those that are read and written through berth.
 class TakeoverOfFiles : public TakeoverTest, public ::testing::WithParamInterface<const char*> {
  protected:
   void start_kind() { std::string_view(GetParam()) == "overlay" ? start_overlay() : start(); }

@@ -147,7 +147,7 @@ environment = { LOGIN_A = "Plant3d-Env" }
     EXPECT_EQ(lower(text).find(planted), std::string::npos) << text;
     EXPECT_NE(text.find("argv"), std::string::npos);
   }
-  // It was all there to be told.
+  // All of it was there to be shown.
   EXPECT_NE(tree.find("cannot log in with ***"), std::string::npos) << tree;
   EXPECT_NE(tree.find("cannot unmount with ***"), std::string::npos);
   EXPECT_NE(tree.find("== ./shares/stays/status.json"), std::string::npos);

@@ -54,7 +54,7 @@ class Upgrade : public ::testing::Test {
     ASSERT_TRUE(ok(server_.write_file("script", "#!/bin/sh\n" + lines + "\nexec " + built_ + " \"$@\"\n")));
     install(server_.path("script"));
   }
-  /// One that waits, when it is asked whether it can go on, until allow(); is_asked() says that it waits.
+  /// A program that waits, when it is asked for its consent, until allow(); is_asked() answers that it waits.
   void install_slow() {
     install_script("[ -z \"$BERTH_TAKE_OVER_CHECK\" ] || { touch " + server_.path("asked") + "; until [ -e " +
                    server_.path("allowed") + " ]; do sleep 0.01; done; }");
@@ -273,7 +273,7 @@ TEST_F(Upgrade, ServerThatDiesWhileTheProgramIsAskedIsUpgradedAllTheSame) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
-/// A program that says that it can go on, and cannot.
+/// A program that consents to take over, and cannot.
 class UpgradeToACrash : public Upgrade {
  protected:
   void SetUp() override {

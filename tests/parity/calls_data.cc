@@ -18,7 +18,7 @@ namespace {
 
 /// Large files are made by seeking, not by writing.
 constexpr long kMostWritten = 256 * 1024;
-/// Where every file system of ours could have a byte.
+/// Where every file system of these tests could have a byte.
 constexpr long kFarthest = 1L << 41;
 
 /// Memory as O_DIRECT wants it.

@@ -80,7 +80,7 @@ std::string perform_dup(Hand& hand, const Operation& op) {
 std::string perform_flags(Hand& hand, const Operation& op) {
   const int now = ::fcntl(hand.fd(op.slot), F_GETFL);
   if (now < 0 || op.n[0] < 0) return result(now);
-  // Linux opens the file that is passed through with the flags of the first moment, and goes on appending.
+  // Linux opens the backing file with the flags of the first open, and keeps appending.
   return result(::fcntl(hand.fd(op.slot), F_SETFL, op.n[0] | O_NONBLOCK | (now & O_APPEND)));
 }
 

@@ -69,7 +69,7 @@ std::span<const Call> xattr_calls();
 std::span<const Call> lock_calls();
 std::span<const Call> directory_calls();
 
-/// Every call there is, but for those that main() was told to leave out.
+/// Every call there is, except those that the options of main() leave out.
 const std::vector<const Call*>& all_calls();
 [[nodiscard]] bool is_known(std::string_view name);
 /// By name, whether it is left out or not; ends the program when there is none.

@@ -16,7 +16,7 @@ struct Options {
   bool thorough = false;         ///< --thorough: every case of the tables
   bool minimise = true;          ///< --whole: show a failing sequence as it was invented
 };
-/// What main() was told.
+/// The options of main().
 Options& options();
 
 }  // namespace berth::test

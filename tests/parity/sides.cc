@@ -79,7 +79,7 @@ std::string Sides::prepare(const std::string& type) {
   return failed.empty() ? tool_failed({"mount", "-t", type, "-o", "loop,nosuid,nodev", image, mount_}) : failed;
 }
 
-/// Its files are not lent to the kernel: what is read and written comes through berth.
+/// Its files are no backing files: what is read and written comes through berth.
 std::string Sides::prepare_overlay() {
   layers_ = server_.make_directory("layers");
   if (std::string failed = tool_failed({"mount", "-t", "tmpfs", "tmpfs", layers_}); !failed.empty()) return failed;

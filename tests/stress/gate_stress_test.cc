@@ -22,7 +22,7 @@ constexpr int kMutantAttempts = 50;
 class OneWord {
  public:
   bool try_enter() { return gate_.try_enter(); }
-  /// True when the control thread must be told.
+  /// True when the control thread must be notified.
   bool leave() { return gate_.leave() == Gate::Left::kClosedEmpty; }
   bool close_if_idle() { return gate_.close_if_idle(); }
   std::uint64_t close() { return gate_.close(); }

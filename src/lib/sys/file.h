@@ -47,8 +47,8 @@ Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int
 /// A statx as the struct stat that libfuse takes.
 struct stat to_stat(const struct statx& x) noexcept;
 
-/// Whether what is open as `fd` is on a file system of this machine's kernel alone: no server elsewhere and no program
-/// here decides what reading or writing it answers, or to whom. Source: statfs(2).
+/// Whether the file open as `fd` is on a file system of this machine's kernel alone: no server elsewhere and no program
+/// here decides what reading or writing it answers, or to which callers. Source: statfs(2).
 bool is_local(int fd) noexcept;
 
 /// How many files this process may have open (RLIMIT_NOFILE, getrlimit(2)).

@@ -41,7 +41,7 @@ TEST_F(EventWriterTest, WhatAnyUserCanCauseIsToldAtABoundedRateAndTheRestCounted
     for (std::size_t i = 0; i < kMany; ++i) writer.write({.kind = Kind::kMounted, .share = "noisy"});
     writer.write({.kind = Kind::kMounted, .share = "quiet"});
     for (std::size_t i = 0; i < kMany; ++i) writer.write_output("writer", "line\n");
-    // Root's own are told all.
+    // Root's own are all written.
     for (std::size_t i = 0; i < 1000; ++i) writer.write({.kind = Kind::kAttached, .share = "noisy"});
   }
   std::size_t noisy = 0;

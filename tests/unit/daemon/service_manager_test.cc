@@ -18,7 +18,7 @@
 namespace berth::daemon {
 namespace {
 
-/// A service manager that reads when it is told to.
+/// A service manager that reads when it is asked to.
 class Told : public ::testing::Test {
  protected:
   Told() : socket_(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {

@@ -97,7 +97,7 @@ TEST(Json, IsUtf8WhateverTheNamesAre) {
   EXPECT_TRUE(is_utf8(render_json(full_share())));
   EXPECT_TRUE(is_utf8(render_json(full_namespace())));
   ShareView share = full_share();
-  // These have no true bytes beside them, but must not do harm either.
+  // These have no true bytes next to them, but must not do harm either.
   share.sources = {"\xff"};
   share.options = "\xff";
   share.last_failure->command = {"\xff"};

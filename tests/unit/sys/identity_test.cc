@@ -45,7 +45,7 @@ std::vector<gid_t> own_groups() {
   return groups;
 }
 
-/// A process of another user, as a caller of ours would be.
+/// A process of another user, as a caller of berth would be.
 class Caller {
  public:
   /// `unshared`: a namespace of its own, for unshare(2).

@@ -150,7 +150,7 @@ TEST_F(RequestsOfTheDead, WhoseCallerIsKilledBeforeItComesAgainIsTakenBack) {
   EXPECT_FALSE(requests.has_interrupted());
 }
 
-// Its caller was told EINTR, and nothing of what the stuck thread has done.
+// Its caller was answered EINTR, and got nothing of what the stuck thread has done.
 TEST_F(RequestsOfTheDead, WhatWasGivenUpIsTakenBackThoughItIsAnswered) {
   die_over(12 | RequestRecord::kGivenUp);
   Requests requests(area(), [](std::uint64_t) { return false; });

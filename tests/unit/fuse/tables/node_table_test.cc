@@ -176,7 +176,7 @@ TEST(NodeTable, NeverPutsADirectoryBelowItself) {
   NodeTable nodes(100);
   const NodeId upper = nodes.remember(file(10), S_IFDIR, kRoot, "upper");
   const NodeId lower = nodes.remember(file(11), S_IFDIR, upper, "lower");
-  // Beside us, `lower` was moved out and `upper` into it; of that only the second is seen.
+  // Past berth, `lower` was moved out and `upper` into it; of that only the second is seen.
   EXPECT_EQ(nodes.remember(file(10), S_IFDIR, lower, "upper"), upper);
   nodes.move(file(10), S_IFDIR, lower, "upper");
   EXPECT_EQ(nodes.path_of(lower), "upper/lower");

@@ -7,7 +7,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// Lays over what it is asked to, unless it has an error for that.
+/// Overmounts as asked, unless it has an error for that.
 class CountedNativeAccess final : public NativeAccess {
  public:
   Result<> overmount(const Share& share, int, TimePoint) override {
@@ -30,7 +30,7 @@ class HandOver : public ManagerTest {
     for (int i = 0; i < shares; ++i) add("s" + std::to_string(i), policy);
     start();
   }
-  /// What one is told that waits for it, once it is.
+  /// The answer to a caller that waits for it, once it is.
   std::shared_ptr<std::optional<bool>> wait_for(const std::string& name) {
     auto told = std::make_shared<std::optional<bool>>();
     manager_->await_native(share(name), [told](bool native) {

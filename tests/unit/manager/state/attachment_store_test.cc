@@ -1,4 +1,5 @@
-// The state directory on a real disk: what is told as done is there afterwards, whatever happens in between.
+// The state directory on a real disk: a change that is answered as done is there afterwards, whatever happens in
+// between.
 #include "manager/state/attachment_store.h"
 
 #include <fcntl.h>
@@ -384,7 +385,7 @@ class TracedChild {
   TracedChild& operator=(const TracedChild&) = delete;
 
   [[nodiscard]] bool is_traced() const noexcept { return traced_; }
-  /// Goes on to the beginning or the end of the next system call: its number; nothing when the child has ended.
+  /// Runs to the beginning or the end of the next system call: its number; nothing when the child has ended.
   std::optional<long> step() {
     for (;;) {
       if (::ptrace(PTRACE_SYSCALL, pid_, nullptr, nullptr) != 0) return std::nullopt;
@@ -402,8 +403,8 @@ class TracedChild {
       return -1;
     }
   }
-  /// How many calls have ended that may have changed what is on the disk. They are always the same, while memory is asked for
-  /// now and then.
+  /// How many calls have ended that may have changed what is on the disk. They are always the same, while memory is
+  /// asked for now and then.
   [[nodiscard]] int changes() const noexcept { return changes_; }
   void kill() {
     ::kill(pid_, SIGKILL);

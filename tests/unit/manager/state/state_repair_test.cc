@@ -37,7 +37,7 @@ class StateRepairTest : public ::testing::Test {
     AttachmentStore next(directory());
     return next.load().value_or(StoredState{});
   }
-  /// The same by the next server, which is lent the descriptor.
+  /// The same by the next server, which gets the descriptor.
   [[nodiscard]] StoredState next_server() {
     store_.emplace(lender_->duplicate());
     return store_->load().value_or(StoredState{});
