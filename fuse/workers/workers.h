@@ -84,14 +84,14 @@ class Workers {
     std::atomic<bool> over{false};     ///< its thread can be joined without a long wait
 
     // For the monitor.
-    std::atomic<std::uint64_t> taken{0};           ///< requests taken so far
-    std::atomic<std::uint64_t> caller_changes{0};  ///< how often the next request was another caller's
-    std::atomic<bool> handling{false};             ///< has a request
-    std::atomic<bool> locating{false};             ///< looks up its caller's CPU
-    std::atomic<bool> parked{false};               ///< leaves the requests to others
-    std::atomic<InFlight::Slot*> slot{nullptr};    ///< null before its start
-    std::atomic<bool> was_starved{false};  ///< a caller may have waited for it: if so, the next request unpins it
-    std::atomic<TimePoint> starved_until{TimePoint{}};   ///< and it stays unpinned until then
+    std::atomic<std::uint64_t> taken{0};                 ///< requests taken so far
+    std::atomic<std::uint64_t> caller_changes{0};        ///< how often the next request was another caller's
+    std::atomic<bool> handling{false};                   ///< has a request
+    std::atomic<bool> locating{false};                   ///< looks up its caller's CPU
+    std::atomic<bool> parked{false};                     ///< leaves the requests to others
+    std::atomic<InFlight::Slot*> slot{nullptr};          ///< null before its start
+    std::atomic<bool> was_starved{false};                ///< stays unpinned if a caller waits for its next request,
+    std::atomic<TimePoint> starved_until{TimePoint{}};   ///< and that until then
     std::atomic<int> pinned_to{kNoCpu};                  ///< the CPU that it has claimed, where its callers run
     std::atomic<TimePoint> unpinned_until{TimePoint{}};  ///< does not pin itself before then
 
