@@ -50,7 +50,7 @@ void LockWaiters::wait(ShareIndex share, Reply reply, Try attempt, Undo undo) {
   if (!start) return;
   Result<std::thread> thread = sys::start_thread("berth-locks", [this, share] { serve(share); });
   if (thread) return thread->detach();
-  log::error("nobody can wait for a lock: {}", thread.error().message());
+  log::error("no caller can wait for a lock: {}", thread.error().message());
   std::list<Waiter> refused;
   {
     MutexLock lock(mutex_);

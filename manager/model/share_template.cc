@@ -50,10 +50,10 @@ std::string key_position_fault(const std::vector<std::string>& argv) {
   for (std::size_t i = 0; i < argv.size(); ++i) {
     const std::string& argument = argv[i];
     if (find_key_mark(argument) == std::string_view::npos) continue;
-    if (i == 0) return "'&' in " + quote(argument) + " would let whoever looks up a name choose the program";
+    if (i == 0) return "'&' in " + quote(argument) + " would let a caller that looks up a name choose the program";
     if (key_in_option(argument)) {
       return "'&' in " + quote(argument) +
-             " would let whoever looks up a name choose an option; put it after a '=' or " +
+             " would let a caller that looks up a name choose an option; put it after a '=' or " +
              "into an argument of its own";
     }
     if (takes_script(argv[i - 1])) {

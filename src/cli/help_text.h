@@ -93,7 +93,7 @@ Example:
 
 inline constexpr CommandText kUnmountText{
     "unmount", "Unmount a share now", "berth unmount [OPTIONS] SHARE",
-    R"(Fails where the share is in use; NAMESPACE/.berth/shares/SHARE/users says by whom. The next access mounts it again.
+    R"(Fails where the share is in use; NAMESPACE/.berth/shares/SHARE/users names what uses it. The next access mounts it again.
 The same as: echo unmount > NAMESPACE/.berth/shares/SHARE/control (or force-unmount)
 
 Examples:

@@ -66,15 +66,15 @@ Result<std::vector<std::string>> find_drop_ins(const std::string& directory) {
 }
 
 std::string ownership_warning(const std::string& path, const struct stat& attributes) {
-  std::string who;
+  std::string owner;
   if (attributes.st_uid != 0) {
-    who = "belongs to user " + std::to_string(attributes.st_uid);
+    owner = "belongs to user " + std::to_string(attributes.st_uid);
   } else if ((attributes.st_mode & S_IWOTH) != 0) {
-    who = "is writable by everybody";
+    owner = "is writable by every user";
   } else if ((attributes.st_mode & S_IWGRP) != 0 && attributes.st_gid != 0) {
-    who = "is writable by group " + std::to_string(attributes.st_gid);
+    owner = "is writable by group " + std::to_string(attributes.st_gid);
   }
-  return who.empty() ? "" : shown_path(path) + ": " + who + ", who can so make root run any command";
+  return owner.empty() ? "" : shown_path(path) + ": " + owner + ", which can so make root run any command";
 }
 
 std::string shown_path(const std::string& path) {

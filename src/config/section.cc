@@ -204,7 +204,7 @@ void Section::accounts(std::string_view key, std::vector<Id>& target, std::strin
   const toml::array* array = value->as_array();
   if (array == nullptr) return reject_type(key, *value, expected);
   // To the share an empty list lets all users in, but its author means that it lets none in.
-  if (array->empty()) return reject(key, "is empty; leave it out to let everybody in");
+  if (array->empty()) return reject(key, "is empty; leave it out to let all users in");
   std::vector<Id> ids;
   for (const toml::node& element : *array) {
     const std::optional<std::string> name = account_of(key, element, expected);

@@ -343,7 +343,7 @@ INSTANTIATE_TEST_SUITE_P(
         wrong_share("allow_users = \"root\"",
                     "\"allow_users\" in [share.a]: expected an array of users such as [\"alice\", "
                     "1001], found a string"),
-        wrong_share("allow_groups = []", "\"allow_groups\" in [share.a]: is empty; leave it out to let everybody in"),
+        wrong_share("allow_groups = []", "\"allow_groups\" in [share.a]: is empty; leave it out to let all users in"),
         wrong_share("owner = true",
                     "\"owner\" in [share.a]: expected a user such as \"alice\" or 1001, found true or false"),
         wrong_share("mount = \"sshfs\"",
@@ -541,9 +541,9 @@ TEST(OwnershipWarning, IsGivenWhereOthersThanRootCanChangeTheFile) {
   attributes.st_mode = S_IFREG | 0664;
   EXPECT_EQ(ownership_warning("f", attributes), "");
   attributes.st_gid = 7;
-  EXPECT_EQ(ownership_warning("f", attributes), "f: is writable by group 7, who can so make root run any command");
+  EXPECT_EQ(ownership_warning("f", attributes), "f: is writable by group 7, which can so make root run any command");
   attributes.st_mode = S_IFREG | 0646;
-  EXPECT_THAT(ownership_warning("f", attributes), HasSubstr("writable by everybody"));
+  EXPECT_THAT(ownership_warning("f", attributes), HasSubstr("writable by every user"));
   attributes.st_mode = S_IFREG | 0600;
   attributes.st_uid = 1000;
   EXPECT_THAT(ownership_warning("f", attributes), HasSubstr("belongs to user 1000"));
