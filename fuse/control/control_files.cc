@@ -58,7 +58,8 @@ formats::ShareView view_of(const manager::Share& share) {
                           .stays = status.stays,
                           .expires_at = status.expires_at,
                           .retry_at = status.retry_at,
-                          .busy = std::move(status.busy)};
+                          .busy = std::move(status.busy),
+                          .held = std::move(status.held)};
   if (view.with_berth.empty() && !view.native)
     view.with_berth = spec.why_with_berth();  // nothing has happened to it yet
   if (status.last_failure) view.last_failure = view_of(*status.last_failure);
@@ -104,7 +105,8 @@ formats::ShareSummary summary_of(const manager::Share& share) {
           .state = manager::to_string(status.state),
           .users = share.users(),
           .since = status.since,
-          .source = std::move(source)};
+          .source = std::move(source),
+          .held = status.held};
 }
 
 }  // namespace

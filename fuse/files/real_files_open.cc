@@ -154,6 +154,8 @@ Result<Opened> RealFiles::open_directory(const ShareRequest& request, NodeId nod
   if (!directory && directory.error().code() == EACCES && asks_attributes(request, flags)) {
     directory = open_as_daemon(request, node);
   }
+  // A source that was removed a moment ago is no empty directory: the share is about to be lost (core_sources.cc).
+  if (directory && directory->x.stx_nlink == 0 && NodeTable::is_root(node)) return fail(ESTALE);
   Opened opened = keep(request, node, TRY(std::move(directory)), O_RDONLY);
   const Duration valid = request.share.policy().attr_timeout;
   opened.cache_directory = valid.count() > 0;

@@ -99,11 +99,11 @@ std::vector<HandleTable::Inherited> HandleTable::left() const {
 }
 
 void HandleTable::take_over(std::uint64_t number, std::shared_ptr<Handle> handle) {
+  make_room(handle->fd());
   open_files_.add(handle->uid, handle->fd());
   const std::size_t place = descriptor_of(number) / kParts;
   Part& part = parts_[descriptor_of(number) % kParts];
   MutexLock lock(part.mutex);
-  if (part.slots.size() <= place) part.slots.resize(place + 1);
   part.slots[place] = {std::move(handle), sequence_of(number)};
 }
 

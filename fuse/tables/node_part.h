@@ -84,13 +84,13 @@ class NodeTable::Part {
   [[nodiscard]] NodeId id(std::uint32_t slot) const noexcept {
     return id_of(slot << NodeArea::kPartBits | number_, record(slot).generation);
   }
-  [[nodiscard]] const DentryRecord& dentry(std::uint32_t slot) const noexcept {
+  [[nodiscard]] const DentryRecord& dentry(std::uint32_t slot) const noexcept BERTH_REQUIRES(mutex) {
     return names_.at(record(slot).dentry.load(std::memory_order_relaxed));
   }
-  [[nodiscard]] std::string_view name(std::uint32_t slot) const noexcept {
+  [[nodiscard]] std::string_view name(std::uint32_t slot) const noexcept BERTH_REQUIRES(mutex) {
     return names_.name(record(slot).dentry.load(std::memory_order_relaxed));
   }
-  [[nodiscard]] bool has_dentry(std::uint32_t slot, const Dentry& other) const noexcept {
+  [[nodiscard]] bool has_dentry(std::uint32_t slot, const Dentry& other) const noexcept BERTH_REQUIRES(mutex) {
     return dentry(slot).parent == other.parent && name(slot) == other.name;
   }
 
@@ -246,7 +246,7 @@ class NodeTable::Part {
 
   [[nodiscard]] Counts counts() const BERTH_REQUIRES(mutex) { return {count_, clock_.size()}; }
   [[nodiscard]] std::uint32_t slots() const BERTH_REQUIRES(mutex) { return static_cast<std::uint32_t>(nodes_.size()); }
-  [[nodiscard]] DentryStore& names() noexcept { return names_; }
+  [[nodiscard]] DentryStore& names() noexcept BERTH_REQUIRES(mutex) { return names_; }
   [[nodiscard]] bool in_use(std::uint32_t slot) const noexcept { return record(slot).state != NodeRecord::kFree; }
   [[nodiscard]] RealFile file_of(std::uint32_t slot) const noexcept {
     const NodeRecord& it = record(slot);
@@ -315,8 +315,8 @@ class NodeTable::Part {
   const std::uint32_t number_;
   const std::size_t max_descriptors_;
   const std::size_t max_slots_;
-  Totals& totals_;                                              ///< of all parts
-  DentryStore names_;                                           ///< under `mutex`
+  Totals& totals_;  ///< of all parts
+  DentryStore names_ BERTH_GUARDED_BY(mutex);
   std::deque<Node> nodes_ BERTH_GUARDED_BY(mutex);              ///< grows without moving what is there
   std::uint32_t free_ BERTH_GUARDED_BY(mutex) = kNoSlot;        ///< slots of nodes not in use, chained
   std::vector<std::uint32_t> buckets_ BERTH_GUARDED_BY(mutex);  ///< first slot of each; a power of two

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <new>
 
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
@@ -12,6 +13,8 @@ namespace {
 /// So near to the end it is looked for room before each open.
 constexpr int kNear = 64;
 constexpr std::chrono::minutes kComplainAgain{1};
+/// Users that are remembered without an open file.
+constexpr std::size_t kMostUsers = 4096;
 
 }  // namespace
 
@@ -24,8 +27,8 @@ Result<> OpenFiles::admit(uid_t user) {
   bool too_many = false;
   {
     const MutexLock lock(mutex_);
-    const auto found = users_.find(user);
-    too_many = found != users_.end() && found->second >= limits_.per_user;
+    if (users_.size() >= kMostUsers) std::erase_if(users_, [](const auto& entry) { return entry.second == 0; });
+    too_many = users_.try_emplace(user, 0).first->second >= limits_.per_user;
   }
   if (!too_many) return {};
   complain("a user has as many files open as one user may have", limits_.per_user);
@@ -54,16 +57,19 @@ void OpenFiles::complain(const char* reason, std::size_t limit) {
 
 void OpenFiles::add(uid_t user, int descriptor) noexcept {
   if (descriptor >= limits_.end - kNear) near_.store(true, std::memory_order_relaxed);
-  if (user == 0) return;
+  if (user == 0 || limits_.per_user == SIZE_MAX) return;
   const MutexLock lock(mutex_);
-  ++users_[user];
+  try {
+    ++users_[user];                  // admit() has made its place, most of the time
+  } catch (const std::bad_alloc&) {  // not counted
+  }
 }
 
 void OpenFiles::remove(uid_t user) noexcept {
-  if (user == 0) return;
+  if (user == 0 || limits_.per_user == SIZE_MAX) return;
   const MutexLock lock(mutex_);
   const auto found = users_.find(user);
-  if (found != users_.end() && --found->second == 0) users_.erase(found);
+  if (found != users_.end() && found->second > 0) --found->second;
 }
 
 }  // namespace berth::fuse

@@ -20,8 +20,9 @@ class BindBackend final : public BerthBackend {
   const HostView host_;
 };
 
-/// Notes in a mount where its source is: in the mount namespace that the source is of. Errors: statx(2)'s, open(2)'s.
-Result<> note_source(RealMount& mount, int source);
+/// Says of a mount where its source is, and by which way: in the mount namespace that the source is of. `directory`: an open descriptor
+/// of it. Errors: statx(2)'s, open(2)'s, ELOOP.
+Result<> note_source(RealMount& mount, const std::string& source, int directory);
 /// Backend::is_current() for local directories.
 bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted);
 

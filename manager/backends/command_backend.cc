@@ -13,6 +13,7 @@
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
 #include "manager/backends/mount_watch.h"
+#include "manager/backends/output_reader.h"
 #include "manager/backends/root_answer.h"
 #include "manager/backends/secret_files.h"
 #include "manager/backends/serving_program.h"
@@ -161,6 +162,7 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
     std::string warning = outcome->ended->success() ? "" : std::string(failure.error.story());
     Result<RealMount> mount = adopt(*attempt_namespace, spec, source, attempt, std::move(warning), std::nullopt);
     if (mount && attempt.said) attempt.said(failure.output);
+    if (mount) mount->output = OutputReader::make(process.take_output_pipe(), attempt.said);
     if (mount) return std::move(*mount);
     failure.error = failure.error.within(mount.error().message());
   } else if (outcome->ended->success()) {

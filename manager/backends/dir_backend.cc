@@ -14,7 +14,7 @@ namespace {
 Result<RealMount> open_directory(const HostView& host, const ShareSpec& spec, const std::string& source) {
   RealMount made;
   made.root = TRY(open_source_directory(host, source, true));
-  TRY_VOID(note_source(made, made.root.get()));
+  TRY_VOID(note_source(made, source, made.root.get()));
   if (spec.policy().read_only) {
     MountOptions options = policed_options(spec);
     options.recursive_bind = true;  // as it is: with what is mounted below it

@@ -10,6 +10,7 @@
 #include "manager/backends/fuse_server.h"
 #include "manager/backends/mount_helpers.h"
 #include "manager/backends/mount_policy.h"
+#include "manager/backends/output_reader.h"
 #include "manager/backends/secret_files.h"
 #include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
@@ -106,6 +107,7 @@ MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string
                                  : fail(home.error());
   if (mount) {
     if (attempt.said) attempt.said(failure.output);
+    mount->output = OutputReader::make(process->take_output_pipe(), attempt.said);
     mount->programs = attempt_namespace->leave();
     return std::move(*mount);
   }

@@ -1,6 +1,8 @@
 #include "manager/backends/source_watch.h"
 
+#include <fcntl.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -18,11 +20,31 @@ Result<SourceWatch> SourceWatch::make(UniqueFd left) {
   return SourceWatch(std::move(events));
 }
 
-Result<int> SourceWatch::add(int directory) noexcept {
-  const int number = ::inotify_add_watch(events_.get(), sys::proc_path(directory).c_str(),
-                                         IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ONLYDIR);
+namespace {
+
+/// Of directories alone: files come and go more often.
+constexpr std::uint32_t kEntries = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO;
+/// Of a link one name of which is gone the kernel tells IN_ATTRIB at once, and IN_DELETE_SELF after its last user.
+constexpr std::uint32_t kItself = IN_MOVE_SELF | IN_DELETE_SELF;
+
+Result<int> add_to(int events, int file, std::uint32_t mask) noexcept {
+  const int number = ::inotify_add_watch(events, sys::proc_path(file).c_str(), mask | IN_MASK_ADD);
   if (number < 0) return fail_errno();
   return number;
+}
+
+bool counts(const inotify_event& event) noexcept {
+  return (event.mask & (kItself | IN_ATTRIB)) != 0 || ((event.mask & kEntries) != 0 && (event.mask & IN_ISDIR) != 0);
+}
+
+}  // namespace
+
+Result<int> SourceWatch::add(int directory) noexcept { return add_to(events_.get(), directory, kEntries); }
+
+Result<int> SourceWatch::add_way(int directory_or_link) noexcept {
+  const Result<struct statx> found = sys::stat_at(directory_or_link, "", STATX_TYPE, AT_STATX_DONT_SYNC);
+  const bool is_link = found && S_ISLNK(found->stx_mode);
+  return add_to(events_.get(), directory_or_link, is_link ? kItself | IN_ATTRIB : kItself);
 }
 
 void SourceWatch::remove(int number) noexcept { ::inotify_rm_watch(events_.get(), number); }
@@ -38,8 +60,7 @@ std::vector<int> SourceWatch::take() {
       std::memcpy(&event, buffer.data() + at, sizeof event);
       at += sizeof event + event.len;
       if ((event.mask & IN_Q_OVERFLOW) != 0) numbers.push_back(kAll);
-      const bool counts = (event.mask & IN_ISDIR) != 0 && (numbers.empty() || numbers.back() != event.wd);
-      if (counts) numbers.push_back(event.wd);
+      if (counts(event) && (numbers.empty() || numbers.back() != event.wd)) numbers.push_back(event.wd);
     }
   }
 }

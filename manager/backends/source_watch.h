@@ -7,9 +7,9 @@
 
 namespace berth::manager {
 
-/// Reports when a directory may have been removed or replaced: when one has gone from the directory that it is in
-/// (inotify(7)). A mount of a removed directory shows it empty, and the kernel reports the end of a directory only
-/// after its last user.
+/// Tells when a path may lead to another directory than before (inotify(7)): when one has gone from the directory that it is in, or when
+/// a directory or a symbolic link further up was renamed, removed or replaced. A mount of a removed directory shows it empty, and the
+/// kernel tells of the end of a directory only after its last user.
 ///
 /// Threading: one thread.
 class SourceWatch {
@@ -19,10 +19,12 @@ class SourceWatch {
 
   /// Readable when take() has something to report.
   [[nodiscard]] int descriptor() const noexcept { return events_.get(); }
-  /// Watches a directory; a number, the same for the same directory. Errors: inotify_add_watch(2)'s.
+  /// Watches which directories go from a directory; a number, the same for the same directory. Errors: inotify_add_watch(2)'s.
   Result<int> add(int directory) noexcept;
+  /// Watches whether a directory or a symbolic link is renamed or removed itself. Likewise.
+  Result<int> add_way(int directory_or_link) noexcept;
   void remove(int number) noexcept;
-  /// The numbers of directories from which a directory has gone; kAll among them when the kernel has lost count.
+  /// The numbers of what such a thing has happened to; kAll among them when the kernel has lost count.
   std::vector<int> take();
   static constexpr int kAll = -1;
 

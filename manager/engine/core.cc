@@ -251,6 +251,7 @@ void Manager::Core::publish(Record& record) {
   status.failures = record.failures;
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());
   status.busy = record.busy;
+  status.held = record.held;
   status.last_failure = record.last_failure;
   status.helper = record.mount.helper ? record.mount.helper->pid() : 0;
   const auto* mounted = std::get_if<life_cycle::Mounted>(&record.state);
@@ -307,6 +308,7 @@ bool Manager::Core::run_timers() {
       schedule(record);
     }
   }
+  if (look_at_held_ && *look_at_held_ <= now) look_for_holders_again();
   if (check_table_at_ && *check_table_at_ <= now) {
     check_table_at_.reset();
     check_lost_mounts();
@@ -317,6 +319,7 @@ bool Manager::Core::run_timers() {
 
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = check_table_at_;
+  bring_forward(next, look_at_held_);
   bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;

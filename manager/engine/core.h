@@ -9,6 +9,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -150,6 +151,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     MountRecord* kept = nullptr;           ///< the record that outlives this manager
     bool failure_is_kept = false;          ///< `kept` holds a failure as well
     int source_number = 0;                 ///< of the directory that its source is in; 0: not watched
+    std::vector<int> way_numbers;          ///< of what the walk to its source goes through
     bool checking_source = false;          ///< whether it is still what is mounted
     bool check_source_again = false;       ///< something has happened meanwhile
     std::string source;                    ///< that was mounted last
@@ -159,6 +161,14 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     bool is_failing = false;  ///< the last attempt has failed with that failure
     std::string busy;
     Health health;
+    std::string held;  ///< what still has its file system mounted after the unmount; "": nothing
+  };
+
+  /// A share after its unmount.
+  struct Released {
+    Record* record;
+    NativeAccess::Unmounted unmounted;
+    bool is_ended = false;  ///< the unmount has been told already: this is another look
   };
 
   // Tags of what the control thread polls; helpers are polled under their record's address.
@@ -200,6 +210,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
   void start_unmount(Record& record, const life_cycle::StartUnmount& start);
   void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
+  [[nodiscard]] static std::uint64_t device_to_look_for(const Share& share, int root) noexcept;
+  void look_for_holders(Released released);
+  void look_for_holders();
+  void look_for_holders_again();
+  void on_holders_found(std::vector<Released> released, std::vector<std::string> holders);
+  [[nodiscard]] std::string held_shares() const;
   [[nodiscard]] bool is_to_be_native(const Share& share) const;
   [[nodiscard]] NativeDoor native_door(const Record& record) const;
   [[nodiscard]] std::string why_with_berth(const Record& record) const;
@@ -284,9 +300,15 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   int steps_ = 0;  ///< steps that are being applied, one in the midst of the other
   std::mt19937 random_;
   std::optional<SourceWatch> source_watch_;
-  UniqueFd mount_table_;  ///< readable (EPOLLPRI) when the kernel's mount table changed
+  std::unordered_map<int, std::size_t> watched_;  ///< how many shares each of its numbers is of
+  UniqueFd mount_table_;                          ///< readable (EPOLLPRI) when the kernel's mount table changed
   std::optional<TimePoint> check_table_at_;
-  UniqueFd cancel_;  ///< readable when every attempt must be given up
+  std::vector<Released> released_;  ///< for the look after the one that runs
+  bool looking_for_holders_ = false;
+  std::map<Record*, NativeAccess::Unmounted> held_;  ///< shares of which something was found
+  std::optional<TimePoint> look_at_held_;            ///< when it is looked for again
+  Duration held_pause_{};                            ///< before that
+  UniqueFd cancel_;                                  ///< readable when every attempt must be given up
   bool stopping_ = false;
   bool quit_ = false;
   StopReport stopped_;

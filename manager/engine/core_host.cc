@@ -76,7 +76,7 @@ void Manager::Core::check_resumed() {
 void Manager::Core::check_drained() {
   publish_host();
   if (!drained_ || active_ > 0 || operations_under_way_ > 0) return;
-  if (!std::exchange(told_drained_, true)) emit({.kind = Event::Kind::kDrained, .reason = told(host_)});
+  if (!std::exchange(told_drained_, true)) emit({.kind = Event::Kind::kDrained, .reason = told(host_) + held_shares()});
   if (!drain_waiters_.empty()) record_host(std::exchange(drain_waiters_, {}));
 }
 

@@ -156,6 +156,8 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
         FailureReport{clock_.wall_now(), mounting != nullptr ? mounting->attempt : 0, took, std::move(outcome).error()};
   }
   feed(record.share, ended);
+  // Since it was found, and before it was watched.
+  if (ended.success && record.source_number != 0) check_source(record);
   if (stopping_ && std::holds_alternative<life_cycle::Mounted>(record.state)) {
     feed(record.share, life_cycle::UnmountWanted{false});
   }
@@ -165,6 +167,8 @@ void Manager::Core::open_gate(Record& record) {
   record.share.touch(clock_.now());
   record.share.set_root(record.mount.root.get());
   record.share.gate().open();
+  record.held.clear();  // looked for again when this mount is gone
+  held_.erase(&record);
   give_leases(record);
   collect_retired(record);
   if (record.mount.helper) watch_helper(record);
@@ -198,13 +202,18 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
                deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
+    const bool is_native = self->is_to_be_native(record.share);
+    const std::uint64_t device = is_native ? device_to_look_for(record.share, mount.root.get()) : 0;
     // A mount that cannot be taken off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);
     Result<> outcome =
         perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
     Core* core = self.get();
-    core->post([core, &record, mount = std::move(mount), outcome = std::move(outcome)]() mutable {
+    core->post([core, &record, is_native, device, mount = std::move(mount), outcome = std::move(outcome)]() mutable {
+      if (outcome && is_native) {
+        return core->look_for_holders({&record, {.share = record.share.name(), .device = device}});
+      }
       core->on_unmount_ended(record, std::move(mount), std::move(outcome));
     });
   };

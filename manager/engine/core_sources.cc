@@ -19,27 +19,40 @@ Result<> Manager::Core::watch_sources() {
 }
 
 void Manager::Core::watch_source(Record& record) {
-  const UniqueFd parent = std::move(record.mount.parent);
-  if (!parent || !source_watch_) return;
+  const std::vector<UniqueFd> way = std::move(record.mount.way);
+  if (way.empty() || !source_watch_) return;
   // Refused only when out of memory or watches: then the share shows what is mounted until it is mounted anew.
-  const Result<int> number = source_watch_->add(parent.get());
-  record.source_number = number ? *number : 0;
+  record.source_number = source_watch_->add(way.front().get()).value_or(0);
+  if (record.source_number != 0) ++watched_[record.source_number];
+  for (std::size_t i = 1; i < way.size(); ++i) {
+    const int number = source_watch_->add_way(way[i].get()).value_or(0);
+    if (number == 0) continue;
+    record.way_numbers.push_back(number);
+    ++watched_[number];
+  }
 }
 
 void Manager::Core::unwatch_source(Record& record) {
-  const int number = std::exchange(record.source_number, 0);
-  const auto has_it = [number](const auto& entry) { return entry.second->source_number == number; };
-  if (number == 0 || std::any_of(records_.begin(), records_.end(), has_it)) return;
-  source_watch_->remove(number);
+  std::vector<int> numbers = std::exchange(record.way_numbers, {});
+  numbers.push_back(std::exchange(record.source_number, 0));
+  for (const int number : numbers) {
+    const auto watched = watched_.find(number);
+    if (watched == watched_.end() || --watched->second > 0) continue;
+    watched_.erase(watched);
+    source_watch_->remove(number);
+  }
 }
 
 void Manager::Core::check_sources(const std::vector<int>& numbers) {
+  // Of the ways to sources that an earlier server has mounted only the watches are left, not whose they are.
+  const bool all = std::any_of(numbers.begin(), numbers.end(), [this](int one) { return !watched_.contains(one); });
   for (const auto& [share, record] : records_) {
-    const int number = record->source_number;
-    if (number == 0 || !std::holds_alternative<life_cycle::Mounted>(record->state)) continue;
-    const bool meant = std::any_of(numbers.begin(), numbers.end(),
-                                   [number](int one) { return one == number || one == SourceWatch::kAll; });
-    if (meant) check_source(*record);
+    if (record->source_number == 0 || !std::holds_alternative<life_cycle::Mounted>(record->state)) continue;
+    const auto is_on_way = [&record = *record](int one) {
+      return one == record.source_number ||
+             std::find(record.way_numbers.begin(), record.way_numbers.end(), one) != record.way_numbers.end();
+    };
+    if (all || std::any_of(numbers.begin(), numbers.end(), is_on_way)) check_source(*record);
   }
 }
 

@@ -1,6 +1,8 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -9,6 +11,7 @@
 
 #include "manager/backends/attempt_namespace.h"
 #include "manager/backends/inherited_program.h"
+#include "manager/backends/output_reader.h"
 #include "manager/backends/stray_programs.h"
 #include "manager/engine/core.h"
 #include "src/lib/base/hash.h"
@@ -19,6 +22,17 @@
 /// takes the mount over.
 namespace berth::manager {
 namespace {
+
+// Two binaries read and write these: another layout is another KeptDaemon::kVersion.
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free &&
+              std::atomic<std::int32_t>::is_always_lock_free);
+static_assert(sizeof(MountRecord) == 272 && offsetof(MountRecord, state) == 8 && offsetof(MountRecord, id) == 16 &&
+              offsetof(MountRecord, root) == 24 && offsetof(MountRecord, source_device) == 48 &&
+              offsetof(MountRecord, programs) == 64 && offsetof(MountRecord, source) == 68);
+static_assert(sizeof(FailureRecord) == 1840 && offsetof(FailureRecord, retry_at) == 8 &&
+              offsetof(FailureRecord, story) == 40 && offsetof(FailureRecord, command_length) == 440 &&
+              offsetof(FailureRecord, output) == 816);
+static_assert(offsetof(KeptMounts, records) == 8 && offsetof(KeptMounts, failures) == 35651592);
 
 /// Never 0.
 std::uint64_t hash_of(std::string_view name) noexcept { return std::max<std::uint64_t>(fnv1a(name), 1); }
@@ -31,6 +45,26 @@ bool is_program(int pidfd, pid_t number) { return number > 0 && sys::proc::proce
 UniqueFd copy_of(std::int32_t descriptor) noexcept { return UniqueFd(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)); }
 
 UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
+
+/// As much as there is room for, and a zero.
+template <std::size_t kSize>
+void keep_text(std::string_view text, std::array<char, kSize>& into) noexcept {
+  into[text.copy(into.data(), kSize - 1)] = '\0';
+}
+
+AttemptFailure failure_of(const FailureRecord& kept, const Error& error) {
+  AttemptFailure failure{.error = error, .exit = kept.exit.data(), .output = kept.output.data()};
+  std::string_view command(kept.command.data(), kept.command_length);
+  while (!command.empty()) {
+    const std::size_t end = command.find('\0');
+    failure.command.emplace_back(command.substr(0, end));
+    if (end == std::string_view::npos) failure.command.back() += "...";  // cut off
+    command.remove_prefix(end == std::string_view::npos ? command.size() : end + 1);
+  }
+  if (kept.is_output_cut != 0)
+    failure.output.insert(0, "(what it said before this is not kept over the death of a server)\n");
+  return failure;
+}
 
 /// The whole source of which the beginning is kept: a secret in it is known by the whole source only.
 std::string source_of(const Share& share, const MountRecord& kept) {
@@ -71,7 +105,8 @@ void Manager::Core::keep_mounted(Record& record) {
   const HelperProcess* const helper = record.mount.helper.get();
   kept->helper = helper != nullptr ? helper->pid() : 0;
   kept->helper_pidfd = helper != nullptr ? helper->process() : -1;
-  kept->helper_output = helper != nullptr ? helper->output() : -1;
+  const LeftOutput* const left = record.mount.output.get();
+  kept->helper_output = left != nullptr ? left->descriptor() : helper != nullptr ? helper->output() : -1;
   kept->programs = record.mount.programs ? record.mount.programs->descriptor() : -1;
   kept->source_number = record.source_number;
   kept->source_device = record.mount.identity.device;
@@ -114,8 +149,18 @@ void Manager::Core::keep_failure(const Record& record, FailureRecord& slot) {
     slot.attempts = mounting->overdue ? mounting->attempt : mounting->attempt - 1;
   }
   slot.code = error.code();
-  const std::string_view story = error.story();
-  story.copy(slot.story.data(), slot.story.size() - 1);
+  keep_text(error.story(), slot.story);
+  if (!record.last_failure) return;
+  const AttemptFailure& failure = record.last_failure->failure;
+  std::string command;
+  for (const std::string& argument : failure.command) command.append(argument).push_back('\0');
+  slot.command_length = static_cast<std::uint32_t>(std::min(command.size(), slot.command.size()));
+  command.copy(slot.command.data(), slot.command_length);
+  keep_text(failure.exit, slot.exit);
+  // The reason is at the end more often than not.
+  const std::size_t cut = failure.output.size() - std::min(failure.output.size(), slot.output.size() - 1);
+  keep_text(std::string_view(failure.output).substr(cut), slot.output);
+  slot.is_output_cut = cut > 0 ? 1 : 0;
 }
 
 /// Callers that were answered shortly before that a share cannot be mounted get the same answer, and its server is not
@@ -134,7 +179,7 @@ void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept
   record.last_failure = FailureReport{.when = WallTime(std::chrono::nanoseconds(last.failed_at)),
                                       .attempt = last.attempts,
                                       .took = std::chrono::nanoseconds(last.took),
-                                      .failure = {.error = error}};
+                                      .failure = failure_of(last, error)};
   publish(record);
   schedule(record);
 }
@@ -172,9 +217,12 @@ void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
   record.mount.holds_only_copy = kept.holds_only_copy != 0;
   record.mount.identity = {.device = kept.source_device, .inode = kept.source_inode};
   record.source_number = source_watch_ ? kept.source_number : 0;
+  if (record.source_number != 0) ++watched_[record.source_number];
   if (is_open(kept.helper_pidfd)) {
     record.mount.helper =
         InheritedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output), output_of(record.share));
+  } else {
+    record.mount.output = OutputReader::make(take(kept.helper_output), output_of(record.share));
   }
   record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
   record.mounts = 1;
@@ -223,6 +271,8 @@ std::vector<int> Manager::Core::kept_descriptors() const {
     for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->stray_programs.get()}) {
       if (programs != nullptr) numbers.push_back(programs->descriptor());
     }
+    if (const LeftOutput* const left = record->mount.output.get(); left != nullptr)
+      numbers.push_back(left->descriptor());
     const HelperProcess* const helper = record->mount.helper.get();
     if (helper == nullptr) continue;
     for (const int number : {helper->process(), helper->output()}) numbers.push_back(number);

@@ -80,6 +80,7 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
     if (mounted) {
       mount.helper = std::move(mounted->helper);
       mount.programs = std::move(mounted->programs);
+      mount.output = std::move(mounted->output);
       mount.passed_over = std::move(mounted->passed_over);
     } else {
       mount.warning = describe(mounted.error()).message();

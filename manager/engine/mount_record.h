@@ -28,7 +28,7 @@ struct MountRecord {
   std::int32_t root;                     ///< RealMount::root, which leases hand out; -1: none
   std::int32_t helper;                   ///< its number in /proc; 0: none
   std::int32_t helper_pidfd;             ///< -1: none
-  std::int32_t helper_output;            ///< what it writes can be read there; -1: nothing of it is read
+  std::int32_t helper_output;            ///< what it writes, or a daemon of the mount, can be read there; -1: none
   std::uint32_t holds_only_copy;         ///< RealMount::holds_only_copy
   std::int32_t source_number;            ///< SourceWatch::add(); 0: not watched
   std::uint64_t source_device;           ///< RealMount::identity
@@ -39,7 +39,7 @@ struct MountRecord {
 
 /// That mounting a share has failed: two of them take turns, so that one is whole at any instant.
 struct FailureRecord {
-  static constexpr std::size_t kStoryKept = 400;
+  static constexpr std::size_t kStoryKept = 400, kCommandKept = 320, kExitKept = 48, kOutputKept = 1024;
 
   std::uint32_t attempts;              ///< in a row; 0: the back-off begins again
   std::int32_t code;                   ///< what callers are answered until `retry_at`; 0: it works again
@@ -48,6 +48,12 @@ struct FailureRecord {
   std::int64_t took;                   ///< nanoseconds
   std::uint64_t failures;              ///< so far
   std::array<char, kStoryKept> story;  ///< of the error, cut off where it is longer; ends with a zero
+  // AttemptFailure, of the program that ran.
+  std::uint32_t command_length;            ///< bytes
+  std::uint32_t is_output_cut;             ///< at its beginning
+  std::array<char, kCommandKept> command;  ///< its arguments, each with a zero; cut off where it is longer
+  std::array<char, kExitKept> exit;        ///< ends with a zero
+  std::array<char, kOutputKept> output;    ///< the end of it; ends with a zero
 };
 struct FailureRecords {
   std::atomic<std::uint32_t> writes;  ///< the last one is in slots[writes % 2]; 0: there is none

@@ -47,6 +47,14 @@ class AttemptPrograms {
   virtual void end(TimePoint deadline) noexcept = 0;
 };
 
+/// What a program that has mounted and ended left open: a daemon of it may write there.
+class LeftOutput {
+ public:
+  virtual ~LeftOutput() = default;
+  /// The reading end, for the server that succeeds us.
+  [[nodiscard]] virtual int descriptor() const noexcept = 0;
+};
+
 /// A source that was tried before the one that is mounted, and why it is not it.
 struct PassedOver {
   std::string source;
@@ -67,8 +75,11 @@ struct RealMount {
   std::string source;                         ///< the one of the sources that was mounted
   std::unique_ptr<HelperProcess> helper;      ///< null unless a program serves it
   std::unique_ptr<AttemptPrograms> programs;  ///< null when none is left
+  std::unique_ptr<LeftOutput> output;         ///< null when no program can write there
   std::string warning;                        ///< what went wrong although the mount is there; "" when nothing did
-  UniqueFd parent;  ///< O_PATH descriptor of the directory that a local source is in; empty: not to be watched
+  /// O_PATH descriptors: of the directory that a local source is in, then of the directories and symbolic links that the walk to it
+  /// goes through. None: it is not to be watched.
+  std::vector<UniqueFd> way;
   DirectoryIdentity identity;           ///< of that source
   bool holds_only_copy = false;         ///< its files are gone with it (is_memory_type())
   std::vector<PassedOver> passed_over;  ///< the sources before this one

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "manager/model/share.h"
 #include "src/lib/base/clock.h"
@@ -35,6 +37,15 @@ class NativeAccess {
     kInUse,    ///< a process is in it
   };
   virtual Result<Outcome> remove_overmount(const Share& share, When when, TimePoint deadline) = 0;
+
+  /// A share whose real mount has been unmounted.
+  struct Unmounted {
+    std::string share;
+    std::uint64_t device = 0;  ///< of its file system, as stat(2) tells it; 0: that is not the share's alone
+  };
+  /// What still has each of them mounted all the same, in words: a process with a mount namespace of its own, or the host at another
+  /// place; "": nothing that is seen. It may take a second.
+  virtual Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) = 0;
 };
 
 }  // namespace berth::manager

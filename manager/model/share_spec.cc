@@ -276,7 +276,8 @@ class Faults {
       add("access", "\"native\" leads past berth, which alone knows allow_users and allow_groups; use \"proxy\"");
     }
     if (options_.recursive_bind) {
-      add("access", "\"native\" cannot be with the option \"rbind\": the kernel does not tell when no program is in it");
+      add("access",
+          "\"native\" cannot be with the option \"rbind\": the kernel does not tell when no program is in it");
     }
   }
 

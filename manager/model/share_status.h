@@ -63,6 +63,7 @@ struct ShareStatus {
   std::optional<WallTime> retry_at;    ///< kFailed: not tried again before, unless asked to
   std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
   std::string busy;                    ///< why the last unmount did not succeed; "" when it did
+  std::string held;                    ///< it did, but what still has the file system mounted; "": nothing that is seen
   std::optional<FailureReport> last_failure;
   bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
   bool native = false;                  ///< its directory is overmounted with its real mount

@@ -222,6 +222,7 @@ int Action::operator()(const HostCommand& host) const {
     const Progress progress(world_, drains ? "draining" : "resuming");
     result = tree_.write(host.word, host.timeout);
   }
+  if (result && drains) world_.err(formats::render_held(look().shares));
   if (result || result.error().code() != ETIMEDOUT) return finish(result, "");
   const formats::NamespaceView berth = look();
   world_.err(fmt::format("berth: drain: after {} there is still in use: {}; the host stays {}\n",

@@ -63,6 +63,12 @@ void drained(Stage& stage) {
   stage.add_usual_shares();
 }
 
+void held(Stage& stage) {
+  stage.add_share(
+      {.name = "disk", .type = "ext4", .state = "idle", .held = "process 12 (\"sh\") still has it mounted"});
+  stage.publish();
+}
+
 void draining(Stage& stage) {
   stage.berth().host = {.state = "draining", .generation = 4, .since = kMoment};
   for (std::uint64_t i = 1; i <= 7; ++i) {
@@ -189,6 +195,8 @@ std::vector<Case> share_cases() {
       {"mount-times-out", {"berth", "mount", "media"}, usual, ETIMEDOUT},
       {"mount-stopping", {"berth", "mount", "media"}, usual, ESHUTDOWN},
       {"status-drained", {"berth", "status"}, drained},
+      {"status-held", {"berth", "status"}, held},
+      {"drain-held", {"berth", "drain"}, held},
       {"mount-drained", {"berth", "mount", "media"}, drained, ESHUTDOWN},
       {"drain-already", {"berth", "drain"}, drained},
       {"drain-called-off", {"berth", "drain"}, usual, ECANCELED},

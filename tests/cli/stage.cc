@@ -80,7 +80,8 @@ void Stage::add_share(formats::ShareView share) {
                            .state = share.state,
                            .users = share.users,
                            .since = share.since,
-                           .source = source});
+                           .source = source,
+                           .held = share.held});
   fs::create_directories(share_file(share.name, "attachments"));
   write_file(share_file(share.name, "control"), "");
   write_file(share_file(share.name, "status"), formats::render_status(share));

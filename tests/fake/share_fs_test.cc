@@ -5,8 +5,10 @@
 
 #include <cstring>
 #include <filesystem>
+#include <future>
 
 #include "tests/fake/shares_fixture.h"
+#include "tests/unit/eventually.h"
 
 namespace berth::fuse::testing {
 namespace {
@@ -91,6 +93,27 @@ TEST_F(ShareFsTest, LetsAWaitingCallerBeInterrupted) {
   EXPECT_FALSE(std::filesystem::exists(real("a/x")));
   EXPECT_TRUE(std::filesystem::is_directory(real("a/y")));
   EXPECT_EQ(mounts(), 1);
+}
+
+TEST_F(ShareFsTest, CallerThatComesDuringAnUnmountIsLetInByTheNextMount) {
+  add_share("a");
+  write_real("a/file", "hello");
+  start();
+  const NodeId root = node("a");
+  EXPECT_EQ(look_up_error(root, "file"), 0);
+  std::latch latch(1);
+  unmount_after_ = &latch;
+  manager::Share& share = *manager_->find("a");
+  std::promise<int> unmounted;
+  manager_->unmount(share, false,
+                    [&unmounted](const Result<>& result) { unmounted.set_value(result ? 0 : result.error().code()); });
+  ASSERT_TRUE(berth::testing::eventually([&] { return share.status().state == manager::ShareState::kExpiring; }));
+  const std::uint64_t request = kernel().send_mkdir(root, "made");
+  ASSERT_TRUE(berth::testing::eventually([&] { return share.status().waiting == 1; }));
+  latch.count_down();
+  EXPECT_EQ(kernel().wait(request).error, 0) << "not ECONNABORTED, which is for those that are given up by force";
+  EXPECT_EQ(unmounted.get_future().get(), 0);
+  EXPECT_EQ(mounts(), 2);
 }
 
 TEST_F(ShareFsTest, FindsNodesAgainAfterAnUnmount) {

@@ -36,7 +36,10 @@ void SharesTest::start() {
   setup.berth_directory = real(".berths");
   std::filesystem::create_directories(setup.berth_directory);
   setup.backends.emplace(manager::ShareKind::kDir, backend_);
-  setup.before_unmount = [this](manager::Share& share, int root, bool force) { shares_->let_go(share, root, force); };
+  setup.before_unmount = [this](manager::Share& share, int root, bool force) {
+    if (std::latch* const latch = unmount_after_.load()) latch->wait();
+    shares_->let_go(share, root, force);
+  };
   setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
   auto manager = manager::Manager::make(std::move(setup), catalog_, clock_);
   ASSERT_TRUE(manager) << manager.error().message();

@@ -74,7 +74,8 @@ class SharesTest : public ::testing::Test {
 
   berth::testing::TemporaryDirectory scratch_;
   manager::Catalog catalog_;
-  TestBackend* backend_ = new TestBackend;  ///< the manager owns it
+  TestBackend* backend_ = new TestBackend;           ///< the manager owns it
+  std::atomic<std::latch*> unmount_after_{nullptr};  ///< an unmount waits for it first
   SystemClock clock_;
   std::unique_ptr<manager::Manager> manager_;
   std::unique_ptr<ShareFs> shares_;

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -26,6 +27,7 @@
 
 #include "src/lib/sys/mount_table.h"
 #include "tests/mount/berth_fixture.h"
+#include "tests/mount/companion.h"
 
 namespace berth::test {
 namespace {
@@ -41,59 +43,6 @@ std::size_t mounts_at(const std::string& target) {
   return static_cast<std::size_t>(
       std::count_if(table->begin(), table->end(), [&](const auto& entry) { return entry.target == target; }));
 }
-
-/// A process that does one step after the other as asked, elsewhere (another working directory, another mount
-/// namespace).
-class Companion {
- public:
-  using Step = std::function<int()>;
-  /// `prepare` runs first, in the new process; not 0: it could not.
-  explicit Companion(const Step& prepare, const std::vector<Step>& steps) {
-    EXPECT_EQ(::pipe2(to_.data(), O_CLOEXEC), 0);
-    EXPECT_EQ(::pipe2(from_.data(), O_CLOEXEC), 0);
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::close(to_[1]);
-      answer(prepare());
-      char number = 0;
-      while (::read(to_[0], &number, 1) == 1) answer(steps[static_cast<std::size_t>(number)]());
-      ::_exit(0);
-    }
-    ::close(to_[0]);
-    EXPECT_EQ(await(), 0) << "it could not be prepared";
-  }
-  ~Companion() { end(); }
-  Companion(const Companion&) = delete;
-  Companion& operator=(const Companion&) = delete;
-
-  int run(std::size_t step) {
-    const char number = static_cast<char>(step);
-    EXPECT_EQ(::write(to_[1], &number, 1), 1);
-    return await();
-  }
-  void end() {
-    if (pid_ <= 0) return;
-    ::close(to_[1]);
-    ::waitpid(pid_, nullptr, 0);
-    ::close(from_[0]);
-    ::close(from_[1]);
-    pid_ = -1;
-  }
-
- private:
-  void answer(int value) const {
-    if (::write(from_[1], &value, sizeof value) != sizeof value) ::_exit(1);
-  }
-  int await() const {
-    int value = -1;
-    EXPECT_EQ(::read(from_[0], &value, sizeof value), static_cast<ssize_t>(sizeof value));
-    return value;
-  }
-
-  std::array<int, 2> to_{};
-  std::array<int, 2> from_{};
-  pid_t pid_ = -1;
-};
 
 class Native : public ::testing::Test {
  protected:
@@ -112,6 +61,7 @@ class Native : public ::testing::Test {
     return server_.read_json("shares/" + name + "/status.json");
   }
   [[nodiscard]] bool is_native(const std::string& name = "a") const { return status(name).value("native", false); }
+  [[nodiscard]] std::string held() const { return status().value("held", ""); }
   /// By its path, as another program: a thread that is inside through berth is served there.
   void touch() {
     std::thread([this] { ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }).join();
@@ -461,8 +411,52 @@ TEST_F(Native, PrivateCopyOfTheMountNamespaceDoesNotKeepItHere) {
       {[&] { return server_.read_file("namespace/a/hello").value_or("") == "hello" ? 0 : 1; }});
   EXPECT_TRUE(server_.wait_for_state("a", "idle"));
   EXPECT_EQ(elsewhere.run(0), 0) << "theirs is there still";
+  EXPECT_NE(held().find("process " + std::to_string(elsewhere.pid()) + " "), std::string::npos) << status();
   go_native();
+  EXPECT_EQ(held(), "") << "it is mounted again";
   EXPECT_EQ(elsewhere.run(0), 0);
+}
+
+TEST_F(Native, ProcessThatKeepsAnUnmountedImageInItsMountNamespaceIsNamed) {
+  const std::string image = server_.path("image");
+  ASSERT_EQ(::system(("truncate -s 16M " + image + " && mkfs.ext4 -q " + image).c_str()), 0);
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"ext4\"\nsource = \"" + image + "\"\n")));
+  ASSERT_TRUE(ok(server_.write_file("namespace/a/hello", "hello")));
+  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  const auto is_attached = [&] { return ::system(("losetup -j " + image + " | grep -q .").c_str()) == 0; };
+  // As `unshare -Urm` of any user.
+  Companion user(
+      [] {
+        if (::setresgid(1000, 1000, 1000) != 0 || ::setresuid(1000, 1000, 1000) != 0) return errno;
+        return ::unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 ? 0 : errno;
+      },
+      {});
+  const std::string name = "process " + std::to_string(user.pid()) + " ";
+  ASSERT_TRUE(unmount());
+  EXPECT_EQ(server_.state("a"), "idle");
+  EXPECT_TRUE(is_attached());
+  EXPECT_NE(held().find(name), std::string::npos) << status();
+  EXPECT_NE(server_.read_control("status").value_or("").find(name), std::string::npos);
+  EXPECT_NE(server_.read_control("shares/a/status").value_or("").find(name), std::string::npos);
+  EXPECT_NE(server_.read_control("events").value_or("").find(name), std::string::npos);
+  ASSERT_TRUE(ok(server_.write_control("control", "drain")));
+  EXPECT_NE(server_.read_control("events").value_or("").find("still mounted elsewhere: a"), std::string::npos);
+  user.end();
+  EXPECT_TRUE(eventually([&] { return held().empty(); }));
+  EXPECT_TRUE(eventually([&] { return !is_attached(); }));
+}
+
+TEST_F(Native, PlaceOfTheHostThatKeepsAnUnmountedShareIsNamed) {
+  start();
+  go_native();
+  // What a recursive bind of the namespace takes along.
+  const std::string elsewhere = server_.make_directory("elsewhere");
+  ASSERT_EQ(::mount(server_.namespace_path().c_str(), elsewhere.c_str(), nullptr, MS_BIND | MS_REC, nullptr), 0);
+  ASSERT_TRUE(unmount());
+  EXPECT_NE(held().find("still mounted at \"" + elsewhere + "/a\""), std::string::npos) << status();
+  ASSERT_EQ(::umount2((elsewhere + "/a").c_str(), 0), 0) << errno_name(errno);
+  EXPECT_TRUE(eventually([&] { return held().empty(); }));
+  ASSERT_EQ(::umount2(elsewhere.c_str(), MNT_DETACH), 0);
 }
 
 // As a container with propagation sees it.
@@ -758,6 +752,37 @@ TEST_F(Native, WhatIsMountedOrWatchedThroughBerthKeepsItThereAndTheStatusSaysSo)
   watch.reset();
   touch();
   EXPECT_TRUE(is_native()) << status();
+}
+
+TEST_F(Native, WhatFanotifyMarksStaysWithBerthAndTheStatusSaysSo) {
+  struct Mark {
+    const char* what;
+    unsigned flags;
+    std::string path, told;
+  };
+  start();
+  const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks no server
+  const std::string below = "/proc/self/fd/" + std::to_string(inside.get()) + "/d";
+  for (const Mark& mark : {Mark{"directory", 0, below, "something in it"},
+                           Mark{"mount", FAN_MARK_MOUNT, server_.namespace_path(), "the namespace"},
+                           Mark{"file system", FAN_MARK_FILESYSTEM, server_.namespace_path(), "the namespace"}}) {
+    SCOPED_TRACE(mark.what);
+    UniqueFd marks(::fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK, O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(marks) << errno_name(errno);
+    struct stat attributes {};
+    ASSERT_EQ(::stat(below.c_str(), &attributes), 0) << "a name below the share is known";
+    ASSERT_EQ(::fanotify_mark(marks.get(), FAN_MARK_ADD | mark.flags, FAN_OPEN | FAN_EVENT_ON_CHILD, AT_FDCWD,
+                              mark.path.c_str()),
+              0)
+        << errno_name(errno);
+    touch();
+    EXPECT_FALSE(is_native());
+    EXPECT_EQ(status().value("with_berth", "").find(mark.told + " is watched (fanotify) by process"), 0U) << status();
+    marks.reset();
+    touch();
+    EXPECT_TRUE(is_native()) << status();
+    ASSERT_TRUE(unmount());
+  }
 }
 
 // Two doors with two page caches would lose writes.

@@ -263,6 +263,65 @@ TEST_F(Sources, RemovedOrReplacedSourceIsAnErrorOrTheNewDirectoryAndNeverAnEmpty
   }
 }
 
+TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) {
+  // One share for each kind and each way; all over again when another server has taken over the watches.
+  struct Way {
+    std::string name, source, move;  // `move` puts another directory there, with a file "new"
+  };
+  const std::string top = server_.path("top");
+  const std::string remake = " && mkdir -p $1/grand/parent/src && touch $1/grand/parent/src/new";
+  const std::vector<Way> ways{
+      {"parent", "/grand/parent/src", "mv $1/grand/parent $1/grand/away" + remake},
+      {"grand", "/grand/parent/src", "mv $1/grand $1/away" + remake},
+      {"exchanged", "/grand/parent/src",
+       "mkdir -p $1/other/parent/src && touch $1/other/parent/src/new && mv $1/grand $1/away && mv $1/other $1/grand"},
+      {"link", "/current/parent/src",
+       "mkdir -p $1/v2/parent/src && touch $1/v2/parent/src/new && ln -s v2 $1/next && mv -T $1/next $1/current"},
+      {"last", "/last", "mkdir $1/v2 && touch $1/v2/new && ln -s v2 $1/next && mv -T $1/next $1/last"},
+      {"relink", "/current/parent/src",
+       "mkdir -p $1/v2/parent/src && touch $1/v2/parent/src/new && rm $1/current && ln -s $1/v2 $1/current"},
+  };
+  std::string config;
+  std::vector<std::pair<std::string, const Way*>> shares;
+  for (const std::string kind : {"bind", "dir", "native"}) {
+    for (const Way& way : ways) {
+      shares.emplace_back(kind + "-" + way.name, &way);
+      config += "[share." + shares.back().first + "]\ntype = \"" + (kind == "dir" ? "dir" : "bind") +
+                "\"\naccess = \"" + (kind == "native" ? "native" : "proxy") + "\"\nsource = \"" + top + "/" +
+                shares.back().first + way.source + "\"\n";
+    }
+  }
+  for (const bool kill_first : {false, true}) {
+    for (const auto& [share, way] : shares) {
+      const std::string root = top + "/" + share;
+      ASSERT_EQ(::system(("rm -rf " + root + " && mkdir -p " + root + "/grand/parent/src && touch " + root +
+                          "/grand/parent/src/old && ln -s grand " + root + "/current && ln -s grand/parent/src " +
+                          root + "/last")
+                             .c_str()),
+                0);
+    }
+    if (!kill_first) {
+      ASSERT_TRUE(ok(server_.start(config)));
+    }
+    for (const auto& [share, way] : shares) {
+      SCOPED_TRACE(share + (kill_first ? " after a take-over" : ""));
+      EXPECT_TRUE(eventually([&] { return ok(server_.read_file("namespace/" + share + "/old")); }));
+    }
+    if (kill_first) {
+      const auto server = server_.read_json("status.json").value("server_pid", 0);
+      ASSERT_EQ(::kill(server, SIGKILL), 0);
+      ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+    }
+    for (const auto& [share, way] : shares) {
+      SCOPED_TRACE(share + (kill_first ? " after a take-over" : ""));
+      ASSERT_EQ(::system(("set -- " + top + "/" + share + "; " + way->move).c_str()), 0);
+      EXPECT_TRUE(eventually([&] { return ok(server_.read_file("namespace/" + share + "/new")); }))
+          << server_.read_control("shares/" + share + "/status").value_or("");
+      EXPECT_FALSE(ok(server_.read_file("namespace/" + share + "/old")));
+    }
+  }
+}
+
 TEST_F(Sources, OptionsShowAPartOfADiskAndNamesWithCommas) {
   const std::string image = server_.path("disk.img");
   const std::string scratch = server_.make_directory("scratch");

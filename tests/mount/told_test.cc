@@ -243,6 +243,55 @@ mount = ["sh", "-c", "mount -t tmpfs none $0 && echo serving && while sleep 0.1;
   EXPECT_TRUE(ok(server_.write_control("shares/stays/control", "unmount")));
 }
 
+TEST_F(Told, WhatADaemonSaysAfterItsMountProgramHasEnded) {
+  // One that a FUSE type would be like, as far as its output goes: the program mounts and ends, its daemon lives on.
+  const std::string more = server_.path("more");
+  ASSERT_EQ(::mkfifo(more.c_str(), 0600), 0);
+  ASSERT_TRUE(ok(server_.write_file("daemon",
+                                    "#!/bin/sh\necho mounting >&2\nmount -t tmpfs none \"$1\" || exit 1\n"
+                                    "exec 3<>" +  // so that it never reads the end of one that writes
+                                        more +
+                                        "\n(while read -r word <&3; do echo \"daemon: $word\" >&2; done) &\n")));
+  ASSERT_EQ(::chmod(server_.path("daemon").c_str(), 0755), 0);
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"command\"\nmount = [\"" + server_.path("daemon") +
+                               "\", \"{mountpoint}\"]\n")));
+  ASSERT_TRUE(ok(server_.write_control("shares/a/control", "mount")));
+  const auto said = [&](const std::string& line) {
+    return server_.read_control("shares/a/log").value_or("").find(line) != std::string::npos;
+  };
+  const auto ask = [&](const std::string& word) {
+    ASSERT_EQ(::system(("timeout 20 sh -c 'echo " + word + " >" + more + "'").c_str()), 0);
+    EXPECT_TRUE(eventually([&] { return said("daemon: " + word + "\n"); }))
+        << server_.read_control("shares/a/log").value_or("");
+  };
+  EXPECT_TRUE(said("mounting\n"));
+  ask("first");
+  const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+  ask("second");
+  EXPECT_TRUE(ok(server_.write_control("shares/a/control", "unmount")));
+}
+
+TEST_F(Told, WhatAFailedProgramSaidIsKeptOverTheDeathOfAServer) {
+  ASSERT_TRUE(
+      ok(server_.write_file("fails", "#!/bin/sh\nseq 1000\necho 'mount error(13): Permission denied' >&2\nexit 32\n")));
+  ASSERT_EQ(::chmod(server_.path("fails").c_str(), 0755), 0);
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"command\"\nmount = [\"" + server_.path("fails") +
+                               "\", \"{mountpoint}\", \"two words\"]\n")));
+  EXPECT_FALSE(ok(server_.write_control("shares/a/control", "mount")));
+  const auto failure = [&] { return server_.read_json("shares/a/status.json")["last_failure"]; };
+  const auto first = failure();
+  const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+  const auto second = failure();
+  for (const char* same : {"command", "exit", "errno", "story", "when"}) EXPECT_EQ(second[same], first[same]) << same;
+  const std::string output = second.value("output", "");
+  EXPECT_TRUE(output.starts_with("(what it said before this is not kept")) << output;
+  EXPECT_TRUE(output.ends_with("\n999\n1000\nmount error(13): Permission denied\n")) << output;
+}
+
 TEST_F(Told, WhichRequestHasKilledTwoServersAndItFailsAlone) {
   const std::string source = server_.make_directory("source");
   const std::string deadly =

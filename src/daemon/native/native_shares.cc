@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fuse/callers/path_calls.h"
+#include "src/daemon/native/holders.h"
 #include "src/daemon/native/overmounts.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
@@ -126,8 +127,9 @@ Result<> NativeShares::look_for_others(const manager::Share& share) const {
                                    [&](const std::string& path) { return path.starts_with(share.name() + "/"); });
   if (hidden != attached.mounts.end()) return fail(EBUSY, "something is mounted in it, at " + quote(*hidden));
   for (const Attached::Watch& watch : attached.watches) {
-    if (!shares.is_in(watch.node, share)) continue;
-    return fail(EBUSY, "something in it is watched (inotify) by process " + std::to_string(watch.process));
+    if (watch.node != 0 && !shares.is_in(watch.node, share)) continue;
+    const std::string what = watch.node != 0 ? "something in it" : "the namespace";
+    return fail(EBUSY, what + " is watched (" + watch.by + ") by process " + std::to_string(watch.process));
   }
   return {};
 }
@@ -166,6 +168,10 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const mana
     overmounts_.erase(share.name());
   }
   return outcome;
+}
+
+Result<std::vector<std::string>> NativeShares::find_holders(const std::vector<Unmounted>& shares) {
+  return daemon::find_holders(setup_.keeper, setup_.directory, shares);
 }
 
 }  // namespace berth::daemon

@@ -36,6 +36,7 @@ class NativeShares final : public manager::NativeAccess {
 
   Result<> overmount(const manager::Share& share, int root, TimePoint deadline) override;
   Result<Outcome> remove_overmount(const manager::Share& share, When when, TimePoint deadline) override;
+  Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) override;
 
  private:
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;

@@ -13,12 +13,13 @@ namespace berth::daemon {
 /// What the kernel hangs on directories and files of the namespace, as far as it can be known from /proc.
 struct Attached {
   struct Watch {
-    fuse::NodeId node;
+    fuse::NodeId node;  ///< 0: of the whole namespace
     pid_t process;
+    const char* by;  ///< "inotify", "fanotify"
   };
   /// Paths below the namespace's root, in each mount namespace that its mounts propagate to.
   std::vector<std::string> mounts;
-  std::vector<Watch> watches;  ///< of inotify(7)
+  std::vector<Watch> watches;  ///< of inotify(7) and fanotify(7)
 };
 
 /// `host`: a process in the host's mount namespace, where the namespace is mounted at `directory`. Takes some

@@ -76,6 +76,7 @@ void fields_of(Like<ShareSummary> auto& share, auto& field) {
   field("users", share.users);
   field("since", share.since);
   field("source", share.source);
+  field("held", share.held);
 }
 
 void fields_of(Like<UnansweredView> auto& unanswered, auto& field) {
@@ -133,6 +134,7 @@ void fields_of(Like<ShareView> auto& share, auto& field) {
   field("expires_at", share.expires_at);
   field("retry_at", share.retry_at);
   field("busy", share.busy);
+  field("held", share.held);
   field("last_failure", share.last_failure);
   field("attachments", share.attachments);
 }

@@ -169,6 +169,7 @@ std::string render_status(const ShareView& share) {
   lines.add_unless_absent("expires at", share.expires_at);
   lines.add_unless_absent("retry at", share.retry_at);
   lines.add_unless_empty("busy", prose(share.busy));
+  lines.add_unless_empty("held", prose(share.held));
   if (share.last_failure) add_failure(lines, *share.last_failure);
   lines.add_unless_empty("origin", prose(share.origin));
   add_attachments(lines, share);
@@ -232,11 +233,22 @@ std::string render_attacher(const AttacherView& attacher) {
   return std::move(lines).take();
 }
 
+std::string render_held(const std::vector<ShareSummary>& shares) {
+  std::string text;
+  for (const ShareSummary& share : shares) {
+    if (share.held.empty()) continue;
+    fmt::format_to(std::back_inserter(text), "warning: share {} is unmounted, but {}\n", quote(share.name),
+                   prose(share.held));
+  }
+  return text;
+}
+
 std::string render_status(const NamespaceView& berth, const Paint& paint) {
   std::string text = fmt::format("berth {} at {}, server pid {}, generation {}: {}\n", prose(berth.version),
                                  prose(berth.directory), berth.server, berth.host.generation, counts_text(berth));
   text += host_text(berth.host);
   text += warnings_text(berth.state);
+  text += render_held(berth.shares);
   if (berth.shares.empty()) return text;
   Table<6> table;
   table.add({"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"});

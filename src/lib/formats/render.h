@@ -37,4 +37,7 @@ std::string render_status(const NamespaceView& berth, const Paint& paint = {});
 /// A line of `events`: RFC 3339 time, kind, key=value fields (quoted where they are not plain).
 std::string render_event(const EventView& event);
 
+/// A line for each share that is unmounted, but still mounted elsewhere: "warning: share "media": process 12 ...".
+std::string render_held(const std::vector<ShareSummary>& shares);
+
 }  // namespace berth::formats

@@ -52,6 +52,7 @@ struct ShareSummary {
   std::uint64_t users = 0;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   std::string source;             ///< the mounted one, or the last that was, or the first configured
+  std::string held;  ///< unmounted, but what still has the file system mounted; empty: nothing that is seen
 
   friend bool operator==(const ShareSummary&, const ShareSummary&) = default;
 };
@@ -90,6 +91,7 @@ struct ShareView {
   std::optional<WallTime> expires_at;  ///< mounted and unused: when it will be unmounted
   std::optional<WallTime> retry_at;    ///< failed: not tried again before, unless asked to
   std::string busy;                    ///< why the last unmount did not succeed; empty when it did
+  std::string held;                    ///< as ShareSummary::held
   std::optional<FailureView> last_failure;
   std::vector<AttachmentView> attachments;
 

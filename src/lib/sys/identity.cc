@@ -20,6 +20,7 @@
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/sys/proc.h"
+#include "src/lib/sys/user_groups.h"
 
 namespace berth::sys {
 namespace {
@@ -228,6 +229,13 @@ std::vector<gid_t> groups_from_database(const Identity& caller) {
   return groups;
 }
 
+UserGroups& user_groups() {
+  constexpr std::chrono::seconds kPatience{1};
+  static auto* const the_groups = new std::shared_ptr<UserGroups>(UserGroups::make(
+      [](uid_t user, gid_t group) { return groups_from_database({.uid = user, .gid = group}); }, kPatience));
+  return **the_groups;
+}
+
 RightsCache::Entry keep_rights(const Identity& caller, Rights rights) {
   RightsCache::Entry entry{.rights = std::make_shared<const Rights>(std::move(rights)),
                            .until = std::chrono::steady_clock::now() + kRightsRemembered};
@@ -235,7 +243,7 @@ RightsCache::Entry keep_rights(const Identity& caller, Rights rights) {
   return entry;
 }
 
-/// Reads /proc or the user database unless remembered; call it with the daemon's user id.
+/// Reads /proc, or has the user database asked, unless remembered; call it with the daemon's user id.
 RightsCache::Entry rights_for(const Identity& caller) {
   static const auto none = std::make_shared<const Rights>();
   if (caller.uid == 0) return {.rights = none, .until = TimePoint::max()};
@@ -243,7 +251,7 @@ RightsCache::Entry rights_for(const Identity& caller) {
     return *std::move(known);
   }
   std::optional<Rights> rights = rights_from_proc(caller);
-  return keep_rights(caller, rights ? *std::move(rights) : Rights{.groups = groups_from_database(caller)});
+  return keep_rights(caller, rights ? *std::move(rights) : Rights{.groups = user_groups().of(caller.uid, caller.gid)});
 }
 
 /// Whether this thread acts as `identity` already and its rights are fresh enough. Another thread of the same user with

@@ -182,6 +182,8 @@ std::string Process::output() {
   return state_->output.text();
 }
 
+UniqueFd Process::take_output_pipe() noexcept { return state_->output.take_pipe(); }
+
 void Process::give_output_to(std::function<void(std::string_view)> sink) { state_->output.give_to(std::move(sink)); }
 
 ExitStatus Process::end(TimePoint grace_deadline) noexcept {

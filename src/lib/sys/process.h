@@ -68,6 +68,8 @@ class Process {
 
   /// What it wrote so far (reads what is there now, does not block).
   std::string output();
+  /// Of a program that has ended: where a daemon that it left may write on; non-blocking. Empty: none can.
+  UniqueFd take_output_pipe() noexcept;
   /// From here on what it writes is not kept, but shown to `sink` by whichever function reads it.
   void give_output_to(std::function<void(std::string_view)> sink);
 

@@ -27,6 +27,9 @@ class ProgramOutput {
   /// Whole lines if something had to be dropped, and how much that was in their midst.
   [[nodiscard]] std::string text() const;
 
+  /// The pipe, for another reader; empty when no program can write any more.
+  UniqueFd take_pipe() noexcept { return std::exchange(ended_, true) ? UniqueFd() : std::move(pipe_); }
+
   /// -1 when no process can write any more: poll(2) looks at no such descriptor.
   [[nodiscard]] int pipe() const noexcept;
 

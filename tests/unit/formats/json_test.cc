@@ -50,23 +50,28 @@ ShareView full_share() {
 }
 
 NamespaceView full_namespace() {
-  return {
-      .version = "0.1.0",
-      .directory = "/volumes",
-      .arguments = {"serve", "--share", "a=/srv/ä"},
-      .keeper = 1,
-      .server = 2,
-      .nodes = 5,
-      .max_nodes = 6,
-      .started = kMoment,
-      .host = {.state = "draining", .generation = 3, .since = kMoment, .operations = 2},
-      .state = {.directory = "/var/lib/berth/x",
-                .failure = "disk full",
-                .damages = {{"a\xff", "it is empty", "b"}},
-                .unknown_shares = {{"gone", 3}}},
-      .shares = {{.name = "a", .type = "dir", .state = "idle", .users = 0, .since = std::nullopt, .source = "/a"},
-                 {.name = "b\xff", .type = "nfs", .state = "failed", .users = 2, .since = kMoment, .source = "\xc0"},
-                 {.name = "c", .type = "nfs", .state = "failed", .users = 0, .since = kMoment, .source = ""}}};
+  return {.version = "0.1.0",
+          .directory = "/volumes",
+          .arguments = {"serve", "--share", "a=/srv/ä"},
+          .keeper = 1,
+          .server = 2,
+          .nodes = 5,
+          .max_nodes = 6,
+          .started = kMoment,
+          .host = {.state = "draining", .generation = 3, .since = kMoment, .operations = 2},
+          .state = {.directory = "/var/lib/berth/x",
+                    .failure = "disk full",
+                    .damages = {{"a\xff", "it is empty", "b"}},
+                    .unknown_shares = {{"gone", 3}}},
+          .shares = {{.name = "a", .type = "dir", .state = "idle", .users = 0, .since = std::nullopt, .source = "/a"},
+                     {.name = "b\xff",
+                      .type = "nfs",
+                      .state = "failed",
+                      .users = 2,
+                      .since = kMoment,
+                      .source = "\xc0",
+                      .held = "process 12"},
+                     {.name = "c", .type = "nfs", .state = "failed", .users = 0, .since = kMoment, .source = ""}}};
 }
 
 template <typename T>

@@ -128,10 +128,11 @@ TEST(RenderAnything, NothingThatTurnsOrHidesTextReachesATerminal) {
         .code = 5, .story = "s" + hostile, .command = {"c" + hostile}, .exit = "e" + hostile, .output = "o" + hostile};
     ShareView share{.name = "n" + hostile, .type = "t", .state = "failed", .source = hostile, .options = hostile};
     share.busy = hostile;
+    share.held = hostile;
     share.last_failure = failure;
     share.attachments = {{.instance = hostile, .volume = hostile}};
     NamespaceView berth{.version = hostile, .directory = hostile};
-    berth.shares = {{.name = hostile, .type = "t", .state = "idle", .source = hostile}};
+    berth.shares = {{.name = hostile, .type = "t", .state = "idle", .source = hostile, .held = hostile}};
     berth.state.failure = hostile;
     for (const std::string& text :
          {render_error(failure), render_status(share), render_status(berth), render_json(share), render_json(berth),

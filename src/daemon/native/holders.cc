@@ -1,0 +1,152 @@
+#include "src/daemon/native/holders.h"
+
+#include <sys/sysmacros.h>
+
+#include <cerrno>
+#include <chrono>
+#include <map>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "src/daemon/native/mountinfo.h"
+#include "src/lib/base/clock.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/proc.h"
+
+namespace berth::daemon {
+namespace {
+
+using Unmounted = manager::NativeAccess::Unmounted;
+
+/// How long all mount namespaces may take: any user can make many, with many mounts.
+constexpr std::chrono::seconds kPatience{1};
+
+std::string command_of(pid_t process) {
+  std::string name = sys::proc::read(sys::proc::path_of(process, "comm")).value_or("");
+  if (name.ends_with('\n')) name.pop_back();
+  return name;
+}
+
+class Look {
+ public:
+  Look(std::string namespace_device, const std::vector<Unmounted>& shares)
+      : namespace_device_(std::move(namespace_device)), found_(shares.size()) {
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      by_name_.emplace(shares[i].share, i);
+      if (shares[i].device == 0) continue;
+      by_device_[std::to_string(major(shares[i].device)) + ":" + std::to_string(minor(shares[i].device))].push_back(i);
+    }
+  }
+
+  /// Of the server: a file system that another share shows is not let go of, and that is no news.
+  void leave_out(std::string_view table) {
+    for (const std::string_view line : split(table, '\n')) {
+      if (const std::optional<MountLine> mount = parse_mount_line(line)) by_device_.erase(std::string(mount->device));
+    }
+  }
+
+  /// `process`: one in the mount namespace with that table; 0: it is the host's.
+  void add(std::string_view table, pid_t process) {
+    std::map<std::uint64_t, MountLine> on_namespace;  // mounts of the namespace, which shares are mounted on
+    std::vector<MountLine> others;
+    for (const std::string_view line : split(table, '\n')) {
+      std::optional<MountLine> mount = parse_mount_line(line);
+      if (!mount) continue;
+      if (mount->device == namespace_device_) {
+        on_namespace.emplace(mount->id, *std::move(mount));
+      } else {
+        others.push_back(*std::move(mount));
+      }
+    }
+    std::set<std::size_t> here;
+    for (const MountLine& mount : others) {
+      const auto device = by_device_.find(std::string(mount.device));
+      if (device != by_device_.end()) {
+        for (const std::size_t share : device->second) note(share, mount, process, here);
+      }
+      const auto below = on_namespace.find(mount.parent);
+      if (below == on_namespace.end() || !mount.target.starts_with(below->second.target)) continue;
+      std::string path = below->second.root + mount.target.substr(below->second.target.size());
+      path.erase(0, path.find_first_not_of('/'));
+      if (const auto share = by_name_.find(path); share != by_name_.end()) note(share->second, mount, process, here);
+    }
+  }
+
+  /// Not everything could be looked at.
+  void set_incomplete(std::string reason) { incomplete_ = std::move(reason); }
+
+  [[nodiscard]] std::vector<std::string> told() && {
+    std::vector<std::string> texts;
+    for (Found& found : found_) {
+      if (found.more > 0) {
+        found.first += ", and " + std::to_string(found.more) +
+                       (found.more == 1 ? " more mount namespace has" : " more mount namespaces have");
+      }
+      texts.push_back(found.first.empty() ? incomplete_ : std::move(found.first));
+    }
+    return texts;
+  }
+
+ private:
+  struct Found {
+    std::string first;
+    std::size_t more = 0;  ///< mount namespaces besides the first
+  };
+
+  void note(std::size_t share, const MountLine& mount, pid_t process, std::set<std::size_t>& here) {
+    if (!here.insert(share).second) return;
+    Found& found = found_[share];
+    if (!found.first.empty()) {
+      ++found.more;
+    } else if (process == 0) {
+      found.first = "it is still mounted at " + quote(mount.target);
+    } else {
+      // Where, is for those to know that may look into that mount namespace.
+      found.first = "process " + std::to_string(process) + " (" + quote(command_of(process)) +
+                    ") still has it mounted in its own mount namespace";
+    }
+  }
+
+  const std::string namespace_device_;
+  std::map<std::string, std::size_t, std::less<>> by_name_;
+  std::map<std::string, std::vector<std::size_t>> by_device_;
+  std::vector<Found> found_;
+  std::string incomplete_;
+};
+
+std::string mount_namespace_of(pid_t thread) { return sys::proc::link_target(sys::proc::path_of(thread, "ns/mnt")); }
+
+/// A thread may have a mount namespace of its own (unshare(2)).
+std::vector<pid_t> threads_of(pid_t process) { return sys::proc::numbers_in(sys::proc::path_of(process, "task")); }
+
+}  // namespace
+
+Result<std::vector<std::string>> find_holders(pid_t host, const std::string& directory,
+                                              const std::vector<Unmounted>& shares) {
+  const TimePoint until = SystemClock().now() + kPatience;
+  // Where the namespace itself is gone nothing is mounted on it either.
+  Look look(device_at(host, directory).value_or(""), shares);
+  const pid_t self = sys::proc::own_process();
+  look.leave_out(TRY(read_mountinfo(self)));
+  std::set<std::string> seen{mount_namespace_of(self), mount_namespace_of(host)};
+  look.add(TRY(read_mountinfo(host)), 0);
+  for (const pid_t process : sys::proc::numbers_in("/proc")) {
+    for (const pid_t thread : threads_of(process)) {
+      const std::string name = mount_namespace_of(thread);
+      if (name.empty() || !seen.insert(name).second) continue;
+      const Result<std::string> table = read_mountinfo(thread);
+      if (table) look.add(*table, process);
+      if (!table && table.error().code() == EBUSY) {
+        look.set_incomplete("whether process " + std::to_string(process) + " (" + quote(command_of(process)) +
+                            ") still has it mounted is not known: its mount namespace has too many mounts to look at");
+      }
+    }
+    if (SystemClock().now() < until) continue;
+    look.set_incomplete("whether a process still has it mounted is not known: there are too many to look at");
+    break;
+  }
+  return std::move(look).told();
+}
+
+}  // namespace berth::daemon
