@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "src/lib/sys/other_threads.h"
 
@@ -131,6 +132,30 @@ constexpr auto kLooksOnItsWay = std::to_array<long>({
     SYS_access,
 #endif
 });
+/// Calls that have a path, and ask for the attributes of a directory in it only to go in: open(2) with those that make or take off
+/// a name. Not those that may end at the directory itself and then hand an error on, as inotify_add_watch(2).
+constexpr auto kGoesIn = std::to_array<long>({
+    SYS_openat,
+    SYS_openat2,
+    SYS_execve,
+    SYS_truncate,
+    SYS_unlinkat,
+    SYS_mkdirat,
+    SYS_mknodat,
+    SYS_symlinkat,
+    SYS_connect,
+#ifdef SYS_open
+    SYS_open,
+    SYS_creat,
+    SYS_unlink,
+    SYS_rmdir,
+    SYS_mkdir,
+    SYS_mknod,
+    SYS_symlink,
+#endif
+});
+/// rename(2), link(2), linkat(2), renameat(2), renameat2(2) of 32-bit programs (i386).
+constexpr auto kWalksTwice32 = std::to_array<long>({9, 38, 302, 303, 353});
 constexpr auto kWalksTwice = std::to_array<long>({
     SYS_linkat,
     SYS_renameat2,
@@ -148,7 +173,11 @@ bool contains(const std::array<long, N>& calls, long call) noexcept {
   return std::find(calls.begin(), calls.end(), call) != calls.end();
 }
 
-/// Of a thread that has sent a request, and goes to sleep for the answer in a moment.
+bool walks_twice(const ThreadActivity& activity) noexcept {
+  return activity.is_32_bit ? contains(kWalksTwice32, activity.call) : contains(kWalksTwice, activity.call);
+}
+
+/// Of one that has asked us for something, and goes to sleep for the answer in a moment.
 ThreadActivity activity_of_caller(pid_t thread) {
   constexpr int kLooks = 100;
   ThreadActivity activity = sys::activity_of(thread);
@@ -188,12 +217,34 @@ bool is_stat_of_path(pid_t thread) {
          contains(kLooksOnItsWay, activity.call);
 }
 
-bool walks_twice(pid_t thread) { return contains(kWalksTwice, activity_of_caller(thread).call); }
+RootCall await_root_call_of(pid_t thread) {
+  constexpr std::chrono::milliseconds kPatience{50};
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  RootCall call = root_call_of(thread);
+  while (call == RootCall::kUnknown && std::chrono::steady_clock::now() < until) call = root_call_of(thread);
+  return call;
+}
+
+RootCall root_call_of(pid_t thread) {
+  const ThreadActivity activity = activity_of_caller(thread);
+  if (activity.kind == ThreadActivity::Kind::kRunning) return RootCall::kUnknown;
+  if (walks_twice(activity)) return RootCall::kWalksTwice;
+  if (activity.is_32_bit) return RootCall::kLooks;
+  if (activity.call == SYS_bind) return RootCall::kMakesNode;
+  return contains(kGoesIn, activity.call) ? RootCall::kWalks : RootCall::kLooks;
+}
+
+bool may_be_walking(pid_t thread) {
+  const ThreadActivity activity = sys::activity_of(thread);
+  if (activity.kind != ThreadActivity::Kind::kWaiting) return activity.kind == ThreadActivity::Kind::kRunning;
+  return activity.is_32_bit || activity.call == SYS_bind || contains(kWalksAnywhere, activity.call) ||
+         contains(kWalksAtItsEnd, activity.call);
+}
 
 bool may_be_between_walks(pid_t thread) {
   const ThreadActivity activity = sys::activity_of(thread);
   if (activity.kind == ThreadActivity::Kind::kRunning) return true;
-  return activity.kind == ThreadActivity::Kind::kWaiting && contains(kWalksTwice, activity.call);
+  return activity.kind == ThreadActivity::Kind::kWaiting && walks_twice(activity);
 }
 
 }  // namespace berth::fuse

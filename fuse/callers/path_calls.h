@@ -30,8 +30,20 @@ bool is_of_path(pid_t thread);
 /// For attributes.
 bool is_stat_of_path(pid_t thread);
 
-/// Whether a thread that has sent a request is in a call that walks to two paths (rename(2), link(2)).
-bool walks_twice(pid_t thread);
+/// Why the kernel asks a thread's way for the attributes of a directory that it may be walking through.
+enum class RootCall : std::uint8_t {
+  kLooks,       ///< it may look at that directory alone, or hand an error on
+  kWalks,       ///< in a call that goes into it, and walks again when it meets ESTALE there
+  kMakesNode,   ///< the same, unless what it is for has begun: bind(2)
+  kWalksTwice,  ///< the same of one that walks to two paths, each of which is walked again by itself: rename(2), link(2)
+  kUnknown,     ///< it has not come to wait for the answer yet, for it does not get a processor
+};
+RootCall root_call_of(pid_t thread);
+/// The same, and yields to it for as long as that may take.
+RootCall await_root_call_of(pid_t thread);
+
+/// Whether a thread may be in a call that walks to a path. True for one that runs: nothing tells which call it is in.
+bool may_be_walking(pid_t thread);
 
 /// Whether a thread may be between the two walks of one system call (rename(2), link(2)). True for a thread that runs:
 /// /proc does not show its call.

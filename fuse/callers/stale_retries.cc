@@ -14,6 +14,8 @@ constexpr std::chrono::seconds kLongestPause{2};
 /// One that is served for so long is sent back again at its next pause, for that is another system call then.
 constexpr std::chrono::seconds kLongestInside{2};
 constexpr std::chrono::milliseconds kPause{10};
+/// From the name into the real mount.
+constexpr std::chrono::milliseconds kLongestWay{100};
 
 constexpr unsigned kThreadBits = 22;  // PID_MAX_LIMIT, linux/threads.h
 
@@ -29,15 +31,26 @@ StaleRetries::Stage stage_in(const Record& record) noexcept {
   return static_cast<StaleRetries::Stage>(record.who >> kKeyBits);
 }
 
+pid_t thread_in(const Record& record) noexcept {
+  return static_cast<pid_t>(record.who & ((std::uint64_t{1} << kThreadBits) - 1));
+}
+
+bool is_inside(StaleRetries::Stage stage) noexcept {
+  return stage == StaleRetries::Stage::kInside || stage == StaleRetries::Stage::kInsideTwice;
+}
+
+bool may_walk(StaleRetries::Stage stage) noexcept {
+  return stage == StaleRetries::Stage::kWalking || stage == StaleRetries::Stage::kInsideTwice;
+}
+
 Duration age(const std::atomic<std::int64_t>& at, TimePoint now) noexcept {
   return now.time_since_epoch() - Duration(at);
 }
 
 bool is_over(const Record& record, TimePoint now) noexcept {
   const Duration pause = age(record.last, now);
-  const bool is_inside = stage_in(record) == StaleRetries::Stage::kInside;
   return record.who == 0 || pause > kLongestPause ||
-         (is_inside && age(record.since, now) > kLongestInside && pause > kPause);
+         (is_inside(stage_in(record)) && age(record.since, now) > kLongestInside && pause > kPause);
 }
 
 }  // namespace
@@ -60,11 +73,31 @@ Record* StaleRetries::find(pid_t thread, std::uint32_t share, TimePoint now) con
   return found != std::end(area_.known) ? &*found : nullptr;
 }
 
-StaleRetries::Stage StaleRetries::stage_of(pid_t thread, std::uint32_t share, TimePoint now) const {
-  if (is_empty(now)) return Stage::kUnknown;
+StaleRetries::Known StaleRetries::find_out(pid_t thread, std::uint32_t share, TimePoint now) const {
+  if (is_empty(now)) return {};
   MutexLock lock(mutex_);
   const Record* const known = find(thread, share, now);
-  return known != nullptr ? stage_in(*known) : Stage::kUnknown;
+  return known != nullptr ? Known{stage_in(*known), TimePoint(Duration(known->since))} : Known{};
+}
+
+bool StaleRetries::touch(pid_t thread, std::uint32_t share, TimePoint now) {
+  if (is_empty(now)) return false;
+  MutexLock lock(mutex_);
+  Record* const known = find(thread, share, now);
+  if (known == nullptr || !may_walk(stage_in(*known))) return false;
+  known->last = now.time_since_epoch().count();
+  return true;
+}
+
+/// Nothing over: the one that has passed the name longest ago, so long that it is there.
+Record* StaleRetries::make_room(TimePoint now) {
+  Record* oldest = nullptr;
+  for (Record& record : area_.known) {
+    if (is_over(record, now)) return &record;
+    const bool has_arrived = stage_in(record) == Stage::kPassed && age(record.last, now) > kLongestWay;
+    if (has_arrived && (oldest == nullptr || record.last < oldest->last)) oldest = &record;
+  }
+  return oldest;
 }
 
 bool StaleRetries::set(pid_t thread, std::uint32_t share, Stage stage, TimePoint now) {
@@ -72,30 +105,46 @@ bool StaleRetries::set(pid_t thread, std::uint32_t share, Stage stage, TimePoint
   MutexLock lock(mutex_);
   Record* record = find(thread, share, now);
   if (record == nullptr) {
-    record = std::find_if(std::begin(area_.known), std::end(area_.known),
-                          [&](const Record& one) { return is_over(one, now); });
-    if (record == std::end(area_.known)) return false;
+    record = make_room(now);
+    if (record == nullptr) return false;
     record->who = 0;
   }
-  if (record->who == 0 || stage_in(*record) != stage) record->since = now.time_since_epoch().count();
+  const bool stays_inside = record->who != 0 && is_inside(stage_in(*record)) && is_inside(stage);
+  if (record->who == 0 || (stage_in(*record) != stage && !stays_inside)) record->since = now.time_since_epoch().count();
   record->last = now.time_since_epoch().count();
   record->who = key_of(thread, share) | static_cast<std::uint64_t>(stage) << kKeyBits;
   last_set_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
   return true;
 }
 
-std::vector<pid_t> StaleRetries::served_in(std::uint32_t share, TimePoint now) const {
-  std::vector<pid_t> threads;
+std::vector<StaleRetries::Seen> StaleRetries::all_in(std::uint32_t share, TimePoint now, bool (*are)(Stage)) const {
+  std::vector<Seen> threads;
   if (is_empty(now)) return threads;
   MutexLock lock(mutex_);
   for (const Record& record : area_.known) {
-    const Stage stage = stage_in(record);
-    const bool served = stage == Stage::kWalking || stage == Stage::kInside;
     const std::uint64_t key = record.who & kKeyMask;
-    if (!served || key >> kThreadBits != share || age(record.last, now) > kLongestPause) continue;
-    threads.push_back(static_cast<pid_t>(key & ((1U << kThreadBits) - 1)));
+    if (!are(stage_in(record)) || key >> kThreadBits != share || age(record.last, now) > kLongestPause) continue;
+    threads.push_back({thread_in(record), TimePoint(Duration(record.last))});
   }
   return threads;
+}
+
+std::vector<StaleRetries::Seen> StaleRetries::walking_in(std::uint32_t share, TimePoint now) const {
+  return all_in(share, now, &may_walk);
+}
+
+std::vector<StaleRetries::Seen> StaleRetries::passed_in(std::uint32_t share, TimePoint now) const {
+  return all_in(share, now, [](Stage stage) { return stage == Stage::kPassed; });
+}
+
+bool StaleRetries::has_ended(const Seen& seen, std::uint32_t share) {
+  MutexLock lock(mutex_);
+  Record* const known = find(seen.thread, share, seen.last);
+  if (known == nullptr) return true;
+  if (TimePoint(Duration(known->last)) != seen.last) return false;
+  const bool was_inside = stage_in(*known) == Stage::kInsideTwice;
+  known->who = was_inside ? key_of(seen.thread, share) | static_cast<std::uint64_t>(Stage::kInside) << kKeyBits : 0;
+  return true;
 }
 
 }  // namespace berth::fuse

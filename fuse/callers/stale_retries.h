@@ -21,6 +21,11 @@ namespace berth::fuse {
 ///   unknown ── ESTALE ────▶ kOnItsWay ── the name is answered ──▶ kPassed
 ///      │                        │                                    │ it comes in without seeing the mount
 ///      └── served ──▶ kWalking  └── comes by another way ──▶ kInside ◀┘
+///                                                              ▲│ a call that walks to two paths begins, or ends
+///                                                              │▼
+///                                                          kInsideTwice
+///
+/// A thread that is seen outside of such a call is unknown again (kWalking), or kInside (kInsideTwice).
 ///
 /// If a thread got ESTALE twice in one system call, the program would see it. So this outlives the server.
 ///
@@ -28,12 +33,12 @@ namespace berth::fuse {
 class StaleRetries {
  public:
   enum class Stage : std::uint8_t {
-    kUnknown,        ///< or so long ago that it comes for another reason now
-    kOnItsWay,       ///< it has been sent back, and asks about the share's name next
-    kOnItsWayOrNot,  ///< the same, unless the kernel has kept that for itself: about a name that it knows (d_revalidate())
-    kPassed,         ///< the name was answered since, and leads past berth
-    kWalking,        ///< served, in a call that is sent back at its end
-    kInside,         ///< served until it pauses
+    kUnknown,      ///< or so long ago that it comes for another reason now
+    kOnItsWay,     ///< it has been sent back, and asks about the share's name next
+    kPassed,       ///< the name was answered since, and leads past berth
+    kWalking,      ///< served, in a call that is sent back at its end
+    kInside,       ///< served until it pauses
+    kInsideTwice,  ///< the same, perhaps in the midst of a call that walks to two paths (rename(2), link(2))
   };
 
   static constexpr unsigned kShareBits = 17;  ///< of a share's number
@@ -42,14 +47,36 @@ class StaleRetries {
   explicit StaleRetries(StaleRetryArea* area = nullptr);
 
   /// Costs next to nothing while no thread is known. `share`: its number, KnownShare::index().
-  [[nodiscard]] Stage stage_of(pid_t thread, std::uint32_t share, TimePoint now) const;
+  [[nodiscard]] Stage stage_of(pid_t thread, std::uint32_t share, TimePoint now) const {
+    return find_out(thread, share, now).stage;
+  }
+  struct Known {
+    Stage stage = Stage::kUnknown;
+    TimePoint since{};  ///< when it came to that
+  };
+  [[nodiscard]] Known find_out(pid_t thread, std::uint32_t share, TimePoint now) const;
   /// False: too many are known, or the thread cannot be seen from here (0).
   bool set(pid_t thread, std::uint32_t share, Stage stage, TimePoint now);
-  /// Threads that are kWalking or kInside in `share`.
-  [[nodiscard]] std::vector<pid_t> served_in(std::uint32_t share, TimePoint now) const;
+  /// Notes that one that is kWalking or kInsideTwice has asked again. False: it is not.
+  bool touch(pid_t thread, std::uint32_t share, TimePoint now);
+
+  /// A thread, and when it asked for something last.
+  struct Seen {
+    pid_t thread;
+    TimePoint last;
+  };
+  /// Threads that are kWalking or kInsideTwice in `share`: they may be between two walks.
+  [[nodiscard]] std::vector<Seen> walking_in(std::uint32_t share, TimePoint now) const;
+  /// Threads that are kPassed in `share`.
+  [[nodiscard]] std::vector<Seen> passed_in(std::uint32_t share, TimePoint now) const;
+  /// One of these was seen to be in no such call: what it asks for next belongs to another one. False: it has asked for something
+  /// meanwhile.
+  bool has_ended(const Seen& seen, std::uint32_t share);
 
  private:
   [[nodiscard]] StaleRetryRecord* find(pid_t thread, std::uint32_t share, TimePoint now) const BERTH_REQUIRES(mutex_);
+  [[nodiscard]] StaleRetryRecord* make_room(TimePoint now) BERTH_REQUIRES(mutex_);
+  [[nodiscard]] std::vector<Seen> all_in(std::uint32_t share, TimePoint now, bool (*are)(Stage)) const;
   [[nodiscard]] bool is_empty(TimePoint now) const noexcept;
 
   const std::unique_ptr<StaleRetryArea> own_;

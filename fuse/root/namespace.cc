@@ -27,6 +27,9 @@ constexpr ino_t kControlNumberUnknown = 2;
 /// a new listing brings all of them.
 constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootTtl / 2;
 
+/// How often a caller waits at a share's name for its real mount, each time until an attempt to lay it has ended.
+constexpr int kMostWaits = 8;
+
 /// Positions in a listing: those of ".", "..", ".berth", then names.
 constexpr off_t kFirstName = 3;
 
@@ -133,8 +136,8 @@ class Namespace::Core {
     return entry;
   }
 
-  Result<Entry> share_entry(const std::shared_ptr<manager::Share>& share) {
-    Entry entry = TRY(setup_.shares.root_entry(share));
+  Result<Entry> share_entry(const std::shared_ptr<manager::Share>& share, bool listed) {
+    Entry entry = TRY(setup_.shares.root_entry(share, listed));
     entry.entry_ttl = setup_.name_ttl;
     return entry;
   }
@@ -143,7 +146,7 @@ class Namespace::Core {
     if (prefix.empty() && setup_.control_root && name == std::string_view(kControlName)) return setup_.control_root();
     const auto shares = setup_.manager.directory();
     const std::string path = prefix + name;
-    if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second);
+    if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second, false);
     if (is_directory(*shares, path)) return directory_entry(path);
     return Entry{.entry_ttl = setup_.negative_ttl};
   }
@@ -279,8 +282,8 @@ bool Namespace::Core::add_name(DirentBuffer& page, const Listing& listing, std::
   if (name.share != nullptr && setup_.shares.is_root_cached(**name.share, now + kKeptListing)) {
     return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   }
-  const Result<Entry> entry =
-      name.share != nullptr ? share_entry(*name.share) : Result<Entry>(directory_entry(listing.prefix + name.text));
+  const Result<Entry> entry = name.share != nullptr ? share_entry(*name.share, true)
+                                                    : Result<Entry>(directory_entry(listing.prefix + name.text));
   // A look-up of the name reports the error.
   if (!entry) return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   page.add_plus(name.text.c_str(), *entry, next);
@@ -300,14 +303,25 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
     return answer(std::move(reply), *prefix, name);
   }
   crash_point("at-the-name");
-  const auto go_on = [this, thread, share, prefix = *prefix, name = std::string(name)](Reply later) {
-    core_->setup().shares.passes_name(thread, *share);
-    answer(std::move(later), prefix, name.c_str());
-  };
   // If it is interrupted, the request continues through berth, where it waits for the mount and is answered EINTR.
-  const auto parked = ParkedReply::park(std::move(reply), go_on);
-  core_->setup().manager.await_native(*share, [parked, go_on](bool /*native*/) {
-    if (std::optional<Reply> later = parked->take()) go_on(*std::move(later));
+  const auto on_interrupt = [this, thread, share, prefix = *prefix, name = std::string(name)](Reply interrupted) {
+    (void)core_->setup().shares.passes_name(thread, *share);
+    answer(std::move(interrupted), prefix, name.c_str());
+  };
+  wait_at_name(ParkedReply::park(std::move(reply), on_interrupt), thread, share, *prefix + name, prefix->size(),
+               kMostWaits);
+}
+
+void Namespace::wait_at_name(const std::shared_ptr<ParkedReply>& parked, pid_t thread,
+                             const std::shared_ptr<manager::Share>& share, const std::string& path, std::size_t name_at,
+                             int waits) {
+  core_->setup().manager.await_native(*share, [this, parked, thread, share, path, name_at, waits](bool /*native*/) {
+    if (parked->taken()) return;
+    if (!core_->setup().shares.passes_name(thread, *share) && waits > 1) {
+      return wait_at_name(parked, thread, share, path, name_at, waits - 1);
+    }
+    std::optional<Reply> later = parked->take();
+    if (later) answer(*std::move(later), path.substr(0, name_at), path.c_str() + name_at);
   });
 }
 

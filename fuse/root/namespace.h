@@ -6,6 +6,7 @@
 
 #include "fuse/kept/kept_state.h"
 #include "fuse/session/operations.h"
+#include "fuse/session/parked_reply.h"
 #include "fuse/shares/share_fs.h"
 #include "manager/engine/manager.h"
 
@@ -53,6 +54,10 @@ class Namespace final : public Operations {
  private:
   class Core;
   void answer(Reply reply, const std::string& prefix, const char* name);
+  /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when its real mount has been laid or is not.
+  void wait_at_name(const std::shared_ptr<ParkedReply>& parked, pid_t thread,
+                    const std::shared_ptr<manager::Share>& share, const std::string& path, std::size_t name_at,
+                    int waits);
 
   std::unique_ptr<Core> core_;
 };

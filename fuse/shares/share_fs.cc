@@ -15,11 +15,11 @@ namespace berth::fuse {
 ShareFs::ShareFs(Setup setup) : core_(std::make_unique<Core>(setup)) {}
 ShareFs::~ShareFs() = default;
 
-Result<Entry> ShareFs::root_entry(const std::shared_ptr<manager::Share>& share) {
+Result<Entry> ShareFs::root_entry(const std::shared_ptr<manager::Share>& share, bool listed) {
   KnownShare* const known = TRY(core_->shares.add(share));
   return Entry{.node = NodeTable::root_id(known->index()),
                .attributes = known->root_attributes(),
-               .attr_ttl = core_->root_ttl(*known),
+               .attr_ttl = core_->root_ttl(*known, listed),
                .entry_ttl = known->attr_ttl()};
 }
 

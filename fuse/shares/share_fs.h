@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "fuse/callers/stale_retries.h"
 #include "fuse/kept/kept_state.h"
 #include "fuse/kept/requests.h"
 #include "fuse/session/operations.h"
@@ -55,9 +56,9 @@ class ShareFs final : public Operations {
   void finish_take_over();
 
   /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
-  /// Asks no real file system and takes no long lock, so that a list of thousands is cheap.
+  /// Asks no real file system and takes no long lock, so that a list of thousands is cheap. `listed`: with others, in a listing.
   /// Errors: ENOSPC when there are more shares than can be numbered.
-  [[nodiscard]] Result<Entry> root_entry(const std::shared_ptr<manager::Share>& share);
+  [[nodiscard]] Result<Entry> root_entry(const std::shared_ptr<manager::Share>& share, bool listed);
   /// How long the kernel may cache the attributes of the root of a share that is not mounted. It is notified when it is
   /// mounted.
   static constexpr std::chrono::seconds kIdleRootTtl{60};
@@ -70,12 +71,17 @@ class ShareFs final : public Operations {
   /// Whether `thread` has been sent back from `share` (StaleRetries) and is to wait at its name until that leads to the
   /// real mount.
   [[nodiscard]] bool waits_for_overmount(pid_t thread, const manager::Share& share) const;
-  /// It walks on from there.
-  void passes_name(pid_t thread, const manager::Share& share);
-  /// Threads that have come into `share` through berth within the last moments, and may be in the midst of a system
-  /// call.
-  [[nodiscard]] std::vector<pid_t> threads_in(const manager::Share& share) const;
-  /// While `share` is being overmounted, a walk that begins waits for it, so that no thread is between two walks.
+  /// It goes on from there. False: by berth, and just now the real mount is being laid, so that it has to wait for that.
+  [[nodiscard]] bool passes_name(pid_t thread, const manager::Share& share);
+  /// Threads that have come into `share` through us a moment ago, and may be between the two walks of a system call.
+  [[nodiscard]] std::vector<StaleRetries::Seen> walking_in(const manager::Share& share) const;
+  /// Threads that were let go on from the name of `share` into its real mount a moment ago.
+  [[nodiscard]] std::vector<StaleRetries::Seen> passed_in(const manager::Share& share) const;
+  /// Whether a thread of which nothing is known may have come into a share just now.
+  [[nodiscard]] bool has_unseen_callers() const;
+  /// One of these was seen to be in no such call. False: it has asked for something meanwhile.
+  bool has_ended(const manager::Share& share, const StaleRetries::Seen& thread);
+  /// From now on, until it is laid or is not, a caller that begins to walk into `share` is sent back to its name to wait there.
   void set_overmounting(const manager::Share& share, bool overmounting);
   /// Whether the kernel knows anything of `share` but its root.
   [[nodiscard]] bool is_known_below(const manager::Share& share) const;

@@ -52,6 +52,9 @@ std::size_t affordable(std::size_t descriptors) noexcept {
   return std::min<std::size_t>(descriptors, sys::file_limit() / 4);
 }
 
+/// A share that was in use so recently may soon be again.
+constexpr std::chrono::seconds kInUseAgain{60};
+
 /// A handle with a higher number would have no record for the next server.
 OpenFiles::Limits with_records(OpenFiles::Limits limits) noexcept {
   limits.end = std::min(limits.end, static_cast<int>(HandleArea::kMaxHandles));
@@ -148,7 +151,16 @@ void ShareFs::Core::reply_error(const ShareRequest& request, Reply reply, const 
 void ShareFs::Core::answer_root(Reply reply, NodeId node) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return std::move(reply).error(ESTALE);
-  if (const std::optional<manager::Lease> lease = may_ask_root(*share) ? share->share().try_lease() : std::nullopt) {
+  std::optional<manager::Lease> lease = may_ask_root(*share) ? share->share().try_lease() : std::nullopt;
+  // It is sent back after the mount, if at all: not twice in one call.
+  if (!lease && check_access(share->policy(), reply.caller(), false) && is_refused(*share, reply.caller())) {
+    return ask_root(*share, std::move(reply), node);
+  }
+  if (is_sent_back_from_root(*share, reply.caller().pid)) {
+    lease.reset();
+    return std::move(reply).error(ESTALE);
+  }
+  if (lease) {
     if (!share->is_local()) reply.set_known_attributes(share->root_attributes(), root_ttl(*share));
     // As the caller: what was refused is answered from what is known.
     const bool met = sys::assume(reply.caller()) && share->on_mounted_root(*lease);
@@ -156,8 +168,7 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     share->share().note_answer();
     if (met && x) share->remember_root(*x);
     if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
-  } else if (check_access(share->policy(), reply.caller(), false) && is_refused(*share, reply.caller())) {
-    return ask_root(*share, std::move(reply), node);
+    lease.reset();
   }
   std::move(reply).attributes(share->root_attributes(), root_ttl(*share));
 }
@@ -169,7 +180,9 @@ void ShareFs::Core::ask_root(KnownShare& share, Reply reply, NodeId node) {
       std::move(reply), node, Access::kRead,
       [ this, &share, node, before = share.root_permissions() ](const ShareRequest& request) -> Result<struct statx> {
         const struct statx x = TRY(real_files.attributes(request, node));
-        if (share.root_permissions() == before) return x;
+        if (share.root_permissions() == before) {
+          return is_sent_back_from_root(share, request.caller.pid) ? Result<struct statx>(fail(ESTALE)) : x;
+        }
         // It is sent back by this, and must not be sent back again in the same call.
         if (share.share().may_be_native()) {
           stale_retries.set(request.caller.pid, share.index(), StaleRetries::Stage::kOnItsWay,
@@ -187,16 +200,22 @@ bool ShareFs::Core::may_ask_root(KnownShare& share) const {
 
 /// The kernel does not cache an answer that is on its way either (fuse_reverse_inval_inode(), attr_version).
 void ShareFs::Core::invalidate_root(KnownShare& share) noexcept {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (share.root_asked_since() > now) share.note_root_asked(now);
   share.note_root_sent({});
   Session* const told = session;
   if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
 }
 
-/// Until the share is mounted, if it is not: the kernel is notified then.
-Seconds ShareFs::Core::root_ttl(KnownShare& share) const noexcept {
+/// Where it is not mounted until it is, of which the kernel is told. But what walks into a share that is to be native must ask, so
+/// there they are believed only where they come with a listing of the namespace, for a program that asks for all of them next.
+Seconds ShareFs::Core::root_ttl(KnownShare& share, bool listed) const noexcept {
   const bool is_mounted = !share.share().gate().closed();
   if (is_mounted || share.policy().attr_timeout.count() <= 0 || session == nullptr) return share.attr_ttl();
-  share.note_root_sent(std::chrono::steady_clock::now());
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (share.share().may_be_native() && (!listed || now < share.let_go_at() + kInUseAgain)) return 0;
+  share.note_root_asked(now + kIdleRootTtl);
+  share.note_root_sent(now);
   return std::max<Seconds>(share.attr_ttl(), kIdleRootTtl.count());
 }
 

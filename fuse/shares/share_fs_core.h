@@ -141,12 +141,19 @@ class ShareFs::Core {
 
   Result<Entry> look_up(const ShareRequest& request, NodeId parent, const char* name);
 
+  /// Whether its real mount is being laid now.
+  [[nodiscard]] bool is_overmounting(ShareIndex share) {
+    if (overmounting_count == 0) return false;
+    MutexLock lock(overmounting_mutex);
+    return overmounting.contains(share);
+  }
+
   /// As ShareFs's own.
   void take_over(std::vector<int>& left);
   void finish_take_over();
 
-  /// How long the kernel may cache the present answer about the root of a share.
-  Seconds root_ttl(KnownShare& share) const noexcept;
+  /// How long the kernel may believe what it is told now of the root of a share.
+  Seconds root_ttl(KnownShare& share, bool listed = false) const noexcept;
   void invalidate_root(KnownShare& share) noexcept;
 
   manager::Manager& manager;
@@ -161,6 +168,7 @@ class ShareFs::Core {
   RealFiles real_files;
   StaleRetries stale_retries;
   std::atomic<std::size_t> overmounting_count{0};  ///< of `laying`
+  std::atomic<Duration::rep> unseen_at{0};         ///< when one came last that cannot be known (TimePoint)
   Mutex overmounting_mutex;
   std::set<ShareIndex> overmounting BERTH_GUARDED_BY(overmounting_mutex);
   LockWaiters waiters;  ///< last, because waiting requests use the others
@@ -203,15 +211,13 @@ class ShareFs::Core {
 
   std::vector<BackingId> unused_backings_;  ///< take_over() leaves them to finish_take_over()
 
-  [[nodiscard]] bool is_overmounting(ShareIndex share) {
-    if (overmounting_count == 0) return false;
-    MutexLock lock(overmounting_mutex);
-    return overmounting.contains(share);
-  }
-  [[nodiscard]] bool is_overmounted_meanwhile(const KnownShare& share);
   static void note_writer(const ShareRequest& request) noexcept;
-  [[nodiscard]] bool must_retry_walk(const KnownShare& share, NodeId node, pid_t thread, Origin comes);
-  [[nodiscard]] bool is_answered_stale(const KnownShare& share, pid_t thread, Origin comes, TimePoint now);
+  [[nodiscard]] bool may_send_back(const KnownShare& share, pid_t thread, TimePoint now);
+  [[nodiscard]] StaleRetries::Stage stage_in_call(const KnownShare& share, pid_t thread, TimePoint now) const;
+  [[nodiscard]] bool must_retry_walk(KnownShare& share, NodeId node, pid_t thread, Origin comes);
+  [[nodiscard]] bool is_answered_stale(KnownShare& share, pid_t thread, Origin comes, TimePoint now);
+  [[nodiscard]] bool is_sent_back_from_root(KnownShare& share, pid_t thread);
+  bool send_back(KnownShare& share, pid_t thread, TimePoint now);
   void park(KnownShare& share, Reply reply, Work work);
   /// A request that has waited for a mount.
   struct Parked {

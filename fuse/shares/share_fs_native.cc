@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <thread>
 
 #include "fuse/callers/path_calls.h"
 #include "fuse/shares/share_fs.h"
@@ -22,9 +21,11 @@ static_assert(manager::kMaxShares <= std::size_t{1} << StaleRetries::kShareBits)
 /// For so long after a share was overmounted a caller may come that has passed the share's name before, in the same
 /// system call.
 constexpr std::chrono::seconds kJustLaid{1};
-/// How long a thread that begins to walk waits for the overmount.
-constexpr std::chrono::milliseconds kLongestLaying{5};
-constexpr std::chrono::microseconds kLookAgain{50};
+/// How long the call of a thread may be that cannot be looked at.
+constexpr std::chrono::milliseconds kUnseenCall{100};
+/// When the kernel has believed nothing of a share's root for so long, a caller that asks for that as the first thing is on the
+/// first path of its call.
+constexpr std::chrono::seconds kLongestCall{1};
 
 }  // namespace
 
@@ -34,75 +35,106 @@ void ShareFs::Core::note_writer(const ShareRequest& request) noexcept {
   if (request.share.share().may_be_native()) request.own_lease->count_as_writer(true);
 }
 
-/// The kernel caches no answer in such a share, so every caller that comes in sends a request.
-bool ShareFs::Core::must_retry_walk(const KnownShare& share, NodeId node, pid_t thread, Origin comes) {
+bool ShareFs::Core::may_send_back(const KnownShare& share, pid_t thread, TimePoint now) {
   const manager::NativeDoor door = share.share().native_door();
-  if (door == manager::NativeDoor::kNone || comes == Origin::kNeverMind || thread == 0) return false;
-  const TimePoint now = std::chrono::steady_clock::now();
-  if (door == manager::NativeDoor::kOpen && now >= share.share().overmounted_at() + kJustLaid) return false;
-  // If it were sent back, the caller would repeat natively what a dead server has done for this request already.
-  if (CurrentRequest::first_attempt() != nullptr) return false;
-  using Stage = StaleRetries::Stage;
-  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
-  // One that has passed the name while the real mount was to be seen there, and now it is not: another system call.
-  if (stage == Stage::kOnItsWayOrNot && comes == Origin::kOnItsWay) {
-    return stale_retries.set(thread, share.index(), Stage::kOnItsWay, now);
-  }
-  const bool is_known = stage == Stage::kOnItsWay || stage == Stage::kInside ||
-                        (stage == Stage::kPassed && door == manager::NativeDoor::kOpen);
-  if (!is_known) {
-    // A request by a path comes with a name, except for the root.
-    const bool is_by_path = stage == Stage::kWalking || NodeTable::is_root(node);
-    const bool may_be_by_path = comes == Origin::kOnItsWay || comes == Origin::kAtItsEnd || is_by_path;
-    return may_be_by_path && is_answered_stale(share, thread, comes, now);
-  }
-  stale_retries.set(thread, share.index(), Stage::kInside, now);
-  // Another call than the one that was answered ESTALE: that one would have been seen to be under way.
-  const bool begins = stage == Stage::kInside && comes == Origin::kOnItsWay;
-  if (!begins || !is_overmounted_meanwhile(share)) return false;
-  const sys::AsDaemon as_daemon;
-  return walks_twice(thread) && stale_retries.set(thread, share.index(), Stage::kOnItsWayOrNot, now);
+  if (door == manager::NativeDoor::kNone) return false;
+  if (thread == 0) unseen_at = now.time_since_epoch().count();
+  return thread != 0 && (door == manager::NativeDoor::kShut || now < share.share().overmounted_at() + kJustLaid);
 }
 
-bool ShareFs::Core::is_answered_stale(const KnownShare& share, pid_t thread, Origin comes, TimePoint now) {
-  const auto send_back = [&] {
-    const bool sent = stale_retries.set(thread, share.index(), StaleRetries::Stage::kOnItsWay, now);
-    if (sent) crash_point("sent-back");
-    return sent;
-  };
-  // The kernel asks about a name that it knows as well. If the answer is an error, it does not hand it on: it takes off
-  // what is mounted there and looks the name up (fuse_dentry_revalidate()). So it is answered what it knows.
+/// Of a caller that asks us for something: kPassed where it has passed the name in this very call, and does not see the mount. When
+/// the mount was taken off, those that had arrived were forgotten.
+StaleRetries::Stage ShareFs::Core::stage_in_call(const KnownShare& share, pid_t thread, TimePoint now) const {
+  const StaleRetries::Known known = stale_retries.find_out(thread, share.index(), now);
+  const bool is_past = known.stage == StaleRetries::Stage::kPassed && known.since < share.share().overmounted_at();
+  return is_past ? StaleRetries::Stage::kUnknown : known.stage;
+}
+
+bool ShareFs::Core::send_back(KnownShare& share, pid_t thread, TimePoint now) {
+  // What is believed of the root would let others walk past us.
+  if (share.root_asked_since() > now) invalidate_root(share);
+  const bool sent = stale_retries.set(thread, share.index(), StaleRetries::Stage::kOnItsWay, now);
+  if (sent) crash_point("sent-back");
+  return sent;
+}
+
+/// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
+bool ShareFs::Core::must_retry_walk(KnownShare& share, NodeId node, pid_t thread, Origin comes) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  // What a dead server has done for this request would be done again natively.
+  if (comes == Origin::kNeverMind || CurrentRequest::first_attempt() != nullptr) return false;
+  if (!may_send_back(share, thread, now)) return false;
+  using Stage = StaleRetries::Stage;
+  const Stage stage = stage_in_call(share, thread, now);
+  if (stage != Stage::kUnknown && stage != Stage::kWalking) {
+    const bool is_twice = stage == Stage::kInsideTwice;
+    stale_retries.set(thread, share.index(), is_twice ? Stage::kInsideTwice : Stage::kInside, now);
+    return false;
+  }
+  // What comes by a path comes by a name, but for the root.
+  const bool is_by_path = stage == Stage::kWalking || NodeTable::is_root(node);
+  const bool may_be_by_path = comes == Origin::kOnItsWay || comes == Origin::kAtItsEnd || is_by_path;
+  return may_be_by_path && is_answered_stale(share, thread, comes, now);
+}
+
+bool ShareFs::Core::is_answered_stale(KnownShare& share, pid_t thread, Origin comes, TimePoint now) {
+  // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes off what is
+  // mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
   if (comes == Origin::kOnItsWay && nodes.size(share.index()) > 0) {
     stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
-    return is_overmounted_meanwhile(share) && walks_twice(thread) &&
-           stale_retries.set(thread, share.index(), StaleRetries::Stage::kOnItsWayOrNot, now);
+    return false;
   }
   const sys::AsDaemon as_daemon;
-  if (comes == Origin::kByChance) return is_of_path(thread) && send_back();
-  if (comes == Origin::kStats) return is_stat_of_path(thread) && send_back();
+  if (comes == Origin::kByChance) return is_of_path(thread) && send_back(share, thread, now);
+  if (comes == Origin::kStats) return is_stat_of_path(thread) && send_back(share, thread, now);
   switch (path_call_of(thread)) {
     case PathCall::kAnywhere:
-      return send_back();
+      return send_back(share, thread, now);
     case PathCall::kAtItsEnd:
-      if (comes == Origin::kAtItsEnd) return send_back();
+      if (comes == Origin::kAtItsEnd) return send_back(share, thread, now);
       stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
-      return is_overmounted_meanwhile(share) && walks_twice(thread) && send_back();
+      break;
     case PathCall::kNowhere:
       break;
   }
   return false;
 }
 
-/// For a thread that begins to walk. The thread is known by now: either the overmount waits for it, or it waits for the
-/// overmount and walks to the real mount then. Not for long: if it holds the lock of the share's root, the overmount
-/// waits until it continues.
-bool ShareFs::Core::is_overmounted_meanwhile(const KnownShare& share) {
-  if (!is_overmounting(share.index())) return false;
-  const TimePoint begun = std::chrono::steady_clock::now();
-  while (is_overmounting(share.index()) && std::chrono::steady_clock::now() < begun + kLongestLaying) {
-    std::this_thread::sleep_for(kLookAgain);
+/// A walk through the share's root asks for its attributes first of all (may_lookup(), fs/namei.c), where the kernel believes none.
+/// That is the only question of a rename(2) of two names in that directory between its two paths, so here it is known.
+bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (!may_send_back(share, thread, now)) return false;
+  using Stage = StaleRetries::Stage;
+  const Stage stage = stage_in_call(share, thread, now);
+  const auto is_laid = [&] {
+    return share.share().native_door() == manager::NativeDoor::kOpen || is_overmounting(share.index());
+  };
+  const sys::AsDaemon as_daemon;
+  const RootCall call = is_laid() ? await_root_call_of(thread) : root_call_of(thread);
+  const bool may_walk_twice = call == RootCall::kWalksTwice || call == RootCall::kUnknown;
+  if (stage == Stage::kOnItsWay || stage == Stage::kPassed) {
+    stale_retries.set(thread, share.index(), may_walk_twice ? Stage::kInsideTwice : Stage::kInside, now);
+    return false;
   }
-  return share.share().overmounted_at() >= begun;
+  if (call == RootCall::kLooks) return false;
+  if (!may_walk_twice && stage != Stage::kUnknown) {
+    stale_retries.set(thread, share.index(), stage == Stage::kWalking ? Stage::kWalking : Stage::kInside, now);
+    return false;
+  }
+  // It may be at its second path.
+  if (stage != Stage::kInside && stale_retries.touch(thread, share.index(), now)) return false;
+  const bool is_first_question = stage == Stage::kUnknown && now >= share.root_asked_since() + kLongestCall;
+  const bool is_first_path = call == RootCall::kWalks || (call != RootCall::kUnknown && is_first_question);
+  if (is_first_path && send_back(share, thread, now)) return true;
+  if (!may_walk_twice) return false;
+  // Noted first: either the one that lays sees it, or it sees that this has begun.
+  const Stage next = stage == Stage::kInside ? Stage::kInsideTwice : Stage::kWalking;
+  if (!stale_retries.set(thread, share.index(), next, now)) {
+    unseen_at = now.time_since_epoch().count();
+    return false;
+  }
+  return is_laid() && await_root_call_of(thread) == RootCall::kWalksTwice && send_back(share, thread, now);
 }
 
 void ShareFs::set_overmounting(const manager::Share& share, bool overmounting) {
@@ -137,23 +169,44 @@ bool ShareFs::waits_for_overmount(pid_t thread, const manager::Share& share) con
   const TimePoint now = std::chrono::steady_clock::now();
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return false;
-  const StaleRetries::Stage stage = core_->stale_retries.stage_of(thread, known->index(), now);
-  return stage == StaleRetries::Stage::kOnItsWay || stage == StaleRetries::Stage::kOnItsWayOrNot;
+  return core_->stale_retries.stage_of(thread, known->index(), now) == StaleRetries::Stage::kOnItsWay;
 }
 
-void ShareFs::passes_name(pid_t thread, const manager::Share& share) {
+bool ShareFs::passes_name(pid_t thread, const manager::Share& share) {
+  using Stage = StaleRetries::Stage;
   const KnownShare* const known = core_->shares.find(share);
-  if (known == nullptr) return;
-  const bool is_open = share.native_door() == manager::NativeDoor::kOpen;
-  core_->stale_retries.set(thread, known->index(),
-                           is_open ? StaleRetries::Stage::kPassed : StaleRetries::Stage::kInside,
-                           std::chrono::steady_clock::now());
+  if (known == nullptr) return true;
+  const auto set = [&](Stage stage) {
+    core_->stale_retries.set(thread, known->index(), stage, std::chrono::steady_clock::now());
+  };
+  // Noted first, as in is_sent_back_from_root(): either the one that takes the mount off sees it, or it sees that this has begun.
+  set(Stage::kPassed);
+  if (share.native_door() == manager::NativeDoor::kOpen) return true;
+  set(Stage::kInsideTwice);  // what is known of its call is that it has begun
+  if (!core_->is_overmounting(known->index())) return true;
+  set(Stage::kOnItsWay);
+  return false;
 }
 
-std::vector<pid_t> ShareFs::threads_in(const manager::Share& share) const {
+bool ShareFs::has_unseen_callers() const {
+  return std::chrono::steady_clock::now() < TimePoint(Duration(core_->unseen_at)) + kUnseenCall;
+}
+
+std::vector<StaleRetries::Seen> ShareFs::walking_in(const manager::Share& share) const {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return {};
-  return core_->stale_retries.served_in(known->index(), std::chrono::steady_clock::now());
+  return core_->stale_retries.walking_in(known->index(), std::chrono::steady_clock::now());
+}
+
+std::vector<StaleRetries::Seen> ShareFs::passed_in(const manager::Share& share) const {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return {};
+  return core_->stale_retries.passed_in(known->index(), std::chrono::steady_clock::now());
+}
+
+bool ShareFs::has_ended(const manager::Share& share, const StaleRetries::Seen& thread) {
+  const KnownShare* const known = core_->shares.find(share);
+  return known == nullptr || core_->stale_retries.has_ended(thread, known->index());
 }
 
 bool ShareFs::is_known_below(const manager::Share& share) const {

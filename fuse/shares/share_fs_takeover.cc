@@ -90,10 +90,13 @@ void ShareFs::Core::undo(const Requests::Interrupted& left) {
 }
 
 void ShareFs::Core::finish_take_over() {
-  // A server that died before it could record it may have mounted one.
+  const TimePoint now = std::chrono::steady_clock::now();
   for (ShareIndex index = 0; index < shares.count(); ++index) {
     KnownShare* const share = shares.find(index);
-    if (share != nullptr && !share->share().gate().closed()) invalidate_root(*share);
+    if (share == nullptr) continue;
+    share->note_root_asked(now + kIdleRootTtl);  // the dead server may just have told it
+    // One may have been mounted by a server that died before it could say so.
+    if (!share->share().gate().closed()) invalidate_root(*share);
   }
   if (passthrough == nullptr) return;
   for (const BackingId id : std::exchange(unused_backings_, {})) passthrough->unregister_backing(id);

@@ -161,6 +161,9 @@ void KnownShare::remember_root(const struct statx& x) noexcept {
 }
 
 void KnownShare::let_go(int root) noexcept {
+  using std::chrono::seconds;
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  let_go_at_ = static_cast<std::uint32_t>(std::chrono::duration_cast<seconds>(now).count());
   if (met_.load(std::memory_order_acquire) != share_->mount_generation()) return;
   const Result<struct statx> x = sys::stat_at(root, "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
   if (x) remember_root(*x);

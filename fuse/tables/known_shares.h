@@ -75,6 +75,9 @@ class KnownShare {
   /// When the kernel last got them, to be cached until the share is mounted; nothing: never, or it has forgotten them.
   [[nodiscard]] std::optional<TimePoint> root_sent() const noexcept;
   void note_root_sent(std::optional<TimePoint> now) noexcept;
+  /// Since when the kernel believes no attributes of the root, so that whatever walks through it asks; may be to come.
+  [[nodiscard]] TimePoint root_asked_since() const noexcept { return TimePoint(Duration(root_asked_since_)); }
+  void note_root_asked(TimePoint since) noexcept { root_asked_since_ = since.time_since_epoch().count(); }
   /// Notes what the real root has just answered.
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list when the root was last read; empty: none. `name`: of the attribute.
@@ -85,6 +88,8 @@ class KnownShare {
   [[nodiscard]] Lane& lane();
   /// Reads the real root a last time, without asking a server. `root`: a descriptor of it.
   void let_go(int root) noexcept;
+  /// When that was last; long ago where it never was.
+  [[nodiscard]] TimePoint let_go_at() const noexcept { return TimePoint(std::chrono::seconds(let_go_at_)); }
 
  private:
   struct Root {
@@ -98,7 +103,9 @@ class KnownShare {
   const ShareIndex index_;
   const bool keeps_inodes_;
 
-  std::atomic<std::uint32_t> root_told_{0};  ///< in seconds of the monotonic clock, from 1 on; 0: not
+  std::atomic<Duration::rep> root_asked_since_{0};  ///< of TimePoint
+  std::atomic<std::uint32_t> let_go_at_{0};         ///< in seconds of the monotonic clock
+  std::atomic<std::uint32_t> root_told_{0};         ///< in seconds of the monotonic clock, from 1 on; 0: not
   // Of the mount whose generation is root_generation_; stored before it. There may be thousands of shares: no gaps.
   std::atomic<bool> local_{false}, lists_{true};
   std::atomic<std::uint32_t> met_{0};

@@ -42,7 +42,6 @@ void Manager::Core::start_overmount(Record& record, TimePoint deadline) {
   auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
     const Result<> laid = self->setup_.native->overmount(record.share, root, deadline);
     crash_point("laid-over");
-    if (laid) record.share.set_overmounted(self->clock_.now());
     Core* core = self.get();
     core->post([core, &record, error = laid ? Error(0) : laid.error()] {
       // Callers that have waited for this attempt are answered by it; it is not tried again for them.

@@ -19,11 +19,12 @@ class NativeAccess {
  public:
   virtual ~NativeAccess() = default;
 
-  /// Overmounts the directory of `share` with a clone of the mount that `root` is the root of. Done already is done.
+  /// Overmounts the directory of `share` with a clone of the mount that `root` is the root of, and says so
+  /// (Share::set_overmounted()). Done already is done.
   /// - EAGAIN: not now. A caller is about to walk to a second path in the share in one system call and must not find it
   ///   elsewhere, or a file is open for writing through berth (Share::writers()).
   /// - EBUSY: the overmount would hide something. Any other error: it does not work here. The story has the reason.
-  virtual Result<> overmount(const Share& share, int root, TimePoint deadline) = 0;
+  virtual Result<> overmount(Share& share, int root, TimePoint deadline) = 0;
 
   /// On which condition the overmount is removed.
   enum class When : std::uint8_t {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -22,6 +23,8 @@ namespace {
 /// How long is waited for threads that are in the share through berth to come out of a call that walks to two places.
 constexpr std::chrono::milliseconds kWalkersPatience{20};
 constexpr std::chrono::microseconds kLookAgain{200};
+/// How long a caller may be on its way from the share's name into the real mount.
+constexpr std::chrono::milliseconds kLongestWay{500};
 /// How long looking at other processes may take at all.
 constexpr std::chrono::milliseconds kLookPatience{1000};
 constexpr int kTries = 3;
@@ -53,21 +56,20 @@ Result<std::vector<std::string>> NativeShares::take_over(TimePoint deadline) {
   return names;
 }
 
-Result<> NativeShares::overmount(const manager::Share& share, int root, TimePoint deadline) {
+Result<> NativeShares::overmount(manager::Share& share, int root, TimePoint deadline) {
   fuse::ShareFs* const shares = shares_;
   if (shares == nullptr) return fail(EAGAIN, "the server has just started");
   TRY_VOID(shares->shows_same_pages(root));
-  shares->set_overmounting(share, true);
   Result<> laid = overmount_when_quiet(share, root, deadline);
-  // Before the callers that wait for it check: the manager would store the time of the overmount too late for them.
-  if (laid) const_cast<manager::Share&>(share).set_overmounted(SystemClock().now());
+  if (laid) share.set_overmounted(SystemClock().now());  // before anything is answered that waits for it
   shares->set_overmounting(share, false);
   return laid;
 }
 
 Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
-  TRY_VOID(look_for_others(share));
-  // A program that writes a file may check whether its path still leads to it (SQLite: does not write any more if not).
+  TRY_VOID(await_walkers(share));
+  TRY_VOID(look_for_hidden(share));
+  // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
   if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
   Result<> laid = fail(ECONNRESET);
   // A repeated request gets the same answer, however far an agent came that has been killed.
@@ -77,26 +79,20 @@ Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int roo
   return laid || !has_died(laid.error()) ? laid : fail(EAGAIN, std::string(laid.error().story()));
 }
 
-struct NativeShares::Look {
-  bool walks = false;  ///< one may be between the two walks of a system call
-  Result<Attached> attached{};
-};
-
 /// Looks at other processes on a thread of its own: such a process may hold up the thread (other_threads.h) as long as
 /// it likes.
-Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool below) const {
+template <typename Found>
+Result<Found> NativeShares::look(UniqueFunction<Found()> at) {
   struct Round {
     Mutex mutex;
     ConditionVariable ended;
-    std::optional<Look> look BERTH_GUARDED_BY(mutex);
+    std::optional<Found> found BERTH_GUARDED_BY(mutex);
   };
   const auto round = std::make_shared<Round>();
-  auto work = [round, threads = std::move(threads), below, keeper = setup_.keeper, directory = setup_.directory] {
-    Look look;
-    look.walks = std::any_of(threads.begin(), threads.end(), &fuse::may_be_between_walks);
-    if (below && !look.walks) look.attached = find_attached(keeper, directory);
+  auto work = [round, at = std::move(at)]() mutable {
+    Found found = at();
     MutexLock lock(round->mutex);
-    round->look = std::move(look);
+    round->found = std::move(found);
     round->ended.notify_all();
   };
   Result<std::thread> looking = sys::start_thread("berth-look", std::move(work));
@@ -104,25 +100,50 @@ Result<NativeShares::Look> NativeShares::look(std::vector<pid_t> threads, bool b
   looking->detach();
   const TimePoint until = from_now(kLookPatience);
   MutexLock lock(round->mutex);
-  while (!round->look && SystemClock().now() < until) round->ended.wait_until(round->mutex, until);
-  if (!round->look) return fail(EAGAIN, "a process that was in it cannot be looked at");
-  return *std::move(round->look);
+  while (!round->found && SystemClock().now() < until) round->ended.wait_until(round->mutex, until);
+  if (!round->found) return fail(EAGAIN, "a process that was in it cannot be looked at");
+  return *std::move(round->found);
 }
 
-/// Threads that were served through berth move on first. And nothing below the share's directory may be hidden, which
-/// has come there through berth.
-Result<> NativeShares::look_for_others(const manager::Share& share) const {
-  const fuse::ShareFs& shares = *shares_.load();
-  const bool below = shares.is_known_below(share);
-  if (shares.threads_in(share).empty() && !below) return {};
-  Look seen = TRY(look(shares.threads_in(share), below));
-  // A thread that runs has a moment to come out of its call, or to be sent back.
-  for (const TimePoint until = from_now(kWalkersPatience); seen.walks && SystemClock().now() < until;) {
-    std::this_thread::sleep_for(kLookAgain);
-    seen = TRY(look(shares.threads_in(share), below));
+/// Notes which of these threads are in no such call (`may_be_in_call`), and answers the rest.
+Result<std::vector<NativeShares::Seen>> NativeShares::still_in_call(const manager::Share& share,
+                                                                    std::vector<Seen> threads,
+                                                                    bool (*may_be_in_call)(pid_t)) const {
+  if (threads.empty()) return threads;
+  const auto outside = TRY(look<std::vector<Seen>>([threads, may_be_in_call] {
+    std::vector<Seen> found;
+    std::copy_if(threads.begin(), threads.end(), std::back_inserter(found),
+                 [&](const Seen& one) { return !may_be_in_call(one.thread); });
+    return found;
+  }));
+  std::erase_if(threads, [&](const Seen& one) {
+    const bool is = std::any_of(outside.begin(), outside.end(), [&](const Seen& o) { return o.thread == one.thread; });
+    return is && shares_.load()->has_ended(share, one);
+  });
+  return threads;
+}
+
+/// When this has succeeded no caller is between two walks, and each that begins to walk is sent back to the share's name. One that
+/// runs has a moment to come out of its call, or to be sent back at its end.
+Result<> NativeShares::await_walkers(const manager::Share& share) const {
+  fuse::ShareFs& shares = *shares_.load();
+  for (const TimePoint until = from_now(kWalkersPatience);; std::this_thread::sleep_for(kLookAgain)) {
+    shares.set_overmounting(share, true);
+    const bool unseen = shares.has_unseen_callers();
+    if (!unseen && TRY(still_in_call(share, shares.walking_in(share), &fuse::may_be_between_walks)).empty()) return {};
+    // What waited for the mount at its second path would be waited for here.
+    shares.set_overmounting(share, false);
+    if (SystemClock().now() >= until) return fail(EAGAIN, "a rename or a link may be under way in it through berth");
   }
-  if (seen.walks) return fail(EAGAIN, "a rename or a link may be under way in it through berth");
-  const Attached attached = TRY(seen.attached);
+}
+
+/// What hangs below the share's directory has come there through berth.
+Result<> NativeShares::look_for_hidden(const manager::Share& share) const {
+  const fuse::ShareFs& shares = *shares_.load();
+  if (!shares.is_known_below(share)) return {};
+  Result<Attached> looked = TRY(look<Result<Attached>>(
+      [keeper = setup_.keeper, directory = setup_.directory] { return find_attached(keeper, directory); }));
+  const Attached attached = TRY(std::move(looked));
   const auto hidden = std::find_if(attached.mounts.begin(), attached.mounts.end(),
                                    [&](const std::string& path) { return path.starts_with(share.name() + "/"); });
   if (hidden != attached.mounts.end()) return fail(EBUSY, "something is mounted in it, at " + quote(*hidden));
@@ -146,6 +167,20 @@ Result<> NativeShares::ask_to_overmount(const manager::Share& share, int root, T
   return {};
 }
 
+/// A caller that was let go on from the share's name, and finds the mount gone again before it has come there, would have to be sent
+/// back twice in one system call: its program would hear of it. True: there is none, or not for long.
+Result<bool> NativeShares::have_arrived(const manager::Share& share) const {
+  const fuse::ShareFs* const shares = shares_;
+  if (shares == nullptr) return true;
+  for (const TimePoint until = from_now(kWalkersPatience);; std::this_thread::sleep_for(kLookAgain)) {
+    const std::vector<Seen> rest = TRY(still_in_call(share, shares->passed_in(share), &fuse::may_be_walking));
+    const TimePoint now = SystemClock().now();
+    if (std::none_of(rest.begin(), rest.end(), [&](const Seen& one) { return now < one.last + kLongestWay; }))
+      return true;
+    if (now >= until) return false;
+  }
+}
+
 Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const manager::Share& share, When when,
                                                                       TimePoint deadline) {
   NativeRequest wanted = request(NativeRequest::Kind::kTake, share.name());
@@ -156,10 +191,15 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const mana
     if (laid == overmounts_.end()) return Outcome::kOff;
     wanted.overmount_id = laid->second;
   }
+  const bool arrived = have_arrived(share).value_or(true);
+  if (when != When::kAlways && !arrived) {
+    return when == When::kUntouched ? Outcome::kTouched : Outcome::kInUse;
+  }
   Result<NativeAnswer> answer = fail(ECONNRESET);
   // A repeated request gets the same answer, however far an agent came that has been killed.
   for (int tries = 0; tries < kTries && !answer && has_died(answer.error()); ++tries) {
     const NativeCall talk = TRY(setup_.agent.ask(wanted));
+    crash_point("take-asked");
     answer = talk.expect(deadline);
   }
   const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);

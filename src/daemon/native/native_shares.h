@@ -10,6 +10,7 @@
 #include "manager/model/native_access.h"
 #include "src/daemon/native/native_channel.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/base/unique_function.h"
 
 namespace berth::daemon {
 
@@ -34,16 +35,21 @@ class NativeShares final : public manager::NativeAccess {
   /// Asks for the overmounts that an earlier server has left, and takes them over: the names of their shares.
   Result<std::vector<std::string>> take_over(TimePoint deadline);
 
-  Result<> overmount(const manager::Share& share, int root, TimePoint deadline) override;
+  Result<> overmount(manager::Share& share, int root, TimePoint deadline) override;
   Result<Outcome> remove_overmount(const manager::Share& share, When when, TimePoint deadline) override;
   Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) override;
 
  private:
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
-  struct Look;
-  [[nodiscard]] Result<Look> look(std::vector<pid_t> threads, bool below) const;
+  template <typename Found>
+  static Result<Found> look(UniqueFunction<Found()> at);
+  using Seen = fuse::StaleRetries::Seen;
+  [[nodiscard]] Result<std::vector<Seen>> still_in_call(const manager::Share& share, std::vector<Seen> threads,
+                                                        bool (*may_be_in_call)(pid_t)) const;
+  Result<> await_walkers(const manager::Share& share) const;
   Result<> overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline);
-  Result<> look_for_others(const manager::Share& share) const;
+  [[nodiscard]] Result<bool> have_arrived(const manager::Share& share) const;
+  Result<> look_for_hidden(const manager::Share& share) const;
   Result<> ask_to_overmount(const manager::Share& share, int root, TimePoint deadline);
 
   const Setup setup_;

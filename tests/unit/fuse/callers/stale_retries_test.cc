@@ -31,7 +31,7 @@ TEST(StaleRetries, OneThatGoesOnIsServedForAWhileAndThenSentBackAtItsNextPause) 
     ASSERT_EQ(sent.stage_of(1, 7, now), Stage::kInside) << "it may be in the midst of a call";
     ASSERT_TRUE(sent.set(1, 7, Stage::kInside, now));
   }
-  EXPECT_EQ(sent.served_in(7, now), std::vector<pid_t>{1});
+  ASSERT_TRUE(sent.set(1, 7, Stage::kInsideTwice, now)) << "which does not make it stay longer";
   EXPECT_EQ(sent.stage_of(1, 7, now + 50ms), Stage::kUnknown);
 }
 
@@ -44,6 +44,39 @@ TEST(StaleRetries, OneThatCannotBeSeenOrForWhichThereIsNoRoomIsNotSentBack) {
   }
   EXPECT_FALSE(sent.set(9999, 7, Stage::kOnItsWay, now));
   EXPECT_TRUE(sent.set(9999, 7, Stage::kOnItsWay, now + 1min)) << "those are long gone";
+}
+
+TEST(StaleRetries, OneThatPassedLongAgoMakesRoom) {
+  StaleRetries sent;
+  const TimePoint now{1h};
+  for (pid_t thread = 1; thread <= static_cast<pid_t>(StaleRetryArea::kMost); ++thread) {
+    ASSERT_TRUE(sent.set(thread, 7, Stage::kPassed, now));
+  }
+  EXPECT_FALSE(sent.set(9999, 7, Stage::kOnItsWay, now)) << "they may not have arrived";
+  EXPECT_TRUE(sent.set(9999, 7, Stage::kOnItsWay, now + 500ms));
+  EXPECT_EQ(sent.passed_in(7, now).size(), StaleRetryArea::kMost - 1);
+}
+
+TEST(StaleRetries, OneWhoseCallHasEndedIsForgottenUnlessItHasAskedMeanwhile) {
+  StaleRetries sent;
+  const TimePoint now{1h};
+  ASSERT_TRUE(sent.set(1, 7, Stage::kWalking, now));
+  const StaleRetries::Seen seen = sent.walking_in(7, now).at(0);
+  ASSERT_TRUE(sent.touch(1, 7, now + 1us));
+  EXPECT_FALSE(sent.has_ended(seen, 7));
+  EXPECT_EQ(sent.stage_of(1, 7, now + 1us), Stage::kWalking);
+  EXPECT_TRUE(sent.has_ended(sent.walking_in(7, now + 1us).at(0), 7));
+  EXPECT_EQ(sent.stage_of(1, 7, now + 1us), Stage::kUnknown);
+  EXPECT_FALSE(sent.touch(1, 7, now + 2us)) << "it begins anew";
+}
+
+TEST(StaleRetries, OneThatIsInsideStaysSoWhenACallToTwoPathsHasEnded) {
+  StaleRetries sent;
+  const TimePoint now{1h};
+  ASSERT_TRUE(sent.set(1, 7, Stage::kInsideTwice, now));
+  EXPECT_TRUE(sent.has_ended(sent.walking_in(7, now).at(0), 7));
+  EXPECT_EQ(sent.stage_of(1, 7, now), Stage::kInside);
+  EXPECT_TRUE(sent.walking_in(7, now).empty());
 }
 
 TEST(StaleRetries, NextServerKnowsIt) {

@@ -10,7 +10,7 @@ using namespace std::chrono_literals;
 /// Overmounts as asked, unless it has an error for that.
 class CountedNativeAccess final : public NativeAccess {
  public:
-  Result<> overmount(const Share& share, int, TimePoint) override {
+  Result<> overmount(Share& share, int, TimePoint) override {
     ++attempts;
     if (error.code() != 0) return fail(error);
     laid.insert(share.name());
