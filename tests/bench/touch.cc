@@ -1,7 +1,8 @@
 // Opens, reads and closes files, and tells how long each took.
 //
-//   touch one-by-one < LIST    one after another, in the order of the list
-//   touch at-once < LIST       all at the same instant, each on a thread of its own
+//   touch one-by-one < LIST          one after another, in the order of the list
+//   touch at-once < LIST             all at the same instant, each on a thread of its own
+//   touch one-by-one write < LIST    opens for writing, making it where it is not there, writes and closes; "at-once" likewise
 //
 // Standard input has one path a line. Standard output has one number of nanoseconds for each, in the same order; for
 // "at-once" counted from the starting shot, so that the greatest is the time for all of them.
@@ -26,10 +27,12 @@ namespace {
 
 using berth::bench::nanoseconds_now;
 
+bool writes = false;
+
 void touch(const std::string& path) {
-  char bytes[64];
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || ::read(fd, bytes, sizeof bytes) <= 0) {
+  char bytes[64] = "hello";
+  const int fd = ::open(path.c_str(), (writes ? O_WRONLY | O_CREAT : O_RDONLY) | O_CLOEXEC, 0644);
+  if (fd < 0 || (writes ? ::write(fd, bytes, sizeof bytes) : ::read(fd, bytes, sizeof bytes)) <= 0) {
     std::fprintf(stderr, "%s: %s\n", path.c_str(), std::strerror(errno));
     std::exit(EXIT_FAILURE);
   }
@@ -67,9 +70,10 @@ std::vector<std::int64_t> touch_at_once(const std::vector<std::string>& paths) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string_view mode = argc == 2 ? argv[1] : "";
-  if (mode != "one-by-one" && mode != "at-once") {
-    std::fputs("usage: touch one-by-one|at-once < LIST\n", stderr);
+  const std::string_view mode = argc == 2 || argc == 3 ? argv[1] : "";
+  writes = argc == 3 && argv[2] == std::string_view("write");
+  if ((mode != "one-by-one" && mode != "at-once") || (argc == 3 && !writes)) {
+    std::fputs("usage: touch one-by-one|at-once [write] < LIST\n", stderr);
     return EXIT_FAILURE;
   }
   std::vector<std::string> paths;
