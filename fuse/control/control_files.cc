@@ -33,13 +33,17 @@ std::vector<std::string> masked_sources(const manager::ShareSpec& spec, const Se
   return masked;
 }
 
+std::string state_of(const manager::Share& share, manager::ShareState state) {
+  return share.is_removed() ? "removed" : manager::to_string(state);
+}
+
 formats::ShareView view_of(const manager::Share& share) {
   const manager::ShareSpec& spec = share.spec();
   manager::ShareStatus status = share.status();
   const Secrets secrets = spec.secrets();
   formats::ShareView view{.name = spec.name(),
                           .type = spec.type(),
-                          .state = manager::to_string(status.state),
+                          .state = state_of(share, status.state),
                           .since = status.since,
                           .source = std::move(status.source),
                           .sources = masked_sources(spec, secrets),
@@ -58,6 +62,7 @@ formats::ShareView view_of(const manager::Share& share) {
                           .stays = status.stays,
                           .expires_at = status.expires_at,
                           .retry_at = status.retry_at,
+                          .pending = std::move(status.pending),
                           .busy = std::move(status.busy),
                           .held = std::move(status.held)};
   if (view.with_berth.empty() && !view.native)
@@ -102,7 +107,8 @@ formats::ShareSummary summary_of(const manager::Share& share) {
   if (source.empty() && !sources.empty()) source = share.spec().secrets().mask(sources.front());
   return {.name = share.name(),
           .type = share.spec().type(),
-          .state = manager::to_string(status.state),
+          .state = state_of(share, status.state),
+          .is_pending = !status.pending.empty(),
           .users = share.users(),
           .since = status.since,
           .source = std::move(source),
@@ -131,8 +137,10 @@ std::string ControlFiles::text_of(const ControlPath& path, const manager::Share*
       return formats::render_status(namespace_view());
     case Kind::kStatusJson:
       return formats::render_json(namespace_view());
+    case Kind::kReload:
+      return setup_.last_reload ? setup_.last_reload() : "";
     case Kind::kShareState:
-      return std::string(manager::to_string(share->state())) + "\n";
+      return state_of(*share, share->state()) + "\n";
     case Kind::kShareStatus:
       return formats::render_status(share_view(*share));
     case Kind::kShareStatusJson:
@@ -194,6 +202,7 @@ formats::NamespaceView ControlFiles::namespace_view() const {
   const auto directory = manager_.directory();
   view.shares.reserve(directory->size());
   for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));
+  for (const std::shared_ptr<manager::Share>& share : manager_.removed()) view.shares.push_back(summary_of(*share));
   return view;
 }
 

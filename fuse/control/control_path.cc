@@ -19,7 +19,8 @@ struct FixedName {
 
 constexpr FixedName kInRoot[] = {
     {formats::kVersion, Kind::kVersion}, {formats::kStatus, Kind::kStatus},   {formats::kStatusJson, Kind::kStatusJson},
-    {formats::kEvents, Kind::kEvents},   {formats::kControl, Kind::kControl}, {formats::kShares, Kind::kPrefix},
+    {formats::kEvents, Kind::kEvents},   {formats::kControl, Kind::kControl}, {formats::kReload, Kind::kReload},
+    {formats::kShares, Kind::kPrefix},
 };
 
 constexpr FixedName kInShare[] = {

@@ -23,6 +23,7 @@ struct ControlPath {
     kStatusJson,
     kEvents,
     kControl,
+    kReload,
     kPrefix,  ///< `shares`, and the directories in it above shares
     kShare,   ///< a share's directory; below it:
     kShareState,

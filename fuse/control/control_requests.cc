@@ -41,6 +41,9 @@ void ControlTree::Core::run_word(Reply reply, const std::shared_ptr<manager::Sha
     std::move(*answer).written(size);
   };
   if (*word == formats::ControlCommand::kMount) return manager.mount(*share, std::move(done));
+  if (*word == formats::ControlCommand::kRemount || *word == formats::ControlCommand::kForceRemount) {
+    return manager.remount(*share, *word == formats::ControlCommand::kForceRemount, std::move(done));
+  }
   manager.unmount(*share, *word == formats::ControlCommand::kForceUnmount, std::move(done));
 }
 
@@ -63,6 +66,10 @@ void ControlTree::Core::run_host_word(Reply reply, std::span<const char> written
     case formats::HostCommand::kUpgrade:
       if (!setup.upgrade) return done(fail(EOPNOTSUPP));
       return setup.upgrade(request, std::move(done));
+    case formats::HostCommand::kReload:
+    case formats::HostCommand::kReloadDryRun:
+      if (!setup.reload) return done(fail(EOPNOTSUPP));
+      return setup.reload(*word == formats::HostCommand::kReloadDryRun, std::move(done));
   }
 }
 

@@ -61,8 +61,10 @@ Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) {
   }
   if (found.path == nullptr) return fail(ESTALE);
   if (!is_of_share(found.path->kind)) return found;
-  found.share = manager.find(found.path->share);
-  if (found.share == nullptr) return fail(ESTALE);
+  const auto shares = manager.shown();
+  const auto share = shares->find(found.path->share);
+  if (share == shares->end()) return fail(ESTALE);
+  found.share = share->second;
   return found;
 }
 
@@ -78,7 +80,7 @@ Result<ControlPath> ControlTree::Core::find_child(const Found& parent, const cha
     if (!parent.share->has_attachment({.instance = volume.instance, .volume = volume.volume})) return fail(ENOENT);
     return volume;
   }
-  std::optional<ControlPath> child = fuse::find_child(*parent.path, name, *manager.directory());
+  std::optional<ControlPath> child = fuse::find_child(*parent.path, name, *manager.shown());
   if (!child) return fail(ENOENT);
   return *std::move(child);
 }
@@ -87,8 +89,8 @@ mode_t ControlTree::Core::mode_of(Kind kind) const noexcept {
   const bool grouped = setup.group.has_value();
   const mode_t readers = setup.readable_by_everyone ? 0777 : 0770;
   if (is_control(kind)) return S_IFREG | (grouped ? 0660 : 0600);
-  // Programs name the files of their users in it.
-  if (kind == Kind::kShareLog) return S_IFREG | (grouped ? 0440 : 0400);
+  // Programs name the files of their users in a log, and a mistake in the configuration is quoted.
+  if (kind == Kind::kShareLog || kind == Kind::kReload) return S_IFREG | (grouped ? 0440 : 0400);
   if (!is_directory(kind)) return S_IFREG | (0444 & readers);
   if (kind == Kind::kAttachments || kind == Kind::kInstance) return S_IFDIR | ((grouped ? 0775 : 0755) & readers);
   return S_IFDIR | (0555 & readers);
@@ -168,7 +170,7 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   // default_permissions does not restrict root, but root cannot write what is read-only here.
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
   const Opener opener = opener_of(caller);
-  if (kind == Kind::kShareLog && !opener.is_trusted) return fail(EACCES);
+  if ((kind == Kind::kShareLog || kind == Kind::kReload) && !opener.is_trusted) return fail(EACCES);
   return handles.add(opener, expected_size_of(found), [&] {
     std::shared_ptr<ControlHandle> handle = make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
     handle->awaits_command = (flags & O_ACCMODE) != O_RDONLY;
@@ -211,6 +213,7 @@ std::size_t ControlTree::Core::expected_size_of(const Found& found) const {
     case Kind::kVersion:
     case Kind::kEvents:
     case Kind::kControl:
+    case Kind::kReload:
     case Kind::kShare:
     case Kind::kShareState:
     case Kind::kShareError:
@@ -280,7 +283,7 @@ std::vector<ControlName> ControlTree::Core::names_in(const Found& found) const {
       names.push_back({.name = std::move(attachment.volume), .kind = Kind::kVolume});
     }
   } else {
-    names = list_children(path, *manager.directory());
+    names = list_children(path, *manager.shown());
   }
   return names;
 }

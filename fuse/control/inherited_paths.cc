@@ -28,7 +28,7 @@ void InheritedPaths::Index::add(const ControlPath& path) {
 
 std::shared_ptr<const InheritedPaths::Index> InheritedPaths::make_index(const manager::Manager& manager) {
   auto index = std::make_shared<Index>();
-  index->shares = manager.directory();
+  index->shares = manager.shown();
   for (const ControlName& name : list_children({}, *index->shares)) index->add({.kind = name.kind});
   std::set<std::string_view> above;
   std::uint32_t at = 0;

@@ -6,6 +6,9 @@
 #include <cerrno>
 #include <climits>
 #include <ctime>
+#include <functional>
+#include <map>
+#include <set>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -205,10 +208,34 @@ class Namespace::Core {
     listed_at_.insert_or_assign(directory, now);
   }
 
+  /// `go_on` is called by end_waits(), if end_wait() has not been called before. Nothing: no look-up is to wait now.
+  std::optional<std::uint64_t> begin_wait(std::function<void()> go_on) {
+    MutexLock lock(mutex_);
+    if (forgetting_ > 0) return std::nullopt;
+    waits_.emplace(++last_wait_, std::move(go_on));
+    return last_wait_;
+  }
+  void end_wait(std::uint64_t wait) {
+    std::function<void()> ended;
+    MutexLock lock(mutex_);
+    const auto found = waits_.find(wait);
+    if (found == waits_.end()) return;
+    ended = std::move(found->second);
+    waits_.erase(found);
+  }
+  void forget_names(const std::vector<std::string>& names, Session& session);
+
   [[nodiscard]] const Setup& setup() const noexcept { return setup_; }
 
  private:
   static constexpr NodeId kFirstDirectory = kRootNode + 1;
+
+  struct NameAt {
+    NodeId directory;
+    std::string name;
+    friend auto operator<=>(const NameAt&, const NameAt&) = default;
+  };
+  [[nodiscard]] std::set<NameAt> names_to_forget(const std::vector<std::string>& names);
 
   std::shared_ptr<const Listing> list(const std::string& prefix);
   bool add_name(DirentBuffer& page, const Listing& listing, std::size_t number, TimePoint now);
@@ -221,12 +248,63 @@ class Namespace::Core {
   mutable Mutex mutex_;
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
   std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
+  std::set<std::string> gone_ BERTH_GUARDED_BY(mutex_);  ///< of these, those that are there no more
+  /// Look-ups that wait at a name: what each does when it is not to wait any longer.
+  std::map<std::uint64_t, std::function<void()>> waits_ BERTH_GUARDED_BY(mutex_);
+  std::uint64_t last_wait_ BERTH_GUARDED_BY(mutex_) = 0;
+  std::size_t forgetting_ BERTH_GUARDED_BY(mutex_) = 0;  ///< calls of forget_names() under way
   /// What each open directory shows; null: it has not been read yet.
   std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<NodeId, TimePoint> listed_at_ BERTH_GUARDED_BY(mutex_);  ///< with attributes
   std::shared_ptr<const Listing> listed_ BERTH_GUARDED_BY(mutex_);            ///< last
   std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
 };
+
+/// The names of shares, and of directories above them that are gone, or that the kernel may hold for absent. A directory
+/// that stays is not named: what is mounted below it would be taken off.
+std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::vector<std::string>& names) {
+  const auto shares = setup_.manager.directory();
+  std::set<NameAt> found;
+  MutexLock lock(mutex_);
+  for (const std::string& name : names) {
+    NodeId directory = kRootNode;
+    for (std::size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
+      end = name.find('/', begin);
+      const std::string path = name.substr(0, end);
+      const auto known = places_.find(path + "/");
+      const bool is_there = is_directory(*shares, path);
+      const bool stays = end != std::string::npos && is_there && known != places_.end() && !gone_.contains(path);
+      if (!stays) found.insert({directory, name.substr(begin, end == std::string::npos ? end : end - begin)});
+      if (is_there) gone_.erase(path);
+      if (known == places_.end()) break;  // the kernel knows nothing below
+      if (!is_there) gone_.insert(path);
+      directory = kFirstDirectory + known->second;
+    }
+  }
+  for (const NameAt& one : found) listed_at_.erase(one.directory);
+  return found;
+}
+
+void Namespace::Core::forget_names(const std::vector<std::string>& names, Session& session) {
+  std::map<std::uint64_t, std::function<void()>> waits;
+  {
+    MutexLock lock(mutex_);
+    ++forgetting_;
+    waits.swap(waits_);
+  }
+  // They hold the lock of their directory until they are answered.
+  for (const auto& [number, go_on] : waits) go_on();
+  std::set<NodeId> directories;
+  for (const NameAt& one : names_to_forget(names)) {
+    directories.insert(one.directory);
+    // A name that the kernel does not know is no error.
+    static_cast<void>(session.invalidate_name(one.directory, one.name));
+  }
+  // And what it keeps of their listings.
+  for (const NodeId directory : directories) static_cast<void>(session.invalidate_node(directory, 0, 0));
+  MutexLock lock(mutex_);
+  --forgetting_;
+}
 
 /// The same as last time, if it would be.
 std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) {
@@ -308,21 +386,31 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
     (void)core_->setup().shares.passes_name(thread, *share);
     answer(std::move(interrupted), prefix, name.c_str());
   };
-  wait_at_name(ParkedReply::park(std::move(reply), on_interrupt), thread, share, *prefix + name, prefix->size(),
-               kMostWaits);
+  const auto parked = ParkedReply::park(std::move(reply), on_interrupt);
+  // The names are about to change, and this look-up holds the lock of its directory.
+  const std::function<void()> end = [parked, on_interrupt] {
+    if (std::optional<Reply> later = parked->take()) on_interrupt(*std::move(later));
+  };
+  const std::optional<std::uint64_t> number = core_->begin_wait(end);
+  if (!number) return end();
+  wait_at_name({parked, *number}, thread, share, *prefix + name, prefix->size(), kMostWaits);
 }
 
-void Namespace::wait_at_name(const std::shared_ptr<ParkedReply>& parked, pid_t thread,
-                             const std::shared_ptr<manager::Share>& share, const std::string& path, std::size_t name_at,
-                             int waits) {
-  core_->setup().manager.await_native(*share, [this, parked, thread, share, path, name_at, waits](bool /*native*/) {
-    if (parked->taken()) return;
+void Namespace::wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,
+                             const std::string& path, std::size_t name_at, int waits) {
+  core_->setup().manager.await_native(*share, [this, wait, thread, share, path, name_at, waits](bool /*native*/) {
+    if (wait.parked->taken()) return core_->end_wait(wait.number);
     if (!core_->setup().shares.passes_name(thread, *share) && waits > 1) {
-      return wait_at_name(parked, thread, share, path, name_at, waits - 1);
+      return wait_at_name(wait, thread, share, path, name_at, waits - 1);
     }
-    std::optional<Reply> later = parked->take();
+    core_->end_wait(wait.number);
+    std::optional<Reply> later = wait.parked->take();
     if (later) answer(*std::move(later), path.substr(0, name_at), path.c_str() + name_at);
   });
+}
+
+void Namespace::forget_names(const std::vector<std::string>& names, Session& session) {
+  core_->forget_names(names, session);
 }
 
 void Namespace::answer(Reply reply, const std::string& prefix, const char* name) {
@@ -347,7 +435,6 @@ void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   const std::uint64_t handle = core_->open();
-  // What it shows changes only through berth.
   const bool keep = core_->keeps_listing(node, std::chrono::steady_clock::now());
   if (!std::move(reply).opened({.handle = handle, .keep_cache = keep, .cache_directory = true})) core_->close(handle);
 }

@@ -3,10 +3,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "fuse/kept/kept_state.h"
 #include "fuse/session/operations.h"
 #include "fuse/session/parked_reply.h"
+#include "fuse/session/session.h"
 #include "fuse/shares/share_fs.h"
 #include "manager/engine/manager.h"
 
@@ -32,8 +34,8 @@ class Namespace final : public Operations {
     NameLog* directories = nullptr;
     std::uint32_t servers = 1;  ///< how many have served this namespace, this one included
     unsigned inode_bits = 64;   ///< how large the inode numbers of all that is in it may be: 32 or 64 bits
-    /// How long the kernel may cache that a share or a directory is there: for good, because the catalog changes only
-    /// through berth. If the kernel asked about a name again and got no answer, what is mounted on it would be lost
+    /// How long the kernel may cache that a share or a directory is there: for good, because forget_names()
+    /// notifies it. If the kernel asked about a name again and got no answer, what is mounted on it would be lost
     /// (d_invalidate()).
     Seconds name_ttl = 10.0 * 365 * 24 * 3600;
     /// How long it may cache that a name is not there.
@@ -41,6 +43,10 @@ class Namespace final : public Operations {
   };
   explicit Namespace(Setup setup);
   ~Namespace() override;
+
+  /// These names lead elsewhere now, or are there for the first time: the kernel is told (ManagerSetup::on_catalog_change). May
+  /// block, though not for a share: look-ups that wait at a name go on by berth.
+  void forget_names(const std::vector<std::string>& names, Session& session);
 
   void lookup(Reply reply, NodeId parent, const char* name) override;
   void forget(NodeId node, std::uint64_t count) noexcept override;
@@ -53,11 +59,15 @@ class Namespace final : public Operations {
 
  private:
   class Core;
+  /// A look-up that waits, and its number among those that forget_names() ends.
+  struct Wait {
+    std::shared_ptr<ParkedReply> parked;
+    std::uint64_t number;
+  };
   void answer(Reply reply, const std::string& prefix, const char* name);
   /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when its real mount has been laid or is not.
-  void wait_at_name(const std::shared_ptr<ParkedReply>& parked, pid_t thread,
-                    const std::shared_ptr<manager::Share>& share, const std::string& path, std::size_t name_at,
-                    int waits);
+  void wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,
+                    const std::string& path, std::size_t name_at, int waits);
 
   std::unique_ptr<Core> core_;
 };

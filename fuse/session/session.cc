@@ -266,4 +266,8 @@ Result<> Session::invalidate_node(NodeId node, off_t offset, off_t length) noexc
   return to_result(fuse_lowlevel_notify_inval_inode(session_.get(), node, offset, length));
 }
 
+Result<> Session::invalidate_name(NodeId directory, const std::string& name) noexcept {
+  return to_result(fuse_lowlevel_notify_inval_entry(session_.get(), directory, name.c_str(), name.size()));
+}
+
 }  // namespace berth::fuse

@@ -118,6 +118,10 @@ class Session {
   /// The kernel forgets a node's attributes and, from `offset` on, `length` bytes of cached contents (0: to the end; a
   /// negative offset: attributes alone).
   Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;
+  /// The kernel drops the name, takes off what is mounted on it in every mount namespace, and gives back what is not in use
+  /// below it. It waits for the directory's lock, which look-ups in it hold until they are answered. Errors: ENOENT when it
+  /// does not know the name.
+  Result<> invalidate_name(NodeId directory, const std::string& name) noexcept;
 
  private:
   Session(const Router& router, const SessionOptions& options, SessionRecord* record)

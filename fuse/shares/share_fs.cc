@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <linux/fuse.h>
 
+#include <algorithm>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "fuse/session/session.h"
@@ -17,6 +19,7 @@ ShareFs::~ShareFs() = default;
 
 Result<Entry> ShareFs::root_entry(const std::shared_ptr<manager::Share>& share, bool listed) {
   KnownShare* const known = TRY(core_->shares.add(share));
+  known->count_root_lookup();
   return Entry{.node = NodeTable::root_id(known->index()),
                .attributes = known->root_attributes(),
                .attr_ttl = core_->root_ttl(*known, listed),
@@ -34,6 +37,31 @@ void ShareFs::serve(Session& session) noexcept { core_->session = &session; }
 void ShareFs::on_mounted(const manager::Share& share) {
   KnownShare* const known = core_->shares.find(share);
   if (known != nullptr) core_->invalidate_root(*known);
+}
+
+void ShareFs::drop_unused(const manager::Share& share) {
+  constexpr std::size_t kMost = 16384;
+  constexpr std::size_t kAtOnce = 256;
+  const KnownShare* const known = core_->shares.find(share);
+  Session* const session = core_->session;
+  if (known == nullptr || session == nullptr) return;
+  std::vector<NodeId> nodes = core_->nodes.unopened_of(known->index(), kMost);
+  nodes.push_back(NodeTable::root_id(known->index()));
+  for (std::size_t at = 0; at < nodes.size(); at += kAtOnce) {
+    const std::size_t count = std::min(kAtOnce, nodes.size() - at);
+    if (!session->prune(std::span(nodes).subspan(at, count))) {
+      core_->prunes = false;
+      return;
+    }
+  }
+}
+
+bool ShareFs::is_known(const manager::Share& share, bool below) const {
+  const KnownShare* const known = core_->shares.find(share);
+  if (known == nullptr) return false;
+  // A kernel that cannot be asked keeps what is not in use for long.
+  if (below && !core_->prunes) return false;
+  return core_->nodes.size(known->index()) > 0 || (!below && known->is_root_held());
 }
 
 ino_t ShareFs::root_inode(const manager::Share& share) noexcept { return InodeNumbers(share.name()).root(); }
@@ -131,7 +159,10 @@ void ShareFs::lookup(Reply reply, NodeId parent, const char* name) {
 
 void ShareFs::forget(NodeId node, std::uint64_t count) noexcept {
   if (!NodeTable::is_root(node)) return core_->nodes.forget(node, count);
-  if (KnownShare* const share = core_->share_of(node); share != nullptr) share->note_root_sent({});
+  if (KnownShare* const share = core_->share_of(node); share != nullptr) {
+    share->note_root_sent({});
+    share->forget_root_lookups(count);
+  }
 }
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {

@@ -111,8 +111,14 @@ class ShareFs final : public Operations {
   void serve(Session& session) noexcept;
 
   /// What was known of the root of `share` while it was not mounted must not be used any more
-  /// (ManagerSetup::after_mount).
+  /// (ManagerSetup::after_mount), or its policy has changed.
   void on_mounted(const manager::Share& share);
+
+  /// Has the kernel drop what is not in use of a removed share (ManagerSetup::drop_unused). Without Linux 6.18 it does so when its memory
+  /// runs short.
+  void drop_unused(const manager::Share& share);
+  /// Whether the kernel knows anything of it, or anything below its root (ManagerSetup::is_known).
+  [[nodiscard]] bool is_known(const manager::Share& share, bool below) const;
 
   /// Has the number of nodes kept about `limit`, until what is answered is destroyed; before the first request.
   Result<std::unique_ptr<NodePruner>> keep_nodes_below(std::size_t limit, NodePruner::Drop drop);

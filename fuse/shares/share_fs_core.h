@@ -160,7 +160,8 @@ class ShareFs::Core {
   std::atomic<Session*> session{nullptr};  ///< null: the kernel cannot be notified
   Requests* const requests;
   Passthrough* const passthrough;
-  const bool has_predecessor;  ///< there was another server before
+  const bool has_predecessor;      ///< there was another server before
+  std::atomic<bool> prunes{true};  ///< the kernel can be asked to drop nodes (Session::prune)
   KnownShares shares;
   NodeTable nodes;
   HandleTable handles;

@@ -22,7 +22,7 @@ void ShareFs::Core::take_over(std::vector<int>& left) {
     requests->take_over([this](std::uint64_t node, std::uint64_t tag) { return nodes.was_applied_to(node, tag); },
                         [this](const Requests::Interrupted& what) { undo(what); });
   }
-  shares.take_over(*manager.directory());
+  shares.take_over(manager.incarnations());
   for (const HandleTable::Inherited& handle : handles.left()) {
     const auto descriptor = static_cast<int>(static_cast<std::uint32_t>(handle.number));
     const auto found = std::lower_bound(left.begin(), left.end(), descriptor);

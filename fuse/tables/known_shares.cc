@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <ctime>
 #include <functional>
@@ -154,6 +155,14 @@ void KnownShare::note_root_sent(std::optional<TimePoint> now) noexcept {
   root_told_.store(static_cast<std::uint32_t>(time), std::memory_order_relaxed);
 }
 
+/// The kernel gives all back at once when it drops the root. A dead server may have counted more, which is in `count` then.
+void KnownShare::forget_root_lookups(std::uint64_t count) noexcept {
+  const auto given_back = static_cast<std::int64_t>(count);
+  if (root_lookups_.fetch_sub(given_back) > given_back) return;
+  root_lookups_ = 0;
+  is_root_held_.store(false, std::memory_order_release);
+}
+
 void KnownShare::remember_root(const struct statx& x) noexcept {
   const struct stat attributes = attributes_of(x);
   MutexLock lock(mutex_);
@@ -181,17 +190,19 @@ Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& shar
   TRY_VOID(make_room());
   std::unique_ptr<KnownShare> known = make(share);
   // Last: from here on the next server counts it, so nothing may fail.
-  if (names_ != nullptr && !append(*names_, share->name())) return fail(ENOSPC);
+  if (names_ != nullptr && !append(*names_, std::to_string(share->incarnation()))) return fail(ENOSPC);
   return put(std::move(known));
 }
 
-void KnownShares::take_over(const manager::Manager::Directory& directory) {
+void KnownShares::take_over(const std::map<std::uint64_t, std::shared_ptr<manager::Share>>& shares) {
   if (names_ == nullptr) return;
   MutexLock lock(mutex_);
   for (const std::string& name : read_all(*names_)) {
-    const auto found = directory.find(name);
+    std::uint64_t incarnation = 0;
+    std::from_chars(name.data(), name.data() + name.size(), incarnation);
+    const auto found = shares.find(incarnation);
     if (!make_room()) return;
-    put(make(found != directory.end() ? found->second : nullptr));
+    put(make(found != shares.end() ? found->second : nullptr));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -84,6 +85,14 @@ class KnownShare {
   [[nodiscard]] std::vector<char> root_access_list(std::string_view name) const;
   /// Whether its file system has access lists at all, as far as is known.
   [[nodiscard]] bool has_access_lists() const noexcept { return lists_.load(std::memory_order_relaxed); }
+  /// Look-ups of the root that the kernel counts from now on, and that it has given back.
+  void count_root_lookup() noexcept {
+    ++root_lookups_;
+    is_root_held_.store(true, std::memory_order_release);
+  }
+  void forget_root_lookups(std::uint64_t count) noexcept;
+  /// Whether the kernel may know the root. Of what a dead server has counted only the end is known.
+  [[nodiscard]] bool is_root_held() const noexcept { return is_root_held_.load(std::memory_order_acquire); }
   /// The requests in it.
   [[nodiscard]] Lane& lane();
   /// Reads the real root a last time, without asking a server. `root`: a descriptor of it.
@@ -103,6 +112,8 @@ class KnownShare {
   const ShareIndex index_;
   const bool keeps_inodes_;
 
+  std::atomic<std::int64_t> root_lookups_{0};
+  std::atomic<bool> is_root_held_{true};
   std::atomic<Duration::rep> root_asked_since_{0};  ///< of TimePoint
   std::atomic<std::uint32_t> let_go_at_{0};         ///< in seconds of the monotonic clock
   std::atomic<std::uint32_t> root_told_{0};         ///< in seconds of the monotonic clock, from 1 on; 0: not
@@ -123,17 +134,17 @@ class KnownShare {
 /// Threading: any thread may call anything; finding by index takes no lock.
 class KnownShares {
  public:
-  /// `names`: outlives this, and keeps which share has which index for a successor. Null: there will be none.
+  /// `names`: outlives this, and keeps which incarnation of a share has which index for a successor. Null: there will be none.
   explicit KnownShares(NameLog* names = nullptr);
   ~KnownShares();
   KnownShares(const KnownShares&) = delete;
   KnownShares& operator=(const KnownShares&) = delete;
 
-  /// Gives the shares of a dead server their indices again. A share that is not in `directory` any more cannot be
+  /// Gives the shares of a dead server their indices again. An incarnation that is not in `shares` any more cannot be
   /// found.
-  void take_over(const manager::Manager::Directory& directory);
+  void take_over(const std::map<std::uint64_t, std::shared_ptr<manager::Share>>& shares);
 
-  /// Errors: ENOSPC when there are manager::kMaxShares.
+  /// Errors: ENOSPC when there are as many as can be numbered.
   Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);
   /// One more than the greatest index.
   [[nodiscard]] ShareIndex count() const noexcept { return count_.load(std::memory_order_acquire); }
@@ -148,7 +159,7 @@ class KnownShares {
   [[nodiscard]] KnownShare* find_locked(const manager::Share& share) const BERTH_REQUIRES(mutex_);
 
   static constexpr std::size_t kBlockSize = 64;
-  static constexpr std::size_t kMaxBlocks = 2048;
+  static constexpr std::size_t kMaxBlocks = 1U << 14;  ///< a million incarnations
   using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
 
   NameLog* const names_;

@@ -94,6 +94,10 @@ class NodeTable::Part {
     return dentry(slot).parent == other.parent && name(slot) == other.name;
   }
 
+  [[nodiscard]] bool is_unopened_of(std::uint32_t slot, ShareIndex share) BERTH_REQUIRES(mutex) {
+    return in_use(slot) && record(slot).share == share && at(slot).open_count == 0;
+  }
+
   /// The slot of an id, kNoSlot when it is stale.
   [[nodiscard]] std::uint32_t find(NodeId node) const BERTH_REQUIRES(mutex) {
     const std::uint32_t slot = slot_of(node);

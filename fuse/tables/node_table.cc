@@ -175,6 +175,20 @@ std::vector<NodeId> NodeTable::collect_cold(ClockHand& hand, std::size_t& steps,
   return found;
 }
 
+std::vector<NodeId> NodeTable::unopened_of(ShareIndex share, std::size_t most) const {
+  std::vector<NodeId> found;
+  for (const std::unique_ptr<Part>& part : parts_) {
+    for (std::uint32_t begin = 0, end = 0; begin == 0 || end > begin; begin += kStretch) {
+      MutexLock lock(part->mutex);
+      end = part->slots();
+      for (std::uint32_t slot = begin; slot < std::min(begin + kStretch, end) && found.size() < most; ++slot) {
+        if (part->is_unopened_of(slot, share)) found.push_back(part->id(slot));
+      }
+    }
+  }
+  return found;
+}
+
 std::size_t NodeTable::slots() const noexcept {
   std::size_t sum = 0;
   for (const std::atomic<std::uint32_t>& slots : area_.slots) sum += slots.load(std::memory_order_relaxed);

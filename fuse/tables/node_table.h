@@ -162,6 +162,8 @@ class NodeTable {
   /// hand clears the bit when it passes. Takes what it has looked at from `steps`; a turn is about slots() of them.
   [[nodiscard]] std::vector<NodeId> collect_cold(ClockHand& hand, std::size_t& steps, std::size_t most);
   [[nodiscard]] std::size_t slots() const noexcept;
+  /// At most `most` nodes of one share that have no handle, from all parts.
+  [[nodiscard]] std::vector<NodeId> unopened_of(ShareIndex share, std::size_t most) const;
   /// How many nodes have been freed so far.
   [[nodiscard]] std::size_t freed() const noexcept { return totals_.freed.load(std::memory_order_relaxed); }
   /// What call_when_above() calls: on any thread, without a lock, and it must not throw. Before the first request.
@@ -182,7 +184,7 @@ class NodeTable {
 
   /// What is counted of all parts together.
   struct Totals {
-    static constexpr std::size_t kMostShares = std::size_t{1} << 17;
+    static constexpr std::size_t kMostShares = std::size_t{1} << 20;
     using Counts = std::unique_ptr<std::atomic<std::uint32_t>[], void (*)(void*)>;
 
     std::atomic<std::size_t> nodes{0};

@@ -34,16 +34,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
                                                            const Clock& clock) {
   sys::Poller poller = TRY(sys::Poller::make());
   std::shared_ptr<Core> core(new Core(std::move(setup), clock, std::move(poller)));
-  auto directory = std::make_shared<Directory>();
-  for (const auto& [name, spec] : catalog.shares()) {
-    if (!core->setup_.backends.contains(spec.kind())) {
-      return fail(EINVAL, spec.origin() + ": shares of type \"" + spec.type() + "\" are not served here");
-    }
-    auto share = std::make_shared<Share>(spec, *core);
-    if (core->is_to_be_native(*share)) share->set_native_door(NativeDoor::kShut);
-    directory->add(name, std::move(share));
-  }
-  core->directory_ = std::move(directory);
+  TRY_VOID(core->begin_catalog_with(catalog));
   core->begin_host(core->setup_.host);
   core->cancel_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!core->cancel_) return fail_errno();
@@ -69,6 +60,7 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
     : setup_(std::move(setup)),
       clock_(clock),
       berths_(setup_.berth_directory),
+      catalog_log_(setup_.kept != nullptr ? &setup_.kept->catalog : nullptr),
       poller_(std::move(poller)),
       mount_slots_(std::max<std::size_t>(setup_.max_concurrent_mounts, 1)),
       random_(std::random_device{}()) {}
@@ -135,10 +127,11 @@ void Manager::Core::on_left(Share& share) noexcept {
   post([this, &share] {
     Record& record = record_of(share);
     collect_retired(record);
-    if (drained_ || (share.spec().policy().idle_timeout.count() == 0 && !share.gate().closed())) {
-      apply(record,
-            life_cycle::step(record.state, life_cycle::BecameIdle{}, share.spec().policy(), clock_.now(), drained_));
-    }
+    const bool goes_at_once = share.spec().policy().idle_timeout.count() == 0 || share.standing() != Standing::kCurrent;
+    if (drained_ || (goes_at_once && !share.gate().closed())) feed(share, life_cycle::BecameIdle{});
+    if (share.is_removed()) look_at_removed_at_ = clock_.now();
+    // At once, for a program that comes back every few milliseconds would keep the old mount for ever.
+    if (record.pending && share.users() == 0 && !share.gate().closed()) feed(share, life_cycle::UnmountWanted{false});
   });
 }
 
@@ -154,7 +147,7 @@ bool Manager::Core::run_commands() {
 
 void Manager::Core::feed(Share& share, const life_cycle::Input& happening) {
   Record& record = record_of(share);
-  apply(record, life_cycle::step(record.state, happening, share.spec().policy(), clock_.now(), drained_));
+  apply(record, step_of(record, happening));
 }
 
 Manager::Core::Record& Manager::Core::record_of(Share& share) {
@@ -178,7 +171,10 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
   publish(record);
   keep_last_failure(record);
-  if (--steps_ == 0) update_native_waiters(record);
+  if (--steps_ == 0) {
+    update_native_waiters(record);
+    if (record.share.standing() != Standing::kCurrent) look_at_leaving(record);
+  }
   schedule(record);
   if (drained_ && active_ == 0) check_drained();
 }
@@ -252,6 +248,7 @@ void Manager::Core::publish(Record& record) {
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());
   status.busy = record.busy;
   status.held = record.held;
+  if (record.pending) status.pending = mount_changes(record.share.spec(), *record.pending);
   status.last_failure = record.last_failure;
   status.helper = record.mount.helper ? record.mount.helper->pid() : 0;
   const auto* mounted = std::get_if<life_cycle::Mounted>(&record.state);
@@ -302,7 +299,8 @@ bool Manager::Core::run_timers() {
     if (record.health.look_at && *record.health.look_at <= now) look_at_health(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
-      feed(record.share, life_cycle::Timer{record.share.users(), record.share.last_left()});
+      const std::uint64_t users = record.share.users() + (is_held(record) ? 1 : 0);
+      feed(record.share, life_cycle::Timer{users, record.share.last_left()});
     } else {
       publish(record);
       schedule(record);
@@ -313,6 +311,7 @@ bool Manager::Core::run_timers() {
     check_table_at_.reset();
     check_lost_mounts();
   }
+  if (look_at_removed_at_ && *look_at_removed_at_ <= now) look_at_removed();
   start_queued_mounts();
   return any;
 }
@@ -320,6 +319,7 @@ bool Manager::Core::run_timers() {
 std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = check_table_at_;
   bring_forward(next, look_at_held_);
+  bring_forward(next, look_at_removed_at_);
   bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "manager/backends/source_watch.h"
+#include "manager/engine/kept_catalog.h"
 #include "manager/engine/life_cycle.h"
 #include "manager/engine/manager.h"
 #include "manager/engine/mount_operation.h"
@@ -40,7 +41,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void post(Task command);
   void on_left(Share& share) noexcept override;
 
-  [[nodiscard]] std::shared_ptr<const Directory> directory() const { return directory_; }
+  [[nodiscard]] std::shared_ptr<const Directory> directory() const;
+  [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
+  [[nodiscard]] std::shared_ptr<const Directory> shown() const;
+  [[nodiscard]] std::vector<std::shared_ptr<Share>> removed() const;
+  [[nodiscard]] std::map<std::uint64_t, std::shared_ptr<Share>> incarnations() const;
+  void after_names_told(Task then);
+  [[nodiscard]] std::vector<std::string> untold() const { return {untold_.begin(), untold_.end()}; }
   [[nodiscard]] StateReport state_report() const;
   [[nodiscard]] HostStatus host() const;
   [[nodiscard]] WaiterId next_waiter() noexcept { return next_waiter_.fetch_add(1, std::memory_order_relaxed) + 1; }
@@ -73,6 +80,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   /// Shares that are not idle, and changes that are on their way to the disk.
   [[nodiscard]] std::size_t active() const noexcept { return active_ + (committing_ ? 1 : 0) + recording_; }
   void quit() noexcept { quit_ = true; }
+
+  void reload(Catalog catalog, bool dry_run, ReloadCallback done);
+  void remount(Share& share, bool force, DoneCallback done);
+  /// What the kernel may not have been told of is told.
+  void begin_catalog();
 
   void take_over_mounts();
   [[nodiscard]] std::vector<int> kept_descriptors() const;
@@ -135,7 +147,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     RealMount mount;
     std::unique_ptr<AttemptPrograms> stray_programs;  ///< of a mount that an earlier server made and had not noted yet
     std::vector<UniqueFd> retired_roots;              ///< of forced unmounts, until their users have left
-    std::list<Waiter> waiters;                        ///< in the order of their deadlines: all wait equally long
+    std::list<Waiter> waiters;                        ///< in the order of their deadlines
     std::vector<DoneCallback> unmount_waiters;
     std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
@@ -155,6 +167,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     bool checking_source = false;          ///< whether it is still what is mounted
     bool check_source_again = false;       ///< something has happened meanwhile
     std::string source;                    ///< that was mounted last
+    std::optional<ShareSpec> pending;      ///< of the share that takes its place when it is not in use
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -175,9 +188,50 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   static constexpr std::uint64_t kMountTableTag = 1;
   static constexpr std::uint64_t kSourceTag = 2;
 
+  /// What a change of the catalog does, worked out before anything is done.
+  struct CatalogPlan {
+    struct NewSpec {
+      std::shared_ptr<Share> share;
+      ShareSpec spec;
+    };
+    CatalogLog::Change change;
+    std::uint64_t last_incarnation = 0;
+    std::vector<std::shared_ptr<Share>> added;    ///< in the order of their names
+    std::vector<std::shared_ptr<Share>> removed;  ///< likewise; of some the name is that of an added one
+    std::vector<NewSpec> policies;
+    std::vector<NewSpec> pending;
+    std::vector<std::shared_ptr<Share>> settled;  ///< nothing is pending any more
+    ReloadReport report;
+  };
+
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
 
   Record& record_of(Share& share);
+  [[nodiscard]] Record* find_record(Share& share) const;
+
+  Result<> begin_catalog_with(const Catalog& catalog);
+  void adopt_catalog(KeptCatalog kept);
+  Result<> check_kinds(const std::vector<ShareSpec>& specs) const;
+  Result<CatalogPlan> plan(const Catalog& next);
+  void plan_change(CatalogPlan& plan, const CatalogDifference::Changed& changed);
+  void plan_new(CatalogPlan& plan, const ShareSpec& spec) const;
+  [[nodiscard]] ReloadReport::Share report_of(Share& share) const;
+  [[nodiscard]] bool is_mount_free(Share& share) const;
+  Result<> commit(const CatalogLog::Change& change);
+  [[nodiscard]] CatalogLog::Change whole_catalog() const;
+  void carry_out(CatalogPlan& plan);
+  void change_directory(const CatalogPlan& plan);
+  void publish_shown();
+  void tell_names(std::set<std::string> names, std::vector<std::shared_ptr<Share>> policies, Task then);
+  void change_policy(Share& share, const ShareSpec& spec);
+  void leave(Record& record);
+  void look_at_leaving(Record& record);
+  void replace(Record& record);
+  void hand_attachments_on(Record& from, Share& to);
+  [[nodiscard]] bool is_held(const Record& record) const;
+  [[nodiscard]] bool is_over(Share& share) const;
+  void look_at_removed();
+  [[nodiscard]] life_cycle::Step step_of(const Record& record, const life_cycle::Input& happening) const;
 
   MountRecord* kept_record_of(Record& record);
   void keep_state(Record& record, MountRecord::State state);
@@ -277,9 +331,19 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   ManagerSetup setup_;
   const Clock& clock_;
   const BerthDirectory berths_;
-  std::shared_ptr<const Directory> directory_;
 
   // Used by the control thread only.
+  Catalog catalog_;  ///< in force, with what is pending
+  CatalogLog catalog_log_;
+  std::uint64_t configuration_ = 0;
+  std::uint64_t last_incarnation_ = 0;
+  std::vector<std::shared_ptr<Share>> removed_;  ///< that anything may still lead to
+  std::vector<std::shared_ptr<Share>> over_;     ///< for as long as pointers to them may be under way
+  std::set<std::string> untold_;                 ///< names of which the kernel may know what they were
+  std::size_t telling_ = 0;
+  std::vector<Task> told_waiters_;  ///< of after_names_told()
+  std::vector<MountRecord*> free_records_;
+  std::optional<TimePoint> look_at_removed_at_;
   sys::Poller poller_;
   std::map<Share*, std::unique_ptr<Record>> records_;
   std::multimap<TimePoint, Record*> timers_;
@@ -322,6 +386,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's
 
   mutable Mutex mutex_;
+  std::shared_ptr<const Directory> directory_ BERTH_GUARDED_BY(mutex_);
+  std::shared_ptr<const Directory> shown_ BERTH_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Share>> shown_removed_ BERTH_GUARDED_BY(mutex_);
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
   StateReport report_ BERTH_GUARDED_BY(mutex_);
   HostStatus host_status_ BERTH_GUARDED_BY(mutex_);

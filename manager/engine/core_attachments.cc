@@ -29,6 +29,9 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
     return answer(std::move(done),
                   fail(EINVAL, "an attachment's instance and volume are names of 1 to 255 bytes without '/'"));
   }
+  if (share.is_removed()) {
+    return answer(std::move(done), fail(ENOENT, quote(share.name()) + " has been removed from the configuration"));
+  }
   Record& record = record_of(share);
   if (!record.attachments.contains(attachment) && record.attachments.size() >= setup_.max_attachments_per_share) {
     return answer(std::move(done),
@@ -229,7 +232,8 @@ void Manager::Core::restore(StoredState kept) {
     // The directories of instances hold nothing.
     std::erase_if(one.attachments, [](const Attachment& attachment) { return attachment.volume.empty(); });
     if (one.attachments.empty()) continue;
-    if (const auto share = directory_->find(one.share); share != directory_->end()) {
+    const std::shared_ptr<const Directory> shares = shown();
+    if (const auto share = shares->find(one.share); share != shares->end()) {
       reattach_share(*share->second, one.attachments);
       continue;
     }

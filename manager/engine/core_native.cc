@@ -7,7 +7,7 @@
 namespace berth::manager {
 
 bool Manager::Core::is_to_be_native(const Share& share) const {
-  return setup_.native != nullptr && share.spec().wants_native() &&
+  return setup_.native != nullptr && !share.is_removed() && share.spec().wants_native() &&
          (setup_.auto_is_native || share.spec().policy().access == Access::kNative);
 }
 
@@ -60,7 +60,10 @@ void Manager::Core::await_native(Share& share, NativeCallback done) {
   NativeCallback count_operation = [use = Operation(*this), done = std::move(done)](bool native) mutable {
     done(native);
   };
-  record.native_waiters.push_back({clock_.now() + share.spec().policy().mount_timeout, std::move(count_operation)});
+  const TimePoint deadline = clock_.now() + share.spec().policy().mount_timeout;
+  const auto later = std::find_if(record.native_waiters.begin(), record.native_waiters.end(),
+                                  [deadline](const NativeWaiter& waiter) { return waiter.deadline > deadline; });
+  record.native_waiters.insert(later, {deadline, std::move(count_operation)});
   feed(share, life_cycle::NativeWanted{});
 }
 

@@ -32,7 +32,10 @@ void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCal
   // It may have been mounted since the caller looked.
   if (std::optional<Lease> lease = share.try_lease()) return done(std::move(*lease));
   if (record.waiters.size() >= setup_.max_waiters_per_share) return done(fail(EAGAIN));
-  record.waiters.push_back({id, clock_.now() + share.spec().policy().mount_timeout, std::move(done)});
+  const TimePoint deadline = clock_.now() + share.spec().policy().mount_timeout;
+  const auto later = std::find_if(record.waiters.begin(), record.waiters.end(),
+                                  [deadline](const Waiter& waiter) { return waiter.deadline > deadline; });
+  record.waiters.insert(later, {id, deadline, std::move(done)});
   feed(share, life_cycle::LeaseWanted{reason});
 }
 
@@ -106,7 +109,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
     tl::expected<RealMount, AttemptFailure> outcome =
         self->clock_.now() >= deadline
             ? tl::unexpected(AttemptFailure{.error = Error(ETIMEDOUT, "waited for max_concurrent_mounts other mounts")})
-            : perform_mount(backend, spec, self->berths_, deadline, self->cancel_.get(), programs,
+            : perform_mount(backend, spec, record.share.berth(), self->berths_, deadline, self->cancel_.get(), programs,
                             self->output_of(record.share));
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
@@ -185,6 +188,10 @@ void Manager::Core::close_gate_if_idle(Record& record) {
   // In the midst of the step that asked: until the answer is known the gate and the state would disagree.
   // A draining share's is closed already, and no caller comes in.
   Gate& gate = record.share.gate();
+  const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
+  if (mounted != nullptr && !mounted->unmount_until && is_held(record)) {
+    return feed(record.share, life_cycle::GateInUse{record.share.users() + 1});
+  }
   if (gate.close_if_idle() || (gate.closed() && gate.users() == 0)) {
     feed(record.share, life_cycle::GateClosed{});
   } else {
@@ -207,8 +214,8 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
     // A mount that cannot be taken off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);
-    Result<> outcome =
-        perform_unmount(*self->setup_.backends.at(spec.kind()), spec, mount, self->berths_, deadline, force);
+    Result<> outcome = perform_unmount(*self->setup_.backends.at(spec.kind()), spec, record.share.berth(), mount,
+                                       self->berths_, deadline, force);
     Core* core = self.get();
     core->post([core, &record, is_native, device, mount = std::move(mount), outcome = std::move(outcome)]() mutable {
       if (outcome && is_native) {

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "manager/backends/attempt_namespace.h"
@@ -14,7 +13,6 @@
 #include "manager/backends/output_reader.h"
 #include "manager/backends/stray_programs.h"
 #include "manager/engine/core.h"
-#include "src/lib/base/hash.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/proc.h"
 
@@ -33,9 +31,6 @@ static_assert(sizeof(FailureRecord) == 1840 && offsetof(FailureRecord, retry_at)
               offsetof(FailureRecord, story) == 40 && offsetof(FailureRecord, command_length) == 440 &&
               offsetof(FailureRecord, output) == 816);
 static_assert(offsetof(KeptMounts, records) == 8 && offsetof(KeptMounts, failures) == 35651592);
-
-/// Never 0.
-std::uint64_t hash_of(std::string_view name) noexcept { return std::max<std::uint64_t>(fnv1a(name), 1); }
 
 bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
 
@@ -82,10 +77,17 @@ MountRecord* Manager::Core::kept_record_of(Record& record) {
   KeptMounts* const area = setup_.kept;
   if (area == nullptr) return nullptr;
   if (record.kept != nullptr) return record.kept;
+  if (!free_records_.empty()) {
+    record.kept = free_records_.back();
+    free_records_.pop_back();
+    record.kept->programs = -1;
+    record.kept->share = record.share.incarnation();
+    return record.kept;
+  }
   const std::uint32_t slot = area->used;
   if (slot >= KeptMounts::kMaxRecords) return nullptr;
   MountRecord& kept = area->records[slot];
-  kept.share = hash_of(record.share.name());
+  kept.share = record.share.incarnation();
   kept.programs = -1;
   area->used = slot + 1;
   return record.kept = &kept;
@@ -189,12 +191,11 @@ void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept
 void Manager::Core::take_over_mounts() {
   KeptMounts* const area = setup_.kept;
   if (area == nullptr) return;
-  std::unordered_map<std::uint64_t, Share*> shares;
-  if (area->used != 0) {
-    for (const auto& [name, share] : *directory_) shares.emplace(hash_of(name), share.get());
-  }
+  std::map<std::uint64_t, std::shared_ptr<Share>> shares;
+  if (area->used != 0) shares = incarnations();
   for (std::uint32_t slot = 0; slot < area->used; ++slot) {
     MountRecord& kept = area->records[slot];
+    if (kept.share == 0) free_records_.push_back(&kept);
     const auto found = shares.find(kept.share);
     if (found == shares.end()) continue;
     Record& record = record_of(*found->second);
@@ -208,6 +209,7 @@ void Manager::Core::take_over_mounts() {
       settle_unfinished(record, kept);
     }
   }
+  publish_shown();
 }
 
 void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
@@ -224,7 +226,7 @@ void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
   } else {
     record.mount.output = OutputReader::make(take(kept.helper_output), output_of(record.share));
   }
-  record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.name()));
+  record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.berth()));
   record.mounts = 1;
   const bool native = kept.id != 0 && is_to_be_native(record.share);
   life_cycle::Mounted mounted{.since = clock_.now()};
@@ -244,7 +246,7 @@ void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
 }
 
 void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
-  const std::string berth = berths_.path_of(record.share.name());
+  const std::string berth = berths_.path_of(record.share.berth());
   const Result<bool> there = sys::is_mountpoint(berth);
   if (!there || *there) {
     record.stray_programs = adopt_programs(take(kept.programs), berth);
@@ -260,7 +262,7 @@ void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
   kept.programs = -1;
   end_stray_programs(berth);
   kept.state = MountRecord::kNone;
-  berths_.remove(record.share.name());
+  berths_.remove(record.share.berth());
 }
 
 std::vector<int> Manager::Core::kept_descriptors() const {

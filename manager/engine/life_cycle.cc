@@ -246,7 +246,8 @@ class Stepper {
   }
 
   [[nodiscard]] Duration look_again() const {
-    return drained_ ? Duration(kDrainLook) : std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
+    return is_to_go_at_once() ? Duration(kDrainLook)
+                              : std::clamp<Duration>(patience() / 4, kShortestLook, kLongestLook);
   }
 
   [[nodiscard]] Step remove_overmount(Mounted state, NativeAccess::When when) const {
@@ -309,8 +310,10 @@ class Stepper {
   [[nodiscard]] Duration patience() const {
     return drained_ ? kLinger : std::max<Duration>(policy_.idle_timeout, kLinger);
   }
-  /// When to look again at a share in use; the last user to leave a draining one sends a notification.
-  [[nodiscard]] Duration patience_with_users() const { return drained_ ? kBusyRetry : patience(); }
+  /// The last user that leaves one that is to go at once is reported (LeaveListener).
+  [[nodiscard]] bool is_to_go_at_once() const { return drained_ || policy_.idle_timeout.count() == 0; }
+  /// When to look again at one that is in use.
+  [[nodiscard]] Duration patience_with_users() const { return is_to_go_at_once() ? kBusyRetry : patience(); }
 
   /// Mounted, and the callers that waited for it are inside.
   [[nodiscard]] Step let_in(Mounted next, Effects before, Duration look_again) const {

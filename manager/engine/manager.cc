@@ -33,10 +33,26 @@ std::vector<int> Manager::kept_descriptors() const { return core_->kept_descript
 
 std::shared_ptr<const Manager::Directory> Manager::directory() const { return core_->directory(); }
 
-std::shared_ptr<Share> Manager::find(std::string_view name) const {
-  const std::shared_ptr<const Directory> directory = core_->directory();
-  const auto found = directory->find(name);
-  return found == directory->end() ? nullptr : found->second;
+std::shared_ptr<Share> Manager::find(std::string_view name) const { return core_->find(name); }
+
+std::shared_ptr<const Manager::Directory> Manager::shown() const { return core_->shown(); }
+
+std::vector<std::shared_ptr<Share>> Manager::removed() const { return core_->removed(); }
+
+std::map<std::uint64_t, std::shared_ptr<Share>> Manager::incarnations() const { return core_->incarnations(); }
+
+std::vector<std::string> Manager::untold() const { return core_->untold(); }
+
+void Manager::reload(Catalog catalog, bool dry_run, ReloadCallback done) {
+  core_->post([core = core_.get(), catalog = std::move(catalog), dry_run, done = std::move(done)]() mutable {
+    core->reload(std::move(catalog), dry_run, std::move(done));
+  });
+}
+
+void Manager::remount(Share& share, bool force, DoneCallback done) {
+  core_->post([core = core_.get(), &share, force, done = std::move(done)]() mutable {
+    core->remount(share, force, std::move(done));
+  });
 }
 
 WaiterId Manager::lease(Share& share, LeaseCallback done) {
@@ -90,6 +106,10 @@ void Manager::retry(Share& share) {
 
 void Manager::call_back(std::function<void()> answer) { core_->post(std::move(answer)); }
 
+void Manager::after_names_told(std::function<void()> then) {
+  core_->post([core = core_.get(), then = std::move(then)]() mutable { core->after_names_told(std::move(then)); });
+}
+
 void Manager::report_lost(Share& share) {
   const std::uint32_t generation = share.mount_generation();
   core_->post([core = core_.get(), &share, generation] {
@@ -102,7 +122,9 @@ void Manager::report_lost(Share& share) {
 void Manager::begin(StoredState kept) {
   // Here and now, so that the next caller does not find them missing.
   for (const StoredAttachments& one : kept.shares) {
-    const std::shared_ptr<Share> share = find(one.share);
+    const std::shared_ptr<const Directory> shares = core_->shown();
+    const auto found = shares->find(one.share);
+    const std::shared_ptr<Share> share = found != shares->end() ? found->second : nullptr;
     for (const Attachment& attachment : one.attachments) {
       if (share == nullptr) continue;
       if (attachment.volume.empty()) {
@@ -113,7 +135,10 @@ void Manager::begin(StoredState kept) {
     }
   }
   if (core_->manual()) {
-    return core_->post([core = core_.get(), kept = std::move(kept)]() mutable { core->restore(std::move(kept)); });
+    return core_->post([core = core_.get(), kept = std::move(kept)]() mutable {
+      core->begin_catalog();
+      core->restore(std::move(kept));
+    });
   }
   control_ = std::thread([core = core_] {
     pthread_setname_np(pthread_self(), "berth-control");
@@ -122,6 +147,7 @@ void Manager::begin(StoredState kept) {
   // The rest as well, before berth reports that it is ready; nothing of it waits for a mount.
   std::promise<void> over;
   core_->post([&] {
+    core_->begin_catalog();
     core_->restore(std::move(kept));
     over.set_value();
   });

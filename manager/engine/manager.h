@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "manager/engine/mount_record.h"
+#include "manager/engine/reload_report.h"
 #include "manager/model/backend.h"
 #include "manager/model/catalog.h"
 #include "manager/model/events.h"
@@ -29,6 +30,7 @@ using WaiterId = std::uint64_t;
 
 using LeaseCallback = UniqueFunction<void(Result<Lease>)>;
 using DoneCallback = UniqueFunction<void(Result<>)>;
+using ReloadCallback = UniqueFunction<void(Result<ReloadReport>)>;
 using NativeCallback = UniqueFunction<void(bool native)>;
 
 /// What a manager knows of its state on disk, for people to look at.
@@ -76,6 +78,18 @@ struct ManagerSetup {
   std::function<Result<>(int root)> ask_root;
   /// Answers which callers wait for an answer of a share, in words; "": none. On the control thread; must not block.
   std::function<std::string(const Share&)> waiting_in;
+  /// Told on a pool thread when a catalog has changed: `names` lead to another share, to none, or to one for the first time, and
+  /// `shares` have another policy. May block. Until it has returned the kernel may have been told of nothing.
+  std::function<void(const std::vector<std::string>& names, const std::vector<std::shared_ptr<Share>>& shares)>
+      on_catalog_change;
+  /// Whether anything of a removed share is known outside, so that a caller may come back that holds no lease (a working
+  /// directory). `below`: only what lies below its root counts. Any thread; must not block.
+  std::function<bool(const Share&, bool below)> is_known;
+  /// Has what is not in use outside of a removed share dropped, so that is_known() tells. On a pool thread.
+  std::function<void(const Share&)> drop_unused;
+  /// Numbers what the catalog was read from: a manager that succeeds one with the same number goes on with the catalog
+  /// that is kept, which may have been changed since. 0: it is always the one given.
+  std::uint64_t configuration = 0;
   /// What outlives this manager; the next one that gets it takes over what is mounted. Null: there will be no
   /// successor.
   KeptMounts* kept = nullptr;
@@ -110,6 +124,23 @@ class Manager {
   /// The shares there are; an immutable snapshot.
   [[nodiscard]] std::shared_ptr<const Directory> directory() const;
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
+  /// The same with removed shares that are in use, where no other share has their name.
+  [[nodiscard]] std::shared_ptr<const Directory> shown() const;
+  /// All removed shares that are in use.
+  [[nodiscard]] std::vector<std::shared_ptr<Share>> removed() const;
+  /// Every share that anything may still lead to, by its incarnation.
+  [[nodiscard]] std::map<std::uint64_t, std::shared_ptr<Share>> incarnations() const;
+  /// Names of which the kernel may know what they were: for a server that takes over, before begin(), which has it told.
+  [[nodiscard]] std::vector<std::string> untold() const;
+
+  /// Puts `catalog` in the place of the one in force, by their difference. Nothing happens to what is the same. An added
+  /// share is there when this answers. Of a changed one the policy is in force; another mount is, where the old one is not in use, and
+  /// else as soon as it is not. A removed one is gone for look-ups; callers inside go on, and it is unmounted when the last one
+  /// has left and the last attachment is given back. `dry_run`: answers what would be, and does nothing.
+  /// Errors: EINVAL when a kind of share has no backend, ENOSPC when there is no room to keep it, ESHUTDOWN; nothing has changed then.
+  void reload(Catalog catalog, bool dry_run, ReloadCallback done);
+  /// Mounts a share anew, by what is pending for it. Errors: EBUSY when it is in use and `force` is not set; as mount().
+  void remount(Share& share, bool force, DoneCallback done);
 
   /// A lease on `share`: at once when it is mounted, else after the mount that this starts or joins.
   /// Errors (to `done`): the attempt's own (EHOSTDOWN, EACCES, ENODEV, ...), ETIMEDOUT when `mount_timeout` passed,
@@ -136,6 +167,9 @@ class Manager {
   /// Calls `answer` on the control thread as soon as that is free, which shows that it runs. `answer` must not block,
   /// nor throw.
   void call_back(std::function<void()> answer);
+  /// Calls `then` on a callback thread as soon as the kernel has been told of each name that the catalog has changed
+  /// (ManagerSetup::on_catalog_change).
+  void after_names_told(std::function<void()> then);
 
   /// From here on shares expire, what was asked for is done, and the callbacks of ManagerSetup are called.
   ///

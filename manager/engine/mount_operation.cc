@@ -56,14 +56,14 @@ namespace {
 
 Error masked(const Secrets& secrets, const Error& error) { return Error(error.code(), secrets.mask(error.story())); }
 
-tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const ShareSpec& spec,
+tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                        const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                        std::atomic<std::int32_t>* programs,
                                                        std::function<void(std::string_view)> said) {
-  const Attempt attempt{berths.path_of(spec.name()), deadline, cancel_fd, programs, std::move(said)};
+  const Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said)};
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
-  Result<BerthDirectory::Made> made = berths.make(spec.name());
+  Result<BerthDirectory::Made> made = berths.make(berth);
   if (!made) return tl::unexpected(AttemptFailure{.error = made.error()});
   if (made->existed) {
     Result<std::optional<RealMount>> found = backend.find(spec, attempt);
@@ -87,15 +87,15 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
     }
     return mount;
   }
-  berths.remove(spec.name());
+  berths.remove(berth);
   if (!mounted) return mounted;
   return tl::unexpected(AttemptFailure{
       .error = Error(EHOSTDOWN, "the attempt succeeded, but nothing is mounted at " + quote(attempt.berth))});
 }
 
-Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
-                          TimePoint deadline, bool force) {
-  const Attempt attempt{berths.path_of(spec.name()), deadline};
+Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
+                          const BerthDirectory& berths, TimePoint deadline, bool force) {
+  const Attempt attempt{berths.path_of(berth), deadline};
   if (force && backend.needs_berth()) {
     Result<std::optional<RealMount>> found = backend.find(spec, attempt);
     if (found && !*found) {  // it went away by itself, or another process unmounted it
@@ -103,7 +103,7 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, RealMount& mo
       if (mount.helper) mount.helper->end(deadline);
       if (mount.programs) mount.programs->end(deadline);
       mount = RealMount{};
-      berths.remove(spec.name());
+      berths.remove(berth);
       return {};
     }
   }
@@ -112,18 +112,18 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, RealMount& mo
     Result<std::optional<RealMount>> found = backend.find(spec, attempt);
     if (found && !*found) unmounted = {};
   }
-  if (unmounted && backend.needs_berth()) berths.remove(spec.name());
+  if (unmounted && backend.needs_berth()) berths.remove(berth);
   return unmounted;
 }
 
 }  // namespace
 
-tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
+tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs,
                                                       std::function<void(std::string_view)> said) {
   tl::expected<RealMount, AttemptFailure> mounted =
-      mount_unmasked(backend, spec, berths, deadline, cancel_fd, programs, std::move(said));
+      mount_unmasked(backend, spec, berth, berths, deadline, cancel_fd, programs, std::move(said));
   if (mounted && mounted->warning.empty() && mounted->passed_over.empty()) return mounted;
   const Secrets secrets = known_secrets(spec);
   if (mounted) {
@@ -141,9 +141,9 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
   return mounted;
 }
 
-Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
-                         TimePoint deadline, bool force) {
-  Result<> unmounted = unmount_unmasked(backend, spec, mount, berths, deadline, force);
+Result<> perform_unmount(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
+                         const BerthDirectory& berths, TimePoint deadline, bool force) {
+  Result<> unmounted = unmount_unmasked(backend, spec, berth, mount, berths, deadline, force);
   if (!unmounted) return fail(masked(known_secrets(spec), unmounted.error()));
   return unmounted;
 }

@@ -8,7 +8,7 @@
 
 namespace berth::manager {
 
-/// The directory below which the private mountpoints of shares are made: `<path>/<share name>`.
+/// The directory below which the private mountpoints of shares are made: `<path>/<Share::berth()>`.
 ///
 /// Threading: immutable. Operations on different shares may run at once; directories that shares have in common
 /// ("home" of "home/a" and "home/b") are made and removed in a way that bears it.
@@ -37,8 +37,8 @@ class BerthDirectory {
 ///
 /// No text of the result holds a secret of the share.
 ///
-/// `programs`, `said`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
-tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec,
+/// `berth`: Share::berth(). `programs`, `said`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
+tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs = nullptr,
                                                       std::function<void(std::string_view)> said = {});
@@ -46,7 +46,7 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
 /// as unmounted; what another program has unmounted already is not unmounted again. The story of an error holds no
 /// secret of the share.
-Result<> perform_unmount(Backend& backend, const ShareSpec& spec, RealMount& mount, const BerthDirectory& berths,
-                         TimePoint deadline, bool force);
+Result<> perform_unmount(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
+                         const BerthDirectory& berths, TimePoint deadline, bool force);
 
 }  // namespace berth::manager

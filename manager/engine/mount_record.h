@@ -21,7 +21,7 @@ struct MountRecord {
   };
   static constexpr std::size_t kSourceKept = 200;
 
-  std::atomic<std::uint64_t> share;  ///< hash of its name; 0: the record is free
+  std::atomic<std::uint64_t> share;  ///< Share::incarnation(); 0: the record is free
   std::atomic<std::uint32_t> state;
   std::uint32_t generation;              ///< Share::mount_generation()
   std::uint64_t id;                      ///< RealMount::id
@@ -60,12 +60,25 @@ struct FailureRecords {
   std::array<FailureRecord, 2> slots;
 };
 
+/// The catalog that is in force, as KeptCatalog writes it: a log of what has become of each incarnation of a share. It is in one half;
+/// when that has grown large, what still counts is written to the other one.
+struct CatalogArea {
+  static constexpr std::size_t kHalf = std::size_t{1} << 27;
+  struct Half {
+    std::atomic<std::uint64_t> used;  ///< bytes; a change is made by this one store
+    alignas(4096) std::byte bytes[kHalf];
+  };
+  std::atomic<std::uint32_t> active;  ///< stored when the other half is whole
+  alignas(4096) std::array<Half, 2> halves;
+};
+
 struct KeptMounts {
   static constexpr std::size_t kMaxRecords = 1U << 17;
   std::atomic<std::uint32_t> used;         ///< records from here on are free
   std::atomic<std::int32_t> source_watch;  ///< SourceWatch::descriptor(), plus 1; 0: none
   std::array<MountRecord, kMaxRecords> records;
   std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same slot; few have any
+  CatalogArea catalog;
 };
 
 }  // namespace berth::manager

@@ -61,4 +61,24 @@ const ShareSpec* Catalog::find(std::string_view name) const {
   return found == shares_.end() ? nullptr : &found->second;
 }
 
+CatalogDifference difference(const Catalog& before, const Catalog& after) {
+  CatalogDifference found;
+  auto old = before.shares().begin();
+  auto now = after.shares().begin();
+  while (old != before.shares().end() || now != after.shares().end()) {
+    const bool is_added = old == before.shares().end() || (now != after.shares().end() && now->first < old->first);
+    const bool is_removed = now == after.shares().end() || (!is_added && old->first < now->first);
+    if (is_added) {
+      found.added.push_back((now++)->second);
+    } else if (is_removed) {
+      found.removed.push_back((old++)->second);
+    } else {
+      if (!(old->second == now->second)) found.changed.push_back({.before = old->second, .after = now->second});
+      ++old;
+      ++now;
+    }
+  }
+  return found;
+}
+
 }  // namespace berth::manager

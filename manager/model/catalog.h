@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "manager/model/share_spec.h"
 #include "src/lib/base/name_map.h"
@@ -33,5 +34,20 @@ class Catalog {
   Map shares_;
   Map templates_;
 };
+
+/// What becomes of a catalog when another one takes its place, by the names of the shares alone: where a share is written, and in
+/// which order, makes no difference. Each list is in the order of the names.
+struct CatalogDifference {
+  struct Changed {
+    ShareSpec before, after;
+  };
+  std::vector<ShareSpec> added;
+  std::vector<Changed> changed;
+  std::vector<ShareSpec> removed;
+
+  [[nodiscard]] bool empty() const noexcept { return added.empty() && changed.empty() && removed.empty(); }
+};
+/// In one pass over both. Templates are no shares, and left out.
+CatalogDifference difference(const Catalog& before, const Catalog& after);
 
 }  // namespace berth::manager

@@ -1,5 +1,6 @@
 #include "manager/model/share.h"
 
+#include <algorithm>
 #include <ctime>
 #include <utility>
 
@@ -102,12 +103,19 @@ void Share::leave() noexcept {
     case Gate::Left::kOthers:
       return;
     case Gate::Left::kIdle:
-      if (spec_.policy().idle_timeout.count() > 0) return;
+      if (spec().policy().idle_timeout.count() > 0 && standing() == Standing::kCurrent) return;
       break;
     case Gate::Left::kClosedEmpty:
       break;
   }
   listener_.on_left(*this);
+}
+
+void Share::set_spec(ShareSpec spec) {
+  // One that it had before serves again, so that a policy that goes back and forth takes no more memory each time.
+  const auto same = std::find(specs_.begin(), specs_.end(), spec);
+  if (same == specs_.end()) specs_.push_front(std::move(spec));
+  spec_.store(same != specs_.end() ? &*same : &specs_.front(), std::memory_order_release);
 }
 
 void Share::set_root(int root) noexcept {
@@ -124,7 +132,7 @@ ShareStatus Share::status() const {
   }
   // When a native share was used last only the kernel knows.
   if (status.state == ShareState::kMounted && users() == 0 && !status.native && !status.stays) {
-    const Duration left = last_left() + spec_.policy().idle_timeout - std::chrono::steady_clock::now();
+    const Duration left = last_left() + spec().policy().idle_timeout - std::chrono::steady_clock::now();
     status.expires_at = std::chrono::system_clock::now() + std::chrono::duration_cast<WallTime::duration>(left);
   }
   return status;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <forward_list>
 #include <memory>
 #include <optional>
 #include <set>
@@ -79,18 +80,38 @@ class Lease {
   bool writes_ = false;
 };
 
+/// Whether a share is in the catalog.
+enum class Standing : std::uint8_t {
+  kCurrent,
+  kPending,  ///< another one of its name, with another mount, takes its place as soon as it is not in use
+  kRemoved,  ///< no name leads to it any more; callers that are inside go on
+};
+
 /// One managed share: its specification, its gate, and what others may read of it.
+///
+/// It is one incarnation of its name: a share that is removed and added again is another object, with another number.
 ///
 /// The life cycle itself belongs to the manager's control thread; this is the part that every thread may touch.
 ///
 /// Threading: any thread may call anything, but the functions under "For the control thread".
 class Share {
  public:
-  /// `listener` outlives every lease.
-  Share(ShareSpec spec, LeaveListener& listener) : spec_(std::move(spec)), listener_(listener) {}
+  /// `listener` outlives every lease. `incarnation`: no other share of this namespace has or had it.
+  /// `is_second`: an older one of its name is still there.
+  Share(ShareSpec spec, LeaveListener& listener, std::uint64_t incarnation = 0, bool is_second = false)
+      : listener_(listener), incarnation_(incarnation), is_second_(is_second) {
+    set_spec(std::move(spec));
+  }
 
-  [[nodiscard]] const ShareSpec& spec() const noexcept { return spec_; }
-  [[nodiscard]] const std::string& name() const noexcept { return spec_.name(); }
+  /// As it is now; the reference stays good for as long as the share is there.
+  [[nodiscard]] const ShareSpec& spec() const noexcept { return *spec_.load(std::memory_order_acquire); }
+  [[nodiscard]] const std::string& name() const noexcept { return spec().name(); }
+  [[nodiscard]] std::uint64_t incarnation() const noexcept { return incarnation_; }
+  [[nodiscard]] bool is_second() const noexcept { return is_second_; }
+  /// Names its berth: as the share, or as no share can be called where an older one of its name may have that berth.
+  [[nodiscard]] std::string berth() const { return is_second_ ? ".berth." + std::to_string(incarnation_) : name(); }
+  [[nodiscard]] Standing standing() const noexcept { return standing_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool is_removed() const noexcept { return standing() == Standing::kRemoved; }
 
   /// A lease, if the share is mounted now. Takes no lock and never waits.
   [[nodiscard]] std::optional<Lease> try_lease() noexcept {
@@ -145,6 +166,10 @@ class Share {
 
   // For the control thread.
   Gate& gate() noexcept { return gate_; }
+  /// With the same name and another policy. What it was before is kept, because requests may be reading it.
+  void set_spec(ShareSpec spec);
+  /// From here on each last user that leaves is reported to the listener, unless it is kCurrent.
+  void set_standing(Standing standing) noexcept { standing_.store(standing, std::memory_order_release); }
   /// Before the gate opens: what leases will hand out, and a new mount generation.
   void set_root(int root) noexcept;
   void set_native_door(NativeDoor door) noexcept { native_door_.store(door, std::memory_order_release); }
@@ -172,8 +197,12 @@ class Share {
   void leave() noexcept;
   [[nodiscard]] const std::set<Attachment>& attachments() const noexcept BERTH_REQUIRES(mutex_);
 
-  const ShareSpec spec_;
   LeaveListener& listener_;
+  const std::uint64_t incarnation_;
+  const bool is_second_;
+  std::atomic<const ShareSpec*> spec_{nullptr};  ///< in specs_
+  std::forward_list<ShareSpec> specs_;           ///< of the control thread: all that it ever had
+  std::atomic<Standing> standing_{Standing::kCurrent};
   Gate gate_;
   std::atomic<int> root_{-1};
   std::atomic<std::uint32_t> mount_generation_{0};

@@ -443,4 +443,69 @@ bool operator==(const ShareSpec& a, const ShareSpec& b) {
                        x.environment_file == y.environment_file && x.policy == y.policy));
 }
 
+ShareFields ShareSpec::fields() const {
+  const Common& common = *own_->common;
+  return {.name = own_->name,
+          .type = common.type,
+          .sources = own_->sources,
+          .options = common.options,
+          .mount_command = common.mount_command,
+          .unmount_command = common.unmount_command,
+          .environment = common.environment,
+          .environment_file = common.environment_file,
+          .policy = common.policy,
+          .origin_file = common.origin_file,
+          .origin_line = own_->origin_line};
+}
+
+namespace {
+
+/// A key of what a mount is made of, in words.
+struct MountKey {
+  const char* key;
+  std::string (*value)(const ShareSpec& spec);
+};
+
+std::string joined(const std::vector<std::string>& words) { return words.empty() ? "none" : quote_command(words); }
+std::string yes_or_no(bool value) { return value ? "true" : "false"; }
+
+constexpr MountKey kMountKeys[] = {
+    {"type", [](const ShareSpec& spec) { return spec.type(); }},
+    {"source", [](const ShareSpec& spec) { return joined(spec.sources()); }},
+    {"options", [](const ShareSpec& spec) { return spec.options().empty() ? "none" : spec.options(); }},
+    {"mount", [](const ShareSpec& spec) { return joined(spec.mount_command()); }},
+    {"unmount", [](const ShareSpec& spec) { return joined(spec.unmount_command()); }},
+    {"environment", [](const ShareSpec& spec) { return joined(spec.environment()); }},
+    {"environment_file",
+     [](const ShareSpec& spec) { return spec.environment_file().empty() ? "none" : spec.environment_file(); }},
+    {"read_only", [](const ShareSpec& spec) { return yes_or_no(spec.policy().read_only); }},
+    {"allow_suid", [](const ShareSpec& spec) { return yes_or_no(spec.policy().allow_suid); }},
+    {"allow_devices", [](const ShareSpec& spec) { return yes_or_no(spec.policy().allow_devices); }},
+};
+
+}  // namespace
+
+bool mounts_alike(const ShareSpec& a, const ShareSpec& b) {
+  const SharePolicy& x = a.policy();
+  const SharePolicy& y = b.policy();
+  return a.type() == b.type() && a.sources() == b.sources() && a.options() == b.options() &&
+         a.mount_command() == b.mount_command() && a.unmount_command() == b.unmount_command() &&
+         a.environment() == b.environment() && a.environment_file() == b.environment_file() &&
+         x.read_only == y.read_only && x.allow_suid == y.allow_suid && x.allow_devices == y.allow_devices;
+}
+
+std::vector<std::string> mount_changes(const ShareSpec& before, const ShareSpec& after) {
+  const Secrets old_secrets = before.secrets();
+  const Secrets new_secrets = after.secrets();
+  std::vector<std::string> changes;
+  for (const MountKey& key : kMountKeys) {
+    const std::string from = key.value(before);
+    const std::string to = key.value(after);
+    if (from == to) continue;
+    const auto masked = [&](const std::string& text) { return new_secrets.mask(old_secrets.mask(text)); };
+    changes.push_back(std::string(key.key) + ": " + masked(from) + " -> " + masked(to));
+  }
+  return changes;
+}
+
 }  // namespace berth::manager

@@ -126,6 +126,9 @@ class ShareSpec {
   /// Where it was read, for messages: "/etc/berth/berth.toml:12".
   [[nodiscard]] std::string origin() const;
 
+  /// All that make() needs to make the same again.
+  [[nodiscard]] ShareFields fields() const;
+
   /// Whether both have the same fields, wherever they were read: a share that has only moved in its file is not a new
   /// one.
   friend bool operator==(const ShareSpec& a, const ShareSpec& b);
@@ -159,6 +162,13 @@ class ShareSpec {
 
   std::shared_ptr<const Own> own_;
 };
+
+/// Whether one real mount serves both: type, sources, options, commands, environment and the flags of the mount are the
+/// same. The rest (times, lists of users, the directory's owner and mode, `access`) is policy.
+bool mounts_alike(const ShareSpec& a, const ShareSpec& b);
+/// What differs of that, one line a key, without secrets: "source: nfs1:/a -> nfs2:/a". Of a key that may hold a secret
+/// in the words of one side, both sides are masked.
+std::vector<std::string> mount_changes(const ShareSpec& before, const ShareSpec& after);
 
 /// The share that a template becomes for `key`, the name that was looked up: "home/*" and "alice" make "home/alice".
 /// '&' in sources and in the arguments of commands stands for the key, "\&" for itself. A key that could be taken for

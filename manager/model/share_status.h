@@ -62,6 +62,7 @@ struct ShareStatus {
   std::uint32_t waiting = 0;           ///< requests parked until it is mounted
   std::optional<WallTime> retry_at;    ///< kFailed: not tried again before, unless asked to
   std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
+  std::vector<std::string> pending;    ///< what will be different of its mount when it is not in use: mount_changes()
   std::string busy;                    ///< why the last unmount did not succeed; "" when it did
   std::string held;                    ///< it did, but what still has the file system mounted; "": nothing that is seen
   std::optional<FailureReport> last_failure;

@@ -51,7 +51,7 @@ std::string paint_state(std::string_view state, std::string_view padded) {
       {"idle", "2"},  // faint
   }};
   for (const auto& [name, colour] : kColours) {
-    if (name == state) return fmt::format("\033[{}m{}\033[0m", colour, padded);
+    if (name == state.substr(0, state.find(','))) return fmt::format("\033[{}m{}\033[0m", colour, padded);
   }
   return std::string(padded);
 }
@@ -80,6 +80,7 @@ class Action {
     return std::holds_alternative<StatusCommand>(command_.action) ||
            std::holds_alternative<EventsCommand>(command_.action);
   }
+  [[nodiscard]] int reload(const HostCommand& host) const;
   [[nodiscard]] formats::NamespaceView look() const;
   void warn(const HostCommand& host, const formats::HostView& now) const;
   [[nodiscard]] std::string in_use(const formats::NamespaceView& berth) const;
@@ -119,7 +120,8 @@ std::string Action::hint(const Error& error, const std::string& share) const {
   if (!view) return "";
   const std::string see_status = "; see `berth status " + quote_command({share}) + "`";
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
-  if (code == EBUSY && control != nullptr && control->word == formats::ControlCommand::kUnmount) {
+  if (code == EBUSY && control != nullptr &&
+      (control->word == formats::ControlCommand::kUnmount || control->word == formats::ControlCommand::kRemount)) {
     return fmt::format(": used by {}; see {}, or use --force", view->users,
                        quote_command({formats::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
@@ -174,7 +176,9 @@ int Action::operator()(const DetachCommand& detach) const {
 }
 
 int Action::operator()(const ControlCommand& control) const {
-  const char* const verb = control.word == formats::ControlCommand::kMount ? "mounting " : "unmounting ";
+  const bool unmounts =
+      control.word == formats::ControlCommand::kUnmount || control.word == formats::ControlCommand::kForceUnmount;
+  const char* const verb = unmounts ? "unmounting " : "mounting ";
   Result<> result;
   {
     const Progress progress(world_, verb + quote_command({control.share}));
@@ -212,6 +216,8 @@ std::string Action::in_use(const formats::NamespaceView& berth) const {
 
 int Action::operator()(const HostCommand& host) const {
   const bool drains = host.word == formats::HostCommand::kDrain;
+  if (host.word == formats::HostCommand::kReload || host.word == formats::HostCommand::kReloadDryRun)
+    return reload(host);
   if (host.word == formats::HostCommand::kUpgrade) {
     const Progress progress(world_, "upgrading");
     return finish(tree_.write(host.word, host.timeout), "");
@@ -227,6 +233,24 @@ int Action::operator()(const HostCommand& host) const {
   const formats::NamespaceView berth = look();
   world_.err(fmt::format("berth: drain: after {} there is still in use: {}; the host stays {}\n",
                          format_duration(*host.timeout), in_use(berth), berth.host.state));
+  return kFailed;
+}
+
+/// What there is to say is in a file, on success and where a mistake has it refused.
+int Action::reload(const HostCommand& host) const {
+  Result<> result;
+  {
+    const Progress progress(world_, "reloading");
+    result = tree_.write(host.word, host.timeout);
+  }
+  const bool is_told = result || result.error().code() == EINVAL || result.error().code() == ENOSPC;
+  const std::string told = is_told ? tree_.read(formats::kReload).value_or("") : "";
+  if (result) {
+    world_.out(told);
+    return kOk;
+  }
+  if (told.empty()) return finish(result, "");
+  world_.err("berth: reload: refused, and going on as before:\n" + told);
   return kFailed;
 }
 

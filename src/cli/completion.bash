@@ -25,7 +25,7 @@ _berth_candidates() { # one a line, for the command and the arguments before the
     "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
   elif [[ ! $command ]]; then
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
-  elif ((${#given[@]} == 0)) && [[ $command =~ ^(status|attach|detach|mount|unmount|retry)$ ]]; then
+  elif ((${#given[@]} == 0)) && [[ $command =~ ^(status|attach|detach|mount|unmount|remount|retry)$ ]]; then
     _berth_shares
   elif [[ $command == detach ]] && ((${#given[@]} < 3)); then
     _berth_directories "shares/${given[0]}/attachments${given[1]:+/${given[1]}}"

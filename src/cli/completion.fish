@@ -42,7 +42,7 @@ function __berth_candidates # one a line
         $program $given[1] --help 2>/dev/null | string replace --filter --regex '^  (?:-[a-z],)?(--[a-z-]+).*' '$1'
     else if test (count $given) = 0
         $program --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
-    else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount retry
+    else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount remount retry
         find "$tree/shares" -name control -type f -printf '%P\n' 2>/dev/null | sed 's|/control$||'
     else if test $given[1] = detach; and test (count $given) -lt 4
         set -l within $tree/shares/$given[2]/attachments

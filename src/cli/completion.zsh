@@ -26,7 +26,7 @@ _berth_candidates() { # one a line, for the command and the arguments before the
     "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
   elif [[ -z $command ]]; then
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
-  elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|retry) ]]; then
+  elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|remount|retry) ]]; then
     _berth_shares
   elif [[ $command == detach ]] && (( $# < 3 )); then
     _berth_directories "shares/$1/attachments${2:+/$2}"

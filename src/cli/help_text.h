@@ -100,6 +100,16 @@ Examples:
   berth unmount media
   berth unmount --force media)"};
 
+inline constexpr CommandText kRemountText{
+    "remount", "Mount a share anew, by what a reload has left pending", "berth remount [OPTIONS] SHARE",
+    R"(A share whose type, source or options have changed keeps its old mount while it is in use, and is mounted by the new ones
+afterwards. This does it now, and fails where the share is in use. Attachments are kept. The same as:
+echo remount > NAMESPACE/.berth/shares/SHARE/control (or force-remount)
+
+Examples:
+  berth remount media
+  berth remount --force media)"};
+
 inline constexpr CommandText kRetryText{
     "retry", "Forget why a share could not be mounted, so that the next access tries again",
     "berth retry [OPTIONS] SHARE",
@@ -108,6 +118,17 @@ echo retry > NAMESPACE/.berth/shares/SHARE/control
 
 Example:
   berth retry media)"};
+
+inline constexpr CommandText kReloadText{
+    "reload", "Read the configuration again, and put its shares in force", "berth reload [OPTIONS]",
+    R"(No program in a share is disturbed. What is added is there at once. Of a changed share times, lists of users, and owner and
+mode are in force at once; another type, source or other options as soon as it is not in use. What is removed is gone for look-ups, and
+unmounted when the last program has left it and the last attachment is given back. A mistake has the whole configuration refused. The
+same as: SIGHUP, and echo reload > NAMESPACE/.berth/control; what came of it is in NAMESPACE/.berth/reload
+
+Examples:
+  berth reload --dry-run
+  berth reload)"};
 
 inline constexpr CommandText kDrainText{
     "drain", "Give out no share any more, and wait until none is in use", "berth drain [OPTIONS]",

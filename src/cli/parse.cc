@@ -30,6 +30,7 @@ struct Words {
   bool force = false;
   bool follow = false;
   bool foreground = false;
+  bool dry_run = false;
 };
 
 /// CLI11's layout with a usage line of our own.
@@ -84,11 +85,13 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   CLI::App* check = add_command(kCheckText);
   check->add_option("FILE", words_.config, kCheckFileText);
   add_share_commands();
-  for (const CommandText* text : {&kDrainText, &kResumeText, &kUpgradeText}) {
+  for (const CommandText* text : {&kReloadText, &kDrainText, &kResumeText, &kUpgradeText}) {
     CLI::App* command = add_command(*text);
+    if (text == &kReloadText) command->add_flag("--dry-run", words_.dry_run, "Say what would change, and do nothing");
     if (text == &kDrainText) command->add_option("--timeout", words_.timeout, kTimeoutText)->type_name("TIME");
     add_namespace(*command, kNamespaceText);
-    if (text == &kUpgradeText) command->add_option("-c,--config", words_.config, kUpgradeConfigText)->type_name("FILE");
+    if (text != &kUpgradeText && text != &kReloadText) continue;
+    command->add_option("-c,--config", words_.config, kUpgradeConfigText)->type_name("FILE");
   }
   CLI::App* events = add_command(kEventsText);
   events->add_flag("-f,--follow", words_.follow, "Go on and show what happens from now on");
@@ -134,10 +137,10 @@ void Parser::add_share_commands() {
     command->add_option("VOLUME", words_.volume, "What it is held for: a disk of the machine, a file")->required();
     add_namespace(*command, kNamespaceText);
   }
-  for (const CommandText* text : {&kMountText, &kUnmountText, &kRetryText}) {
+  for (const CommandText* text : {&kMountText, &kUnmountText, &kRemountText, &kRetryText}) {
     CLI::App* command = add_command(*text);
     add_share(*command, "The share");
-    if (text == &kUnmountText) command->add_flag("-f,--force", words_.force, kForceText);
+    if (text == &kUnmountText || text == &kRemountText) command->add_flag("-f,--force", words_.force, kForceText);
     add_namespace(*command, kNamespaceText);
   }
 }
@@ -223,6 +226,10 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
   }
   if (name == kEventsText.name) return EventsCommand{words_.follow};
   if (name == kResumeText.name) return HostCommand{formats::HostCommand::kResume, std::nullopt};
+  if (name == kReloadText.name) {
+    return HostCommand{words_.dry_run ? formats::HostCommand::kReloadDryRun : formats::HostCommand::kReload,
+                       std::nullopt};
+  }
   if (name == kUpgradeText.name) return HostCommand{formats::HostCommand::kUpgrade, std::nullopt};
   if (name == kDrainText.name) {
     HostCommand drain{formats::HostCommand::kDrain, std::nullopt};
@@ -243,6 +250,10 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
   }
   if (name == kMountText.name) return ControlCommand{words_.share, formats::ControlCommand::kMount};
   if (name == kRetryText.name) return ControlCommand{words_.share, formats::ControlCommand::kRetry};
+  if (name == kRemountText.name) {
+    return ControlCommand{words_.share,
+                          words_.force ? formats::ControlCommand::kForceRemount : formats::ControlCommand::kRemount};
+  }
   return ControlCommand{words_.share,
                         words_.force ? formats::ControlCommand::kForceUnmount : formats::ControlCommand::kUnmount};
 }

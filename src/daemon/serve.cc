@@ -26,6 +26,7 @@
 #include "src/daemon/keeper/keeper.h"
 #include "src/daemon/keeper/upgrade.h"
 #include "src/daemon/native/native_agent.h"
+#include "src/daemon/server/reloader.h"
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
@@ -171,6 +172,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   auto& record = *reinterpret_cast<KeptDaemon*>(memory.data());
   record.upgrade_done = record.upgrade_request.load();
   const KeeperDescriptors handed = record.keeper_descriptors;
+  record.drop_ins_changed = drop_ins_changed_at(options.config);
   config::Configuration configuration = TRY(read_configuration(options));
   const std::string directory = record.directory;
   std::optional<manager::StateDirectory> state;
@@ -183,6 +185,9 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const UniqueFd signals(handed.signals);
   ServerSetup setup{
       .configuration = std::move(configuration),
+      .configuration_number = ++record.configuration,
+      .configuration_file = options.config,
+      .command_line = options.command_line,
       .arguments = arguments_of(options),
       .directory = directory,
       .mount = {.id = record.namespace_mount, .table_id = record.namespace_table_id},
@@ -224,6 +229,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   // same.
   const Result<pid_t> first_process = start_first_process(record);
   Result<NativeAgent> agent = NativeAgent::start();
+  record.drop_ins_changed = drop_ins_changed_at(options.config);
   config::Configuration configuration = TRY(read_configuration(options));
   for (const std::string& warning : configuration.warnings) log::warning("{}", warning);
   const std::string directory = TRY(prepare_namespace_directory(configuration.settings.namespace_directory));
@@ -239,6 +245,9 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   note_namespace(record, directory, mount);
 
   ServerSetup setup{.configuration = std::move(configuration),
+                    .configuration_number = ++record.configuration,
+                    .configuration_file = options.config,
+                    .command_line = options.command_line,
                     .arguments = arguments_of(options),
                     .directory = directory,
                     .mount = mount,

@@ -115,8 +115,8 @@ void some_events(Stage& stage) {
 /// The helps: one of every command.
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
-  for (const char* command : {"serve", "check", "status", "attach", "detach", "mount", "unmount", "retry", "drain",
-                              "resume", "upgrade", "events"}) {
+  for (const char* command : {"serve", "check", "status", "attach", "detach", "mount", "unmount", "remount", "retry",
+                              "reload", "drain", "resume", "upgrade", "events"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;

@@ -26,7 +26,7 @@ using ::testing::UnorderedElementsAre;
 
 TEST_F(ControlTreeTest, ShowsTheTree) {
   EXPECT_THAT(kernel->list(root),
-              UnorderedElementsAre("version", "status", "status.json", "events", "control", "shares"));
+              UnorderedElementsAre("version", "status", "status.json", "events", "control", "reload", "shares"));
   EXPECT_THAT(kernel->list(at("shares")), ElementsAre("home", "media"));
   EXPECT_THAT(kernel->list(at("shares/home")), ElementsAre("alice", "bob"));
   EXPECT_THAT(kernel->list(at("shares/home/alice")), UnorderedElementsAre("state", "status", "status.json", "error",
@@ -156,7 +156,7 @@ TEST_F(ControlTreeTest, WordThatIsNotUnderstoodIsEinvalWithTheReasonInError) {
   EXPECT_EQ(write("shares/media/control", ""), EINVAL);
   EXPECT_EQ(write("shares/media/control", std::string("mo\0unt", 6)), EINVAL);
   EXPECT_EQ(read("shares/home/bob/error"), "");
-  EXPECT_EQ(write("control", "reload"), EINVAL);
+  EXPECT_EQ(write("control", "reloaded"), EINVAL);
   EXPECT_EQ(write("shares/media/control", "mount"), 0);
   EXPECT_EQ(read("shares/media/error"), "");
 }

@@ -17,10 +17,10 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std
               std::atomic<pid_t>::is_always_lock_free);
 static_assert(sizeof(KeeperDescriptors) == 308 && offsetof(KeeperDescriptors, agent) == 36 &&
               offsetof(KeeperDescriptors, own_count) == 48 && offsetof(KeeperDescriptors, own) == 52);
-static_assert(sizeof(KeptDaemon) == 4488 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&
+static_assert(sizeof(KeptDaemon) == 4520 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&
               offsetof(KeptDaemon, namespace_mount) == 24 && offsetof(KeptDaemon, host) == 40 &&
-              offsetof(KeptDaemon, upgrade_request) == 56 && offsetof(KeptDaemon, keeper_descriptors) == 80 &&
-              offsetof(KeptDaemon, directory) == 388);
+              offsetof(KeptDaemon, upgrade_request) == 56 && offsetof(KeptDaemon, keeper_descriptors) == 112 &&
+              offsetof(KeptDaemon, directory) == 420);
 
 KeptMemory& kept_memory_in(const sys::SharedMemory& memory) noexcept {
   return *reinterpret_cast<KeptMemory*>(memory.data());

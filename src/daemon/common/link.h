@@ -20,6 +20,7 @@ struct Message {
     kRefused,   ///< keeper: that binary cannot take over; the log has the reason
     kStopping,  ///< server: it stops
     kAccepted,  ///< keeper: that binary takes over, and the server is ended next
+    kReload,    ///< keeper: KeptDaemon::reload_wanted has grown
     kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it
     kAsk,       ///< keeper: does the server work?
     kWorks,     ///< server: it does

@@ -381,9 +381,10 @@ void Keeper::on_server_stopping() {
   kill_at_ = std::chrono::steady_clock::now() + setup_.configuration.settings.stop_timeout + kEndingPatience;
 }
 
-/// There is no reload yet. The signal is its usual name, so it must not end what is served.
+/// The server reads it; one that dies before has it read by the next.
 void Keeper::on_reload_signal() {
-  log::warning("SIGHUP: the configuration is not read again, and all goes on as before; `berth upgrade` reads it");
+  ++setup_.record().reload_wanted;
+  setup_.keepers_end.send({.kind = Message::Kind::kReload});
 }
 
 void Keeper::take_namespace_off() {

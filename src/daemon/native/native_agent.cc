@@ -105,7 +105,8 @@ Result<Outcome> take(const NativeRequest& request) {
       return Outcome::kTouched;
     case EBUSY:
       return Outcome::kInUse;
-    case EINVAL:  // another process has been faster
+    case EINVAL:  // another process has been faster,
+    case ENOENT:  // and its name is gone
       return Outcome::kOff;
     default:
       return fail(taken.error());

@@ -183,15 +183,26 @@ Result<bool> NativeShares::have_arrived(const manager::Share& share) const {
 
 Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const manager::Share& share, When when,
                                                                       TimePoint deadline) {
-  NativeRequest wanted = request(NativeRequest::Kind::kTake, share.name());
+  return remove_overmount_of(share.name(), &share, when, deadline);
+}
+
+Result<manager::NativeAccess::Outcome> NativeShares::remove_unknown_overmount(const std::string& name, When when,
+                                                                              TimePoint deadline) {
+  return remove_overmount_of(name, nullptr, when, deadline);
+}
+
+Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const std::string& name,
+                                                                         const manager::Share* share, When when,
+                                                                         TimePoint deadline) {
+  NativeRequest wanted = request(NativeRequest::Kind::kTake, name);
   wanted.when = when;
   {
     MutexLock lock(mutex_);
-    const auto laid = overmounts_.find(share.name());
+    const auto laid = overmounts_.find(name);
     if (laid == overmounts_.end()) return Outcome::kOff;
     wanted.overmount_id = laid->second;
   }
-  const bool arrived = have_arrived(share).value_or(true);
+  const bool arrived = share == nullptr || have_arrived(*share).value_or(true);
   if (when != When::kAlways && !arrived) {
     return when == When::kUntouched ? Outcome::kTouched : Outcome::kInUse;
   }
@@ -204,8 +215,10 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const mana
   }
   const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);
   if (outcome == Outcome::kOff) {
+    // Another incarnation of the share may have been overmounted meanwhile.
     MutexLock lock(mutex_);
-    overmounts_.erase(share.name());
+    const auto laid = overmounts_.find(name);
+    if (laid != overmounts_.end() && laid->second == wanted.overmount_id) overmounts_.erase(laid);
   }
   return outcome;
 }

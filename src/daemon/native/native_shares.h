@@ -38,8 +38,13 @@ class NativeShares final : public manager::NativeAccess {
   Result<> overmount(manager::Share& share, int root, TimePoint deadline) override;
   Result<Outcome> remove_overmount(const manager::Share& share, When when, TimePoint deadline) override;
   Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) override;
+  /// The same of an overmount that take_over() has found and no share is configured for.
+  Result<Outcome> remove_unknown_overmount(const std::string& name, When when, TimePoint deadline);
 
  private:
+  /// `share`: null where none is configured under that name.
+  Result<Outcome> remove_overmount_of(const std::string& name, const manager::Share* share, When when,
+                                      TimePoint deadline);
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
   template <typename Found>
   static Result<Found> look(UniqueFunction<Found()> at);

@@ -36,6 +36,7 @@
 #include "src/daemon/native/native_shares.h"
 #include "src/daemon/server/event_writer.h"
 #include "src/daemon/server/log_event.h"
+#include "src/daemon/server/reloader.h"
 #include "src/daemon/server/server_state.h"
 #include "src/daemon/server/upgrade_request.h"
 #include "src/lib/base/crash_point.h"
@@ -130,6 +131,9 @@ class Server {
     mounted_ = count_mounted();
     manager_->begin(state_.take_stored());
     if (takes_over) finish_take_over();
+    if (const Result<> reads = reloader_.start(*manager_, host_.get()); !reads) {
+      log::warning("the configuration cannot be read again: {}", reads.error().message());
+    }
     workers_ = std::make_unique<fuse::Workers>(*session_, requests_);
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
@@ -235,6 +239,15 @@ class Server {
     // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.
     setup.auto_is_native = !setup_.background;
     setup.kept = &kept_memory_.mounts;
+    setup.configuration = setup_.configuration_number;
+    setup.on_catalog_change = [this](const std::vector<std::string>& names,
+                                     const std::vector<std::shared_ptr<manager::Share>>& shares) {
+      names_->forget_names(names, *session_);
+      for (const std::shared_ptr<manager::Share>& share : shares) shares_->on_mounted(*share);
+      send_counts();
+    };
+    setup.drop_unused = [this](const manager::Share& share) { shares_->drop_unused(share); };
+    setup.is_known = [this](const manager::Share& share, bool below) { return shares_->is_known(share, below); };
     setup.takes_over = record_.servers > 1;
     setup.berth_directory = kBerthDirectory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
@@ -279,8 +292,14 @@ class Server {
     control.events = &kept_memory_.fuse.events;
     control.logs = &kept_memory_.fuse.logs;
     control.upgrade = [this](std::uint64_t request, manager::DoneCallback done) {
+      if (record_.upgrade_done == request) {
+        return manager_->after_names_told(
+            [done = std::make_shared<manager::DoneCallback>(std::move(done))] { (*done)({}); });
+      }
       upgrade_.ask(request, std::move(done));
     };
+    control.reload = [this](bool dry_run, manager::DoneCallback done) { reloader_.ask(dry_run, std::move(done)); };
+    control.last_reload = [this] { return reloader_.last_answer(); };
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
@@ -307,8 +326,22 @@ class Server {
   void take_over_native() {
     const Result<std::vector<std::string>> names = native_->take_over(clock_.now() + kAgentPatience);
     if (!names) return log::warning("native access: {}", names.error().message());
+    const std::vector<std::string> untold = manager_->untold();
     for (const std::string& name : *names) {
+      // What lies there is of a share that had the name before.
+      if (std::find(untold.begin(), untold.end(), name) != untold.end()) {
+        take_off_stale(name);
+        continue;
+      }
       if (const std::shared_ptr<manager::Share> share = manager_->find(name)) manager_->take_over_native(*share);
+    }
+  }
+
+  void take_off_stale(const std::string& name) {
+    using When = manager::NativeAccess::When;
+    if (const auto taken = native_->remove_unknown_overmount(name, When::kAlways, clock_.now() + kAgentPatience);
+        !taken) {
+      log::warning("native access: {}: {}", quote(name), taken.error().message());
     }
   }
 
@@ -396,6 +429,10 @@ class Server {
       manager_->call_back([this] { setup_.servers_end.send({.kind = Message::Kind::kWorks}); });
       return false;
     }
+    if ((*message)->kind == Message::Kind::kReload) {
+      reloader_.ask();
+      return false;
+    }
     if ((*message)->kind == Message::Kind::kRefused) {
       upgrade_.refuse();
       return false;
@@ -422,6 +459,7 @@ class Server {
     // However it has learnt that it must stop: the namespace may have been gone before the keeper sent that.
     setup_.servers_end.send({.kind = Message::Kind::kStopping});
     upgrade_.end(Error(ESHUTDOWN));
+    reloader_.stop();
     if (!keeper_lives) {
       // The namespace stays mounted and answers errors, until the next start puts another one in its place: without it,
       // what is written there would land on the host's own disk.
@@ -479,7 +517,11 @@ class Server {
   const SystemClock clock_;
   ServerState state_{setup_};
   UpgradeRequest upgrade_{record_, setup_.servers_end};
-  UniqueFd host_;    ///< the host's mount namespace
+  UniqueFd host_;  ///< the host's mount namespace
+  Reloader reloader_{{.file = setup_.configuration_file,
+                      .command_line = setup_.command_line,
+                      .settings = setup_.configuration.settings,
+                      .record = record_}};
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
   bool clean_end_ = false;                         ///< of the channel; written before served_ is, read after

@@ -22,6 +22,9 @@ namespace berth::daemon {
 /// opens itself is still open when it has died.
 struct ServerSetup {
   config::Configuration configuration;
+  std::uint64_t configuration_number = 0;  ///< of this reading of it (ManagerSetup::configuration)
+  std::string configuration_file;          ///< "": none
+  config::CommandLine command_line;
   /// What a program that takes berth's place is started with: the arguments of `berth serve`, whatever berth was
   /// started as.
   std::vector<std::string> arguments;

@@ -11,7 +11,6 @@ Result<> refused() { return fail(ENOEXEC, "the new binary cannot go on; the log 
 }  // namespace
 
 void UpgradeRequest::ask(std::uint64_t request, manager::DoneCallback done) {
-  if (record_.upgrade_done == request) return done({});
   if (record_.upgrade_refused == request) return done(refused());
   {
     MutexLock lock(mutex_);

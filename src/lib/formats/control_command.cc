@@ -18,16 +18,20 @@ struct Named {
   W command;
 };
 
-constexpr std::array<Named<ControlCommand>, 4> kWords{{
+constexpr std::array<Named<ControlCommand>, 6> kWords{{
     {"mount", ControlCommand::kMount},
     {"unmount", ControlCommand::kUnmount},
     {"force-unmount", ControlCommand::kForceUnmount},
     {"retry", ControlCommand::kRetry},
+    {"remount", ControlCommand::kRemount},
+    {"force-remount", ControlCommand::kForceRemount},
 }};
-constexpr std::array<Named<HostCommand>, 3> kHostWords{{
+constexpr std::array<Named<HostCommand>, 5> kHostWords{{
     {"drain", HostCommand::kDrain},
     {"resume", HostCommand::kResume},
     {"upgrade", HostCommand::kUpgrade},
+    {"reload", HostCommand::kReload},
+    {"reload-dry-run", HostCommand::kReloadDryRun},
 }};
 
 /// Most bytes of a refused command that are repeated in the error.

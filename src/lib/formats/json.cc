@@ -37,8 +37,8 @@ std::string dump(const Json& json) {
 
 /// How many shares are in each state.
 Json counts_json(const std::vector<ShareSummary>& shares) {
-  Json json = {{"total", shares.size()}, {"idle", 0},     {"mounting", 0}, {"mounted", 0},
-               {"stalled", 0},           {"draining", 0}, {"expiring", 0}, {"failed", 0}};
+  Json json = {{"total", shares.size()}, {"idle", 0},     {"mounting", 0}, {"mounted", 0}, {"stalled", 0},
+               {"draining", 0},          {"expiring", 0}, {"failed", 0},   {"removed", 0}};
   for (const ShareSummary& share : shares) {
     Json& count = json[share.state];
     count = count.is_number() ? count.get<std::uint64_t>() + 1 : 1;
@@ -73,6 +73,7 @@ void fields_of(Like<ShareSummary> auto& share, auto& field) {
   field("name", share.name);
   field("type", share.type);
   field("state", share.state);
+  field("pending", share.is_pending);
   field("users", share.users);
   field("since", share.since);
   field("source", share.source);
@@ -133,6 +134,7 @@ void fields_of(Like<ShareView> auto& share, auto& field) {
   field("stays", share.stays);
   field("expires_at", share.expires_at);
   field("retry_at", share.retry_at);
+  field("pending", share.pending);
   field("busy", share.busy);
   field("held", share.held);
   field("last_failure", share.last_failure);

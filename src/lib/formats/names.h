@@ -7,7 +7,7 @@
 /// The names of the control tree:
 ///
 ///   NAMESPACE/.berth/
-///     version  status  status.json  events
+///     version  status  status.json  events  reload
 ///     control                            written: one of control_command.h, for the host
 ///     shares/<name>/                     '/' in a share's name makes directories here too
 ///       state  status  status.json  error  users  log
@@ -23,6 +23,8 @@ inline constexpr std::string_view kTree = ".berth";
 inline constexpr std::string_view kVersion = "version";
 inline constexpr std::string_view kEvents = "events";
 inline constexpr std::string_view kShares = "shares";
+/// What the last reload came to.
+inline constexpr std::string_view kReload = "reload";
 
 // In the root and in each share's directory.
 inline constexpr std::string_view kStatus = "status";

@@ -105,8 +105,8 @@ std::string unanswered_text(const UnansweredView& unanswered) {
 }
 
 std::string counts_text(const NamespaceView& berth) {
-  constexpr std::array<std::string_view, 7> kStates{"mounted",  "stalled", "draining", "expiring",
-                                                    "mounting", "failed",  "idle"};
+  constexpr std::array<std::string_view, 8> kStates{"mounted",  "stalled", "draining", "expiring",
+                                                    "mounting", "failed",  "idle",     "removed"};
   std::string text = fmt::format("{} {}", berth.shares.size(), berth.shares.size() == 1 ? "share" : "shares");
   for (const std::string_view state : kStates) {
     const auto count = std::count_if(berth.shares.begin(), berth.shares.end(),
@@ -147,7 +147,10 @@ std::string render_status(const ShareView& share) {
   Lines lines(14);
   lines.add("name", prose(share.name));
   lines.add("type", prose(share.type));
-  lines.add("state", share.state);
+  const bool is_removed = share.state == "removed";
+  lines.add("state",
+            is_removed ? fmt::format("removed, {} {}", share.users, share.users == 1 ? "user" : "users") : share.state);
+  for (const std::string& change : share.pending) lines.add("pending", prose(change));
   lines.add_unless_absent("since", share.since);
   lines.add_unless_empty("source", prose(share.source));
   // What the sources are is news only where it is not what is mounted.
@@ -253,7 +256,8 @@ std::string render_status(const NamespaceView& berth, const Paint& paint) {
   Table<6> table;
   table.add({"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"});
   for (const ShareSummary& share : berth.shares) {
-    table.add({or_dash(escape(share.name)), escape(share.type), escape(share.state), std::to_string(share.users),
+    table.add({or_dash(escape(share.name)), escape(share.type),
+               escape(share.state) + (share.is_pending ? ", pending" : ""), std::to_string(share.users),
                time_or_dash(share.since), or_dash(escape(share.source))});
   }
   constexpr std::size_t kStateColumn = 2;

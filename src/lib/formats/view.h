@@ -48,7 +48,9 @@ struct AttacherView {
 struct ShareSummary {
   std::string name;
   std::string type;
-  std::string state;  ///< "idle", "mounting", "mounted", "stalled", "draining", "expiring", "failed"
+  /// "idle", "mounting", "mounted", "stalled", "draining", "expiring", "failed", "removed"
+  std::string state;
+  bool is_pending = false;  ///< another mount takes its place when it is not in use
   std::uint64_t users = 0;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   std::string source;             ///< the mounted one, or the last that was, or the first configured
@@ -90,6 +92,7 @@ struct ShareView {
   bool stays = false;                  ///< mounted, and not to expire: it holds the only copy of its files
   std::optional<WallTime> expires_at;  ///< mounted and unused: when it will be unmounted
   std::optional<WallTime> retry_at;    ///< failed: not tried again before, unless asked to
+  std::vector<std::string> pending;    ///< what will be different when it is not in use: "source: a:/x -> b:/x"
   std::string busy;                    ///< why the last unmount did not succeed; empty when it did
   std::string held;                    ///< as ShareSummary::held
   std::optional<FailureView> last_failure;

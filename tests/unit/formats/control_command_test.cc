@@ -29,9 +29,12 @@ TEST(ControlCommand, IsReadAsItIsWritten) {
 
 TEST(ControlCommand, RefusesGarbageWithAdvice) {
   EXPECT_EQ(refusal("mont\n"), "unknown command \"mont\"; did you mean \"mount\"?");
-  EXPECT_EQ(refusal("\033[2J"), "unknown command \"\\033[2J\"; write one of: mount, unmount, force-unmount, retry");
-  EXPECT_EQ(refusal(""), "nothing to do was written; write one of: mount, unmount, force-unmount, retry");
-  EXPECT_EQ(refusal(" \n"), "nothing to do was written; write one of: mount, unmount, force-unmount, retry");
+  EXPECT_EQ(refusal("\033[2J"),
+            "unknown command \"\\033[2J\"; write one of: mount, unmount, force-unmount, retry, remount, force-remount");
+  EXPECT_EQ(refusal(""),
+            "nothing to do was written; write one of: mount, unmount, force-unmount, retry, remount, force-remount");
+  EXPECT_EQ(refusal(" \n"),
+            "nothing to do was written; write one of: mount, unmount, force-unmount, retry, remount, force-remount");
   EXPECT_NE(refusal("mount unmount"), "understood");
   EXPECT_NE(refusal("MOUNT"), "understood");
   EXPECT_NE(refusal(std::string_view("mount\0", 6)), "understood");
@@ -46,7 +49,8 @@ TEST(HostCommand, IsReadAsItIsWrittenAndIsNoWordOfAShare) {
   }
   EXPECT_FALSE(parse_host_command("mount"));
   EXPECT_EQ(parse_host_command("drian").error().story(), "unknown command \"drian\"; did you mean \"drain\"?");
-  EXPECT_EQ(parse_host_command("").error().story(), "nothing to do was written; write one of: drain, resume, upgrade");
+  EXPECT_EQ(parse_host_command("").error().story(),
+            "nothing to do was written; write one of: drain, resume, upgrade, reload, reload-dry-run");
 }
 
 TEST(ControlCommand, RefusesWhatIsTooLong) {

@@ -85,6 +85,35 @@ TEST(Catalog, RefusesAShareWhereATemplateNeedsADirectory) {
   EXPECT_EQ(catalog.add(share("work/*")).error().code(), EEXIST);
 }
 
+TEST(Catalog, DifferenceIsOfNamesAndWhatTheySayWhereverItIsWritten) {
+  const auto named = [](const std::string& name, const std::string& source, std::uint32_t line) {
+    ShareFields fields;
+    fields.name = name;
+    fields.type = "bind";
+    fields.sources = {source};
+    fields.origin_file = "berth.toml";
+    fields.origin_line = line;
+    return *ShareSpec::make(std::move(fields));
+  };
+  Catalog before;
+  Catalog after;
+  for (const char* name : {"c", "a", "gone", "z"}) ASSERT_TRUE(before.add(named(name, "/srv", 1)));
+  ASSERT_TRUE(before.add(named("t/*", "/srv/&", 1)));
+  ASSERT_TRUE(after.add(named("new", "/srv", 9)));
+  ASSERT_TRUE(after.add(named("z", "/srv", 8)));
+  ASSERT_TRUE(after.add(named("a", "/other", 1)));
+  ASSERT_TRUE(after.add(named("c", "/srv", 2)));
+  const CatalogDifference found = difference(before, after);
+  ASSERT_EQ(found.added.size(), 1U);
+  EXPECT_EQ(found.added[0].name(), "new");
+  ASSERT_EQ(found.changed.size(), 1U);
+  EXPECT_EQ(found.changed[0].before.sources()[0], "/srv");
+  EXPECT_EQ(found.changed[0].after.sources()[0], "/other");
+  ASSERT_EQ(found.removed.size(), 1U);
+  EXPECT_EQ(found.removed[0].name(), "gone");
+  EXPECT_TRUE(difference(after, after).empty());
+}
+
 TEST(Catalog, HoldsAsManySharesAsItSaysAndNoMore) {
   Catalog catalog;
   const ShareSpec first = share("a");

@@ -1,0 +1,292 @@
+#include "src/daemon/server/reloader.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "src/lib/base/crash_point.h"
+#include "src/lib/base/text.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/namespaces.h"
+#include "src/lib/sys/thread.h"
+
+namespace berth::daemon {
+namespace {
+
+/// How long drop-ins must have been left alone before they are read: editors and package managers write several times.
+constexpr std::chrono::milliseconds kSettle{200};
+constexpr std::uint32_t kChanges =
+    IN_CLOSE_WRITE | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+
+/// What of the settings another configuration says, and no reload changes.
+std::vector<std::string> unchanged_settings(const config::Settings& now, const config::Settings& wanted) {
+  std::vector<std::string> names;
+  const auto compare = [&names](const char* name, const auto& a, const auto& b) {
+    if (!(a == b)) names.emplace_back(name);
+  };
+  compare("namespace", now.namespace_directory, wanted.namespace_directory);
+  compare("state_dir", now.state_dir, wanted.state_dir);
+  compare("takeover_timeout", now.takeover_timeout, wanted.takeover_timeout);
+  compare("crash_limit", now.crash_limit, wanted.crash_limit);
+  compare("crash_window", now.crash_window, wanted.crash_window);
+  compare("stop_timeout", now.stop_timeout, wanted.stop_timeout);
+  compare("max_concurrent_mounts", now.max_concurrent_mounts, wanted.max_concurrent_mounts);
+  compare("max_nodes", now.max_nodes, wanted.max_nodes);
+  compare("inode_bits", now.inode_bits, wanted.inode_bits);
+  compare("[control]", now.control, wanted.control);
+  return names;
+}
+
+std::string told(const std::vector<std::string>& unchanged) {
+  std::string text;
+  for (const std::string& name : unchanged) text.append(text.empty() ? "" : ", ").append(name);
+  if (text.empty()) return text;
+  return "not changed by a reload: " + text +
+         "; `berth upgrade` reads these again, and a restart `namespace` and `state_dir`\n";
+}
+
+/// "" where there is no configuration file.
+std::string drop_ins_of(const std::string& configuration_file) {
+  if (configuration_file.empty()) return "";
+  return std::filesystem::path(configuration_file).parent_path() / "shares.d";
+}
+
+void wake(const UniqueFd& event) noexcept {
+  const std::uint64_t one = 1;
+  if (::write(event.get(), &one, sizeof one) < 0) {
+  }  // one that is full is readable, which is all that is wanted
+}
+
+void empty(const UniqueFd& event) noexcept {
+  std::uint64_t count = 0;
+  if (::read(event.get(), &count, sizeof count) < 0) {
+  }
+}
+
+}  // namespace
+
+std::int64_t drop_ins_changed_at(const std::string& configuration_file) {
+  const std::string directory = drop_ins_of(configuration_file);
+  struct stat attributes {};
+  if (directory.empty() || ::stat(directory.c_str(), &attributes) != 0) return -1;
+  return std::int64_t{attributes.st_mtim.tv_sec} * 1'000'000'000 + attributes.st_mtim.tv_nsec;
+}
+
+/// The thread's own.
+class Reloader::Work {
+ public:
+  Work(Setup setup, std::shared_ptr<Shared> shared, manager::Manager& manager, int host)
+      : setup_(std::move(setup)), shared_(std::move(shared)), manager_(manager), host_(host) {}
+
+  void run() {
+    // Where sources and files are looked up: on the host. For good, for watches are set there as well.
+    Result<sys::MountNamespaceVisit> visit = sys::MountNamespaceVisit::enter(host_);
+    if (!visit) log::warning("the configuration is read in the server's mount namespace: {}", visit.error().message());
+    watch();
+    catch_up();
+    for (;;) {
+      wait();
+      if (is_stopped()) return;
+      while (std::optional<Request> request = next()) reload(std::move(*request));
+      if (settled_at_ && std::chrono::steady_clock::now() >= *settled_at_) {
+        settled_at_.reset();
+        reload({});
+      }
+      if (setup_.record.reload_wanted != setup_.record.reload_done && !settled_at_) reload({});
+    }
+  }
+
+ private:
+  /// What was asked for, or has changed, while no server was there.
+  void catch_up() {
+    if (setup_.record.drop_ins_changed != drop_ins_changed_at(setup_.file)) {
+      settled_at_ = std::chrono::steady_clock::now() + kSettle;
+    }
+    if (setup_.record.reload_wanted != setup_.record.reload_done) wake(shared_->wake);
+  }
+
+  /// The directory of drop-ins, and the one above it, where it may be made.
+  void watch() {
+    if (drop_ins_.empty()) return;
+    inotify_ = UniqueFd(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    if (!inotify_) return log::warning("drop-ins are not watched: {}", Error::last().message());
+    above_ = ::inotify_add_watch(inotify_.get(), std::filesystem::path(drop_ins_).parent_path().c_str(),
+                                 IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+    below_ = ::inotify_add_watch(inotify_.get(), drop_ins_.c_str(), kChanges);
+  }
+
+  void wait() {
+    int timeout = -1;
+    if (settled_at_) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*settled_at_ - std::chrono::steady_clock::now());
+      timeout = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+    }
+    std::array<pollfd, 2> ready{{{shared_->wake.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}}};
+    if (::poll(ready.data(), ready.size(), timeout) <= 0) return;
+    if (ready[0].revents != 0) empty(shared_->wake);
+    if (ready[1].revents != 0) read_changes();
+  }
+
+  void read_changes() {
+    alignas(inotify_event) std::array<char, 16384> bytes;
+    for (ssize_t size = 0; (size = ::read(inotify_.get(), bytes.data(), bytes.size())) > 0;) {
+      for (ssize_t at = 0; at < size;) {
+        const auto* const event = reinterpret_cast<const inotify_event*>(bytes.data() + at);
+        at += static_cast<ssize_t>(sizeof *event) + event->len;
+        on_change(*event);
+      }
+    }
+  }
+
+  void on_change(const inotify_event& event) {
+    const std::string_view name = event.len > 0 ? event.name : "";
+    if (event.wd == above_ && above_ != below_) {
+      if (name != "shares.d") return;
+      below_ = ::inotify_add_watch(inotify_.get(), drop_ins_.c_str(), kChanges);
+    } else if (!name.empty() && (name.front() == '.' || !name.ends_with(".toml"))) {
+      return;
+    }
+    settled_at_ = std::chrono::steady_clock::now() + kSettle;
+  }
+
+  std::optional<Request> next() {
+    MutexLock lock(shared_->mutex);
+    if (shared_->requests.empty()) return std::nullopt;
+    Request request = std::move(shared_->requests.front());
+    shared_->requests.pop_front();
+    return request;
+  }
+  [[nodiscard]] bool is_stopped() const {
+    MutexLock lock(shared_->mutex);
+    return shared_->stopped;
+  }
+
+  void reload(Request request) {
+    const std::uint64_t wanted = setup_.record.reload_wanted;
+    const std::int64_t changed = drop_ins_changed_at(setup_.file);
+    crash_point("reload-begun");
+    Result<config::Configuration> configuration = setup_.file.empty()
+                                                      ? config::default_configuration(setup_.command_line)
+                                                      : config::load(setup_.file, setup_.command_line);
+    if (!configuration) return refuse(std::move(request), configuration.error(), wanted, changed);
+    if (!begin_call()) return answer(request, fail(ESHUTDOWN));
+    const std::string unchanged = told(unchanged_settings(setup_.settings, configuration->settings));
+    manager_.reload(std::move(configuration->catalog), request.dry_run,
+                    [shared = shared_, &record = setup_.record, request = std::move(request), unchanged, wanted,
+                     changed](Result<manager::ReloadReport> report) mutable {
+                      if (!report) {
+                        log::error("reload: refused, and going on as before: {}", report.error().message());
+                        say(*shared, report.error().message() + "\n");
+                        return answer(request, fail(report.error()));
+                      }
+                      const std::string summary = to_string(*report);
+                      say(*shared, summary + "\n" + unchanged);
+                      if (!request.dry_run) {
+                        // Where it was a drop-in that changed, or changed again, there is mostly nothing to say.
+                        const bool is_asked = request.done || wanted != record.reload_done;
+                        log::write(is_asked || !report->is_empty() ? log::Level::kInfo : log::Level::kDebug,
+                                   "reload: " + summary);
+                        if (!unchanged.empty()) log::warning("reload: {}", unchanged.substr(0, unchanged.size() - 1));
+                        end(record, wanted, changed);
+                      }
+                      answer(request, {});
+                    });
+    MutexLock lock(shared_->mutex);
+    shared_->is_calling = false;
+    shared_->called.notify_all();
+  }
+
+  /// False: the manager is not to be called any more.
+  bool begin_call() {
+    MutexLock lock(shared_->mutex);
+    shared_->is_calling = !shared_->stopped;
+    return shared_->is_calling;
+  }
+
+  void refuse(Request request, const Error& error, std::uint64_t wanted, std::int64_t changed) {
+    const std::string story = error.story().empty() ? error.message() : std::string(error.story());
+    for (const std::string_view line : split(story, '\n'))
+      log::error("reload: refused, and going on as before: {}", line);
+    say(*shared_, story + "\n");
+    // Asked again it would say the same.
+    if (!request.dry_run) end(setup_.record, wanted, changed);
+    answer(request, fail(EINVAL, story));
+  }
+
+  static void end(KeptDaemon& record, std::uint64_t wanted, std::int64_t changed) noexcept {
+    record.reload_done = wanted;
+    record.drop_ins_changed = changed;
+  }
+  static void say(Shared& shared, std::string text) {
+    MutexLock lock(shared.mutex);
+    shared.answer = std::move(text);
+  }
+  static void answer(Request& request, Result<> result) {
+    if (request.done) request.done(std::move(result));
+  }
+
+  const Setup setup_;
+  const std::shared_ptr<Shared> shared_;
+  manager::Manager& manager_;
+  const int host_;
+  const std::string drop_ins_ = drop_ins_of(setup_.file);  ///< directory; "": there is none
+  UniqueFd inotify_;
+  int above_ = -1, below_ = -1;
+  std::optional<TimePoint> settled_at_;  ///< when drop-ins that have changed are read
+};
+
+Result<> Reloader::start(manager::Manager& manager, int host) {
+  shared_->wake = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!shared_->wake) return fail_errno();
+  std::thread thread = TRY(sys::start_thread("berth-reload", [setup = setup_, shared = shared_, &manager, host] {
+    Work(setup, shared, manager, host).run();
+  }));
+  thread.detach();
+  return {};
+}
+
+void Reloader::stop() noexcept {
+  std::deque<Request> requests;
+  {
+    MutexLock lock(shared_->mutex);
+    shared_->stopped = true;
+    requests.swap(shared_->requests);
+    while (shared_->is_calling) shared_->called.wait(shared_->mutex);
+  }
+  for (Request& request : requests) {
+    if (request.done) request.done(fail(ESHUTDOWN));
+  }
+  wake(shared_->wake);
+}
+
+void Reloader::ask(bool dry_run, manager::DoneCallback done) {
+  bool is_stopped = false;
+  {
+    MutexLock lock(shared_->mutex);
+    is_stopped = shared_->stopped;
+    if (!is_stopped) shared_->requests.push_back({.dry_run = dry_run, .done = std::move(done)});
+  }
+  if (is_stopped) return done(fail(ESHUTDOWN));
+  wake(shared_->wake);
+}
+
+void Reloader::ask() { wake(shared_->wake); }
+
+std::string Reloader::last_answer() const {
+  MutexLock lock(shared_->mutex);
+  return shared_->answer;
+}
+
+}  // namespace berth::daemon

@@ -1,0 +1,356 @@
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "src/lib/sys/mount_table.h"
+#include "tests/mount/berth_fixture.h"
+
+namespace berth::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
+
+std::string read_at(int directory, const std::string& name) {
+  const UniqueFd file(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t size = ::read(file.get(), text, sizeof text);
+  return size < 0 ? errno_name(errno) : std::string(text, static_cast<std::size_t>(size));
+}
+
+bool append(int file, const std::string& text) {
+  return ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+/// A server whose shares are drop-ins. Each source holds a file "name" with the source's own name.
+class Reload : public ::testing::Test {
+ protected:
+  void SetUp() override { server_.make_directory("shares.d"); }
+
+  std::string make_source(const std::string& name) {
+    const std::string path = server_.make_directory(name);
+    EXPECT_TRUE(ok(server_.write_file(name + "/name", name)));
+    return path;
+  }
+  /// As tools do it that write files whole: by rename(2).
+  void put(const std::string& share, const std::string& source, const std::string& more = "access = \"proxy\"\n") {
+    const std::string text =
+        "[share.\"" + share + "\"]\ntype = \"bind\"\nsource = \"" + make_source(source) + "\"\n" + more;
+    ASSERT_TRUE(ok(server_.write_file("shares.d/.new", text)));
+    fs::rename(server_.path("shares.d/.new"), drop_in(share));
+  }
+  [[nodiscard]] std::string drop_in(std::string share) const {
+    std::replace(share.begin(), share.end(), '/', '-');
+    return server_.path("shares.d/" + share + ".toml");
+  }
+  void remove(const std::string& share) { fs::remove(drop_in(share)); }
+
+  void start() { ASSERT_TRUE(ok(server_.start("[berth]\nidle_timeout = \"1h\"\n"))); }
+  Result<> reload() { return server_.write_control("control", "reload"); }
+  [[nodiscard]] std::string answer() const { return server_.read_control("reload").value_or("?"); }
+  /// Summaries may follow of the drop-ins that have settled meanwhile: "nothing has changed".
+  [[nodiscard]] std::string reload_says() {
+    const Result<> done = reload();
+    return done ? answer() : errno_name(done.error().code()) + std::string("\n") + answer();
+  }
+  [[nodiscard]] std::string name_in(const std::string& share) const {
+    return server_.read_file("namespace/" + share + "/name").value_or("?");
+  }
+  void kill_server() {
+    const pid_t server = server_of(server_);
+    ASSERT_GT(server, 0);
+    ASSERT_EQ(::kill(server, SIGKILL), 0);
+    ASSERT_TRUE(eventually([&] {
+      const pid_t next = server_of(server_);
+      return next > 0 && next != server;
+    }));
+  }
+  [[nodiscard]] bool is_shown(const std::string& share) const {
+    return server_.read_control("status").value_or("").find("\n" + share + " ") != std::string::npos;
+  }
+  UniqueFd open(const std::string& relative, int flags) const {
+    UniqueFd file(::open(server_.in_namespace(relative).c_str(), flags | O_CLOEXEC, 0644));
+    EXPECT_TRUE(file) << relative << ": " << errno_name(errno);
+    return file;
+  }
+
+  BerthServer server_;
+};
+
+TEST_F(Reload, AddedShareIsThereAtOnceThoughItsNameWasJustAbsent) {
+  put("a", "one");
+  start();
+  EXPECT_EQ(name_in("a"), "one");
+  EXPECT_EQ(::access(server_.in_namespace("b").c_str(), F_OK), -1);
+  EXPECT_EQ(::access(server_.in_namespace("home/bob").c_str(), F_OK), -1);
+  put("b", "two");
+  put("home/bob", "three");
+  EXPECT_NE(reload_says().find("+2 added"), std::string::npos);
+  EXPECT_EQ(name_in("b"), "two");
+  EXPECT_EQ(name_in("home/bob"), "three");
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(server_.namespace_path())) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{".berth", "a", "b", "home"}));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, CallersInARemovedShareGoOnOverKillsUntilTheyLeave) {
+  put("a", "one");
+  start();
+  UniqueFd file = open("a/log", O_CREAT | O_WRONLY | O_APPEND);
+  UniqueFd directory = open("a", O_PATH | O_DIRECTORY);  // as a working directory is: no handle, no lease
+  remove("a");
+  EXPECT_NE(reload_says().find("1 removed (a: 1 user)"), std::string::npos) << answer();
+  EXPECT_EQ(::access(server_.in_namespace("a").c_str(), F_OK), -1);
+  EXPECT_TRUE(append(file.get(), "1"));
+  EXPECT_EQ(read_at(directory.get(), "name"), "one");
+  EXPECT_EQ(server_.state("a"), "removed");
+  kill_server();
+  EXPECT_EQ(::access(server_.in_namespace("a").c_str(), F_OK), -1);
+  EXPECT_TRUE(append(file.get(), "2"));
+  EXPECT_EQ(read_at(directory.get(), "name"), "one");
+  EXPECT_EQ(server_.state("a"), "removed");
+  file.reset();
+  EXPECT_EQ(read_at(directory.get(), "name"), "one");
+  directory.reset();
+  EXPECT_TRUE(eventually([&] { return !is_shown("a"); }));
+  EXPECT_EQ(server_.read_file("one/log").value_or(""), "12");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, ShareThatComesBackUnderItsNameIsAnotherOne) {
+  put("a", "one");
+  start();
+  UniqueFd file = open("a/log", O_CREAT | O_WRONLY | O_APPEND);
+  UniqueFd directory = open("a", O_RDONLY | O_DIRECTORY);
+  EXPECT_EQ(name_in("a"), "one");
+  remove("a");
+  ASSERT_TRUE(ok(reload()));
+  put("a", "two");
+  ASSERT_TRUE(ok(reload()));
+  for (const bool killed : {false, true}) {
+    if (killed) kill_server();
+    EXPECT_EQ(name_in("a"), "two");
+    EXPECT_EQ(read_at(directory.get(), "name"), "one");
+    EXPECT_TRUE(append(file.get(), "x"));
+  }
+  EXPECT_EQ(server_.read_file("one/log").value_or(""), "xx");
+  EXPECT_FALSE(fs::exists(server_.path("two/log")));
+  file.reset();
+  directory.reset();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, UpgradesMakeTheSameDifference) {
+  put("a", "one");
+  start();
+  UniqueFd file = open("a/log", O_CREAT | O_WRONLY | O_APPEND);
+  const UniqueFd directory = open("a", O_PATH | O_DIRECTORY);
+  for (int round = 0; round < 3; ++round) {
+    remove("a");
+    ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+    EXPECT_EQ(::access(server_.in_namespace("a").c_str(), F_OK), -1);
+    EXPECT_TRUE(append(file.get(), "x"));
+    put("a", "back" + std::to_string(round));
+    ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+    EXPECT_EQ(name_in("a"), "back" + std::to_string(round));
+    EXPECT_EQ(read_at(directory.get(), "name"), "one");
+    EXPECT_TRUE(append(file.get(), "x"));
+  }
+  EXPECT_EQ(server_.read_file("one/log").value_or(""), "xxxxxx");
+  file.reset();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, AnotherSourceIsMountedWhenTheOldOneIsNotInUse) {
+  put("a", "one");
+  start();
+  UniqueFd file = open("a/name", O_RDONLY);
+  put("a", "two");
+  EXPECT_NE(reload_says().find("1 changed (a: pending, 1 user)"), std::string::npos) << answer();
+  EXPECT_EQ(name_in("a"), "one");
+  const auto status = server_.read_json("shares/a/status.json");
+  EXPECT_EQ(status["pending"].size(), 1U) << status;
+  kill_server();
+  EXPECT_EQ(name_in("a"), "one");
+  const Result<> refused = server_.write_control("shares/a/control", "remount");
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), EBUSY);
+  file.reset();
+  EXPECT_TRUE(eventually([&] { return name_in("a") == "two"; }));
+  put("a", "three");
+  ASSERT_TRUE(ok(reload()));
+  EXPECT_TRUE(eventually([&] { return name_in("a") == "three"; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, ListOfUsersIsInForceAtOnce) {
+  put("a", "one");
+  start();
+  EXPECT_EQ(name_in("a"), "one");
+  ASSERT_EQ(::chmod(server_.path("").c_str(), 0755), 0);
+  const auto as_other = [&] {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (::setresuid(4711, 4711, 4711) != 0) ::_exit(99);
+      const int file = ::open(server_.in_namespace("a/name").c_str(), O_RDONLY);
+      ::_exit(file >= 0 ? 0 : errno);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WEXITSTATUS(status);
+  };
+  ASSERT_EQ(as_other(), 0);
+  put("a", "one", "access = \"proxy\"\nallow_users = [0]\n");
+  ASSERT_TRUE(ok(reload()));
+  EXPECT_EQ(as_other(), EACCES);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, MistakeIsToldWithFileAndLineAndNothingChanges) {
+  put("a", "one");
+  start();
+  remove("a");
+  ASSERT_TRUE(ok(server_.write_file("shares.d/bad.toml", "\n[share.b]\ntype = \"bind\"\nsorce = \"/srv\"\n")));
+  const std::string said = reload_says();
+  EXPECT_TRUE(said.starts_with("EINVAL")) << said;
+  EXPECT_NE(said.find(server_.path("shares.d/bad.toml") + ":4: "), std::string::npos) << said;
+  EXPECT_NE(server_.log().find("reload: refused, and going on as before: " + server_.path("shares.d/bad.toml") + ":4"),
+            std::string::npos);
+  EXPECT_EQ(name_in("a"), "one");
+  fs::remove(server_.path("shares.d/bad.toml"));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, WhatAReloadCannotChangeIsSaid) {
+  start();
+  ASSERT_TRUE(ok(server_.write_file("berth.toml", "[berth]\nmax_nodes = 5000\n")));
+  EXPECT_NE(reload_says().find("not changed by a reload: max_nodes"), std::string::npos) << answer();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, SignalReloadsEvenIfTheServerDies) {
+  start();
+  ASSERT_TRUE(
+      ok(server_.write_file("berth.toml", "[share.a]\ntype = \"bind\"\nsource = \"" + make_source("one") + "\"\n")));
+  ASSERT_EQ(::kill(server_.pid(), SIGHUP), 0);
+  ::kill(server_of(server_), SIGKILL);
+  EXPECT_TRUE(eventually([&] { return name_in("a") == "one"; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, DropInThatChangesIsReadByItself) {
+  start();
+  put("a", "one");
+  EXPECT_TRUE(eventually([&] { return name_in("a") == "one"; }));
+  remove("a");
+  EXPECT_TRUE(eventually([&] { return ::access(server_.in_namespace("a").c_str(), F_OK) != 0; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, NativeShareIsTakenOffAndItsUsersGoOn) {
+  put("a", "one", "access = \"auto\"\n");
+  start();
+  EXPECT_EQ(name_in("a"), "one");
+  UniqueFd file = open("a/log", O_CREAT | O_WRONLY | O_APPEND);
+  UniqueFd directory = open("a", O_RDONLY | O_DIRECTORY);
+  const bool is_native = server_.read_json("shares/a/status.json").value("native", false);
+  remove("a");
+  ASSERT_TRUE(ok(reload()));
+  EXPECT_EQ(::access(server_.in_namespace("a").c_str(), F_OK), -1);
+  put("a", "two", "access = \"auto\"\n");
+  ASSERT_TRUE(ok(reload()));
+  for (const bool killed : {false, true}) {
+    if (killed) kill_server();
+    EXPECT_EQ(name_in("a"), "two");
+    EXPECT_EQ(read_at(directory.get(), "name"), "one");
+    EXPECT_TRUE(append(file.get(), "x"));
+  }
+  if (is_native) {
+    // What the directory of the first one lay under is not in the table any more.
+    const auto table = sys::read_mount_table();
+    ASSERT_TRUE(table);
+    EXPECT_LE(std::count_if(table->begin(), table->end(),
+                            [&](const sys::MountEntry& entry) { return entry.target == server_.in_namespace("a"); }),
+              1);
+  }
+  file.reset();
+  directory.reset();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// Adds, removes and changes shares at random, with callers inside and the server killed and upgraded in between: each caller
+/// stays where it went in, and each name leads to what is configured.
+TEST_F(Reload, CallersStayWhereTheyWentInOverManyReloads) {
+  put("always", "always0");
+  start();
+  std::mt19937 random(7);
+  const auto below = [&random](unsigned count) { return random() % count; };
+  struct Caller {
+    UniqueFd directory, file;
+    std::string source;
+    int written = 0;
+  };
+  std::map<std::string, std::string> shares;
+  std::vector<Caller> callers;
+  int sources = 0;
+  for (int round = 0; round < 200; ++round) {
+    SCOPED_TRACE(round);
+    const std::string name(1, static_cast<char>('a' + below(3)));
+    const bool is_there = shares.contains(name);
+    if (is_there && below(2) == 0) {
+      remove(name);
+      shares.erase(name);
+    } else {
+      shares[name] = "source" + std::to_string(++sources);
+      put(name, shares[name]);
+    }
+    ASSERT_TRUE(ok(reload()));
+    if (round % 20 == 7) kill_server();
+    if (round % 50 == 31) {
+      ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+    }
+    for (const auto& [share, source] : shares) {
+      // A changed share leads to the old source while that is in use.
+      const std::string led_to = name_in(share);
+      const bool is_held =
+          std::any_of(callers.begin(), callers.end(), [&](const Caller& caller) { return caller.source == led_to; });
+      ASSERT_TRUE(led_to == source || is_held || eventually([&] { return name_in(share) == source; })) << led_to;
+    }
+    if (below(2) == 0 && shares.contains(name)) {
+      Caller caller{.directory = open(name, O_PATH | O_DIRECTORY),
+                    .file = open(name + "/log" + std::to_string(round), O_CREAT | O_WRONLY | O_APPEND),
+                    .source = ""};
+      caller.source = read_at(caller.directory.get(), "name");
+      callers.push_back(std::move(caller));
+    }
+    for (Caller& caller : callers) {
+      ASSERT_TRUE(append(caller.file.get(), "x")) << errno_name(errno);
+      ASSERT_EQ(read_at(caller.directory.get(), "name"), caller.source);
+      ++caller.written;
+    }
+    if (callers.size() > 6) callers.erase(callers.begin() + static_cast<std::ptrdiff_t>(below(6)));
+  }
+  callers.clear();
+  for (const auto& [share, source] : shares) remove(share);
+  ASSERT_TRUE(ok(reload()));
+  EXPECT_TRUE(eventually([&] { return server_.read_json("status.json")["shares"].size() == 1; }))
+      << server_.read_control("status").value_or("");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+}  // namespace
+}  // namespace berth::test
