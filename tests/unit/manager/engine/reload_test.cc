@@ -272,6 +272,7 @@ TEST_F(ReloadOverKills, NextManagerGoesOnWithTheCatalogInForce) {
   want({{"media", "/srv/new"}, {"stays", "/srv/stays"}, {"new", "/srv/new"}}, {.attr_timeout = 7s});
   reload();
   catalog_ = at_the_start;  // as the keeper has read it
+  EXPECT_TRUE(manager_->untold().empty());
   succeed(area(), 1);
   EXPECT_EQ(manager_->find("gone"), nullptr);
   EXPECT_NE(manager_->find("new"), nullptr);
@@ -301,6 +302,20 @@ TEST_F(ReloadOverKills, NextManagerThatReadsAnotherConfigurationMakesTheSameChan
   succeed(area(), 3);
   EXPECT_GT(share("a").incarnation(), b) << "it is another share";
   EXPECT_FALSE(share("a").try_lease().has_value());
+}
+
+TEST_F(ReloadOverKills, OnlyNamesThatHaveChangedAreUntold) {
+  setup_.configuration = 1;
+  want({{"a", "/srv/a"}, {"b", "/srv/b"}});
+  start();
+  succeed(area(), 1);
+  EXPECT_TRUE(manager_->untold().empty());
+  want({{"b", "/srv/b"}});
+  succeed(area(), 2);
+  EXPECT_EQ(manager_->untold(), std::vector<std::string>{"a"}) << "the kernel may know what it was";
+  manager_->begin();
+  manager_->run_pending();
+  EXPECT_TRUE(manager_->untold().empty());
 }
 
 TEST_F(ReloadOverKills, RecordsOfMountsAreUsedAgain) {
