@@ -1,6 +1,6 @@
 #compdef berth
 # zsh completion for berth(8). Everything that can change is asked of berth itself.
-# Names of shares are anybody's: they are compared as they are, never expanded.
+# Any user may have chosen the name of a share: names are compared as they are, never expanded.
 
 _berth_tree() { # the control tree that the command line will use
   local i directory=${BERTH_NAMESPACE-}

@@ -328,7 +328,9 @@ TEST_F(Reload, CallersStayWhereTheyWentInOverManyReloads) {
       const std::string led_to = name_in(share);
       const bool is_held =
           std::any_of(callers.begin(), callers.end(), [&](const Caller& caller) { return caller.source == led_to; });
-      ASSERT_TRUE(led_to == source || is_held || eventually([&] { return name_in(share) == source; })) << led_to;
+      ASSERT_TRUE(led_to == source || is_held ||
+                  eventually([&, &share = share, &source = source] { return name_in(share) == source; }))
+          << led_to;
     }
     if (below(2) == 0 && shares.contains(name)) {
       Caller caller{.directory = open(name, O_PATH | O_DIRECTORY),

@@ -305,7 +305,7 @@ TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) 
     }
     for (const auto& [share, way] : shares) {
       SCOPED_TRACE(share + (kill_first ? " after a take-over" : ""));
-      EXPECT_TRUE(eventually([&] { return ok(server_.read_file("namespace/" + share + "/old")); }));
+      EXPECT_TRUE(eventually([&, &share = share] { return ok(server_.read_file("namespace/" + share + "/old")); }));
     }
     if (kill_first) {
       const auto server = server_.read_json("status.json").value("server_pid", 0);
@@ -315,7 +315,7 @@ TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) 
     for (const auto& [share, way] : shares) {
       SCOPED_TRACE(share + (kill_first ? " after a take-over" : ""));
       ASSERT_EQ(::system(("set -- " + top + "/" + share + "; " + way->move).c_str()), 0);
-      EXPECT_TRUE(eventually([&] { return ok(server_.read_file("namespace/" + share + "/new")); }))
+      EXPECT_TRUE(eventually([&, &share = share] { return ok(server_.read_file("namespace/" + share + "/new")); }))
           << server_.read_control("shares/" + share + "/status").value_or("");
       EXPECT_FALSE(ok(server_.read_file("namespace/" + share + "/old")));
     }

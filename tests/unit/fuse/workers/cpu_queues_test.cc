@@ -24,7 +24,7 @@ class CpuQueuesTest : public ::testing::Test {
   bool push(unsigned processor, std::uint64_t unique, TimePoint sent = {}) {
     QueuedRequest to_send = queued(unique, sent);
     const bool sent_it = queues_.push(processor, to_send);
-    EXPECT_EQ(to_send.buffer == nullptr, sent_it) << "what is not sent stays with who has it";
+    EXPECT_EQ(to_send.buffer == nullptr, sent_it) << "what is not sent stays with its sender";
     return sent_it;
   }
   /// The number of the next; 0: none.
@@ -56,7 +56,7 @@ TEST_F(CpuQueuesTest, ClosedOneIsNotTaken) {
 }
 
 TEST_F(CpuQueuesTest, MailComesInItsOrderToWhomItWasSent) {
-  EXPECT_FALSE(push(1, 10)) << "nobody is there";
+  EXPECT_FALSE(push(1, 10)) << "no worker is there";
   ASSERT_TRUE(queues_.claim(1));
   ASSERT_TRUE(queues_.claim(2));
   EXPECT_TRUE(push(1, 11));
@@ -144,7 +144,7 @@ TEST_F(CpuQueuesTest, NothingIsLostWhileWorkersComeAndGo) {
     ASSERT_TRUE(queues_.claim(1));
     received += pop(1);
     queues_.leave(1);
-    ASSERT_FALSE(queues_.has_queued(1)) << "in the box of nobody";
+    ASSERT_FALSE(queues_.has_queued(1)) << "in a queue that no worker has claimed";
     while (const std::size_t orphaned = pop(std::nullopt)) received += orphaned;
   }
   ends = true;
