@@ -13,8 +13,8 @@ namespace {
 
 // Two binaries read and write it: another layout is another KeptDaemon::kVersion.
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free &&
-              std::atomic<std::uint32_t>::is_always_lock_free && std::atomic<int>::is_always_lock_free &&
-              std::atomic<pid_t>::is_always_lock_free);
+              std::atomic<std::uint32_t>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+static_assert(sizeof(pid_t) == sizeof(int));
 static_assert(sizeof(KeeperDescriptors) == 308 && offsetof(KeeperDescriptors, agent) == 36 &&
               offsetof(KeeperDescriptors, own_count) == 48 && offsetof(KeeperDescriptors, own) == 52);
 static_assert(sizeof(KeptDaemon) == 4520 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&

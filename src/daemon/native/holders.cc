@@ -54,7 +54,8 @@ class Look {
       std::optional<MountLine> mount = parse_mount_line(line);
       if (!mount) continue;
       if (mount->device == namespace_device_) {
-        on_namespace.emplace(mount->id, *std::move(mount));
+        const std::uint64_t id = mount->id;
+        on_namespace.emplace(id, *std::move(mount));
       } else {
         others.push_back(*std::move(mount));
       }

@@ -224,7 +224,18 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const s
 }
 
 Result<std::vector<std::string>> NativeShares::find_holders(const std::vector<Unmounted>& shares) {
-  return daemon::find_holders(setup_.keeper, setup_.directory, shares);
+  const std::vector<std::string> not_known(
+      shares.size(), "whether a process still has it mounted is not known: a process cannot be looked at");
+  // A process may hold up the thread that looks at it for as long as it likes. One thread at a time is risked.
+  if (holders_looks_->exchange(true)) return not_known;
+  using Holders = Result<std::vector<std::string>>;
+  const auto found =
+      look<Holders>([keeper = setup_.keeper, directory = setup_.directory, shares, looks = holders_looks_] {
+        Holders holders = daemon::find_holders(keeper, directory, shares);
+        looks->store(false);
+        return holders;
+      });
+  return found ? *found : not_known;
 }
 
 }  // namespace berth::daemon

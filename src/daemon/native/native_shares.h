@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,8 @@ class NativeShares final : public manager::NativeAccess {
   Result<> ask_to_overmount(const manager::Share& share, int root, TimePoint deadline);
 
   const Setup setup_;
+  /// Whether a thread looks for holders, which may outlive this.
+  const std::shared_ptr<std::atomic<bool>> holders_looks_ = std::make_shared<std::atomic<bool>>(false);
   std::atomic<fuse::ShareFs*> shares_{nullptr};
 
   Mutex mutex_;

@@ -183,7 +183,8 @@ class Reloader::Work {
     if (!configuration) return refuse(std::move(request), configuration.error(), wanted, changed);
     if (!begin_call()) return answer(request, fail(ESHUTDOWN));
     const std::string unchanged = told(unchanged_settings(setup_.settings, configuration->settings));
-    manager_.reload(std::move(configuration->catalog), request.dry_run,
+    const bool dry_run = request.dry_run;
+    manager_.reload(std::move(configuration->catalog), dry_run,
                     [shared = shared_, &record = setup_.record, request = std::move(request), unchanged, wanted,
                      changed](Result<manager::ReloadReport> report) mutable {
                       if (!report) {
@@ -271,14 +272,15 @@ void Reloader::stop() noexcept {
   wake(shared_->wake);
 }
 
+bool Reloader::accept(Request& request) {
+  MutexLock lock(shared_->mutex);
+  if (!shared_->stopped) shared_->requests.push_back(std::move(request));
+  return !shared_->stopped;
+}
+
 void Reloader::ask(bool dry_run, manager::DoneCallback done) {
-  bool is_stopped = false;
-  {
-    MutexLock lock(shared_->mutex);
-    is_stopped = shared_->stopped;
-    if (!is_stopped) shared_->requests.push_back({.dry_run = dry_run, .done = std::move(done)});
-  }
-  if (is_stopped) return done(fail(ESHUTDOWN));
+  Request request{.dry_run = dry_run, .done = std::move(done)};
+  if (!accept(request)) return request.done(fail(ESHUTDOWN));
   wake(shared_->wake);
 }
 

@@ -66,6 +66,9 @@ class Reloader {
   };
   class Work;
 
+  /// False, and `request` stays as it is: it has been stopped.
+  bool accept(Request& request);
+
   const Setup setup_;
   std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };
