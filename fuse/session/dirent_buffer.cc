@@ -65,12 +65,7 @@ bool DirentBuffer::fits_plus(const char* name) const {
 }
 
 void DirentBuffer::add_plus(const char* name, const Entry& entry, off_t next) {
-  fuse_entry_param param{};
-  param.ino = entry.node;
-  param.generation = entry.generation;
-  param.attr = entry.attributes;
-  param.attr_timeout = entry.attr_ttl;
-  param.entry_timeout = entry.entry_ttl;
+  const fuse_entry_param param = to_param(entry);
   used_ += fuse_add_direntry_plus(request_, buffer_.data() + used_, buffer_.size() - used_, name, &param, next);
 }
 

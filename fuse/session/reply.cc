@@ -40,16 +40,6 @@ void log_bug(const char* what) noexcept {
   }
 }
 
-fuse_entry_param to_param(const Entry& entry) noexcept {
-  fuse_entry_param param{};
-  param.ino = entry.node;
-  param.generation = entry.generation;
-  param.attr = entry.attributes;
-  param.attr_timeout = entry.attr_ttl;
-  param.entry_timeout = entry.entry_ttl;
-  return param;
-}
-
 // libfuse 3.14 cannot express all that an open may answer, so these are put together here.
 
 fuse_attr to_answer(const struct stat& attributes) noexcept {
@@ -142,6 +132,16 @@ int send(fuse_req_t request, const Answer& answer) noexcept {
 }
 
 }  // namespace
+
+fuse_entry_param to_param(const Entry& entry) noexcept {
+  fuse_entry_param param{};
+  param.ino = entry.node;
+  param.generation = entry.generation;
+  param.attr = entry.attributes;
+  param.attr_timeout = entry.attr_ttl;
+  param.entry_timeout = entry.entry_ttl;
+  return param;
+}
 
 void Reply::run_interrupt(fuse_req_t request, void* interrupt) noexcept {
   UniqueFunction<void()> function = std::move(static_cast<Interrupt*>(interrupt)->function);

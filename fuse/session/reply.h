@@ -30,6 +30,9 @@ struct Entry {
   Seconds entry_ttl = 0;
 };
 
+/// The entry as libfuse takes it.
+fuse_entry_param to_param(const Entry& entry) noexcept;
+
 /// The answer to an open.
 struct Opened {
   std::uint64_t handle = 0;

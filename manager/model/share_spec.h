@@ -134,8 +134,6 @@ class ShareSpec {
   friend bool operator==(const ShareSpec& a, const ShareSpec& b);
 
  private:
-  friend Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
-
   /// What many shares have in common.
   struct Common {
     std::string type;

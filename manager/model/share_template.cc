@@ -83,20 +83,8 @@ Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
   TRY_VOID(check_key(key));
   if (pattern.kind() == ShareKind::kCommand) TRY_VOID(check_command_key(key));
 
-  const ShareSpec::Common& common = *pattern.own_->common;
-  ShareFields fields{
-      .name = pattern.name().substr(0, pattern.name().size() - 1).append(key),
-      .type = common.type,
-      .sources = pattern.sources(),
-      .options = common.options,
-      .mount_command = common.mount_command,
-      .unmount_command = common.unmount_command,
-      .environment = common.environment,
-      .environment_file = common.environment_file,
-      .policy = common.policy,
-      .origin_file = common.origin_file,
-      .origin_line = pattern.own_->origin_line,
-  };
+  ShareFields fields = pattern.fields();
+  fields.name = pattern.name().substr(0, pattern.name().size() - 1).append(key);
   for (std::vector<std::string>* texts : {&fields.sources, &fields.mount_command, &fields.unmount_command}) {
     for (std::string& text : *texts) text = put_key(text, key);
   }

@@ -13,31 +13,14 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <random>
 #include <thread>
 
 #include "tests/mount/berth_fixture.h"
+#include "tests/mount/faults.h"
 
 namespace berth::test {
 namespace {
-
-/// What went wrong in many threads, by the call and the error.
-class Faults {
- public:
-  void note(const std::string& call, int error) {
-    const std::lock_guard lock(mutex_);
-    ++counts_[call + ": " + errno_name(error)];
-  }
-  [[nodiscard]] std::map<std::string, int> counts() {
-    const std::lock_guard lock(mutex_);
-    return counts_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, int> counts_;
-};
 
 /// How often a race is run: BERTH_ROUNDS, else what the gate has time for.
 int rounds() {

@@ -22,12 +22,12 @@
 #include <cstdlib>
 #include <functional>
 #include <map>
-#include <mutex>
 #include <thread>
 
 #include "src/lib/sys/mount_table.h"
 #include "tests/mount/berth_fixture.h"
 #include "tests/mount/companion.h"
+#include "tests/mount/faults.h"
 
 namespace berth::test {
 namespace {
@@ -804,23 +804,6 @@ TEST_F(Native, DirectoryOnAnOverlayStaysWithBerthAndTheStatusSaysWhy) {
   ASSERT_EQ(::umount2((layers + "/merged").c_str(), MNT_DETACH), 0);
   ASSERT_EQ(::umount2(layers.c_str(), MNT_DETACH), 0);
 }
-
-/// What went wrong in many threads, by the call and the error.
-class Faults {
- public:
-  void note(const char* call, int error) {
-    const std::lock_guard lock(mutex_);
-    ++counts_[std::string(call) + ": " + errno_name(error)];
-  }
-  [[nodiscard]] std::map<std::string, int> counts() {
-    const std::lock_guard lock(mutex_);
-    return counts_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, int> counts_;
-};
 
 /// One round of what a program does with names: each call by a path of its own, from the root.
 void make_and_rename(const std::string& share, const std::string& id, Faults& faults) {
