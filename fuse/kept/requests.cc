@@ -114,12 +114,12 @@ void CurrentRequest::note_fatal() noexcept {
   if (is_noted()) current_->record_->fault.store(RequestRecord::kFatal, std::memory_order_relaxed);
 }
 
-CurrentRequest::CurrentRequest(const Requests::InterruptedForget& left) noexcept
-    : record_(left.record),
+CurrentRequest::CurrentRequest(const Requests::InterruptedForget& interrupted) noexcept
+    : record_(interrupted.record),
       unique_(kForget),
       first_attempt_(nullptr),
       outer_(std::exchange(current_, this)),
-      first_forget_(left.first) {}
+      first_forget_(interrupted.first) {}
 
 CurrentRequest::~CurrentRequest() {
   // Answered, or parked, which changes nothing that would have to be undone.
@@ -226,18 +226,18 @@ void Requests::give_back(RequestRecord* record) noexcept {
   }
 }
 
-void Requests::add(Interrupted& left, const RequestRecord& record, const WasApplied& was_applied) {
+void Requests::add(Interrupted& interrupted, const RequestRecord& record, const WasApplied& was_applied) {
   const std::uint64_t change = record.change.load();
   const std::uint32_t count = std::min<std::uint32_t>(index_in(change), RequestRecord::kMaxCounted);
   for (std::uint32_t i = 0; i < count; ++i) {
     const std::uint64_t node = record.counted[i].load();
     // The last FORGET was noted, and may not have been done.
-    if (i + 1 < count || was_applied(node, tag_of(record))) left.counted.push_back(node);
+    if (i + 1 < count || was_applied(node, tag_of(record))) interrupted.counted.push_back(node);
   }
-  if (const std::uint64_t handle = record.handle.load(); handle != 0) left.handles.push_back(handle - 1);
+  if (const std::uint64_t handle = record.handle.load(); handle != 0) interrupted.handles.push_back(handle - 1);
   const auto intent = static_cast<IntentRecord::Kind>(record.intent.kind.load());
   if (intent == IntentRecord::kNone) return;
-  left.first_attempt = {
+  interrupted.first_attempt = {
       .intent = intent, .file = {record.intent.device, record.intent.inode}, .size = record.intent.size};
 }
 
@@ -250,7 +250,7 @@ std::uint32_t Requests::count_death(RequestRecord& record, bool crashed, bool is
 }
 
 void Requests::take_over(const WasApplied& was_applied, Undo undo) {
-  take_back_ = std::move(undo);
+  undo_ = std::move(undo);
   if (area_ == nullptr) return;
   MutexLock lock(mutex_);
   const std::uint32_t end = std::min<std::uint32_t>(area_->end.load(), RequestArea::kRequests);
@@ -276,15 +276,15 @@ void Requests::take_over(const WasApplied& was_applied, Undo undo) {
       free_.push_back(&record);
     } else if (unique != 0) {
       // Two have the same number when the second server died right after it had begun with what the first one left.
-      Left& left = left_[unique & ~RequestRecord::kGivenUp];
-      left.records.push_back(&record);
-      left.deaths = std::max(left.deaths, count_death(record, crashed, is_known_which));
-      add(left.what, record, was_applied);
+      InterruptedRequest& interrupted = interrupted_[unique & ~RequestRecord::kGivenUp];
+      interrupted.records.push_back(&record);
+      interrupted.deaths = std::max(interrupted.deaths, count_death(record, crashed, is_known_which));
+      add(interrupted.what, record, was_applied);
     } else {
       free_.push_back(&record);
     }
   }
-  left_count_ = left_.size();
+  interrupted_count_ = interrupted_.size();
 }
 
 void Requests::drop_abandoned() {
@@ -292,11 +292,11 @@ void Requests::drop_abandoned() {
   std::vector<std::uint64_t> numbers;
   {
     MutexLock lock(mutex_);
-    for (const auto& [unique, left] : left_) numbers.push_back(unique);
+    for (const auto& [unique, interrupted] : interrupted_) numbers.push_back(unique);
   }
   for (const std::uint64_t unique : numbers) {
     if (is_awaited_(unique)) continue;
-    if (const std::optional<Left> left = find_left(unique)) finish(*left);
+    if (const std::optional<InterruptedRequest> interrupted = find_interrupted(unique)) finish(*interrupted);
   }
 }
 
@@ -306,37 +306,37 @@ std::vector<std::uint64_t> Requests::unanswered() {
   const std::size_t parked = std::min<std::size_t>(area_->parked_count, RequestArea::kParked);
   for (std::size_t i = 0; i < parked; ++i) numbers.push_back(area_->parked[i]);
   MutexLock lock(mutex_);
-  for (const auto& [unique, left] : left_) numbers.push_back(unique);
+  for (const auto& [unique, interrupted] : interrupted_) numbers.push_back(unique);
   return numbers;
 }
 
 void Requests::undo_all() {
-  std::vector<Left> all;
+  std::vector<InterruptedRequest> all;
   {
     MutexLock lock(mutex_);
-    for (auto& [unique, left] : std::exchange(left_, {})) all.push_back(std::move(left));
-    left_count_ = 0;
+    for (auto& [unique, interrupted] : std::exchange(interrupted_, {})) all.push_back(std::move(interrupted));
+    interrupted_count_ = 0;
   }
-  for (const Left& left : all) finish(left);
+  for (const InterruptedRequest& interrupted : all) finish(interrupted);
 }
 
 std::vector<std::uint64_t> Requests::inherited_handles() {
   std::vector<std::uint64_t> numbers;
   MutexLock lock(mutex_);
-  for (const auto& [unique, left] : left_) {
-    numbers.insert(numbers.end(), left.what.handles.begin(), left.what.handles.end());
+  for (const auto& [unique, interrupted] : interrupted_) {
+    numbers.insert(numbers.end(), interrupted.what.handles.begin(), interrupted.what.handles.end());
   }
   return numbers;
 }
 
 void Requests::finish_forgets(const Process& process) {
-  for (const InterruptedForget& left : std::exchange(forgets_, {})) {
-    CurrentRequest request(left);
-    const std::size_t size = protocol::header_of(left.record->message).len;
-    process(protocol::Message({left.record->message, size}));
-    clear(*left.record);
+  for (const InterruptedForget& interrupted : std::exchange(forgets_, {})) {
+    CurrentRequest request(interrupted);
+    const std::size_t size = protocol::header_of(interrupted.record->message).len;
+    process(protocol::Message({interrupted.record->message, size}));
+    clear(*interrupted.record);
     MutexLock lock(mutex_);
-    free_.push_back(left.record);
+    free_.push_back(interrupted.record);
   }
 }
 
@@ -351,38 +351,39 @@ void Requests::handle(RequestRecord* record, const protocol::Message& message, c
     return;
   }
   const std::uint64_t unique = header.unique & ~protocol::kUniqueResend;
-  std::optional<Left> left;
-  if ((header.unique & protocol::kUniqueResend) != 0) left = find_left(unique);
-  CurrentRequest request(record, unique, left ? &left->what.first_attempt : nullptr, left ? left->deaths : 0);
+  std::optional<InterruptedRequest> interrupted;
+  if ((header.unique & protocol::kUniqueResend) != 0) interrupted = find_interrupted(unique);
+  CurrentRequest request(record, unique, interrupted ? &interrupted->what.first_attempt : nullptr,
+                         interrupted ? interrupted->deaths : 0);
   request.resent_ = (header.unique & protocol::kUniqueResend) != 0;
   crash_point("begun");
-  if (left) finish(*left);
-  if (left && left->deaths >= kMostDeaths && refuse_) return refuse_(message);
+  if (interrupted) finish(*interrupted);
+  if (interrupted && interrupted->deaths >= kMostDeaths && refuse_) return refuse_(message);
   process(message);
   crash_point("answered");
 }
 
-std::optional<Requests::Left> Requests::find_left(std::uint64_t unique) {
+std::optional<Requests::InterruptedRequest> Requests::find_interrupted(std::uint64_t unique) {
   MutexLock lock(mutex_);
-  const auto found = left_.find(unique);
-  if (found == left_.end()) return std::nullopt;
-  Left left = std::move(found->second);
-  left_.erase(found);
-  left_count_ = left_.size();
-  return left;
+  const auto found = interrupted_.find(unique);
+  if (found == interrupted_.end()) return std::nullopt;
+  InterruptedRequest interrupted = std::move(found->second);
+  interrupted_.erase(found);
+  interrupted_count_ = interrupted_.size();
+  return interrupted;
 }
 
 /// The record of the request that is handled now already holds all that matters: from here on the old one may go.
-void Requests::finish(const Left& left) {
+void Requests::finish(const InterruptedRequest& interrupted) {
   // First: if the server dies over it, a look-up that is counted too often is harmless, one that is undone twice is
   // not.
-  for (RequestRecord* const record : left.records) record->change.store(record->change.load() & 0xffffffffU);
+  for (RequestRecord* const record : interrupted.records) record->change.store(record->change.load() & 0xffffffffU);
   crash_point("taking-back");
-  take_back_(left.what);
+  undo_(interrupted.what);
   crash_point("taken-back");
-  for (RequestRecord* const record : left.records) clear(*record);
+  for (RequestRecord* const record : interrupted.records) clear(*record);
   MutexLock lock(mutex_);
-  free_.insert(free_.end(), left.records.begin(), left.records.end());
+  free_.insert(free_.end(), interrupted.records.begin(), interrupted.records.end());
 }
 
 }  // namespace berth::fuse

@@ -105,7 +105,9 @@ class Requests {
   /// Undoes what was done for requests that the kernel will not send again, once they are answered.
   void undo_all();
   /// Whether something is left of requests that the kernel has not sent again yet.
-  [[nodiscard]] bool has_interrupted() const noexcept { return left_count_.load(std::memory_order_relaxed) != 0; }
+  [[nodiscard]] bool has_interrupted() const noexcept {
+    return interrupted_count_.load(std::memory_order_relaxed) != 0;
+  }
   /// Undoes what was done for requests that do not come again: their callers were killed before the requests were read
   /// again. Call it only when all requests that the kernel was asked to send again have been read.
   void drop_abandoned();
@@ -121,28 +123,29 @@ class Requests {
     RequestRecord* record;
     std::uint32_t first;  ///< entries before this one have been done
   };
-  struct Left {
+  struct InterruptedRequest {
     std::vector<RequestRecord*> records;
     Interrupted what;
     std::uint32_t deaths = 0;  ///< servers that died while it was handled, by faults of their own
   };
 
   void give_back(RequestRecord* record) noexcept;
-  static void add(Interrupted& left, const RequestRecord& record, const WasApplied& was_applied);
-  std::optional<Left> find_left(std::uint64_t unique);
-  void finish(const Left& left);
+  static void add(Interrupted& interrupted, const RequestRecord& record, const WasApplied& was_applied);
+  std::optional<InterruptedRequest> find_interrupted(std::uint64_t unique);
+  void finish(const InterruptedRequest& interrupted);
   std::uint32_t count_death(RequestRecord& record, bool crashed, bool is_known_which) const noexcept;
 
   RequestArea* const area_;
   const IsAwaited is_awaited_;
   const Refuse refuse_;
-  Undo take_back_;
+  Undo undo_;
   std::vector<InterruptedForget> forgets_;
-  std::atomic<std::size_t> left_count_{0};  ///< of left_
+  std::atomic<std::size_t> interrupted_count_{0};  ///< of interrupted_
 
   Mutex mutex_;
   std::vector<RequestRecord*> free_ BERTH_GUARDED_BY(mutex_);
-  std::unordered_map<std::uint64_t, Left> left_ BERTH_GUARDED_BY(mutex_);  ///< by the request's number
+  std::unordered_map<std::uint64_t, InterruptedRequest> interrupted_
+      BERTH_GUARDED_BY(mutex_);  ///< by the request's number
 };
 
 /// The request that the calling thread handles now. Every request is handled within one of these. It writes into the
@@ -186,7 +189,7 @@ class CurrentRequest {
 
  private:
   friend class Requests;
-  explicit CurrentRequest(const Requests::InterruptedForget& left) noexcept;
+  explicit CurrentRequest(const Requests::InterruptedForget& interrupted) noexcept;
 
   static thread_local constinit CurrentRequest* current_;
 

@@ -122,13 +122,13 @@ Result<std::unique_ptr<NodePruner>> ShareFs::keep_nodes_below(std::size_t limit,
   return NodePruner::start(core_->nodes, limit, std::move(drop));
 }
 
-void ShareFs::let_go(manager::Share& share, int root, bool force) {
+void ShareFs::before_unmount(manager::Share& share, int root, bool force) {
   KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return;
   Session* const session = core_->session;
   if (force && session != nullptr) session->in_flight().give_up(known->lane(), ECONNABORTED);
   core_->nodes.drop_descriptors(known->index());
-  known->let_go(root);
+  known->release_root(root);
 }
 
 Lane* ShareFs::lane_of(NodeId node, std::uint32_t opcode) const {

@@ -126,7 +126,7 @@ class ShareFs final : public Operations {
   /// Closes every descriptor in `share` that no handle owns (ManagerSetup::before_unmount). `force`: answers the
   /// callers that are stuck in it or wait for it as well; else there is none inside, and those that wait are let in by
   /// the next mount.
-  void let_go(manager::Share& share, int root, bool force);
+  void before_unmount(manager::Share& share, int root, bool force);
 
   /// Null for what is answered from what is known of the root.
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const override;

@@ -20,7 +20,7 @@ static_assert(manager::kMaxShares <= std::size_t{1} << StaleRetries::kShareBits)
 
 /// For so long after a share was overmounted a caller may come that has passed the share's name before, in the same
 /// system call.
-constexpr std::chrono::seconds kJustLaid{1};
+constexpr std::chrono::seconds kJustOvermounted{1};
 /// How long the call of a thread may be that cannot be looked at.
 constexpr std::chrono::milliseconds kUnseenCall{100};
 /// When the kernel has believed nothing of a share's root for so long, a caller that asks for that as the first thing is on the
@@ -39,7 +39,7 @@ bool ShareFs::Core::may_send_back(const KnownShare& share, pid_t thread, TimePoi
   const manager::NativeDoor door = share.share().native_door();
   if (door == manager::NativeDoor::kNone) return false;
   if (thread == 0) unseen_at = now.time_since_epoch().count();
-  return thread != 0 && (door == manager::NativeDoor::kShut || now < share.share().overmounted_at() + kJustLaid);
+  return thread != 0 && (door == manager::NativeDoor::kShut || now < share.share().overmounted_at() + kJustOvermounted);
 }
 
 /// Of a caller that asks us for something: kPassed where it has passed the name in this very call, and does not see the mount. When

@@ -169,7 +169,7 @@ void KnownShare::remember_root(const struct statx& x) noexcept {
   if (root_ != nullptr) root_->attributes = attributes;
 }
 
-void KnownShare::let_go(int root) noexcept {
+void KnownShare::release_root(int root) noexcept {
   using std::chrono::seconds;
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   let_go_at_ = static_cast<std::uint32_t>(std::chrono::duration_cast<seconds>(now).count());

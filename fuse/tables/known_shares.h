@@ -96,7 +96,7 @@ class KnownShare {
   /// The requests in it.
   [[nodiscard]] Lane& lane();
   /// Reads the real root a last time, without asking a server. `root`: a descriptor of it.
-  void let_go(int root) noexcept;
+  void release_root(int root) noexcept;
   /// When that was last; long ago where it never was.
   [[nodiscard]] TimePoint let_go_at() const noexcept { return TimePoint(std::chrono::seconds(let_go_at_)); }
 

@@ -24,9 +24,9 @@ CpuQueues::CpuQueues(std::size_t processors) : queues_(processors) {
   buffers_.reserve(kMostBuffers);
 }
 
-bool CpuQueues::claim(unsigned processor) noexcept {
-  if (processor >= queues_.size() || is_claimed(processor)) return false;
-  CpuQueue& queue = queues_[processor];
+bool CpuQueues::claim(unsigned cpu) noexcept {
+  if (cpu >= queues_.size() || is_claimed(cpu)) return false;
+  CpuQueue& queue = queues_[cpu];
   if (std::chrono::steady_clock::now() < queue.closed_until.load(std::memory_order_relaxed)) return false;
   if (claimed_.fetch_add(1) < kMostClaimed) {
     MutexLock lock(queue.mutex);
@@ -39,8 +39,8 @@ bool CpuQueues::claim(unsigned processor) noexcept {
   return false;
 }
 
-void CpuQueues::leave(unsigned processor) noexcept {
-  CpuQueue& queue = queues_[processor];
+void CpuQueues::leave(unsigned cpu) noexcept {
+  CpuQueue& queue = queues_[cpu];
   {
     MutexLock lock(queue.mutex);  // a push() comes before this and leave() sees its request below, or push() is refused
     if (!queue.claimed.exchange(false)) return;
@@ -64,27 +64,27 @@ std::optional<QueuedRequest> CpuQueues::take_first_of(CpuQueue& queue, TimePoint
   return take_first(queue.requests);
 }
 
-void CpuQueues::close_until(unsigned processor, TimePoint until) noexcept {
-  queues_[processor].closed_until.store(until, std::memory_order_relaxed);
+void CpuQueues::close_until(unsigned cpu, TimePoint until) noexcept {
+  queues_[cpu].closed_until.store(until, std::memory_order_relaxed);
 }
 
-bool CpuQueues::is_claimed(unsigned processor) const noexcept {
-  return processor < queues_.size() && queues_[processor].claimed.load(std::memory_order_relaxed);
+bool CpuQueues::is_claimed(unsigned cpu) const noexcept {
+  return cpu < queues_.size() && queues_[cpu].claimed.load(std::memory_order_relaxed);
 }
 
-bool CpuQueues::try_sleep(unsigned processor) noexcept {
-  CpuQueue& queue = queues_[processor];
+bool CpuQueues::try_sleep(unsigned cpu) noexcept {
+  CpuQueue& queue = queues_[cpu];
   MutexLock lock(queue.mutex);  // a push() comes before this and is seen here, or it sees that the worker sleeps
   if (!queue.requests.empty()) return false;
   queue.asleep = true;
   return true;
 }
 
-void CpuQueues::wake(unsigned processor) noexcept { queues_[processor].asleep.store(false, std::memory_order_relaxed); }
+void CpuQueues::wake(unsigned cpu) noexcept { queues_[cpu].asleep.store(false, std::memory_order_relaxed); }
 
-bool CpuQueues::push(unsigned processor, QueuedRequest& queued) noexcept {
-  if (!is_claimed(processor)) return false;
-  CpuQueue& queue = queues_[processor];
+bool CpuQueues::push(unsigned cpu, QueuedRequest& queued) noexcept {
+  if (!is_claimed(cpu)) return false;
+  CpuQueue& queue = queues_[cpu];
   MutexLock lock(queue.mutex);
   if (!queue.claimed || queue.asleep || queue.requests.size() >= kMostQueued) return false;
   if (queued_.fetch_add(1) >= kMostClaimed * kMostQueued) {
@@ -105,8 +105,8 @@ std::optional<QueuedRequest> CpuQueues::take_orphaned() noexcept {
   return take_first(orphaned_);
 }
 
-std::optional<QueuedRequest> CpuQueues::pop(std::optional<unsigned> processor) noexcept {
-  std::optional<QueuedRequest> first = processor ? take_first_of(queues_[*processor]) : std::nullopt;
+std::optional<QueuedRequest> CpuQueues::pop(std::optional<unsigned> cpu) noexcept {
+  std::optional<QueuedRequest> first = cpu ? take_first_of(queues_[*cpu]) : std::nullopt;
   if (!first) return take_orphaned();
   --queued_;
   return first;
@@ -130,8 +130,8 @@ void CpuQueues::orphan_late(TimePoint now, Duration age) noexcept {
   }
 }
 
-bool CpuQueues::has_queued(unsigned processor) const noexcept {
-  return processor < queues_.size() && queues_[processor].count.load(std::memory_order_relaxed) != 0;
+bool CpuQueues::has_queued(unsigned cpu) const noexcept {
+  return cpu < queues_.size() && queues_[cpu].count.load(std::memory_order_relaxed) != 0;
 }
 
 std::unique_ptr<ReadBuffer> CpuQueues::take_buffer() noexcept {

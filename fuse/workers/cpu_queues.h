@@ -31,24 +31,24 @@ class CpuQueues {
   explicit CpuQueues(std::size_t processors);
 
   /// False: a worker has claimed this CPU, the CPU does not exist, it is closed, or kMostClaimed CPUs are claimed.
-  bool claim(unsigned processor) noexcept;
-  void leave(unsigned processor) noexcept;
+  bool claim(unsigned cpu) noexcept;
+  void leave(unsigned cpu) noexcept;
   /// No worker can claim the CPU before `until`.
-  void close_until(unsigned processor, TimePoint until) noexcept;
-  [[nodiscard]] bool is_claimed(unsigned processor) const noexcept;
+  void close_until(unsigned cpu, TimePoint until) noexcept;
+  [[nodiscard]] bool is_claimed(unsigned cpu) const noexcept;
   /// The number of claimed CPUs.
   [[nodiscard]] std::size_t claimed_count() const noexcept { return claimed_.load(std::memory_order_relaxed); }
 
   /// The worker of this CPU is about to sleep: push() refuses from here on. False: its queue holds a request, and it
   /// must stay awake.
-  [[nodiscard]] bool try_sleep(unsigned processor) noexcept;
-  void wake(unsigned processor) noexcept;
+  [[nodiscard]] bool try_sleep(unsigned cpu) noexcept;
+  void wake(unsigned cpu) noexcept;
 
   /// False: no worker of this CPU is awake, or its queue is full. `queued` then still belongs to the calling thread.
-  bool push(unsigned processor, QueuedRequest& queued) noexcept;
+  bool push(unsigned cpu, QueuedRequest& queued) noexcept;
   /// The next request for the worker of `post`: the oldest of its queue, or else an orphaned one. Empty `post`: an
   /// orphaned one.
-  [[nodiscard]] std::optional<QueuedRequest> pop(std::optional<unsigned> post) noexcept;
+  [[nodiscard]] std::optional<QueuedRequest> pop(std::optional<unsigned> cpu) noexcept;
   /// A request that has waited longer than `age` in any queue.
   [[nodiscard]] std::optional<QueuedRequest> steal_late(TimePoint now, Duration age) noexcept;
 
@@ -56,7 +56,7 @@ class CpuQueues {
   void orphan_late(TimePoint now, Duration age) noexcept;
 
   [[nodiscard]] bool has_queued() const noexcept { return queued_.load(std::memory_order_relaxed) != 0; }
-  [[nodiscard]] bool has_queued(unsigned processor) const noexcept;
+  [[nodiscard]] bool has_queued(unsigned cpu) const noexcept;
   [[nodiscard]] bool has_orphaned() const noexcept { return orphaned_count_.load(std::memory_order_relaxed) != 0; }
 
   /// A free read buffer; null: none is free.

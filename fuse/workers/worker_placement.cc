@@ -88,30 +88,30 @@ void Workers::locate_caller(Worker& self) noexcept {
 }
 
 /// Does nothing if another worker has claimed that CPU.
-void Workers::pin_to(Worker& self, unsigned processor) noexcept {
-  if (!queues_.claim(processor)) return;
+void Workers::pin_to(Worker& self, unsigned cpu) noexcept {
+  if (!queues_.claim(cpu)) return;
   int before = self.pinned_to.load();
-  const bool moved = sys::pin_idle(self.id, processor).has_value();
+  const bool moved = sys::pin_idle(self.id, cpu).has_value();
   // The monitor may have unpinned this worker meanwhile.
-  const bool stays = self.pinned_to.compare_exchange_strong(before, moved ? static_cast<int>(processor) : kNoCpu);
+  const bool stays = self.pinned_to.compare_exchange_strong(before, moved ? static_cast<int>(cpu) : kNoCpu);
   if (stays && before != kNoCpu) queues_.leave(static_cast<unsigned>(before));
   if (!stays) static_cast<void>(sys::unpin(self.id));
-  if (!stays || !moved) queues_.leave(processor);
+  if (!stays || !moved) queues_.leave(cpu);
   // The monitor may have gone to sleep meanwhile: it is needed as long as a worker is pinned.
   if (!monitoring_) wake_monitor();
 }
 
-void Workers::request_worker_on(unsigned processor) noexcept {
-  if (queues_.is_claimed(processor) || worker_wanted_on_ == static_cast<int>(processor)) return;
-  worker_wanted_on_ = static_cast<int>(processor);
+void Workers::request_worker_on(unsigned cpu) noexcept {
+  if (queues_.is_claimed(cpu) || worker_wanted_on_ == static_cast<int>(cpu)) return;
+  worker_wanted_on_ = static_cast<int>(cpu);
   wake_or_start_worker();
 }
 
 void Workers::pin_where_requested(Worker& self) noexcept {
   if (worker_wanted_on_.load(std::memory_order_relaxed) == kNoCpu || self.claimed_cpu()) return;
-  const int processor = worker_wanted_on_.exchange(kNoCpu);
-  if (processor != kNoCpu && std::chrono::steady_clock::now() >= self.unpinned_until.load())
-    pin_to(self, static_cast<unsigned>(processor));
+  const int cpu = worker_wanted_on_.exchange(kNoCpu);
+  if (cpu != kNoCpu && std::chrono::steady_clock::now() >= self.unpinned_until.load())
+    pin_to(self, static_cast<unsigned>(cpu));
 }
 
 /// Puts a request that another worker has read into this worker's buffer, and answers its size in bytes. Empty: there

@@ -147,7 +147,7 @@ class Workers {
   void note_caller(Worker& self, pid_t caller, bool is_waited_for) noexcept;
   void follow_caller(Worker& self) noexcept;
   void locate_caller(Worker& self) noexcept;
-  void pin_to(Worker& self, unsigned processor) noexcept;
+  void pin_to(Worker& self, unsigned cpu) noexcept;
 
   // Several workers, each pinned to the CPU of some callers.
   std::optional<protocol::Message> take_queued(Worker& self) noexcept;
@@ -155,7 +155,7 @@ class Workers {
   bool forward(Worker& self, const protocol::Message& message) noexcept;
   void drain_queue(Worker& self) noexcept;
   Work spin_for_work(Worker& self) noexcept;
-  void request_worker_on(unsigned processor) noexcept;
+  void request_worker_on(unsigned cpu) noexcept;
   void pin_where_requested(Worker& self) noexcept;
 
   // The monitor.

@@ -69,7 +69,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void detach(Share& share, const Attachment& attachment, DoneCallback done);
   void make_instance(Share& share, const std::string& instance, DoneCallback done);
   void remove_instance(Share& share, const std::string& instance, DoneCallback done);
-  void restore(StoredState kept);
+  void reattach(StoredState kept);
   void take_over_native(Share& share);
   void await_native(Share& share, NativeCallback done);
   void drain(DoneCallback done);

@@ -220,7 +220,7 @@ StateReport Manager::Core::state_report() const {
   return report_;
 }
 
-void Manager::Core::restore(StoredState kept) {
+void Manager::Core::reattach(StoredState kept) {
   StateReport report = state_report();
   for (const DamagedFile& damage : kept.damages) {
     std::string reason = damage.file + ": " + damage.reason;

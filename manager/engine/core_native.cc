@@ -40,10 +40,10 @@ std::string Manager::Core::why_with_berth(const Record& record) const {
 void Manager::Core::start_overmount(Record& record, TimePoint deadline) {
   // No unmount starts while the share is being overmounted: the root stays.
   auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
-    const Result<> laid = self->setup_.native->overmount(record.share, root, deadline);
+    const Result<> overmounted = self->setup_.native->overmount(record.share, root, deadline);
     crash_point("laid-over");
     Core* core = self.get();
-    core->post([core, &record, error = laid ? Error(0) : laid.error()] {
+    core->post([core, &record, error = overmounted ? Error(0) : overmounted.error()] {
       // Callers that have waited for this attempt are answered by it; it is not tried again for them.
       std::list<NativeWaiter> waiters = std::exchange(record.native_waiters, {});
       core->feed(record.share, life_cycle::OvermountDone{error});
@@ -70,7 +70,7 @@ void Manager::Core::await_native(Share& share, NativeCallback done) {
 /// When a share has come to a state in which nothing is under way.
 void Manager::Core::update_native_waiters(Record& record) {
   if (record.native_waiters.empty()) return;
-  if (life_cycle::is_ready_to_lay(record.state)) return feed(record.share, life_cycle::NativeWanted{});
+  if (life_cycle::is_ready_to_overmount(record.state)) return feed(record.share, life_cycle::NativeWanted{});
   if (!life_cycle::may_get_ready_to_lay(record.state)) {
     answer_native_waiters(record, std::exchange(record.native_waiters, {}));
   }

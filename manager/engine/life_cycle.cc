@@ -69,7 +69,7 @@ class Stepper {
     return {state, {CloseGateIfIdle{}}};
   }
   Step operator()(Mounted state, const NativeWanted&) const {
-    if (!is_ready_to_lay(state)) return {state, {}};
+    if (!is_ready_to_overmount(state)) return {state, {}};
     state.native = Native::kOvermounting;
     return {std::move(state), {ClearTimer{}, Overmount{now_ + kNativePatience}}};
   }
@@ -140,12 +140,12 @@ class Stepper {
     const Duration took = now_ - *std::exchange(state.stalled, std::nullopt);
     return {std::move(state), {Emit{Event::Kind::kAnswers, 0, took, ""}}};
   }
-  Step operator()(Mounted state, const OvermountDone& laid) const {
+  Step operator()(Mounted state, const OvermountDone& overmounted) const {
     if (state.native != Native::kOvermounting) return {state, {}};
     Effects effects;
     Duration look = patience();
-    state.with_berth = laid.error.code() == 0 ? "" : told(laid.error);
-    switch (laid.error.code()) {
+    state.with_berth = overmounted.error.code() == 0 ? "" : told(overmounted.error);
+    switch (overmounted.error.code()) {
       case 0:
         state.native = Native::kOn;
         look = look_again();
@@ -407,7 +407,7 @@ bool is_active(const State& state) noexcept {
   return !std::holds_alternative<Idle>(state) && !std::holds_alternative<Failed>(state);
 }
 
-bool is_ready_to_lay(const State& state) noexcept {
+bool is_ready_to_overmount(const State& state) noexcept {
   const auto* const mounted = std::get_if<Mounted>(&state);
   return mounted != nullptr && mounted->native == Native::kOff && !mounted->unmount_until && !mounted->draining;
 }

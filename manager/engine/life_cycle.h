@@ -99,7 +99,7 @@ ShareState name_of(const State& state) noexcept;
 /// Whether something is mounted that is to go before the host is drained, or an operation runs.
 bool is_active(const State& state) noexcept;
 /// Whether NativeWanted overmounts the share now.
-bool is_ready_to_lay(const State& state) noexcept;
+bool is_ready_to_overmount(const State& state) noexcept;
 /// Whether something is under way after which it may be.
 bool may_get_ready_to_lay(const State& state) noexcept;
 

@@ -137,7 +137,7 @@ void Manager::begin(StoredState kept) {
   if (core_->manual()) {
     return core_->post([core = core_.get(), kept = std::move(kept)]() mutable {
       core->begin_catalog();
-      core->restore(std::move(kept));
+      core->reattach(std::move(kept));
     });
   }
   control_ = std::thread([core = core_] {
@@ -148,7 +148,7 @@ void Manager::begin(StoredState kept) {
   std::promise<void> over;
   core_->post([&] {
     core_->begin_catalog();
-    core_->restore(std::move(kept));
+    core_->reattach(std::move(kept));
     over.set_value();
   });
   over.get_future().wait();

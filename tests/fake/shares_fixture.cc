@@ -38,7 +38,7 @@ void SharesTest::start() {
   setup.backends.emplace(manager::ShareKind::kDir, backend_);
   setup.before_unmount = [this](manager::Share& share, int root, bool force) {
     if (std::latch* const latch = unmount_after_.load()) latch->wait();
-    shares_->let_go(share, root, force);
+    shares_->before_unmount(share, root, force);
   };
   setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
   auto manager = manager::Manager::make(std::move(setup), catalog_, clock_);

@@ -60,7 +60,7 @@ Result<std::uint64_t> find_overmount(int root, const std::string& share, int mou
 }
 
 /// Overmounts the share and answers. The descriptors are closed before the answer: with them the mount would look used.
-Result<> lay(const NativeRequest& request, UniqueFd mount, const NativeCall& talk) {
+Result<> overmount(const NativeRequest& request, UniqueFd mount, const NativeCall& talk) {
   const UniqueFd root = TRY(open_namespace(request));
   std::uint64_t id = TRY(sys::mount_id(mount.get()));
   Result<UniqueFd> directory = sys::open_in_mount(root.get(), request.share.c_str(), O_PATH | O_DIRECTORY);
@@ -91,11 +91,11 @@ int flags_for(manager::NativeAccess::When when) noexcept {
 Result<Outcome> take(const NativeRequest& request) {
   const std::string path = request.directory + "/" + request.share;
   const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
-  const auto laid = std::find_if(table.begin(), table.end(),
-                                 [&](const sys::MountEntry& entry) { return entry.id == request.overmount_id; });
-  if (laid == table.end() || laid->target != path) return Outcome::kOff;
+  const auto overmounted = std::find_if(table.begin(), table.end(),
+                                        [&](const sys::MountEntry& entry) { return entry.id == request.overmount_id; });
+  if (overmounted == table.end() || overmounted->target != path) return Outcome::kOff;
   const bool covered =
-      std::any_of(laid + 1, table.end(), [&](const sys::MountEntry& entry) { return entry.target == path; });
+      std::any_of(overmounted + 1, table.end(), [&](const sys::MountEntry& entry) { return entry.target == path; });
   if (covered) return Outcome::kInUse;
   const UniqueFd root = TRY(open_namespace(request));
   const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request.when));
@@ -131,11 +131,11 @@ void handle(NativeChannel::Received received) {
   const NativeRequest& request = received.request;
   const Error failure = [&]() -> Error {
     switch (request.kind) {
-      case NativeRequest::Kind::kLay: {
-        const Result<> laid = lay(request, std::move(received.mount), received.talk);
-        return laid ? Error(0) : laid.error();
+      case NativeRequest::Kind::kOvermount: {
+        const Result<> overmounted = overmount(request, std::move(received.mount), received.talk);
+        return overmounted ? Error(0) : overmounted.error();
       }
-      case NativeRequest::Kind::kTake: {
+      case NativeRequest::Kind::kRemove: {
         const Result<Outcome> taken = take(request);
         if (taken) received.talk.answer({.value = static_cast<std::uint64_t>(*taken)});
         return taken ? Error(0) : taken.error();

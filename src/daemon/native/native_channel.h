@@ -15,14 +15,14 @@ namespace berth::daemon {
 /// What the server asks of the agent (native_agent.h).
 struct NativeRequest {
   enum class Kind : std::uint8_t {
-    kLay,   ///< with a mount: overmounts the share, unless a mount of the same directory is there; the answer is its id
-    kTake,  ///< removes the overmount; the answer is an Outcome
-    kList,  ///< names the overmounted shares, one answer each
+    kOvermount,  ///< with a mount: overmounts the share, unless a mount of the same directory is there; the answer is its id
+    kRemove,  ///< removes the overmount; the answer is an Outcome
+    kList,    ///< names the overmounted shares, one answer each
   };
   Kind kind = Kind::kList;
   manager::NativeAccess::When when{};
   std::uint64_t namespace_mount = 0;  ///< id of the namespace's mount (mount_id_at())
-  std::uint64_t overmount_id = 0;     ///< kTake: id of the overmount, as in mountinfo
+  std::uint64_t overmount_id = 0;     ///< kRemove: id of the overmount, as in mountinfo
   std::string directory;              ///< of the namespace
   std::string share;
 };
@@ -30,7 +30,7 @@ struct NativeRequest {
 /// One answer. More than one may belong to a request; the end of the talk is the end of the answers.
 struct NativeAnswer {
   int code = 0;             ///< errno value; 0: success
-  std::uint64_t value = 0;  ///< kTake: Outcome; kLay, kList: id of a mount, as in mountinfo
+  std::uint64_t value = 0;  ///< kRemove: Outcome; kOvermount, kList: id of a mount, as in mountinfo
   std::string text;         ///< an error's story; kList: the share's name
 };
 

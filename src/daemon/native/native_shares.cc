@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "fuse/callers/path_calls.h"
+#include "src/daemon/native/hidden.h"
 #include "src/daemon/native/holders.h"
-#include "src/daemon/native/overmounts.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
@@ -60,10 +60,10 @@ Result<> NativeShares::overmount(manager::Share& share, int root, TimePoint dead
   fuse::ShareFs* const shares = shares_;
   if (shares == nullptr) return fail(EAGAIN, "the server has just started");
   TRY_VOID(shares->shows_same_pages(root));
-  Result<> laid = overmount_when_quiet(share, root, deadline);
-  if (laid) share.set_overmounted(SystemClock().now());  // before anything is answered that waits for it
+  Result<> overmounted = overmount_when_quiet(share, root, deadline);
+  if (overmounted) share.set_overmounted(SystemClock().now());  // before anything is answered that waits for it
   shares->set_overmounting(share, false);
-  return laid;
+  return overmounted;
 }
 
 Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
@@ -71,12 +71,13 @@ Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int roo
   TRY_VOID(look_for_hidden(share));
   // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
   if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
-  Result<> laid = fail(ECONNRESET);
+  Result<> overmounted = fail(ECONNRESET);
   // A repeated request gets the same answer, however far an agent came that has been killed.
-  for (int tries = 0; tries < kTries && !laid && has_died(laid.error()); ++tries) {
-    laid = ask_to_overmount(share, root, deadline);
+  for (int tries = 0; tries < kTries && !overmounted && has_died(overmounted.error()); ++tries) {
+    overmounted = ask_to_overmount(share, root, deadline);
   }
-  return laid || !has_died(laid.error()) ? laid : fail(EAGAIN, std::string(laid.error().story()));
+  return overmounted || !has_died(overmounted.error()) ? overmounted
+                                                       : fail(EAGAIN, std::string(overmounted.error().story()));
 }
 
 /// Looks at other processes on a thread of its own: such a process may hold up the thread (other_threads.h) as long as
@@ -141,13 +142,13 @@ Result<> NativeShares::await_walkers(const manager::Share& share) const {
 Result<> NativeShares::look_for_hidden(const manager::Share& share) const {
   const fuse::ShareFs& shares = *shares_.load();
   if (!shares.is_known_below(share)) return {};
-  Result<Attached> looked = TRY(look<Result<Attached>>(
-      [keeper = setup_.keeper, directory = setup_.directory] { return find_attached(keeper, directory); }));
-  const Attached attached = TRY(std::move(looked));
-  const auto hidden = std::find_if(attached.mounts.begin(), attached.mounts.end(),
-                                   [&](const std::string& path) { return path.starts_with(share.name() + "/"); });
-  if (hidden != attached.mounts.end()) return fail(EBUSY, "something is mounted in it, at " + quote(*hidden));
-  for (const Attached::Watch& watch : attached.watches) {
+  Result<Hidden> looked = TRY(look<Result<Hidden>>(
+      [keeper = setup_.keeper, directory = setup_.directory] { return find_hidden(keeper, directory); }));
+  const Hidden found = TRY(std::move(looked));
+  const auto mount = std::find_if(found.mounts.begin(), found.mounts.end(),
+                                  [&](const std::string& path) { return path.starts_with(share.name() + "/"); });
+  if (mount != found.mounts.end()) return fail(EBUSY, "something is mounted in it, at " + quote(*mount));
+  for (const Hidden::Watch& watch : found.watches) {
     if (watch.node != 0 && !shares.is_in(watch.node, share)) continue;
     const std::string what = watch.node != 0 ? "something in it" : "the namespace";
     return fail(EBUSY, what + " is watched (" + watch.by + ") by process " + std::to_string(watch.process));
@@ -157,7 +158,7 @@ Result<> NativeShares::look_for_hidden(const manager::Share& share) const {
 
 Result<> NativeShares::ask_to_overmount(const manager::Share& share, int root, TimePoint deadline) {
   UniqueFd mount = TRY(sys::clone_mount(root));
-  NativeRequest wanted = request(NativeRequest::Kind::kLay, share.name());
+  NativeRequest wanted = request(NativeRequest::Kind::kOvermount, share.name());
   const NativeCall talk = TRY(setup_.agent.ask(wanted, mount));
   crash_point("lay-asked");
   mount.reset();  // the agent's now; held here it would look used
@@ -194,13 +195,13 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_unknown_overmount(co
 Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const std::string& name,
                                                                          const manager::Share* share, When when,
                                                                          TimePoint deadline) {
-  NativeRequest wanted = request(NativeRequest::Kind::kTake, name);
+  NativeRequest wanted = request(NativeRequest::Kind::kRemove, name);
   wanted.when = when;
   {
     MutexLock lock(mutex_);
-    const auto laid = overmounts_.find(name);
-    if (laid == overmounts_.end()) return Outcome::kOff;
-    wanted.overmount_id = laid->second;
+    const auto overmounted = overmounts_.find(name);
+    if (overmounted == overmounts_.end()) return Outcome::kOff;
+    wanted.overmount_id = overmounted->second;
   }
   const bool arrived = share == nullptr || have_arrived(*share).value_or(true);
   if (when != When::kAlways && !arrived) {
@@ -217,8 +218,8 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const s
   if (outcome == Outcome::kOff) {
     // Another incarnation of the share may have been overmounted meanwhile.
     MutexLock lock(mutex_);
-    const auto laid = overmounts_.find(name);
-    if (laid != overmounts_.end() && laid->second == wanted.overmount_id) overmounts_.erase(laid);
+    const auto overmounted = overmounts_.find(name);
+    if (overmounted != overmounts_.end() && overmounted->second == wanted.overmount_id) overmounts_.erase(overmounted);
   }
   return outcome;
 }

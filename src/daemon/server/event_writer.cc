@@ -12,7 +12,7 @@ namespace {
 using Kind = manager::Event::Kind;
 
 /// Whether any user can cause it as often as it likes.
-bool is_anybodys(const manager::Event& event) {
+bool can_any_user_cause(const manager::Event& event) {
   switch (event.kind) {
     case Kind::kMounting:
     case Kind::kMounted:
@@ -56,7 +56,7 @@ EventWriter::~EventWriter() {
 }
 
 void EventWriter::write(const manager::Event& event) {
-  if (is_anybodys(event) && !may_write(event.share, std::chrono::steady_clock::now())) return;
+  if (can_any_user_cause(event) && !may_write(event.share, std::chrono::steady_clock::now())) return;
   sinks_.log(event);
   sinks_.events(event);
 }

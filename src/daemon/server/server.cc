@@ -78,11 +78,11 @@ bool kernel_resends() noexcept {
 /// Everything that serves, in the order in which it is made.
 class Server {
  public:
-  Server(ServerSetup& setup, std::vector<int> left)
+  Server(ServerSetup& setup, std::vector<int> inherited)
       : setup_(setup),
         record_(setup.record()),
         kept_memory_(choose_kept_memory(*setup.memory)),
-        left_(std::move(left)),
+        inherited_(std::move(inherited)),
         requests_(
             survives() ? &kept_memory_.fuse.requests : nullptr,
             [device = setup.device](std::uint64_t unique) { return fuse::Session::is_awaited(device, unique); },
@@ -191,8 +191,8 @@ class Server {
   /// A caller that opens as many files as it can must not keep the next server from its start, which shares the table
   /// of descriptors. The next server starts under the keeper's limit, not this one's.
   static void reserve_descriptors() {
-    if (const Result<> left = sys::lower_file_limit(kReservedDescriptors); !left)
-      log::warning("{}", left.error().message());
+    if (const Result<> lowered = sys::lower_file_limit(kReservedDescriptors); !lowered)
+      log::warning("{}", lowered.error().message());
   }
 
   /// With the limit as reserve_descriptors() leaves it.
@@ -208,12 +208,12 @@ class Server {
     kept.push_back(record_.mount_namespace);
     kept.push_back(record_.state);
     std::sort(kept.begin(), kept.end());
-    std::erase_if(left_, [&](int number) { return std::binary_search(kept.begin(), kept.end(), number); });
-    shares_->take_over(left_);
-    if (left_.empty()) return;
+    std::erase_if(inherited_, [&](int number) { return std::binary_search(kept.begin(), kept.end(), number); });
+    shares_->take_over(inherited_);
+    if (inherited_.empty()) return;
     // A server that does not answer may hold up the close of a file.
-    Result<std::thread> closer = sys::start_thread("berth-close", [left = std::move(left_)] {
-      for (const int number : left) ::close(number);
+    Result<std::thread> closer = sys::start_thread("berth-close", [inherited = std::move(inherited_)] {
+      for (const int number : inherited) ::close(number);
     });
     if (closer) closer->detach();
   }
@@ -259,7 +259,9 @@ class Server {
     setup.store_ends_with_berth = !setup_.state;
     setup.host = state_.begin_host(setup.store.get(), clock_.wall_now());
     setup.on_host_change = [this](const manager::HostState& host) { state_.keep_host(host); };
-    setup.before_unmount = [this](manager::Share& share, int root, bool force) { shares_->let_go(share, root, force); };
+    setup.before_unmount = [this](manager::Share& share, int root, bool force) {
+      shares_->before_unmount(share, root, force);
+    };
     setup.ask_root = manager::ask_root;
     setup.waiting_in = [this](const manager::Share& share) { return waiting_in(share); };
     setup.after_mount = [this](manager::Share& share) { shares_->on_mounted(share); };
@@ -512,7 +514,7 @@ class Server {
   ServerSetup& setup_;  ///< the server's own copy, from the moment of the start
   KeptDaemon& record_;
   KeptMemory& kept_memory_;
-  std::vector<int> left_;  ///< sorted
+  std::vector<int> inherited_;  ///< sorted
   fuse::Requests requests_;
   const SystemClock clock_;
   ServerState state_{setup_};
@@ -559,7 +561,7 @@ void note_faults() {
 
 }  // namespace
 
-void run_server(ServerSetup& setup, std::vector<int> left) {
+void run_server(ServerSetup& setup, std::vector<int> inherited) {
   ::umask(0);
   if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
   // The keeper speaks for both, and no helper shall.
@@ -578,7 +580,7 @@ void run_server(ServerSetup& setup, std::vector<int> left) {
   ++record.servers;
   note_faults();
   arm_crash_points();
-  ::_exit(Server(setup, std::move(left)).run());
+  ::_exit(Server(setup, std::move(inherited)).run());
 }
 
 }  // namespace berth::daemon

@@ -16,6 +16,6 @@ inline constexpr const char* kBerthDirectory = "/run/berth";
 /// the kernel ends them all when keeper and server are gone. `left`: descriptors that its predecessor opened and did
 /// not close. Called in a process of its own, with one thread. When the keeper dies it ends as if it were asked to
 /// stop.
-[[noreturn]] void run_server(ServerSetup& setup, std::vector<int> left);
+[[noreturn]] void run_server(ServerSetup& setup, std::vector<int> inherited);
 
 }  // namespace berth::daemon

@@ -54,12 +54,12 @@ std::size_t processor_numbers() noexcept {
   return static_cast<std::size_t>(std::max(1L, ::sysconf(_SC_NPROCESSORS_CONF)));
 }
 
-Result<> pin_idle(pid_t thread, unsigned processor) noexcept {
+Result<> pin_idle(pid_t thread, unsigned cpu) noexcept {
   cpu_set_t usual;
   cpu_set_t one;
   CPU_ZERO(&one);
-  if (processor < CPU_SETSIZE) CPU_SET(processor, &one);
-  const bool is_ours = find_usual(usual) && processor < CPU_SETSIZE && CPU_ISSET(processor, &usual);
+  if (cpu < CPU_SETSIZE) CPU_SET(cpu, &one);
+  const bool is_ours = find_usual(usual) && cpu < CPU_SETSIZE && CPU_ISSET(cpu, &usual);
   Result<> placed = is_ours ? set_policy(thread, SCHED_IDLE) : fail(EINVAL);
   if (placed) placed = set_processors(thread, one);
   // It may have been pinned to another CPU before.

@@ -22,7 +22,7 @@ namespace berth::sys {
 /// kernel takes the CPU to be idle: a thread that `thread` wakes stays there, and so does a thread that wakes it.
 /// Errors: EINVAL when that is none of this process's CPUs; ESRCH when the thread is gone. Then it is scheduled as
 /// usual.
-Result<> pin_idle(pid_t thread, unsigned processor) noexcept;
+Result<> pin_idle(pid_t thread, unsigned cpu) noexcept;
 
 /// `thread` (0: the calling one) is scheduled again as all are. Errors: ESRCH.
 Result<> unpin(pid_t thread) noexcept;

@@ -21,15 +21,15 @@ class CpuQueuesTest : public ::testing::Test {
     message.header.unique = unique;
     return {.buffer = ReadBuffer::make(requests_, 65536), .message = message, .sent = sent};
   }
-  bool push(unsigned processor, std::uint64_t unique, TimePoint sent = {}) {
+  bool push(unsigned cpu, std::uint64_t unique, TimePoint sent = {}) {
     QueuedRequest to_send = queued(unique, sent);
-    const bool sent_it = queues_.push(processor, to_send);
+    const bool sent_it = queues_.push(cpu, to_send);
     EXPECT_EQ(to_send.buffer == nullptr, sent_it) << "what is not sent stays with its sender";
     return sent_it;
   }
   /// The number of the next; 0: none.
-  std::uint64_t pop(std::optional<unsigned> post) {
-    const std::optional<QueuedRequest> received = queues_.pop(post);
+  std::uint64_t pop(std::optional<unsigned> cpu) {
+    const std::optional<QueuedRequest> received = queues_.pop(cpu);
     return received ? received->message.header.unique : 0;
   }
 
@@ -40,7 +40,7 @@ class CpuQueuesTest : public ::testing::Test {
 TEST_F(CpuQueuesTest, OneWorkerHasAPost) {
   EXPECT_TRUE(queues_.claim(1));
   EXPECT_FALSE(queues_.claim(1));
-  EXPECT_FALSE(queues_.claim(4)) << "there is no such processor";
+  EXPECT_FALSE(queues_.claim(4)) << "there is no such cpu";
   EXPECT_EQ(queues_.claimed_count(), 1U);
   queues_.leave(1);
   queues_.leave(1);

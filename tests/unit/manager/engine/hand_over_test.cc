@@ -13,7 +13,7 @@ class CountedNativeAccess final : public NativeAccess {
   Result<> overmount(Share& share, int, TimePoint) override {
     ++attempts;
     if (error.code() != 0) return fail(error);
-    laid.insert(share.name());
+    overmounted.insert(share.name());
     return {};
   }
   Result<Outcome> remove_overmount(const Share&, When, TimePoint) override { return Outcome::kTouched; }
@@ -23,7 +23,7 @@ class CountedNativeAccess final : public NativeAccess {
 
   int attempts = 0;
   Error error{0};
-  std::set<std::string> laid;
+  std::set<std::string> overmounted;
 };
 
 class HandOver : public ManagerTest {
@@ -51,7 +51,7 @@ TEST_F(HandOver, FirstThatWaitsHasItMountedAndLaidOver) {
   serve(2);
   EXPECT_EQ(share("s0").native_door(), NativeDoor::kShut) << "nothing is remembered of it though it is idle";
   EXPECT_EQ(*wait_for("s0"), true);
-  EXPECT_EQ(native_.laid, std::set<std::string>{"s0"});
+  EXPECT_EQ(native_.overmounted, std::set<std::string>{"s0"});
   EXPECT_EQ(share("s0").native_door(), NativeDoor::kOpen);
   EXPECT_EQ(share("s1").native_door(), NativeDoor::kShut);
   EXPECT_EQ(share("s1").status().state, ShareState::kIdle);

@@ -92,7 +92,7 @@ class World {
     EXPECT_EQ(unmount_answers_owed_, 0);
   }
 
-  [[nodiscard]] int times_laid() const noexcept { return times_laid_; }
+  [[nodiscard]] int times_overmounted() const noexcept { return times_overmounted_; }
   [[nodiscard]] int times_taken() const noexcept { return times_taken_; }
 
   /// Drained, all users leave: what is left is nothing.
@@ -125,7 +125,7 @@ class World {
 
  private:
   enum class Operation { kMount, kUnmount };
-  enum class NativeOperation { kLay, kTake };
+  enum class NativeOperation { kOvermount, kRemove };
 
   std::uint32_t pick(std::uint32_t below) {
     return std::uniform_int_distribution<std::uint32_t>(0, below - 1)(random_);
@@ -148,10 +148,10 @@ class World {
   void end_native_operation() {
     if (!native_) return;
     const NativeOperation ended = *std::exchange(native_, std::nullopt);
-    if (ended == NativeOperation::kLay) {
+    if (ended == NativeOperation::kOvermount) {
       const std::uint32_t luck = pick(6);
       lies_over_ = luck > 1;
-      if (lies_over_) ++times_laid_;
+      if (lies_over_) ++times_overmounted_;
       feed(OvermountDone{lies_over_ ? Error(0) : Error(luck == 0 ? EAGAIN : EOPNOTSUPP)});
       return;
     }
@@ -163,7 +163,7 @@ class World {
     }
     const bool wanted = pick(3) == 0;
     feed(OvermountRemoved{outcome, known ? Error(0) : Error(ETIMEDOUT), wanted});
-    if (wanted && is_ready_to_lay(state_)) feed(NativeWanted{});
+    if (wanted && is_ready_to_overmount(state_)) feed(NativeWanted{});
   }
 
   void feed(const Input& happening) {
@@ -190,13 +190,13 @@ class World {
   void perform(Overmount&) {
     EXPECT_FALSE(operation_ || native_) << "never two operations at once";
     EXPECT_TRUE(really_mounted_ && !lies_over_);
-    native_ = NativeOperation::kLay;
+    native_ = NativeOperation::kOvermount;
   }
   void perform(RemoveOvermount& take) {
     EXPECT_FALSE(operation_ || native_) << "never two operations at once";
     EXPECT_TRUE(lies_over_);
     EXPECT_NE(take.when, NativeAccess::When::kAlways);
-    native_ = NativeOperation::kTake;
+    native_ = NativeOperation::kRemove;
   }
   void perform(OpenGate&) {
     gate_.open();
@@ -264,7 +264,7 @@ class World {
   bool really_mounted_ = false;
   bool forced_ = false;
   bool lies_over_ = false;
-  int times_laid_ = 0;
+  int times_overmounted_ = 0;
   int times_taken_ = 0;
   std::optional<Operation> operation_;
   std::optional<NativeOperation> native_;
@@ -272,18 +272,18 @@ class World {
 };
 
 TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
-  int laid = 0;
+  int overmounted = 0;
   int taken = 0;
   for (std::uint32_t seed = 0; seed < 6000 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed);
     for (int event = 0; event < 200; ++event) world.live_one_event();
     world.come_to_rest();
-    laid += world.times_laid();
+    overmounted += world.times_overmounted();
     taken += world.times_taken();
     world.drain_to_the_end();
   }
-  EXPECT_GT(laid, 1000) << "the histories reach what they are about";
+  EXPECT_GT(overmounted, 1000) << "the histories reach what they are about";
   EXPECT_GT(taken, 500);
 }
 
@@ -328,7 +328,7 @@ TEST(LifeCycle, BadMomentLeavesItWithBerthUntilTheNextCallerAndSaysWhy) {
   const SharePolicy policy;
   const Mounted mounted = after_laying(policy, Error(EAGAIN, "somebody writes"), {});
   EXPECT_EQ(mounted.with_berth, "somebody writes");
-  EXPECT_TRUE(is_ready_to_lay(mounted));
+  EXPECT_TRUE(is_ready_to_overmount(mounted));
   const Step again = step(mounted, NativeWanted{}, policy, {});
   ASSERT_NE(effect_of<Overmount>(again), nullptr);
   EXPECT_TRUE(may_get_ready_to_lay(again.state));

@@ -1,4 +1,4 @@
-#include "src/daemon/native/overmounts.h"
+#include "src/daemon/native/hidden.h"
 
 #include <cerrno>
 #include <charconv>
@@ -79,7 +79,7 @@ struct Watched {
 
 /// Adds what one descriptor of inotify(7) or fanotify(7) watches there (proc(5), /proc/PID/fdinfo). fanotify(7) can mark a mount or a
 /// file system as a whole.
-void add_watches(std::string_view info, const Watched& watched, pid_t process, std::vector<Attached::Watch>& found) {
+void add_watches(std::string_view info, const Watched& watched, pid_t process, std::vector<Hidden::Watch>& found) {
   for (const std::string_view line : split(info, '\n')) {
     const char* const by = line.starts_with("inotify ")    ? "inotify"
                            : line.starts_with("fanotify ") ? "fanotify"
@@ -108,7 +108,7 @@ std::set<std::uint64_t> mounts_of(std::string_view table, std::string_view devic
 
 }  // namespace
 
-Result<Attached> find_attached(pid_t host, const std::string& directory) {
+Result<Hidden> find_hidden(pid_t host, const std::string& directory) {
   const std::string device = TRY(device_at(host, directory));
   const std::vector<std::string_view> numbers = split(device, ':');
   constexpr unsigned kMinorBits = 20;  // of a device number in the kernel
@@ -116,14 +116,14 @@ Result<Attached> find_attached(pid_t host, const std::string& directory) {
                                   number<std::uint64_t>(numbers.back()).value_or(0),
                         .mounts = mounts_of(TRY(read_mountinfo(host)), device)};
   const std::string hosts = link_target(path_of(host, "ns/mnt"));
-  Attached attached;
+  Hidden hidden;
   std::set<std::string> seen;
   Result<> looked;
   for (const pid_t process : numbers_in("/proc")) {
     const std::string mount_namespace = link_target(path_of(process, "ns/mnt"));
     if (!mount_namespace.empty() && seen.insert(mount_namespace).second) {
       const Result<std::string> table = read_mountinfo(process);
-      if (table) add_mounts(*table, device, mount_namespace == hosts, attached.mounts);
+      if (table) add_mounts(*table, device, mount_namespace == hosts, hidden.mounts);
       if (!table && table.error().code() == EBUSY) looked = fail(table.error());
     }
     const std::string descriptors = path_of(process, "fd");
@@ -132,11 +132,11 @@ Result<Attached> find_attached(pid_t host, const std::string& directory) {
       if (file != "anon_inode:inotify" && file != "anon_inode:[fanotify]") continue;
       const Result<std::string> info =
           sys::read_file(path_of(process, "fdinfo/" + std::to_string(descriptor)), kLongestInfo);
-      if (info) add_watches(*info, watched, process, attached.watches);
+      if (info) add_watches(*info, watched, process, hidden.watches);
     }
   }
   if (!looked) return fail(looked.error());
-  return attached;
+  return hidden;
 }
 
 }  // namespace berth::daemon

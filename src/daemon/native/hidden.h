@@ -11,7 +11,7 @@
 namespace berth::daemon {
 
 /// What the kernel hangs on directories and files of the namespace, as far as it can be known from /proc.
-struct Attached {
+struct Hidden {
   struct Watch {
     fuse::NodeId node;  ///< 0: of the whole namespace
     pid_t process;
@@ -25,6 +25,6 @@ struct Attached {
 /// `host`: a process in the host's mount namespace, where the namespace is mounted at `directory`. Takes some
 /// milliseconds, for all processes are looked at. Errors: ENOENT when it is not mounted; EBUSY when there is more than
 /// kLongestTable to read.
-Result<Attached> find_attached(pid_t host, const std::string& directory);
+Result<Hidden> find_hidden(pid_t host, const std::string& directory);
 
 }  // namespace berth::daemon
