@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "manager/backends/fuse_server.h"
+#include "manager/backends/mount_helpers.h"
+#include "manager/backends/replica_probe.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
@@ -89,6 +91,12 @@ MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const Try
   std::vector<std::string> sources = spec.sources();
   if (sources.empty()) sources.push_back(spec.kind() == ShareKind::kFilesystem ? spec.type() : std::string());
   std::vector<SourceFailure> failures;
+  // The lack of a mount program is the more useful error.
+  const bool is_mountable = check_mount_helper(spec.type(), sources.front()).has_value();
+  const ReplicaOrder order = is_mountable ? order_replicas(spec, sources, attempt) : ReplicaOrder{.sources = sources};
+  for (const PassedOver& unknown : order.unknown) failures.push_back({unknown.source, failed_step(unknown.error)});
+  sources = order.sources;
+  if (sources.empty()) return tl::unexpected(join_failures(std::move(failures)));
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const TimePoint start = now();
     const auto left = static_cast<Duration::rep>(sources.size() - i);
@@ -100,6 +108,10 @@ MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const Try
     if (result) {
       for (SourceFailure& failed : failures) {
         result->passed_over.push_back({std::move(failed.source), std::move(failed.failure.error)});
+      }
+      const std::size_t answering = sources.size() - order.silent.size();
+      for (std::size_t k = i + 1; k < sources.size(); ++k) {
+        if (k >= answering) result->passed_over.push_back(order.silent[k - answering]);
       }
       return result;
     }

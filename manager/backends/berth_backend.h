@@ -12,10 +12,10 @@ namespace berth::manager {
 /// One try with one source, within `attempt` (whose deadline is this try's share of the time).
 using TrySource = std::function<MountResult(const std::string& source, const Attempt& attempt)>;
 
-/// Tries the sources of `spec` in order until one succeeds. A try gets an equal part of the time that is left, the last
-/// one all of it, so that a replica that hangs does not use up the time of the others. A spec without sources is tried
-/// once: a file system with its type as the source, as is the custom for tmpfs, a command with "". What was passed over
-/// is in the result.
+/// Tries the sources of `spec` until one succeeds: first those whose servers answer first (order_replicas()). A try gets
+/// an equal part of the time that is left, the last one all of it, so that a replica that hangs does not use up the time
+/// of the others. A spec without sources is tried once: a file system with its type as the source, as is the custom for
+/// tmpfs, a command with "". What was passed over is in the result.
 MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const TrySource& try_source);
 
 /// What all backends have in common whose real mount sits at the berth.

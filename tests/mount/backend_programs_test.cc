@@ -1,6 +1,9 @@
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -10,6 +13,9 @@
 #include "manager/backends/command_backend.h"
 #include "manager/backends/helper_backend.h"
 #include "manager/backends/mount_helpers.h"
+#include "manager/backends/replica_probe.h"
+#include "src/lib/base/text.h"
+#include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/mount_table.h"
 #include "tests/mount/backends_fixture.h"
 #include "tests/mount/local_sshd.h"
@@ -250,6 +256,63 @@ TEST_F(SshfsTest, ServerThatIsNotThereIsHostDown) {
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN) << told(mounted);
   EXPECT_NE(mounted.error().output, "");
+}
+
+TEST_F(SshfsTest, ReplicaWhoseServerAnswersIsTakenFirst) {
+  auto share = sshfs();
+  // sshd listens at 127.0.0.1 alone.
+  share.sources = {"root@127.0.0.2:/refused", "root@no-such-host.invalid:/unknown", LocalSshd::source(path("source"))};
+  auto mounted = mount(spec(share));
+  ASSERT_TRUE(mounted) << told(mounted);
+  EXPECT_EQ(mounted->source, LocalSshd::source(path("source")));
+  ASSERT_EQ(mounted->passed_over.size(), 2U);
+  EXPECT_EQ(mounted->passed_over[0].source, "root@127.0.0.2:/refused");
+  EXPECT_NE(mounted->passed_over[0].error.message().find("127.0.0.2"), std::string::npos);
+  EXPECT_EQ(mounted->passed_over[1].source, "root@no-such-host.invalid:/unknown");
+  EXPECT_NE(mounted->passed_over[1].error.message().find("no-such-host.invalid"), std::string::npos);
+  EXPECT_TRUE(unmount(spec(share), *mounted));
+}
+
+TEST_F(HelperTest, NameThatDoesNotResolveFailsWithTheResolversWords) {
+  install("nfs", "exit 1\n");
+  for (const std::vector<std::string>& sources :
+       {std::vector<std::string>{"no-such-host.invalid:/x"}, {"no-such-host.invalid:/x", "nor-this.invalid:/y"}}) {
+    auto share = fields("nfs");
+    share.sources = sources;
+    const auto mounted = mount(spec(share));
+    ASSERT_FALSE(mounted);
+    EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN) << told(mounted);
+    EXPECT_NE(mounted.error().error.story().find("no-such-host.invalid"), std::string::npos) << told(mounted);
+    EXPECT_EQ(mounted.error().exit, "") << "no program has run";
+  }
+}
+
+TEST_F(HelperTest, ResolverThatDoesNotAnswerIsAFailureLongBeforeTheDeadline) {
+  install("nfs", "exit 1\n");
+  // A name server that takes questions and answers none.
+  const UniqueFd silent(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(53);
+  ASSERT_EQ(::inet_pton(AF_INET, "127.77.0.1", &address.sin_addr), 1);
+  ASSERT_EQ(::bind(silent.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0) << errno_name(errno);
+  const std::string configuration = file("resolv.conf", "nameserver 127.77.0.1\n");
+  ASSERT_EQ(::mount(configuration.c_str(), "/etc/resolv.conf", nullptr, MS_BIND, nullptr), 0) << errno_name(errno);
+  const auto mounted = mount(spec(fields("nfs", "some-host.example:/x")));
+  EXPECT_EQ(::umount2("/etc/resolv.conf", MNT_DETACH), 0);
+  ASSERT_FALSE(mounted);
+  EXPECT_NE(mounted.error().error.story().find("the resolver has not answered about \"some-host.example\""),
+            std::string::npos)
+      << told(mounted);
+  EXPECT_EQ(mounted.error().exit, "") << "no program has run";
+}
+
+TEST(ReplicaProbe, KnowsThePortsOfFileSystems) {
+  EXPECT_EQ(manager::port_of("nfs", "vers=4.2"), 2049);
+  EXPECT_EQ(manager::port_of("cifs", ""), 445);
+  EXPECT_EQ(manager::port_of("fuse.sshfs", "reconnect,port=2222"), 2222);
+  EXPECT_EQ(manager::port_of("nfs", "port=0"), 2049);
+  EXPECT_EQ(manager::port_of("ext4", ""), 0);
 }
 
 TEST_F(SshfsTest, ServerThatDoesNotAnswerIsForcedAway) {

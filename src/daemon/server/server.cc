@@ -44,6 +44,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/inherited.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/namespaces.h"
 #include "src/lib/sys/proc.h"
@@ -564,6 +565,7 @@ void note_faults() {
 void run_server(ServerSetup& setup, std::vector<int> inherited) {
   ::umask(0);
   if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
+  static_cast<void>(sys::set_oom_score(sys::kServerOomScore));
   // The keeper speaks for both, and no helper shall.
   for (const char* const variable : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(variable);
   sigset_t all;

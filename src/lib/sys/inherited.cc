@@ -121,9 +121,10 @@ Result<int> own_oom_score() {
   return score;
 }
 
-Result<> forget_oom_score(const std::string& path) {
+Result<> write_oom_score(const std::string& path, int score) {
   const UniqueFd file = TRY(open_at(AT_FDCWD, path.c_str(), O_WRONLY));
-  if (::write(file.get(), "0", 1) != 1) return fail_errno();
+  const std::string text = std::to_string(score);
+  if (::write(file.get(), text.data(), text.size()) < 0) return fail_errno();
   return {};
 }
 
@@ -178,16 +179,19 @@ Result<> settle_scheduling() noexcept {
   return {};
 }
 
+Result<> set_oom_score(int score) noexcept { return write_oom_score("/proc/self/oom_score_adj", score); }
+
 Result<> settle_oom_score() noexcept {
-  if (TRY(own_oom_score()) <= 0) return {};
-  return forget_oom_score("/proc/self/oom_score_adj");
+  const int score = TRY(own_oom_score());
+  if (score <= kKeeperOomScore || set_oom_score(kKeeperOomScore) || score <= 0) return {};
+  return set_oom_score(0);
 }
 
 void give_up_oom_score(int pidfd) noexcept {
-  if (own_oom_score().value_or(0) >= 0) return;
+  if (own_oom_score().value_or(0) == kProgramOomScore) return;
   const pid_t program = proc::process_of(pidfd);
   // One that has ended needs none.
-  if (program > 0) static_cast<void>(forget_oom_score(proc::path_of(program, "oom_score_adj")));
+  if (program > 0) static_cast<void>(write_oom_score(proc::path_of(program, "oom_score_adj"), kProgramOomScore));
 }
 
 void limit_program(pid_t program) noexcept {

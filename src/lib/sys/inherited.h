@@ -32,16 +32,22 @@ Result<> lift_limits();
 /// stays. Errors: EPERM.
 Result<> settle_scheduling() noexcept;
 
-/// The kernel does not choose this process first when memory runs out (proc(5), oom_score_adj): a value above 0 becomes
-/// 0. Errors: those of open(2) and write(2).
+/// How soon the kernel kills a process when memory runs out (proc(5), oom_score_adj), among the processes of berth: the server, which
+/// another one follows, before the programs that serve mounts, and those before the processes that hold everything.
+inline constexpr int kServerOomScore = 300;
+inline constexpr int kProgramOomScore = 0;
+inline constexpr int kKeeperOomScore = -500;
+/// Of the calling process. Errors: those of open(2) and write(2): EACCES below what it was started with, without CAP_SYS_RESOURCE.
+Result<> set_oom_score(int score) noexcept;
+/// The same of one that holds everything: it stays where it is if it is lower. Without the privilege, a value above 0 becomes 0.
 Result<> settle_oom_score() noexcept;
 
 /// Limits for a program that this process starts: of open files those that programs are used to, because many make a
 /// table with a place for each. As soon after its start as can be.
 void limit_program(pid_t program) noexcept;
 
-/// A program that this process starts is chosen as others are when memory runs out, also where this process is chosen
-/// last (`OOMScoreAdjust=` of systemd, which programs inherit). As soon after its start as can be.
+/// A program that we have started is chosen as others are when memory runs out, whatever this process is. As soon after its start as
+/// can be.
 void give_up_oom_score(int pidfd) noexcept;
 
 /// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table,

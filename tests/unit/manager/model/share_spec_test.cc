@@ -5,8 +5,28 @@
 
 #include <cerrno>
 
+#include "manager/model/server_of.h"
+
 namespace berth::manager {
 namespace {
+
+TEST(ServerOf, IsWhatTheSourceSays) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"filer:/media", "filer"},
+      {"user@filer:/media", "filer"},
+      {"[fe80::1]:/x", "fe80::1"},
+      {"//filer/share", "filer"},
+      {"//u@filer:445/share", "filer"},
+      {"https://filer:8080/dav", "filer"},
+      {"sftp://u@[::1]:22/x", "::1"},
+      {"/dev/sda1", ""},
+      {"tmpfs", ""},
+      {"/srv/a:b", ""},
+      {"", ""},
+      {"[broken:/x", ""},
+  };
+  for (const auto& [source, server] : cases) EXPECT_EQ(server_of(source), server) << source;
+}
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;

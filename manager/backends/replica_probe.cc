@@ -1,0 +1,243 @@
+#include "manager/backends/replica_probe.h"
+
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <future>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "manager/backends/berth_backend.h"
+#include "manager/model/server_of.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/base/text.h"
+#include "src/lib/base/unique_fd.h"
+#include "src/lib/sys/thread.h"
+
+namespace berth::manager {
+namespace {
+
+/// Once a server has answered, the others may take so long, or as long again. A server that is much slower is not the one
+/// to take.
+constexpr std::chrono::milliseconds kGrace{50};
+
+/// Whether the programs that mount this type know a server by the resolver's name alone. ssh and others have names of
+/// their own.
+bool has_resolvers_names(std::string_view type) noexcept {
+  constexpr std::array<std::string_view, 4> kTypes{"nfs", "nfs4", "cifs", "smb3"};
+  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+}
+
+struct FreeAddresses {
+  void operator()(addrinfo* addresses) const noexcept { ::freeaddrinfo(addresses); }
+};
+using Addresses = std::unique_ptr<addrinfo, FreeAddresses>;
+
+/// Errors: EHOSTUNREACH with the resolver's words.
+Result<Addresses> resolve(const std::string& host, int port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  if (code != 0) return fail(EHOSTUNREACH, quote(host) + ": " + ::gai_strerror(code));
+  return Addresses(found);
+}
+
+/// To the first of the addresses that accepts it; all are tried at once, IPv6 and IPv4. Errors: that of the last one;
+/// ETIMEDOUT.
+Result<> connect_to_any(const addrinfo* addresses, TimePoint deadline) {
+  constexpr std::size_t kMostAddresses = 16;
+  std::vector<UniqueFd> sockets;
+  std::vector<pollfd> pending;
+  Error last(EHOSTUNREACH);
+  for (const addrinfo* one = addresses; one != nullptr && sockets.size() < kMostAddresses; one = one->ai_next) {
+    UniqueFd socket(::socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (socket && ::connect(socket.get(), one->ai_addr, one->ai_addrlen) == 0) return {};
+    last = Error::last();
+    if (!socket || last.code() != EINPROGRESS) continue;
+    pending.push_back({socket.get(), POLLOUT, 0});
+    sockets.push_back(std::move(socket));
+  }
+  while (!pending.empty()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now()).count();
+    if (::poll(pending.data(), pending.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return fail(ETIMEDOUT);
+    for (const pollfd& one : std::vector<pollfd>(pending)) {
+      if (one.revents == 0) continue;
+      int code = 0;
+      socklen_t size = sizeof code;
+      if (::getsockopt(one.fd, SOL_SOCKET, SO_ERROR, &code, &size) != 0) return fail_errno();
+      if (code == 0) return {};
+      last = Error(code);
+      std::erase_if(pending, [&one](const pollfd& other) { return other.fd == one.fd; });
+    }
+  }
+  return fail(std::move(last));
+}
+
+/// What the servers have answered so far. The threads that ask them own it together with the caller.
+///
+/// Threading: any thread.
+class Answers {
+ public:
+  /// `changed`: an eventfd.
+  Answers(std::size_t count, UniqueFd changed) : answers_(count), is_resolved_(count), changed_(std::move(changed)) {}
+
+  void note_resolved(std::size_t index) {
+    MutexLock lock(mutex_);
+    is_resolved_[index] = true;
+  }
+
+  void add(std::size_t index, Result<> answer) {
+    {
+      MutexLock lock(mutex_);
+      if (answer) {
+        if (order_.empty()) first_ = now();
+        order_.push_back(index);
+      }
+      answers_[index] = std::move(answer);
+    }
+    const std::uint64_t one = 1;
+    if (::write(changed_.get(), &one, sizeof one) < 0) {
+    }  // it counts further than there are sources
+  }
+
+  /// Until all have answered, one has and the others are much slower, or `cancel_fd` is readable.
+  void wait(TimePoint deadline, int cancel_fd) const {
+    const TimePoint start = now();
+    while (const std::optional<TimePoint> until = waits_until(start, deadline)) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - now()).count();
+      if (left <= 0) return;
+      std::array<pollfd, 2> watched{{{changed_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}}};
+      if (::poll(watched.data(), watched.size(), static_cast<int>(left)) < 0 || watched[1].revents != 0) return;
+      std::uint64_t count = 0;
+      if (::read(changed_.get(), &count, sizeof count) < 0) {
+      }  // nothing has changed
+    }
+  }
+
+  /// In the order in which they have answered.
+  [[nodiscard]] std::vector<std::size_t> order() const {
+    MutexLock lock(mutex_);
+    return order_;
+  }
+  [[nodiscard]] std::optional<Result<>> of(std::size_t index) const {
+    MutexLock lock(mutex_);
+    return answers_[index];
+  }
+  [[nodiscard]] bool is_resolved(std::size_t index) const {
+    MutexLock lock(mutex_);
+    return is_resolved_[index];
+  }
+
+ private:
+  /// Nothing: there is nothing to wait for.
+  [[nodiscard]] std::optional<TimePoint> waits_until(TimePoint start, TimePoint deadline) const {
+    MutexLock lock(mutex_);
+    if (std::all_of(answers_.begin(), answers_.end(), [](const auto& one) { return one.has_value(); })) return {};
+    return order_.empty() ? deadline : std::min(deadline, first_ + std::max<Duration>(first_ - start, kGrace));
+  }
+
+  mutable Mutex mutex_;
+  std::vector<std::optional<Result<>>> answers_ BERTH_GUARDED_BY(mutex_);
+  std::vector<bool> is_resolved_ BERTH_GUARDED_BY(mutex_);
+  std::vector<std::size_t> order_ BERTH_GUARDED_BY(mutex_);
+  TimePoint first_ BERTH_GUARDED_BY(mutex_);
+  const UniqueFd changed_;
+};
+
+/// Asks one server. `connects`: false: that its name has an address is enough.
+struct Question {
+  std::shared_ptr<Answers> answers;
+  std::size_t index;
+  std::string host;
+  int port;
+  bool connects;
+
+  [[nodiscard]] Result<> ask() const {
+    const Addresses addresses = TRY(host.empty() ? Result<Addresses>(nullptr) : resolve(host, port));
+    answers->note_resolved(index);
+    if (host.empty()) return fail(EINVAL, "names no server");
+    if (!connects) return {};
+    const Result<> answer = connect_to_any(addresses.get(), now() + kReplicaPatience);
+    if (!answer) return fail(answer.error().within("port " + std::to_string(port) + " of " + quote(host)));
+    return {};
+  }
+};
+
+/// In a thread of its own: a look-up of a name may hang. Errors: EAGAIN.
+Result<> start_question(Question question) {
+  std::promise<void> begun;
+  std::future<void> has_begun = begun.get_future();
+  auto work = [question = std::move(question), begun = std::move(begun)]() mutable {
+    begun.set_value();
+    question.answers->add(question.index, question.ask());
+  };
+  TRY(sys::start_thread("berth-replica", std::move(work))).detach();
+  // As in RootAnswer::ask().
+  has_begun.wait();
+  return {};
+}
+
+}  // namespace
+
+int port_of(std::string_view type, std::string_view options) noexcept {
+  for (const std::string_view option : split(options, ',')) {
+    if (!option.starts_with("port=")) continue;
+    int port = 0;
+    const std::string_view number = option.substr(5);
+    std::from_chars(number.data(), number.data() + number.size(), port);
+    if (port > 0 && port < 65536) return port;
+  }
+  constexpr std::array<std::pair<std::string_view, int>, 6> kPorts{
+      {{"nfs", 2049}, {"nfs4", 2049}, {"cifs", 445}, {"smb3", 445}, {"fuse.sshfs", 22}, {"ceph", 6789}}};
+  const auto* const known =
+      std::find_if(kPorts.begin(), kPorts.end(), [&](const auto& one) { return one.first == type; });
+  return known != kPorts.end() ? known->second : 0;
+}
+
+ReplicaOrder order_replicas(const ShareSpec& spec, const std::vector<std::string>& sources, const Attempt& attempt) {
+  const int port = port_of(spec.type(), spec.options());
+  const bool is_name_needed = has_resolvers_names(spec.type());
+  const bool connects = sources.size() > 1;
+  if (port == 0 || (!connects && !is_name_needed)) return {.sources = sources};
+  UniqueFd changed(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!changed) return {.sources = sources};
+  const TimePoint start = now();
+  const TimePoint deadline =
+      std::min<TimePoint>(attempt.deadline, start + (is_name_needed ? kResolverPatience : kReplicaPatience));
+  const auto answers = std::make_shared<Answers>(sources.size(), std::move(changed));
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (!start_question({answers, i, server_of(sources[i]), port, connects})) return {.sources = sources};
+  }
+  answers->wait(deadline, attempt.cancel_fd);
+  const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(now() - start);
+  ReplicaOrder order;
+  const std::vector<std::size_t> answered = answers->order();
+  for (const std::size_t index : answered) order.sources.push_back(sources[index]);
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    if (std::find(answered.begin(), answered.end(), i) != answered.end()) continue;
+    const std::optional<Result<>> answer = answers->of(i);
+    const bool is_resolved = answers->is_resolved(i);
+    Error why(ETIMEDOUT, (is_resolved ? "no answer from " : "the resolver has not answered about ") +
+                             quote(server_of(sources[i])) + " in " + std::to_string(waited.count()) + " ms");
+    if (answer && !*answer) why = answer->error();
+    const bool is_unknown = is_name_needed && !is_resolved && (answer || waited >= kResolverPatience);
+    (is_unknown ? order.unknown : order.silent).push_back({sources[i], std::move(why)});
+  }
+  // Nothing is lost by trying them after the others; and where none has answered, something else may be in the way of the
+  // question.
+  for (const PassedOver& silent : order.silent) order.sources.push_back(silent.source);
+  return order;
+}
+
+}  // namespace berth::manager
