@@ -268,6 +268,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void look_for_holders(Released released);
   void look_for_holders();
   void look_for_holders_again();
+  void look_for_inherited_holders(Record& record, std::uint64_t released);
+  static void keep_released(Record& record, std::optional<std::uint64_t> device) noexcept;
   void on_holders_found(std::vector<Released> released, std::vector<std::string> holders);
   [[nodiscard]] std::string held_shares() const;
   [[nodiscard]] bool is_to_be_native(const Share& share) const;

@@ -509,6 +509,7 @@ void Manager::Core::look_at_removed() {
     setup_.kept->failures[static_cast<std::size_t>(kept - setup_.kept->records.data())].writes = 0;
     kept->state = MountRecord::kNone;
     kept->generation = 0;
+    kept->released = 0;
     kept->share = 0;
     free_records_.push_back(kept);
   }

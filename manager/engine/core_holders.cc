@@ -62,6 +62,7 @@ void Manager::Core::on_holders_found(std::vector<Released> released, std::vector
     record.held = std::move(holders[i]);
     if (record.held.empty()) {
       held_.erase(&record);
+      keep_released(record, {});
     } else {
       held_.insert_or_assign(&record, std::move(released[i].unmounted));
     }
@@ -81,6 +82,23 @@ void Manager::Core::on_holders_found(std::vector<Released> released, std::vector
     held_pause_ = std::min<Duration>(2 * held_pause_, kLongestPause);
   }
   look_for_holders();
+}
+
+/// What an earlier server has unmounted, and what it has told of that if it came so far.
+void Manager::Core::look_for_inherited_holders(Record& record, std::uint64_t released) {
+  if (released == 0 || setup_.native == nullptr) return;
+  record.held = "whether a process still has it mounted is being looked at";
+  held_.insert_or_assign(&record,
+                         NativeAccess::Unmounted{.share = record.share.name(),
+                                                 .device = released == MountRecord::kReleasedBind ? 0 : released});
+  look_at_held_ = clock_.now();
+  held_pause_ = kFirstPause;
+}
+
+/// For the next server; no device: nothing is mounted elsewhere. Any thread.
+void Manager::Core::keep_released(Record& record, std::optional<std::uint64_t> device) noexcept {
+  if (record.kept == nullptr) return;
+  record.kept->released = !device ? 0 : *device == 0 ? MountRecord::kReleasedBind : *device;
 }
 
 void Manager::Core::look_for_holders_again() {

@@ -172,6 +172,7 @@ void Manager::Core::open_gate(Record& record) {
   record.share.gate().open();
   record.held.clear();  // looked for again when this mount is gone
   held_.erase(&record);
+  keep_released(record, {});
   give_leases(record);
   collect_retired(record);
   if (record.mount.helper) watch_helper(record);
@@ -211,6 +212,7 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
     const ShareSpec& spec = record.share.spec();
     const bool is_native = self->is_to_be_native(record.share);
     const std::uint64_t device = is_native ? device_to_look_for(record.share, mount.root.get()) : 0;
+    if (is_native) keep_released(record, device);
     // A mount that cannot be taken off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);

@@ -24,13 +24,14 @@ namespace {
 // Two binaries read and write these: another layout is another KeptDaemon::kVersion.
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free &&
               std::atomic<std::int32_t>::is_always_lock_free);
-static_assert(sizeof(MountRecord) == 272 && offsetof(MountRecord, state) == 8 && offsetof(MountRecord, id) == 16 &&
+static_assert(sizeof(MountRecord) == 280 && offsetof(MountRecord, state) == 8 && offsetof(MountRecord, id) == 16 &&
               offsetof(MountRecord, root) == 24 && offsetof(MountRecord, source_device) == 48 &&
-              offsetof(MountRecord, programs) == 64 && offsetof(MountRecord, source) == 68);
+              offsetof(MountRecord, released) == 64 && offsetof(MountRecord, programs) == 72 &&
+              offsetof(MountRecord, source) == 76);
 static_assert(sizeof(FailureRecord) == 1840 && offsetof(FailureRecord, retry_at) == 8 &&
               offsetof(FailureRecord, story) == 40 && offsetof(FailureRecord, command_length) == 440 &&
               offsetof(FailureRecord, output) == 816);
-static_assert(offsetof(KeptMounts, records) == 8 && offsetof(KeptMounts, failures) == 35651592);
+static_assert(offsetof(KeptMounts, records) == 8 && offsetof(KeptMounts, failures) == 36700168);
 
 bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
 
@@ -208,6 +209,7 @@ void Manager::Core::take_over_mounts() {
     } else if (kept.state != MountRecord::kNone) {
       settle_unfinished(record, kept);
     }
+    if (kept.state == MountRecord::kNone) look_for_inherited_holders(record, kept.released);
   }
   publish_shown();
 }

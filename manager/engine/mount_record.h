@@ -20,19 +20,22 @@ struct MountRecord {
     kUnmounting,  ///< an unmount runs: the mount may be gone
   };
   static constexpr std::size_t kSourceKept = 200;
+  static constexpr std::uint64_t kReleasedBind = ~std::uint64_t{0};  ///< in `released`: a bind, which no device tells
 
   std::atomic<std::uint64_t> share;  ///< Share::incarnation(); 0: the record is free
   std::atomic<std::uint32_t> state;
-  std::uint32_t generation;              ///< Share::mount_generation()
-  std::uint64_t id;                      ///< RealMount::id
-  std::int32_t root;                     ///< RealMount::root, which leases hand out; -1: none
-  std::int32_t helper;                   ///< its number in /proc; 0: none
-  std::int32_t helper_pidfd;             ///< -1: none
-  std::int32_t helper_output;            ///< what it writes, or a daemon of the mount, can be read there; -1: none
-  std::uint32_t holds_only_copy;         ///< RealMount::holds_only_copy
-  std::int32_t source_number;            ///< SourceWatch::add(); 0: not watched
-  std::uint64_t source_device;           ///< RealMount::identity
-  std::uint64_t source_inode;            ///< the same
+  std::uint32_t generation;       ///< Share::mount_generation()
+  std::uint64_t id;               ///< RealMount::id
+  std::int32_t root;              ///< RealMount::root, which leases hand out; -1: none
+  std::int32_t helper;            ///< its number in /proc; 0: none
+  std::int32_t helper_pidfd;      ///< -1: none
+  std::int32_t helper_output;     ///< what it writes, or a daemon of the mount, can be read there; -1: none
+  std::uint32_t holds_only_copy;  ///< RealMount::holds_only_copy
+  std::int32_t source_number;     ///< SourceWatch::add(); 0: not watched
+  std::uint64_t source_device;    ///< RealMount::identity
+  std::uint64_t source_inode;     ///< the same
+  std::atomic<std::uint64_t>
+      released;  ///< the device of what was unmounted last and may be mounted elsewhere yet; 0: nothing
   std::atomic<std::int32_t> programs;    ///< AttemptPrograms::descriptor(), also of an attempt that runs; -1: none
   std::array<char, kSourceKept> source;  ///< RealMount::source, cut off where it is longer; ends with a zero
 };

@@ -446,6 +446,46 @@ TEST_F(Native, ProcessThatKeepsAnUnmountedImageInItsMountNamespaceIsNamed) {
   EXPECT_TRUE(eventually([&] { return !is_attached(); }));
 }
 
+// No mount table shows it: the mount was detached with the file open, or no process is in the mount namespace any more.
+TEST_F(Native, ProcessThatKeepsAnUnmountedImageByADescriptorAloneIsNamed) {
+  const std::string image = server_.path("image");
+  ASSERT_EQ(::system(("truncate -s 16M " + image + " && mkfs.ext4 -q " + image).c_str()), 0);
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"ext4\"\nsource = \"" + image + "\"\n")));
+  ASSERT_TRUE(ok(server_.write_file("namespace/a/hello", "hello")));
+  ASSERT_TRUE(eventually([&] { return is_native(); }));
+  const auto is_attached = [&] { return ::system(("losetup -j " + image + " | grep -q .").c_str()) == 0; };
+  const std::string self = "process " + std::to_string(::getpid()) + " ";
+  UniqueFd elsewhere;  // a mount namespace without a process
+  {
+    Companion user([] { return ::unshare(CLONE_NEWNS) == 0 ? 0 : errno; }, {});
+    elsewhere = UniqueFd(::open(("/proc/" + std::to_string(user.pid()) + "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
+    ASSERT_TRUE(elsewhere);
+  }
+  ASSERT_TRUE(unmount());
+  EXPECT_NE(held().find(self + "(\"mount-native\") holds a mount namespace"), std::string::npos) << status();
+  EXPECT_TRUE(is_attached());
+  ASSERT_EQ(::kill(server_.read_json("status.json").value("server_pid", 0), SIGKILL), 0);
+  EXPECT_TRUE(eventually([&] { return held().find(self) != std::string::npos; }))
+      << "the next server knows it, too: " << status();
+  elsewhere.reset();
+  EXPECT_TRUE(eventually([&] { return held().empty(); })) << status();
+  EXPECT_FALSE(is_attached());
+
+  for (const bool is_through_berth : {false, true}) {
+    ASSERT_TRUE(ok(server_.write_file("namespace/a/hello", "hello")));
+    ASSERT_TRUE(eventually([&] { return is_native(); }));
+    UniqueFd file;
+    const auto open = [&] { file = UniqueFd(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC)); };
+    is_through_berth ? open() : std::thread(open).join();
+    ASSERT_TRUE(file);
+    ASSERT_TRUE(ok(server_.write_control("shares/a/control", "force-unmount")));
+    EXPECT_NE(held().find(self + "(\"mount-native\") has a file"), std::string::npos) << status();
+    file.reset();
+    EXPECT_TRUE(eventually([&] { return held().empty(); })) << status();
+    EXPECT_FALSE(is_attached());
+  }
+}
+
 TEST_F(Native, PlaceOfTheHostThatKeepsAnUnmountedShareIsNamed) {
   start();
   go_native();

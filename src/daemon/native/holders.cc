@@ -1,7 +1,12 @@
 #include "src/daemon/native/holders.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <map>
@@ -26,6 +31,28 @@ std::string command_of(pid_t process) {
   std::string name = sys::proc::read(sys::proc::path_of(process, "comm")).value_or("");
   if (name.ends_with('\n')) name.pop_back();
   return name;
+}
+
+std::string told_of(pid_t process, const char* does) {
+  return "process " + std::to_string(process) + " (" + quote(command_of(process)) + ") " + does;
+}
+
+/// Whether the kernel has the file system with that device number in use, as far as it tells without asking the file system: local
+/// disks in /sys/fs/TYPE/DISK, FUSE in /sys/fs/fuse/connections (Documentation/filesystems/fuse.rst), NFS in /proc/fs/nfsfs/volumes.
+bool is_in_use(std::uint64_t device) {
+  const auto exists = [](const std::string& path) { return ::access(path.c_str(), F_OK) == 0; };
+  const std::string number = std::to_string(major(device)) + ":" + std::to_string(minor(device));
+  if (major(device) == 0) {
+    if (exists("/sys/fs/fuse/connections/" + std::to_string(minor(device)))) return true;
+    const std::string volumes = sys::proc::read("/proc/fs/nfsfs/volumes").value_or("");
+    return volumes.find(" " + number + " ") != std::string::npos;
+  }
+  const std::string disk = sys::proc::link_target("/sys/dev/block/" + number);
+  const std::string name = disk.substr(disk.rfind('/') + 1);
+  if (name.empty()) return false;
+  constexpr std::array kTypes{"ext4", "xfs", "f2fs"};
+  return std::any_of(kTypes.begin(), kTypes.end(),
+                     [&](const char* type) { return exists("/sys/fs/" + std::string(type) + "/" + name); });
 }
 
 class Look {
@@ -74,6 +101,18 @@ class Look {
     }
   }
 
+  /// File systems that are in use, but not in a table that was seen.
+  [[nodiscard]] std::map<std::uint64_t, std::size_t> unexplained(const std::vector<Unmounted>& shares) const {
+    std::map<std::uint64_t, std::size_t> devices;
+    for (const auto& [text, of_shares] : by_device_) {
+      const std::size_t share = of_shares.front();
+      if (found_[share].first.empty() && is_in_use(shares[share].device)) devices.emplace(shares[share].device, share);
+    }
+    return devices;
+  }
+
+  void set_found(std::size_t share, std::string text) { found_[share].first = std::move(text); }
+
   /// Not everything could be looked at.
   void set_incomplete(std::string reason) { incomplete_ = std::move(reason); }
 
@@ -104,8 +143,7 @@ class Look {
       found.first = "it is still mounted at " + quote(mount.target);
     } else {
       // Where, is for those to know that may look into that mount namespace.
-      found.first = "process " + std::to_string(process) + " (" + quote(command_of(process)) +
-                    ") still has it mounted in its own mount namespace";
+      found.first = told_of(process, "still has it mounted in its own mount namespace");
     }
   }
 
@@ -117,6 +155,56 @@ class Look {
 };
 
 std::string mount_namespace_of(pid_t thread) { return sys::proc::link_target(sys::proc::path_of(thread, "ns/mnt")); }
+
+/// True for what is no mount namespace at all, too.
+bool is_seen_namespace(const std::string& target, const std::set<std::string>& seen) {
+  return !target.starts_with("mnt:[") || seen.contains(target);
+}
+
+/// What a process refers to that keeps a file system or a mount namespace: its directories and its descriptors.
+std::vector<std::string> references_of(pid_t process) {
+  std::vector<std::string> paths{sys::proc::path_of(process, "cwd"), sys::proc::path_of(process, "root")};
+  const std::string descriptors = sys::proc::path_of(process, "fd");
+  for (const pid_t number : sys::proc::numbers_in(descriptors))
+    paths.push_back(descriptors + "/" + std::to_string(number));
+  return paths;
+}
+
+/// Of what a link of /proc leads to, without asking the file system; 0: not known.
+std::uint64_t device_of(const std::string& path) {
+  struct statx file {};
+  if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC, STATX_TYPE, &file) != 0) return 0;
+  return makedev(file.stx_dev_major, file.stx_dev_minor);
+}
+
+/// Names a process that has one of the file systems `devices` open, else one that holds a mount namespace which is not in `seen`.
+/// `paths`: what begins so is of the share as well, opened through berth: the kernel keeps the real file behind it open.
+void look_at_descriptors(Look& look, std::map<std::uint64_t, std::size_t> devices,
+                         const std::map<std::uint64_t, std::string>& paths, const std::set<std::string>& seen,
+                         TimePoint until) {
+  // What we hold ourselves (a request that is stuck in a share that was unmounted by force) is no news.
+  for (const std::string& path : references_of(sys::proc::own_process())) devices.erase(device_of(path));
+  std::string holder;
+  for (const pid_t process : sys::proc::numbers_in("/proc")) {
+    if (devices.empty() || SystemClock().now() >= until) break;
+    for (const std::string& path : references_of(process)) {
+      const std::string target = sys::proc::link_target(path);
+      if (holder.empty() && !is_seen_namespace(target, seen)) {
+        holder = told_of(process, "holds a mount namespace that no process is in, which may have it mounted");
+      }
+      auto device = devices.find(device_of(path));
+      if (device == devices.end()) {
+        device = std::find_if(devices.begin(), devices.end(),
+                              [&](const auto& one) { return target.starts_with(paths.at(one.first)); });
+      }
+      if (device == devices.end()) continue;
+      look.set_found(device->second, told_of(process, "has a file or a directory of it open"));
+      devices.erase(device);
+    }
+  }
+  if (holder.empty()) holder = "the kernel has it in use, but no process that has it mounted or open is seen";
+  for (const auto& [device, share] : devices) look.set_found(share, holder);
+}
 
 /// A thread may have a mount namespace of its own (unshare(2)).
 std::vector<pid_t> threads_of(pid_t process) { return sys::proc::numbers_in(sys::proc::path_of(process, "task")); }
@@ -139,14 +227,19 @@ Result<std::vector<std::string>> find_holders(pid_t host, const std::string& dir
       const Result<std::string> table = read_mountinfo(thread);
       if (table) look.add(*table, process);
       if (!table && table.error().code() == EBUSY) {
-        look.set_incomplete("whether process " + std::to_string(process) + " (" + quote(command_of(process)) +
-                            ") still has it mounted is not known: its mount namespace has too many mounts to look at");
+        look.set_incomplete(
+            "whether " +
+            told_of(process, "still has it mounted is not known: its mount namespace has too many mounts to look at"));
       }
     }
     if (SystemClock().now() < until) continue;
     look.set_incomplete("whether a process still has it mounted is not known: there are too many to look at");
     break;
   }
+  const std::map<std::uint64_t, std::size_t> devices = look.unexplained(shares);
+  std::map<std::uint64_t, std::string> paths;
+  for (const auto& [device, share] : devices) paths.emplace(device, directory + "/" + shares[share].share + "/");
+  look_at_descriptors(look, devices, paths, seen, until);
   return std::move(look).told();
 }
 
