@@ -30,9 +30,27 @@ int serve(const berth::cli::ServeOptions& asked) {
 
 int check(const berth::cli::CheckOptions& asked) { return berth::daemon::check(asked.config); }
 
+berth::Result<berth::cli::ChangedFile> as_changed(berth::Result<berth::config::ChangedDropIn> change) {
+  if (!change) return berth::fail(change.error());
+  return berth::cli::ChangedFile{change->path, change->namespace_directory,
+                                 [change = *change] { return berth::config::undo(change); }};
+}
+
+berth::Result<berth::cli::ChangedFile> add_share(const berth::cli::AddOptions& asked) {
+  return as_changed(berth::config::add_share(
+      asked.config, {.namespace_directory = asked.namespace_directory, .state_dir = {}, .quick_shares = {}},
+      {asked.name, asked.type, asked.sources, asked.options, asked.settings}));
+}
+
+berth::Result<berth::cli::ChangedFile> remove_share(const berth::cli::RemoveOptions& asked) {
+  return as_changed(berth::config::remove_share(
+      asked.config, {.namespace_directory = asked.namespace_directory, .state_dir = {}, .quick_shares = {}},
+      asked.name));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   return berth::cli::run(std::vector<std::string>(argv, argv + argc), berth::cli::real_world(),
-                         {serve, check, berth::daemon::namespace_in});
+                         {serve, check, berth::daemon::namespace_in, add_share, remove_share});
 }

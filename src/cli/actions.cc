@@ -70,6 +70,8 @@ class Action {
   // They are not done through the control tree.
   int operator()(const ServeOptions&) const { return kUsage; }
   int operator()(const CheckOptions&) const { return kUsage; }
+  int operator()(const AddOptions&) const { return kUsage; }
+  int operator()(const RemoveOptions&) const { return kUsage; }
 
  private:
   [[nodiscard]] int print(const Result<std::string>& text, const std::string& share = {}) const;
@@ -250,7 +252,7 @@ int Action::reload(const HostCommand& host) const {
     return kOk;
   }
   if (told.empty()) return finish(result, "");
-  world_.err("berth: reload: refused, and going on as before:\n" + told);
+  world_.err("berth: " + command_.name + ": refused, and going on as before:\n" + told);
   return kFailed;
 }
 

@@ -6,7 +6,7 @@
 
 namespace berth::cli {
 
-/// Executes `command` through the control tree, prints the result, and returns the exit code. Not for serve and check.
+/// Executes `command` through the control tree, prints the result, and returns the exit code. Not for what Programs does.
 int act(const Command& command, const Tree& tree, const World& world);
 
 }  // namespace berth::cli

@@ -76,9 +76,46 @@ int run_mount_helper(const std::vector<std::string>& arguments, const World& wor
   return programs.serve(*options) == kOk ? kMountOk : kMountFailed;
 }
 
+/// Has the namespace read a file that was written or deleted; what it refuses is undone, so that it is not in the way later.
+int run_change(const Command& command, const std::string& share, const Result<ChangedFile>& changed, const char* done,
+               const World& world) {
+  const std::string subject = "berth: " + command.name + ": " + quote_command({share}) + ": ";
+  if (!changed) {
+    const Error& error = changed.error();
+    world.err(subject + error.message() + "\n");
+    if (error.code() == EINVAL || error.code() == ENOENT) return kConfiguration;
+    return error.code() == EACCES ? kNoPermission : kFailed;
+  }
+  world.out(done + changed->path + "\n");
+  const std::string& wanted =
+      command.namespace_directory.empty() ? changed->namespace_directory : command.namespace_directory;
+  const Result<std::string> directory = locate_namespace(wanted, world);
+  if (!directory) {
+    world.err(subject + "it is so at the next start of berth: " + std::string(directory.error().story()) + "\n");
+    return kOk;
+  }
+  const Command reload{command.name, *directory, command.config,
+                       HostCommand{formats::HostCommand::kReload, std::nullopt}};
+  const int exit_code = act(reload, Tree(*directory), world);
+  if (exit_code == kOk || exit_code == kUnavailable) return exit_code;
+  const Result<> undone = changed->undo();
+  world.err(subject + (undone ? "undone" : "cannot be undone: " + undone.error().message()) + "\n");
+  return exit_code;
+}
+
 int run_command(const Command& command, const World& world, const Programs& programs) {
   if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
   if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
+  if (const auto* add = std::get_if<AddOptions>(&command.action)) {
+    AddOptions options = *add;
+    if (options.config.empty()) options.config = world.default_config;
+    return run_change(command, options.name, programs.add(options), "wrote ", world);
+  }
+  if (const auto* remove = std::get_if<RemoveOptions>(&command.action)) {
+    RemoveOptions options = *remove;
+    if (options.config.empty()) options.config = world.default_config;
+    return run_change(command, options.name, programs.remove(options), "deleted ", world);
+  }
   std::string wanted = command.namespace_directory;
   if (wanted.empty() && !command.config.empty()) {
     Result<std::string> named = programs.namespace_in(command.config);

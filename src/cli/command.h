@@ -41,7 +41,7 @@ struct Command {
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
   std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
   std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
-               EventsCommand>
+               EventsCommand, AddOptions, RemoveOptions>
       action;
 };
 

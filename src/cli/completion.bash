@@ -25,7 +25,7 @@ _berth_candidates() { # one a line, for the command and the arguments before the
     "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
   elif [[ ! $command ]]; then
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
-  elif ((${#given[@]} == 0)) && [[ $command =~ ^(status|attach|detach|mount|unmount|remount|retry)$ ]]; then
+  elif ((${#given[@]} == 0)) && [[ $command =~ ^(status|attach|detach|mount|unmount|remount|retry|remove)$ ]]; then
     _berth_shares
   elif [[ $command == detach ]] && ((${#given[@]} < 3)); then
     _berth_directories "shares/${given[0]}/attachments${given[1]:+/${given[1]}}"
@@ -37,7 +37,7 @@ _berth() {
   local given=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout) ((i++)) ;;
+      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout | -t | --type | -s | --source | -o | --option | --set) ((i++)) ;;
       -*) ;;
       *) if [[ $command ]]; then given+=("${COMP_WORDS[i]}"); else command=${COMP_WORDS[i]}; fi ;;
     esac

@@ -19,7 +19,7 @@ function __berth_arguments # the command, and what it was given, one a line
     set -l i 2
     while test $i -le (count $words)
         switch $words[$i]
-            case -n --namespace -c --config --share --state-dir --log-level --timeout
+            case -n --namespace -c --config --share --state-dir --log-level --timeout -t --type -s --source -o --option --set
                 set i (math $i + 1)
             case '-*'
             case '*'
@@ -42,7 +42,7 @@ function __berth_candidates # one a line
         $program $given[1] --help 2>/dev/null | string replace --filter --regex '^  (?:-[a-z],)?(--[a-z-]+).*' '$1'
     else if test (count $given) = 0
         $program --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
-    else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount remount retry
+    else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount remount retry remove
         find "$tree/shares" -name control -type f -printf '%P\n' 2>/dev/null | sed 's|/control$||'
     else if test $given[1] = detach; and test (count $given) -lt 4
         set -l within $tree/shares/$given[2]/attachments
@@ -67,4 +67,4 @@ complete --command berth --condition '__berth_previous -n --namespace --state-di
 complete --command berth --condition '__berth_wants_file' --force-files
 complete --command berth --condition '__berth_previous --log-level' --arguments 'debug info warning error'
 complete --command berth --arguments '(__berth_candidates)' \
-    --condition 'not __berth_previous -n --namespace --state-dir -c --config --log-level --share --timeout; and not __berth_wants_file'
+    --condition 'not __berth_previous -n --namespace --state-dir -c --config --log-level --share --timeout -t --type -s --source -o --option --set; and not __berth_wants_file'

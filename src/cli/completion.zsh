@@ -26,7 +26,7 @@ _berth_candidates() { # one a line, for the command and the arguments before the
     "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
   elif [[ -z $command ]]; then
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
-  elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|remount|retry) ]]; then
+  elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|remount|retry|remove) ]]; then
     _berth_shares
   elif [[ $command == detach ]] && (( $# < 3 )); then
     _berth_directories "shares/$1/attachments${2:+/$2}"
@@ -38,7 +38,7 @@ _berth() {
   local -a given
   for ((i = 2; i < CURRENT; i++)); do
     case ${words[i]} in
-      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout) ((i++)) ;;
+      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout|-t|--type|-s|--source|-o|--option|--set) ((i++)) ;;
       (-*) ;;
       (*) if [[ -n $command ]]; then given+=("${words[i]}"); else command=${words[i]}; fi ;;
     esac

@@ -14,7 +14,7 @@ struct CommandText {
 inline constexpr CommandText kBerthText{
     "berth", "berth shows every share as a directory: mounted when a program goes in, gone when none is left.",
     "berth COMMAND [OPTIONS] [ARGUMENTS]",
-    R"(All commands but serve and check only read and write the control tree, NAMESPACE/.berth, and so could a shell.
+    R"(All commands but serve, check, add and remove only read and write the control tree, NAMESPACE/.berth, and so could a shell.
 
 Environment:
   BERTH_NAMESPACE         The namespace, where --namespace is not given
@@ -119,6 +119,25 @@ echo retry > NAMESPACE/.berth/shares/SHARE/control
 Example:
   berth retry media)"};
 
+inline constexpr CommandText kAddText{
+    "add", "Add a share: write a file for it, and put it in force",
+    "berth add [OPTIONS] NAME --type TYPE [--source SOURCE]... [--option OPTION]... [--set KEY=VALUE]...",
+    R"(Checks the configuration with the share first, as `berth check` does, writes shares.d/NAME.toml beside it (which only root can
+read), and prints what the reload says. What the reload refuses is undone. A name that is there already is refused. Where no berth
+serves the namespace, the share is there at the next start.
+
+Examples:
+  berth add media --type nfs --source nfs1:/media --option vers=4.2 --option ro
+  berth add home/alice --type bind --source /srv/home/alice --set idle_timeout=1h --set 'allow_users=["alice"]')"};
+
+inline constexpr CommandText kRemoveText{
+    "remove", "Remove a share: delete its file, and put that in force", "berth remove [OPTIONS] SHARE",
+    R"(Deletes shares.d/NAME.toml where it holds this share and no other, and prints what the reload says. Programs that are in the
+share go on. A share that stands elsewhere is refused with file and line: delete its section there, and `berth reload`.
+
+Example:
+  berth remove media)"};
+
 inline constexpr CommandText kReloadText{
     "reload", "Read the configuration again, and put its shares in force", "berth reload [OPTIONS]",
     R"(No program in a share is disturbed. What is added is there at once. Of a changed share times, lists of users, and owner and
@@ -169,6 +188,7 @@ Examples:
 
 inline constexpr const char* kNamespaceText =
     "The namespace (default: BERTH_NAMESPACE, else the only mount of type fuse.berth)";
+inline constexpr const char* kChangeNamespaceText = "The namespace (default: what the configuration says)";
 inline constexpr const char* kCheckFileText = "The configuration (default: /etc/berth/berth.toml)";
 inline constexpr const char* kServeConfigText =
     "The configuration (default: /etc/berth/berth.toml, unless --share is given)";

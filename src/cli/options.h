@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/lib/base/result.h"
@@ -32,12 +33,39 @@ struct CheckOptions {
   friend bool operator==(const CheckOptions&, const CheckOptions&) = default;
 };
 
+/// The options of `berth add`.
+struct AddOptions {
+  std::string config;               ///< absolute; empty: the default
+  std::string namespace_directory;  ///< absolute; empty: the configuration's
+  std::string name;
+  std::string type;
+  std::vector<std::string> sources;
+  std::vector<std::string> options;                           ///< of the mount
+  std::vector<std::pair<std::string, std::string>> settings;  ///< other keys of the share's section
+};
+
+/// The options of `berth remove`.
+struct RemoveOptions {
+  std::string config, namespace_directory, name;  ///< as above
+};
+
+/// A change of the configuration's files that is on disk.
+struct ChangedFile {
+  std::string path;
+  std::string namespace_directory;  ///< that the configuration names; "": none
+  std::function<Result<>()> undo;
+};
+
 /// The commands that the command line only starts. Each returns an exit code (exit_code.h).
 struct Programs {
   std::function<int(const ServeOptions&)> serve;
   std::function<int(const CheckOptions&)> check;
   /// The namespace directory that a configuration names. Errors: EINVAL with the mistakes in it, one a line.
   std::function<Result<std::string>(const std::string& config)> namespace_in;
+  /// Write and delete the file of a share. Errors: EINVAL with the mistakes in the configuration, one a line; others with a
+  /// story.
+  std::function<Result<ChangedFile>(const AddOptions&)> add;
+  std::function<Result<ChangedFile>(const RemoveOptions&)> remove;
 };
 
 }  // namespace berth::cli

@@ -26,6 +26,8 @@ struct Words {
   std::vector<std::string> shares;
   std::string share, instance, volume;
   std::string timeout;
+  std::string type;
+  std::vector<std::string> sources, options, settings;
   bool json = false;
   bool force = false;
   bool follow = false;
@@ -61,12 +63,14 @@ class Parser {
   void add_share(CLI::App& app, const char* description);
   void add_serve();
   void add_share_commands();
+  void add_file_commands();
   [[nodiscard]] NoCommand usage_error(const std::string& command, std::string_view story) const;
   [[nodiscard]] NoCommand explain(const CLI::ParseError& error) const;
   [[nodiscard]] std::string explain_unexpected(const CLI::App& app, const std::string& word) const;
   [[nodiscard]] const CLI::App* chosen() const;
   [[nodiscard]] tl::expected<Command, NoCommand> command_of(const CLI::App& app) const;
   [[nodiscard]] Result<ServeOptions> serve_options() const;
+  [[nodiscard]] Result<AddOptions> add_options() const;
   [[nodiscard]] Result<decltype(Command::action)> action_of(std::string_view name) const;
 
   CLI::App app_;
@@ -85,6 +89,7 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   CLI::App* check = add_command(kCheckText);
   check->add_option("FILE", words_.config, kCheckFileText);
   add_share_commands();
+  add_file_commands();
   for (const CommandText* text : {&kReloadText, &kDrainText, &kResumeText, &kUpgradeText}) {
     CLI::App* command = add_command(*text);
     if (text == &kReloadText) command->add_flag("--dry-run", words_.dry_run, "Say what would change, and do nothing");
@@ -142,6 +147,24 @@ void Parser::add_share_commands() {
     add_share(*command, "The share");
     if (text == &kUnmountText || text == &kRemountText) command->add_flag("-f,--force", words_.force, kForceText);
     add_namespace(*command, kNamespaceText);
+  }
+}
+
+void Parser::add_file_commands() {
+  CLI::App* add = add_command(kAddText);
+  add->add_option("NAME", words_.share, "The share: its path below the namespace")->required();
+  const auto repeated = [add](const char* name, std::vector<std::string>& words, const char* description) {
+    return add->add_option(name, words, description)->allow_extra_args(false);
+  };
+  add->add_option("-t,--type", words_.type, "dir, bind, command, or a type of mount(8)")->required()->type_name("TYPE");
+  repeated("-s,--source", words_.sources, "What it shows; given again: another to try")->type_name("SOURCE");
+  repeated("-o,--option", words_.options, "One of mount(8)'s; can be given again")->type_name("OPTION");
+  repeated("--set", words_.settings, "Another key of berth.toml(5); can be given again")->type_name("KEY=VALUE");
+  CLI::App* remove = add_command(kRemoveText);
+  add_share(*remove, "The share");
+  for (CLI::App* command : {add, remove}) {
+    command->add_option("-c,--config", words_.config, kCheckFileText)->type_name("FILE");
+    add_namespace(*command, kChangeNamespaceText);
   }
 }
 
@@ -219,10 +242,35 @@ Result<ServeOptions> Parser::serve_options() const {
   return options;
 }
 
+Result<AddOptions> Parser::add_options() const {
+  TRY_VOID(check_share(words_.share));
+  AddOptions add{
+      .config = words_.config.empty() ? "" : absolute_path(words_.config),
+      .namespace_directory = words_.namespace_directory.empty() ? "" : absolute_path(words_.namespace_directory),
+      .name = words_.share,
+      .type = words_.type,
+      .sources = words_.sources,
+      .options = words_.options,
+      .settings = {}};
+  for (const std::string& setting : words_.settings) {
+    const std::size_t equals = setting.find('=');
+    if (equals == std::string::npos) return fail(EINVAL, "--set: " + quote(setting) + " is not KEY=VALUE");
+    add.settings.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
+  }
+  return add;
+}
+
 Result<decltype(Command::action)> Parser::action_of(std::string_view name) const {
   if (name == kServeText.name) return TRY(serve_options());
   if (name == kCheckText.name) {
     return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config)};
+  }
+  if (name == kAddText.name) return TRY(add_options());
+  if (name == kRemoveText.name) {
+    TRY_VOID(check_share(words_.share));
+    return RemoveOptions{words_.config.empty() ? "" : absolute_path(words_.config),
+                         words_.namespace_directory.empty() ? "" : absolute_path(words_.namespace_directory),
+                         words_.share};
   }
   if (name == kEventsText.name) return EventsCommand{words_.follow};
   if (name == kResumeText.name) return HostCommand{formats::HostCommand::kResume, std::nullopt};

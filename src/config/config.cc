@@ -23,7 +23,10 @@ namespace {
 /// Reads one configuration. All that is wrong is collected, and refused at the end.
 class Loader {
  public:
-  explicit Loader(const CommandLine& command_line) : command_line_(command_line) { apply_command_line(); }
+  explicit Loader(const CommandLine& command_line, const DropInChange* change = nullptr)
+      : command_line_(command_line), change_(change) {
+    apply_command_line();
+  }
 
   Result<Configuration> load(const std::string& file);
   Result<Configuration> finish();
@@ -46,6 +49,7 @@ class Loader {
   void warn_of_secrets(const manager::ShareFields& fields);
 
   const CommandLine& command_line_;
+  const DropInChange* const change_;  ///< null: none
   Configuration loaded_;
   manager::SharePolicy defaults_;
   Accounts accounts_;
@@ -99,8 +103,14 @@ void Loader::read_drop_ins(const std::string& file) {
   }
   struct stat attributes {};
   if (::stat(directory.c_str(), &attributes) == 0) warn_of_owner(directory, attributes);
+  if (change_ != nullptr) {
+    std::erase(*paths, change_->path);
+    if (change_->text) paths->insert(std::upper_bound(paths->begin(), paths->end(), change_->path), change_->path);
+  }
   for (const std::string& path : *paths) {
-    if (Result<ConfigFile> drop_in = read_config_file(path)) {
+    if (change_ != nullptr && path == change_->path) {
+      read_file(path, {.text = *change_->text, .attributes = {}}, false);
+    } else if (Result<ConfigFile> drop_in = read_config_file(path)) {
       read_file(path, *drop_in, false);
     } else {
       mistakes_.begin(shown_path(path));
@@ -270,8 +280,8 @@ Result<Configuration> without_exceptions(Load load) {
 
 }  // namespace
 
-Result<Configuration> load(const std::string& file, const CommandLine& command_line) {
-  Result<Configuration> loaded = without_exceptions([&] { return Loader(command_line).load(file); });
+Result<Configuration> load(const std::string& file, const CommandLine& command_line, const DropInChange* change) {
+  Result<Configuration> loaded = without_exceptions([&] { return Loader(command_line, change).load(file); });
   // The text and its tables are many times as large as what is kept of them.
   ::malloc_trim(0);
   return loaded;

@@ -59,15 +59,24 @@ struct CommandLine {
   std::vector<std::string> quick_shares;  ///< --share NAME=DIR, as given: bind mounts. Relative DIRs as above.
 };
 
+/// A drop-in as it would be, for a look at a configuration before it is written.
+struct DropInChange {
+  std::string path;                 ///< in the directory of drop-ins
+  std::optional<std::string> text;  ///< absent: it is not there
+};
+
 /// Reads `file` and the drop-ins, `*.toml` of the directory `shares.d` beside it (sorted bytewise, hidden ones ignored;
 /// a missing directory is an empty one). A configuration with any mistake is refused whole.
 ///
 /// Does not touch what the shares are on: neither sources nor the namespace directory are looked at.
 ///
+/// `change`: as if this had been done to the drop-ins. Null: as they are.
+///
 /// Threading: any thread; it reads files and the user database and so may block.
 /// Errors: EINVAL when something is wrong with what was read; the story lists all of it, one line a mistake,
 /// "FILE:LINE: message", and ends without a line break. open(2)'s when the main file cannot be read.
-Result<Configuration> load(const std::string& file, const CommandLine& command_line = {});
+Result<Configuration> load(const std::string& file, const CommandLine& command_line = {},
+                           const DropInChange* change = nullptr);
 
 /// The configuration without any file: defaults, and the command line's settings.
 /// Errors: EINVAL as above, with "--share NAME=DIR: message".

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "src/config/config.h"
+#include "src/config/drop_in.h"
 #include "src/daemon/common/exit_code.h"
 #include "src/lib/log/log.h"
 

@@ -325,5 +325,51 @@ TEST_F(MountHelper, EndsAsMountExpects) {
   EXPECT_EQ(stage_.run({"mount.berth", "berth", "/volumes", "-o", "ro"}).exit_code, 1);
 }
 
+TEST_F(Cli, AddSaysWhatTheReloadSays) {
+  stage_.write_file(stage_.namespace_directory() + "/.berth/reload", "+1 added\n");
+  EXPECT_EQ(expect_ok({"berth", "add", "a", "-t", "nfs", "-s", "x:/a", "--source", "y:/a", "-o", "ro", "--option",
+                       "vers=4", "--set", "environment=[\"A=b\"]", "--config", "/named.toml"}),
+            "wrote /etc/berth/shares.d/a.toml\n+1 added\n");
+  EXPECT_EQ(stage_.read_file(stage_.namespace_directory() + "/.berth/control"), "reload\n");
+  ASSERT_TRUE(stage_.added);
+  EXPECT_EQ(stage_.added->config, "/named.toml");
+  EXPECT_EQ(stage_.added->sources, (std::vector<std::string>{"x:/a", "y:/a"}));
+  EXPECT_EQ(stage_.added->options, (std::vector<std::string>{"ro", "vers=4"}));
+  EXPECT_EQ(stage_.added->settings, (std::vector<std::pair<std::string, std::string>>{{"environment", "[\"A=b\"]"}}));
+  EXPECT_FALSE(stage_.undone);
+}
+
+TEST_F(Cli, WhatTheReloadRefusesIsUndone) {
+  stage_.write_file(stage_.namespace_directory() + "/.berth/reload", "--share a: it is there already\n");
+  const Fault fault(EINVAL);
+  for (const std::vector<std::string>& command :
+       std::vector<std::vector<std::string>>{{"berth", "add", "a", "--type", "bind"}, {"berth", "remove", "a"}}) {
+    stage_.undone = false;
+    const Outcome outcome = stage_.run(command);
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.err,
+                HasSubstr("berth: " + command[1] + ": refused, and going on as before:\n--share a: it is there"));
+    EXPECT_THAT(outcome.err, HasSubstr("berth: " + command[1] + ": a: undone\n"));
+    EXPECT_TRUE(stage_.undone);
+  }
+}
+
+TEST_F(Cli, AddWithoutABerthIsForItsNextStart) {
+  stage_.mounts.clear();
+  fs::remove_all(stage_.namespace_directory());
+  const Outcome outcome = stage_.run({"berth", "add", "a", "--type", "bind", "--source", "/srv"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_THAT(outcome.err, HasSubstr("berth: add: a: it is so at the next start of berth: "));
+  EXPECT_FALSE(stage_.undone);
+}
+
+TEST_F(Cli, ShareThatStandsElsewhereIsNotRemoved) {
+  stage_.change = fail(EBUSY, "it stands in /etc/berth/berth.toml:4");
+  const Outcome outcome = stage_.run({"berth", "remove", "a"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, HasSubstr("berth: remove: a: it stands in /etc/berth/berth.toml:4"));
+}
+
 }  // namespace
 }  // namespace berth::test

@@ -116,7 +116,7 @@ void some_events(Stage& stage) {
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
   for (const char* command : {"serve", "check", "status", "attach", "detach", "mount", "unmount", "remount", "retry",
-                              "reload", "drain", "resume", "upgrade", "events"}) {
+                              "add", "remove", "reload", "drain", "resume", "upgrade", "events"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;
@@ -151,6 +151,8 @@ std::vector<Case> usage_cases() {
       {"usage-timeout", {"berth", "drain", "--timeout", "5"}},
       {"usage-timeout-of-nothing", {"berth", "drain", "--timeout", "0"}},
       {"usage-drain-of-a-share", {"berth", "drain", "media"}},
+      {"usage-add-without-type", {"berth", "add", "media", "--source", "/srv"}},
+      {"usage-add-setting", {"berth", "add", "media", "--type", "bind", "--set", "read_only"}},
       {"usage-volume-too-long", {"berth", "attach", "media", "vm-17", std::string(256, 'v')}},
   };
 }

@@ -138,6 +138,13 @@ void Stage::publish() const {
 }
 
 Outcome Stage::run(const std::vector<std::string>& arguments) {
+  const auto changed = [this]() -> Result<cli::ChangedFile> {
+    if (!change) return fail(change.error());
+    return cli::ChangedFile{"/etc/berth/shares.d/a.toml", namespace_directory(), [this]() -> Result<> {
+                              undone = true;
+                              return {};
+                            }};
+  };
   const cli::Programs programs{.serve =
                                    [this](const cli::ServeOptions& options) {
                                      served = options;
@@ -151,7 +158,17 @@ Outcome Stage::run(const std::vector<std::string>& arguments) {
                                .namespace_in = [this](const std::string& config) -> Result<std::string> {
                                  if (config != "/named.toml") return fail(EINVAL, config + ": wrong");
                                  return namespace_directory();
-                               }};
+                               },
+                               .add =
+                                   [&](const cli::AddOptions& options) {
+                                     added = options;
+                                     return changed();
+                                   },
+                               .remove =
+                                   [&](const cli::RemoveOptions& options) {
+                                     removed = options;
+                                     return changed();
+                                   }};
   const int exit_code = cli::run(arguments, world, programs);
   const std::lock_guard lock(mutex_);
   outcome_.exit_code = exit_code;

@@ -63,6 +63,12 @@ class Stage {
   std::optional<cli::CheckOptions> checked;
   int program_exit_code = 0;
 
+  // What add and remove were started with, what they answer, and whether that was undone.
+  std::optional<cli::AddOptions> added;
+  std::optional<cli::RemoveOptions> removed;
+  Result<> change;
+  bool undone = false;
+
  private:
   std::string root_;
   formats::NamespaceView berth_;

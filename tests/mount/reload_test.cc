@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <random>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/process.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {
@@ -59,6 +61,15 @@ class Reload : public ::testing::Test {
 
   void start() { ASSERT_TRUE(ok(server_.start("[berth]\nidle_timeout = \"1h\"\n"))); }
   Result<> reload() { return server_.write_control("control", "reload"); }
+  /// What a command says, on either output.
+  [[nodiscard]] std::string berth(std::vector<std::string> command) const {
+    command.insert(command.begin(), std::getenv("BERTH"));
+    for (const std::string& word :
+         {std::string("--config"), server_.path("berth.toml"), std::string("--namespace"), server_.namespace_path()})
+      command.push_back(word);
+    const auto done = sys::run(command, std::chrono::steady_clock::now() + std::chrono::seconds(30));
+    return done ? done->output : done.error().message();
+  }
   [[nodiscard]] std::string answer() const { return server_.read_control("reload").value_or("?"); }
   /// Summaries may follow of the drop-ins that have settled meanwhile: "nothing has changed".
   [[nodiscard]] std::string reload_says() {
@@ -259,6 +270,32 @@ TEST_F(Reload, DropInThatChangesIsReadByItself) {
   remove("a");
   EXPECT_TRUE(eventually([&] { return ::access(server_.in_namespace("a").c_str(), F_OK) != 0; }));
   EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, CommandsAddAndRemoveAShareAndSayWhatCameOfIt) {
+  start();
+  ASSERT_TRUE(
+      ok(server_.write_file("berth.toml", "[share.old]\ntype = \"bind\"\nsource = \"" + make_source("one") + "\"\n")));
+  EXPECT_EQ(berth({"add", "home/a", "--type", "bind", "--source", make_source("two"), "--set", "access=proxy"}),
+            "wrote " + server_.path("shares.d/home%2Fa.toml") + "\n+2 added\n");
+  EXPECT_EQ(name_in("home/a"), "two");
+  const UniqueFd inside = open("home/a", O_RDONLY | O_DIRECTORY);
+  EXPECT_NE(berth({"add", "old", "--type", "bind", "--source", "/srv"}).find("berth.toml:1"), std::string::npos);
+  EXPECT_NE(berth({"remove", "old"}).find("berth.toml:1"), std::string::npos);
+  EXPECT_EQ(berth({"remove", "home/a"}),
+            "deleted " + server_.path("shares.d/home%2Fa.toml") + "\n1 removed (home/a: 1 user)\n");
+  EXPECT_NE(::access(server_.in_namespace("home/a").c_str(), F_OK), 0);
+  EXPECT_EQ(read_at(inside.get(), "name"), "two");
+  EXPECT_TRUE(fs::is_empty(server_.path("shares.d")));
+}
+
+/// The files do not know of a share of the command line: the server refuses, and nothing is left that it would refuse again.
+TEST_F(Reload, WhatTheServerRefusesIsUndone) {
+  ASSERT_TRUE(ok(server_.start("", {"--share", "a=" + make_source("one")})));
+  const std::string said = berth({"add", "a/b", "--type", "bind", "--source", make_source("two")});
+  EXPECT_NE(said.find("--share"), std::string::npos) << said;
+  EXPECT_TRUE(fs::is_empty(server_.path("shares.d")));
+  EXPECT_EQ(reload_says(), "nothing has changed\n");
 }
 
 TEST_F(Reload, NativeShareIsTakenOffAndItsUsersGoOn) {

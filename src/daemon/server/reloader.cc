@@ -174,6 +174,9 @@ class Reloader::Work {
   }
 
   void reload(Request request) {
+    // What has settled by now is read below, and need not be read once more.
+    if (!request.dry_run && inotify_) read_changes();
+    if (!request.dry_run) settled_at_.reset();
     const std::uint64_t wanted = setup_.record.reload_wanted;
     const std::int64_t changed = drop_ins_changed_at(setup_.file);
     crash_point("reload-begun");

@@ -1,0 +1,228 @@
+#include "src/config/drop_in.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <filesystem>
+#include <string_view>
+
+#include "src/config/config_file.h"
+#include "src/config/document.h"
+#include "src/config/section.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::config {
+namespace {
+
+/// A basic string of TOML. Errors: EINVAL for what no TOML can hold.
+Result<std::string> toml_text(std::string_view text) {
+  if (!is_utf8(text)) return fail(EINVAL, quote(text) + " is not valid UTF-8");
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '"' || c == '\\') {
+      (result += '\\') += c;
+    } else if (byte < 0x20 || byte == 0x7f) {
+      std::array<char, 8> escaped{};
+      std::snprintf(escaped.data(), escaped.size(), "\\u%04X", byte);
+      result += escaped.data();
+    } else {
+      result += c;
+    }
+  }
+  return result + '"';
+}
+
+Result<std::string> toml_texts(const std::vector<std::string>& texts) {
+  if (texts.size() == 1) return toml_text(texts.front());
+  std::string result = "[";
+  for (const std::string& text : texts) result.append(result.size() > 1 ? ", " : "").append(TRY(toml_text(text)));
+  return result + "]";
+}
+
+/// The value of a key, which may be written as TOML.
+Result<std::string> toml_value(const std::string& key, const std::string& value) {
+  const bool is_toml = value == "true" || value == "false" || value.starts_with('[') || value.starts_with('"');
+  if (!is_toml) return toml_text(value);
+  const tl::expected<toml::table, SyntaxFault> parsed = parse("x = " + value);
+  if (!parsed) return fail(EINVAL, key + ": " + parsed.error().text);
+  if (parsed->size() != 1) return fail(EINVAL, key + ": one value is expected");
+  return value;
+}
+
+bool is_bare_key(std::string_view key) {
+  return !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string_view::npos;
+}
+
+Result<std::string> section_of(const NewShare& share) {
+  std::string text =
+      "# Written by `berth add`; `berth remove` deletes it.\n[share." + TRY(toml_text(share.name)) + "]\n";
+  text += "type = " + TRY(toml_text(share.type)) + "\n";
+  if (!share.sources.empty()) text += "source = " + TRY(toml_texts(share.sources)) + "\n";
+  std::string options;
+  for (const std::string& option : share.options) options.append(options.empty() ? "" : ",").append(option);
+  if (!options.empty()) text += "options = " + TRY(toml_text(options)) + "\n";
+  for (const auto& [key, value] : share.settings) {
+    if (!is_bare_key(key)) return fail(EINVAL, quote(key) + " is no key of a share");
+    text.append(key).append(" = ").append(TRY(toml_value(key, value))).append("\n");
+  }
+  return text;
+}
+
+Result<> sync(const UniqueFd& directory) {
+  // EINVAL: a file system that has nothing to synchronise.
+  if (::fsync(directory.get()) != 0 && errno != EINVAL) return fail_errno();
+  return {};
+}
+
+Result<> write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return fail_errno();
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
+/// The directory of drop-ins, which this process alone changes as long as it is open (flock(2)): a check is of what is written.
+class DropIns {
+ public:
+  static Result<DropIns> open(const std::string& path, bool makes) {
+    if (makes) {
+      TRY_VOID(sys::make_directories(path, 0755).map_error([&](const Error& error) { return error.within(path); }));
+    }
+    Result<UniqueFd> directory = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!directory) return fail(directory.error().within(path));
+    while (::flock(directory->get(), LOCK_EX) != 0) {
+      if (errno != EINTR) return fail(Error::last().within(path));
+    }
+    return DropIns(path, *std::move(directory));
+  }
+
+  [[nodiscard]] std::string path_of(const std::string& name) const { return path_ + "/" + name; }
+
+  /// Makes a file that is not there. What is written is hidden, and so no drop-in, until it is whole.
+  [[nodiscard]] Result<> write(const std::string& name, std::string_view text) const {
+    const std::string hidden = ".new";
+    // Of a writer that died: the lock is ours.
+    (void)::unlinkat(directory_.get(), hidden.c_str(), 0);
+    const auto make = [&]() -> Result<> {
+      const UniqueFd file = TRY(
+          sys::open_at(directory_.get(), hidden.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, S_IRUSR | S_IWUSR));
+      TRY_VOID(write_all(file.get(), text));
+      if (::fsync(file.get()) != 0) return fail_errno();
+      const int fd = directory_.get();
+      if (::renameat2(fd, hidden.c_str(), fd, name.c_str(), RENAME_NOREPLACE) != 0) return fail_errno();
+      return sync(directory_);
+    };
+    Result<> made = make();
+    if (made) return made;
+    (void)::unlinkat(directory_.get(), hidden.c_str(), 0);
+    return fail(made.error().within(path_of(name)));
+  }
+
+  [[nodiscard]] Result<> remove(const std::string& name) const {
+    if (::unlinkat(directory_.get(), name.c_str(), 0) != 0) return fail(Error::last().within(path_of(name)));
+    return sync(directory_);
+  }
+
+ private:
+  DropIns(std::string path, UniqueFd directory) : path_(std::move(path)), directory_(std::move(directory)) {}
+
+  std::string path_;
+  UniqueFd directory_;
+};
+
+std::string drop_ins_beside(const std::string& file) {
+  return (std::filesystem::path(file).parent_path() / "shares.d").native();
+}
+
+const manager::ShareSpec* find(const manager::Catalog& catalog, const std::string& name) {
+  if (const manager::ShareSpec* share = catalog.find(name)) return share;
+  const auto found = catalog.templates().find(name);
+  return found == catalog.templates().end() ? nullptr : &found->second;
+}
+
+/// Whether `path` is a file with this share and nothing else.
+bool holds_only(const std::string& text, const std::string& name) {
+  const tl::expected<toml::table, SyntaxFault> document = parse(text);
+  if (!document || document->size() != 1) return false;
+  const toml::table* const shares = (*document)["share"].as_table();
+  return shares != nullptr && shares->size() == 1 && shares->begin()->first.str() == name;
+}
+
+}  // namespace
+
+std::string drop_in_name(std::string_view share) {
+  std::string name;
+  for (const char c : share) {
+    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+                          c == '-' || (c == '.' && !name.empty());
+    if (is_plain) {
+      name += c;
+      continue;
+    }
+    std::array<char, 4> escaped{};
+    std::snprintf(escaped.data(), escaped.size(), "%%%02X", static_cast<unsigned char>(c));
+    name += escaped.data();
+  }
+  return name + ".toml";
+}
+
+Result<ChangedDropIn> add_share(const std::string& file, const CommandLine& command_line, const NewShare& share) {
+  const std::string text = TRY(section_of(share));
+  const std::string name = drop_in_name(share.name);
+  if (name.size() > NAME_MAX) {
+    return fail(ENAMETOOLONG, "the name is too long for a file of its own; write it into a drop-in of another name");
+  }
+  // Before anything is made.
+  TRY(load(file, command_line));
+  const DropIns drop_ins = TRY(DropIns::open(drop_ins_beside(file), true));
+  const std::string path = drop_ins.path_of(name);
+  const Configuration now = TRY(load(file, command_line));
+  if (const manager::ShareSpec* const taken = find(now.catalog, share.name)) {
+    return fail(EEXIST, "it is there already, in " + taken->origin());
+  }
+  if (::access(path.c_str(), F_OK) == 0)
+    return fail(EEXIST, "there is a file " + quote(path) + ", which holds something else");
+  const DropInChange change{path, text};
+  TRY(load(file, command_line, &change));
+  TRY_VOID(drop_ins.write(name, text));
+  return ChangedDropIn{path, std::nullopt, now.settings.namespace_directory};
+}
+
+Result<ChangedDropIn> remove_share(const std::string& file, const CommandLine& command_line, const std::string& name) {
+  const Configuration now = TRY(load(file, command_line));
+  const manager::ShareSpec* const share = find(now.catalog, name);
+  if (share == nullptr) return fail(ENOENT, "no such share in " + shown_path(file) + " and its drop-ins");
+  const std::string elsewhere =
+      "it stands in " + share->origin() + ", not in a drop-in of its own; delete the section there";
+  const std::string file_name = drop_in_name(name);
+  if (share->fields().origin_file != shown_path(drop_ins_beside(file) + "/" + file_name)) return fail(EBUSY, elsewhere);
+  const DropIns drop_ins = TRY(DropIns::open(drop_ins_beside(file), false));
+  const std::string path = drop_ins.path_of(file_name);
+  const Result<ConfigFile> text = read_config_file(path);
+  if (!text) return fail(text.error().code(), path + ": " + std::string(text.error().story()));
+  if (!holds_only(text->text, name)) return fail(EBUSY, elsewhere);
+  const DropInChange change{path, std::nullopt};
+  TRY(load(file, command_line, &change));
+  TRY_VOID(drop_ins.remove(file_name));
+  return ChangedDropIn{path, text->text, now.settings.namespace_directory};
+}
+
+Result<> undo(const ChangedDropIn& change) {
+  const std::filesystem::path path = change.path;
+  const DropIns drop_ins = TRY(DropIns::open(path.parent_path(), false));
+  if (change.before) return drop_ins.write(path.filename(), *change.before);
+  return drop_ins.remove(path.filename());
+}
+
+}  // namespace berth::config
