@@ -1,0 +1,157 @@
+#include "src/autofs/entry.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <utility>
+
+#include "src/autofs/characters.h"
+#include "src/autofs/words.h"
+#include "src/lib/base/text.h"
+
+namespace berth::autofs {
+namespace {
+
+bool is_nfs(std::string_view type) noexcept { return type == "nfs" || type == "nfs4"; }
+
+/// Where the name of a server ends: the first colon that is not within an IPv6 address; npos: there is no server.
+std::size_t find_colon(std::string_view text) noexcept {
+  std::size_t depth = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    if (text[at] == '[') ++depth;
+    if (text[at] == ']' && depth > 0) --depth;
+    if (depth == 0 && text[at] == ':') return at;
+    if (depth == 0 && text[at] == '/') return std::string_view::npos;
+  }
+  return std::string_view::npos;
+}
+
+bool is_host_character(char c) noexcept {
+  return is_name(c) || std::string_view("-.,()#@&").find(c) != std::string_view::npos;
+}
+
+/// "host(5)"
+Result<Location> read_server(std::string_view text) {
+  Location server;
+  const std::size_t open = text.find('(');
+  if (open != std::string_view::npos) {
+    const std::string_view weight = text.substr(open + 1);
+    const auto [end, error] = std::from_chars(weight.data(), weight.data() + weight.size(), server.weight);
+    if (error != std::errc() ||
+        std::string_view(end, static_cast<std::size_t>(weight.data() + weight.size() - end)) != ")") {
+      return fail(EINVAL, quote(text) + " has a weight that is no number in parentheses");
+    }
+  }
+  server.host = text.substr(0, open);
+  if (server.host.empty()) return fail(EINVAL, "a server has no name");
+  return server;
+}
+
+/// "host1,host2(5):/path" of NFS, appended to `locations`.
+Result<> read_servers(std::string_view text, std::size_t colon, std::vector<Location>& locations) {
+  const std::string_view path = text.substr(colon + 1);
+  for (const std::string_view name : split(text.substr(0, colon), ',')) {
+    if (name.empty()) return fail(EINVAL, quote(text) + " has a server without a name");
+    locations.push_back(TRY(read_server(name)));
+    locations.back().path = path;
+  }
+  return {};
+}
+
+Result<> read_location(std::string_view text, std::string_view type, std::vector<Location>& locations) {
+  const std::size_t colon = find_colon(text);
+  if (colon != std::string_view::npos) {
+    const std::string_view host = text.substr(0, colon);
+    const bool is_address = host.starts_with('[') && host.find(']') != std::string_view::npos;
+    if (!is_address && !std::all_of(host.begin(), host.end(), is_host_character)) {
+      return fail(EINVAL, quote(text) + " starts with what is not the name of a server; a ':' before it would say so");
+    }
+    if (colon + 1 == text.size()) return fail(EINVAL, quote(text) + " has no path");
+    if (colon > 0 && is_nfs(type)) return read_servers(text, colon, locations);
+  } else if (text.empty()) {
+    return fail(EINVAL, "a location is empty");
+  } else if (is_nfs(type)) {
+    return fail(EINVAL, quote(text) + " names no server; it is HOST:PATH, or :PATH for this host");
+  }
+  // What is behind the ':' is this host's, or for the file system type to understand.
+  locations.push_back({"", 0, std::string(colon == 0 ? text.substr(1) : text)});
+  return {};
+}
+
+/// Appends the options of "-fstype=ext4,ro", and takes the type out.
+Result<> add_options(const std::string& text, Mount& mount) {
+  for (const std::string_view option : split(text, ',')) {
+    if (option.empty()) continue;
+    if (!option.starts_with("fstype=")) {
+      mount.options.emplace_back(option);
+      continue;
+    }
+    mount.type = option.substr(std::string_view("fstype=").size());
+    if (mount.type.empty()) return fail(EINVAL, "\"fstype=\" names no type");
+  }
+  return {};
+}
+
+/// "/usr//share/" without what says nothing.
+Result<std::string> read_offset(std::string_view text) {
+  std::string path;
+  for (const std::string_view part : split(text, '/')) {
+    if (part.empty()) continue;
+    if (part == "." || part == "..") return fail(EINVAL, "the offset " + quote(text) + " holds " + quote(part));
+    path.append("/").append(part);
+  }
+  return path.empty() ? "/" : path;
+}
+
+/// Reads the words of an entry: [options] [[offset] [options] location...]...
+class EntryReader {
+ public:
+  EntryReader(std::vector<Word> words, Mount common) : words_(std::move(words)), common_(std::move(common)) {}
+
+  Result<std::vector<Mount>> all();
+
+ private:
+  Result<Mount> next();
+  [[nodiscard]] bool is_at(Word::Kind kind) const noexcept { return at_ < words_.size() && words_[at_].kind == kind; }
+
+  std::vector<Word> words_;
+  std::size_t at_ = 0;
+  Mount common_;
+};
+
+Result<Mount> EntryReader::next() {
+  Mount mount = common_;
+  mount.offset = is_at(Word::Kind::kOffset) ? TRY(read_offset(words_[at_++].text)) : "/";
+  while (is_at(Word::Kind::kOptions)) TRY_VOID(add_options(words_[at_++].text, mount));
+  while (is_at(Word::Kind::kLocation)) {
+    TRY_VOID(read_location(words_[at_++].text, mount.type, mount.locations));
+  }
+  if (mount.locations.empty()) return fail(EINVAL, "there is no location to mount at " + quote(mount.offset));
+  if (is_at(Word::Kind::kOptions)) {
+    return fail(EINVAL, "the options " + quote("-" + words_[at_].text) + " stand behind a location, not before it");
+  }
+  return mount;
+}
+
+Result<std::vector<Mount>> EntryReader::all() {
+  while (is_at(Word::Kind::kOptions)) TRY_VOID(add_options(words_[at_++].text, common_));
+  std::vector<Mount> mounts;
+  do {
+    Mount mount = TRY(next());
+    const bool is_known = std::any_of(mounts.begin(), mounts.end(),
+                                      [&mount](const Mount& other) { return other.offset == mount.offset; });
+    if (is_known) return fail(EINVAL, "the offset " + quote(mount.offset) + " is there twice");
+    mounts.push_back(std::move(mount));
+  } while (at_ < words_.size());
+  return mounts;
+}
+
+}  // namespace
+
+Result<std::vector<Mount>> parse_entry(std::string_view value, const EntryContext& context) {
+  Mount common;
+  for (const std::string& option : context.options) TRY_VOID(add_options(option, common));
+  return EntryReader(TRY(read_words(value, context)), std::move(common)).all();
+}
+
+}  // namespace berth::autofs

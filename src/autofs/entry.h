@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/lib/base/result.h"
+
+namespace berth::autofs {
+
+using Variables = std::map<std::string, std::string, std::less<>>;
+
+/// One place that a mount can be made from.
+struct Location {
+  std::string host;          ///< of NFS: the server; "": this host, and all else is in `path`
+  std::uint32_t weight = 0;  ///< the smaller is preferred
+  std::string path;
+
+  friend bool operator==(const Location&, const Location&) = default;
+};
+
+/// One file system of an entry.
+struct Mount {
+  std::string offset;                ///< where, below the key: "/", or "/usr" in a multi-mount entry
+  std::string type = "nfs";          ///< of -fstype=
+  std::vector<std::string> options;  ///< the map's, the entry's, then its own; without fstype=
+  std::vector<Location> locations;   ///< several: replicated servers, in the order that is written
+
+  friend bool operator==(const Mount&, const Mount&) = default;
+};
+
+/// What an entry is read with.
+struct EntryContext {
+  /// Put in the place of '&'; absent: the entry is a template, in which '&' goes on standing for the key and "\&" is
+  /// the character.
+  std::optional<std::string> key;
+  Variables variables;
+  std::vector<std::string> options;  ///< of the map, from the master map
+  bool slashify_colons = true;       ///< a colon after the first one of a word becomes a slash
+};
+
+/// The mounts of an entry: at least one, no two with the same offset. `value` is what follows the key (Line::value), or
+/// what a program map has printed.
+/// Errors: EINVAL with a story.
+Result<std::vector<Mount>> parse_entry(std::string_view value, const EntryContext& context);
+
+}  // namespace berth::autofs

@@ -1,0 +1,128 @@
+#include "src/autofs/words.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "src/autofs/characters.h"
+#include "src/lib/base/text.h"
+
+namespace berth::autofs {
+namespace {
+
+/// Splits the words of one entry.
+class WordReader {
+ public:
+  WordReader(std::string_view value, const EntryContext& context) : value_(value), context_(context) {}
+
+  Result<std::vector<Word>> all();
+
+ private:
+  Result<Word> next();
+  /// Puts in what a '$' stands for.
+  Result<> put_variable(std::string& text);
+  /// Puts in a character that stands for itself.
+  void put_literal(std::string& text, char c) const;
+  Result<> put_key(std::string& text) const;
+  [[nodiscard]] Word::Kind kind_here(const std::string& text, std::size_t begin) const noexcept;
+
+  std::string_view value_;
+  const EntryContext& context_;
+  std::size_t at_ = 0;
+};
+
+void WordReader::put_literal(std::string& text, char c) const {
+  if (c == '&' && !context_.key) text += '\\';
+  text += c;
+}
+
+Result<> WordReader::put_key(std::string& text) const {
+  if (context_.key) {
+    text += *context_.key;
+    return {};
+  }
+  if (text.ends_with('\\')) return fail(EINVAL, "a backslash right before '&' cannot be told from one that quotes it");
+  text += '&';
+  return {};
+}
+
+Result<> WordReader::put_variable(std::string& text) {
+  const bool braces = at_ < value_.size() && value_[at_] == '{';
+  const std::size_t begin = at_ + (braces ? 1 : 0);
+  std::size_t end = begin;
+  if (braces) {
+    end = value_.find('}', begin);
+    if (end == std::string_view::npos) return fail(EINVAL, "\"${\" is not closed by '}'");
+  } else {
+    while (end < value_.size() && is_name(value_[end])) ++end;
+  }
+  const std::string_view name = value_.substr(begin, end - begin);
+  if (name.empty()) return fail(EINVAL, "'$' without a name; \"\\$\" is the character");
+  const auto found = context_.variables.find(name);
+  if (found == context_.variables.end()) {
+    return fail(EINVAL, "the variable " + quote("$" + std::string(name)) + " has no value");
+  }
+  text += found->second;
+  at_ = end + (braces ? 1 : 0);
+  return {};
+}
+
+Word::Kind WordReader::kind_here(const std::string& text, std::size_t begin) const noexcept {
+  char first = value_[begin];
+  if (first == '"' && begin + 1 < value_.size() && value_[begin + 1] == '/') first = '/';
+  if (first == '$' && !text.empty()) first = text.front();
+  if (first == '-') return Word::Kind::kOptions;
+  return first == '/' ? Word::Kind::kOffset : Word::Kind::kLocation;
+}
+
+Result<Word> WordReader::next() {
+  const std::size_t begin = at_;
+  std::string text;
+  bool quoted = false;
+  bool seen_colon = false;
+  while (at_ < value_.size() && (quoted || !is_space(value_[at_]))) {
+    const char c = value_[at_++];
+    if (c == '"') {
+      quoted = !quoted;
+    } else if (quoted) {
+      put_literal(text, c);
+    } else if (c == '\\') {
+      if (at_ < value_.size()) put_literal(text, value_[at_++]);
+    } else if (c == '&') {
+      TRY_VOID(put_key(text));
+    } else if (c == '$') {
+      TRY_VOID(put_variable(text));
+    } else if (c == ':') {
+      text += seen_colon && context_.slashify_colons ? '/' : ':';
+      seen_colon = true;
+    } else if (c == '[' && text.empty()) {
+      // An IPv6 address, whose colons are its own.
+      const std::size_t end = std::min(value_.find(']', at_), value_.size());
+      text.append(value_.substr(begin, end - begin));
+      at_ = end;
+    } else {
+      text += c;
+    }
+  }
+  if (quoted) return fail(EINVAL, "a quote is not closed");
+  Word word{kind_here(text, begin), std::move(text)};
+  if (word.kind == Word::Kind::kOptions) word.text.erase(0, 1);
+  return word;
+}
+
+Result<std::vector<Word>> WordReader::all() {
+  std::vector<Word> words;
+  while (true) {
+    while (at_ < value_.size() && (is_space(value_[at_]) || value_[at_] == '\b')) ++at_;
+    if (at_ == value_.size() || value_[at_] == '#') return words;
+    words.push_back(TRY(next()));
+  }
+}
+
+}  // namespace
+
+Result<std::vector<Word>> read_words(std::string_view value, const EntryContext& context) {
+  return WordReader(value, context).all();
+}
+
+}  // namespace berth::autofs

@@ -1,0 +1,78 @@
+// autofs's maps: whatever is in one, each of its lines is read as an entry of a map and of a master map, or refused with
+// words that a terminal can show. What was read holds the promises of the headers.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "src/autofs/entry.h"
+#include "src/autofs/lines.h"
+#include "src/autofs/master.h"
+#include "src/lib/base/text.h"
+
+namespace {
+
+using namespace berth::autofs;
+
+/// Ends the run, and so makes libFuzzer report the input.
+void require(bool truth) {
+  if (!truth) std::abort();
+}
+
+void require_error(const berth::Error& error) {
+  require(error.code() > 0 && !error.story().empty());
+  require(berth::is_harmless(to_string({"map", 1, std::string(error.story())})));
+}
+
+void check_entry(const Line& line, const EntryContext& context) {
+  const berth::Result<std::vector<Mount>> mounts = parse_entry(line.value, context);
+  if (!mounts) return require_error(mounts.error());
+  require(!mounts->empty());
+  std::set<std::string> offsets;
+  for (const Mount& mount : *mounts) {
+    require(mount.offset.starts_with('/') && offsets.insert(mount.offset).second);
+    require(mount.offset.find("//") == std::string::npos && (mount.offset + "/").find("/../") == std::string::npos);
+    require(!mount.type.empty() && !mount.locations.empty());
+    for (const Location& location : mount.locations) require(!location.host.empty() || !location.path.empty());
+    for (const std::string& option : mount.options) {
+      require(!option.empty() && option.find(',') == std::string::npos && !option.starts_with("fstype="));
+    }
+  }
+}
+
+void check_master(const Line& line) {
+  const berth::Result<MasterEntry> entry = parse_master_entry(line);
+  if (!entry) return require_error(entry.error());
+  require(entry->mount_point.starts_with('/') && entry->mount_point.size() > 1 && !entry->mount_point.ends_with('/'));
+  require(!entry->sources.empty());
+  for (const MapSource& source : entry->sources) {
+    require(source.name.empty() == (source.type == "hosts" || source.type == "null"));
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const Lines lines = read_lines(text, "map");
+  for (const Fault& fault : lines.faults) require(fault.line > 0 && berth::is_harmless(to_string(fault)));
+  std::uint32_t last = 0;
+  for (const Line& line : lines.lines) {
+    require(line.number > last && !line.key.empty() && line.key.size() <= kMaxKey && line.value.size() <= kMaxValue);
+    last = line.number;
+    if (line.is_include) {
+      if (const auto source = parse_include(line); !source) require_error(source.error());
+      continue;
+    }
+    require(!line.value.empty());
+    check_entry(line, {line.key, {{"HOST", "box"}, {"HOSTILE", "a \"b\\ /c -d"}}, {"ro"}, true});
+    check_entry(line, {std::nullopt, {}, {}, false});
+    check_master(line);
+  }
+  return 0;
+}
