@@ -15,37 +15,12 @@
 #include "src/config/config_file.h"
 #include "src/config/document.h"
 #include "src/config/section.h"
+#include "src/config/toml_text.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 
 namespace berth::config {
 namespace {
-
-/// A basic string of TOML. Errors: EINVAL for what no TOML can hold.
-Result<std::string> toml_text(std::string_view text) {
-  if (!is_utf8(text)) return fail(EINVAL, quote(text) + " is not valid UTF-8");
-  std::string result = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '"' || c == '\\') {
-      (result += '\\') += c;
-    } else if (byte < 0x20 || byte == 0x7f) {
-      std::array<char, 8> escaped{};
-      std::snprintf(escaped.data(), escaped.size(), "\\u%04X", byte);
-      result += escaped.data();
-    } else {
-      result += c;
-    }
-  }
-  return result + '"';
-}
-
-Result<std::string> toml_texts(const std::vector<std::string>& texts) {
-  if (texts.size() == 1) return toml_text(texts.front());
-  std::string result = "[";
-  for (const std::string& text : texts) result.append(result.size() > 1 ? ", " : "").append(TRY(toml_text(text)));
-  return result + "]";
-}
 
 /// The value of a key, which may be written as TOML.
 Result<std::string> toml_value(const std::string& key, const std::string& value) {

@@ -1,0 +1,178 @@
+#include "src/autofs/maps.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "src/lib/base/text.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::autofs {
+namespace {
+
+/// A source with its path, and the type that it has: automount takes a file that can be executed for a program.
+MapSource resolve(MapSource source, const std::string& directory) {
+  if (!source.type.empty() && source.type != "file" && source.type != "program") return source;
+  if (source.name.find('/') == std::string::npos) source.name = directory + "/" + source.name;
+  if (!source.type.empty()) return source;
+  std::error_code error;
+  const bool is_program =
+      ::access(source.name.c_str(), X_OK) == 0 && std::filesystem::is_regular_file(source.name, error);
+  source.type = is_program ? "program" : "file";
+  return source;
+}
+
+/// Reads files, each once: an include of a file that is read already has nothing to add, for the first entry of a key
+/// counts. That ends circles as well.
+class FileReader {
+ public:
+  FileReader(std::string directory, std::vector<Fault>& faults) : directory_(std::move(directory)), faults_(faults) {}
+
+  /// Calls `use(file, line)` for each line of `path` and what it includes. `from`: where it is named.
+  template <typename Use>
+  Result<> read(const std::string& path, const Use& use);
+  /// A source that is named at `file`, `line`; a fault when it is no file.
+  template <typename Use>
+  void read_source(const MapSource& source, const std::string& file, std::uint32_t line, const Use& use);
+
+  void add_fault(const std::string& file, std::uint32_t line, std::string reason) {
+    faults_.push_back({file, line, std::move(reason)});
+  }
+
+ private:
+  template <typename Use>
+  void read_directory(const std::string& path, const std::string& file, std::uint32_t line, const Use& use);
+
+  std::string directory_;
+  std::vector<Fault>& faults_;
+  std::set<std::string> seen_;
+};
+
+template <typename Use>
+Result<> FileReader::read(const std::string& path, const Use& use) {
+  if (!seen_.insert(path).second) return {};
+  if (seen_.size() > kMaxFiles) return fail(E2BIG, "more than " + std::to_string(kMaxFiles) + " files");
+  Result<std::string> text = sys::read_regular_file(path, kMaxFileSize);
+  if (!text) return fail(text.error().code(), quote(path) + " cannot be read: " + errno_text(text.error().code()));
+  Lines lines = read_lines(*text, path);
+  std::move(lines.faults.begin(), lines.faults.end(), std::back_inserter(faults_));
+  for (const Line& line : lines.lines) {
+    if (!line.is_include) {
+      use(path, line);
+    } else if (const Result<MapSource> source = parse_include(line); source) {
+      read_source(*source, path, line.number, use);
+    } else {
+      add_fault(path, line.number, std::string(source.error().story()));
+    }
+  }
+  return {};
+}
+
+template <typename Use>
+void FileReader::read_source(const MapSource& source, const std::string& file, std::uint32_t line, const Use& use) {
+  if (source.type == "dir") return read_directory(source.name, file, line, use);
+  if (std::string reason = unsupported_reason(source); !reason.empty()) return add_fault(file, line, std::move(reason));
+  const MapSource resolved = resolve(source, directory_);
+  if (resolved.type != "file") return add_fault(file, line, "a program cannot be included");
+  const Result<> done = read(resolved.name, use);
+  if (!done) add_fault(file, line, std::string(done.error().story()));
+}
+
+template <typename Use>
+void FileReader::read_directory(const std::string& path, const std::string& file, std::uint32_t line, const Use& use) {
+  std::vector<std::string> files;
+  std::error_code error;
+  const std::filesystem::directory_iterator end;
+  for (std::filesystem::directory_iterator entry(path, error); !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().native();
+    if (name.front() != '.' && name.ends_with(".autofs")) files.push_back(entry->path().native());
+    if (files.size() > kMaxFiles) break;
+  }
+  if (error) add_fault(file, line, quote(path) + " cannot be read: " + errno_text(error.value()));
+  std::sort(files.begin(), files.end());
+  for (const std::string& name : files) {
+    if (const Result<> done = read(name, use); !done) add_fault(file, line, std::string(done.error().story()));
+  }
+}
+
+/// What is wrong with a key for its kind of map; "" when nothing is.
+std::string key_fault(const std::string& key, bool is_direct) {
+  if (is_direct)
+    return key.starts_with('/') ? "" : "the key " + quote(key) + " of a direct map is not an absolute path";
+  return key.find('/') == std::string::npos ? "" : "the key " + quote(key) + " of an indirect map holds a slash";
+}
+
+/// Puts the entries of the master map into their places.
+class MasterReader {
+ public:
+  explicit MasterReader(std::string directory) : directory_(std::move(directory)) {}
+
+  void add(const std::string& file, const Line& line);
+  Maps take() { return std::move(maps_); }
+  std::vector<Fault>& faults() noexcept { return maps_.faults; }
+
+ private:
+  std::string directory_;
+  std::set<std::string> nulled_;
+  std::set<std::string> mount_points_;
+  Maps maps_;
+};
+
+void MasterReader::add(const std::string& file, const Line& line) {
+  Result<MasterEntry> entry = parse_master_entry(line);
+  const auto fault = [&](std::string reason) { maps_.faults.push_back({file, line.number, std::move(reason)}); };
+  if (!entry) return fault(std::string(entry.error().story()));
+  if (entry->sources.front().type == "null") {
+    nulled_.insert(entry->mount_point);
+    return;
+  }
+  // It takes back one entry that comes after it.
+  if (nulled_.erase(entry->mount_point) > 0) return;
+  const bool is_direct = entry->mount_point == "/-";
+  if (!is_direct && !mount_points_.insert(entry->mount_point).second) {
+    return fault(quote(entry->mount_point) + " has a map already, and the first one counts");
+  }
+  Map map{entry->mount_point, std::move(entry->sources), std::move(entry->options), {}, file, line.number};
+  load_sources(map, directory_, maps_.faults);
+  maps_.maps.push_back(std::move(map));
+}
+
+}  // namespace
+
+void load_sources(Map& map, const std::string& directory, std::vector<Fault>& faults) {
+  const bool is_direct = map.mount_point == "/-";
+  std::set<std::string> keys;
+  FileReader reader(directory, faults);
+  for (MapSource& source : map.sources) {
+    source = resolve(std::move(source), directory);
+    if (source.type == "hosts" || source.type == "program") continue;
+    reader.read_source(source, map.file, map.line, [&](const std::string& file, const Line& line) {
+      if (std::string reason = key_fault(line.key, is_direct); !reason.empty()) {
+        reader.add_fault(file, line.number, std::move(reason));
+      } else if (keys.insert(line.key).second) {
+        map.entries.push_back({line.key, line.value, file, line.number});
+      } else {
+        reader.add_fault(file, line.number,
+                         "the key " + quote(line.key) + " is there already, and the first one counts");
+      }
+    });
+  }
+}
+
+Result<Maps> load_master(const std::string& file) {
+  const std::string directory = std::filesystem::path(file).parent_path();
+  MasterReader master(directory);
+  std::vector<Fault> faults;
+  FileReader reader(directory, faults);
+  TRY_VOID(reader.read(file, [&master](const std::string& path, const Line& line) { master.add(path, line); }));
+  Maps maps = master.take();
+  std::move(faults.begin(), faults.end(), std::back_inserter(maps.faults));
+  return maps;
+}
+
+}  // namespace berth::autofs

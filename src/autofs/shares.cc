@@ -1,0 +1,336 @@
+#include "src/autofs/shares.h"
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <set>
+#include <utility>
+
+#include "manager/model/catalog.h"
+#include "src/autofs/entry.h"
+#include "src/lib/base/mount_options.h"
+#include "src/lib/base/text.h"
+
+namespace berth::autofs {
+namespace {
+
+/// How deep maps can be in maps.
+constexpr int kMaxDepth = 8;
+/// How many maps can be in maps, in all.
+constexpr std::size_t kMaxSubmaps = 1000;
+
+/// Options that mean something to automount alone, and what becomes of them; "": nothing is lost.
+struct OwnOption {
+  std::string_view name;
+  std::string_view note;
+};
+constexpr std::array kOwnOptions{
+    OwnOption{"browse", ""},
+    OwnOption{"nobrowse", ""},
+    OwnOption{"nonstrict", ""},
+    OwnOption{"strict", "each share is mounted for itself, whether or not the others of its key are"},
+    OwnOption{"use-weight-only", "weights are the order in which servers are named"},
+    OwnOption{"no-use-weight-only", "weights are the order in which servers are named"},
+    OwnOption{"random-multimount-selection", "servers are not drawn by lot"},
+    OwnOption{"symlink", "a directory of this host is bound, not linked to"},
+    OwnOption{"nobind", "a directory of this host is bound"},
+    OwnOption{"strictexpire", ""},
+    OwnOption{"slave", ""},
+    OwnOption{"private", ""},
+    OwnOption{"shared", "no mount propagates out of a share"},
+    OwnOption{"fg", ""},
+    OwnOption{"nofg", ""},
+    OwnOption{"bg", ""},
+    OwnOption{"ignore", ""},
+};
+
+const OwnOption* find_own(std::string_view option) noexcept {
+  const auto found = std::find_if(kOwnOptions.begin(), kOwnOptions.end(),
+                                  [option](const OwnOption& own) { return own.name == option; });
+  return found == kOwnOptions.end() ? nullptr : &*found;
+}
+
+/// What `uname` and autofs(5) say of this host.
+Variables host_variables() {
+  struct utsname host {};
+  if (::uname(&host) != 0) return {};
+  const std::string name = host.nodename;
+  const std::string machine = host.machine;
+  const bool is_x86 = machine.size() == 4 && machine.starts_with('i') && machine.ends_with("86");
+  return {{"ARCH", machine},        {"CPU", is_x86 ? "i386" : machine},
+          {"HOST", name},           {"SHOST", name.substr(0, name.find('.'))},
+          {"OSNAME", host.sysname}, {"OSREL", host.release},
+          {"OSVERS", host.version}};
+}
+
+/// "/home/alice" of "/home" and "alice".
+std::string join(const std::string& base, std::string_view name) {
+  return name.empty() || name == "/" ? base : base + (name.front() == '/' ? "" : "/") + std::string(name);
+}
+
+bool is_below(std::string_view path, std::string_view directory) noexcept {
+  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+/// One share in the making.
+class ShareMaker {
+ public:
+  ShareMaker(const Map& map, const MapEntry& entry, const Mount& mount, std::string name)
+      : map_(map), mount_(mount), share_{} {
+    share_.fields.name = std::move(name);
+    share_.fields.type = mount.type;
+    share_.fields.origin_file = entry.file;
+    share_.fields.origin_line = entry.line;
+  }
+
+  Share make();
+
+ private:
+  void note(std::string text) { share_.notes.push_back(std::move(text)); }
+  void set_sources();
+  void set_fuse_program();
+  void set_options();
+  /// Whether the option is a key of the share's or automount's own.
+  bool take_option(std::string_view option);
+  void take_permission(std::string_view option, bool& allowed);
+  void set_times();
+  /// Why the share as it is cannot have `option`; "" when it can.
+  [[nodiscard]] std::string option_fault(const std::string& option) const;
+
+  const Map& map_;
+  const Mount& mount_;
+  Share share_;
+};
+
+void ShareMaker::set_sources() {
+  std::vector<Location> locations = mount_.locations;
+  const bool is_nfs = mount_.type == "nfs" || mount_.type == "nfs4";
+  const auto is_local = [](const Location& location) { return location.host.empty(); };
+  if (is_nfs && std::any_of(locations.begin(), locations.end(), is_local)) {
+    // automount binds a directory of this host, and goes to a server only where that fails.
+    if (locations.size() > 1) note("only the directory of this host is carried over, and no server");
+    const Location local = *std::find_if(locations.begin(), locations.end(), is_local);
+    locations = {local};
+    share_.fields.type = "bind";
+  }
+  const bool has_weights =
+      std::any_of(locations.begin(), locations.end(), [](const Location& l) { return l.weight != 0; });
+  if (has_weights) note("the weights of servers have become their order; the one that answers first is used");
+  std::stable_sort(locations.begin(), locations.end(),
+                   [](const Location& a, const Location& b) { return a.weight < b.weight; });
+  for (const Location& location : locations) {
+    share_.fields.sources.push_back(location.host.empty() ? location.path : location.host + ":" + location.path);
+  }
+}
+
+/// "fuse" with "sshfs#host:/path" is "fuse.sshfs" with "host:/path".
+void ShareMaker::set_fuse_program() {
+  std::vector<std::string>& sources = share_.fields.sources;
+  if (share_.fields.type != "fuse" || sources.size() != 1) return;
+  const std::size_t mark = sources.front().find('#');
+  if (mark == std::string::npos || mark == 0) return;
+  share_.fields.type = "fuse." + sources.front().substr(0, mark);
+  sources.front().erase(0, mark + 1);
+}
+
+void ShareMaker::take_permission(std::string_view option, bool& allowed) {
+  allowed = true;
+  for (const manager::FieldFault& fault : manager::ShareSpec::faults_in(share_.fields)) {
+    if (std::string_view(fault.key).starts_with("allow_")) allowed = false;
+  }
+  if (!allowed)
+    note("the option " + quote(option) + ": programs reach this share through berth, which is nosuid,nodev");
+}
+
+bool ShareMaker::take_option(std::string_view option) {
+  manager::SharePolicy& policy = share_.fields.policy;
+  if (const OwnOption* own = find_own(option)) {
+    if (!own->note.empty()) note("the option " + quote(option) + ": " + std::string(own->note));
+  } else if (option == "ro" || option == "rw") {
+    policy.read_only = option == "ro";
+  } else if (option == "suid") {
+    take_permission(option, policy.allow_suid);
+  } else if (option == "dev") {
+    take_permission(option, policy.allow_devices);
+  } else if (option == "nosuid") {
+    policy.allow_suid = false;
+  } else if (option == "nodev") {
+    policy.allow_devices = false;
+  } else {
+    return option.starts_with("timeout=");
+  }
+  return true;
+}
+
+std::string ShareMaker::option_fault(const std::string& option) const {
+  manager::ShareFields fields = share_.fields;
+  fields.options = option;
+  for (const manager::FieldFault& fault : manager::ShareSpec::faults_in(fields)) {
+    if (std::string_view(fault.key) == "options") return fault.reason;
+  }
+  return "";
+}
+
+void ShareMaker::set_options() {
+  std::string options;
+  for (const std::string& option : mount_.options) {
+    if (take_option(option)) continue;
+    if (const std::string fault = option_fault(option); !fault.empty()) {
+      note("the option " + quote(option) + ": " + fault);
+    } else {
+      options.append(options.empty() ? "" : ",").append(option);
+    }
+  }
+  share_.fields.options = std::move(options);
+}
+
+void ShareMaker::set_times() {
+  if (!map_.options.timeout) return;
+  manager::SharePolicy& policy = share_.fields.policy;
+  policy.idle_timeout_is_own = true;
+  // automount's 0 is for ever, and berth's is at once.
+  constexpr std::chrono::hours kForEver(24 * 3650);
+  policy.idle_timeout =
+      map_.options.timeout->count() == 0 ? kForEver : std::min<std::chrono::seconds>(*map_.options.timeout, kForEver);
+}
+
+Share ShareMaker::make() {
+  if (share_.fields.type == "smbfs") share_.fields.type = "cifs";
+  set_sources();
+  set_fuse_program();
+  set_options();
+  set_times();
+  return std::move(share_);
+}
+
+/// Turns maps into shares, one entry after the other.
+class Translator {
+ public:
+  Translator(std::string namespace_directory, std::string directory)
+      : namespace_(std::move(namespace_directory)), directory_(std::move(directory)), variables_(host_variables()) {}
+
+  void add(const Map& map, int depth = 0);
+  Translation take() { return std::move(result_); }
+
+ private:
+  void add_entry(const Map& map, const MapEntry& entry, int depth);
+  void add_mount(const Map& map, const MapEntry& entry, const Mount& mount, int depth);
+  void add_submap(const Map& map, const MapEntry& entry, const Mount& mount, const std::string& path, int depth);
+  void add_share(Share share, const std::string& path, const std::string& old_path);
+  void fault(const std::string& file, std::uint32_t line, std::string reason) {
+    result_.faults.push_back({file, line, std::move(reason)});
+  }
+  /// The name of a share that was at `path`.
+  [[nodiscard]] std::string name_of(const std::string& path) const;
+
+  std::string namespace_;
+  std::string directory_;
+  Variables variables_;
+  manager::Catalog catalog_;
+  std::set<std::string> old_paths_;
+  std::size_t submaps_ = 0;
+  Translation result_;
+};
+
+std::string Translator::name_of(const std::string& path) const {
+  const bool is_inside = is_below(path, namespace_) && path.size() > namespace_.size();
+  return path.substr(is_inside ? namespace_.size() + 1 : 1);
+}
+
+void Translator::add(const Map& map, int depth) {
+  for (const MapSource& source : map.sources) {
+    if (source.type == "hosts") {
+      fault(map.file, map.line, "\"-hosts\" is not carried over: the exports of a host are known when it is asked");
+    } else if (source.type == "program") {
+      fault(map.file, map.line,
+            "the program " + quote(source.name) + " is not carried over: its keys are known when it is asked");
+    }
+  }
+  for (const std::string& option : map.options.own) {
+    const std::size_t dashes = std::min(option.find_first_not_of('-'), option.size());
+    const OwnOption* own = find_own(std::string_view(option).substr(dashes));
+    if (own != nullptr && !own->note.empty())
+      fault(map.file, map.line, "the option " + quote(option) + ": " + std::string(own->note));
+    if (option.starts_with("--mode"))
+      fault(map.file, map.line, "the option " + quote(option) + ": directories above shares have the mode 0755");
+  }
+  for (const MapEntry& entry : map.entries) add_entry(map, entry, depth);
+}
+
+void Translator::add_entry(const Map& map, const MapEntry& entry, int depth) {
+  EntryContext context{entry.key, variables_, map.options.mount_options, map.options.slashify_colons};
+  if (entry.key == "*") context.key.reset();
+  for (const auto& [name, value] : map.options.variables) context.variables.insert_or_assign(name, value);
+  const Result<std::vector<Mount>> mounts = parse_entry(entry.value, context);
+  if (!mounts) return fault(entry.file, entry.line, std::string(mounts.error().story()));
+  for (const Mount& mount : *mounts) add_mount(map, entry, mount, depth);
+}
+
+void Translator::add_mount(const Map& map, const MapEntry& entry, const Mount& mount, int depth) {
+  const bool is_direct = map.mount_point == "/-";
+  std::string key_path = is_direct ? "" : map.mount_point;
+  for (const std::string_view part : split(entry.key, '/')) {
+    if (!part.empty()) key_path = join(key_path, part);
+  }
+  const std::string path = join(key_path, mount.offset);
+  if (path.empty()) return fault(entry.file, entry.line, "nothing can be mounted at \"/\"");
+  if (entry.key == "*" && mount.offset != "/") {
+    return fault(entry.file, entry.line,
+                 "a wildcard with a mount at " + quote(mount.offset) + " below its keys is not carried over");
+  }
+  if (mount.type == "autofs") return add_submap(map, entry, mount, path, depth);
+  Share share = ShareMaker(map, entry, mount, name_of(path)).make();
+  if (entry.value.find('$') != std::string::npos)
+    share.notes.emplace_back("the variables are put in as they are on this host");
+  add_share(std::move(share), path, is_direct ? key_path : map.mount_point);
+}
+
+void Translator::add_submap(const Map& map, const MapEntry& entry, const Mount& mount, const std::string& path,
+                            int depth) {
+  if (entry.key == "*") return fault(entry.file, entry.line, "a map for each key of a wildcard is not carried over");
+  if (++submaps_ > kMaxSubmaps)
+    return fault(entry.file, entry.line, "more than " + std::to_string(kMaxSubmaps) + " maps are in maps");
+  if (depth == kMaxDepth)
+    return fault(entry.file, entry.line, "maps are in maps more than " + std::to_string(kMaxDepth) + " deep");
+  // "HOST:MAP" is split as a server's name elsewhere; here what is before the colon is the type.
+  const Result<MapSource> source = parse_include({entry.line, mount.locations.front().path, true, ""});
+  if (!source || mount.locations.size() != 1) return fault(entry.file, entry.line, "\"-fstype=autofs\" names no map");
+  Map below{path, {*source}, map.options, {}, entry.file, entry.line};
+  below.options.mount_options = mount.options;
+  load_sources(below, directory_, result_.faults);
+  add(below, depth + 1);
+}
+
+void Translator::add_share(Share share, const std::string& path, const std::string& old_path) {
+  const std::string file = share.fields.origin_file;
+  const std::uint32_t line = share.fields.origin_line;
+  Result<manager::ShareSpec> spec = manager::ShareSpec::make(share.fields);
+  if (!spec) return fault(file, line, std::string(spec.error().story()));
+  if (const Result<> added = catalog_.add(*std::move(spec)); !added) {
+    return fault(file, line, std::string(added.error().story()));
+  }
+  result_.shares.push_back(std::move(share));
+  if (!is_below(path, namespace_) && old_paths_.insert(old_path).second) {
+    result_.old_paths.push_back({old_path, old_path.substr(1)});
+  }
+}
+
+}  // namespace
+
+Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory) {
+  Translator translator(namespace_directory, directory);
+  for (const Map& map : maps.maps) translator.add(map);
+  Translation result = translator.take();
+  result.faults.insert(result.faults.begin(), maps.faults.begin(), maps.faults.end());
+  return result;
+}
+
+std::string only_mount_point(const Maps& maps) {
+  std::set<std::string> mount_points;
+  for (const Map& map : maps.maps) mount_points.insert(map.mount_point);
+  return mount_points.size() == 1 && *mount_points.begin() != "/-" ? *mount_points.begin() : "";
+}
+
+}  // namespace berth::autofs

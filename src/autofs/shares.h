@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "manager/model/share_spec.h"
+#include "src/autofs/lines.h"
+#include "src/autofs/maps.h"
+
+namespace berth::autofs {
+
+/// A share that an entry of a map becomes.
+struct Share {
+  manager::ShareFields fields;     ///< without a fault; with the file and line of the entry
+  std::vector<std::string> notes;  ///< what of the entry is not carried over, or is otherwise
+};
+
+/// Where the keys of a map were, when that is outside of the namespace.
+struct OldPath {
+  std::string path;   ///< "/home"
+  std::string below;  ///< the same in the namespace: "home"
+
+  friend bool operator==(const OldPath&, const OldPath&) = default;
+};
+
+struct Translation {
+  std::vector<Share> shares;       ///< make one catalog, without a fault
+  std::vector<OldPath> old_paths;  ///< each once
+  std::vector<Fault> faults;       ///< what is not carried over at all, those of the maps first
+};
+
+/// What `maps` are as shares of the namespace at `namespace_directory`: a share has the path of its key, below the namespace if
+/// that is where it was. `directory`: of the master map; maps of maps (-fstype=autofs) are looked for there, and read.
+Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory);
+
+/// The only place where maps are mounted, when there is one and no direct map; else "".
+std::string only_mount_point(const Maps& maps);
+
+}  // namespace berth::autofs

@@ -1,0 +1,180 @@
+// Maps of autofs as a configuration: what is imported is loaded again.
+#include "src/config/autofs_import.h"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "src/config/config.h"
+#include "tests/unit/temporary_directory.h"
+
+namespace berth::config {
+namespace {
+
+/// A directory with maps; "DIR" in a text stands for it.
+class AutofsImportTest : public ::testing::Test {
+ protected:
+  void write(const std::string& name, std::string text) const {
+    for (std::size_t at; (at = text.find("DIR")) != std::string::npos;) text.replace(at, 3, directory_.path());
+    std::filesystem::create_directories(std::filesystem::path(directory_ / name).parent_path());
+    std::ofstream(directory_ / name) << text;
+  }
+
+  /// Imports DIR/auto.master, and loads what comes out.
+  manager::Catalog import(const std::string& namespace_directory = "") {
+    const Result<ImportedMaps> imported = import_autofs(directory_ / "auto.master", namespace_directory);
+    EXPECT_TRUE(imported.has_value()) << imported.error().message();
+    if (!imported) return {};
+    imported_ = *imported;
+    for (std::size_t at; (at = imported_.text.find(directory_.path())) != std::string::npos;) {
+      imported_.text.replace(at, directory_.path().size(), "DIR");
+    }
+    std::ofstream(directory_ / "berth.toml") << imported->text;
+    Result<Configuration> loaded = load(directory_ / "berth.toml");
+    EXPECT_TRUE(loaded.has_value()) << loaded.error().message() << "\n" << imported->text;
+    if (!loaded) return {};
+    EXPECT_EQ(loaded->catalog.shares().size() + loaded->catalog.templates().size(), imported->shares);
+    namespace_ = loaded->settings.namespace_directory;
+    return std::move(loaded->catalog);
+  }
+
+  /// "TYPE SOURCE... [OPTIONS]" of a share or template.
+  static std::string told(const manager::Catalog& catalog, const std::string& name) {
+    const manager::ShareSpec* spec = catalog.find(name);
+    if (spec == nullptr && name.ends_with('*')) spec = &catalog.templates().find(name)->second;
+    if (spec == nullptr) return "none";
+    std::string text = spec->type();
+    for (const std::string& source : spec->sources()) text.append(" ").append(source);
+    return text + " [" + spec->options() + (spec->policy().read_only ? " read-only]" : "]");
+  }
+
+  [[nodiscard]] bool says(const std::string& text) const { return imported_.text.find(text) != std::string::npos; }
+
+  berth::testing::TemporaryDirectory directory_;
+  ImportedMaps imported_;
+  std::string namespace_;
+};
+
+TEST_F(AutofsImportTest, OneIndirectMapIsServedWhereItWas) {
+  write("auto.master", "/home auto.home --timeout=600 -vers=4.2\n");
+  write("auto.home", "alice filer:/export/&\ntools -ro filer1,filer2:/export/tools\n* filer:/export/home/&\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(namespace_, "/home");
+  EXPECT_EQ(told(catalog, "alice"), "nfs filer:/export/alice [vers=4.2]");
+  EXPECT_EQ(told(catalog, "tools"), "nfs filer1:/export/tools filer2:/export/tools [vers=4.2 read-only]");
+  EXPECT_EQ(told(catalog, "*"), "nfs filer:/export/home/& [vers=4.2]");
+  EXPECT_EQ(catalog.find("alice")->policy().idle_timeout, std::chrono::minutes(10));
+  EXPECT_EQ(imported_.faults, 0U);
+  EXPECT_FALSE(says("ln -s"));
+  EXPECT_EQ(imported_.text.substr(0, imported_.text.find("[share.\"tools")),
+            "# Made by `berth import autofs DIR/auto.master`.\n\n[berth]\nnamespace = \"/home\"\n\n# DIR/auto.home:1\n"
+            "[share.\"alice\"]\ntype = \"nfs\"\nsource = \"filer:/export/alice\"\noptions = \"vers=4.2\"\n"
+            "idle_timeout = \"600s\"\n\n# DIR/auto.home:2\n");
+}
+
+TEST_F(AutofsImportTest, SeveralMapsKeepTheirPathsBelowTheNamespace) {
+  write("auto.master", "/home DIR/auto.home\n/- file:DIR/direct\n+dir:DIR/more\n");
+  write("auto.home", "alice filer:/a\n");
+  write("direct", "/opt/tools filer:/tools\n\"/opt/it's\" filer:/x\n");
+  write("more/x.autofs", "/extra DIR/auto.home\n");
+  write("more/y", "/not auto.home\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(namespace_, "/volumes");
+  EXPECT_EQ(told(catalog, "home/alice"), "nfs filer:/a []");
+  EXPECT_EQ(told(catalog, "opt/tools"), "nfs filer:/tools []");
+  EXPECT_EQ(told(catalog, "extra/alice"), "nfs filer:/a []");
+  EXPECT_EQ(catalog.shares().size(), 4U);
+  EXPECT_TRUE(says("#   ln -sT /volumes/home /home\n#   ln -sT /volumes/opt/tools /opt/tools\n"));
+  EXPECT_TRUE(says("#   ln -sT '/volumes/opt/it'\\''s' '/opt/it'\\''s'\n"));
+  (void)import("/opt");
+  EXPECT_TRUE(says("[share.\"tools\"]"));
+  EXPECT_FALSE(says(" /opt/tools\n"));
+}
+
+TEST_F(AutofsImportTest, TypesAndOptionsBecomeKeys) {
+  write("auto.master", "/m auto.m\n");
+  write("auto.m",
+        "disk -fstype=ext4,ro,rw,suid,nodev,errors=remount-ro :/dev/sda1\n"
+        "smb -fstype=smbfs,credentials=/etc/creds ://server/share\n"
+        "ssh -fstype=fuse,port=22 :sshfs\\#me@host\\:/srv\n"
+        "here :/srv/data\n"
+        "bound -fstype=bind,soft,symlink :/srv/x\n"
+        "weighed -suid a(5),b(1):/x\n"
+        "me s:/$ARCH/$USER\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(told(catalog, "disk"), "ext4 /dev/sda1 [errors=remount-ro]");
+  EXPECT_TRUE(catalog.find("disk")->policy().allow_suid);
+  EXPECT_EQ(told(catalog, "smb"), "cifs //server/share [credentials=/etc/creds]");
+  EXPECT_EQ(told(catalog, "ssh"), "fuse.sshfs me@host:/srv [port=22]");
+  EXPECT_EQ(told(catalog, "here"), "bind /srv/data []");
+  EXPECT_EQ(told(catalog, "bound"), "bind /srv/x []");
+  EXPECT_TRUE(says("# Not carried over: the option \"soft\": \"soft\" is an option of a file system"));
+  EXPECT_TRUE(says("# Not carried over: the option \"symlink\":"));
+  EXPECT_EQ(told(catalog, "weighed"), "nfs b:/x a:/x []");
+  EXPECT_TRUE(says("# Not carried over: the option \"suid\": programs reach this share through berth"));
+  EXPECT_TRUE(says("auto.m:7: the variable \"$USER\" has no value"));
+}
+
+TEST_F(AutofsImportTest, MountsWithinAKeyAreSharesWhereTheyCanBe) {
+  write("auto.master", "/m auto.m\n");
+  write("auto.m", "a /x s:/x /y/z -ro t:/z\nb s:/b /sub s:/sub\n* s:/& /sub s:/&\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(told(catalog, "a/x"), "nfs s:/x []");
+  EXPECT_EQ(told(catalog, "a/y/z"), "nfs t:/z [ read-only]");
+  EXPECT_EQ(told(catalog, "b"), "nfs s:/b []");
+  EXPECT_EQ(told(catalog, "*"), "nfs s:/& []");
+  EXPECT_EQ(imported_.faults, 2U);
+  EXPECT_TRUE(says("auto.m:2: "));
+  EXPECT_TRUE(says("auto.m:3: a wildcard with a mount at \"/sub\" below its keys is not carried over"));
+}
+
+TEST_F(AutofsImportTest, MapsOfMapsAreReadAndCirclesEnd) {
+  write("auto.master", "/m auto.m -ro\n");
+  write("auto.m",
+        "sub -fstype=autofs,soft file:auto.sub\nloop -fstype=autofs :DIR/auto.m\n+auto.m\n+auto.sub\nk s:/late\n");
+  write("auto.sub", "k s:/k\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(told(catalog, "sub/k"), "nfs s:/k [soft read-only]");
+  EXPECT_EQ(told(catalog, "k"), "nfs s:/k [ read-only]");
+  EXPECT_EQ(told(catalog, "loop/loop/sub/k"), "nfs s:/k [soft read-only]");
+  EXPECT_TRUE(says("the key \"k\" is there already, and the first one counts"));
+  EXPECT_TRUE(says("maps are in maps more than 8 deep"));
+}
+
+TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
+  write("auto.master",
+        "/yp yp:auto.yp\n/net -hosts\n/prog DIR/prog\n/gone DIR/none\n/m auto.m --timeout=0\nrelative x\n"
+        "/m auto.other\n/no -null\n/no auto.m\n+ldap:ou=x\n");
+  write("prog", "#!/bin/sh\n");
+  ::chmod((directory_ / "prog").c_str(), 0755);
+  write("auto.m", "bad\ngood s:/g\na/b s:/x\n.. s:/x\nhostile\"\\e[2J\" s:/x\nin :/m/other\n-o s:/x\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(namespace_, "/volumes");
+  EXPECT_EQ(told(catalog, "m/good"), "nfs s:/g []");
+  EXPECT_EQ(catalog.find("m/good")->policy().idle_timeout, std::chrono::hours(24 * 3650));
+  for (const char* text :
+       {"auto.master:1: maps in NIS are not read", "auto.master:2: \"-hosts\" is not carried over",
+        "auto.master:3: the program \"DIR/prog\" is not carried over",
+        "auto.master:4: \"DIR/none\" cannot be read: No such file",
+        "auto.master:6: \"relative\" is not an absolute path", "auto.master:7: \"/m\" has a map already",
+        "auto.master:10: maps in LDAP are not read", "auto.m:1: nothing follows the key",
+        "auto.m:3: the key \"a/b\" of an indirect map holds a slash", "auto.m:4: "}) {
+    EXPECT_TRUE(says(text)) << text << "\n" << imported_.text;
+  }
+  EXPECT_FALSE(says("/no/"));
+  (void)import("/m");
+  EXPECT_TRUE(says("auto.m:6: \"/m/other\" lies inside the namespace \"/m\"")) << imported_.text;
+}
+
+TEST_F(AutofsImportTest, MasterMapThatCannotBeReadIsAnError) {
+  EXPECT_EQ(import_autofs(directory_ / "none", "").error().code(), ENOENT);
+  EXPECT_EQ(import_autofs(directory_.path(), "").error().code(), EINVAL);
+}
+
+}  // namespace
+}  // namespace berth::config
