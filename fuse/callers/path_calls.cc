@@ -92,6 +92,13 @@ constexpr auto kWalksAnywhere = std::to_array<long>({
     SYS_rmdir,
 #endif
 });
+/// The same, whose numbers are those of other calls in a 32-bit program.
+constexpr auto kWalksAnywhere64 = std::to_array<long>({
+    SYS_name_to_handle_at,
+#ifdef SYS_lchown
+    SYS_lchown,
+#endif
+});
 constexpr auto kWalksAtItsEnd = std::to_array<long>({
     SYS_mkdirat,
     SYS_mknodat,
@@ -191,14 +198,19 @@ ThreadActivity activity_of_caller(pid_t thread) {
 }  // namespace
 
 PathCall path_call_of(pid_t thread) {
-  const long call = activity_of_caller(thread).call;
+  const ThreadActivity activity = activity_of_caller(thread);
+  const long call = activity.call;
   if (call < 0) return sys::is_kernel_thread(thread) ? PathCall::kNowhere : PathCall::kAtItsEnd;
   if (contains(kWalksAnywhere, call)) return PathCall::kAnywhere;
+  if (!activity.is_32_bit && contains(kWalksAnywhere64, call)) return PathCall::kAnywhere;
   return contains(kWalksAtItsEnd, call) ? PathCall::kAtItsEnd : PathCall::kNowhere;
 }
 
 bool is_of_path(pid_t thread) {
   const ThreadActivity activity = activity_of_caller(thread);
+#ifdef SYS_lchown
+  if (!activity.is_32_bit && activity.call == SYS_lchown) return true;
+#endif
   if (!contains(kOfPath, activity.call)) return false;
   // futimens(2) has no path.
   bool may_have_none = activity.call == SYS_utimensat;

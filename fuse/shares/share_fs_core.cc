@@ -143,6 +143,7 @@ void ShareFs::Core::reply_error(const ShareRequest& request, Reply reply, const 
     if (!root && says_disconnected(root.error())) manager.report_lost(request.share.share());
   }
   if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
+  if (error.code() == ESTALE) note_stale(request.share, request.caller.pid);
   request.release_lease();
   // EMFILE would mean that the caller has no descriptors left, which it has.
   std::move(reply).error(error.code() == EMFILE ? Error(ENFILE) : error);
@@ -182,11 +183,6 @@ void ShareFs::Core::ask_root(KnownShare& share, Reply reply, NodeId node) {
         const struct statx x = TRY(real_files.attributes(request, node));
         if (share.root_permissions() == before) {
           return is_sent_back_from_root(share, request.caller.pid) ? Result<struct statx>(fail(ESTALE)) : x;
-        }
-        // It is sent back by this, and must not be sent back again in the same call.
-        if (share.share().may_be_native()) {
-          stale_retries.set(request.caller.pid, share.index(), StaleRetries::Stage::kOnItsWay,
-                            std::chrono::steady_clock::now());
         }
         return fail(ESTALE);
       });

@@ -219,6 +219,7 @@ class ShareFs::Core {
   [[nodiscard]] bool is_answered_stale(KnownShare& share, pid_t thread, Origin comes, TimePoint now);
   [[nodiscard]] bool is_sent_back_from_root(KnownShare& share, pid_t thread);
   bool send_back(KnownShare& share, pid_t thread, TimePoint now);
+  void note_stale(KnownShare& share, pid_t thread);
   void park(KnownShare& share, Reply reply, Work work);
   /// A request that has waited for a mount.
   struct Parked {

@@ -58,6 +58,18 @@ bool ShareFs::Core::send_back(KnownShare& share, pid_t thread, TimePoint now) {
   return sent;
 }
 
+/// The kernel walks again for an ESTALE that has another reason, too: a node is no longer the file. The caller is not
+/// sent back again in the same call, for its program would see the second ESTALE.
+void ShareFs::Core::note_stale(KnownShare& share, pid_t thread) {
+  const TimePoint now = std::chrono::steady_clock::now();
+  if (!may_send_back(share, thread, now)) return;
+  using Stage = StaleRetries::Stage;
+  const Stage stage = stage_in_call(share, thread, now);
+  if (stage == Stage::kUnknown || stage == Stage::kWalking) {
+    stale_retries.set(thread, share.index(), Stage::kOnItsWay, now);
+  }
+}
+
 /// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
 bool ShareFs::Core::must_retry_walk(KnownShare& share, NodeId node, pid_t thread, Origin comes) {
   const TimePoint now = std::chrono::steady_clock::now();
