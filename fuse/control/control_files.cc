@@ -4,9 +4,11 @@
 
 #include "src/lib/base/secrets.h"
 #include "src/lib/formats/json.h"
+#include "src/lib/formats/metrics.h"
 #include "src/lib/formats/render.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
+#include "src/lib/sys/memory.h"
 
 namespace berth::fuse {
 
@@ -127,7 +129,7 @@ std::string command_of(pid_t pid) {
 }
 
 ControlFiles::ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup)
-    : manager_(manager), clock_(clock), setup_(setup), started_(clock.wall_now()) {}
+    : manager_(manager), clock_(clock), setup_(setup), started_(clock.wall_now()), counts_(started_) {}
 
 std::string ControlFiles::text_of(const ControlPath& path, const manager::Share* share, const Viewer& viewer) const {
   switch (path.kind) {
@@ -137,6 +139,8 @@ std::string ControlFiles::text_of(const ControlPath& path, const manager::Share*
       return formats::render_status(namespace_view());
     case Kind::kStatusJson:
       return formats::render_json(namespace_view());
+    case Kind::kMetrics:
+      return formats::render_metrics(metrics_view());
     case Kind::kReload:
       return setup_.last_reload ? setup_.last_reload() : "";
     case Kind::kShareState:
@@ -203,6 +207,52 @@ formats::NamespaceView ControlFiles::namespace_view() const {
   view.shares.reserve(directory->size());
   for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));
   for (const std::shared_ptr<manager::Share>& share : manager_.removed()) view.shares.push_back(summary_of(*share));
+  return view;
+}
+
+formats::MetricsView ControlFiles::metrics_view() const {
+  const manager::HostStatus host = manager_.host();
+  const manager::StateReport state = manager_.state_report();
+  formats::MetricsView view{.version = setup_.version,
+                            .started = started_,
+                            .host_up = host.state.up,
+                            .generation = host.state.generation(),
+                            .takeovers = setup_.servers - 1,
+                            .max_nodes = setup_.max_nodes,
+                            .max_descriptors = sys::file_limit(),
+                            .damaged_files = state.damages.size(),
+                            .state_is_recorded = state.failure.empty(),
+                            .counts = counts_.view()};
+  if (setup_.load) {
+    const ServerLoad load = setup_.load();
+    view.requests = load.requests;
+    view.stuck_threads = load.stuck_threads;
+    view.open_files = load.open_files;
+  }
+  if (setup_.nodes) view.nodes = setup_.nodes();
+  {
+    const sys::AsDaemon as_daemon;
+    view.descriptors = sys::count_descriptors();
+    view.resident_bytes = sys::resident_memory();
+  }
+  const auto add = [&view](const manager::Share& share) {
+    const manager::ShareStatus status = share.status();
+    const std::string shown = state_of(share, status.state);
+    ++view.shares[shown];
+    if (status.native) ++view.native;
+    if (!status.pending.empty()) ++view.pending;
+    view.leases += share.users();
+    view.attachments += share.attachment_count();
+    view.parked += status.waiting;
+    const bool in_trouble =
+        status.state == manager::ShareState::kFailed || status.state == manager::ShareState::kStalled;
+    if (in_trouble && view.troubles.size() < formats::MetricsView::kMostTroubles) {
+      view.troubles.push_back({.share = share.name(), .state = manager::to_string(status.state)});
+    }
+  };
+  const auto directory = manager_.directory();
+  for (const auto& [name, share] : *directory) add(*share);
+  for (const std::shared_ptr<manager::Share>& share : manager_.removed()) add(*share);
   return view;
 }
 

@@ -8,9 +8,11 @@
 
 #include "fuse/control/control_path.h"
 #include "fuse/control/control_tree.h"
+#include "fuse/control/event_counts.h"
 #include "manager/engine/manager.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/formats/metrics.h"
 #include "src/lib/formats/view.h"
 
 namespace berth::fuse {
@@ -41,6 +43,9 @@ class ControlFiles {
   /// When the tree was made.
   [[nodiscard]] WallTime started() const noexcept { return started_; }
 
+  /// Counts an event for `metrics`.
+  void count(const manager::Event& event) { counts_.count(event); }
+
   /// Keeps the reason why a control write was refused, for `error`, until the next control write or failed attempt.
   void refuse(const manager::Share& share, const Error& why);
   /// Forgets it.
@@ -49,6 +54,7 @@ class ControlFiles {
  private:
   [[nodiscard]] formats::ShareView share_view(const manager::Share& share) const;
   [[nodiscard]] formats::NamespaceView namespace_view() const;
+  [[nodiscard]] formats::MetricsView metrics_view() const;
   [[nodiscard]] std::optional<formats::FailureView> last_error(const manager::Share& share) const;
   [[nodiscard]] formats::UsersView users(const manager::Share& share, const Viewer& viewer) const;
 
@@ -57,6 +63,7 @@ class ControlFiles {
   const Clock& clock_;
   const ControlSetup& setup_;
   const WallTime started_;
+  EventCounts counts_;
 
   mutable Mutex mutex_;
   std::map<std::string, formats::FailureView, std::less<>> refused_ BERTH_GUARDED_BY(mutex_);  ///< by the share's name

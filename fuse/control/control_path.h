@@ -22,6 +22,7 @@ struct ControlPath {
     kStatus,
     kStatusJson,
     kEvents,
+    kMetrics,
     kControl,
     kReload,
     kPrefix,  ///< `shares`, and the directories in it above shares

@@ -49,6 +49,8 @@ struct stat ControlTree::root_attributes() const {
 
 void ControlTree::append_event(const manager::Event& event) { core_->events.append(event_line(event), event.when); }
 
+void ControlTree::count_event(const manager::Event& event) { core_->files.count(event); }
+
 void ControlTree::append_output(const std::string& share, std::string_view lines) { core_->logs.append(share, lines); }
 
 void ControlTree::stop() noexcept { core_->events.stop(); }

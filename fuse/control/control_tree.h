@@ -18,6 +18,13 @@
 
 namespace berth::fuse {
 
+/// What a server does and has done, for `metrics`.
+struct ServerLoad {
+  std::uint64_t requests = 0;       ///< handled
+  std::uint64_t stuck_threads = 0;  ///< in shares that do not answer
+  std::uint64_t open_files = 0;     ///< files and directories
+};
+
 /// What the control tree shows, and which callers it obeys.
 struct ControlSetup {
   std::string version;                 ///< of berth
@@ -36,6 +43,8 @@ struct ControlSetup {
   std::size_t max_nodes = 0;  ///< [berth] max_nodes
   /// The number of nodes now. Empty: not known.
   std::function<std::size_t()> nodes;
+  /// What the server does now. Empty: not known.
+  std::function<ServerLoad()> load;
   std::uint32_t servers = 1;    ///< how many have served this namespace, this one included
   EventArea* events = nullptr;  ///< outlives this; null: there will be no successor
   LogArea* logs = nullptr;      ///< likewise
@@ -71,6 +80,9 @@ class ControlTree final : public Operations {
 
   /// Adds a line to `events`. Does not block: another thread notifies readers that wait.
   void append_event(const manager::Event& event);
+
+  /// Counts an event for `metrics`. Does not block.
+  void count_event(const manager::Event& event);
 
   /// Adds whole lines to a share's `log`.
   void append_output(const std::string& share, std::string_view lines);

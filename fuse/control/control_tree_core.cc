@@ -212,6 +212,7 @@ std::size_t ControlTree::Core::expected_size_of(const Found& found) const {
     case Kind::kRoot:
     case Kind::kVersion:
     case Kind::kEvents:
+    case Kind::kMetrics:
     case Kind::kControl:
     case Kind::kReload:
     case Kind::kShare:

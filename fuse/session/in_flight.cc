@@ -87,6 +87,13 @@ std::vector<InFlight::Slot*> InFlight::slots() const {
   return all;
 }
 
+std::uint64_t InFlight::handled() const {
+  MutexLock lock(mutex_);
+  std::uint64_t all = 0;
+  for (const std::unique_ptr<Slot>& slot : slots_) all += slot->serial.load(std::memory_order_relaxed) / 2;
+  return all;
+}
+
 std::size_t InFlight::most_inside() const noexcept {
   const std::size_t left = kManyStuck - std::min(kManyStuck, stuck_threads());
   return std::clamp(left / 8, Lane::kFewStuck, Lane::kMostInside);

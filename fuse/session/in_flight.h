@@ -120,6 +120,8 @@ class InFlight {
   /// Whether requests have to enter their lanes.
   [[nodiscard]] bool is_troubled() const noexcept { return troubles_.load(std::memory_order_relaxed) != 0; }
   [[nodiscard]] std::size_t stuck_threads() const noexcept { return stuck_.load(std::memory_order_relaxed); }
+  /// Requests that were handled so far.
+  [[nodiscard]] std::uint64_t handled() const;
   [[nodiscard]] Lane* lane_of(std::uint64_t node, std::uint32_t opcode = 0) const {
     return setup_.lane_of(node, opcode);
   }

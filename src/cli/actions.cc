@@ -11,8 +11,10 @@
 #include "src/cli/progress.h"
 #include "src/lib/base/text.h"
 #include "src/lib/formats/json.h"
+#include "src/lib/formats/metrics.h"
 #include "src/lib/formats/names.h"
 #include "src/lib/formats/render.h"
+#include "src/lib/sys/file.h"
 
 namespace berth::cli {
 
@@ -67,6 +69,7 @@ class Action {
   int operator()(const ControlCommand& control) const;
   int operator()(const HostCommand& host) const;
   int operator()(const EventsCommand& events) const;
+  int operator()(const MetricsCommand& metrics) const;
   // They are not done through the control tree.
   int operator()(const ServeOptions&) const { return kUsage; }
   int operator()(const CheckOptions&) const { return kUsage; }
@@ -80,7 +83,8 @@ class Action {
   /// Whether the command only reads: what refuses it is then the control tree, and no share's server.
   [[nodiscard]] bool reads() const {
     return std::holds_alternative<StatusCommand>(command_.action) ||
-           std::holds_alternative<EventsCommand>(command_.action);
+           std::holds_alternative<EventsCommand>(command_.action) ||
+           std::holds_alternative<MetricsCommand>(command_.action);
   }
   [[nodiscard]] int reload(const HostCommand& host) const;
   [[nodiscard]] formats::NamespaceView look() const;
@@ -260,7 +264,28 @@ int Action::operator()(const EventsCommand& events) const {
   return finish(tree_.events(events.follow, world_.out), "");
 }
 
+/// Writes `openmetrics` to a file for node exporter, which sees the old text or the new one. False: it says why not.
+bool write_textfile(const std::string& path, std::string_view openmetrics, const World& world) {
+  const Result<> written = sys::replace_file(path, formats::to_text_format(openmetrics), 0644);
+  if (!written) world.err(fmt::format("berth: metrics: {}: {}\n", quote(path), errno_text(written.error().code())));
+  return written.has_value();
+}
+
+int Action::operator()(const MetricsCommand& metrics) const {
+  const Result<std::string> text = tree_.read(formats::kMetrics);
+  if (metrics.textfile.empty()) return print(text);
+  if (text) return write_textfile(metrics.textfile, *text, world_) ? kOk : kFailed;
+  if (says_gone(text.error().code())) note_absence(command_, world_);
+  return explain(text.error(), "");
+}
+
 }  // namespace
+
+void note_absence(const Command& command, const World& world) {
+  const auto* const metrics = std::get_if<MetricsCommand>(&command.action);
+  if (metrics == nullptr || metrics->textfile.empty()) return;
+  write_textfile(metrics->textfile, formats::metrics_of_none(), world);
+}
 
 int act(const Command& command, const Tree& tree, const World& world) {
   return std::visit(Action(command, tree, world), command.action);

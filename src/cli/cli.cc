@@ -127,6 +127,7 @@ int run_command(const Command& command, const World& world, const Programs& prog
   }
   const Result<std::string> directory = locate_namespace(wanted, world);
   if (!directory) {
+    note_absence(command, world);
     world.err("berth: " + command.name + ": " + std::string(directory.error().story()) + "\n");
     return directory.error().code() == EACCES ? kNoPermission : kUnavailable;
   }

@@ -35,13 +35,17 @@ struct EventsCommand {
   bool follow = false;
 };
 
+struct MetricsCommand {
+  std::string textfile;  ///< absolute: what node exporter reads; empty: to standard output
+};
+
 /// A command line that was understood.
 struct Command {
   std::string name;                 ///< as the user typed it: "attach"
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
   std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
   std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
-               EventsCommand, AddOptions, RemoveOptions>
+               EventsCommand, MetricsCommand, AddOptions, RemoveOptions>
       action;
 };
 

@@ -37,7 +37,7 @@ _berth() {
   local given=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout | -t | --type | -s | --source | -o | --option | --set) ((i++)) ;;
+      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout | --textfile | -t | --type | -s | --source | -o | --option | --set) ((i++)) ;;
       -*) ;;
       *) if [[ $command ]]; then given+=("${COMP_WORDS[i]}"); else command=${COMP_WORDS[i]}; fi ;;
     esac

@@ -38,7 +38,7 @@ _berth() {
   local -a given
   for ((i = 2; i < CURRENT; i++)); do
     case ${words[i]} in
-      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout|-t|--type|-s|--source|-o|--option|--set) ((i++)) ;;
+      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout|--textfile|-t|--type|-s|--source|-o|--option|--set) ((i++)) ;;
       (-*) ;;
       (*) if [[ -n $command ]]; then given+=("${words[i]}"); else command=${words[i]}; fi ;;
     esac

@@ -186,6 +186,17 @@ Examples:
   berth events
   berth events --follow | grep mount-failed)"};
 
+inline constexpr CommandText kMetricsText{
+    "metrics", "Show metrics, or write them down for node exporter", "berth metrics [OPTIONS]",
+    R"(The same as: cat NAMESPACE/.berth/metrics, which is OpenMetrics. With --textfile FILE they are written in the older format that
+node exporter's textfile collector reads, and FILE is replaced as a whole. Where no berth serves, FILE says berth_up 0.
+
+Examples:
+  berth metrics
+  berth metrics --textfile /var/lib/prometheus/node-exporter/berth.prom)"};
+
+inline constexpr const char* kTextfileText =
+    "Write to FILE (its name must end in .prom) in the format of node exporter's textfile collector";
 inline constexpr const char* kNamespaceText =
     "The namespace (default: BERTH_NAMESPACE, else the only mount of type fuse.berth)";
 inline constexpr const char* kChangeNamespaceText = "The namespace (default: what the configuration says)";

@@ -28,6 +28,7 @@ struct Words {
   std::string timeout;
   std::string type;
   std::vector<std::string> sources, options, settings;
+  std::string textfile;
   bool json = false;
   bool force = false;
   bool follow = false;
@@ -71,6 +72,7 @@ class Parser {
   [[nodiscard]] tl::expected<Command, NoCommand> command_of(const CLI::App& app) const;
   [[nodiscard]] Result<ServeOptions> serve_options() const;
   [[nodiscard]] Result<AddOptions> add_options() const;
+  [[nodiscard]] Result<MetricsCommand> metrics_command() const;
   [[nodiscard]] Result<decltype(Command::action)> action_of(std::string_view name) const;
 
   CLI::App app_;
@@ -101,6 +103,9 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   CLI::App* events = add_command(kEventsText);
   events->add_flag("-f,--follow", words_.follow, "Go on and show what happens from now on");
   add_namespace(*events, kNamespaceText);
+  CLI::App* metrics = add_command(kMetricsText);
+  metrics->add_option("--textfile", words_.textfile, kTextfileText)->type_name("FILE");
+  add_namespace(*metrics, kNamespaceText);
 }
 
 CLI::App* Parser::add_command(const CommandText& text) {
@@ -260,6 +265,13 @@ Result<AddOptions> Parser::add_options() const {
   return add;
 }
 
+Result<MetricsCommand> Parser::metrics_command() const {
+  if (words_.textfile.empty()) return MetricsCommand{};
+  if (words_.textfile.ends_with(".prom")) return MetricsCommand{absolute_path(words_.textfile)};
+  return fail(EINVAL,
+              "--textfile: " + quote(words_.textfile) + " does not end in .prom: node exporter reads no other files");
+}
+
 Result<decltype(Command::action)> Parser::action_of(std::string_view name) const {
   if (name == kServeText.name) return TRY(serve_options());
   if (name == kCheckText.name) {
@@ -272,6 +284,7 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
                          words_.namespace_directory.empty() ? "" : absolute_path(words_.namespace_directory),
                          words_.share};
   }
+  if (name == kMetricsText.name) return metrics_command();
   if (name == kEventsText.name) return EventsCommand{words_.follow};
   if (name == kResumeText.name) return HostCommand{formats::HostCommand::kResume, std::nullopt};
   if (name == kReloadText.name) {

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "src/lib/base/unique_fd.h"
+#include "src/lib/formats/metrics.h"
 #include "src/lib/formats/render.h"
 #include "tests/cli/faults.h"
 #include "tests/cli/stage.h"
@@ -35,6 +36,19 @@ class Cli : public testing::Test {
 
   Stage stage_;
 };
+
+TEST_F(Cli, MetricsForNodeExporterAreReplacedAsAWholeAndSayWhereNoBerthServes) {
+  stage_.write_file(stage_.namespace_directory() + "/.berth/metrics", formats::render_metrics({.version = "1"}));
+  const std::string file = stage_.root() + "/berth.prom";
+  expect_ok({"berth", "metrics", "--textfile", file});
+  EXPECT_THAT(stage_.read_file(file), HasSubstr("# TYPE berth_requests_total counter\n"));
+  EXPECT_EQ(fs::status(file).permissions(), static_cast<fs::perms>(0644));
+  stage_.mounts.clear();
+  EXPECT_EQ(stage_.run({"berth", "metrics", "--textfile", file}).exit_code, 69);
+  EXPECT_EQ(stage_.read_file(file), "# TYPE berth_up gauge\n# HELP berth_up 1: a server answers.\nberth_up 0\n");
+  // Nothing but the file itself is there.
+  EXPECT_EQ(std::distance(fs::directory_iterator(stage_.root()), fs::directory_iterator()), 2);
+}
 
 TEST_F(Cli, AttachIsMkdir) {
   EXPECT_EQ(expect_ok({"berth", "attach", "home/alice", "vm-1", "disk"}), "");

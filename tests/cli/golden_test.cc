@@ -116,7 +116,7 @@ void some_events(Stage& stage) {
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
   for (const char* command : {"serve", "check", "status", "attach", "detach", "mount", "unmount", "remount", "retry",
-                              "add", "remove", "reload", "drain", "resume", "upgrade", "events"}) {
+                              "add", "remove", "reload", "drain", "resume", "upgrade", "events", "metrics"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;
@@ -149,6 +149,7 @@ std::vector<Case> usage_cases() {
       {"usage-instance-with-slash", {"berth", "attach", "media", "vm/17", "disk"}},
       {"usage-volume-dots", {"berth", "detach", "media", "vm-17", ".."}},
       {"usage-timeout", {"berth", "drain", "--timeout", "5"}},
+      {"usage-textfile", {"berth", "metrics", "--textfile", "/tmp/berth.txt"}},
       {"usage-timeout-of-nothing", {"berth", "drain", "--timeout", "0"}},
       {"usage-drain-of-a-share", {"berth", "drain", "media"}},
       {"usage-add-without-type", {"berth", "add", "media", "--source", "/srv"}},

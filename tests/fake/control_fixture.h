@@ -117,7 +117,10 @@ class ControlTreeTest : public ::testing::Test {
     backend = gated.get();
     setup.backends.emplace(manager::ShareKind::kBind, std::move(gated));
     setup.on_event = [this](const manager::Event& event) {
-      if (ControlTree* to = tree_for_events.load()) to->append_event(event);
+      if (ControlTree* to = tree_for_events.load()) {
+        to->append_event(event);
+        to->count_event(event);
+      }
     };
     manager = manager::Manager::make(std::move(setup), catalog, clock).value();
     make_tree();

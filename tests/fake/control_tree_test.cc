@@ -25,8 +25,8 @@ using ::testing::StartsWith;
 using ::testing::UnorderedElementsAre;
 
 TEST_F(ControlTreeTest, ShowsTheTree) {
-  EXPECT_THAT(kernel->list(root),
-              UnorderedElementsAre("version", "status", "status.json", "events", "control", "reload", "shares"));
+  EXPECT_THAT(kernel->list(root), UnorderedElementsAre("version", "status", "status.json", "events", "metrics",
+                                                       "control", "reload", "shares"));
   EXPECT_THAT(kernel->list(at("shares")), ElementsAre("home", "media"));
   EXPECT_THAT(kernel->list(at("shares/home")), ElementsAre("alice", "bob"));
   EXPECT_THAT(kernel->list(at("shares/home/alice")), UnorderedElementsAre("state", "status", "status.json", "error",
@@ -71,7 +71,7 @@ TEST_F(ControlTreeTest, InodeNumbersAreTheOnesThatAreListed) {
 }
 
 TEST_F(ControlTreeTest, ReadingMountsNothing) {
-  for (const char* file : {"version", "status", "status.json", "events"}) read(file);
+  for (const char* file : {"version", "status", "status.json", "events", "metrics"}) read(file);
   for (const char* file : {"state", "status", "status.json", "error", "users"}) {
     read(std::string("shares/home/alice/") + file);
   }
@@ -111,6 +111,21 @@ TEST_F(ControlTreeTest, StatusJsonIsReadBack) {
   EXPECT_EQ(berth->server, 12);
   ASSERT_EQ(berth->shares.size(), 3U);
   EXPECT_EQ(berth->shares[2].state, "mounted");
+}
+
+TEST_F(ControlTreeTest, MetricsCountWhatHappensAndNameWhatFails) {
+  EXPECT_EQ(write("shares/media/control", "mount"), 0);
+  backend->fail_with(EACCES);
+  EXPECT_EQ(write("shares/home/bob/control", "mount"), EACCES);
+  const std::string text = read("metrics");
+  for (const char* line :
+       {"berth_build_info{version=\"1.2.3\"} 1\n", "berth_shares{state=\"mounted\"} 1\n",
+        "berth_shares{state=\"failed\"} 1\n", "berth_shares{state=\"idle\"} 1\n",
+        "berth_events_total{event=\"mounted\"} 1\n", "berth_mount_failures_total{errno=\"EACCES\"} 1\n",
+        "berth_mount_duration_seconds_count{result=\"success\"} 1\n",
+        "berth_share_in_trouble{share=\"home/bob\",state=\"failed\"} 1\n"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
 }
 
 TEST_F(ControlTreeTest, OpenFileIsASnapshot) {

@@ -308,6 +308,12 @@ class Server {
     control.owner = ::geteuid();
     control.max_nodes = setup_.configuration.settings.max_nodes;
     control.nodes = [this] { return shares_->counts().nodes; };
+    control.load = [this] {
+      fuse::InFlight& in_flight = session_->in_flight();
+      return fuse::ServerLoad{.requests = in_flight.handled(),
+                              .stuck_threads = in_flight.stuck_threads(),
+                              .open_files = shares_->counts().handles};
+    };
     control.users_of = [this](const manager::Share& share, const fuse::UsersWanted& wanted) {
       return shares_->users_of(share, wanted);
     };
@@ -358,6 +364,7 @@ class Server {
   /// On the control thread.
   void on_event(const manager::Event& event) {
     event_writer_.write(event);
+    if (fuse::ControlTree* const tree = tree_.load()) tree->count_event(event);
     if (event.kind == manager::Event::Kind::kMounted) ++mounted_;
     if (event.kind == manager::Event::Kind::kUnmounted && mounted_ > 0) --mounted_;
     if (event.kind == manager::Event::Kind::kMounted || event.kind == manager::Event::Kind::kUnmounted) send_counts();

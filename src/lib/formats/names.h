@@ -7,7 +7,7 @@
 /// The names of the control tree:
 ///
 ///   NAMESPACE/.berth/
-///     version  status  status.json  events  reload
+///     version  status  status.json  events  metrics  reload
 ///     control                            written: one of control_command.h, for the host
 ///     shares/<name>/                     '/' in a share's name makes directories here too
 ///       state  status  status.json  error  users  log
@@ -22,6 +22,7 @@ inline constexpr std::string_view kTree = ".berth";
 // In the tree's root.
 inline constexpr std::string_view kVersion = "version";
 inline constexpr std::string_view kEvents = "events";
+inline constexpr std::string_view kMetrics = "metrics";
 inline constexpr std::string_view kShares = "shares";
 /// What the last reload came to.
 inline constexpr std::string_view kReload = "reload";

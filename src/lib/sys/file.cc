@@ -1,5 +1,6 @@
 #include "src/lib/sys/file.h"
 
+#include <dirent.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/eventfd.h>
@@ -115,6 +116,26 @@ Result<std::string> read_regular_file(const std::string& path, std::size_t limit
   return read_all(fd.get(), limit);
 }
 
+Result<> replace_file(const std::string& path, std::string_view content, mode_t mode) {
+  const std::size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  std::string temporary = directory + ".XXXXXX";
+  const UniqueFd file(::mkostemp(temporary.data(), O_CLOEXEC));
+  if (!file) return fail_errno();
+  const auto give_up = [&temporary](const Error& error) {
+    ::unlink(temporary.c_str());
+    return fail(error);
+  };
+  for (std::string_view left = content; !left.empty();) {
+    const ssize_t written = ::write(file.get(), left.data(), left.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return give_up(Error::last());
+    left.remove_prefix(static_cast<std::size_t>(written));
+  }
+  if (::fchmod(file.get(), mode) != 0 || ::rename(temporary.c_str(), path.c_str()) != 0) return give_up(Error::last());
+  return {};
+}
+
 Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags) noexcept {
   const int empty = *path == '\0' ? AT_EMPTY_PATH : 0;
   struct statx result {};
@@ -170,6 +191,18 @@ int lowest_free_descriptor() noexcept {
 bool few_descriptors_left() noexcept {
   const std::uint64_t limit = file_limit();
   return static_cast<std::uint64_t>(lowest_free_descriptor()) >= limit - descriptor_reserve(limit);
+}
+
+std::uint64_t count_descriptors() {
+  struct stat listing {};
+  if (::stat("/proc/self/fd", &listing) != 0) return 0;
+  if (listing.st_size > 0) return static_cast<std::uint64_t>(listing.st_size);
+  DIR* const directory = ::opendir("/proc/self/fd");
+  if (directory == nullptr) return 0;
+  std::uint64_t count = 0;
+  while (const dirent* const entry = ::readdir(directory)) count += entry->d_name[0] != '.' ? 1 : 0;
+  ::closedir(directory);
+  return count - 1;  // not the one that reads this
 }
 
 Result<> lower_file_limit(std::uint64_t by) noexcept {

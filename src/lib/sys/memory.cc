@@ -6,8 +6,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+
+#include "src/lib/sys/file.h"
 
 namespace berth::sys {
 namespace {
@@ -47,6 +51,15 @@ void release_idle_memory() noexcept {
     // Refused where it is the kernel's (the vDSO).
     ::madvise(segments.ranges[i].start, segments.ranges[i].size, MADV_DONTNEED);
   }
+}
+
+std::uint64_t resident_memory() {
+  const std::string text = read_file("/proc/self/statm", 256).value_or("");
+  const std::size_t blank = text.find(' ');
+  std::uint64_t pages = 0;
+  if (blank == std::string::npos) return 0;
+  std::from_chars(text.data() + blank + 1, text.data() + text.size(), pages);
+  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace berth::sys
