@@ -6,6 +6,7 @@
 
 #include "fuse/wire/protocol.h"
 #include "src/lib/sys/identity.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::fuse {
 namespace {
@@ -14,6 +15,11 @@ namespace {
 bool is_final(int code) noexcept { return code == EPERM || code == ENOTTY || code == EOPNOTSUPP; }
 
 }  // namespace
+
+void Passthrough::enable(int device) noexcept {
+  device_ = device;
+  enabled_.store(sys::is_in_initial_user_namespace(), std::memory_order_release);
+}
 
 BackingId Passthrough::register_backing(int fd) noexcept {
   if (!enabled()) return kNoBacking;

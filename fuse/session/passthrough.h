@@ -20,11 +20,9 @@ inline constexpr BackingId kNoBacking = 0;
 /// Threading: any thread may call anything.
 class Passthrough {
  public:
-  /// The kernel agreed to it. `device`: the FUSE device, which stays open.
-  void enable(int device) noexcept {
-    device_ = device;
-    enabled_.store(true, std::memory_order_release);
-  }
+  /// The kernel agreed to it. `device`: the FUSE device, which stays open. In another user namespace than the initial one it stays off: it
+  /// takes CAP_SYS_ADMIN there (fuse_backing_open()).
+  void enable(int device) noexcept;
   [[nodiscard]] bool enabled() const noexcept { return enabled_.load(std::memory_order_acquire); }
 
   /// Registers a regular file. The kernel uses it with the credentials that the calling thread has now, but never with

@@ -236,7 +236,7 @@ Result<> ShareFs::shows_same_pages(int root) const {
   struct statfs found {};
   if (::fstatfs(root, &found) != 0) return fail_errno();
   if (core_->passthrough == nullptr || !core_->passthrough->enabled()) {
-    return fail(EOPNOTSUPP, "its files cannot be lent to the kernel (Linux 6.9)");
+    return fail(EOPNOTSUPP, "its files cannot be lent to the kernel (that takes Linux 6.9, and root)");
   }
   if (found.f_type == OVERLAYFS_SUPER_MAGIC || found.f_type == kEcryptfs || !sys::is_local(root)) {
     return fail(EOPNOTSUPP,

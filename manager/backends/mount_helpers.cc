@@ -8,7 +8,9 @@
 
 #include "manager/model/helper_type.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/process.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::manager {
 namespace {
@@ -108,6 +110,15 @@ Result<> check_mount_helper(std::string_view type, std::string_view source) {
   if (sys::find_program(program).empty()) return fail(missing(program, program));
   if (!has_helper(family)) return fail(missing("mount." + std::string(family), family));
   return {};
+}
+
+Result<> check_may_mount(std::string_view type) {
+  constexpr std::array<std::string_view, 3> kForAllUsers{"tmpfs", "ramfs", "overlay"};
+  if (!sys::is_own_root() || !fuse_family(type).empty()) return {};
+  if (std::find(kForAllUsers.begin(), kForAllUsers.end(), type) != kForAllUsers.end()) return {};
+  if (!is_helper_type(type) && !sys::kernel_knows_filesystem(type)) return {};
+  return fail(EPERM, "the kernel lets root alone mount the type " + quote(type) +
+                         "; start berth as root, or use a type of FUSE, such as fuse.sshfs");
 }
 
 Result<> check_source_is_no_option(std::string_view source) {

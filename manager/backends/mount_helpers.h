@@ -17,6 +17,10 @@ bool wants_mount_program(std::string_view type, std::string_view source);
 /// Errors: ENODEV with a story that names what is missing and the Debian package that has it.
 Result<> check_mount_helper(std::string_view type, std::string_view source);
 
+/// Whether this process may mount such a file system: where berth is root in a user namespace of its own alone, the kernel lets it mount
+/// few types (FS_USERNS_MOUNT, include/linux/fs.h). Errors: EPERM with a story.
+Result<> check_may_mount(std::string_view type);
+
 /// A source that begins with '-' is refused: for mount(8) itself "--" ends the options, but a mount helper gets
 /// it as its first argument and takes it for one.
 /// Errors: EINVAL with a story.

@@ -73,6 +73,7 @@ class Action {
   // They are not done through the control tree.
   int operator()(const ServeOptions&) const { return kUsage; }
   int operator()(const CheckOptions&) const { return kUsage; }
+  int operator()(const ExecCommand&) const { return kUsage; }
   int operator()(const AddOptions&) const { return kUsage; }
   int operator()(const RemoveOptions&) const { return kUsage; }
 

@@ -103,6 +103,14 @@ int run_change(const Command& command, const std::string& share, const Result<Ch
   return exit_code;
 }
 
+int run_program(const ExecCommand& program, const World& world) {
+  std::vector<std::string> arguments = program.arguments;
+  if (arguments.empty()) arguments.push_back(world.environment("SHELL").value_or("/bin/sh"));
+  const Error error = world.execute(arguments);
+  world.err("berth: exec: " + quote_command({arguments.front()}) + ": " + error.message() + "\n");
+  return error.code() == ENOENT ? kNoProgram : kCannotExecute;
+}
+
 int run_command(const Command& command, const World& world, const Programs& programs) {
   if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
   if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
@@ -131,6 +139,7 @@ int run_command(const Command& command, const World& world, const Programs& prog
     world.err("berth: " + command.name + ": " + std::string(directory.error().story()) + "\n");
     return directory.error().code() == EACCES ? kNoPermission : kUnavailable;
   }
+  if (const auto* program = std::get_if<ExecCommand>(&command.action)) return run_program(*program, world);
   return act(command, Tree(*directory), world);
 }
 

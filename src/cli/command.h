@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "src/cli/options.h"
 #include "src/lib/formats/control_command.h"
@@ -34,6 +35,10 @@ struct HostCommand {
 struct EventsCommand {
   bool follow = false;
 };
+/// exec, shell: a program where the namespace is seen.
+struct ExecCommand {
+  std::vector<std::string> arguments;  ///< its name first; empty: the user's shell
+};
 
 struct MetricsCommand {
   std::string textfile;  ///< absolute: what node exporter reads; empty: to standard output
@@ -45,7 +50,7 @@ struct Command {
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
   std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
   std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
-               EventsCommand, MetricsCommand, AddOptions, RemoveOptions>
+               EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ExecCommand>
       action;
 };
 

@@ -197,6 +197,23 @@ Examples:
 
 inline constexpr const char* kTextfileText =
     "Write to FILE (its name must end in .prom) in the format of node exporter's textfile collector";
+inline constexpr CommandText kExecText{
+    "exec", "Execute a program where the namespace of a berth without root is seen",
+    "berth exec [--namespace DIR] COMMAND [ARGUMENT]...",
+    R"(A berth that an ordinary user has started shows its namespace in a mount namespace of its own. All other commands go there by
+themselves. Where the namespace is seen anyway, the program is just executed. Exit status: the program's; 126 or 127 where there is none.
+
+Examples:
+  berth exec ls ~/volumes/music
+  berth exec rsync -a ~/volumes/music/ /media/stick/)"};
+
+inline constexpr CommandText kShellText{
+    "shell", "Execute your shell where the namespace of a berth without root is seen", "berth shell [--namespace DIR]",
+    R"(The same as: berth exec $SHELL
+
+Example:
+  berth shell)"};
+
 inline constexpr const char* kNamespaceText =
     "The namespace (default: BERTH_NAMESPACE, else the only mount of type fuse.berth)";
 inline constexpr const char* kChangeNamespaceText = "The namespace (default: what the configuration says)";

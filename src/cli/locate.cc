@@ -31,11 +31,35 @@ std::string list(const std::vector<std::string>& paths) {
   return text;
 }
 
+/// Goes to where a namespace of this user's own is seen, at `directory`, or wherever it is where that is empty. Where none is, `otherwise`
+/// is the answer.
+Result<std::string> enter_own(const std::string& directory, const World& world, const Error& otherwise) {
+  std::vector<sys::OwnMount> own = world.own_namespaces ? world.own_namespaces() : std::vector<sys::OwnMount>();
+  const std::string path = directory.empty() ? "" : absolute_path(directory);
+  if (!path.empty()) std::erase_if(own, [&path](const sys::OwnMount& mount) { return mount.target != path; });
+  if (own.empty()) return fail(otherwise);
+  if (own.size() > 1) {
+    std::vector<std::string> targets;
+    for (const sys::OwnMount& mount : own) targets.push_back(mount.target);
+    return fail(ENXIO,
+                "several namespaces of yours are mounted (" + list(targets) + "); name one with --namespace DIR");
+  }
+  TRY_VOID(world.enter(own.front()));
+  return checked(own.front().target, "your own mount namespace");
+}
+
+Result<std::string> checked_or_own(const std::string& directory, const char* said_by, const World& world) {
+  Result<std::string> found = checked(directory, said_by);
+  return found || found.error().code() != ENXIO ? found : enter_own(directory, world, found.error());
+}
+
 }  // namespace
 
 Result<std::string> locate_namespace(const std::string& option, const World& world) {
-  if (!option.empty()) return checked(option, "--namespace");
-  if (const auto variable = world.environment("BERTH_NAMESPACE")) return checked(*variable, "BERTH_NAMESPACE");
+  if (!option.empty()) return checked_or_own(option, "--namespace", world);
+  if (const auto variable = world.environment("BERTH_NAMESPACE")) {
+    return checked_or_own(*variable, "BERTH_NAMESPACE", world);
+  }
   std::vector<std::string> found;
   for (const sys::MountEntry& mount : TRY(world.mount_table())) {
     // A bind of something within a namespace has no control tree in it.
@@ -46,9 +70,11 @@ Result<std::string> locate_namespace(const std::string& option, const World& wor
   }
   if (found.size() == 1) return checked(found.front(), "the mount table");
   if (found.empty()) {
-    return fail(ENXIO,
-                "no namespace is mounted; start one with `berth serve` or `systemctl start berth`, or name it with "
-                "--namespace DIR");
+    return enter_own(
+        "", world,
+        Error(ENXIO,
+              "no namespace is mounted; start one with `berth serve` or `systemctl start berth`, or name it with "
+              "--namespace DIR"));
   }
   return fail(ENXIO, "several namespaces are mounted (" + list(found) + "); name one with --namespace DIR");
 }

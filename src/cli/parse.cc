@@ -26,6 +26,7 @@ struct Words {
   std::vector<std::string> shares;
   std::string share, instance, volume;
   std::string timeout;
+  std::vector<std::string> arguments;
   std::string type;
   std::vector<std::string> sources, options, settings;
   std::string textfile;
@@ -106,6 +107,11 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   CLI::App* metrics = add_command(kMetricsText);
   metrics->add_option("--textfile", words_.textfile, kTextfileText)->type_name("FILE");
   add_namespace(*metrics, kNamespaceText);
+  CLI::App* exec = add_command(kExecText);
+  add_namespace(*exec, kNamespaceText);
+  exec->add_option("COMMAND", words_.arguments, "The program and its arguments")->required();
+  exec->positionals_at_end();
+  add_namespace(*add_command(kShellText), kNamespaceText);
 }
 
 CLI::App* Parser::add_command(const CommandText& text) {
@@ -286,6 +292,7 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
   }
   if (name == kMetricsText.name) return metrics_command();
   if (name == kEventsText.name) return EventsCommand{words_.follow};
+  if (name == kExecText.name || name == kShellText.name) return ExecCommand{words_.arguments};
   if (name == kResumeText.name) return HostCommand{formats::HostCommand::kResume, std::nullopt};
   if (name == kReloadText.name) {
     return HostCommand{words_.dry_run ? formats::HostCommand::kReloadDryRun : formats::HostCommand::kReload,

@@ -4,6 +4,10 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <memory>
+
+#include "src/lib/formats/names.h"
+#include "src/lib/sys/user_directories.h"
 
 namespace berth::cli {
 
@@ -34,6 +38,25 @@ World real_world() {
   world.out_is_terminal = ::isatty(STDOUT_FILENO) == 1;
   world.err_is_terminal = ::isatty(STDERR_FILENO) == 1;
   world.mount_table = [] { return sys::read_mount_table(); };
+  world.own_namespaces = [] { return sys::find_own_mounts(formats::kMountType); };
+  const auto has_entered = std::make_shared<bool>(false);
+  world.enter = [has_entered](const sys::OwnMount& mount) -> Result<> {
+    TRY_VOID(sys::enter_namespaces_of(mount.process));
+    *has_entered = true;
+    return {};
+  };
+  world.execute = [has_entered, user = ::geteuid(), group = ::getegid()](const std::vector<std::string>& arguments) {
+    if (*has_entered) {
+      if (const Result<> shown = sys::show_ids(user, group); !shown) return shown.error();
+    }
+    std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
+    for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    ::execvp(argv.front(), argv.data());
+    return Error::last();
+  };
+  world.default_config = sys::default_configuration_file();
   return world;
 }
 

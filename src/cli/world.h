@@ -9,6 +9,7 @@
 
 #include "src/lib/base/result.h"
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::cli {
 
@@ -23,6 +24,12 @@ struct World {
   bool out_is_terminal = false;
   bool err_is_terminal = false;
   std::function<Result<std::vector<sys::MountEntry>>()> mount_table;
+  /// Namespaces in mount namespaces of this user's own, which only a process in these sees (berth without root). Null: none.
+  std::function<std::vector<sys::OwnMount>()> own_namespaces;
+  /// Puts this process where that one is seen, for good.
+  std::function<Result<>(const sys::OwnMount&)> enter;
+  /// Executes a program in this process's place, as the user that it was started by. Returns when it cannot.
+  std::function<Error(const std::vector<std::string>& arguments)> execute;
   /// What `serve` and `check` read by default.
   std::string default_config = "/etc/berth/berth.toml";
   /// How long a command may take before its progress is shown, and how often.

@@ -16,6 +16,7 @@
 #include "src/config/document.h"
 #include "src/config/share_section.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/user_directories.h"
 
 namespace berth::config {
 namespace {
@@ -68,7 +69,7 @@ void Loader::apply_command_line() {
 
 Result<Configuration> Loader::load(const std::string& file) {
   main_file_ = file;
-  if (loaded_.settings.state_dir.empty()) loaded_.settings.state_dir = kDefaultStateDir;
+  if (loaded_.settings.state_dir.empty()) loaded_.settings.state_dir = sys::default_state_directory();
   {
     Result<ConfigFile> main = read_config_file(file);
     if (!main) return fail(main.error().code(), shown_path(file) + ": " + std::string(main.error().story()));

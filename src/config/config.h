@@ -14,11 +14,6 @@
 /// The configuration: TOML files in, a checked catalog and the daemon's settings out, or every mistake in them.
 namespace berth::config {
 
-/// What is read when no file is named.
-inline constexpr const char* kDefaultFile = "/etc/berth/berth.toml";
-/// `state_dir` where a file does not set it.
-inline constexpr const char* kDefaultStateDir = "/var/lib/berth";
-
 /// [control]: which users may do what in the control tree.
 struct ControlSettings {
   std::optional<gid_t> group;        ///< may change things, beside root

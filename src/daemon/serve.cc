@@ -31,7 +31,10 @@
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/memory.h"
+#include "src/lib/sys/proc.h"
 #include "src/lib/sys/process.h"
+#include "src/lib/sys/user_directories.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::daemon {
 namespace {
@@ -73,31 +76,37 @@ Result<config::Configuration> read_configuration(const ServeOptions& options) {
 class RunDirectory {
  public:
   static Result<RunDirectory> hold() {
+    const std::string path = sys::default_run_directory();
     for (;;) {
-      if (::mkdir(kBerthDirectory, 0700) != 0 && errno != EEXIST) {
-        return fail(Error::last().within(std::string("cannot make ") + kBerthDirectory));
-      }
-      Result<UniqueFd> directory = sys::open_at(AT_FDCWD, kBerthDirectory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST)
+        return fail(Error::last().within("cannot make " + quote(path)));
+      Result<UniqueFd> directory = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       if (!directory && directory.error().code() == ENOENT) continue;
-      if (!directory) return fail(directory.error().within(kBerthDirectory));
+      if (!directory) return fail(directory.error().within(path));
       struct stat mine {};
       struct stat named {};
       if (::flock(directory->get(), LOCK_SH) != 0 || ::fstat(directory->get(), &mine) != 0) return fail_errno();
+      if (mine.st_uid != ::geteuid()) return fail(EPERM, quote(path) + " belongs to another user");
       // Another process may have removed it between open and lock.
-      if (::stat(kBerthDirectory, &named) == 0 && named.st_ino == mine.st_ino)
-        return RunDirectory(std::move(*directory));
+      if (::stat(path.c_str(), &named) == 0 && named.st_ino == mine.st_ino)
+        return RunDirectory(path, std::move(*directory));
     }
   }
   /// The directory that an earlier keeper holds.
-  static RunDirectory adopt(int directory) noexcept { return RunDirectory(UniqueFd(directory)); }
+  static RunDirectory adopt(int directory) {
+    return {sys::proc::link_target("/proc/self/fd/" + std::to_string(directory)), UniqueFd(directory)};
+  }
   [[nodiscard]] int fd() const noexcept { return directory_.get(); }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// Removes it if no other process holds it.
   void remove() const noexcept {
-    if (::flock(directory_.get(), LOCK_EX | LOCK_NB) == 0) ::rmdir(kBerthDirectory);
+    if (::flock(directory_.get(), LOCK_EX | LOCK_NB) == 0) ::rmdir(path_.c_str());
   }
 
  private:
-  explicit RunDirectory(UniqueFd directory) noexcept : directory_(std::move(directory)) {}
+  RunDirectory(std::string path, UniqueFd directory) noexcept
+      : path_(std::move(path)), directory_(std::move(directory)) {}
+  std::string path_;
   UniqueFd directory_;
 };
 
@@ -201,6 +210,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
       .first_process = handed.first_process,
       .memory = &memory,
       .state = std::move(state),
+      .berth_directory = run_directory.path(),
       .run_directory = handed.run_directory,
       .background = handed.background};
   Background nobody_waits;
@@ -260,6 +270,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .first_process = *first_process,
                     .memory = &memory,
                     .state = std::move(state),
+                    .berth_directory = run_directory.path(),
                     .run_directory = run_directory.fd(),
                     .background = options.background};
   Keeper the_keeper(setup, background);
@@ -278,6 +289,12 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
 int serve(const ServeOptions& options) {
   const std::optional<std::string> version = is_asked_for_consent();
   const std::optional<int> memory = inherited_memory();
+  if (::geteuid() != 0) {
+    if (const Result<> became = sys::become_own_root(); !became) {
+      complain(became.error().message());
+      return exit_code_of(became.error());
+    }
+  }
   log::start(options.log_level);
   if (const Result<> settled = settle_surroundings(memory.has_value()); !settled) {
     complain(settled.error().message());

@@ -55,6 +55,30 @@ TEST_F(Cli, AttachIsMkdir) {
   EXPECT_TRUE(fs::is_directory(stage_.share_file("home/alice", "attachments/vm-1/disk")));
 }
 
+// As where an ordinary user's berth serves: the mount table does not show its namespace.
+TEST_F(Cli, NamespaceOfTheUsersOwnIsEnteredWhereNoOtherIsSeen) {
+  stage_.mounts.clear();
+  stage_.world.own_namespaces = [this] {
+    return std::vector<sys::OwnMount>{{.process = 17, .target = stage_.namespace_directory()}};
+  };
+  std::vector<pid_t> entered;
+  stage_.world.enter = [&entered](const sys::OwnMount& mount) {
+    entered.push_back(mount.process);
+    return Result<>();
+  };
+  std::vector<std::string> executed;
+  stage_.world.execute = [&executed](const std::vector<std::string>& arguments) {
+    executed = arguments;
+    return Error(ENOENT);
+  };
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));
+  EXPECT_THAT(entered, testing::ElementsAre(17));
+  EXPECT_EQ(stage_.run({"berth", "exec", "ls", "-l", "a b"}).exit_code, 127);
+  EXPECT_THAT(executed, testing::ElementsAre("ls", "-l", "a b"));
+  EXPECT_EQ(stage_.run({"berth", "exec", "-n", stage_.namespace_directory(), "--", "-x"}).exit_code, 127);
+  EXPECT_THAT(executed, testing::ElementsAre("-x"));
+}
+
 TEST_F(Cli, AttachingTwiceIsAttachingOnce) {
   expect_ok({"berth", "attach", "media", "vm-1", "disk"});
   expect_ok({"berth", "attach", "media", "vm-1", "disk"});

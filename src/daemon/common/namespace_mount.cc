@@ -140,7 +140,7 @@ Result<UniqueFd> open_fuse_device() {
                 "cannot open /dev/fuse: this kernel has no FUSE loaded; try `modprobe fuse`, and in a container give "
                 "it the device");
   }
-  return fail(code, "cannot open /dev/fuse; berth serve must run as root");
+  return fail(code, "cannot open /dev/fuse; `chmod 666 /dev/fuse` lets every user, as on most systems");
 }
 
 Result<std::string> prepare_namespace_directory(const std::string& directory) {

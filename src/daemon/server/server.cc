@@ -159,7 +159,7 @@ class Server {
     // Background::ready(); and not later, because what lies behind other automount points must be mounted for the
     // server.
     ::setsid();
-    TRY_VOID(sys::mount_private_tmpfs(kBerthDirectory, kMaxBerthInodes, kBerthsSize));
+    TRY_VOID(sys::mount_private_tmpfs(setup_.berth_directory, kMaxBerthInodes, kBerthsSize));
     TRY_VOID(manager::detach_copies(needed_paths()));
     // Only now: a successor finds it complete or not at all.
     UniqueFd mine = TRY(sys::current_mount_namespace());
@@ -169,7 +169,7 @@ class Server {
 
   /// What this namespace needs of the host's mounts, beside the system itself: sources are looked up on the host.
   [[nodiscard]] std::vector<std::string> needed_paths() const {
-    std::vector<std::string> paths{kBerthDirectory};
+    std::vector<std::string> paths{setup_.berth_directory};
     if (setup_.state) paths.push_back(setup_.state->path());
     for (const auto& [name, share] : setup_.configuration.catalog.shares()) {
       const std::vector<std::string>& command = share.unmount_command();
@@ -250,10 +250,10 @@ class Server {
     setup.drop_unused = [this](const manager::Share& share) { shares_->drop_unused(share); };
     setup.is_known = [this](const manager::Share& share, bool below) { return shares_->is_known(share, below); };
     setup.takes_over = record_.servers > 1;
-    setup.berth_directory = kBerthDirectory;
+    setup.berth_directory = setup_.berth_directory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
-    setup.backends =
-        manager::make_backends({.mount_namespace = host_.get(), .berths = kBerthDirectory, .shown = setup_.directory});
+    setup.backends = manager::make_backends(
+        {.mount_namespace = host_.get(), .berths = setup_.berth_directory, .shown = setup_.directory});
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
     setup.on_output = [this](const std::string& share, std::string_view lines) { on_output(share, lines); };
     setup.store = state_.open_store();

@@ -6,9 +6,6 @@
 
 namespace berth::daemon {
 
-/// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.
-inline constexpr const char* kBerthDirectory = "/run/berth";
-
 /// The server: serves the namespace until it is unmounted or the keeper asks it to stop, then takes everything down and
 /// exits.
 ///

@@ -40,6 +40,8 @@ struct ServerSetup {
   const sys::SharedMemory* memory = nullptr;  ///< what servers keep for their successors (KeptMemory)
   /// Where attachments are kept, locked where that was possible; nothing: in memory alone.
   std::optional<manager::StateDirectory> state;
+  /// Where berths are made, in the server's own mount namespace. On the host it stays an empty directory.
+  std::string berth_directory;
   int run_directory = -1;   ///< holds it
   bool background = false;  ///< let go of the terminal when ready
 

@@ -33,7 +33,7 @@ std::unique_ptr<manager::AttachmentStore> ServerState::open_store() {
 
 /// In the servers' mount namespace, so that it outlives servers and ends with berth.
 Result<manager::StateDirectory> ServerState::state_in_memory() {
-  const std::string place = std::string(kBerthDirectory) + "/.berth";  // the name of no share
+  const std::string place = setup_.berth_directory + "/.berth";  // the name of no share
   if (record_.state < 0) {
     if (::mkdir(place.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno();
     TRY_VOID(sys::mount_private_tmpfs(place, kMaxStateInodes, kStateInMemory));

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/proc.h"
 
 namespace berth::sys {
 namespace {
@@ -43,24 +44,33 @@ MountEntry entry_of(libmnt_fs* fs) {
   };
 }
 
-Result<Table> parse() {
+Result<Table> parse(const std::string& path = kMountInfo) {
   Table table(mnt_new_table());
   if (!table) return fail(ENOMEM);
-  const int rc = mnt_table_parse_file(table.get(), kMountInfo);
-  if (rc != 0) return fail(rc < 0 ? -rc : EINVAL, std::string("cannot read ") + kMountInfo);
+  const int rc = mnt_table_parse_file(table.get(), path.c_str());
+  if (rc != 0) return fail(rc < 0 ? -rc : EINVAL, "cannot read " + path);
   return table;
 }
 
 }  // namespace
 
-Result<std::vector<MountEntry>> read_mount_table() {
-  const Table table = TRY(parse());
+namespace {
+
+Result<std::vector<MountEntry>> entries_of(const Table& table) {
   const Iterator iterator(mnt_new_iter(MNT_ITER_FORWARD));
   if (!iterator) return fail(ENOMEM);
   std::vector<MountEntry> entries;
   libmnt_fs* fs = nullptr;
   while (mnt_table_next_fs(table.get(), iterator.get(), &fs) == 0) entries.push_back(entry_of(fs));
   return entries;
+}
+
+}  // namespace
+
+Result<std::vector<MountEntry>> read_mount_table() { return entries_of(TRY(parse())); }
+
+Result<std::vector<MountEntry>> read_mount_table(pid_t process) {
+  return entries_of(TRY(parse(proc::path_of(process, "mountinfo"))));
 }
 
 Result<bool> is_mountpoint(const std::string& target) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -23,8 +25,10 @@ struct MountEntry {
 };
 
 /// The mounts of the calling thread's mount namespace, in the kernel's order (a later one covers an earlier one at the
-/// same target). Reads /proc/thread-self/mountinfo through libmount; never touches a mounted file system.
+/// same target), or those of the mount namespace of `process`. Reads /proc/PID/mountinfo through libmount; never touches a mounted file
+/// system.
 Result<std::vector<MountEntry>> read_mount_table();
+Result<std::vector<MountEntry>> read_mount_table(pid_t process);
 
 /// Whether something is mounted at `target`; a few microseconds, without asking what is mounted there (openat2(2) with
 /// RESOLVE_NO_XDEV does not cross). The directories above `target` are walked.

@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "src/config/config_file.h"
+#include "src/lib/sys/user_directories.h"
 
 namespace berth::config {
 namespace {
@@ -221,7 +222,7 @@ TEST_F(ConfigTest, HasDefaults) {
   write("berth.toml", "");
   const Result<Configuration> loaded = load_main();
   ASSERT_TRUE(loaded) << loaded.error().story();
-  EXPECT_EQ(loaded->settings, (Settings{.state_dir = kDefaultStateDir}));
+  EXPECT_EQ(loaded->settings, (Settings{.state_dir = sys::default_state_directory()}));
   EXPECT_THAT(loaded->catalog.shares(), IsEmpty());
   EXPECT_EQ(default_configuration()->settings, Settings{});
 }
