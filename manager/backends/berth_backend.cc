@@ -180,12 +180,14 @@ Result<std::optional<RealMount>> BerthBackend::find(const ShareSpec& spec, const
   return find_at_berth(spec, attempt.berth);
 }
 
+Result<bool> BerthBackend::is_there(const Attempt& attempt) { return sys::is_mountpoint(attempt.berth); }
+
 Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) {
   const bool patient = !force && ends_by_itself(mount, attempt.berth);
   // A mount is busy while a descriptor is in it, an O_PATH one too.
   TRY_VOID(let_go(mount.root));
   Result<> gone = force ? detach(attempt.berth) : take_off(spec, mount, attempt);
-  if (!gone && !is_mounted(attempt.berth)) gone = {};
+  if (!gone && !is_there(attempt).value_or(true)) gone = {};
   if (!gone) {
     take_again(mount.root, attempt.berth);
     return gone;

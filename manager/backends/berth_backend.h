@@ -25,6 +25,7 @@ class BerthBackend : public Backend {
  public:
   MountResult mount(const ShareSpec& spec, const Attempt& attempt) final;
   Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) final;
+  Result<bool> is_there(const Attempt& attempt) final;
   Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) final;
 
   /// Mounts one of the sources. A failure leaves nothing.

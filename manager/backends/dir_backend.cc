@@ -39,6 +39,7 @@ bool DirBackend::is_current(const std::string& source, const DirectoryIdentity& 
 }
 
 Result<std::optional<RealMount>> DirBackend::find(const ShareSpec&, const Attempt&) { return std::nullopt; }
+Result<bool> DirBackend::is_there(const Attempt&) { return false; }
 
 Result<> DirBackend::unmount(const ShareSpec&, RealMount& mount, const Attempt&, bool) {
   mount = RealMount{};

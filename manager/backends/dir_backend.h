@@ -18,6 +18,7 @@ class DirBackend final : public Backend {
   tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) override;
   /// Never anything: nothing is mounted at a berth.
   Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) override;
+  Result<bool> is_there(const Attempt& attempt) override;
   Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) override;
   [[nodiscard]] bool needs_berth() const noexcept override { return false; }
 

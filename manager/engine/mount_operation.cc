@@ -97,8 +97,8 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_v
                           const BerthDirectory& berths, TimePoint deadline, bool force) {
   const Attempt attempt{berths.path_of(berth), deadline};
   if (force && backend.needs_berth()) {
-    Result<std::optional<RealMount>> found = backend.find(spec, attempt);
-    if (found && !*found) {  // it went away by itself, or another process unmounted it
+    const Result<bool> there = backend.is_there(attempt);
+    if (there && !*there) {  // it went away by itself, or another process unmounted it
       if (mount.programs) mount.programs->let_go();
       if (mount.helper) mount.helper->end(deadline);
       if (mount.programs) mount.programs->end(deadline);
@@ -109,8 +109,8 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_v
   }
   Result<> unmounted = backend.unmount(spec, mount, attempt, force);
   if (!unmounted && backend.needs_berth()) {
-    Result<std::optional<RealMount>> found = backend.find(spec, attempt);
-    if (found && !*found) unmounted = {};
+    const Result<bool> there = backend.is_there(attempt);
+    if (there && !*there) unmounted = {};
   }
   if (unmounted && backend.needs_berth()) berths.remove(berth);
   return unmounted;

@@ -116,8 +116,11 @@ class Backend {
   /// Mounts `spec` at `attempt.berth`.
   virtual tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) = 0;
 
-  /// The mount at `attempt.berth` in the kernel's mount table, if any; never asks the share's server.
+  /// The mount at `attempt.berth`, if any. To open its root may take an answer of the share's server (nfs_weak_revalidate()).
   virtual Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) = 0;
+
+  /// Whether there is one. Never asks the share's server.
+  virtual Result<bool> is_there(const Attempt& attempt) = 0;
 
   /// Unmounts, and ends the helper. `mount` is unchanged on failure, empty after success. `force` gives up what is in
   /// use: MNT_FORCE | MNT_DETACH (umount2(2)), helper killed.

@@ -60,6 +60,11 @@ class FakeBackend final : public Backend {
     return real_mount(spec);
   }
 
+  Result<bool> is_there(const Attempt& attempt) override {
+    ++counts.finds;
+    return table.contains(attempt.berth);
+  }
+
   Result<> unmount(const ShareSpec&, RealMount& mount, const Attempt& attempt, bool force) override {
     ++counts.unmounts;
     if (during_unmount) during_unmount();

@@ -40,6 +40,7 @@ class CountingBackend final : public Backend {
     return mount;
   }
   Result<std::optional<RealMount>> find(const ShareSpec&, const Attempt&) override { return std::nullopt; }
+  Result<bool> is_there(const Attempt&) override { return mounted.load(); }
   Result<> unmount(const ShareSpec&, RealMount& mount, const Attempt&, bool) override {
     EXPECT_EQ(inside.fetch_add(1), 0) << "one operation at a time";
     EXPECT_TRUE(mounted);
