@@ -12,6 +12,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::manager {
 namespace {
@@ -205,8 +206,10 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   unwatch_source(record);
   record.health = {};
   if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
-  // By force: a request that is inside works with this number, which must not become another file's before it has left.
-  if (record.share.users() > 0) record.retired_roots.push_back(std::move(record.mount.root));
+  // A request that is inside works with this number, which must not become another file's before it has left. And while it is open, to
+  // detach the mount does not end a file system of another host, which collect_retired() does.
+  if (record.share.users() > 0 || (start.force && !is_to_be_native(record.share)))
+    record.retired_roots.push_back(std::move(record.mount.root));
   auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
                deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
@@ -236,6 +239,7 @@ void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> o
   if (outcome) {
     keep_state(record, MountRecord::kNone);
     if (stopping_) ++stopped_.unmounted;
+    collect_retired(record);
   } else {
     ended.error = outcome.error();
     record.mount = std::move(mount);
@@ -244,7 +248,12 @@ void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> o
 }
 
 void Manager::Core::collect_retired(Record& record) {
-  if (record.share.users() == 0 && record.share.gate().closed()) record.retired_roots.clear();
+  if (record.retired_roots.empty() || record.share.users() > 0 || !record.share.gate().closed()) return;
+  // The last descriptor of a mount that was detached ends its file system, which may wait for a server (NFS 4, DESTROY_SESSION).
+  const auto roots = std::make_shared<std::vector<UniqueFd>>(std::exchange(record.retired_roots, {}));
+  Result<std::thread> thread = sys::start_thread("berth-retire", [roots] { roots->clear(); });
+  if (thread) return thread->detach();
+  record.retired_roots = std::move(*roots);  // for another time
 }
 
 void Manager::Core::admit_waiters(Record& record) {

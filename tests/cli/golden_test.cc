@@ -115,9 +115,9 @@ void some_events(Stage& stage) {
 /// The helps: one of every command.
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
-  for (const char* command : {"serve", "check", "status", "attach", "detach", "mount", "unmount", "remount", "retry",
-                              "add", "remove", "reload", "drain", "resume", "upgrade", "events", "metrics", "exec",
-                              "shell"}) {
+  for (const char* command :
+       {"serve", "check", "status", "attach", "detach", "mount", "unmount", "remount", "retry", "add", "remove",
+        "reload", "drain", "resume", "upgrade", "events", "metrics", "exec", "shell"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;

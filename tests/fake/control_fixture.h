@@ -44,6 +44,10 @@ class GatedBackend final : public manager::Backend {
     if (!mounted_.contains(attempt.berth)) return std::nullopt;
     return real_mount(spec);
   }
+  Result<bool> is_there(const manager::Attempt& attempt) override {
+    MutexLock lock(mutex_);
+    return mounted_.contains(attempt.berth);
+  }
   Result<> unmount(const manager::ShareSpec&, manager::RealMount& mount, const manager::Attempt& attempt,
                    bool) override {
     mount = manager::RealMount{};

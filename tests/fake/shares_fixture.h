@@ -38,6 +38,7 @@ class TestBackend final : public manager::Backend {
   Result<std::optional<manager::RealMount>> find(const manager::ShareSpec&, const manager::Attempt&) override {
     return std::nullopt;
   }
+  Result<bool> is_there(const manager::Attempt&) override { return false; }
   Result<> unmount(const manager::ShareSpec&, manager::RealMount& mount, const manager::Attempt&, bool) override {
     mount = manager::RealMount{};
     return {};
