@@ -1,4 +1,5 @@
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/cli/cli.h"
@@ -48,9 +49,15 @@ berth::Result<berth::cli::ChangedFile> remove_share(const berth::cli::RemoveOpti
       asked.name));
 }
 
+berth::Result<berth::cli::Imported> import_autofs(const berth::cli::ImportOptions& asked) {
+  berth::Result<berth::config::ImportedMaps> maps = berth::config::import_autofs(asked.file, asked.namespace_directory);
+  if (!maps) return berth::fail(maps.error());
+  return berth::cli::Imported{std::move(maps->text), maps->shares, maps->faults};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   return berth::cli::run(std::vector<std::string>(argv, argv + argc), berth::cli::real_world(),
-                         {serve, check, berth::daemon::namespace_in, add_share, remove_share});
+                         {serve, check, berth::daemon::namespace_in, add_share, remove_share, import_autofs});
 }

@@ -76,6 +76,7 @@ class Action {
   int operator()(const ExecCommand&) const { return kUsage; }
   int operator()(const AddOptions&) const { return kUsage; }
   int operator()(const RemoveOptions&) const { return kUsage; }
+  int operator()(const ImportOptions&) const { return kUsage; }
 
  private:
   [[nodiscard]] int print(const Result<std::string>& text, const std::string& share = {}) const;

@@ -111,6 +111,20 @@ int run_program(const ExecCommand& program, const World& world) {
   return error.code() == ENOENT ? kNoProgram : kCannotExecute;
 }
 
+int run_import(const ImportOptions& options, const World& world, const Programs& programs) {
+  const Result<Imported> imported = programs.import_autofs(options);
+  if (!imported) {
+    world.err("berth: import: " + std::string(imported.error().story()) + "\n");
+    return imported.error().code() == EACCES ? kNoPermission : kConfiguration;
+  }
+  world.out(imported->text);
+  if (imported->faults > 0) {
+    world.err("berth: import: " + prose(options.file) + ": " + std::to_string(imported->shares) +
+              " shares; not carried over: " + std::to_string(imported->faults) + ", see the comments\n");
+  }
+  return kOk;
+}
+
 int run_command(const Command& command, const World& world, const Programs& programs) {
   if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
   if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
@@ -124,6 +138,7 @@ int run_command(const Command& command, const World& world, const Programs& prog
     if (options.config.empty()) options.config = world.default_config;
     return run_change(command, options.name, programs.remove(options), "deleted ", world);
   }
+  if (const auto* import = std::get_if<ImportOptions>(&command.action)) return run_import(*import, world, programs);
   std::string wanted = command.namespace_directory;
   if (wanted.empty() && !command.config.empty()) {
     Result<std::string> named = programs.namespace_in(command.config);

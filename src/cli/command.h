@@ -50,7 +50,7 @@ struct Command {
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
   std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
   std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
-               EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ExecCommand>
+               EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ImportOptions, ExecCommand>
       action;
 };
 

@@ -27,6 +27,8 @@ _berth_candidates() { # one a line, for the command and the arguments before the
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
   elif ((${#given[@]} == 0)) && [[ $command =~ ^(status|attach|detach|mount|unmount|remount|retry|remove)$ ]]; then
     _berth_shares
+  elif [[ $command == import ]] && ((${#given[@]} == 0)); then
+    echo autofs
   elif [[ $command == detach ]] && ((${#given[@]} < 3)); then
     _berth_directories "shares/${given[0]}/attachments${given[1]:+/${given[1]}}"
   fi
@@ -43,9 +45,9 @@ _berth() {
     esac
   done
   COMPREPLY=()
-  case $command:$previous:$current in
+  case $command${given:+-file}:$previous:$current in
     *:-n:* | *:--namespace:* | *:--state-dir:*) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
-    *:-c:* | *:--config:* | check:*:[^-]* | check:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    *:-c:* | *:--config:* | check:*:[^-]* | check:*: | import-file:*:[^-]* | import-file:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     *:--log-level:*) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
     *)
       while IFS= read -r word; do

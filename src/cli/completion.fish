@@ -44,6 +44,8 @@ function __berth_candidates # one a line
         $program --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
     else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount remount retry remove
         find "$tree/shares" -name control -type f -printf '%P\n' 2>/dev/null | sed 's|/control$||'
+    else if test (count $given) = 1; and test $given[1] = import
+        echo autofs
     else if test $given[1] = detach; and test (count $given) -lt 4
         set -l within $tree/shares/$given[2]/attachments
         test (count $given) = 3; and set within $within/$given[3]
@@ -59,7 +61,8 @@ end
 function __berth_wants_file
     set -l given (__berth_arguments)
     __berth_previous -c --config; and return
-    test "$given[1]" = check; and not string match --quiet -- '-*' (commandline --current-token)
+    test "$given[1]" = check; or test "$given[1]" = import -a (count $given) -gt 1; or return
+    not string match --quiet -- '-*' (commandline --current-token)
 end
 
 complete --command berth --no-files

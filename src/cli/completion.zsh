@@ -28,6 +28,8 @@ _berth_candidates() { # one a line, for the command and the arguments before the
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
   elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|remount|retry|remove) ]]; then
     _berth_shares
+  elif (( $# == 0 )) && [[ $command == import ]]; then
+    echo autofs
   elif [[ $command == detach ]] && (( $# < 3 )); then
     _berth_directories "shares/$1/attachments${2:+/$2}"
   fi
@@ -43,9 +45,9 @@ _berth() {
       (*) if [[ -n $command ]]; then given+=("${words[i]}"); else command=${words[i]}; fi ;;
     esac
   done
-  case $command:$previous:${words[CURRENT]} in
+  case $command${given:+-file}:$previous:${words[CURRENT]} in
     (*:-n:*|*:--namespace:*|*:--state-dir:*) _files -/ ;;
-    (*:-c:*|*:--config:*|check:*:[^-]*|check:*:) _files ;;
+    (*:-c:*|*:--config:*|check:*:[^-]*|check:*:|import-file:*:[^-]*|import-file:*:) _files ;;
     (*:--log-level:*) compadd -- debug info warning error ;;
     (*) compadd -- "${(@f)$(_berth_candidates "$command" "${given[@]}")}" ;;
   esac

@@ -14,7 +14,8 @@ struct CommandText {
 inline constexpr CommandText kBerthText{
     "berth", "berth shows every share as a directory: mounted when a program goes in, gone when none is left.",
     "berth COMMAND [OPTIONS] [ARGUMENTS]",
-    R"(All commands but serve, check, add and remove only read and write the control tree, NAMESPACE/.berth, and so could a shell.
+    R"(All commands but serve, check, add, remove and import only read and write the control tree, NAMESPACE/.berth, and so could a
+shell.
 
 Environment:
   BERTH_NAMESPACE         The namespace, where --namespace is not given
@@ -138,6 +139,15 @@ share go on. A share that stands elsewhere is refused with file and line: delete
 Example:
   berth remove media)"};
 
+inline constexpr CommandText kImportText{
+    "import", "Print the maps of autofs as a configuration", "berth import [OPTIONS] autofs [FILE]",
+    R"(Reads the master map and the maps that it names, and prints TOML. A comment says what is not carried over, with file and line, and
+which symbolic links keep the old paths. Changes nothing, mounts nothing, runs no program of a map.
+
+Examples:
+  berth import autofs
+  berth import autofs /etc/auto.master --namespace /home > berth.toml && berth check berth.toml)"};
+
 inline constexpr CommandText kReloadText{
     "reload", "Read the configuration again, and put its shares in force", "berth reload [OPTIONS]",
     R"(No program in a share is disturbed. What is added is there at once. Of a changed share times, lists of users, and owner and
@@ -217,6 +227,8 @@ Example:
 inline constexpr const char* kNamespaceText =
     "The namespace (default: BERTH_NAMESPACE, else the only mount of type fuse.berth)";
 inline constexpr const char* kChangeNamespaceText = "The namespace (default: what the configuration says)";
+inline constexpr const char* kImportNamespaceText =
+    "Where the shares will be (default: where the maps are mounted if that is one place, else /volumes)";
 inline constexpr const char* kCheckFileText = "The configuration (default: /etc/berth/berth.toml)";
 inline constexpr const char* kServeConfigText =
     "The configuration (default: /etc/berth/berth.toml, unless --share is given)";

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <string>
 #include <utility>
@@ -49,6 +50,20 @@ struct RemoveOptions {
   std::string config, namespace_directory, name;  ///< as above
 };
 
+/// The options of `berth import`.
+struct ImportOptions {
+  std::string file;                 ///< absolute
+  std::string namespace_directory;  ///< absolute; empty: as the maps have it
+  friend bool operator==(const ImportOptions&, const ImportOptions&) = default;
+};
+
+/// A configuration that was made from another program's.
+struct Imported {
+  std::string text;
+  std::size_t shares = 0;
+  std::size_t faults = 0;  ///< what is not carried over; comments in the text say it
+};
+
 /// A change of the configuration's files that is on disk.
 struct ChangedFile {
   std::string path;
@@ -66,6 +81,8 @@ struct Programs {
   /// story.
   std::function<Result<ChangedFile>(const AddOptions&)> add;
   std::function<Result<ChangedFile>(const RemoveOptions&)> remove;
+  /// Reads the maps of autofs. Errors: the master map cannot be read.
+  std::function<Result<Imported>(const ImportOptions&)> import_autofs;
 };
 
 }  // namespace berth::cli

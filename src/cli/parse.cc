@@ -28,6 +28,7 @@ struct Words {
   std::string timeout;
   std::vector<std::string> arguments;
   std::string type;
+  std::string format, file;
   std::vector<std::string> sources, options, settings;
   std::string textfile;
   bool json = false;
@@ -66,6 +67,7 @@ class Parser {
   void add_serve();
   void add_share_commands();
   void add_file_commands();
+  void add_import();
   [[nodiscard]] NoCommand usage_error(const std::string& command, std::string_view story) const;
   [[nodiscard]] NoCommand explain(const CLI::ParseError& error) const;
   [[nodiscard]] std::string explain_unexpected(const CLI::App& app, const std::string& word) const;
@@ -74,6 +76,7 @@ class Parser {
   [[nodiscard]] Result<ServeOptions> serve_options() const;
   [[nodiscard]] Result<AddOptions> add_options() const;
   [[nodiscard]] Result<MetricsCommand> metrics_command() const;
+  [[nodiscard]] Result<ImportOptions> import_options() const;
   [[nodiscard]] Result<decltype(Command::action)> action_of(std::string_view name) const;
 
   CLI::App app_;
@@ -93,6 +96,7 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   check->add_option("FILE", words_.config, kCheckFileText);
   add_share_commands();
   add_file_commands();
+  add_import();
   for (const CommandText* text : {&kReloadText, &kDrainText, &kResumeText, &kUpgradeText}) {
     CLI::App* command = add_command(*text);
     if (text == &kReloadText) command->add_flag("--dry-run", words_.dry_run, "Say what would change, and do nothing");
@@ -253,6 +257,20 @@ Result<ServeOptions> Parser::serve_options() const {
   return options;
 }
 
+void Parser::add_import() {
+  CLI::App* import = add_command(kImportText);
+  import->add_option("FORMAT", words_.format, "What to read: autofs")->required();
+  import->add_option("FILE", words_.file, "The master map (default: /etc/auto.master)");
+  add_namespace(*import, kImportNamespaceText);
+}
+
+Result<ImportOptions> Parser::import_options() const {
+  if (words_.format != "autofs") return fail(EINVAL, "FORMAT: " + quote(words_.format) + " is not \"autofs\"");
+  return ImportOptions{
+      .file = words_.file.empty() ? "/etc/auto.master" : absolute_path(words_.file),
+      .namespace_directory = words_.namespace_directory.empty() ? "" : absolute_path(words_.namespace_directory)};
+}
+
 Result<AddOptions> Parser::add_options() const {
   TRY_VOID(check_share(words_.share));
   AddOptions add{
@@ -284,6 +302,7 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
     return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config)};
   }
   if (name == kAddText.name) return TRY(add_options());
+  if (name == kImportText.name) return TRY(import_options());
   if (name == kRemoveText.name) {
     TRY_VOID(check_share(words_.share));
     return RemoveOptions{words_.config.empty() ? "" : absolute_path(words_.config),

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "src/config/autofs_import.h"
 #include "src/config/config.h"
 #include "src/config/drop_in.h"
 #include "src/daemon/common/exit_code.h"

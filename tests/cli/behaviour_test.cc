@@ -392,6 +392,31 @@ TEST_F(Cli, WhatTheReloadRefusesIsUndone) {
   }
 }
 
+TEST_F(Cli, ImportPrintsTheConfigurationAndCountsWhatIsLeftOut) {
+  stage_.imported = cli::Imported{"[berth]\n", 2, 0};
+  Outcome outcome = stage_.run({"berth", "import", "autofs"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.out, "[berth]\n");
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_EQ(stage_.import_asked, (cli::ImportOptions{"/etc/auto.master", ""}));
+
+  stage_.imported->faults = 3;
+  outcome = stage_.run({"berth", "import", "autofs", "/etc/maps/auto.master", "--namespace", "/home"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "berth: import: /etc/maps/auto.master: 2 shares; not carried over: 3, see the comments\n");
+  EXPECT_EQ(stage_.import_asked, (cli::ImportOptions{"/etc/maps/auto.master", "/home"}));
+}
+
+TEST_F(Cli, ImportOfWhatCannotBeReadFails) {
+  stage_.imported = fail(ENOENT, "\"/etc/auto.master\" cannot be read: why");
+  const Outcome outcome = stage_.run({"berth", "import", "autofs"});
+  EXPECT_EQ(outcome.exit_code, 78);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.err, "berth: import: \"/etc/auto.master\" cannot be read: why\n");
+  EXPECT_EQ(stage_.run({"berth", "import", "fstab"}).exit_code, 64);
+  EXPECT_EQ(stage_.run({"berth", "import"}).exit_code, 64);
+}
+
 TEST_F(Cli, AddWithoutABerthIsForItsNextStart) {
   stage_.mounts.clear();
   fs::remove_all(stage_.namespace_directory());

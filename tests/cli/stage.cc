@@ -168,6 +168,11 @@ Outcome Stage::run(const std::vector<std::string>& arguments) {
                                    [&](const cli::RemoveOptions& options) {
                                      removed = options;
                                      return changed();
+                                   },
+                               .import_autofs =
+                                   [&](const cli::ImportOptions& options) {
+                                     import_asked = options;
+                                     return imported;
                                    }};
   const int exit_code = cli::run(arguments, world, programs);
   const std::lock_guard lock(mutex_);

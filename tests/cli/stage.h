@@ -67,6 +67,10 @@ class Stage {
   std::optional<cli::AddOptions> added;
   std::optional<cli::RemoveOptions> removed;
   Result<> change;
+
+  // What import was started with, and what it answers.
+  std::optional<cli::ImportOptions> import_asked;
+  Result<cli::Imported> imported = cli::Imported{};
   bool undone = false;
 
  private:
