@@ -1,5 +1,8 @@
 #include "manager/backends/secret_files.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <string_view>
@@ -44,6 +47,17 @@ Result<std::vector<std::string>> read_environment(const std::string& file) {
   return variables;
 }
 
+/// What a program is given in an argument that not every user may read, such as its configuration: what has a secret's key in it.
+void add_closed_files(Secrets& secrets, std::string_view argument) {
+  for (const std::string_view option : split(argument, ',')) {
+    const std::string file(unquoted(option.substr(option.starts_with('/') ? 0 : option.find('=') + 1)));
+    if (!file.starts_with('/')) continue;
+    const Result<struct statx> attributes = sys::stat_at(AT_FDCWD, file.c_str(), STATX_MODE | STATX_TYPE);
+    if (!attributes || !S_ISREG(attributes->stx_mode) || (attributes->stx_mode & S_IROTH) != 0) continue;
+    if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_source(*content);
+  }
+}
+
 std::string_view name_of(std::string_view variable) { return variable.substr(0, variable.find('=')); }
 
 }  // namespace
@@ -68,6 +82,10 @@ Secrets known_secrets(const ShareSpec& spec) {
   }
   for (const std::string& file : files) {
     if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_file(*content);
+  }
+  for (const std::vector<std::string>& argv :
+       {std::vector<std::string>{spec.options()}, spec.mount_command(), spec.unmount_command(), spec.environment()}) {
+    for (const std::string& argument : argv) add_closed_files(secrets, argument);
   }
   if (!spec.environment_file().empty()) {
     if (const Result<std::vector<std::string>> variables = read_environment(spec.environment_file())) {

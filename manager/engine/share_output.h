@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <string>
@@ -15,7 +16,7 @@ namespace berth::manager {
 /// Threading: one thread at a time.
 class ShareOutput {
  public:
-  /// Longest line; the rest of a longer one is one of its own.
+  /// Longest line; of a longer one only its length is told. In bytes.
   static constexpr std::size_t kLongestLine = 4096;
 
   using Emit = std::function<void(const std::string& share, std::string_view lines)>;
@@ -30,7 +31,8 @@ class ShareOutput {
   const std::string share_;
   const Secrets secrets_;
   const Emit tell_;
-  std::string line_;  ///< the beginning of one
+  std::string line_;          ///< the beginning of one
+  std::size_t left_out_ = 0;  ///< bytes of a line that is too long
 };
 
 }  // namespace berth::manager

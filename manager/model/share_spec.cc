@@ -460,27 +460,29 @@ ShareFields ShareSpec::fields() const {
 
 namespace {
 
+using Words = std::vector<std::string>;
+
 /// A key of what a mount is made of, in words.
 struct MountKey {
   const char* key;
-  std::string (*value)(const ShareSpec& spec);
+  Words (*words)(const ShareSpec& spec);
 };
 
-std::string joined(const std::vector<std::string>& words) { return words.empty() ? "none" : quote_command(words); }
-std::string yes_or_no(bool value) { return value ? "true" : "false"; }
+Words word_of(const std::string& value) { return value.empty() ? Words() : Words{value}; }
+Words word_of(bool value) { return {value ? "true" : "false"}; }
 
+constexpr const char* kEnvironment = "environment";
 constexpr MountKey kMountKeys[] = {
-    {"type", [](const ShareSpec& spec) { return spec.type(); }},
-    {"source", [](const ShareSpec& spec) { return joined(spec.sources()); }},
-    {"options", [](const ShareSpec& spec) { return spec.options().empty() ? "none" : spec.options(); }},
-    {"mount", [](const ShareSpec& spec) { return joined(spec.mount_command()); }},
-    {"unmount", [](const ShareSpec& spec) { return joined(spec.unmount_command()); }},
-    {"environment", [](const ShareSpec& spec) { return joined(spec.environment()); }},
-    {"environment_file",
-     [](const ShareSpec& spec) { return spec.environment_file().empty() ? "none" : spec.environment_file(); }},
-    {"read_only", [](const ShareSpec& spec) { return yes_or_no(spec.policy().read_only); }},
-    {"allow_suid", [](const ShareSpec& spec) { return yes_or_no(spec.policy().allow_suid); }},
-    {"allow_devices", [](const ShareSpec& spec) { return yes_or_no(spec.policy().allow_devices); }},
+    {"type", [](const ShareSpec& spec) { return word_of(spec.type()); }},
+    {"source", [](const ShareSpec& spec) { return spec.sources(); }},
+    {"options", [](const ShareSpec& spec) { return word_of(spec.options()); }},
+    {"mount", [](const ShareSpec& spec) { return spec.mount_command(); }},
+    {"unmount", [](const ShareSpec& spec) { return spec.unmount_command(); }},
+    {kEnvironment, [](const ShareSpec& spec) { return spec.environment(); }},
+    {"environment_file", [](const ShareSpec& spec) { return word_of(spec.environment_file()); }},
+    {"read_only", [](const ShareSpec& spec) { return word_of(spec.policy().read_only); }},
+    {"allow_suid", [](const ShareSpec& spec) { return word_of(spec.policy().allow_suid); }},
+    {"allow_devices", [](const ShareSpec& spec) { return word_of(spec.policy().allow_devices); }},
 };
 
 }  // namespace
@@ -499,11 +501,19 @@ std::vector<std::string> mount_changes(const ShareSpec& before, const ShareSpec&
   const Secrets new_secrets = after.secrets();
   std::vector<std::string> changes;
   for (const MountKey& key : kMountKeys) {
-    const std::string from = key.value(before);
-    const std::string to = key.value(after);
+    const Words from = key.words(before);
+    const Words to = key.words(after);
     if (from == to) continue;
-    const auto masked = [&](const std::string& text) { return new_secrets.mask(old_secrets.mask(text)); };
-    changes.push_back(std::string(key.key) + ": " + masked(from) + " -> " + masked(to));
+    // Masked word by word: a secret in quotes does not look as it does without.
+    const auto told = [&](Words words) -> std::string {
+      if (words.empty()) return "none";
+      for (std::string& word : words) {
+        // Any value of a variable may be a secret.
+        if (key.key == kEnvironment) word = word.substr(0, word.find('=') + 1).append(kMasked);
+      }
+      return quote_command(new_secrets.mask(old_secrets.mask(words)));
+    };
+    changes.push_back(std::string(key.key) + ": " + told(from) + " -> " + told(to));
   }
   return changes;
 }

@@ -88,12 +88,20 @@ TEST_F(Told, NoSecretOfAnyKindToAnUnprivilegedUser) {
   ASSERT_TRUE(ok(server_.write_file("a.cred", "username=bob\npassword=Plant3d-Cred\n")));
   ASSERT_TRUE(ok(server_.write_file("b.cred", "bob:Plant3d-Other\n")));
   ASSERT_TRUE(ok(server_.write_file("c.env", "# a comment\nLOGIN_C=\"Plant3d-EnvFile\"\n")));
+  ASSERT_TRUE(ok(server_.write_file("program.conf", "[remote]\npass = Plant3d-Conf\n")));
+  ASSERT_TRUE(
+      ok(server_.write_file("cut", std::string(4090, 'x') + "Plant3d-Cut-Plant3d-Cut" + std::string(20000, 'x'))));
+  ASSERT_EQ(::chmod(server_.path("program.conf").c_str(), 0600), 0);
   ASSERT_TRUE(ok(server_.write_file("say",
                                     R"(echo "$@"
 for word in "$@"; do echo "cannot log in with $word"; echo "$word" | tr a-z A-Z; done
 echo "env $LOGIN_A and $LOGIN_C" | sed 's/ /%20/g'
 echo "env $LOGIN_A and $LOGIN_C and $LOGIN_C"
 cat a.cred b.cred
+echo "$LOGIN_D" | tail -1
+echo "cannot use $LOGIN_E" | sed 's/[\\"]/\\&/g'
+echo "cannot log in with $(sed -n 's/pass = //p' program.conf) now"
+cat cut
 exit 1
 )")));
   const std::string say = "cd " + server_.directory() + " && . ./say >&2";
@@ -102,9 +110,10 @@ type = "command"
 mount = ["sh", "-c", ")" + say +
                              R"(", "sh", "--password", "Plant3d Split", "-o", "user=b,PassWord=Plant3d-Opt,,x,ro",
   "--token=Plant3d-Long", "https://bob:Plant3d%2DUrl@host/x?sig=Plant3d-Sig", "secret%3DPlant3d-Coded", "--key='Plant3d Quoted'",
-  "--password-file", ")" + credentials +
+  "-H", "Authorization: Token Plant3d-Header", "--config", ")" +
+                             server_.path("program.conf") + R"(", "--password-file", ")" + credentials +
                              R"(", "passwd_file=)" + server_.path("b.cred") + R"(", "{mountpoint}"]
-environment = { LOGIN_A = "Plant3d-Env" }
+environment = { LOGIN_A = "Plant3d-Env", LOGIN_D = "Plant3d-First\nPlant3d-Second", LOGIN_E = "a\"Plant3d-Quote" }
 environment_file = ")" + server_.path("c.env") +
                              R"("
 

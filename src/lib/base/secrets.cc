@@ -1,13 +1,10 @@
 #include "src/lib/base/secrets.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <array>
-#include <cstdint>
-#include <iterator>
 #include <utility>
 
+#include "src/lib/base/secret_forms.h"
 #include "src/lib/base/text.h"
 
 namespace berth {
@@ -93,6 +90,7 @@ class Finder {
     find_users();
     find_private_keys();
     find_tokens();
+    find_sshpass();
     return std::move(spans_);
   }
 
@@ -124,7 +122,7 @@ class Finder {
     if (!is_user && !is_secret_key(key)) return end;
     const std::size_t value = skip_separator(key, end);
     if (value == kNone) return end;
-    const Span span = value_at(text_, value);
+    const Span span = is_header(key, end) ? rest_of_line(value) : value_at(text_, value);
     const std::string_view said = text_.substr(span.begin, span.end - span.begin);
     if (is_user) {
       if (const std::size_t mark = said.find_first_of("%:"); mark != kNone && !said.substr(mark).starts_with("://")) {
@@ -135,6 +133,15 @@ class Finder {
     if (names_a_file(key, said)) return end;
     add(span.begin, span.end);
     return span.end;
+  }
+
+  /// Whether it is that of a header of HTTP whose value has several words: "Authorization: Token x", "Cookie: a=x; b=y".
+  [[nodiscard]] bool is_header(std::string_view key, std::size_t end) const {
+    const std::string name = lower(key);
+    return end < text_.size() && text_[end] == ':' && (name.ends_with("authorization") || name.ends_with("cookie"));
+  }
+  [[nodiscard]] Span rest_of_line(std::size_t at) const noexcept {
+    return {at, std::min(text_.find_first_of("\r\n\"'", at), text_.size())};
   }
 
   /// Where the value of a key that ends at `end` begins; kNone when none follows.
@@ -152,7 +159,7 @@ class Finder {
     if (rest.starts_with(":") && !rest.starts_with("://") && !is_user_key(key)) {
       const std::size_t value = skip_spaces(after + 1);
       // "Load key: No such file": a key in a sentence has a value that looks like one.
-      const bool sentence = value > after + 1 && lower(key).find("key") != kNone;
+      const bool sentence = value > after + 1 && lower(key).ends_with("key") && key.find_first_of("-_") == kNone;
       const Span span = value_at(text_, value);
       const std::string_view said = text_.substr(span.begin, span.end - span.begin);
       return sentence && std::none_of(said.begin(), said.end(), is_digit) ? kNone : value;
@@ -265,50 +272,23 @@ class Finder {
     }
   }
 
+  /// `ssh_command=sshpass -pSECRET ssh`: a command in the midst of an option.
+  void find_sshpass() {
+    constexpr std::string_view kProgram = "sshpass";
+    constexpr std::string_view kBetween = " \t\\\"'";
+    for (std::size_t at = text_.find(kProgram); at != kNone; at = text_.find(kProgram, at)) {
+      at = std::min(text_.find_first_not_of(kBetween, at + kProgram.size()), text_.size());
+      if (!text_.substr(at).starts_with("-p")) continue;
+      at = std::min(text_.find_first_not_of(kBetween, at + 2), text_.size());
+      const std::size_t end = std::min(text_.find_first_of(" \t\\\"',", at), text_.size());
+      add(at, end);
+      at = end;
+    }
+  }
+
   const std::string_view text_;
   Spans spans_;
 };
-
-int hex_digit(char c) noexcept {
-  if (is_digit(c)) return c - '0';
-  const char small = lower(c);
-  return small >= 'a' && small <= 'f' ? small - 'a' + 10 : -1;
-}
-
-/// A text without its percent-encoding (RFC 3986), and where each byte of it was.
-struct Decoded {
-  std::string text;
-  std::vector<std::size_t> origins;  ///< one more than bytes
-  bool changed = false;
-};
-
-Decoded decode_percent(std::string_view text) {
-  Decoded decoded;
-  for (std::size_t at = 0; at < text.size();) {
-    decoded.origins.push_back(at);
-    const bool is_code =
-        text[at] == '%' && at + 2 < text.size() && hex_digit(text[at + 1]) >= 0 && hex_digit(text[at + 2]) >= 0;
-    decoded.text.push_back(is_code ? static_cast<char>(hex_digit(text[at + 1]) * 16 + hex_digit(text[at + 2]))
-                                   : text[at]);
-    decoded.changed = decoded.changed || is_code;
-    at += is_code ? 3 : 1;
-  }
-  decoded.origins.push_back(text.size());
-  return decoded;
-}
-
-std::string encode_percent(std::string_view text) {
-  constexpr std::string_view kBare = "-_.~";
-  std::string encoded;
-  for (const char c : text) {
-    if (is_alphanumeric(c) || kBare.find(c) != kNone) {
-      encoded.push_back(c);
-    } else {
-      fmt::format_to(std::back_inserter(encoded), "%{:02x}", static_cast<std::uint8_t>(c));
-    }
-  }
-  return encoded;
-}
 
 /// Whether there can be anything to find: most texts are names and paths.
 bool may_hold_secrets(std::string_view text) noexcept {
@@ -399,19 +379,29 @@ bool is_word(std::string_view text) noexcept {
   return !text.empty() && std::all_of(text.begin(), text.end(), is_of_key);
 }
 
+/// Where the value of a header of HTTP begins whose name makes it a secret; kNone: `text` is none.
+std::size_t find_header_value(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  if (colon == kNone || !is_word(text.substr(0, colon)) || !is_secret_key(text.substr(0, colon))) return kNone;
+  return colon + 1;
+}
+
 /// Secrets of `argument`, which comes after `before`.
 Spans find_in_argument(std::string_view before, std::string_view argument, bool short_password) {
   const Span whole{0, argument.size()};
   if (is_word(before) && is_secret_key(before) && !names_a_file(before, argument)) return {whole};
   if (before == "-p" && !all_digits(argument)) return {whole};
   if (short_password && argument.starts_with("-p") && argument.size() > 2) return {{2, argument.size()}};
-  const bool is_user = before == "-u" || before == "-U" || before == "--user" || before == "--username";
+  const bool is_user = before == "-u" || before == "-U" || before == "--user" || before == "--username" ||
+                       (argument.starts_with("-u") && !argument.starts_with("-u="));
   if (const std::size_t mark = argument.find_first_of("%:"); is_user && mark != kNone)
     return {{mark + 1, argument.size()}};
-  const bool is_header = before == "-H" || before == "--header";
-  if (const std::size_t colon = argument.find(':');
-      is_header && colon != kNone && (is_secret_key(argument.substr(0, colon)))) {
-    return {{colon + 1, argument.size()}};
+  // After "-H", or with it in one argument.
+  const bool has_option = argument.starts_with("-H") || argument.starts_with("--header=");
+  const std::size_t header = !has_option ? 0 : argument.starts_with("-H") ? 2 : argument.find('=') + 1;
+  if (const std::size_t value = find_header_value(argument.substr(header));
+      value != kNone && (has_option || before == "-H" || before == "--header")) {
+    return {{header + value, argument.size()}};
   }
   Spans spans = find_secrets(argument);
   for (const Option& option : options_in(argument)) {
@@ -433,15 +423,29 @@ void each_argument(const std::vector<std::string>& argv, Use use) {
   }
 }
 
-/// `value` without the escapes of an option list.
-std::string unescaped(std::string_view value) {
-  std::string result;
-  for (std::size_t at = 0; at < value.size(); ++at) {
-    const bool escapes = value[at] == '\\' || (value[at] == ',' && at + 1 < value.size() && value[at + 1] == ',');
-    if (escapes && at + 1 < value.size()) ++at;
-    result.push_back(value[at]);
+/// What a secret is made of where it has several words, as the value of a header has.
+std::vector<std::string_view> long_words(std::string_view value) {
+  constexpr std::size_t kLong = 8;
+  std::vector<std::string_view> words;
+  for (std::size_t at = 0; at < value.size();) {
+    const std::size_t end = std::min(value.find_first_of(" \t;,=\"", at), value.size());
+    if (end - at >= kLong) words.push_back(value.substr(at, end - at));
+    at = end + 1;
   }
-  return result;
+  return words;
+}
+
+/// Of a line of several words, `machine HOST login USER password SECRET` or `URL USER SECRET`.
+std::vector<std::string_view> secret_words(std::string_view line) {
+  std::vector<std::string_view> words;
+  std::string_view before;
+  for (const std::string_view word : split(line, ' ')) {
+    if (word.empty()) continue;
+    if (is_word(before) && is_secret_key(before)) words.push_back(word);
+    before = word;
+  }
+  if (before.size() < line.size()) words.push_back(before);
+  return words;
 }
 
 /// Values that mean nothing, and would be masked wherever they stand.
@@ -460,8 +464,8 @@ bool is_secret_key(std::string_view key) noexcept {
   std::array<char, 128> buffer{};
   std::transform(key.begin(), key.end(), buffer.begin(), [](char c) { return lower(c); });
   const std::string_view name(buffer.data(), key.size());
-  constexpr std::array<std::string_view, 8> kParts{"pass", "pwd",        "secret", "token",
-                                                   "key",  "credential", "cookie", "bearer"};
+  constexpr std::array<std::string_view, 9> kParts{"pass",       "pwd",    "secret", "token", "key",
+                                                   "credential", "cookie", "bearer", "netrc"};
   constexpr std::array<std::string_view, 10> kSegments{"pw",    "pin", "sig", "signature", "cred",
                                                        "creds", "otp", "sas", "psk",       "authorization"};
   constexpr std::array<std::string_view, 9> kHarmless{"passive",   "passthrough", "bypass", "passno",      "keyboard",
@@ -489,12 +493,8 @@ std::vector<std::string> mask_secrets(const std::vector<std::string>& argv) {
 }
 
 void Secrets::add(std::string_view value) {
-  value = unquoted(value);
-  add_one(std::string(value));
-  add_one(unescaped(value));
-  add_one(decode_percent(value).text);
-  // As a program prints it after it has encoded or decoded it.
-  for (const std::string& known : std::vector<std::string>(values_)) add_one(encode_percent(known));
+  while (!value.empty() && is_space(value.front())) value.remove_prefix(1);
+  for (std::string& form : forms_of_secret(unquoted(value))) add_one(std::move(form));
 }
 
 void Secrets::add_one(std::string value) {
@@ -516,7 +516,11 @@ void Secrets::add_source(std::string_view source) {
 
 void Secrets::add_command(const std::vector<std::string>& argv) {
   each_argument(argv, [&](const std::string& argument, const Spans& spans) {
-    for (const Span& span : spans) add(std::string_view(argument).substr(span.begin, span.end - span.begin));
+    for (const Span& span : spans) {
+      const std::string_view value = std::string_view(argument).substr(span.begin, span.end - span.begin);
+      add(value);
+      for (const std::string_view word : long_words(value)) add(word);
+    }
     if (argument.find(',') != std::string::npos) add_options(argument);
   });
 }
@@ -540,6 +544,7 @@ void Secrets::add_file(std::string_view content) {
     while (!name.empty() && is_space(name.back())) name.pop_back();
     if (contains(kPublic, name)) continue;
     add(line);
+    for (const std::string_view word : secret_words(line)) add(word);
     if (sign == kNone) continue;
     std::string_view value = line.substr(sign + 1);
     while (!value.empty() && is_space(value.front())) value.remove_prefix(1);

@@ -48,14 +48,14 @@ void ProgramOutput::append(const char* bytes, std::size_t count) {
 
 std::string ProgramOutput::text() const {
   if (dropped_ == 0) return head_ + tail_;
-  // A line whose beginning is gone may mean something else than it did; a part of an endless one is better than
-  // nothing.
-  const std::size_t first_end = head_.rfind('\n');
-  const std::string_view begin =
-      std::string_view(head_).substr(0, first_end == std::string::npos ? head_.size() : first_end);
-  const std::size_t line_end = tail_.find('\n');
-  const bool only_line = line_end == std::string::npos || line_end + 1 == tail_.size();
-  const std::string_view end = std::string_view(tail_).substr(only_line ? 0 : line_end + 1);
+  // Whole lines alone: a part of one may mean something else than the line did, and may be a part of a secret that is not known as
+  // one any more. Progress that a program writes over and over again ends with '\r'.
+  constexpr const char* kEnds = "\r\n";
+  const std::size_t first_end = head_.find_last_of(kEnds);
+  const std::string_view begin = std::string_view(head_).substr(0, first_end == std::string::npos ? 0 : first_end);
+  const std::size_t line_end = tail_.find_first_of(kEnds);
+  const std::string_view end =
+      std::string_view(tail_).substr(line_end == std::string::npos ? tail_.size() : line_end + 1);
   const std::size_t left_out = dropped_ + (head_.size() - begin.size()) + (tail_.size() - end.size());
   return std::string(begin)
       .append("\n(")

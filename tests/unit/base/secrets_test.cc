@@ -38,9 +38,15 @@ TEST(SecretsTest, ValuesOfSecretKeysAreMaskedHoweverTheyAreWritten) {
       "psk=hunter2",
       "pw=hunter2",
       "credentials=hunter2",
+      "X-Api-Key: hunter",
+      "> Authorization: Token hunter2",
+      "Authorization: Digest username=bob, response=hunter2",
+      "Cookie: a=b; session=hunter2",
+      "ssh_command=sshpass\\ -p\\ hunter2\\ ssh",
+      "ssh_command=\"sshpass -phunter2 ssh\"",
   };
   for (const std::string& text : texts) {
-    EXPECT_THAT(mask_secrets(text), Not(HasSubstr("hunter2"))) << text;
+    EXPECT_THAT(mask_secrets(text), Not(HasSubstr("hunter"))) << text;
     EXPECT_THAT(mask_secrets(text), HasSubstr("***")) << text;
   }
 }
@@ -91,7 +97,10 @@ TEST(SecretsTest, ASecretMayBeTheArgumentAfterItsKey) {
   EXPECT_THAT(mask_secrets(Argv{"sshpass", "-p", "hunter2"}), ElementsAre("sshpass", "-p", "***"));
   EXPECT_THAT(mask_secrets(Argv{"ssh", "-p", "2222"}), ElementsAre("ssh", "-p", "2222"));
   EXPECT_THAT(mask_secrets(Argv{"curl", "-u", "bob:hunter2"}), ElementsAre("curl", "-u", "bob:***"));
+  EXPECT_THAT(mask_secrets(Argv{"curl", "-ubob:hunter2"}), ElementsAre("curl", "-ubob:***"));
   EXPECT_THAT(mask_secrets(Argv{"x", "-H", "X-Token: a b"}), ElementsAre("x", "-H", "X-Token:***"));
+  EXPECT_THAT(mask_secrets(Argv{"x", "-HX-Token: a b"}), ElementsAre("x", "-HX-Token:***"));
+  EXPECT_THAT(mask_secrets(Argv{"x", "--header=X-Api-Key: a b"}), ElementsAre("x", "--header=X-Api-Key:***"));
   EXPECT_THAT(mask_secrets(Argv{"rclone", "config", "pass", "hunter2"}),
               ElementsAre("rclone", "config", "pass", "***"));
   EXPECT_THAT(mask_secrets(Argv{"x", "--password-file", "/etc/x"}), ElementsAre("x", "--password-file", "/etc/x"));
@@ -113,6 +122,22 @@ TEST(SecretsTest, AKnownSecretIsMaskedInAnyWords) {
   EXPECT_EQ(secrets.mask("bob is here"), "bob is here");
 }
 
+TEST(SecretsTest, AKnownSecretIsMaskedInEachFormThatProgramsPrint) {
+  Secrets secrets;
+  secrets.add_variable("LOGIN", "Qx\"hun'ter 2\\&y");
+  for (const char* text : {"Qx\"hun'ter 2\\&y", R"(said "Qx\"hun'ter 2\\&y")", R"("said \"Qx\\\"hun'ter 2\\\\&y\"")",
+                           R"('Qx"hun'\''ter 2\&y')", "Qx%22hun%27ter%202%5C%26y", "Qx%22hun%27ter+2%5C%26y",
+                           "header UXgiaHVuJ3RlciAyXCZ5 "}) {
+    const std::string masked = secrets.mask(text);
+    EXPECT_THAT(masked, HasSubstr("***")) << text;
+    for (const char* part : {"hun", "ter", "UXgi"}) EXPECT_THAT(masked, Not(HasSubstr(part))) << text;
+  }
+  secrets.add_variable("SEVERAL", "line-one\nline-two\n");
+  EXPECT_EQ(secrets.mask("cannot read line-two"), "cannot read ***");
+  secrets.add_command({"x", "-H", "Authorization: Token hunter22", "--header=Cookie: id=hunter33; x=hunter44"});
+  EXPECT_EQ(secrets.mask("hunter22, hunter33 and hunter44 are refused"), "***, *** and *** are refused");
+}
+
 TEST(SecretsTest, CommonWordsAndShortSecretsMaskNoOrdinaryText) {
   Secrets secrets;
   secrets.add_options("key=true,password=abc");
@@ -129,6 +154,11 @@ TEST(SecretsTest, TheContentOfACredentialsFileIsSecret) {
   EXPECT_EQ(secrets.mask("Credential formatted incorrectly: hunter2 of bobby"),
             "Credential formatted incorrectly: *** of bobby");
   EXPECT_EQ(secrets.mask("is sEcReT99"), "is ***");
+  secrets.add_file("machine host login bobby password netrc-hunter account x\nhttps://host/x  bobby  davfs-hunter\n");
+  EXPECT_EQ(secrets.mask("bobby is netrc-hunter or davfs-hunter"), "bobby is *** or ***");
+  secrets.add_file(
+      "{\"private_key\": \"-----BEGIN PRIVATE KEY-----\\njson-line1\\njson-line2\\n-----END PRIVATE KEY-----\\n\"}");
+  EXPECT_EQ(secrets.mask("bad json-line2"), "bad ***");
 }
 
 }  // namespace

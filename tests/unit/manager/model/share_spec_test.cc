@@ -502,5 +502,21 @@ TEST(ShareSpec, RefusesNativeWhereItCannotBe) {
   EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("access: nothing is mounted for a share of type \"dir\"")));
 }
 
+TEST(ShareSpec, WhatChangesIsToldWithoutSecrets) {
+  const auto spec_with = [](const std::string& secret, const std::string& variable) {
+    return ShareSpec::make(
+               {.name = "a",
+                .type = "command",
+                .mount_command = {"m", "--password", secret, "-H", "Authorization: Token " + secret, "{mountpoint}"},
+                .environment = {"LOGIN=" + variable}})
+        .value();
+  };
+  const std::vector<std::string> told =
+      mount_changes(spec_with("it's 'old1", "old2'\nold3"), spec_with("it's 'new1", "12345"));
+  EXPECT_EQ(told, (std::vector<std::string>{"mount: m --password \"***\" -H \"Authorization:***\" \"{mountpoint}\" -> "
+                                            "m --password \"***\" -H \"Authorization:***\" \"{mountpoint}\"",
+                                            "environment: \"LOGIN=***\" -> \"LOGIN=***\""}));
+}
+
 }  // namespace
 }  // namespace berth::manager
