@@ -71,7 +71,7 @@ ShareFs::Core::Core(const Setup& setup)
       shares(setup.kept != nullptr ? &setup.kept->shares : nullptr),
       nodes(affordable(setup.max_cached_descriptors), setup.kept != nullptr ? &setup.kept->nodes : nullptr),
       handles(setup.kept != nullptr ? &setup.kept->handles : nullptr, with_records(setup.open_files)),
-      locks(setup.kept != nullptr ? &setup.kept->locks : nullptr),
+      locks(setup.kept != nullptr ? &setup.kept->locks : nullptr, &handles),
       real_files(nodes, handles, locks, setup.passthrough),
       stale_retries(setup.kept != nullptr ? &setup.kept->stale_retries : nullptr) {
   handles.open_files().on_few([this] {

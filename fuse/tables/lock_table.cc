@@ -108,6 +108,9 @@ Result<SharedFd> LockTable::file_for(const Request& request) {
   const bool writes = request.range.l_type == F_WRLCK;
   const File own = file_of(request.handle.node, request.owner);
   File file = own;
+  const bool is_admitted =
+      own.file != nullptr || handles_ == nullptr || handles_->open_files().admit(request.handle.uid);
+  if (!is_admitted) return fail(ENOLCK);
   if (own.file == nullptr || (writes && !own.writes)) {
     file = {std::make_shared<const UniqueFd>(TRY(open_another(request.handle, writes))), writes};
     if (own.file != nullptr) TRY_VOID(carry_over(*own.file, *file.file));
@@ -121,25 +124,33 @@ Result<SharedFd> LockTable::file_for(const Request& request) {
 /// Makes `file` the owner's, unless another of its threads was faster with one that does as much; answers the owner's.
 SharedFd LockTable::enter(const Request& request, File file) {
   SharedFd replaced;  // closed after the lock is let go
-  MutexLock lock(mutex_);
-  Holders& holders = holders_[request.handle.node];
-  count_.store(holders_.size(), std::memory_order_release);
-  auto holder = std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == request.owner; });
-  if (holder == holders.end()) {
-    holders.push_back({request.owner, request.range.l_pid, file.file, file.writes, {}});
-    holder = std::prev(holders.end());
+  SharedFd chosen;
+  bool is_counted = false;
+  {
+    MutexLock lock(mutex_);
+    Holders& holders = holders_[request.handle.node];
+    count_.store(holders_.size(), std::memory_order_release);
+    auto holder =
+        std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == request.owner; });
+    if (holder == holders.end()) {
+      holders.push_back({request.owner, request.range.l_pid, request.handle.uid, file.file, file.writes, {}});
+      holder = std::prev(holders.end());
+      is_counted = true;
+    }
+    const bool replaces = file.writes && !holder->writes;
+    if (replaces) {
+      replaced = std::exchange(holder->file, file.file);
+      holder->writes = true;
+    }
+    auto& handles = holder->handles;
+    const bool is_new = std::find(handles.begin(), handles.end(), request.number) == handles.end();
+    if (is_new) handles.push_back(request.number);
+    if (is_new || replaces) note(request.handle.node, *holder);
+    if (replaces) forget(replaced);
+    chosen = holder->file;
   }
-  const bool replaces = file.writes && !holder->writes;
-  if (replaces) {
-    replaced = std::exchange(holder->file, file.file);
-    holder->writes = true;
-  }
-  auto& handles = holder->handles;
-  const bool is_new = std::find(handles.begin(), handles.end(), request.number) == handles.end();
-  if (is_new) handles.push_back(request.number);
-  if (is_new || replaces) note(request.handle.node, *holder);
-  if (replaces) forget(replaced);
-  return holder->file;
+  if (is_counted && handles_ != nullptr) handles_->open_files().add(request.handle.uid, chosen->get());
+  return chosen;
 }
 
 /// Called before it is closed: from then on its number may be another's.
@@ -175,11 +186,15 @@ void LockTable::take_over(std::vector<int>& left) {
       continue;
     }
     left.erase(found);
-    Holder holder{
-        record.owner, record.pid, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))), false, {}};
+    Holder holder{record.owner, record.pid, 0, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))),
+                  false,        {}};
     holder.writes = (::fcntl(static_cast<int>(descriptor), F_GETFL) & O_ACCMODE) == O_RDWR;
     for (const std::uint64_t handle : record.handles) {
       if (handle != 0) holder.handles.push_back(handle);
+    }
+    if (handles_ != nullptr && !holder.handles.empty()) {
+      const std::shared_ptr<Handle> first = handles_->find(holder.handles.front(), record.node);
+      if (first != nullptr) holder.uid = first->uid;
     }
     take_over(record.node, std::move(holder));
   }
@@ -193,22 +208,27 @@ void LockTable::take_over(NodeId node, Holder holder) {
     const SharedFd& other = own.writes ? holder.file : own.file;
     static_cast<void>(carry_over(*other, *kept));
   }
+  const uid_t user = holder.uid;
+  const int descriptor = holder.file->get();
   SharedFd dropped;  // closed after the lock is let go
-  MutexLock lock(mutex_);
-  Holders& holders = holders_[node];
-  count_.store(holders_.size(), std::memory_order_release);
-  const auto before =
-      std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == holder.owner; });
-  if (before == holders.end()) {
-    holders.push_back(std::move(holder));
-    return;
+  {
+    MutexLock lock(mutex_);
+    Holders& holders = holders_[node];
+    count_.store(holders_.size(), std::memory_order_release);
+    const auto before =
+        std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == holder.owner; });
+    if (before != holders.end()) {
+      if (!before->writes) {
+        std::swap(before->file, holder.file);
+        std::swap(before->writes, holder.writes);
+      }
+      forget(holder.file);
+      dropped = std::move(holder.file);
+    } else {
+      holders.push_back(std::move(holder));
+    }
   }
-  if (!before->writes) {
-    std::swap(before->file, holder.file);
-    std::swap(before->writes, holder.writes);
-  }
-  forget(holder.file);
-  dropped = std::move(holder.file);
+  if (dropped == nullptr && handles_ != nullptr) handles_->open_files().add(user, descriptor);
 }
 
 Result<> LockTable::set(const Request& request) {
@@ -294,20 +314,25 @@ bool LockTable::is_in_circle(const Wait& wait) const {
 template <typename Match>
 bool LockTable::drop(NodeId node, const Match& match) noexcept {
   if (count_.load(std::memory_order_acquire) == 0) return false;
-  std::vector<SharedFd> dropped;  // closed after the lock is let go
-  MutexLock lock(mutex_);
-  const auto found = holders_.find(node);
-  if (found == holders_.end()) return false;
-  Holders& holders = found->second;
-  for (std::size_t i = holders.size(); i-- > 0;) {
-    if (!match(holders[i])) continue;
-    forget(holders[i].file);
-    dropped.push_back(std::move(holders[i].file));
-    holders.erase(holders.begin() + static_cast<std::ptrdiff_t>(i));
+  std::vector<Holder> dropped;  // closed after the lock is let go
+  {
+    MutexLock lock(mutex_);
+    const auto found = holders_.find(node);
+    if (found == holders_.end()) return false;
+    Holders& holders = found->second;
+    for (std::size_t i = holders.size(); i-- > 0;) {
+      if (!match(holders[i])) continue;
+      forget(holders[i].file);
+      dropped.push_back(std::move(holders[i]));
+      holders.erase(holders.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    if (holders.empty()) holders_.erase(found);
+    count_.store(holders_.size(), std::memory_order_release);
+    if (!dropped.empty()) changes_.fetch_add(1, std::memory_order_acq_rel);
   }
-  if (holders.empty()) holders_.erase(found);
-  count_.store(holders_.size(), std::memory_order_release);
-  if (!dropped.empty()) changes_.fetch_add(1, std::memory_order_acq_rel);
+  for (const Holder& holder : dropped) {
+    if (handles_ != nullptr) handles_->open_files().remove(holder.uid);
+  }
   return !dropped.empty();
 }
 

@@ -32,11 +32,13 @@ using LockOwner = std::uint64_t;
 /// Threading: any thread may call anything. Nothing waits here.
 class LockTable {
  public:
-  /// `area`: outlives the table; null: there will be no successor.
-  explicit LockTable(LockArea* area = nullptr) noexcept : area_(area) {}
+  /// `area`: outlives the table; null: there will be no successor. `handles`: its OpenFiles counts the
+  /// descriptors of locks as well; outlives the table; null: they are not bounded.
+  explicit LockTable(LockArea* area = nullptr, HandleTable* handles = nullptr) noexcept
+      : area_(area), handles_(handles) {}
 
-  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. No other thread
-  /// uses the table yet.
+  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Handles are taken over already.
+  /// No other thread uses the table yet.
   void take_over(std::vector<int>& left);
 
   /// A lock that is asked for, set or given back.
@@ -47,7 +49,8 @@ class LockTable {
     struct flock range;  ///< l_whence SEEK_SET; l_pid: the caller's process
   };
 
-  /// F_SETLK. Errors: EAGAIN when another owner's lock conflicts.
+  /// F_SETLK. Errors: EAGAIN when another owner's lock conflicts; ENOLCK when no descriptor is left for locks of the user that opened
+  /// the file.
   Result<> set(const Request& request);
   /// F_GETLK: the lock that is in the way, or F_UNLCK.
   Result<struct flock> find(const Request& request) const;
@@ -84,6 +87,7 @@ class LockTable {
   struct Holder {
     LockOwner owner = 0;
     pid_t pid = 0;
+    uid_t uid = 0;  ///< that opened the file by which the owner locked first: `file` is counted for it
     SharedFd file;
     bool writes = false;                 ///< `file` is open for writing; else its locks are to read
     std::vector<std::uint64_t> handles;  ///< by which the owner has locked
@@ -111,6 +115,7 @@ class LockTable {
   bool drop(NodeId node, const Match& match) noexcept;
 
   LockArea* const area_;
+  HandleTable* const handles_;
   std::atomic<std::size_t> count_{0};  ///< nodes in holders_
   std::atomic<std::uint64_t> changes_{0};
   mutable Mutex mutex_;

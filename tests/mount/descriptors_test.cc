@@ -130,28 +130,36 @@ TEST_F(Descriptors, OpenFilesLeaveRoomForMountsAttachmentsAndTheControlTree) {
 TEST_F(Descriptors, OneUserCannotTakeThoseOfAll) {
   limit_to(1024);
   start(2);
-  std::array<int, 2> ends{};
-  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
-  const UniqueFd from_child(ends[0]);
-  UniqueFd to_parent(ends[1]);
-  const pid_t hog = ::fork();
-  if (hog == 0) {
-    if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0) ::_exit(1);
-    while (open(0) >= 0) {
+  // With a record lock on each file, which takes a descriptor of its own, and without.
+  for (const bool locks : {false, true}) {
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+    const UniqueFd from_child(ends[0]);
+    UniqueFd to_parent(ends[1]);
+    const pid_t hog = ::fork();
+    if (hog == 0) {
+      if (::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0) ::_exit(1);
+      int code = 0;
+      for (int file = open(0); file >= 0; file = open(0)) {
+        struct flock range {};
+        range.l_type = F_RDLCK;
+        range.l_whence = SEEK_SET;
+        if (locks && ::fcntl(file, F_OFD_SETLK, &range) != 0 && errno != ENOLCK) ::_exit(2);
+      }
+      code = errno;
+      static_cast<void>(::write(ends[1], &code, sizeof code) == sizeof code);
+      for (;;) ::pause();
     }
-    const int code = errno;
-    static_cast<void>(::write(ends[1], &code, sizeof code) == sizeof code);
-    for (;;) ::pause();
+    int code = 0;
+    ASSERT_EQ(::read(from_child.get(), &code, sizeof code), static_cast<ssize_t>(sizeof code));
+    EXPECT_EQ(code, ENFILE);
+    std::vector<UniqueFd> files;
+    for (int i = 0; i < 100; ++i) files.emplace_back(open(1));
+    EXPECT_TRUE(std::all_of(files.begin(), files.end(), [](const UniqueFd& file) { return static_cast<bool>(file); }));
+    files.clear();
+    ASSERT_EQ(::kill(hog, SIGKILL), 0);
+    ::waitpid(hog, nullptr, 0);
   }
-  int code = 0;
-  ASSERT_EQ(::read(from_child.get(), &code, sizeof code), static_cast<ssize_t>(sizeof code));
-  EXPECT_EQ(code, ENFILE);
-  std::vector<UniqueFd> files;
-  for (int i = 0; i < 100; ++i) files.emplace_back(open(1));
-  EXPECT_TRUE(std::all_of(files.begin(), files.end(), [](const UniqueFd& file) { return static_cast<bool>(file); }));
-  files.clear();
-  ASSERT_EQ(::kill(hog, SIGKILL), 0);
-  ::waitpid(hog, nullptr, 0);
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
