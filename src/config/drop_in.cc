@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -67,7 +68,8 @@ Result<> write_all(int fd, std::string_view text) {
   return {};
 }
 
-/// The directory of drop-ins, which this process alone changes as long as it is open (flock(2)): a check is of what is written.
+/// The directory of drop-ins, which this process alone changes as long as it is open: a check is of what is written. The lock is on the
+/// file that is written, which is root's alone: any user that may read the directory could lock that (flock(2)).
 class DropIns {
  public:
   static Result<DropIns> open(const std::string& path, bool makes) {
@@ -76,32 +78,34 @@ class DropIns {
     }
     Result<UniqueFd> directory = sys::open_at(AT_FDCWD, path.c_str(), O_RDONLY | O_DIRECTORY);
     if (!directory) return fail(directory.error().within(path));
-    while (::flock(directory->get(), LOCK_EX) != 0) {
-      if (errno != EINTR) return fail(Error::last().within(path));
-    }
-    return DropIns(path, *std::move(directory));
+    Result<UniqueFd> file = lock(*directory);
+    if (!file) return fail(file.error().within(path));
+    return DropIns(path, *std::move(directory), *std::move(file));
+  }
+  DropIns(DropIns&&) noexcept = default;
+  DropIns(const DropIns&) = delete;
+  DropIns& operator=(const DropIns&) = delete;
+  DropIns& operator=(DropIns&&) = delete;
+  ~DropIns() {
+    if (file_) ::unlinkat(directory_.get(), kHidden, 0);
   }
 
   [[nodiscard]] std::string path_of(const std::string& name) const { return path_ + "/" + name; }
 
-  /// Makes a file that is not there. What is written is hidden, and so no drop-in, until it is whole.
-  [[nodiscard]] Result<> write(const std::string& name, std::string_view text) const {
-    const std::string hidden = ".new";
-    // Of a writer that died: the lock is ours.
-    (void)::unlinkat(directory_.get(), hidden.c_str(), 0);
+  /// Makes a file that is not there. What is written is hidden, and so no drop-in, until it is whole. Once.
+  [[nodiscard]] Result<> write(const std::string& name, std::string_view text) {
     const auto make = [&]() -> Result<> {
-      const UniqueFd file = TRY(
-          sys::open_at(directory_.get(), hidden.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, S_IRUSR | S_IWUSR));
-      TRY_VOID(write_all(file.get(), text));
-      if (::fsync(file.get()) != 0) return fail_errno();
+      // Of a writer that died.
+      if (::ftruncate(file_.get(), 0) != 0) return fail_errno();
+      TRY_VOID(write_all(file_.get(), text));
+      if (::fsync(file_.get()) != 0) return fail_errno();
       const int fd = directory_.get();
-      if (::renameat2(fd, hidden.c_str(), fd, name.c_str(), RENAME_NOREPLACE) != 0) return fail_errno();
+      if (::renameat2(fd, kHidden, fd, name.c_str(), RENAME_NOREPLACE) != 0) return fail_errno();
+      file_.reset();
       return sync(directory_);
     };
     Result<> made = make();
-    if (made) return made;
-    (void)::unlinkat(directory_.get(), hidden.c_str(), 0);
-    return fail(made.error().within(path_of(name)));
+    return made ? made : fail(made.error().within(path_of(name)));
   }
 
   [[nodiscard]] Result<> remove(const std::string& name) const {
@@ -110,10 +114,30 @@ class DropIns {
   }
 
  private:
-  DropIns(std::string path, UniqueFd directory) : path_(std::move(path)), directory_(std::move(directory)) {}
+  static constexpr const char* kHidden = ".new";
+
+  DropIns(std::string path, UniqueFd directory, UniqueFd file)
+      : path_(std::move(path)), directory_(std::move(directory)), file_(std::move(file)) {}
+
+  /// The file that will be written, once it is this process's.
+  static Result<UniqueFd> lock(const UniqueFd& directory) {
+    for (;;) {
+      UniqueFd file = TRY(sys::open_at(directory.get(), kHidden, O_WRONLY | O_CREAT | O_NOFOLLOW, S_IRUSR | S_IWUSR));
+      while (::flock(file.get(), LOCK_EX) != 0) {
+        if (errno != EINTR) return fail_errno();
+      }
+      struct stat mine {};
+      struct stat there {};
+      if (::fstat(file.get(), &mine) != 0) return fail_errno();
+      // Else it is what another process has written meanwhile.
+      const bool is_there = ::fstatat(directory.get(), kHidden, &there, AT_SYMLINK_NOFOLLOW) == 0;
+      if (is_there && there.st_ino == mine.st_ino) return file;
+    }
+  }
 
   std::string path_;
   UniqueFd directory_;
+  UniqueFd file_;
 };
 
 std::string drop_ins_beside(const std::string& file) {
@@ -160,7 +184,7 @@ Result<ChangedDropIn> add_share(const std::string& file, const CommandLine& comm
   }
   // Before anything is made.
   TRY(load(file, command_line));
-  const DropIns drop_ins = TRY(DropIns::open(drop_ins_beside(file), true));
+  DropIns drop_ins = TRY(DropIns::open(drop_ins_beside(file), true));
   const std::string path = drop_ins.path_of(name);
   const Configuration now = TRY(load(file, command_line));
   if (const manager::ShareSpec* const taken = find(now.catalog, share.name)) {
@@ -195,7 +219,7 @@ Result<ChangedDropIn> remove_share(const std::string& file, const CommandLine& c
 
 Result<> undo(const ChangedDropIn& change) {
   const std::filesystem::path path = change.path;
-  const DropIns drop_ins = TRY(DropIns::open(path.parent_path(), false));
+  DropIns drop_ins = TRY(DropIns::open(path.parent_path(), false));
   if (change.before) return drop_ins.write(path.filename(), *change.before);
   return drop_ins.remove(path.filename());
 }

@@ -1,7 +1,9 @@
 #include "src/config/drop_in.h"
 
 #include <gmock/gmock.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -10,6 +12,7 @@
 #include <iterator>
 #include <thread>
 
+#include "src/lib/base/unique_fd.h"
 #include "tests/unit/temporary_directory.h"
 
 namespace berth::config {
@@ -172,6 +175,22 @@ TEST_F(DropIn, AddsAtOnceAreMadeOneAfterTheOther) {
     ASSERT_TRUE(loaded) << loaded.error().message();
   }
   EXPECT_EQ(files(), 8U);
+}
+
+TEST_F(DropIn, DirectoryThatAnotherUserLocksHoldsNothingUp) {
+  ASSERT_TRUE(add(bind("a")));
+  const UniqueFd directory(::open((directory_ / "shares.d").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_EQ(::flock(directory.get(), LOCK_EX), 0);
+  EXPECT_TRUE(add(bind("b")));
+  EXPECT_TRUE(remove("a"));
+  EXPECT_EQ(files(), 1U);
+}
+
+TEST_F(DropIn, WhatAWriterThatDiedHasLeftIsNoPartOfTheNext) {
+  write("shares.d/.new", std::string(10'000, 'x'));
+  ASSERT_TRUE(add(bind("a")));
+  EXPECT_TRUE(load_all());
+  EXPECT_EQ(files(), 1U);
 }
 
 }  // namespace
