@@ -20,6 +20,12 @@
 namespace berth::manager {
 namespace {
 
+struct SourceDirectory {
+  UniqueFd directory;
+  std::vector<UniqueFd>
+      way;  ///< directories and symbolic links that the walk went through, but for "/" and the last one
+};
+
 std::string path_of(int directory) {
   std::error_code error;
   return std::filesystem::read_symlink(sys::proc_path(directory), error).string();
@@ -30,36 +36,75 @@ bool is_below(std::string_view path, std::string_view directory) {
   return directory == "/" || path.size() == directory.size() || path[directory.size()] == '/';
 }
 
-/// Adds the directories and symbolic links that the walk to `path` goes through, but for "/" and the last one, where that is a
-/// directory. Errors: open(2)'s; ELOOP.
-Result<> add_way(const std::string& path, std::vector<UniqueFd>& way) {
-  constexpr int kMostLinks = 40;  // MAXSYMLINKS, path_resolution(7)
-  UniqueFd at = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
-  std::string rest = path;
-  for (int links = 0; !rest.empty();) {
-    const std::size_t begin = rest.find_first_not_of('/');
-    if (begin == std::string::npos) return {};
-    const std::size_t end = std::min(rest.find('/', begin), rest.size());
-    const std::string name = rest.substr(begin, end - begin);
-    rest.erase(0, end);
-    UniqueFd next = TRY(sys::open_at(at.get(), name.c_str(), O_PATH | O_NOFOLLOW));
-    std::array<char, PATH_MAX> target{};
-    const ssize_t length = ::readlinkat(next.get(), "", target.data(), target.size());
-    const bool is_last = rest.find_first_not_of('/') == std::string::npos;
-    if (length < 0 && is_last) return {};
-    if (length > 0) {
-      if (++links > kMostLinks) return fail(ELOOP);
-      rest.insert(0, std::string(target.data(), static_cast<std::size_t>(length)));
-      if (rest.front() == '/') at = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
-    } else {
-      UniqueFd copy(::fcntl(next.get(), F_DUPFD_CLOEXEC, 0));
-      if (!copy) return fail_errno();
-      at = std::move(copy);
-    }
-    way.push_back(std::move(next));
-  }
-  return {};
+/// The device number of the namespace; 0: there is none yet. It asks berth nothing.
+dev_t device_of_namespace(const HostView& host) {
+  if (host.shown.empty()) return 0;
+  const Result<struct statx> shown = sys::stat_at(AT_FDCWD, host.shown.c_str(), STATX_TYPE, AT_STATX_DONT_SYNC);
+  return shown ? makedev(shown->stx_dev_major, shown->stx_dev_minor) : 0;
 }
+
+/// The walk to a source, one name at a time: a look-up in the namespace itself would be a request to berth, which would wait for
+/// what it is made for, and could not even be killed with berth.
+class Walk {
+ public:
+  explicit Walk(const HostView& host) : namespace_(device_of_namespace(host)) {}
+
+  /// Errors: open(2)'s; ELOOP.
+  Result<SourceDirectory> to(const std::string& path) {
+    constexpr int kMostLinks = 40;  // MAXSYMLINKS, path_resolution(7)
+    TRY_VOID(go_to_root());
+    std::string rest = path;
+    for (int links = 0;;) {
+      const std::size_t begin = rest.find_first_not_of('/');
+      if (begin == std::string::npos) return SourceDirectory{std::move(at_), std::move(way_)};
+      const std::size_t end = std::min(rest.find('/', begin), rest.size());
+      const std::string name = rest.substr(begin, end - begin);
+      rest.erase(0, end);
+      // O_DIRECTORY: what is mounted there on demand is.
+      Result<UniqueFd> directory = sys::open_at(at_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_DIRECTORY);
+      if (directory) {
+        TRY_VOID(enter(*std::move(directory)));
+        continue;
+      }
+      if (directory.error().code() != ENOTDIR) return fail(directory.error());
+      if (++links > kMostLinks) return fail(ELOOP);
+      rest.insert(0, TRY(follow(name)));
+      if (rest.front() == '/') TRY_VOID(go_to_root());
+    }
+  }
+
+ private:
+  Result<> go_to_root() {
+    at_ = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+    is_root_ = true;
+    return {};
+  }
+
+  Result<> enter(UniqueFd directory) {
+    const struct statx found = TRY(sys::stat_at(directory.get(), "", STATX_TYPE, AT_STATX_DONT_SYNC));
+    if (namespace_ != 0 && makedev(found.stx_dev_major, found.stx_dev_minor) == namespace_) {
+      return fail(ELOOP, "it leads into the namespace itself");
+    }
+    if (!std::exchange(is_root_, false)) way_.push_back(std::move(at_));
+    at_ = std::move(directory);
+    return {};
+  }
+
+  /// Where the symbolic link leads. ENOTDIR: it is none.
+  Result<std::string> follow(const std::string& name) {
+    UniqueFd link = TRY(sys::open_at(at_.get(), name.c_str(), O_PATH | O_NOFOLLOW));
+    std::array<char, PATH_MAX> target{};
+    const ssize_t length = ::readlinkat(link.get(), "", target.data(), target.size());
+    if (length <= 0) return fail(ENOTDIR);
+    way_.push_back(std::move(link));
+    return std::string(target.data(), static_cast<std::size_t>(length));
+  }
+
+  const dev_t namespace_;
+  UniqueFd at_;
+  bool is_root_ = true;  ///< `at_` is
+  std::vector<UniqueFd> way_;
+};
 
 Result<DirectoryIdentity> identity_of(int directory) {
   const struct statx found = TRY(sys::stat_at(directory, "", STATX_INO));
@@ -71,9 +116,8 @@ Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::s
   const MountOptions options = policed_options(spec);
   RealMount noted;
   const auto clone = [&]() -> Result<UniqueFd> {
-    const UniqueFd directory = TRY(open_source_directory(host, source, options.recursive_bind));
-    TRY_VOID(note_source(noted, source, directory.get()));
-    return sys::make_bind(source, options);
+    const UniqueFd directory = TRY(open_source_directory(host, source, options.recursive_bind, noted));
+    return bind_of(directory.get(), source, options);
   };
   UniqueFd tree = TRY(in_host(host, clone));
   RealMount made = TRY(attach_at_berth(std::move(tree), source, berth));
@@ -84,31 +128,37 @@ Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::s
 
 }  // namespace
 
-Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts) {
-  // Before it is opened: the walk would send a request to berth.
-  if (is_below(source, host.shown)) return fail(ELOOP, "the source " + quote(source) + " is in the namespace itself");
-  Result<UniqueFd> directory = sys::open_at(AT_FDCWD, source.c_str(), O_PATH | O_DIRECTORY);
-  if (directory && with_mounts && is_below(host.shown, path_of(directory->get()))) {
+Result<UniqueFd> bind_of(int directory, const std::string& source, const MountOptions& options) {
+  // Not by its path, which may lead elsewhere by now.
+  return sys::make_bind(sys::proc_path(directory), options).map_error([&](const Error& error) {
+    return Error(error.code()).within("bind of the source " + quote(source));
+  });
+}
+
+Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts,
+                                       RealMount& mount) {
+  Result<SourceDirectory> found = Walk(host).to(source);
+  if (!found) {
+    if (found.error().code() == ENOTDIR) {
+      return fail(ENOTDIR, "the source " + quote(source) + " is not a directory; a share shows a directory");
+    }
+    return fail(found.error().within("cannot open the source " + quote(source)));
+  }
+  if (with_mounts && is_below(host.shown, path_of(found->directory.get()))) {
     return fail(ELOOP,
                 "the source " + quote(source) + " holds the namespace itself; use a bind, which shows no other mounts");
   }
-  if (directory) return directory;
-  if (directory.error().code() == ENOTDIR) {
-    return fail(ENOTDIR, "the source " + quote(source) + " is not a directory; a share shows a directory");
-  }
-  return fail(directory.error().within("cannot open the source " + quote(source)));
-}
-
-Result<> note_source(RealMount& mount, const std::string& source, int directory) {
-  mount.identity = TRY(identity_of(directory));
-  mount.way.push_back(TRY(sys::open_at(directory, "..", O_PATH | O_DIRECTORY)));
-  return add_way(source, mount.way);
+  mount.identity = TRY(identity_of(found->directory.get()));
+  mount.way = std::move(found->way);
+  mount.way.insert(mount.way.begin(), TRY(sys::open_at(found->directory.get(), "..", O_PATH | O_DIRECTORY)));
+  return std::move(found->directory);
 }
 
 bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted) {
   const Result<DirectoryIdentity> found = in_host(host, [&]() -> Result<DirectoryIdentity> {
-    const UniqueFd directory = TRY(open_source_directory(host, source, false));
-    return identity_of(directory.get());
+    RealMount noted;
+    TRY(open_source_directory(host, source, false, noted));
+    return noted.identity;
   });
   return found && *found == mounted;
 }

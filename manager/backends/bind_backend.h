@@ -20,16 +20,17 @@ class BindBackend final : public BerthBackend {
   const HostView host_;
 };
 
-/// Says of a mount where its source is, and by which way: in the mount namespace that the source is of. `directory`: an open descriptor
-/// of it. Errors: statx(2)'s, open(2)'s, ELOOP.
-Result<> note_source(RealMount& mount, const std::string& source, int directory);
 /// Backend::is_current() for local directories.
 bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted);
 
 /// A descriptor of a local directory that is the source of a share; in the host's mount namespace. `with_mounts`: what
-/// is mounted below it is to be shown.
+/// is mounted below it is to be shown. Says of `mount` where its source is, and by which way.
 /// Errors: open(2)'s, ENOTDIR, with a story that names it; ELOOP where the share would show the namespace that it is
-/// in.
-Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts);
+/// in, or the way leads through that.
+Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts,
+                                       RealMount& mount);
+
+/// A bind of that directory, which is attached nowhere. Errors: open_tree(2)'s and mount_setattr(2)'s, with a story that names the source.
+Result<UniqueFd> bind_of(int directory, const std::string& source, const MountOptions& options);
 
 }  // namespace berth::manager

@@ -5,7 +5,6 @@
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/bind_backend.h"
 #include "manager/backends/mount_policy.h"
-#include "src/lib/sys/mount.h"
 
 namespace berth::manager {
 namespace {
@@ -13,12 +12,11 @@ namespace {
 /// In the host's mount namespace.
 Result<RealMount> open_directory(const HostView& host, const ShareSpec& spec, const std::string& source) {
   RealMount made;
-  made.root = TRY(open_source_directory(host, source, true));
-  TRY_VOID(note_source(made, source, made.root.get()));
+  made.root = TRY(open_source_directory(host, source, true, made));
   if (spec.policy().read_only) {
     MountOptions options = policed_options(spec);
     options.recursive_bind = true;  // as it is: with what is mounted below it
-    made.root = TRY(sys::make_bind(source, options));
+    made.root = TRY(bind_of(made.root.get(), source, options));
   }
   made.source = source;
   return made;

@@ -15,6 +15,7 @@
 #include "src/config/daemon_section.h"
 #include "src/config/document.h"
 #include "src/config/share_section.h"
+#include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/user_directories.h"
 
@@ -57,6 +58,7 @@ class Loader {
   Mistakes mistakes_;
   std::string main_file_;
   std::size_t shares_with_secrets_ = 0;
+  std::string secret_of_file_;              ///< a section of the file that is read which has a secret; "": none so far
   std::optional<manager::ShareSpec> last_;  ///< most shares are like the one before
 };
 
@@ -130,6 +132,11 @@ void Loader::warn_of_owner(const std::string& path, const struct stat& attribute
 /// Every user of the host can read a program's argv in /proc (proc(5), cmdline).
 void Loader::warn_of_secrets(const manager::ShareFields& fields) {
   const std::vector<const char*> keys = manager::keys_with_secrets(fields);
+  const bool has_variable =
+      std::any_of(fields.environment.begin(), fields.environment.end(), [](const std::string& variable) {
+        return is_secret_key(std::string_view(variable).substr(0, variable.find('=')));
+      });
+  if (!keys.empty() || has_variable) secret_of_file_ = section_label("share", fields.name);
   if (keys.empty()) return;
   if (++shares_with_secrets_ > kMaxMistakesTold) return;
   std::string warning = fields.origin_file;
@@ -146,10 +153,15 @@ void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_
   mistakes_.begin(shown_path(path));
   loaded_.files.push_back(path);
   warn_of_owner(path, file.attributes);
+  secret_of_file_.clear();
   if (tl::expected<toml::table, SyntaxFault> document = parse(file.text)) {
     read_document(*document, is_main);
   } else {
     mistakes_.add(document.error().line, document.error().text);
+  }
+  if (!secret_of_file_.empty() && (file.attributes.st_mode & S_IROTH) != 0) {
+    loaded_.warnings.push_back(shown_path(path) + ": every user may read it, and " + secret_of_file_ +
+                               " has a secret in it; take that right away (chmod o-r)");
   }
 }
 

@@ -322,6 +322,39 @@ TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) 
   }
 }
 
+TEST_F(Sources, WayThatLeadsIntoTheNamespaceIsAnErrorAndHoldsUpNothing) {
+  // The owner of a directory above a source can lay such a link. berth must not wait for itself.
+  const std::string top = server_.make_directory("top");
+  const std::string plain = server_.make_directory("source");
+  ASSERT_TRUE(ok(server_.write_file("source/hello", "hi")));
+  ASSERT_EQ(::symlink(server_.in_namespace("").c_str(), (top + "/all").c_str()), 0);
+  ASSERT_EQ(::symlink(server_.in_namespace("dir-last").c_str(), (top + "/last").c_str()), 0);
+  ASSERT_EQ(::symlink("all/plain", (top + "/other").c_str()), 0);
+  std::string config = "[share.plain]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + plain + "\"\n";
+  std::vector<std::string> shares;
+  for (const std::string kind : {"bind", "dir"}) {
+    for (const auto& [name, source] :
+         std::vector<std::pair<std::string, std::string>>{{"-all", "/all"},
+                                                          {"-itself", "/all/" + kind + "-itself"},
+                                                          {"-below", "/all/" + kind + "-below/x"},
+                                                          {"-last", "/last"},
+                                                          {"-other", "/other"},
+                                                          {"-up", "/all/../../top/all"}}) {
+      shares.push_back(kind + name);
+      config += "[share." + shares.back() + "]\ntype = \"" + kind + "\"\nsource = \"" + top + source + "\"\n";
+    }
+  }
+  ASSERT_TRUE(ok(server_.start(config)));
+  for (const std::string& share : shares) {
+    EXPECT_EQ(::access(server_.in_namespace(share + "/x").c_str(), F_OK), -1);
+    EXPECT_EQ(errno, EHOSTDOWN) << share;
+    const std::string error = server_.read_control("shares/" + share + "/error").value_or("");
+    EXPECT_NE(error.find("it leads into the namespace itself"), std::string::npos) << share << ": " << error;
+  }
+  EXPECT_TRUE(ok(server_.read_file("namespace/plain/hello")));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(Sources, OptionsShowAPartOfADiskAndNamesWithCommas) {
   const std::string image = server_.path("disk.img");
   const std::string scratch = server_.make_directory("scratch");

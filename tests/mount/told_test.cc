@@ -161,6 +161,8 @@ environment = { LOGIN_A = "Plant3d-Env" }
   EXPECT_NE(tree.find("cannot unmount with ***"), std::string::npos);
   EXPECT_NE(tree.find("== ./shares/stays/status.json"), std::string::npos);
   EXPECT_NE(check->output.find("has a secret in \"mount\""), std::string::npos) << check->output;
+  EXPECT_NE(check->output.find("berth.toml: every user may read it"), std::string::npos) << check->output;
+  EXPECT_NE(check->output.find("a.cred\": every user may read it"), std::string::npos) << check->output;
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

@@ -561,6 +561,20 @@ TEST_F(ConfigTest, WarnsRootOfFilesThatOthersCanChange) {
                                                  StartsWith(path("shares.d") + ": is writable")));
 }
 
+TEST_F(ConfigTest, WarnsOfAFileWithASecretThatEveryUserMayRead) {
+  write("berth.toml", "[berth]\nnamespace = \"/volumes\"\n[share.a]\ntype = \"bind\"\nsource = \"/srv/a\"\n");
+  write("shares.d/b.toml",
+        "[share.b]\ntype = \"davfs\"\nsource = \"https://host/\"\nenvironment = { DAV_PASSWORD = \"hunter2\" }\n");
+  write("shares.d/c.toml", "[share.c]\ntype = \"davfs\"\nsource = \"https://host/\"\nenvironment = { LANG = \"C\" }\n");
+  const Result<Configuration> loaded = load_main();
+  ASSERT_TRUE(loaded) << loaded.error().story();
+  EXPECT_THAT(loaded->warnings,
+              ElementsAre(AllOf(HasSubstr("b.toml: every user may read it, and [share.b] has a secret in it"),
+                                Not(HasSubstr("hunter2")))));
+  std::filesystem::permissions(path("shares.d/b.toml"), std::filesystem::perms(0640));
+  EXPECT_THAT(load_main()->warnings, ElementsAre());
+}
+
 TEST_F(ConfigTest, WarnsOfSecretsThatProgramsAreToldInTheirArguments) {
   write("berth.toml", R"([berth]
 namespace = "/volumes"
@@ -581,6 +595,7 @@ options = "credentials=/etc/berth/d.cred"
 environment = { PASSWD = "hunter2" }
 environment_file = "/etc/berth/d.env"
 )");
+  std::filesystem::permissions(path("berth.toml"), std::filesystem::perms(0600));
   const Result<Configuration> loaded = load_main();
   ASSERT_TRUE(loaded) << loaded.error().story();
   EXPECT_THAT(loaded->warnings, ElementsAre(AllOf(HasSubstr("berth.toml:3: [share.a] has a secret in \"options\""),
