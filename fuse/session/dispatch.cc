@@ -6,6 +6,7 @@
 
 #include "fuse/kept/requests.h"
 #include "fuse/session/exception_barrier.h"
+#include "fuse/session/outer_ids.h"
 #include "fuse/session/session.h"
 #include "fuse/wire/protocol.h"
 
@@ -63,6 +64,8 @@ void getattr(fuse_req_t request, fuse_ino_t node, fuse_file_info* handle) {
 }
 
 void setattr(fuse_req_t request, fuse_ino_t node, struct stat* attributes, int to_set, fuse_file_info* handle) {
+  attributes->st_uid = inner_user(attributes->st_uid);
+  attributes->st_gid = inner_group(attributes->st_gid);
   dispatch(request, node,
            [&](Operations& to, Reply reply) { to.setattr(std::move(reply), node, *attributes, to_set, handle); });
 }

@@ -10,6 +10,7 @@
 
 #include "fuse/session/exception_barrier.h"
 #include "fuse/session/in_flight.h"
+#include "fuse/session/outer_ids.h"
 #include "fuse/session/session.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/log/log.h"
@@ -40,6 +41,12 @@ void log_bug(const char* what) noexcept {
   }
 }
 
+struct stat outer(struct stat attributes) noexcept {
+  attributes.st_uid = outer_user(attributes.st_uid);
+  attributes.st_gid = outer_group(attributes.st_gid);
+  return attributes;
+}
+
 // libfuse 3.14 cannot express all that an open may answer, so these are put together here.
 
 fuse_attr to_answer(const struct stat& attributes) noexcept {
@@ -55,8 +62,8 @@ fuse_attr to_answer(const struct stat& attributes) noexcept {
   answer.ctimensec = static_cast<std::uint32_t>(attributes.st_ctim.tv_nsec);
   answer.mode = attributes.st_mode;
   answer.nlink = static_cast<std::uint32_t>(attributes.st_nlink);
-  answer.uid = attributes.st_uid;
-  answer.gid = attributes.st_gid;
+  answer.uid = outer_user(attributes.st_uid);
+  answer.gid = outer_group(attributes.st_gid);
   answer.rdev = static_cast<std::uint32_t>(attributes.st_rdev);
   answer.blksize = static_cast<std::uint32_t>(attributes.st_blksize);
   return answer;
@@ -104,8 +111,8 @@ protocol::StatxAnswer to_statx_answer(const struct stat& attributes, Seconds val
   answer.mask = STATX_BASIC_STATS | (born ? STATX_BTIME : 0U);
   answer.blksize = static_cast<std::uint32_t>(attributes.st_blksize);
   answer.nlink = static_cast<std::uint32_t>(attributes.st_nlink);
-  answer.uid = attributes.st_uid;
-  answer.gid = attributes.st_gid;
+  answer.uid = outer_user(attributes.st_uid);
+  answer.gid = outer_group(attributes.st_gid);
   answer.mode = static_cast<std::uint16_t>(attributes.st_mode);
   answer.ino = attributes.st_ino;
   answer.size = static_cast<std::uint64_t>(attributes.st_size);
@@ -137,7 +144,7 @@ fuse_entry_param to_param(const Entry& entry) noexcept {
   fuse_entry_param param{};
   param.ino = entry.node;
   param.generation = entry.generation;
-  param.attr = entry.attributes;
+  param.attr = outer(entry.attributes);
   param.attr_timeout = entry.attr_ttl;
   param.entry_timeout = entry.entry_ttl;
   return param;
@@ -247,7 +254,8 @@ bool Reply::opened(const Opened& opened) && noexcept {
 
 void Reply::attributes(const struct stat& attributes, Seconds valid, std::optional<timespec> born) && noexcept {
   if (!statx_) {
-    answer([&](fuse_req_t request) { return fuse_reply_attr(request, &attributes, valid); });
+    const struct stat there = outer(attributes);
+    answer([&](fuse_req_t request) { return fuse_reply_attr(request, &there, valid); });
     return;
   }
   const protocol::StatxAnswer statx = to_statx_answer(attributes, valid, born);

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <utility>
 
+#include "fuse/session/outer_ids.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/base/error.h"
 #include "src/lib/log/log.h"
@@ -318,7 +319,10 @@ std::optional<protocol::Message> Workers::read(Worker& self) noexcept {
     const int code = errno;
     self.reading.store(false);
     if (asked_to_stop) return std::nullopt;
-    if (size > 0) return protocol::Message(buffer.first(static_cast<std::size_t>(size)));
+    if (size > 0) {
+      make_inner(buffer.first(static_cast<std::size_t>(size)));
+      return protocol::Message(buffer.first(static_cast<std::size_t>(size)));
+    }
     if (size == 0 || code == ENODEV) {
       finish(StopReason::kUnmounted);
       return std::nullopt;

@@ -210,7 +210,7 @@ inline constexpr const char* kTextfileText =
 inline constexpr CommandText kExecText{
     "exec", "Execute a program where the namespace of a berth without root is seen",
     "berth exec [--namespace DIR] COMMAND [ARGUMENT]...",
-    R"(A berth that an ordinary user has started shows its namespace in a mount namespace of its own. All other commands go there by
+    R"(Without root and without fusermount3, berth shows its namespace in a mount namespace of its own. All other commands go there by
 themselves. Where the namespace is seen anyway, the program is just executed. Exit status: the program's; 126 or 127 where there is none.
 
 Examples:

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <optional>
 #include <set>
@@ -22,6 +24,7 @@
 #include "src/daemon/common/link.h"
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/common/surroundings.h"
+#include "src/daemon/common/user_mounter.h"
 #include "src/daemon/keeper/first_process.h"
 #include "src/daemon/keeper/keeper.h"
 #include "src/daemon/keeper/upgrade.h"
@@ -31,6 +34,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/memory.h"
+#include "src/lib/sys/mount.h"
 #include "src/lib/sys/proc.h"
 #include "src/lib/sys/process.h"
 #include "src/lib/sys/user_directories.h"
@@ -171,7 +175,7 @@ std::set<int> own_of(const KeeperDescriptors& handed, int memory) {
   std::set<int> own(handed.own, handed.own + handed.own_count);
   own.insert({STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, memory, handed.device, handed.keepers_end, handed.servers_end,
               handed.keeper, handed.signals, handed.run_directory, handed.state, handed.native_servers_end,
-              handed.native_agents_end});
+              handed.native_agents_end, handed.user_mounter});
   return own;
 }
 
@@ -199,7 +203,11 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
       .command_line = options.command_line,
       .arguments = arguments_of(options),
       .directory = directory,
-      .mount = {.id = record.namespace_mount, .table_id = record.namespace_table_id},
+      .mount = {.id = record.namespace_mount,
+                .table_id = record.namespace_table_id,
+                .mounter = handed.user_mounter < 0
+                               ? nullptr
+                               : std::make_shared<const UserMounter>(UserMounter::of_descriptor(handed.user_mounter))},
       .device = handed.device,
       .keepers_end = Link::of_descriptor(handed.keepers_end),
       .servers_end = Link::of_descriptor(handed.servers_end),
@@ -232,7 +240,23 @@ Result<int> check_take_over(const ServeOptions& options, const std::string& vers
   return EXIT_SUCCESS;
 }
 
-Result<int> serve_until_stopped(const ServeOptions& options, Background& background) {
+/// Mounts the namespace for the user's programs on the host where that can be, else in this berth's own mount namespace alone.
+Result<NamespaceMount> mount_for_user(const std::shared_ptr<const UserMounter>& mounter, UniqueFd& device,
+                                      const std::string& directory) {
+  Result<UniqueFd> mounted = mounter ? mounter->mount(directory) : fail(ENOENT);
+  if (mounted) {
+    device = *std::move(mounted);
+    // Where mounts of the host arrive here, this one has: it would keep the connection from ending with the last user.
+    (void)sys::unmount(directory, MNT_DETACH);
+    return NamespaceMount{.mounter = mounter};
+  }
+  log::info("{} is seen by the programs alone that `berth exec` and `berth shell` start", quote(directory));
+  device = TRY(open_fuse_device());
+  return mount_namespace(device.get(), directory);
+}
+
+Result<int> serve_until_stopped(const ServeOptions& options, Background& background,
+                                const std::shared_ptr<const UserMounter>& mounter) {
   const sys::SharedMemory memory = TRY(make_kept_memory());
   auto& record = *new (memory.data()) KeptDaemon;
   // Before there is a configuration to copy. Without the right to it, a wrong configuration is reported first all the
@@ -244,14 +268,16 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   for (const std::string& warning : configuration.warnings) log::warning("{}", warning);
   const std::string directory = TRY(prepare_namespace_directory(configuration.settings.namespace_directory));
   std::optional<manager::StateDirectory> state = TRY(open_state(configuration.settings, directory));
-  UniqueFd device = TRY(open_fuse_device());
+  UniqueFd device;
+  if (!sys::is_own_root()) device = TRY(open_fuse_device());
   if (!first_process) return fail(first_process.error());
   if (!agent) return fail(agent.error());
   const RunDirectory run_directory = TRY(RunDirectory::hold());
   const UniqueFd signals = TRY(Keeper::block_signals());
   auto [keepers_end, servers_end] = TRY(Link::make_pair());
   UniqueFd keeper = TRY(sys::open_process(::getpid()));
-  const NamespaceMount mount = TRY(mount_namespace(device.get(), directory));
+  const NamespaceMount mount =
+      TRY(sys::is_own_root() ? mount_for_user(mounter, device, directory) : mount_namespace(device.get(), directory));
   note_namespace(record, directory, mount);
 
   ServerSetup setup{.configuration = std::move(configuration),
@@ -275,7 +301,7 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .background = options.background};
   Keeper the_keeper(setup, background);
   if (const Result<> started = the_keeper.start_server(); !started) {
-    (void)unmount_namespace(directory, mount.id);
+    (void)unmount_namespace(mount, directory);
     return fail(started.error());
   }
   sys::release_idle_memory();
@@ -289,16 +315,19 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
 int serve(const ServeOptions& options) {
   const std::optional<std::string> version = is_asked_for_consent();
   const std::optional<int> memory = inherited_memory();
-  if (::geteuid() != 0) {
-    if (const Result<> became = sys::become_own_root(); !became) {
-      complain(became.error().message());
-      return exit_code_of(became.error());
-    }
-  }
   log::start(options.log_level);
   if (const Result<> settled = settle_surroundings(memory.has_value()); !settled) {
     complain(settled.error().message());
     return exit_code_of(settled.error());
+  }
+  std::shared_ptr<const UserMounter> mounter;
+  if (::geteuid() != 0) {
+    if (Result<UserMounter> started = UserMounter::start())
+      mounter = std::make_shared<const UserMounter>(*std::move(started));
+    if (const Result<> became = sys::become_own_root(); !became) {
+      complain(became.error().message());
+      return exit_code_of(became.error());
+    }
   }
   Background background;
   if (options.background && !version && !memory) {
@@ -311,7 +340,7 @@ int serve(const ServeOptions& options) {
   }
   const Result<int> code = version  ? check_take_over(options, *version)
                            : memory ? go_on(options, *memory)
-                                    : serve_until_stopped(options, background);
+                                    : serve_until_stopped(options, background, mounter);
   if (code) return *code;
   // A wrong configuration is reported line by line; the errno would only blur it.
   complain(code.error().code() == EINVAL && !code.error().story().empty() ? std::string(code.error().story())

@@ -21,6 +21,7 @@ struct KeeperDescriptors {
   int state = -1;
   int native_servers_end = -1;
   int native_agents_end = -1;
+  int user_mounter = -1;  ///< NamespaceMount::mounter
   pid_t agent = 0;
   pid_t first_process = 0;
   bool background = false;  ///< ServerSetup::background
@@ -32,7 +33,7 @@ struct KeeperDescriptors {
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 13;
+  static constexpr std::uint32_t kVersion = 14;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;

@@ -185,6 +185,7 @@ Result<NamespaceMount> mount_namespace(int device, const std::string& directory)
 }
 
 Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string& directory) {
+  if (mount.mounter) return mount.mounter->is_mounted(directory);
   if (mount_id_at(AT_FDCWD, directory).value_or(0) == mount.id) return true;
   const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
   return std::any_of(table.begin(), table.end(), [&](const sys::MountEntry& entry) {
@@ -193,16 +194,18 @@ Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string
 }
 
 void abort_namespace(const NamespaceMount& mount, const std::string& directory) {
+  if (mount.mounter) return;  // it ends with the last descriptor of the device
   const Result<UniqueFd> root = sys::open_at(AT_FDCWD, directory.c_str(), O_PATH | O_NOFOLLOW);
   if (!root || mount_id_at(root->get(), "").value_or(0) != mount.id) return;
   // umount2(2): MNT_FORCE aborts the connection first. The descriptor makes the unmount itself EBUSY.
   static_cast<void>(sys::unmount(directory, MNT_FORCE));
 }
 
-Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id) {
+Result<bool> unmount_namespace(const NamespaceMount& mount, const std::string& directory) {
+  if (mount.mounter) return mount.mounter->unmount(directory);
   const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
   if (!there || there->type != kNamespaceType) return false;
-  if (TRY(mount_id_at(AT_FDCWD, directory)) != mount_id) return false;
+  if (TRY(mount_id_at(AT_FDCWD, directory)) != mount.id) return false;
   if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
   if (errno == EINVAL) return false;  // another process has unmounted it first
   if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(directory)));

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
+#include "src/daemon/common/user_mounter.h"
 #include "src/lib/base/result.h"
 #include "src/lib/base/unique_fd.h"
 
@@ -32,6 +34,8 @@ Result<std::uint64_t> mount_id_at(int directory, const std::string& path);
 struct NamespaceMount {
   std::uint64_t id = 0;        ///< of statx(2); one that is never used again on Linux 6.8 and later
   std::uint64_t table_id = 0;  ///< in mountinfo; may be another mount's once this one is gone
+  /// Of an ordinary user's berth whose namespace is mounted on the host, out of the keeper's sight: the ids are 0 then. Else null.
+  std::shared_ptr<const UserMounter> mounter;
 };
 
 /// Mounts the namespace that `device` will serve: allow_other and default_permissions, nosuid, nodev (mount.fuse3(8)).
@@ -48,6 +52,6 @@ void abort_namespace(const NamespaceMount& mount, const std::string& directory);
 
 /// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with
 /// its last user. True when it was in use. What else may be mounted there meanwhile is left alone.
-Result<bool> unmount_namespace(const std::string& directory, std::uint64_t mount_id);
+Result<bool> unmount_namespace(const NamespaceMount& mount, const std::string& directory);
 
 }  // namespace berth::daemon

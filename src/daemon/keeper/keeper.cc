@@ -388,7 +388,7 @@ void Keeper::on_reload_signal() {
 }
 
 void Keeper::take_namespace_off() {
-  const Result<bool> in_use = unmount_namespace(setup_.directory, setup_.mount.id);
+  const Result<bool> in_use = unmount_namespace(setup_.mount, setup_.directory);
   if (!in_use) log::error("{}", in_use.error().message());
   if (in_use && *in_use) log::info("{} is in use; waiting for its users", quote(setup_.directory));
 }
@@ -489,6 +489,7 @@ std::optional<int> Keeper::hand_over() {
                            .state = setup_.state ? setup_.state->fd() : -1,
                            .native_servers_end = setup_.agent.channel().fd(),
                            .native_agents_end = setup_.agent.agents_end().fd(),
+                           .user_mounter = setup_.mount.mounter ? setup_.mount.mounter->fd() : -1,
                            .agent = setup_.agent.pid(),
                            .first_process = setup_.first_process,
                            .background = setup_.background};

@@ -23,6 +23,7 @@
 
 #include "fuse/control/control_tree.h"
 #include "fuse/root/namespace.h"
+#include "fuse/session/outer_ids.h"
 #include "fuse/session/session.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/workers/workers.h"
@@ -50,6 +51,7 @@
 #include "src/lib/sys/proc.h"
 #include "src/lib/sys/process.h"
 #include "src/lib/sys/thread.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::daemon {
 namespace {
@@ -116,6 +118,7 @@ class Server {
     TRY_VOID(make_manager());
     make_file_systems();
     take_over();
+    if (setup_.mount.mounter) fuse::set_outer_ids(sys::outer_user(), sys::outer_group());
     session_ = TRY(fuse::Session::make(UniqueFd(setup_.device), fuse::Router{*names_, *control_, *shares_},
                                        fuse::SessionOptions{.passthrough = &passthrough_}, &kept_memory_.fuse.session));
     const bool takes_over = session_->take_over();
@@ -154,7 +157,8 @@ class Server {
     }
     TRY_VOID(sys::unshare_mount_namespace());
     // The copy of the namespace itself would keep the connection alive, and let the server walk into itself.
-    if (::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) return fail_errno();
+    if (!setup_.mount.mounter && ::umount2(setup_.directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0)
+      return fail_errno();
     // A session of its own: the terminal's Ctrl-C goes to the keeper, which passes it on once. Not sooner, as in
     // Background::ready(); and not later, because what lies behind other automount points must be mounted for the
     // server.
@@ -237,8 +241,8 @@ class Server {
                                                                  .keeper = setup_.keeper_pid});
     manager::ManagerSetup setup;
     setup.native = native_.get();
-    // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of.
-    setup.auto_is_native = !setup_.background;
+    // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of; and without root none can be (Passthrough).
+    setup.auto_is_native = !setup_.background && !sys::is_own_root();
     setup.kept = &kept_memory_.mounts;
     setup.configuration = setup_.configuration_number;
     setup.on_catalog_change = [this](const std::vector<std::string>& names,

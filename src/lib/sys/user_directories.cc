@@ -4,7 +4,6 @@
 
 #include <cstdlib>
 
-#include "src/lib/sys/proc.h"
 #include "src/lib/sys/user_namespace.h"
 
 namespace berth::sys {
@@ -24,14 +23,6 @@ std::string directory(const char* name, const char* below_home) {
   return set.empty() ? variable("HOME") + below_home : set;
 }
 
-/// The calling user, outside of a user namespace of its own.
-std::string outer_user() {
-  if (::geteuid() != 0) return std::to_string(::geteuid());
-  const std::string map = proc::read("/proc/self/uid_map").value_or("");
-  const std::size_t begin = map.find_first_not_of(' ', map.find(' ', map.find_first_not_of(' ')));
-  return map.substr(begin, map.find(' ', begin) - begin);
-}
-
 }  // namespace
 
 std::string default_configuration_file() {
@@ -45,7 +36,7 @@ std::string default_state_directory() {
 std::string default_run_directory() {
   if (!is_ordinary_user()) return "/run/berth";
   const std::string set = variable("XDG_RUNTIME_DIR");
-  return set.empty() ? "/tmp/berth-" + outer_user() : set + "/berth";
+  return set.empty() ? "/tmp/berth-" + std::to_string(::geteuid() != 0 ? ::geteuid() : outer_user()) : set + "/berth";
 }
 
 }  // namespace berth::sys

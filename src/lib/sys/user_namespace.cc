@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstdlib>
 #include <memory>
@@ -71,6 +72,22 @@ bool is_own_root() {
   if (line.ends_with('\n')) line.remove_suffix(1);
   return line.find('\n') == std::string_view::npos && line.substr(line.find_last_of(' ') + 1) == "1";
 }
+
+namespace {
+
+/// The second number of the first line (user_namespaces(7)).
+std::uint32_t outer_id(const char* path) {
+  const std::string map = proc::read(path).value_or("");
+  const std::size_t begin = map.find_first_not_of(' ', map.find(' ', map.find_first_not_of(' ')));
+  std::uint32_t id = 0;
+  if (begin != std::string::npos) std::from_chars(map.data() + begin, map.data() + map.size(), id);
+  return id;
+}
+
+}  // namespace
+
+uid_t outer_user() { return outer_id("/proc/self/uid_map"); }
+gid_t outer_group() { return outer_id("/proc/self/gid_map"); }
 
 std::vector<OwnMount> find_own_mounts(std::string_view type) {
   const std::string own = proc::link_target("/proc/self/ns/user");

@@ -23,6 +23,10 @@ Result<> become_own_root();
 /// Whether the calling process is in such a user namespace: one that has a single user.
 [[nodiscard]] bool is_own_root();
 
+/// What user 0 and group 0 of the calling process's user namespace are outside of it.
+[[nodiscard]] uid_t outer_user();
+[[nodiscard]] gid_t outer_group();
+
 /// Something that is mounted in a mount namespace of a user namespace that the calling user has made.
 struct OwnMount {
   pid_t process;       ///< one that is in that mount namespace
