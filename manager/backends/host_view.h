@@ -12,7 +12,7 @@ namespace berth::manager {
 struct HostView {
   int mount_namespace = -1;  ///< -1: the caller's own is the host's
   std::string berths;        ///< directory of berth's mountpoints: an empty one on the host
-  std::string shown;         ///< where the host shows the shares; no copy of it is to be kept
+  std::string shown;         ///< where the host shows the shares; no copy of it is to be kept. "": out of sight
 };
 
 /// Runs `work`, which returns some Result, in the host's mount namespace on the calling thread. What it opens or makes

@@ -256,8 +256,9 @@ class Server {
     setup.takes_over = record_.servers > 1;
     setup.berth_directory = setup_.berth_directory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
-    setup.backends = manager::make_backends(
-        {.mount_namespace = host_.get(), .berths = setup_.berth_directory, .shown = setup_.directory});
+    setup.backends = manager::make_backends({.mount_namespace = host_.get(),
+                                             .berths = setup_.berth_directory,
+                                             .shown = setup_.mount.mounter ? std::string() : setup_.directory});
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
     setup.on_output = [this](const std::string& share, std::string_view lines) { on_output(share, lines); };
     setup.store = state_.open_store();
