@@ -21,13 +21,8 @@ std::size_t find_colon(std::string_view text) noexcept {
     if (text[at] == '[') ++depth;
     if (text[at] == ']' && depth > 0) --depth;
     if (depth == 0 && text[at] == ':') return at;
-    if (depth == 0 && text[at] == '/') return std::string_view::npos;
   }
   return std::string_view::npos;
-}
-
-bool is_host_character(char c) noexcept {
-  return is_name(c) || std::string_view("-.,()#@&").find(c) != std::string_view::npos;
 }
 
 /// "host(5)"
@@ -62,8 +57,7 @@ Result<> read_location(std::string_view text, std::string_view type, std::vector
   const std::size_t colon = find_colon(text);
   if (colon != std::string_view::npos) {
     const std::string_view host = text.substr(0, colon);
-    const bool is_address = host.starts_with('[') && host.find(']') != std::string_view::npos;
-    if (!is_address && !std::all_of(host.begin(), host.end(), is_host_character)) {
+    if (host.find_first_of(" \t/") != std::string_view::npos) {
       return fail(EINVAL, quote(text) + " starts with what is not the name of a server; a ':' before it would say so");
     }
     if (colon + 1 == text.size()) return fail(EINVAL, quote(text) + " has no path");

@@ -40,7 +40,7 @@ struct EntryContext {
   std::optional<std::string> key;
   Variables variables;
   std::vector<std::string> options;  ///< of the map, from the master map
-  bool slashify_colons = true;       ///< a colon after the first one of a word becomes a slash
+  bool slashify_colons = true;       ///< a colon behind the ":/" of a word becomes a slash
 };
 
 /// The mounts of an entry: at least one, no two with the same offset. `value` is what follows the key (Line::value), or

@@ -16,6 +16,7 @@ struct RawLine {
   std::string text;
   bool is_comment = false;
   bool has_open_quote = false;
+  bool is_cut = false;  ///< the file ends behind a backslash
 };
 
 class Reader {
@@ -23,8 +24,10 @@ class Reader {
   explicit Reader(std::string_view text) : text_(text) {}
 
   std::optional<RawLine> next();
-  /// Whether the line that comes next starts with a blank and is not blank.
-  [[nodiscard]] bool is_indented() const noexcept;
+  /// Whether the line that comes next starts with a blank.
+  [[nodiscard]] bool is_indented() const noexcept { return at_ < text_.size() && is_blank(text_[at_]); }
+  /// The same, and more than blanks is in it.
+  [[nodiscard]] bool has_indented_text() const noexcept;
 
  private:
   std::string_view text_;
@@ -34,7 +37,8 @@ class Reader {
 
 std::optional<RawLine> Reader::next() {
   if (at_ >= text_.size()) return std::nullopt;
-  RawLine line{number_, "", false, false};
+  RawLine line;
+  line.number = number_;
   bool is_blank = true;
   while (at_ < text_.size()) {
     const char c = text_[at_++];
@@ -50,6 +54,7 @@ std::optional<RawLine> Reader::next() {
       if (text_[at_] == '\n') {
         ++at_;
         ++number_;
+        line.is_cut = at_ == text_.size();
       } else {
         line.text.append({c, text_[at_++]});
       }
@@ -61,8 +66,8 @@ std::optional<RawLine> Reader::next() {
   return line;
 }
 
-bool Reader::is_indented() const noexcept {
-  if (at_ >= text_.size() || !is_blank(text_[at_])) return false;
+bool Reader::has_indented_text() const noexcept {
+  if (!is_indented()) return false;
   const std::size_t word = text_.find_first_not_of(" \t", at_);
   return word != std::string_view::npos && text_[word] != '\n';
 }
@@ -99,8 +104,19 @@ std::string value_fault(std::string_view value) {
   return holds_control ? "the entry holds a control character" : "";
 }
 
+bool is_all_blank(const RawLine& line) noexcept {
+  return !line.is_cut && std::all_of(line.text.begin(), line.text.end(), is_space);
+}
+
+/// Whether automount reads on to the end of a key. A bare '*' is one only if it stands alone.
+bool starts_key(const RawLine& line) noexcept {
+  const std::string_view text = skip_spaces(line.text);
+  return !text.starts_with('\\') && !(text.starts_with('*') && text.size() > 1 && !is_space(text[1]));
+}
+
 /// Takes `raw` apart into `line`. Returns what is wrong with it, or "".
 std::string take_apart(const RawLine& raw, Line& line) {
+  if (raw.is_cut) return "the file ends behind a backslash";
   if (raw.has_open_quote) return "a quote is not closed in its line";
   std::string_view text = skip_spaces(raw.text);
   if (text.starts_with('\\')) return "a key cannot start with a backslash; put it in quotes";
@@ -122,19 +138,29 @@ std::string to_string(const Fault& fault) {
 Lines read_lines(std::string_view text, const std::string& file) {
   Lines result;
   Reader reader(text);
+  const auto add_fault = [&](std::uint32_t number, std::string reason) {
+    result.faults.push_back({file, number, std::move(reason)});
+  };
   while (const std::optional<RawLine> raw = reader.next()) {
-    if (raw->is_comment || std::all_of(raw->text.begin(), raw->text.end(), is_space)) continue;
+    if (is_all_blank(*raw)) continue;
     Line line{raw->number, "", false, ""};
-    std::string fault = take_apart(*raw, line);
-    if (fault.empty() && !line.is_include && reader.is_indented()) {
-      // automount uses neither of the two.
-      (void)reader.next();
+    std::string fault = raw->is_comment ? "" : take_apart(*raw, line);
+    bool is_left_out = raw->is_comment || !starts_key(*raw);
+    if (fault.empty() && !line.is_include && !raw->is_comment && reader.has_indented_text()) {
       fault = "the next line starts with a blank; a backslash at the end of this line would join them";
+      is_left_out = true;
     }
-    if (fault.empty()) {
+    if (!fault.empty()) {
+      add_fault(raw->number, std::move(fault));
+    } else if (!raw->is_comment) {
       result.lines.push_back(std::move(line));
-    } else {
-      result.faults.push_back({file, raw->number, std::move(fault)});
+    }
+    // automount takes no indented line behind one that it leaves out, and a comment is such a line.
+    while (is_left_out && reader.is_indented()) {
+      const std::optional<RawLine> indented = reader.next();
+      if (raw->is_comment && !indented->is_comment && !is_all_blank(*indented)) {
+        add_fault(indented->number, "automount takes no line that starts with a blank behind a comment");
+      }
     }
   }
   return result;

@@ -118,7 +118,7 @@ class MasterReader {
 
  private:
   std::string directory_;
-  std::set<std::string> nulled_;
+  std::set<std::string> nulled_;  // by "-null": what comes after it and has this path
   std::set<std::string> mount_points_;
   Maps maps_;
 };
@@ -131,14 +131,14 @@ void MasterReader::add(const std::string& file, const Line& line) {
     nulled_.insert(entry->mount_point);
     return;
   }
-  // It takes back one entry that comes after it.
-  if (nulled_.erase(entry->mount_point) > 0) return;
+  if (nulled_.contains(entry->mount_point)) return;
   const bool is_direct = entry->mount_point == "/-";
   if (!is_direct && !mount_points_.insert(entry->mount_point).second) {
     return fault(quote(entry->mount_point) + " has a map already, and the first one counts");
   }
   Map map{entry->mount_point, std::move(entry->sources), std::move(entry->options), {}, file, line.number};
   load_sources(map, directory_, maps_.faults);
+  if (is_direct) std::erase_if(map.entries, [this](const MapEntry& known) { return nulled_.contains(known.key); });
   maps_.maps.push_back(std::move(map));
 }
 

@@ -79,7 +79,7 @@ Result<Word> WordReader::next() {
   const std::size_t begin = at_;
   std::string text;
   bool quoted = false;
-  bool seen_colon = false;
+  bool seen_path = false;  // behind ":/"
   while (at_ < value_.size() && (quoted || !is_space(value_[at_]))) {
     const char c = value_[at_++];
     if (c == '"') {
@@ -93,13 +93,8 @@ Result<Word> WordReader::next() {
     } else if (c == '$') {
       TRY_VOID(put_variable(text));
     } else if (c == ':') {
-      text += seen_colon && context_.slashify_colons ? '/' : ':';
-      seen_colon = true;
-    } else if (c == '[' && text.empty()) {
-      // An IPv6 address, whose colons are its own.
-      const std::size_t end = std::min(value_.find(']', at_), value_.size());
-      text.append(value_.substr(begin, end - begin));
-      at_ = end;
+      text += seen_path && context_.slashify_colons ? '/' : ':';
+      seen_path = seen_path || (at_ < value_.size() && value_[at_] == '/');
     } else {
       text += c;
     }

@@ -75,7 +75,8 @@ TEST(AutofsEntryTest, WildcardKeepsTheMarkOfTheKey) {
             (Texts{"error: a backslash right before '&' cannot be told from one that quotes it"}));
 }
 
-TEST(AutofsEntryTest, ColonsAfterTheFirstBecomeSlashes) {
+TEST(AutofsEntryTest, ColonsInAPathBecomeSlashes) {
+  EXPECT_EQ(mounts_of("-fstype=x :a:b"), (Texts{"/ x  :a:b"}));
   EXPECT_EQ(mounts_of("s:/a:b t:/c"), (Texts{"/ nfs  s:/a/b t:/c"}));
   EntryContext context = key("k");
   context.slashify_colons = false;
@@ -94,8 +95,11 @@ TEST(AutofsEntryTest, WhatCannotBeReadIsAnError) {
   EXPECT_EQ(mounts_of("s:\"/x"), (Texts{"error: a quote is not closed"}));
   EXPECT_EQ(mounts_of("s:"), (Texts{"error: \"s:\" has no path"}));
   EXPECT_EQ(mounts_of("\"\""), (Texts{"error: a location is empty"}));
-  EXPECT_EQ(mounts_of("s%t:/x"),
-            (Texts{"error: \"s%t:/x\" starts with what is not the name of a server; a ':' before it would say so"}));
+  for (const std::string location : {"a b:/x", "a/b:/x"}) {
+    EXPECT_EQ(mounts_of("\"" + location + "\""),
+              (Texts{"error: \"" + location +
+                     "\" starts with what is not the name of a server; a ':' before it would say so"}));
+  }
   EXPECT_EQ(mounts_of("-fstype= s:/x"), (Texts{"error: \"fstype=\" names no type"}));
 }
 

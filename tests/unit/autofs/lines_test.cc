@@ -42,6 +42,11 @@ TEST(AutofsLinesTest, BackslashAtTheEndJoinsLines) {
   EXPECT_EQ(lines_of("a s:/a\\\\\nb s:/b\n"), (Texts{"1 a|s:/a\\\\", "2 b|s:/b"}));
 }
 
+TEST(AutofsLinesTest, BackslashAtTheEndOfTheFileJoinsNothing) {
+  EXPECT_EQ(faults_of("a s:/a\\\n"), (Texts{"map:1: the file ends behind a backslash"}));
+  EXPECT_EQ(lines_of("a s:/a\\"), (Texts{"1 a|s:/a\\"}));
+}
+
 TEST(AutofsLinesTest, QuotesAndBackslashesKeepBlanksInTheKeyAndStayInTheValue) {
   EXPECT_EQ(lines_of("\"a b\" s:/x\\ y\nc\\ d s:\"/x y\"\ne\"f g\"h s:/x\n\"i\\j\" s:/x\nk\\\\l s:/x\n"),
             (Texts{"1 a b|s:/x\\ y", "2 c d|s:\"/x y\"", "3 ef gh|s:/x", "4 i\\j|s:/x", "5 k\\l|s:/x"}));
@@ -70,7 +75,14 @@ TEST(AutofsLinesTest, IndentedLineAfterAnEntryIsNoContinuation) {
   EXPECT_EQ(lines_of("a s:/a\n  s:/b\nc s:/c\n"), (Texts{"3 c|s:/c"}));
   EXPECT_EQ(faults_of("a s:/a\n  s:/b\nc s:/c\n"),
             (Texts{"map:1: the next line starts with a blank; a backslash at the end of this line would join them"}));
-  EXPECT_EQ(lines_of("a s:/a\n  \n#\n  b s:/b\n"), (Texts{"1 a|s:/a", "4 b|s:/b"}));
+  EXPECT_EQ(lines_of("a s:/a\n  \n\n  b s:/b\n"), (Texts{"1 a|s:/a", "4 b|s:/b"}));
+}
+
+TEST(AutofsLinesTest, IndentedLineBehindACommentIsLeftOut) {
+  const std::string text = "# x\n  # y\n \n  a s:/a\nb s:/b\n";
+  EXPECT_EQ(lines_of(text), (Texts{"5 b|s:/b"}));
+  EXPECT_EQ(faults_of(text), (Texts{"map:4: automount takes no line that starts with a blank behind a comment"}));
+  EXPECT_EQ(lines_of("# x\n\n  a s:/a\n"), (Texts{"3 a|s:/a"}));
 }
 
 TEST(AutofsLinesTest, KeysAndValuesAreBounded) {
