@@ -17,6 +17,7 @@
 #include "fuse/kept/name_log.h"
 #include "fuse/session/dirent_buffer.h"
 #include "fuse/session/parked_reply.h"
+#include "fuse/shares/access_check.h"
 #include "fuse/tables/inode_number.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/mutex.h"
@@ -43,13 +44,18 @@ timespec now() noexcept {
 }
 
 using Shares = manager::Manager::Directory;
+using Templates = manager::Catalog::Map;
+
+/// In Listing::names: a directory that only a template needs, by the template's number.
+constexpr std::uint32_t kOfTemplate = 1U << 31U;
 
 /// What a directory of the namespace shows at one moment. One is kept, so it is made small.
 struct Listing {
   std::shared_ptr<const Shares> shares;  ///< what the names are of
-  std::string prefix;                    ///< "" or "home/"
-  std::vector<std::uint32_t> names;      ///< of each the first share at or below it, by its number among `shares`
-  DirentList records;                    ///< the same, and what comes before
+  std::shared_ptr<const Templates> templates;
+  std::string prefix;                ///< "" or "home/"
+  std::vector<std::uint32_t> names;  ///< of each the first share at or below it, by its number among `shares`
+  DirentList records;                ///< the same, and what comes before
 };
 
 /// A name in a directory.
@@ -57,6 +63,11 @@ struct Name {
   std::string text;
   const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
 };
+
+/// The part of `path` that is a name in `prefix`.
+std::string part_of(std::string_view path, const std::string& prefix) {
+  return std::string(path.substr(prefix.size(), path.find('/', prefix.size()) - prefix.size()));
+}
 
 Name name_of(const Shares::value_type& share, const std::string& prefix) {
   const std::size_t end = share.first.find('/', prefix.size());
@@ -82,10 +93,34 @@ std::vector<std::uint32_t> names_below(const Shares& shares, const std::string& 
   return names;
 }
 
-/// Whether there is a share below `path`.
-bool is_directory(const Shares& shares, const std::string& path) {
-  const auto below = shares.lower_bound(path + "/");
-  return below != shares.end() && below->first.starts_with(path + "/");
+/// Whether there is a share, or what a template makes, below `path`.
+bool is_directory(const Shares& shares, const Templates& templates, const std::string& path) {
+  const auto is_below = [prefix = path + "/"](const auto& map) {
+    const auto below = map.lower_bound(prefix);
+    return below != map.end() && below->first.starts_with(prefix);
+  };
+  return is_below(shares) || is_below(templates);
+}
+
+/// Adds the directories that templates need in `prefix`, where there is no share below them.
+void add_directories(const Shares& shares, const Templates& templates, const std::string& prefix,
+                     std::vector<std::uint32_t>& names) {
+  const Templates none;
+  std::string last;
+  for (auto at = templates.lower_bound(prefix); at != templates.end() && at->first.starts_with(prefix); ++at) {
+    if (at->first.find('/', prefix.size()) == std::string_view::npos) continue;
+    std::string name = part_of(at->first, prefix);
+    if (name == last) continue;
+    if (!is_directory(shares, none, prefix + name)) {
+      names.push_back(kOfTemplate | static_cast<std::uint32_t>(at - templates.begin()));
+    }
+    last = std::move(name);
+  }
+}
+
+Name name_of(const Listing& listing, std::uint32_t number) {
+  if ((number & kOfTemplate) == 0) return name_of(listing.shares->begin()[number], listing.prefix);
+  return {part_of(listing.templates->begin()[number & ~kOfTemplate].first, listing.prefix), nullptr};
 }
 
 /// No share's name ends in '/'.
@@ -150,8 +185,26 @@ class Namespace::Core {
     const auto shares = setup_.manager.directory();
     const std::string path = prefix + name;
     if (const auto found = shares->find(path); found != shares->end()) return share_entry(found->second, false);
-    if (is_directory(*shares, path)) return directory_entry(path);
+    if (is_directory(*shares, *setup_.manager.templates(), path)) return directory_entry(path);
     return Entry{.entry_ttl = setup_.negative_ttl};
+  }
+
+  /// The template that knows a name which is neither a share nor a directory. Null: none does.
+  [[nodiscard]] std::shared_ptr<const manager::ShareSpec> template_of(const std::string& prefix,
+                                                                      const char* name) const {
+    const std::shared_ptr<const Templates> templates = setup_.manager.templates();
+    if (templates->empty()) return nullptr;
+    const auto found = templates->find(prefix + "*");
+    if (found == templates->end() || (prefix.empty() && name == std::string_view(kControlName))) return nullptr;
+    if (is_directory(*setup_.manager.directory(), *templates, prefix + name)) return nullptr;
+    return {templates, &found->second};
+  }
+  /// What the kernel keeps of its listing is old.
+  void note_changed(const std::string& prefix) {
+    MutexLock lock(mutex_);
+    const auto known = places_.find(prefix);
+    if (prefix.empty()) listed_at_.erase(kRootNode);
+    if (known != places_.end()) listed_at_.erase(kFirstDirectory + known->second);
   }
 
   /// The contents are computed when it is read.
@@ -264,6 +317,7 @@ class Namespace::Core {
 /// that stays is not named: what is mounted below it would be taken off.
 std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::vector<std::string>& names) {
   const auto shares = setup_.manager.directory();
+  const auto templates = setup_.manager.templates();
   std::set<NameAt> found;
   MutexLock lock(mutex_);
   for (const std::string& name : names) {
@@ -272,7 +326,7 @@ std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::ve
       end = name.find('/', begin);
       const std::string path = name.substr(0, end);
       const auto known = places_.find(path + "/");
-      const bool is_there = is_directory(*shares, path);
+      const bool is_there = is_directory(*shares, *templates, path);
       const bool stays = end != std::string::npos && is_there && known != places_.end() && !gone_.contains(path);
       if (!stays) found.insert({directory, name.substr(begin, end == std::string::npos ? end : end - begin)});
       if (is_there) gone_.erase(path);
@@ -309,13 +363,18 @@ void Namespace::Core::forget_names(const std::vector<std::string>& names, Sessio
 /// The same as last time, if it would be.
 std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) {
   std::shared_ptr<const Shares> shares = setup_.manager.directory();
+  std::shared_ptr<const Templates> templates = setup_.manager.templates();
   {
     MutexLock lock(mutex_);
-    if (listed_ != nullptr && listed_->shares == shares && listed_->prefix == prefix) return listed_;
+    const bool is_same = listed_ != nullptr && listed_->shares == shares && listed_->templates == templates;
+    if (is_same && listed_->prefix == prefix) return listed_;
   }
   auto listing = std::make_shared<Listing>();
   listing->prefix = prefix;
   listing->names = names_below(*shares, prefix);
+  add_directories(*shares, *templates, prefix, listing->names);
+  listing->shares = std::move(shares);
+  listing->templates = std::move(templates);
   DirentList& records = listing->records;
   records.add(".", attributes(prefix).st_ino, DT_DIR);
   records.add("..", 1, DT_DIR);
@@ -326,13 +385,12 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
     records.add_nothing();
   }
   for (const std::uint32_t number : listing->names) {
-    const Name name = name_of(shares->begin()[number], prefix);
+    const Name name = name_of(*listing, number);
     const ino_t inode =
         name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + name.text);
     records.add(name.text.c_str(), inode, DT_DIR);
   }
   records.shrink();
-  listing->shares = std::move(shares);
   MutexLock lock(mutex_);
   return listed_ = listing;
 }
@@ -354,7 +412,7 @@ bool Namespace::Core::add(DirentBuffer& page, const Listing& listing, off_t posi
 
 bool Namespace::Core::add_name(DirentBuffer& page, const Listing& listing, std::size_t number, TimePoint now) {
   const off_t next = kFirstName + static_cast<off_t>(number) + 1;
-  const Name name = name_of(listing.shares->begin()[listing.names[number]], listing.prefix);
+  const Name name = name_of(listing, listing.names[number]);
   if (!page.fits_plus(name.text.c_str())) return false;
   // What the kernel knows already costs it more to look at than all the rest of a listing.
   if (name.share != nullptr && setup_.shares.is_root_cached(**name.share, now + kKeptListing)) {
@@ -377,6 +435,10 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
   const pid_t thread = reply.caller().pid;
   const auto share = core_->setup().manager.find(*prefix + name);
+  if (share == nullptr) {
+    const auto pattern = core_->template_of(*prefix, name);
+    if (pattern != nullptr) return look_up_key(std::move(reply), *prefix, name, *pattern);
+  }
   if (share == nullptr || !core_->setup().shares.waits_for_overmount(thread, *share)) {
     return answer(std::move(reply), *prefix, name);
   }
@@ -394,6 +456,32 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   const std::optional<std::uint64_t> number = core_->begin_wait(end);
   if (!number) return end();
   wait_at_name({parked, *number}, thread, share, *prefix + name, prefix->size(), kMostWaits);
+}
+
+void Namespace::look_up_key(Reply reply, const std::string& prefix, const std::string& name,
+                            const manager::ShareSpec& pattern) {
+  const sys::Identity caller = reply.caller();
+  // A caller that may not go in has nothing made.
+  if (const Result<> allowed = check_access(pattern.policy(), caller, false); !allowed) {
+    return std::move(reply).error(allowed.error().code());
+  }
+  const auto parked =
+      ParkedReply::park(std::move(reply), [](Reply interrupted) { std::move(interrupted).error(EINTR); });
+  // Where names are about to change, which waits for the lock of the directory that this look-up holds, the caller's kernel asks once
+  // more (path_resolution(7) is silent of it: retry_estale() of Linux), and then waits.
+  const std::optional<std::uint64_t> wait = core_->begin_wait([parked] {
+    if (std::optional<Reply> later = parked->take()) std::move(*later).error(ESTALE);
+  });
+  core_->setup().manager.look_up(
+      prefix + name, caller.uid,
+      [this, parked, wait, prefix, name](const Result<std::shared_ptr<manager::Share>>& found) {
+        if (wait) core_->end_wait(*wait);
+        std::optional<Reply> later = parked->take();
+        if (!later) return;
+        if (!found && found.error().code() != ENOENT) return std::move(*later).error(found.error().code());
+        if (found) core_->note_changed(prefix);
+        answer(std::move(*later), prefix, name.c_str());
+      });
 }
 
 void Namespace::wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,

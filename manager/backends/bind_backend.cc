@@ -163,6 +163,16 @@ bool is_still(const HostView& host, const std::string& source, const DirectoryId
   return found && *found == mounted;
 }
 
+bool has_source_directory(const HostView& host, const ShareSpec& spec) {
+  RealMount noted;
+  const Result<UniqueFd> found =
+      in_host(host, [&] { return open_source_directory(host, spec.sources().front(), false, noted); });
+  // What is there and cannot be opened is for the mount to report.
+  return found || (found.error().code() != ENOENT && found.error().code() != ENOTDIR);
+}
+
+bool BindBackend::has_source(const ShareSpec& spec) { return has_source_directory(host_, spec); }
+
 bool BindBackend::is_current(const std::string& source, const DirectoryIdentity& mounted) {
   return is_still(host_, source, mounted);
 }

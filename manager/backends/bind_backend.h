@@ -15,6 +15,7 @@ class BindBackend final : public BerthBackend {
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
 
   bool is_current(const std::string& source, const DirectoryIdentity& mounted) override;
+  bool has_source(const ShareSpec& spec) override;
 
  private:
   const HostView host_;
@@ -22,6 +23,9 @@ class BindBackend final : public BerthBackend {
 
 /// Backend::is_current() for local directories.
 bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted);
+
+/// Backend::has_source() for local directories.
+bool has_source_directory(const HostView& host, const ShareSpec& spec);
 
 /// A descriptor of a local directory that is the source of a share; in the host's mount namespace. `with_mounts`: what
 /// is mounted below it is to be shown. Says of `mount` where its source is, and by which way.

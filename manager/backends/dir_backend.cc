@@ -36,6 +36,8 @@ bool DirBackend::is_current(const std::string& source, const DirectoryIdentity& 
   return is_still(host_, source, mounted);
 }
 
+bool DirBackend::has_source(const ShareSpec& spec) { return has_source_directory(host_, spec); }
+
 Result<std::optional<RealMount>> DirBackend::find(const ShareSpec&, const Attempt&) { return std::nullopt; }
 Result<bool> DirBackend::is_there(const Attempt&) { return false; }
 

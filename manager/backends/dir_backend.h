@@ -23,6 +23,7 @@ class DirBackend final : public Backend {
   [[nodiscard]] bool needs_berth() const noexcept override { return false; }
 
   bool is_current(const std::string& source, const DirectoryIdentity& mounted) override;
+  bool has_source(const ShareSpec& spec) override;
 
  private:
   const HostView host_;

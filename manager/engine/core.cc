@@ -20,6 +20,8 @@ constexpr std::size_t kMaxOperationThreads = 4096;
 constexpr std::size_t kMaxCallbackThreads = 4096;
 /// The same for threads that ask whether a share answers.
 constexpr std::size_t kMaxProbeThreads = 1024;
+/// And for threads that ask whether a source is there.
+constexpr std::size_t kMaxLookUpThreads = 64;
 
 /// After a change of the mount table, how long to wait before looking for lost mounts: changes come in bursts.
 constexpr std::chrono::milliseconds kTableDelay{200};
@@ -45,6 +47,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
     core->operations_ = std::make_unique<sys::TaskPool>("berth-mount", kMaxOperationThreads);
     core->callbacks_ = std::make_unique<sys::TaskPool>("berth-resume", kMaxCallbackThreads);
     core->probes_ = std::make_unique<sys::TaskPool>("berth-probe", kMaxProbeThreads);
+    core->look_up_pool_ = std::make_unique<sys::TaskPool>("berth-look-up", kMaxLookUpThreads);
     if (core->setup_.store) {
       core->disk_ = std::make_unique<sys::TaskPool>("berth-state", 1);
     }
@@ -312,6 +315,7 @@ bool Manager::Core::run_timers() {
     check_lost_mounts();
   }
   if (look_at_removed_at_ && *look_at_removed_at_ <= now) look_at_removed();
+  if (look_at_instances_at_ && *look_at_instances_at_ <= now) look_at_instances();
   start_queued_mounts();
   return any;
 }
@@ -320,6 +324,7 @@ std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = check_table_at_;
   bring_forward(next, look_at_held_);
   bring_forward(next, look_at_removed_at_);
+  bring_forward(next, look_at_instances_at_);
   bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
   return next;
@@ -354,6 +359,7 @@ void Manager::Core::begin_stop() {
     record->without_lease = 0;
     record->reattach_at.reset();
   }
+  end_look_ups();
   unmount_idle();
 }
 
@@ -382,6 +388,7 @@ void Manager::Core::abandon_threads() noexcept {
   if (operations_) operations_->detach_threads();
   if (callbacks_) callbacks_->detach_threads();
   if (probes_) probes_->detach_threads();
+  if (look_up_pool_) look_up_pool_->detach_threads();
   if (disk_) disk_->detach_threads();
 }
 

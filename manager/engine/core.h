@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "manager/backends/source_watch.h"
+#include "manager/engine/instances.h"
 #include "manager/engine/kept_catalog.h"
 #include "manager/engine/life_cycle.h"
 #include "manager/engine/manager.h"
@@ -43,6 +44,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   [[nodiscard]] std::shared_ptr<const Directory> directory() const;
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
+  [[nodiscard]] std::shared_ptr<const Catalog::Map> templates() const;
   [[nodiscard]] std::shared_ptr<const Directory> shown() const;
   [[nodiscard]] std::vector<std::shared_ptr<Share>> removed() const;
   [[nodiscard]] std::map<std::uint64_t, std::shared_ptr<Share>> incarnations() const;
@@ -83,6 +85,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   void reload(Catalog catalog, bool dry_run, ReloadCallback done);
   void remount(Share& share, bool force, DoneCallback done);
+  void look_up(const std::string& name, uid_t user, ShareCallback done);
   /// What the kernel may not have been told of is told.
   void begin_catalog();
 
@@ -200,8 +203,26 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::vector<std::shared_ptr<Share>> removed;  ///< likewise; of some the name is that of an added one
     std::vector<NewSpec> policies;
     std::vector<NewSpec> pending;
-    std::vector<std::shared_ptr<Share>> settled;  ///< nothing is pending any more
+    std::vector<std::shared_ptr<Share>> settled;                    ///< nothing is pending any more
+    std::set<std::string> configured;                               ///< instances of templates that are none any more
+    std::optional<std::map<std::string, std::uint64_t>> templates;  ///< their numbers in the log; nothing: as before
+    std::set<std::string> names;  ///< that lead elsewhere, besides those of `added` and `removed`
     ReloadReport report;
+  };
+
+  /// A caller that waits for what a template makes.
+  struct Looker {
+    uid_t user;
+    ShareCallback done;
+  };
+  /// A name of which a source is asked whether it is there.
+  struct LookUp {
+    LookUp(ShareSpec of, ShareSpec made, uid_t asked_by)
+        : pattern(std::move(of)), spec(std::move(made)), user(asked_by) {}
+    ShareSpec pattern, spec;
+    uid_t user;
+    TimePoint deadline{};
+    std::vector<Looker> waiters;
   };
 
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
@@ -231,6 +252,20 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] bool is_held(const Record& record) const;
   [[nodiscard]] bool is_over(Share& share) const;
   void look_at_removed();
+  void publish_templates();
+  [[nodiscard]] const ShareSpec* template_of(std::string_view name) const;
+  void answer(ShareCallback done, Result<std::shared_ptr<Share>> found);
+  void ask_sources();
+  void end_look_ups();
+  void on_source_asked(const std::string& name, bool is_there);
+  [[nodiscard]] bool is_unused(Share& share) const;
+  [[nodiscard]] std::shared_ptr<Share> instance_to_give_up(Instances::Full full, const std::string& name,
+                                                           uid_t user) const;
+  Result<> make_instance_of_template(const ShareSpec& spec, uid_t user);
+  void look_at_instances();
+  void forget_instances();
+  void plan_instances(CatalogPlan& plan, const Catalog& next);
+  void plan_templates(CatalogPlan& plan, const Catalog& next);
   [[nodiscard]] life_cycle::Step step_of(const Record& record, const life_cycle::Input& happening) const;
 
   MountRecord* kept_record_of(Record& record);
@@ -346,6 +381,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<Task> told_waiters_;  ///< of after_names_told()
   std::vector<MountRecord*> free_records_;
   std::optional<TimePoint> look_at_removed_at_;
+  Instances instances_;
+  std::map<std::string, std::uint64_t> templates_kept_;  ///< their numbers in the log
+  std::map<std::string, LookUp> look_ups_;               ///< by the name
+  std::deque<std::string> to_ask_;                       ///< of these, those that wait for their turn
+  std::size_t asking_ = 0;
+  std::unordered_map<uid_t, std::size_t> asking_of_user_;
+  std::optional<TimePoint> look_at_instances_at_;
   sys::Poller poller_;
   std::map<Share*, std::unique_ptr<Record>> records_;
   std::multimap<TimePoint, Record*> timers_;
@@ -385,11 +427,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::unique_ptr<sys::TaskPool> operations_;  ///< mounts and unmounts
   std::unique_ptr<sys::TaskPool> callbacks_;
   std::unique_ptr<sys::TaskPool> probes_;
-  std::unique_ptr<sys::TaskPool> disk_;  ///< one thread: the store's
+  std::unique_ptr<sys::TaskPool> look_up_pool_;  ///< asks sources whether they are there
+  std::unique_ptr<sys::TaskPool> disk_;          ///< one thread: the store's
 
   mutable Mutex mutex_;
   std::shared_ptr<const Directory> directory_ BERTH_GUARDED_BY(mutex_);
   std::shared_ptr<const Directory> shown_ BERTH_GUARDED_BY(mutex_);
+  std::shared_ptr<const Catalog::Map> templates_ BERTH_GUARDED_BY(mutex_) = std::make_shared<const Catalog::Map>();
   std::vector<std::shared_ptr<Share>> shown_removed_ BERTH_GUARDED_BY(mutex_);
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
   StateReport report_ BERTH_GUARDED_BY(mutex_);

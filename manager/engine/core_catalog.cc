@@ -88,6 +88,7 @@ Result<> Manager::Core::begin_catalog_with(const Catalog& catalog) {
   TRY_VOID(commit(planned.change));
   catalog_ = catalog;
   if (is_kept) {
+    untold_.insert(planned.names.begin(), planned.names.end());
     for (const auto* shares : {&planned.added, &planned.removed}) {
       for (const std::shared_ptr<Share>& share : *shares) untold_.insert(share->name());
     }
@@ -101,12 +102,18 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
   untold_ = std::move(kept.untold);
   std::vector<std::shared_ptr<Share>> current;
   for (auto& [incarnation, one] : kept.shares) {
+    if (one.spec.is_template()) {
+      templates_kept_.emplace(one.spec.name(), incarnation);
+      (void)catalog_.add(one.spec);
+      continue;
+    }
     auto share = std::make_shared<Share>(one.spec, *this, incarnation, one.is_second);
     if (one.is_removed) {
       share->set_standing(Standing::kRemoved);
       removed_.push_back(std::move(share));
       continue;
     }
+    if (one.user) instances_.add(share->name(), *one.user, clock_.now());
     if (is_to_be_native(*share)) share->set_native_door(NativeDoor::kShut);
     if (one.pending) {
       share->set_standing(Standing::kPending);
@@ -119,13 +126,16 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
   for (const std::shared_ptr<Share>& share : current) {
     const Record* const record = find_record(*share);
     // One that cannot be added was never there: the catalog was checked when it was kept.
-    (void)catalog_.add(record != nullptr && record->pending ? *record->pending : share->spec());
+    if (!instances_.user_of(share->name())) {
+      (void)catalog_.add(record != nullptr && record->pending ? *record->pending : share->spec());
+    }
     directory->add(share->name(), share);
   }
   {
     MutexLock lock(mutex_);
     directory_ = std::move(directory);
   }
+  publish_templates();
   publish_shown();
 }
 
@@ -153,11 +163,13 @@ Result<Manager::Core::CatalogPlan> Manager::Core::plan(const Catalog& next) {
     plan.report.removed.push_back(report_of(*share));
   }
   // What is removed comes first: what is added may take its name, or the name of a directory above it.
+  plan_instances(plan, next);
   for (const CatalogDifference::Changed& one : found.changed) plan_change(plan, one);
   for (const ShareSpec& spec : found.added) {
     plan_new(plan, spec);
     plan.report.added.push_back(spec.name());
   }
+  plan_templates(plan, next);
   const auto by_name = [](const auto& a, const auto& b) { return a->name() < b->name(); };
   std::sort(plan.added.begin(), plan.added.end(), by_name);
   std::sort(plan.removed.begin(), plan.removed.end(), by_name);
@@ -189,6 +201,7 @@ void Manager::Core::plan_change(CatalogPlan& plan, const CatalogDifference::Chan
   }
   if (!(now == share->spec())) {
     plan.change.put(share->incarnation(), now, share->is_second());
+    if (const auto user = instances_.user_of(share->name())) plan.change.instance(share->incarnation(), *user);
     plan.policies.push_back({share, now});
   }
   plan.report.changed.push_back(std::move(report));
@@ -203,6 +216,8 @@ void Manager::Core::plan_new(CatalogPlan& plan, const ShareSpec& spec) const {
   auto& self = const_cast<Core&>(*this);
   auto share = std::make_shared<Share>(spec, self, ++plan.last_incarnation, is_second);
   plan.change.put(share->incarnation(), spec, is_second);
+  const std::optional<uid_t> user = instances_.user_of(spec.name());
+  if (user && !plan.configured.contains(spec.name())) plan.change.instance(share->incarnation(), *user);
   if (is_to_be_native(*share)) share->set_native_door(NativeDoor::kShut);
   plan.added.push_back(std::move(share));
 }
@@ -239,10 +254,16 @@ CatalogLog::Change Manager::Core::whole_catalog() const {
   all.begin(last_incarnation_, configuration_);
   for (const auto& [incarnation, share] : incarnations()) {
     all.put(incarnation, share->spec(), share->is_second());
+    const std::optional<uid_t> user = instances_.user_of(share->name());
+    if (user && !share->is_removed()) all.instance(incarnation, *user);
     if (const Record* const record = find_record(*share); record != nullptr && record->pending) {
       all.pend(incarnation, *record->pending);
     }
     if (share->is_removed()) all.remove(incarnation);
+  }
+  for (const auto& [name, number] : templates_kept_) {
+    const auto found = catalog_.templates().find(name);
+    if (found != catalog_.templates().end()) all.put(number, found->second, false);
   }
   if (untold_.empty() && telling_ == 0) all.told();
   return all;
@@ -258,7 +279,7 @@ void Manager::Core::reload(Catalog catalog, bool dry_run, ReloadCallback done) {
   if (dry_run) return answer(std::move(done), std::move(planned->report));
   if (const Result<> kept = commit(planned->change); !kept) return answer(std::move(done), fail(kept.error()));
   catalog_ = std::move(catalog);
-  std::set<std::string> names;
+  std::set<std::string> names = planned->names;
   for (const auto* shares : {&planned->added, &planned->removed}) {
     for (const std::shared_ptr<Share>& share : *shares) names.insert(share->name());
   }
@@ -280,6 +301,14 @@ void Manager::Core::carry_out(CatalogPlan& plan) {
     removed_.push_back(share);
   }
   change_directory(plan);
+  for (const std::string& name : plan.configured) instances_.remove(name);
+  for (const std::shared_ptr<Share>& share : plan.removed) {
+    if (find(share->name()) == nullptr) instances_.remove(share->name());
+  }
+  if (plan.templates) {
+    templates_kept_ = *std::move(plan.templates);
+    publish_templates();
+  }
   for (const CatalogPlan::NewSpec& one : plan.policies) change_policy(*one.share, one.spec);
   for (const std::shared_ptr<Share>& share : plan.settled) {
     share->set_standing(Standing::kCurrent);
@@ -381,6 +410,7 @@ void Manager::Core::begin_catalog() {
     if (share->standing() != Standing::kCurrent) leave(*record);
   }
   if (!removed_.empty()) look_at_removed_at_ = clock_.now() + kLookAtRemoved;
+  if (!instances_.all().empty()) look_at_instances_at_ = clock_.now() + kLookAtRemoved;
 }
 
 void Manager::Core::change_policy(Share& share, const ShareSpec& spec) {

@@ -16,7 +16,18 @@ namespace {
 /// A log shorter than this is never worn.
 constexpr std::uint64_t kSmallLog = std::uint64_t{1} << 20;
 
-enum Kind : std::uint8_t { kBegin, kConfiguration, kPut, kPutSecond, kPend, kSettle, kRemove, kForget, kTold };
+enum Kind : std::uint8_t {
+  kBegin,
+  kConfiguration,
+  kPut,
+  kPutSecond,
+  kPend,
+  kSettle,
+  kRemove,
+  kForget,
+  kTold,
+  kInstance
+};
 
 /// Whether the words that shares mostly say alike follow, or are those of the share before.
 enum Common : std::uint8_t { kFollows, kAsBefore };
@@ -175,6 +186,7 @@ class Replay {
       share.pending.reset();
       kept_.untold.insert(share.spec.name());
     }
+    if (kind == kInstance) share.user = reader.number<std::uint32_t>();
     if (kind == kForget) kept_.shares.erase(found);
   }
   KeptCatalog take() && { return std::move(kept_); }
@@ -241,6 +253,15 @@ Change& Change::begin(std::uint64_t last_incarnation, std::uint64_t configuratio
 Change& Change::configuration(std::uint64_t number) { return add(kConfiguration, number), *this; }
 Change& Change::put(std::uint64_t incarnation, const ShareSpec& spec, bool is_second) {
   return add(is_second ? kPutSecond : kPut, incarnation, &spec), *this;
+}
+Change& Change::instance(std::uint64_t incarnation, std::uint32_t user) {
+  std::string entry;
+  Writer writer(entry);
+  writer.number(static_cast<std::uint8_t>(kInstance));
+  writer.number(incarnation);
+  writer.number(user);
+  Writer(bytes_).text(entry);
+  return *this;
 }
 Change& Change::pend(std::uint64_t incarnation, const ShareSpec& spec) { return add(kPend, incarnation, &spec), *this; }
 Change& Change::settle(std::uint64_t incarnation) { return add(kSettle, incarnation), *this; }

@@ -12,12 +12,13 @@
 
 namespace berth::manager {
 
-/// One incarnation of a share, as the next manager finds it.
+/// One incarnation of a share, or a template, as the next manager finds it.
 struct KeptShare {
   ShareSpec spec;
   std::optional<ShareSpec> pending = {};  ///< takes its place when it is not in use
   bool is_removed = false;
-  bool is_second = false;  ///< an older one of its name was there when it was made
+  bool is_second = false;                  ///< an older one of its name was there when it was made
+  std::optional<std::uint32_t> user = {};  ///< of an instance of a template: that it was made for
 };
 
 /// What a manager has kept of its catalog.
@@ -48,6 +49,8 @@ class CatalogLog {
     Change& configuration(std::uint64_t number);
     /// Made, or with another policy.
     Change& put(std::uint64_t incarnation, const ShareSpec& spec, bool is_second);
+    /// What was put last is an instance of a template, made for `user`.
+    Change& instance(std::uint64_t incarnation, std::uint32_t user);
     Change& pend(std::uint64_t incarnation, const ShareSpec& spec);
     /// Nothing is pending any more.
     Change& settle(std::uint64_t incarnation);

@@ -35,6 +35,14 @@ std::shared_ptr<const Manager::Directory> Manager::directory() const { return co
 
 std::shared_ptr<Share> Manager::find(std::string_view name) const { return core_->find(name); }
 
+std::shared_ptr<const Catalog::Map> Manager::templates() const { return core_->templates(); }
+
+void Manager::look_up(std::string name, uid_t user, ShareCallback done) {
+  core_->post([core = core_.get(), name = std::move(name), user, done = std::move(done)]() mutable {
+    core->look_up(name, user, std::move(done));
+  });
+}
+
 std::shared_ptr<const Manager::Directory> Manager::shown() const { return core_->shown(); }
 
 std::vector<std::shared_ptr<Share>> Manager::removed() const { return core_->removed(); }

@@ -30,6 +30,7 @@ using WaiterId = std::uint64_t;
 
 using LeaseCallback = UniqueFunction<void(Result<Lease>)>;
 using DoneCallback = UniqueFunction<void(Result<>)>;
+using ShareCallback = UniqueFunction<void(Result<std::shared_ptr<Share>>)>;
 using ReloadCallback = UniqueFunction<void(Result<ReloadReport>)>;
 using NativeCallback = UniqueFunction<void(bool native)>;
 
@@ -124,6 +125,12 @@ class Manager {
   /// The shares there are; an immutable snapshot.
   [[nodiscard]] std::shared_ptr<const Directory> directory() const;
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
+  /// The templates there are, by their names ("home/*"); an immutable snapshot.
+  [[nodiscard]] std::shared_ptr<const Catalog::Map> templates() const;
+  /// The share of that name, which a template makes where there is none yet: for a caller that may, which is the user `user`.
+  /// Its source may be asked whether it is there, so the answer can take the template's `mount_timeout`.
+  /// Errors: ENOENT; EAGAIN when too many were made or are asked for; ETIMEDOUT, ESHUTDOWN.
+  void look_up(std::string name, uid_t user, ShareCallback done);
   /// The same with removed shares that are in use, where no other share has their name.
   [[nodiscard]] std::shared_ptr<const Directory> shown() const;
   /// All removed shares that are in use.

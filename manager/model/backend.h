@@ -130,6 +130,9 @@ class Backend {
   /// Whether `source` still leads to the directory that was mounted. May block.
   virtual bool is_current(const std::string& /*source*/, const DirectoryIdentity& /*mounted*/) { return true; }
 
+  /// Whether the source of what a template has made is there, as far as that can be known without mounting it. May block.
+  virtual bool has_source(const ShareSpec& /*spec*/) { return true; }
+
   /// Whether a directory has to be there to mount on (not for `dir`).
   [[nodiscard]] virtual bool needs_berth() const noexcept { return true; }
 };

@@ -1,0 +1,283 @@
+// Shares that templates make on look-up.
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "manager/engine/core.h"
+
+namespace berth::manager {
+namespace {
+
+/// Look-ups that ask a source at once, of all users and of one: a source that hangs takes no thread from the other users.
+constexpr std::size_t kMostAsking = 64;
+constexpr std::size_t kMostAskingOfUser = 4;
+/// Names that are being looked up, and callers that wait for one of them.
+constexpr std::size_t kMostLookedUp = 4096;
+constexpr std::size_t kMostLookedUpOfUser = 256;
+constexpr std::size_t kMostWaiting = 1024;
+
+/// How often instances are looked at, and the shortest time that one is kept for without a use.
+constexpr std::chrono::seconds kLookAtInstances{10};
+constexpr std::chrono::seconds kShortestStay{60};
+
+std::string_view key_of(std::string_view name) {
+  const std::size_t slash = name.rfind('/');
+  return slash == std::string_view::npos ? name : name.substr(slash + 1);
+}
+
+}  // namespace
+
+std::shared_ptr<const Catalog::Map> Manager::Core::templates() const {
+  MutexLock lock(mutex_);
+  return templates_;
+}
+
+void Manager::Core::publish_templates() {
+  auto templates = std::make_shared<const Catalog::Map>(catalog_.templates());
+  instances_.forget_absent();
+  MutexLock lock(mutex_);
+  templates_ = std::move(templates);
+}
+
+const ShareSpec* Manager::Core::template_of(std::string_view name) const {
+  const auto found = catalog_.templates().find(Instances::template_of(name));
+  return found == catalog_.templates().end() ? nullptr : &found->second;
+}
+
+void Manager::Core::answer(ShareCallback done, Result<std::shared_ptr<Share>> found) {
+  submit(callbacks_.get(), [done = std::move(done), found = std::move(found)]() mutable { done(std::move(found)); });
+}
+
+void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback done) {
+  if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
+  if (const std::shared_ptr<Share> share = find(name)) return answer(std::move(done), share);
+  const ShareSpec* const pattern = template_of(name);
+  if (pattern == nullptr || instances_.is_absent(name, clock_.now())) return answer(std::move(done), fail(ENOENT));
+  if (const auto asked = look_ups_.find(name); asked != look_ups_.end()) {
+    if (asked->second.waiters.size() >= kMostWaiting) return answer(std::move(done), fail(EAGAIN));
+    asked->second.waiters.push_back({user, std::move(done)});
+    return;
+  }
+  Result<ShareSpec> spec = instantiate(*pattern, key_of(name));
+  // What cannot be a key is no name that any template knows.
+  if (!spec) return answer(std::move(done), fail(ENOENT));
+  const auto is_of_user = [user](const auto& one) { return one.second.user == user; };
+  if (look_ups_.size() >= kMostLookedUp ||
+      std::count_if(look_ups_.begin(), look_ups_.end(), is_of_user) >= std::ptrdiff_t{kMostLookedUpOfUser}) {
+    return answer(std::move(done), fail(EAGAIN));
+  }
+  LookUp& look_up = look_ups_.try_emplace(name, *pattern, *std::move(spec), user).first->second;
+  look_up.deadline = clock_.now() + pattern->policy().mount_timeout;
+  look_up.waiters.push_back({user, std::move(done)});
+  look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), look_up.deadline);
+  to_ask_.push_back(name);
+  ask_sources();
+}
+
+/// In turn, but for users that have as many under way as they may have.
+void Manager::Core::ask_sources() {
+  for (auto name = to_ask_.begin(); name != to_ask_.end() && asking_ < kMostAsking;) {
+    const auto look_up = look_ups_.find(*name);
+    if (look_up != look_ups_.end() && asking_of_user_[look_up->second.user] >= kMostAskingOfUser) {
+      ++name;
+      continue;
+    }
+    name = to_ask_.erase(name);
+    if (look_up == look_ups_.end()) continue;
+    ++asking_;
+    ++asking_of_user_[look_up->second.user];
+    const ShareSpec& spec = look_up->second.spec;
+    const auto backend = setup_.backends.find(spec.kind());
+    Backend* const asked = backend == setup_.backends.end() ? nullptr : backend->second.get();
+    submit(look_up_pool_.get(), [self = shared_from_this(), spec, asked] {
+      const bool is_there = asked != nullptr && asked->has_source(spec);
+      self->post([core = self.get(), name = spec.name(), is_there] { core->on_source_asked(name, is_there); });
+    });
+  }
+}
+
+void Manager::Core::on_source_asked(const std::string& name, bool is_there) {
+  auto asked = look_ups_.extract(name);
+  if (asked.empty()) return;
+  LookUp& look_up = asked.mapped();
+  --asking_;
+  if (--asking_of_user_[look_up.user] == 0) asking_of_user_.erase(look_up.user);
+  ask_sources();
+  const ShareSpec* const pattern = template_of(name);
+  if (stopping_ || find(name) != nullptr || pattern == nullptr || !(*pattern == look_up.pattern)) {
+    // The catalog has changed meanwhile.
+    for (Looker& one : look_up.waiters) this->look_up(name, one.user, std::move(one.done));
+    return;
+  }
+  if (!is_there) instances_.note_absent(name, clock_.now());
+  Result<> made = is_there ? make_instance_of_template(look_up.spec, look_up.user) : Result<>(fail(ENOENT));
+  const std::shared_ptr<Share> share = find(name);
+  for (Looker& one : look_up.waiters) {
+    answer(std::move(one.done), made ? Result<std::shared_ptr<Share>>(share) : fail(made.error()));
+  }
+}
+
+/// A thread that hangs in a source is left to the end of the process.
+void Manager::Core::end_look_ups() {
+  for (auto& [name, look_up] : look_ups_) {
+    for (Looker& one : std::exchange(look_up.waiters, {})) answer(std::move(one.done), fail(ESHUTDOWN));
+  }
+  if (asking_ > 0 && look_up_pool_) look_up_pool_->detach_threads();
+}
+
+/// Whether nothing would be missed of it: the kernel may know it all the same.
+bool Manager::Core::is_unused(Share& share) const {
+  return share.users() == 0 && share.attachment_count() == 0 && share.made_instance_count() == 0 &&
+         is_mount_free(share);
+}
+
+/// The one that was not used for longest of those that `full` counts. Null: all are in use.
+std::shared_ptr<Share> Manager::Core::instance_to_give_up(Instances::Full full, const std::string& name,
+                                                          uid_t user) const {
+  const std::string of_template = Instances::template_of(name);
+  std::shared_ptr<Share> oldest;
+  TimePoint oldest_used = TimePoint::max();
+  for (const auto& [one, instance] : instances_.all()) {
+    if (full == Instances::Full::kOfUser && instance.user != user) continue;
+    if (full == Instances::Full::kOfTemplate && Instances::template_of(one) != of_template) continue;
+    const std::shared_ptr<Share> share = find(one);
+    if (share == nullptr || !is_unused(*share)) continue;
+    const TimePoint used = std::max(instance.used, share->last_left());
+    if (used >= oldest_used) continue;
+    oldest_used = used;
+    oldest = share;
+  }
+  return oldest;
+}
+
+Result<> Manager::Core::make_instance_of_template(const ShareSpec& spec, uid_t user) {
+  const std::string& name = spec.name();
+  const std::shared_ptr<const Directory> shares = directory();
+  const auto below = shares->lower_bound(name + "/");
+  if (below != shares->end() && below->first.starts_with(name + "/")) return fail(ENOENT);
+  TRY_VOID(check_kinds({spec}));
+  CatalogPlan plan;
+  plan.last_incarnation = last_incarnation_;
+  const Instances::Full full = instances_.full(name, user);
+  if (full != Instances::Full::kNo) {
+    const std::shared_ptr<Share> given_up = instance_to_give_up(full, name, user);
+    if (given_up == nullptr) return fail(EAGAIN);
+    plan.change.remove(given_up->incarnation());
+    plan.removed.push_back(given_up);
+  }
+  if (!instances_.take_turn(user, clock_.now())) return fail(EAGAIN);
+  instances_.add(name, user, clock_.now());
+  plan_new(plan, spec);
+  // The kernel learns the name by the answer.
+  const bool is_told = plan.removed.empty() && telling_ == 0 && untold_.empty();
+  if (is_told) plan.change.told();
+  if (Result<> kept = commit(plan.change); !kept) {
+    instances_.remove(name);
+    return kept;
+  }
+  carry_out(plan);
+  if (!plan.removed.empty()) tell_names({plan.removed.front()->name()}, {}, [] {});
+  if (!look_at_instances_at_) look_at_instances_at_ = clock_.now() + kLookAtInstances;
+  return {};
+}
+
+/// From time to time, while there are any.
+void Manager::Core::look_at_instances() {
+  const TimePoint now = clock_.now();
+  look_at_instances_at_.reset();
+  for (auto& [name, look_up] : look_ups_) {
+    if (now >= look_up.deadline) {
+      for (Looker& one : std::exchange(look_up.waiters, {})) answer(std::move(one.done), fail(ETIMEDOUT));
+    }
+    const TimePoint at = now >= look_up.deadline ? now + kLookAtInstances : look_up.deadline;
+    look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), at);
+  }
+  forget_instances();
+  if (instances_.all().empty()) return;
+  look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), now + kLookAtInstances);
+}
+
+/// Those that no program has used for long, and of which the kernel knows nothing.
+void Manager::Core::forget_instances() {
+  const TimePoint now = clock_.now();
+  CatalogPlan plan;
+  plan.last_incarnation = last_incarnation_;
+  std::set<std::string> names;
+  for (const auto& [name, instance] : instances_.all()) {
+    const std::shared_ptr<Share> share = find(name);
+    if (share == nullptr || !is_unused(*share)) continue;
+    const Duration stay = std::max<Duration>(2 * share->spec().policy().idle_timeout, kShortestStay);
+    if (now < std::max(instance.used, share->last_left()) + stay) continue;
+    if (setup_.is_known && setup_.is_known(*share, false)) {
+      if (!setup_.drop_unused) continue;
+      submit(callbacks_.get(), [self = shared_from_this(), share] { self->setup_.drop_unused(*share); });
+      continue;
+    }
+    plan.change.remove(share->incarnation());
+    plan.removed.push_back(share);
+    names.insert(name);
+  }
+  if (names.empty() || !commit(plan.change)) return;
+  carry_out(plan);
+  tell_names(std::move(names), {}, [] {});
+}
+
+/// What another catalog makes of the instances that there are. They are by their templates what shares are by their sections: the same
+/// template leaves them alone, another one changes them, and none removes them.
+void Manager::Core::plan_instances(CatalogPlan& plan, const Catalog& next) {
+  for (const auto& [name, instance] : instances_.all()) {
+    const std::shared_ptr<Share> share = find(name);
+    if (share == nullptr) continue;
+    const ShareSpec* const configured = next.find(name);
+    const std::string prefix = name + "/";
+    const auto below = next.shares().lower_bound(prefix);
+    const bool is_directory = below != next.shares().end() && below->first.starts_with(prefix);
+    const auto pattern = next.templates().find(Instances::template_of(name));
+    if (configured == nullptr && !is_directory && pattern != next.templates().end()) {
+      const ShareSpec* const before = template_of(name);
+      if (before != nullptr && *before == pattern->second) continue;
+      if (Result<ShareSpec> after = instantiate(pattern->second, key_of(name)); after && check_kinds({*after})) {
+        const Record* const record = find_record(*share);
+        const ShareSpec& now = record != nullptr && record->pending ? *record->pending : share->spec();
+        if (!(*after == now)) plan_change(plan, {.before = now, .after = *std::move(after)});
+        continue;
+      }
+    }
+    plan.change.remove(share->incarnation());
+    plan.removed.push_back(share);
+    plan.configured.insert(name);
+    plan.report.removed.push_back(report_of(*share));
+  }
+}
+
+/// Templates have numbers in the log as shares have, and nothing else of a share.
+void Manager::Core::plan_templates(CatalogPlan& plan, const Catalog& next) {
+  plan.templates = templates_kept_;
+  for (const auto& [name, spec] : catalog_.templates()) {
+    if (next.templates().contains(name)) continue;
+    const auto kept = plan.templates->find(std::string(name));
+    if (kept != plan.templates->end()) {
+      plan.change.forget(kept->second);
+      plan.templates->erase(kept);
+    }
+    plan.report.removed.push_back({.name = std::string(name)});
+    plan.names.insert(std::string(name));
+  }
+  for (const auto& [name, spec] : next.templates()) {
+    const auto before = catalog_.templates().find(name);
+    const bool is_new = before == catalog_.templates().end();
+    if (!is_new && before->second == spec) continue;
+    const auto kept = plan.templates->try_emplace(std::string(name), 0).first;
+    if (kept->second == 0) kept->second = ++plan.last_incarnation;
+    plan.change.put(kept->second, spec, false);
+    if (!is_new) {
+      plan.report.changed.push_back({.name = std::string(name)});
+      continue;
+    }
+    plan.report.added.emplace_back(name);
+    plan.names.insert(std::string(name));
+  }
+}
+
+}  // namespace berth::manager

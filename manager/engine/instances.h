@@ -1,0 +1,73 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "src/lib/base/clock.h"
+
+namespace berth::manager {
+
+/// The shares that templates have made on look-up, how many more there may be, and the names that were looked up in vain. All of it is
+/// bounded: any user of the host can look names up.
+///
+/// Threading: one thread.
+class Instances {
+ public:
+  static constexpr std::size_t kMost = 16384;           ///< in all
+  static constexpr std::size_t kMostOfTemplate = 8192;  ///< of one template
+  static constexpr std::size_t kMostOfUser = 1024;      ///< made for one user; the superuser has no limit
+  static constexpr std::size_t kMostAbsent = 16384;     ///< names that are remembered as absent
+  /// A user can have so many made at once, and then one more each kRefill: the kernel may hold on to each.
+  static constexpr double kBurst = 1024;
+  static constexpr std::chrono::seconds kRefill{1};
+  /// How long a name stays absent.
+  static constexpr std::chrono::seconds kAbsent{60};
+
+  struct Instance {
+    uid_t user = 0;    ///< that it was made for
+    TimePoint used{};  ///< when it was made or taken over
+  };
+  using Map = std::map<std::string, Instance, std::less<>>;
+
+  /// Which limit keeps another one from being made.
+  enum class Full : std::uint8_t { kNo, kOfUser, kOfTemplate, kInAll };
+
+  void add(const std::string& name, uid_t user, TimePoint now);
+  void remove(std::string_view name);
+  [[nodiscard]] const Map& all() const noexcept { return instances_; }
+  /// Nothing: the share is configured.
+  [[nodiscard]] std::optional<uid_t> user_of(std::string_view name) const;
+  [[nodiscard]] Full full(std::string_view name, uid_t user) const;
+
+  /// False: the user has had too many made lately.
+  bool take_turn(uid_t user, TimePoint now);
+
+  void note_absent(const std::string& name, TimePoint now);
+  [[nodiscard]] bool is_absent(std::string_view name, TimePoint now);
+  void forget_absent();
+
+  /// The name of the template of an instance: "home/*" of "home/alice".
+  static std::string template_of(std::string_view name);
+
+ private:
+  struct Turns {
+    double left = kBurst;
+    TimePoint at{};
+  };
+
+  Map instances_;
+  std::unordered_map<uid_t, std::size_t> of_user_;
+  std::unordered_map<std::string, std::size_t> of_template_;
+  std::unordered_map<uid_t, Turns> turns_;  ///< of users that have not all of them
+  std::map<std::string, TimePoint, std::less<>> absent_;
+  std::deque<std::string> absent_order_;  ///< the oldest first
+};
+
+}  // namespace berth::manager
