@@ -23,6 +23,12 @@ constexpr std::chrono::milliseconds kInterruptPatience{100};
 /// An interrupted request that is not stuck in a share by then has been answered.
 constexpr std::chrono::seconds kInterruptKept{2};
 constexpr std::size_t kMostInterrupts = 16384;
+/// After so long the kernel sends the interrupt of a caller again that is only to stop.
+constexpr std::chrono::milliseconds kRepeat{20};
+/// How many it sends again in that time: each costs a look at the caller.
+constexpr std::size_t kMostRepeats = 32;
+/// In the number of a request: that of its interrupt (FUSE_INT_REQ_BIT, fs/fuse/dev.c).
+constexpr std::uint64_t kOfInterrupt = 1;
 /// How often care() checks whether a program that waits in close(2) is ending.
 constexpr std::chrono::milliseconds kExitLook{100};
 
@@ -281,10 +287,40 @@ void InFlight::handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Wait
 bool InFlight::interrupt(std::uint64_t unique) {
   if (interrupt_waiting(unique)) return true;
   MutexLock lock(mutex_);
+  // One that is repeated is known already.
+  std::erase_if(interrupts_, [unique](const Interrupt& one) { return one.unique == unique; });
   if (interrupts_.size() >= kMostInterrupts) interrupts_.pop_front();
   interrupts_.push_back({unique, std::chrono::steady_clock::now()});
   interrupts_now_ = interrupts_.size();
   return false;
+}
+
+bool InFlight::ends_request(std::uint64_t unique, pid_t caller, std::uint32_t opcode) {
+  if (opcode == FUSE_SETLKW || sys::has_signal_to_handle(caller)) return true;
+  {
+    MutexLock lock(mutex_);
+    if (repeats_.size() >= kMostInterrupts) return true;
+    repeats_.push_back({unique, std::chrono::steady_clock::now()});
+    repeats_now_ = repeats_.size();
+  }
+  if (wake_) wake_();
+  return false;
+}
+
+/// EAGAIN has the kernel interrupt the request again, if that is not answered meanwhile (fuse_dev_do_write()).
+void InFlight::repeat_interrupts(TimePoint now) {
+  if (now - repeated_ < kRepeat) return;
+  repeated_ = now;
+  std::deque<Interrupt> due;
+  {
+    MutexLock lock(mutex_);
+    while (!repeats_.empty() && now - repeats_.front().since >= kRepeat && due.size() < kMostRepeats) {
+      due.push_back(repeats_.front());
+      repeats_.pop_front();
+    }
+    repeats_now_ = repeats_.size();
+  }
+  for (const Interrupt& one : due) setup_.answer(one.unique | kOfInterrupt, EAGAIN, {});
 }
 
 /// Answers the request with that number if it waits in a lane.
@@ -295,6 +331,9 @@ bool InFlight::interrupt_waiting(std::uint64_t unique) {
     lanes = lanes_;
   }
   for (Lane* const lane : lanes) {
+    const std::optional<Lane::Caller> caller = lane->caller_of(unique);
+    if (!caller) continue;
+    if (!ends_request(unique, caller->pid, caller->opcode)) return true;
     bool stays = false;
     std::optional<Lane::Waiting> taken = lane->take(unique, stays);
     if (taken) stopped_waiting();
@@ -314,6 +353,7 @@ void InFlight::care(TimePoint now) {
   const std::vector<Slot*> all = slots();
   for (Slot* const slot : all) look_at(*slot, now, look_for_exits);
   if (interrupts_now_ != 0) answer_interrupts(all, now);
+  if (repeats_now_ != 0) repeat_interrupts(now);
   if (is_troubled()) look_at_lanes(now, look_for_exits);
 }
 
@@ -359,6 +399,12 @@ void InFlight::answer_known(Slot& slot, std::uint64_t unique) {
   if (claim(slot, unique)) setup_.answer(unique, error, known);
 }
 
+void InFlight::interrupt_stuck(Slot& slot, std::uint64_t unique) {
+  const pid_t caller = slot.pid.load(std::memory_order_relaxed);
+  const std::uint32_t opcode = slot.opcode.load(std::memory_order_relaxed);
+  if (ends_request(unique, caller, opcode) && claim(slot, unique)) setup_.answer(unique, EINTR, {});
+}
+
 void InFlight::answer_interrupts(const std::vector<Slot*>& slots, TimePoint now) {
   std::unordered_map<std::uint64_t, Slot*> stuck;
   for (Slot* const slot : slots) {
@@ -373,10 +419,10 @@ void InFlight::answer_interrupts(const std::vector<Slot*>& slots, TimePoint now)
   std::vector<std::uint64_t> over;
   for (const Interrupt& interrupt : all) {
     const auto found = stuck.find(interrupt.unique);
-    const bool claimed = found != stuck.end() && claim(*found->second, interrupt.unique);
-    if (claimed) setup_.answer(interrupt.unique, EINTR, {});
+    const bool is_stuck = found != stuck.end();
+    if (is_stuck) interrupt_stuck(*found->second, interrupt.unique);
     // The request may have come to a lane only after its interrupt.
-    const bool answered = claimed || interrupt_waiting(interrupt.unique);
+    const bool answered = is_stuck || interrupt_waiting(interrupt.unique);
     if (answered || now - interrupt.since >= kInterruptKept) over.push_back(interrupt.unique);
   }
   std::sort(over.begin(), over.end());

@@ -108,6 +108,13 @@ class InFlight {
 
   /// Whether the answer to `unique` must still be sent. If so, no other thread sends one.
   static bool may_answer(std::uint64_t unique) noexcept;
+  /// The number of the request, before hand_on(); 0: none.
+  static std::uint64_t number() noexcept {
+    return current_ != nullptr ? current_->word.load(std::memory_order_relaxed) & ~kClaimed : 0;
+  }
+  static std::uint32_t opcode() noexcept {
+    return current_ != nullptr ? current_->opcode.load(std::memory_order_relaxed) : 0;
+  }
   /// From here on the owner of the request answers it, on any thread. False: it is answered already.
   static bool hand_on() noexcept;
   /// The answer if the share does not answer soon: an errno value, or 0 and a body.
@@ -144,9 +151,16 @@ class InFlight {
   /// A caller has given up. False: its request does not wait in a lane, and the owner of the request must be notified;
   /// if it is stuck in a share, it is answered EINTR soon.
   bool interrupt(std::uint64_t unique);
+  /// Whether the interrupt of a request of `caller` ends the request: the kernel interrupts it also where the caller is
+  /// only to stop (SIGSTOP, ptrace(2)), and programs do not expect EINTR then. If not, the kernel is asked to
+  /// interrupt it again in a moment, for it does so once, whatever signals come next. A wait for a lock ends always: the
+  /// kernel makes ERESTARTSYS of its EINTR (fuse_setlk()).
+  [[nodiscard]] bool ends_request(std::uint64_t unique, pid_t caller, std::uint32_t opcode);
   /// Looks after stuck and waiting requests; to be called every few milliseconds while needs_care().
   void care(TimePoint now);
-  [[nodiscard]] bool needs_care() const noexcept { return troubles_.load() != 0 || interrupts_now_.load() != 0; }
+  [[nodiscard]] bool needs_care() const noexcept {
+    return troubles_.load() != 0 || interrupts_now_.load() != 0 || repeats_now_.load() != 0;
+  }
 
   /// The share of `lane` is taken away: callers that are stuck in it or wait for it are answered `error`.
   void give_up(Lane& lane, int error);
@@ -172,6 +186,8 @@ class InFlight {
   void answer_known(Slot& slot, std::uint64_t unique);
   void answer_interrupts(const std::vector<Slot*>& slots, TimePoint now);
   bool interrupt_waiting(std::uint64_t unique);
+  void repeat_interrupts(TimePoint now);
+  void interrupt_stuck(Slot& slot, std::uint64_t unique);
   void look_at_lanes(TimePoint now, bool look_for_exits);
   void handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting, RequestRecord* record);
   void handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all);
@@ -189,14 +205,17 @@ class InFlight {
   std::atomic<std::size_t> troubles_{0};  ///< threads that are stuck, and requests that wait
   std::atomic<std::size_t> stuck_{0};     ///< threads
   std::atomic<std::size_t> interrupts_now_{0};
+  std::atomic<std::size_t> repeats_now_{0};
 
   mutable Mutex mutex_;
   std::vector<std::unique_ptr<Slot>> slots_ BERTH_GUARDED_BY(mutex_);
   std::vector<Lane*> lanes_ BERTH_GUARDED_BY(mutex_);  ///< in which a request waits, or waited at the last check
   std::deque<Interrupt> interrupts_ BERTH_GUARDED_BY(mutex_);
-  std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;  ///< threads of this object's own
+  std::deque<Interrupt> repeats_ BERTH_GUARDED_BY(mutex_);  ///< interrupts that the kernel is to send again
+  std::size_t apart_ BERTH_GUARDED_BY(mutex_) = 0;          ///< threads of this object's own
   ConditionVariable apart_ended_;
 
+  TimePoint repeated_{};        ///< when repeat_interrupts() did something last
   TimePoint look_for_exits_{};  ///< when care() looks next for programs that end
 };
 

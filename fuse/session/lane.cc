@@ -110,6 +110,13 @@ std::optional<Lane::Waiting> Lane::probe(TimePoint now, std::size_t most, Epoch&
   return take_at(waiting_.begin());
 }
 
+std::optional<Lane::Caller> Lane::caller_of(std::uint64_t unique) const {
+  if (!has_waiting()) return std::nullopt;
+  const std::vector<Caller> all = callers();
+  const auto found = std::find_if(all.begin(), all.end(), [unique](const Caller& one) { return one.unique == unique; });
+  return found != all.end() ? std::optional(*found) : std::nullopt;
+}
+
 std::optional<Lane::Waiting> Lane::take(std::uint64_t unique, bool& stays) {
   stays = false;
   if (!has_waiting()) return std::nullopt;

@@ -101,6 +101,8 @@ class Lane {
   };
   /// Requests that wait and have no answer. `opcode`: of this kind alone; 0: all.
   [[nodiscard]] std::vector<Caller> callers(std::uint32_t opcode = 0) const;
+  /// The one with that number; nothing: it does not wait here, or has an answer.
+  [[nodiscard]] std::optional<Caller> caller_of(std::uint64_t unique) const;
 
  private:
   struct OfUser {

@@ -21,6 +21,8 @@ namespace berth::fuse {
 /// called once and may free this block by answering.
 struct Reply::Interrupt {
   UniqueFunction<void()> function;
+  std::uint64_t unique;  ///< the number of the request; 0: not known
+  std::uint32_t opcode;
 };
 
 namespace {
@@ -151,8 +153,13 @@ fuse_entry_param to_param(const Entry& entry) noexcept {
 }
 
 void Reply::run_interrupt(fuse_req_t request, void* interrupt) noexcept {
-  UniqueFunction<void()> function = std::move(static_cast<Interrupt*>(interrupt)->function);
-  if (!function) return;
+  auto& set = *static_cast<Interrupt*>(interrupt);
+  auto* const session = static_cast<Session*>(fuse_req_userdata(request));
+  if (!set.function) return;
+  // If not, this is called again later.
+  const pid_t caller = fuse_req_ctx(request)->pid;
+  if (set.unique != 0 && !session->in_flight().ends_request(set.unique, caller, set.opcode)) return;
+  UniqueFunction<void()> function = std::move(set.function);
   if (deferred != nullptr) {
     *deferred = std::move(function);
     return;
@@ -167,8 +174,8 @@ void Reply::run_interrupt(fuse_req_t request, void* interrupt) noexcept {
 }
 
 void Reply::on_interrupt(UniqueFunction<void()> function) {
+  auto interrupt = std::make_unique<Interrupt>(Interrupt{std::move(function), InFlight::number(), InFlight::opcode()});
   answered_ = !InFlight::hand_on();
-  auto interrupt = std::make_unique<Interrupt>(Interrupt{std::move(function)});
   const fuse_req_t request = request_;
   interrupt_ = interrupt.release();
   UniqueFunction<void()> at_once;

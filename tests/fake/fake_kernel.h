@@ -23,7 +23,7 @@ namespace berth::fuse::testing {
 struct Caller {
   uid_t uid = 0;
   gid_t gid = 0;
-  pid_t pid = 1;
+  pid_t pid = 4'194'303;  ///< no process of this host: the greatest number is of none (PID_MAX_LIMIT, linux/threads.h)
 };
 
 /// What came back for a request.

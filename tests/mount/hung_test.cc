@@ -11,11 +11,14 @@
 
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <utility>
 
 #include "tests/mount/hung_share.h"
+#include "tests/mount/stopped_caller.h"
 
 namespace berth::test {
 namespace {
@@ -25,14 +28,15 @@ constexpr int kMany = 600;
 
 int code(bool done) { return done ? 0 : errno; }
 
-TEST_F(HungShareTest, WhoWaitsInAnyCallCanBeInterruptedAndKilled) {
-  start(1);
-  touch_remote(1);
-  const UniqueFd file(::open(in("r0/written").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  ASSERT_TRUE(file);
-  const std::size_t before = threads();
-  hang(0);
-  const std::map<std::string, std::function<int()>> calls{
+/// A call of each kind into r0.
+class EachCall : public HungShareTest {
+ protected:
+  using Calls = std::map<std::string, std::function<int()>>;
+  [[nodiscard]] Calls calls_of(int file) const;
+};
+
+EachCall::Calls EachCall::calls_of(int file) const {
+  return {
       {"stat", [this] { return look_at(in("r0/file")); }},
       {"stat below", [this] { return look_at(in("r0/some/directory")); }},
       {"open", [this] { return code(::open(in("r0/file").c_str(), O_RDONLY) >= 0); }},
@@ -53,24 +57,34 @@ TEST_F(HungShareTest, WhoWaitsInAnyCallCanBeInterruptedAndKilled) {
          return code(listing != nullptr && ::readdir(listing) != nullptr);
        }},
       {"fstat",
-       [&] {
+       [file] {
          struct stat attributes {};
-         return code(::fstat(file.get(), &attributes) == 0);
+         return code(::fstat(file, &attributes) == 0);
        }},
       {"read",
-       [&] {
+       [file] {
          char byte = 0;
-         return code(::pread(file.get(), &byte, 1, 0) >= 0);
+         return code(::pread(file, &byte, 1, 0) >= 0);
        }},
-      {"write and fsync", [&] { return code(::pwrite(file.get(), "x", 1, 0) == 1 && ::fsync(file.get()) == 0); }},
+      {"write and fsync", [file] { return code(::pwrite(file, "x", 1, 0) == 1 && ::fsync(file) == 0); }},
       {"a record lock",
-       [&] {
+       [file] {
          struct flock range {};
          range.l_type = F_WRLCK;
-         return code(::fcntl(file.get(), F_SETLKW, &range) == 0 && ::fsync(file.get()) == 0);
+         return code(::fcntl(file, F_SETLKW, &range) == 0 && ::fsync(file) == 0);
        }},
       {"names of extended attributes", [this] { return code(::listxattr(in("r0/file").c_str(), nullptr, 0) >= 0); }},
   };
+}
+
+TEST_F(EachCall, ThatWaitsCanBeInterruptedAndKilled) {
+  start(1);
+  touch_remote(1);
+  const UniqueFd file(::open(in("r0/written").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  ASSERT_TRUE(file);
+  const std::size_t before = threads();
+  hang(0);
+  const auto calls = calls_of(file.get());
   for (const int signal : {SIGKILL, SIGINT}) {
     for (const auto& [name, call] : calls) {
       SCOPED_TRACE(name + " by signal " + std::to_string(signal));
@@ -103,6 +117,81 @@ TEST_F(HungShareTest, SignalThatIsHandledEndsTheCall) {
   caller.kill(SIGUSR1);
   EXPECT_TRUE(caller.all_end());
   EXPECT_EQ(caller.ended_with(EINTR << 8), 1U);
+}
+
+// The kernel interrupts a call for a stop as well; on Linux such a call goes on afterwards.
+TEST_F(EachCall, ThatIsStoppedWhileItWaitsGoesOnAfterwards) {
+  start(1);
+  touch_remote(1);
+  const UniqueFd file(::open(in("r0/written").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  ASSERT_TRUE(file);
+  int number = 0;
+  for (const auto& [name, call] : calls_of(file.get())) {
+    const Stop how = kStops[static_cast<std::size_t>(number++) % std::size(kStops)];
+    SCOPED_TRACE(name + ", stop " + std::to_string(static_cast<int>(how)));
+    const auto furnish = [this] {
+      for (const char* made : {"/new", "/made", "/moved"}) std::filesystem::remove(server_.path("far0") + made);
+      ASSERT_TRUE(ok(server_.write_file("far0/file", "far away")));
+    };
+    furnish();
+    const int expected = StoppedCaller(call).end();
+    furnish();
+    hang(0);
+    StoppedCaller caller(call);
+    if (name == "a record lock") {
+      caller.stop_at_once(Stop::kSignal);  // the kernel begins it again
+    } else {
+      caller.stop(how);
+    }
+    go_on(0);
+    EXPECT_EQ(errno_name(caller.go_on()), errno_name(expected));
+  }
+}
+
+TEST_F(HungShareTest, CallerThatIsStoppedWhileItWaitsForTheMountGoesOnAfterwards) {
+  const std::string gate = server_.path("gate");
+  ASSERT_EQ(::mkfifo(gate.c_str(), 0600), 0);
+  const std::string near = server_.make_directory("slow");
+  start(0, "[share.slow]\ntype = \"command\"\naccess = \"proxy\"\nmount = [\"sh\", \"-c\", \"cat " + gate +
+               " && exec mount --bind " + near +
+               " \\\"$0\\\"\", \"{mountpoint}\"]\nunmount = [\"umount\", \"{mountpoint}\"]\n");
+  constexpr const char* kAttachment = ".berth/shares/slow/attachments/one/disk";
+  ASSERT_EQ(::mkdir(in(".berth/shares/slow/attachments/one").c_str(), 0755), 0) << errno_name(errno);
+  const std::map<std::string, std::function<int()>> calls{
+      {"create", [this] { return code(::open(in("slow/new").c_str(), O_RDWR | O_CREAT, 0644) >= 0); }},
+      {"mkdir", [this] { return code(::mkdir(in("slow/made").c_str(), 0755) == 0); }},
+      {"rename", [this] { return code(::rename(in("slow/file").c_str(), in("slow/moved").c_str()) == 0); }},
+      {"listing", [this] { return code(::open(in("slow").c_str(), O_RDONLY | O_DIRECTORY) >= 0); }},
+      {"control", [this] { return code(server_.write_control("shares/slow/control", "mount").has_value()); }},
+      {"attachment", [this] { return code(::mkdir(in(kAttachment).c_str(), 0755) == 0); }},
+  };
+  int number = 0;
+  for (const auto& [name, call] : calls) {
+    const Stop how = kStops[static_cast<std::size_t>(number++) % std::size(kStops)];
+    SCOPED_TRACE(name + ", stop " + std::to_string(static_cast<int>(how)));
+    ASSERT_TRUE(ok(server_.write_file("slow/file", "near")));
+    StoppedCaller caller(call);
+    caller.stop(how);
+    ASSERT_TRUE(ok(server_.write_file("gate", "")));
+    EXPECT_EQ(errno_name(caller.go_on()), errno_name(0));
+    ::rmdir(in(kAttachment).c_str());
+    ASSERT_TRUE(eventually([&] { return server_.write_control("shares/slow/control", "unmount").has_value(); }));
+    for (const char* made : {"/new", "/made", "/moved"}) std::filesystem::remove(near + made);
+  }
+}
+
+// What comes after the stop is another matter.
+TEST_F(EachCall, ThatIsStoppedCanBeInterruptedAndKilledAllTheSame) {
+  start(1);
+  touch_remote(1);
+  hang(0);
+  for (const int signal : {SIGUSR1, SIGINT, SIGKILL}) {
+    SCOPED_TRACE(signal);
+    StoppedCaller caller([this] { return look_at(in("r0/file")); });
+    ASSERT_NO_FATAL_FAILURE(caller.stop(Stop::kSignal));
+    caller.signal(signal);
+    EXPECT_EQ(signal == SIGKILL ? caller.end() : caller.go_on(), signal == SIGUSR1 ? EINTR : -signal);
+  }
 }
 
 TEST_F(HungShareTest, ManyCallersOfOneUserHoldUpNobodyElse) {

@@ -16,6 +16,7 @@
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/file.h"
 #include "tests/mount/compared_share.h"
+#include "tests/mount/stopped_caller.h"
 
 // Locks reach the real files: locks through berth and locks past berth conflict with each other.
 namespace berth::test {
@@ -209,6 +210,22 @@ TEST_F(Locks, ThoseWhoWaitGetThemInTheEnd) {
       EXPECT_TRUE(waiter.waits());
       EXPECT_EQ(whole ? flock_of(fd.get(), LOCK_UN) : lock(fd.get(), F_SETLK, F_UNLCK), 0);
       EXPECT_EQ(waiter.end(), 0);
+    }
+  }
+}
+
+// The kernel begins such a call again.
+TEST_F(Locks, OfAProcessThatIsStoppedWhileItWaitsComesAfterwards) {
+  for (const bool whole : {false, true}) {
+    for (const Stop how : {Stop::kSignal, Stop::kTracer}) {
+      SCOPED_TRACE((whole ? "flock, stop " : "fcntl, stop ") + std::to_string(static_cast<int>(how)));
+      const UniqueFd fd = open(beside_);
+      ASSERT_EQ(whole ? flock_of(fd.get(), LOCK_EX) : lock(fd.get(), F_SETLK, F_WRLCK), 0);
+      const UniqueFd own = open(through_);
+      StoppedCaller waiter([&] { return whole ? flock_of(own.get(), LOCK_EX) : lock(own.get(), F_SETLKW, F_WRLCK); });
+      ASSERT_NO_FATAL_FAILURE(waiter.stop_at_once(how));
+      EXPECT_EQ(whole ? flock_of(fd.get(), LOCK_UN) : lock(fd.get(), F_SETLK, F_UNLCK), 0);
+      EXPECT_EQ(waiter.go_on(), 0);
     }
   }
 }

@@ -30,6 +30,7 @@
 #include "tests/mount/berth_fixture.h"
 #include "tests/mount/companion.h"
 #include "tests/mount/faults.h"
+#include "tests/mount/stopped_caller.h"
 
 namespace berth::test {
 namespace {
@@ -768,6 +769,32 @@ TEST_F(Native, FirstCallOfEachKindSucceedsAndIsInTheRealMount) {
       std::thread([&] { EXPECT_EQ(errno_name(first.call(share())), errno_name(0)); }).join();
       EXPECT_TRUE(round != 0 || is_native() == first.native) << status();
     }
+  }
+}
+
+// At the share's name, as the first caller and as a later one.
+TEST_F(Native, CallerThatIsStoppedAtTheNameGoesOnAfterwards) {
+  start();
+  touch();
+  ASSERT_EQ(agents().size(), 1U);
+  const pid_t agent = agents().front();
+  int number = 0;
+  for (const FirstCall& first : first_calls()) {
+    const std::string name = first.name;
+    if (name != "open" && name != "mkdir" && name != "rename" && name != "link deep" && name != "stat") continue;
+    SCOPED_TRACE(name);
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+    ASSERT_EQ(mounts_at(share()), 0U);
+    furnish();
+    ASSERT_EQ(::kill(agent, SIGSTOP), 0);
+    StoppedCaller caller([&] { return first.call(share()); });
+    StoppedCaller other([&] { return open_and_close(in("d/file"), O_RDWR); });
+    caller.stop(kStops[static_cast<std::size_t>(number++) % std::size(kStops)]);
+    other.stop(Stop::kSignal);
+    ASSERT_EQ(::kill(agent, SIGCONT), 0);
+    EXPECT_EQ(errno_name(caller.go_on()), errno_name(0));
+    EXPECT_EQ(errno_name(other.go_on()), errno_name(0));
+    EXPECT_TRUE(is_native()) << status();
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <string>
 #include <string_view>
 
@@ -10,8 +11,14 @@
 namespace berth::sys {
 namespace {
 
-/// PF_KTHREAD in the ninth field of /proc/PID/stat (linux/sched.h).
-constexpr unsigned long kKernelThread = 0x00200000;
+// Of the ninth field of /proc/PID/stat (linux/sched.h).
+constexpr unsigned long kIoWorker = 0x00000010;      // PF_IO_WORKER
+constexpr unsigned long kKernelThread = 0x00200000;  // PF_KTHREAD
+
+constexpr std::uint64_t bit_of(int signal) noexcept { return std::uint64_t{1} << (signal - 1); }
+constexpr std::uint64_t kStops = bit_of(SIGSTOP) | bit_of(SIGTSTP) | bit_of(SIGTTIN) | bit_of(SIGTTOU);
+/// Signals that do nothing unless there is a handler for them (signal(7)).
+constexpr std::uint64_t kDoNothing = bit_of(SIGCHLD) | bit_of(SIGCONT) | bit_of(SIGURG) | bit_of(SIGWINCH);
 
 template <typename Number>
 bool parse(std::string_view text, Number& number) {
@@ -38,6 +45,13 @@ bool parse_field(std::string_view rest, int index, Number& number) {
   if (!rest.starts_with("0x")) return parse(rest, number);
   rest.remove_prefix(2);
   return std::from_chars(rest.data(), rest.data() + rest.size(), number, 16).ec == std::errc();
+}
+
+/// 0: it is gone.
+unsigned long flags_of(pid_t thread) {
+  constexpr int kFlags = 6;
+  unsigned long flags = 0;
+  return parse_field(fields_of(thread), kFlags, flags) ? flags : 0;
 }
 
 /// What every process may read.
@@ -111,10 +125,21 @@ bool has_no_memory(pid_t process) {
   return sizes && sizes->starts_with("0 ");
 }
 
-bool is_kernel_thread(pid_t thread) {
-  constexpr int kFlags = 6;
-  unsigned long flags = 0;
-  return parse_field(fields_of(thread), kFlags, flags) && (flags & kKernelThread) != 0;
+bool is_kernel_thread(pid_t thread) { return (flags_of(thread) & kKernelThread) != 0; }
+
+bool has_signal_to_handle(pid_t thread) {
+  const Result<std::string> status = thread > 0 ? proc::read(proc::path_of(thread, "status")) : fail(ESRCH);
+  if (!status) return true;
+  const auto signals = [&](std::string_view key) {
+    const std::string_view field = proc::field_of(*status, key);
+    std::uint64_t mask = 0;
+    std::from_chars(field.data(), field.data() + field.size(), mask, 16);
+    return mask;
+  };
+  const std::uint64_t caught = signals("SigCgt");
+  const std::uint64_t pending = (signals("SigPnd") | signals("ShdPnd")) & ~signals("SigBlk") & ~signals("SigIgn");
+  if ((pending & (caught | ~(kStops | kDoNothing))) != 0) return true;
+  return (flags_of(thread) & kIoWorker) != 0;
 }
 
 }  // namespace berth::sys

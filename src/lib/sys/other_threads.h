@@ -35,6 +35,12 @@ struct ThreadActivity {
 };
 ThreadActivity activity_of(pid_t thread);
 
+/// Whether a signal is pending for a thread that will end it or run a handler in it. Not so of a thread that is only to
+/// stop for a while (SIGSTOP, ptrace(2), the freezer), or that is to do work of the kernel's: its system call goes on
+/// afterwards. True for a thread that is gone or cannot be seen, and for a worker of io_uring(7), which is cancelled
+/// without a signal.
+bool has_signal_to_handle(pid_t thread);
+
 /// How long it has been on a CPU so far (/proc/TID/schedstat). Errors: ENOENT, ESRCH when it is gone; EBADMSG.
 Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread);
 
