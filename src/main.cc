@@ -4,6 +4,7 @@
 
 #include "src/cli/cli.h"
 #include "src/daemon/serve.h"
+#include "src/doctor/doctor.h"
 
 namespace {
 
@@ -29,7 +30,11 @@ int serve(const berth::cli::ServeOptions& asked) {
   return berth::daemon::serve(options);
 }
 
-int check(const berth::cli::CheckOptions& asked) { return berth::daemon::check(asked.config); }
+int check(const berth::cli::CheckOptions& asked) {
+  return berth::doctor::check({asked.config, asked.strict, asked.offline});
+}
+
+int doctor(const berth::cli::DoctorOptions& asked) { return berth::doctor::doctor({asked.config, asked.json}); }
 
 berth::Result<berth::cli::ChangedFile> as_changed(berth::Result<berth::config::ChangedDropIn> change) {
   if (!change) return berth::fail(change.error());
@@ -59,5 +64,5 @@ berth::Result<berth::cli::Imported> import_autofs(const berth::cli::ImportOption
 
 int main(int argc, char** argv) {
   return berth::cli::run(std::vector<std::string>(argv, argv + argc), berth::cli::real_world(),
-                         {serve, check, berth::daemon::namespace_in, add_share, remove_share, import_autofs});
+                         {serve, check, doctor, berth::daemon::namespace_in, add_share, remove_share, import_autofs});
 }

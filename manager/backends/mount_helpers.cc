@@ -20,6 +20,7 @@ struct Package {
   std::string_view name;  ///< of the file system type, or of the program of a FUSE type
   std::string_view package;
 };
+constexpr std::string_view kFirstFuseProgram = "sshfs";
 constexpr std::array kPackages = {
     // Types that the kernel knows but that require their helper.
     Package{"nfs", "nfs-common"},
@@ -96,18 +97,20 @@ bool wants_mount_program(std::string_view type, std::string_view source) {
 }
 
 Result<> check_mount_helper(std::string_view type, std::string_view source) {
-  if (has_helper(type)) return {};
   const std::string_view family = fuse_family(type);
+  const bool is_bare = !family.empty() && type == family && fuse_program(type, source).empty();
+  // mount.fuse takes such a source for the program.
+  if (is_bare && sys::find_program(source).empty()) {
+    return fail(EINVAL, "the type \"" + std::string(type) +
+                            "\" does not say which program; write fuse.PROGRAM, such as fuse.sshfs");
+  }
+  if (has_helper(type)) return {};
   if (family.empty()) {
     if (type == "auto" || !is_helper_type(type)) return {};
     return fail(missing("mount." + std::string(type), type));
   }
   const std::string_view program = fuse_program(type, source);
-  if (program.empty() && type == family) {
-    return fail(EINVAL, "the type \"" + std::string(type) +
-                            "\" does not say which program; write fuse.PROGRAM, such as fuse.sshfs");
-  }
-  if (sys::find_program(program).empty()) return fail(missing(program, program));
+  if (!is_bare && sys::find_program(program).empty()) return fail(missing(program, program));
   if (!has_helper(family)) return fail(missing("mount." + std::string(family), family));
   return {};
 }
@@ -119,6 +122,19 @@ Result<> check_may_mount(std::string_view type) {
   if (!is_helper_type(type) && !sys::kernel_knows_filesystem(type)) return {};
   return fail(EPERM, "the kernel lets root alone mount the type " + quote(type) +
                          "; start berth as root, or use a type of FUSE, such as fuse.sshfs");
+}
+
+Result<> check_program(std::string_view program) {
+  const bool is_path = program.find('/') != std::string_view::npos;
+  if (is_path ? ::access(std::string(program).c_str(), X_OK) == 0 : !sys::find_program(program).empty()) return {};
+  return fail(missing(program, program.substr(program.rfind('/') + 1)));
+}
+
+std::string_view fuse_package(std::string_view program) {
+  const auto* const first =
+      std::find_if(kPackages.begin(), kPackages.end(), [](const Package& p) { return p.name == kFirstFuseProgram; });
+  const auto* const found = std::find_if(first, kPackages.end(), [&](const Package& p) { return p.name == program; });
+  return found == kPackages.end() ? std::string_view() : found->package;
 }
 
 Result<> check_source_is_no_option(std::string_view source) {

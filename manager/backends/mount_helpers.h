@@ -21,6 +21,12 @@ Result<> check_mount_helper(std::string_view type, std::string_view source);
 /// few types (FS_USERNS_MOUNT, include/linux/fs.h). Errors: EPERM with a story.
 Result<> check_may_mount(std::string_view type);
 
+/// Whether `program` is there: a path, or a name in the PATH of programs that mount. Errors: ENODEV as above.
+Result<> check_program(std::string_view program);
+
+/// The Debian package of a program that serves FUSE file systems ("sshfs"); empty: none is known.
+std::string_view fuse_package(std::string_view program);
+
 /// A source that begins with '-' is refused: for mount(8) itself "--" ends the options, but a mount helper gets
 /// it as its first argument and takes it for one.
 /// Errors: EINVAL with a story.

@@ -16,6 +16,8 @@ std::string_view fuse_family(std::string_view type) noexcept {
   return family == "fuse" || family == "fuse3" || family == "fuseblk" ? family : std::string_view();
 }
 
+std::span<const std::string_view> helper_types() noexcept { return kWantHelper; }
+
 bool is_helper_type(std::string_view type) noexcept {
   return type == "auto" || !fuse_family(type).empty() ||
          std::find(kWantHelper.begin(), kWantHelper.end(), type) != kWantHelper.end();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string_view>
 
 namespace berth::manager {
@@ -9,5 +10,8 @@ std::string_view fuse_family(std::string_view type) noexcept;
 
 /// Whether no kernel mounts `type` without a program: a mount helper or a FUSE server, whether or not it is installed.
 bool is_helper_type(std::string_view type) noexcept;
+
+/// The types other than "auto" and those of FUSE of which that is so.
+std::span<const std::string_view> helper_types() noexcept;
 
 }  // namespace berth::manager

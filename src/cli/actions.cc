@@ -74,6 +74,7 @@ class Action {
   int operator()(const ServeOptions&) const { return kUsage; }
   int operator()(const CheckOptions&) const { return kUsage; }
   int operator()(const ExecCommand&) const { return kUsage; }
+  int operator()(const DoctorOptions&) const { return kUsage; }
   int operator()(const AddOptions&) const { return kUsage; }
   int operator()(const RemoveOptions&) const { return kUsage; }
   int operator()(const ImportOptions&) const { return kUsage; }

@@ -128,6 +128,8 @@ int run_import(const ImportOptions& options, const World& world, const Programs&
 int run_command(const Command& command, const World& world, const Programs& programs) {
   if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
   if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
+  if (const auto* doctor = std::get_if<DoctorOptions>(&command.action))
+    return programs.doctor({doctor->config.empty() ? world.default_config : doctor->config, doctor->json});
   if (const auto* add = std::get_if<AddOptions>(&command.action)) {
     AddOptions options = *add;
     if (options.config.empty()) options.config = world.default_config;

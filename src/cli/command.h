@@ -49,8 +49,8 @@ struct Command {
   std::string name;                 ///< as the user typed it: "attach"
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
   std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
-  std::variant<ServeOptions, CheckOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand, HostCommand,
-               EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ImportOptions, ExecCommand>
+  std::variant<ServeOptions, CheckOptions, DoctorOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand,
+               HostCommand, EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ImportOptions, ExecCommand>
       action;
 };
 

@@ -47,7 +47,7 @@ _berth() {
   COMPREPLY=()
   case $command${given:+-file}:$previous:$current in
     *:-n:* | *:--namespace:* | *:--state-dir:*) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
-    *:-c:* | *:--config:* | check:*:[^-]* | check:*: | import-file:*:[^-]* | import-file:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    *:-c:* | *:--config:* | check:*:[^-]* | check:*: | doctor:*:[^-]* | doctor:*: | import-file:*:[^-]* | import-file:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     *:--log-level:*) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
     *)
       while IFS= read -r word; do

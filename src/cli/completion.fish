@@ -61,7 +61,7 @@ end
 function __berth_wants_file
     set -l given (__berth_arguments)
     __berth_previous -c --config; and return
-    test "$given[1]" = check; or test "$given[1]" = import -a (count $given) -gt 1; or return
+    contains -- "$given[1]" check doctor; or test "$given[1]" = import -a (count $given) -gt 1; or return
     not string match --quiet -- '-*' (commandline --current-token)
 end
 

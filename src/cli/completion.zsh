@@ -47,7 +47,7 @@ _berth() {
   done
   case $command${given:+-file}:$previous:${words[CURRENT]} in
     (*:-n:*|*:--namespace:*|*:--state-dir:*) _files -/ ;;
-    (*:-c:*|*:--config:*|check:*:[^-]*|check:*:|import-file:*:[^-]*|import-file:*:) _files ;;
+    (*:-c:*|*:--config:*|check:*:[^-]*|check:*:|doctor:*:[^-]*|doctor:*:|import-file:*:[^-]*|import-file:*:) _files ;;
     (*:--log-level:*) compadd -- debug info warning error ;;
     (*) compadd -- "${(@f)$(_berth_candidates "$command" "${given[@]}")}" ;;
   esac

@@ -14,8 +14,8 @@ struct CommandText {
 inline constexpr CommandText kBerthText{
     "berth", "berth shows every share as a directory: mounted when a program goes in, gone when none is left.",
     "berth COMMAND [OPTIONS] [ARGUMENTS]",
-    R"(All commands but serve, check, add, remove and import only read and write the control tree, NAMESPACE/.berth, and so could a
-shell.
+    R"(All commands but serve, check, doctor, add, remove and import only read and write the control tree, NAMESPACE/.berth, and so could
+a shell.
 
 Environment:
   BERTH_NAMESPACE         The namespace, where --namespace is not given
@@ -50,12 +50,24 @@ Examples:
   berth serve --namespace /tmp/volumes --share music=/srv/music --share home/alice=/home/alice)"};
 
 inline constexpr CommandText kCheckText{
-    "check", "Check a configuration and say what is wrong with it", "berth check [FILE]",
-    R"(Reads the configuration as serve does, with its drop-in directory, and starts nothing. Exit status 78: it is wrong.
+    "check", "Check a configuration and say what is wrong with it", "berth check [OPTIONS] [FILE]",
+    R"(Reads the configuration as serve does, with its drop-in directory, and starts nothing. Then looks at this host: types,
+helpers and programs that are missing, sources and servers that are not there, and what else `berth doctor` explains. Fails for
+what cannot work, with exit status 78, and warns of the rest. What does not answer is waited for 5 seconds.
 
 Examples:
   berth check
-  berth check ./berth.toml)"};
+  berth check --strict
+  berth check --offline ./berth.toml)"};
+
+inline constexpr CommandText kDoctorText{
+    "doctor", "Say what this host lacks, what it costs, and what to do", "berth doctor [OPTIONS] [FILE]",
+    R"(What the kernel gives, and all that `berth check` finds, each finding with what it costs and what to do. Without a configuration
+it is about the host alone. Nothing is mounted or changed. Exit status 1: something cannot work.
+
+Examples:
+  berth doctor
+  berth doctor --json | jq -r '.findings[] | .id + ": " + .what')"};
 
 inline constexpr CommandText kStatusText{
     "status", "Show the state of all shares, or everything about one", "berth status [OPTIONS] [SHARE]",
@@ -229,6 +241,8 @@ inline constexpr const char* kNamespaceText =
 inline constexpr const char* kChangeNamespaceText = "The namespace (default: what the configuration says)";
 inline constexpr const char* kImportNamespaceText =
     "Where the shares will be (default: where the maps are mounted if that is one place, else /volumes)";
+inline constexpr const char* kDoctorFileText =
+    "The configuration (default: /etc/berth/berth.toml; it need not be there)";
 inline constexpr const char* kCheckFileText = "The configuration (default: /etc/berth/berth.toml)";
 inline constexpr const char* kServeConfigText =
     "The configuration (default: /etc/berth/berth.toml, unless --share is given)";

@@ -31,7 +31,15 @@ struct ServeOptions {
 /// The options of `berth check`.
 struct CheckOptions {
   std::string config;
+  bool strict = false;   ///< warnings make it fail
+  bool offline = false;  ///< without a look at the host
   friend bool operator==(const CheckOptions&, const CheckOptions&) = default;
+};
+
+/// The options of `berth doctor`.
+struct DoctorOptions {
+  std::string config;
+  bool json = false;
 };
 
 /// The options of `berth add`.
@@ -75,6 +83,7 @@ struct ChangedFile {
 struct Programs {
   std::function<int(const ServeOptions&)> serve;
   std::function<int(const CheckOptions&)> check;
+  std::function<int(const DoctorOptions&)> doctor;
   /// The namespace directory that a configuration names. Errors: EINVAL with the mistakes in it, one a line.
   std::function<Result<std::string>(const std::string& config)> namespace_in;
   /// Write and delete the file of a share. Errors: EINVAL with the mistakes in the configuration, one a line; others with a

@@ -36,6 +36,8 @@ struct Words {
   bool follow = false;
   bool foreground = false;
   bool dry_run = false;
+  bool strict = false;
+  bool offline = false;
 };
 
 /// CLI11's layout with a usage line of our own.
@@ -94,6 +96,11 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   add_serve();
   CLI::App* check = add_command(kCheckText);
   check->add_option("FILE", words_.config, kCheckFileText);
+  check->add_flag("--strict", words_.strict, "Fail for warnings as well");
+  check->add_flag("--offline", words_.offline, "Look at the configuration alone, and not at this host");
+  CLI::App* doctor = add_command(kDoctorText);
+  doctor->add_option("FILE", words_.config, kDoctorFileText);
+  doctor->add_flag("--json", words_.json, "As JSON, for programs");
   add_share_commands();
   add_file_commands();
   add_import();
@@ -299,8 +306,10 @@ Result<MetricsCommand> Parser::metrics_command() const {
 Result<decltype(Command::action)> Parser::action_of(std::string_view name) const {
   if (name == kServeText.name) return TRY(serve_options());
   if (name == kCheckText.name) {
-    return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config)};
+    return CheckOptions{words_.config.empty() ? "" : absolute_path(words_.config), words_.strict, words_.offline};
   }
+  if (name == kDoctorText.name)
+    return DoctorOptions{words_.config.empty() ? "" : absolute_path(words_.config), words_.json};
   if (name == kAddText.name) return TRY(add_options());
   if (name == kImportText.name) return TRY(import_options());
   if (name == kRemoveText.name) {

@@ -22,9 +22,6 @@ struct ServeOptions {
 /// when the server has ended. Returns the exit code; errors are written to standard error.
 int serve(const ServeOptions& options);
 
-/// `berth check`: reads a configuration and reports what is wrong with it, or how many shares it has.
-int check(const std::string& file);
-
 /// The namespace directory that a configuration names. Errors: EINVAL with what is wrong with it, one mistake a line.
 Result<std::string> namespace_in(const std::string& file);
 

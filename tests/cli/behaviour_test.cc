@@ -268,6 +268,12 @@ TEST_F(Cli, ServeAndCheckEndAsTheirProgramsDo) {
   EXPECT_EQ(stage_.checked->config, "/y.toml");
   EXPECT_EQ(stage_.run({"berth", "check"}).exit_code, 71);
   EXPECT_EQ(stage_.checked->config, stage_.world.default_config);
+  EXPECT_FALSE(stage_.checked->strict || stage_.checked->offline);
+  stage_.run({"berth", "check", "--strict", "--offline"});
+  EXPECT_TRUE(stage_.checked->strict && stage_.checked->offline);
+  EXPECT_EQ(stage_.run({"berth", "doctor", "--json"}).exit_code, 71);
+  EXPECT_EQ(stage_.diagnosed->config, stage_.world.default_config);
+  EXPECT_TRUE(stage_.diagnosed->json);
 }
 
 TEST_F(Cli, UpgradeAsksTheNamespaceThatAConfigurationNames) {

@@ -116,8 +116,8 @@ void some_events(Stage& stage) {
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
   for (const char* command :
-       {"serve",  "check",  "status", "attach", "detach", "mount",   "unmount", "remount", "retry", "add",
-        "remove", "import", "reload", "drain",  "resume", "upgrade", "events",  "metrics", "exec",  "shell"}) {
+       {"serve",  "check",  "status", "attach", "detach",  "mount",  "unmount", "remount", "retry", "add",   "remove",
+        "import", "reload", "drain",  "resume", "upgrade", "events", "metrics", "exec",    "shell", "doctor"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;

@@ -155,6 +155,11 @@ Outcome Stage::run(const std::vector<std::string>& arguments) {
                                      checked = options;
                                      return program_exit_code;
                                    },
+                               .doctor =
+                                   [this](const cli::DoctorOptions& options) {
+                                     diagnosed = options;
+                                     return program_exit_code;
+                                   },
                                .namespace_in = [this](const std::string& config) -> Result<std::string> {
                                  if (config != "/named.toml") return fail(EINVAL, config + ": wrong");
                                  return namespace_directory();

@@ -61,6 +61,7 @@ class Stage {
   // What serve and check were started with, and what they answer.
   std::optional<cli::ServeOptions> served;
   std::optional<cli::CheckOptions> checked;
+  std::optional<cli::DoctorOptions> diagnosed;
   int program_exit_code = 0;
 
   // What add and remove were started with, what they answer, and whether that was undone.

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+
+namespace berth::doctor {
+
+struct CheckOptions {
+  std::string file;
+  bool strict = false;   ///< warnings make it fail
+  bool offline = false;  ///< look at the configuration alone, and not at the host
+};
+
+/// `berth check`: says what is wrong with a configuration, and what of it cannot work on this host. Returns the exit code.
+int check(const CheckOptions& options);
+
+struct DoctorOptions {
+  std::string file;
+  bool json = false;
+};
+
+/// `berth doctor`: the same, with what the kernel gives, what each finding costs, and what to do. Without the file it
+/// is about the host alone. Returns the exit code: 1 where something cannot work.
+int doctor(const DoctorOptions& options);
+
+}  // namespace berth::doctor

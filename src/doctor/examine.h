@@ -1,0 +1,25 @@
+#pragma once
+
+#include <vector>
+
+#include "src/config/config.h"
+#include "src/doctor/host.h"
+#include "src/lib/formats/findings.h"
+
+/// What stands in the way of a configuration on this host. Nothing is mounted, and nothing is changed. What can hang is
+/// asked on threads that are left behind.
+namespace berth::doctor {
+
+/// The host, whatever is configured. `shares`: how many there are.
+std::vector<formats::FindingView> examine_host(const Host& host, std::size_t shares);
+
+/// Types, helpers, programs and options of shares; the namespace.
+std::vector<formats::FindingView> examine_configuration(const Host& host, const config::Configuration& configuration);
+
+/// Paths and servers of shares, within Host::patience.
+std::vector<formats::FindingView> examine_sources(const Host& host, const manager::Catalog& catalog);
+
+/// All of it. `configuration`: null where there is none.
+formats::DiagnosisView diagnose(const Host& host, const config::Configuration* configuration);
+
+}  // namespace berth::doctor

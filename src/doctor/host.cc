@@ -1,0 +1,61 @@
+#include "src/doctor/host.h"
+
+#include <netdb.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+#include "manager/backends/mount_helpers.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::doctor {
+namespace {
+
+constexpr std::size_t kMostRead = std::size_t{16} << 20;
+
+/// As root, berth lifts its limit to what the kernel allows at most.
+std::uint64_t max_files() {
+  struct rlimit limit {};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  std::uint64_t most = limit.rlim_max;
+  if (::geteuid() != 0) return most;
+  const std::string text = sys::read_file("/proc/sys/fs/nr_open", 64).value_or("");
+  std::from_chars(text.data(), text.data() + text.size(), most);
+  return most;
+}
+
+Result<> find(const std::string& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) != 0) return fail_errno();
+  return {};
+}
+
+Result<> resolve(const std::string& name) {
+  addrinfo* found = nullptr;
+  const int code = ::getaddrinfo(name.c_str(), nullptr, nullptr, &found);
+  if (code != 0) return fail(ENOENT, ::gai_strerror(code));
+  ::freeaddrinfo(found);
+  return {};
+}
+
+}  // namespace
+
+Host real_host() {
+  struct utsname system {};
+  ::uname(&system);
+  return {.kernel = system.release,
+          .max_files = max_files(),
+          .read = [](const std::string& path) { return sys::read_file(path, kMostRead); },
+          .has_helper = [](std::string_view type) { return manager::wants_mount_program(type, ""); },
+          .helper = manager::check_mount_helper,
+          .program = manager::check_program,
+          .find = find,
+          .resolve = resolve};
+}
+
+}  // namespace berth::doctor

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "src/lib/base/result.h"
+
+namespace berth::doctor {
+
+/// What is asked of the host; tests give another one.
+struct Host {
+  std::string kernel;           ///< release, uname(2)
+  std::uint64_t max_files = 0;  ///< descriptors that `berth serve` may have, when it is started as this process was
+  /// A file of the system itself (/proc, /sys, /etc). Never one that a share is on.
+  std::function<Result<std::string>(const std::string& path)> read;
+  /// Whether mount(8) is to mount a type, because there is a helper for it or it requires one.
+  std::function<bool(std::string_view type)> has_helper;
+  /// Whether what mount(8) needs for a type is installed. Errors: a story with the package.
+  std::function<Result<>(std::string_view type, std::string_view source)> helper;
+  /// Whether a program is installed. Errors: likewise.
+  std::function<Result<>(std::string_view program)> program;
+  /// Whether there is something at a path. Any thread; may block for ever. Errors: stat(2)'s.
+  std::function<Result<>(const std::string& path)> find;
+  /// Whether a host has an address. Any thread; may block. Errors: a story.
+  std::function<Result<>(const std::string& name)> resolve;
+  /// How long paths and names are waited for, all together.
+  std::chrono::milliseconds patience{5000};
+};
+
+/// The host that this process runs on.
+Host real_host();
+
+}  // namespace berth::doctor

@@ -1,0 +1,305 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <future>
+#include <map>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "src/config/config.h"
+#include "src/doctor/examine.h"
+#include "src/doctor/kernel.h"
+#include "src/lib/base/text.h"
+#include "tests/unit/temporary_directory.h"
+
+namespace berth::doctor {
+namespace {
+
+using formats::FindingView;
+using formats::Severity;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+/// A host with nothing wrong with it, which a test spoils.
+class Doctor : public ::testing::Test {
+ protected:
+  Doctor() {
+    files_["/proc/filesystems"] = "nodev\ttmpfs\n\text4\n\tf00fs\n";
+    files_["/proc/self/mountinfo"] = "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n";
+    files_["/proc/sys/fs/mount-max"] = "100000\n";
+    files_["/etc/updatedb.conf"] = "PRUNE_BIND_MOUNTS=\"yes\"\nPRUNEFS=\"NFS fuse.berth afs\"\n";
+    host_ = {.kernel = "6.18.0-1-amd64",
+             .max_files = 1 << 20,
+             .read = [this](const std::string& path) -> Result<std::string> {
+               const auto found = files_.find(path);
+               if (found == files_.end()) return fail(ENOENT);
+               return found->second;
+             },
+             .has_helper = [](std::string_view type) { return type == "nfs" || type == "helped"; },
+             .helper = [this](std::string_view type, std::string_view) -> Result<> {
+               const auto missing = missing_.find(std::string(type));
+               if (missing == missing_.end()) return {};
+               return fail(missing->second.first, missing->second.second);
+             },
+             .program = [this](std::string_view program) -> Result<> {
+               const auto missing = missing_.find(std::string(program));
+               if (missing == missing_.end()) return {};
+               return fail(missing->second.first, missing->second.second);
+             },
+             .find = [this](const std::string& path) -> Result<> {
+               if (absent_.contains(path)) return fail(ENOENT);
+               return {};
+             },
+             .resolve = [](const std::string& name) -> Result<> {
+               if (name.starts_with("no")) return fail(ENOENT, "Name or service not known");
+               return {};
+             }};
+  }
+
+  /// The findings for shares, written as in a file below [berth].
+  std::vector<FindingView> findings(const std::string& shares, const std::string& directory = "/volumes") {
+    const std::string file = scratch_.path() + "/berth.toml";
+    std::ofstream(file) << "[berth]\nnamespace = \"" << directory << "\"\n" << shares;
+    const auto configuration = config::load(file);
+    EXPECT_TRUE(configuration) << (configuration ? "" : configuration.error().message());
+    if (!configuration) return {};
+    return diagnose(host_, &*configuration).findings;
+  }
+  static std::string share(const std::string& rest) { return "[share.one]\n" + rest + "\n"; }
+
+  /// The one finding that there is, which says all that it should.
+  FindingView only(const std::vector<FindingView>& all, const std::string& id, Severity severity) {
+    EXPECT_THAT(all, SizeIs(1)) << id;
+    if (all.empty()) return {};
+    EXPECT_EQ(all.front().id, id);
+    EXPECT_EQ(all.front().severity, severity) << id;
+    EXPECT_NE(all.front().what, "") << id;
+    EXPECT_NE(all.front().cost, "") << id;
+    return all.front();
+  }
+
+  testing::TemporaryDirectory scratch_;
+  std::map<std::string, std::string> files_;
+  std::map<std::string, std::pair<int, std::string>> missing_;
+  std::set<std::string> absent_;
+  Host host_;
+};
+
+TEST_F(Doctor, FindsNothingWhereNothingIsWrong) {
+  EXPECT_THAT(findings("[share.a]\ntype = \"bind\"\nsource = \"/srv/a\"\n"
+                       "[share.b]\ntype = \"nfs\"\nsource = \"nfs1:/b\"\n"
+                       "[share.c]\ntype = \"f00fs\"\nsource = \"/dev/sdb\"\n"
+                       "[share.g]\ntype = \"helped\"\nsource = \"any\"\n"
+                       "[share.d]\ntype = \"fuse.sshfs\"\nsource = \"me@host:\"\noptions = \"allow_other\"\n"
+                       "[share.e]\ntype = \"fuse.bindfs\"\nsource = \"/srv/e\"\n"
+                       "[share.f]\ntype = \"tmpfs\"\nsource = \"tmpfs\"\n"),
+              IsEmpty());
+}
+
+TEST_F(Doctor, FindsAKernelThatIsTooOld) {
+  host_.kernel = "5.10.0-28-amd64";
+  EXPECT_THAT(only(findings(""), "old-kernel", Severity::kError).remedy, HasSubstr("6.1"));
+}
+
+TEST_F(Doctor, SaysWhatTheKernelGives) {
+  host_.kernel = "6.9.1";
+  const formats::DiagnosisView diagnosis = diagnose(host_, nullptr);
+  ASSERT_EQ(diagnosis.features.size(), kernel_features().size());
+  for (const formats::FeatureView& feature : diagnosis.features)
+    EXPECT_EQ(feature.is_there, feature.since != "6.16" && feature.since != "6.18") << feature.since;
+  EXPECT_THAT(formats::render_diagnosis(diagnosis), HasSubstr("  yes  since 6.9   no call fails"));
+  EXPECT_THAT(formats::render_diagnosis(diagnosis), HasSubstr("  no   since 6.18  `max_nodes`"));
+}
+
+TEST_F(Doctor, DocumentsShowTheTableOfKernels) {
+  std::ostringstream text;
+  text << std::ifstream(BERTH_SOURCE "/docs/limits.md").rdbuf();
+  std::string wanted = "| since Linux | what it gives berth |\n| --- | --- |\n";
+  for (const KernelFeature& feature : kernel_features()) {
+    wanted += "| " + std::to_string(feature.since.major) + "." + std::to_string(feature.since.minor) + " | " +
+              std::string(feature.gives) + " |\n";
+  }
+  EXPECT_THAT(text.str(), HasSubstr(wanted + "\n"));
+}
+
+TEST_F(Doctor, FindsThatThereIsNoFuse) {
+  absent_.insert("/dev/fuse");
+  only(findings(""), "no-fuse", Severity::kError);
+}
+
+TEST_F(Doctor, FindsOptionsOfTheFuseModule) {
+  files_["/proc/sys/fs/fuse/default_request_timeout"] = "0\n";
+  files_["/proc/sys/fs/fuse/max_request_timeout"] = "60\n";
+  EXPECT_THAT(only(findings(""), "fuse-request-timeout", Severity::kWarning).remedy,
+              HasSubstr("max_request_timeout=0"));
+  files_.erase("/proc/sys/fs/fuse/max_request_timeout");
+  files_["/proc/sys/fs/fuse/max_pages_limit"] = "32\n";
+  only(findings(""), "fuse-pages", Severity::kWarning);
+}
+
+TEST_F(Doctor, FindsLimitsThatAreTooLow) {
+  host_.max_files = 1024;
+  only(findings(""), "few-descriptors", Severity::kWarning);
+  host_.max_files = 1 << 20;
+  files_["/proc/sys/fs/mount-max"] = "500\n";
+  only(findings(""), "few-mounts", Severity::kWarning);
+}
+
+TEST_F(Doctor, FindsThatUpdatedbWouldGoIn) {
+  files_["/etc/updatedb.conf"] = "# PRUNEFS fuse.berth\nPRUNEFS = \"NFS afs\"\n";
+  only(findings(""), "updatedb", Severity::kWarning);
+  files_["/lib/systemd/system/plocate-updatedb.service.d/berth.conf"] = "ExecStart=updatedb --add-prunefs fuse.berth\n";
+  EXPECT_THAT(findings(""), IsEmpty());
+  // Masked.
+  files_["/etc/systemd/system/plocate-updatedb.service.d/berth.conf"] = "";
+  only(findings(""), "updatedb", Severity::kWarning);
+}
+
+TEST_F(Doctor, FindsUnknownTypesAndWhatWasMeant) {
+  const std::map<std::string, std::string> meant{{"smb", "cifs"},         {"nfs5", "nfs"},           {"ext4x", "ext4"},
+                                                 {"sshfs", "fuse.sshfs"}, {"rclone", "fuse.rclone"}, {"bnid", "bind"},
+                                                 {"xsf", "xfs"}};
+  for (const auto& [typed, type] : meant) {
+    const FindingView found =
+        only(findings(share("type = \"" + typed + "\"\nsource = \"x\"")), "unknown-type", Severity::kError);
+    EXPECT_EQ(found.remedy, "did you mean \"" + type + "\"?") << typed;
+    EXPECT_THAT(found.where, ::testing::EndsWith("berth.toml:3"));
+    EXPECT_EQ(found.subject, "[share.one]");
+  }
+  EXPECT_THAT(only(findings(share("type = \"qqqqqqqqqq\"\nsource = \"x\"")), "unknown-type", Severity::kError).remedy,
+              HasSubstr("mount(8)"));
+}
+
+TEST_F(Doctor, FindsABareFuseWithoutItsProgram) {
+  missing_["fuse"] = {EINVAL, "the type \"fuse\" does not say which program; write fuse.PROGRAM, such as fuse.sshfs"};
+  only(findings(share("type = \"fuse\"\nsource = \"x\"\noptions = \"allow_other\"")), "bare-fuse", Severity::kError);
+}
+
+TEST_F(Doctor, FindsMissingHelpersAndTheirPackages) {
+  missing_["nfs"] = {ENODEV, "mount.nfs is not installed; on Debian: apt install nfs-common"};
+  const auto found = findings(
+      "[share.a]\ntype = \"nfs\"\nsource = \"nfs1:/a\"\n[share.\"home/*\"]\ntype = \"nfs\"\nsource = \"nfs1:/&\"\n");
+  ASSERT_THAT(found, SizeIs(2));
+  for (const FindingView& finding : found) {
+    EXPECT_EQ(finding.id, "missing-helper");
+    EXPECT_EQ(finding.severity, Severity::kError);
+    EXPECT_THAT(finding.what, HasSubstr("nfs-common"));
+  }
+}
+
+TEST_F(Doctor, FindsFileSystemsThatThisKernelLacks) {
+  files_["/lib/modules/6.18.0-1-amd64/modules.alias"] = "alias fs-xfs xfs\nalias fs-newfs newfs\n";
+  EXPECT_THAT(findings(share("type = \"xfs\"\nsource = \"/dev/sdb\"")), IsEmpty());
+  EXPECT_THAT(findings(share("type = \"newfs\"\nsource = \"/dev/sdb\"")), IsEmpty());
+  only(findings(share("type = \"btrfs\"\nsource = \"/dev/sdb\"")), "no-module", Severity::kError);
+}
+
+TEST_F(Doctor, FindsMissingProgramsOfCommands) {
+  missing_["rclone"] = {ENODEV, "rclone is not installed; on Debian: apt install rclone"};
+  only(findings(
+           share("type = \"command\"\nmount = [\"rclone\", \"mount\", \"--allow-other\", \"x:\", \"{mountpoint}\"]")),
+       "missing-program", Severity::kError);
+}
+
+TEST_F(Doctor, FindsFuseSharesThatOnlyRootCanUse) {
+  only(findings(share("type = \"fuse.sshfs\"\nsource = \"host:\"")), "no-allow-other", Severity::kWarning);
+  only(findings(share("type = \"command\"\nmount = [\"/usr/bin/rclone\", \"mount\", \"x:\", \"{mountpoint}\"]")),
+       "no-allow-other", Severity::kWarning);
+}
+
+TEST_F(Doctor, FindsANamespaceThatTheSystemIsIn) {
+  for (const char* directory : {"/etc", "/etc/berth", "/usr", "/home", "/proc/1"}) {
+    only(findings("", directory), "namespace-of-system", Severity::kError);
+  }
+  for (const char* directory : {"/home/volumes", "/mnt/volumes", "/etcetera", "/run/volumes", "/usr/local/volumes"}) {
+    EXPECT_THAT(findings("", directory), IsEmpty()) << directory;
+  }
+}
+
+TEST_F(Doctor, FindsANamespaceThatIsNotThere) {
+  absent_.insert("/some where");
+  EXPECT_THAT(only(findings("", "/some where"), "no-namespace", Severity::kWarning).remedy,
+              HasSubstr("`mkdir -p \"/some where\"`"));
+}
+
+TEST_F(Doctor, FindsAPrivateMountButNotWhereItServes) {
+  files_["/proc/self/mountinfo"] =
+      "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n22 21 8:2 / /data rw - ext4 /dev/sdb1 rw\n";
+  EXPECT_THAT(only(findings("", "/data/volumes"), "private-propagation", Severity::kWarning).remedy,
+              HasSubstr("--make-shared /data"));
+  EXPECT_THAT(findings("", "/database"), IsEmpty());
+  files_["/proc/self/mountinfo"] += "23 22 0:50 / /data/volumes rw - fuse.berth berth rw\n";
+  EXPECT_THAT(findings("", "/data/volumes"), IsEmpty());
+}
+
+TEST_F(Doctor, FindsSourcesThatAreNotThere) {
+  absent_ = {"/srv/gone", "/dev/disk/by-uuid/12-34", "/etc/berth/one.cred", "/srv/environment"};
+  only(findings(share("type = \"bind\"\nsource = \"/srv/gone\"")), "no-source", Severity::kWarning);
+  only(findings(share("type = \"dir\"\nsource = \"/srv/gone\"")), "no-source", Severity::kWarning);
+  only(findings(share("type = \"ext4\"\nsource = \"UUID=12-34\"")), "no-source", Severity::kWarning);
+  only(findings(share("type = \"cifs\"\nsource = \"//host/x\"\noptions = \"ro,credentials=/etc/berth/one.cred\"")),
+       "no-file", Severity::kWarning);
+  EXPECT_THAT(
+      only(findings(share("type = \"nfs\"\nsource = [\"nohost:/x\", \"nfs1:/x\"]")), "unknown-host", Severity::kWarning)
+          .cost,
+      HasSubstr("passed over"));
+}
+
+TEST_F(Doctor, FindsServersWithoutAnAddress) {
+  for (const char* const rest : {"type = \"nfs\"\nsource = \"nohost:/x\"", "type = \"cifs\"\nsource = \"//nohost/x\"",
+                                 "type = \"fuse.sshfs\"\noptions = \"allow_other\"\nsource = \"user@nohost:x\"",
+                                 "type = \"nfs4\"\nsource = \"[no::1]:/x\""}) {
+    EXPECT_THAT(only(findings(share(rest)), "unknown-host", Severity::kWarning).what, HasSubstr("not known")) << rest;
+  }
+}
+
+TEST_F(Doctor, WaitsAShortWhileForWhatDoesNotAnswer) {
+  const auto never = std::make_shared<std::promise<void>>();
+  host_.patience = std::chrono::milliseconds(100);
+  host_.find = [future = never->get_future().share()](const std::string& path) -> Result<> {
+    if (path == "/dead/server") future.wait();
+    return {};
+  };
+  only(findings("[share.a]\ntype = \"bind\"\nsource = \"/dead/server\"\n"), "no-answer", Severity::kWarning);
+  never->set_value();
+}
+
+TEST_F(Doctor, TellsNoSecretAndMakesWarningsOfTheConfigurationFindings) {
+  const auto found = findings(share("type = \"cifs\"\nsource = \"//host/x\"\noptions = \"password=Hidd3n\""));
+  EXPECT_THAT(found, Not(IsEmpty()));
+  for (const FindingView& finding : found) {
+    EXPECT_EQ(finding.id, "configuration");
+    EXPECT_THAT(formats::render_finding(finding), Not(HasSubstr("Hidd3n")));
+  }
+}
+
+TEST(Findings, AreOneLineInCheckAndThreeInDoctor) {
+  const FindingView finding{.severity = Severity::kError,
+                            .id = "missing-helper",
+                            .where = "/etc/berth/berth.toml:12",
+                            .subject = "[share.a]",
+                            .what = "mount.nfs is not installed",
+                            .cost = "the share cannot be mounted",
+                            .remedy = "apt install nfs-common"};
+  EXPECT_EQ(formats::render_finding(finding),
+            "error: /etc/berth/berth.toml:12: [share.a]: mount.nfs is not installed; the share cannot be mounted; apt "
+            "install nfs-common");
+  const std::string text = formats::render_diagnosis({.kernel = "6.1", .findings = {finding}});
+  EXPECT_THAT(
+      text, HasSubstr("error: /etc/berth/berth.toml:12: [share.a]: mount.nfs is not installed\n"
+                      "  costs: the share cannot be mounted\n  to do: apt install nfs-common\n1 error, 0 warnings\n"));
+  EXPECT_THAT(formats::render_diagnosis_json({.kernel = "6.1", .findings = {finding}}),
+              HasSubstr("\"id\": \"missing-helper\""));
+}
+
+}  // namespace
+}  // namespace berth::doctor
