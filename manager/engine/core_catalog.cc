@@ -327,7 +327,15 @@ void Manager::Core::carry_out(CatalogPlan& plan) {
     Record* const record = find_record(*share);
     if (record == nullptr) continue;
     record->pending.reset();
-    if (const std::shared_ptr<Share> next = find(share->name())) hand_attachments_on(*record, *next);
+    leave(*record);
+  }
+  // Of those as well whose name was free for a while.
+  for (const std::shared_ptr<Share>& share : removed_) {
+    const std::shared_ptr<Share> next =
+        share->attachment_count() > 0 || !share->instances().empty() ? find(share->name()) : nullptr;
+    Record* const record = next != nullptr ? find_record(*share) : nullptr;
+    if (record == nullptr) continue;
+    hand_attachments_on(*record, *next);
     leave(*record);
   }
   if (!removed_.empty()) look_at_removed_at_ = clock_.now() + kLookAtRemoved;
@@ -482,25 +490,22 @@ void Manager::Core::replace(Record& record) {
   tell_names({record.share.name()}, {}, [] {});
 }
 
-/// Of a share that is not mounted the attachments hold nothing yet: they are of the one that has its name now.
+/// Attachments are of the share that has the name, as they are on disk: there alone they can be given back. What they held of the old
+/// one stays for as long as programs use it.
 void Manager::Core::hand_attachments_on(Record& from, Share& to) {
-  if (!is_mount_free(from.share)) return;
   Record& next = record_of(to);
   for (const std::string& instance : from.share.instances()) {
     // Those that were made; the others are there by their attachments.
     if (from.share.remove_instance(instance)) to.add_instance(instance);
   }
-  for (auto attachment = from.attachments.begin(); attachment != from.attachments.end();) {
-    if (attachment->second) {
-      ++attachment;
-      continue;
-    }
-    from.share.remove_attachment(attachment->first);
-    to.add_attachment(attachment->first);
-    if (next.attachments.try_emplace(attachment->first).second) ++next.without_lease;
-    --from.without_lease;
-    attachment = from.attachments.erase(attachment);
+  for (auto& [attachment, lease] : from.attachments) {
+    from.share.remove_attachment(attachment);
+    to.add_attachment(attachment);
+    if (next.attachments.try_emplace(attachment).second) ++next.without_lease;
   }
+  // The leases end here.
+  from.attachments.clear();
+  from.without_lease = 0;
   from.reattach_at.reset();
   schedule(from);
   if (next.without_lease > 0) reattach_later(next, clock_.now());

@@ -240,6 +240,26 @@ TEST_F(Reload, RemountIsRefusedWhileInUseUnlessForced) {
   EXPECT_EQ(share("media").users(), 1U) << "the attachment";
 }
 
+TEST_F(Reload, AttachmentsOfARemovedShareAreThoseOfTheNextWithItsName) {
+  want({{"media", "/srv/old"}});
+  start();
+  EXPECT_EQ(code_of(attach("media", "vm1", "disk0")), 0);
+  const std::shared_ptr<Share> old = manager_->find("media");
+  want({});
+  EXPECT_EQ(reload(), "1 removed (media: attached: vm1/disk0)");
+  EXPECT_TRUE(old->has_attachment({"vm1", "disk0"})) << "it can be given back";
+  want({{"media", "/srv/new"}});
+  EXPECT_EQ(reload(), "+1 added");
+  pass(1s);
+  EXPECT_TRUE(share("media").has_attachment({"vm1", "disk0"}));
+  EXPECT_EQ(share("media").users(), 1U) << "the attachment";
+  EXPECT_EQ(share("media").status().state, ShareState::kMounted);
+  EXPECT_FALSE(old->has_attachment({"vm1", "disk0"}));
+  EXPECT_EQ(old->users(), 0U);
+  EXPECT_EQ(code_of(detach("media", "vm1", "disk0")), 0);
+  EXPECT_EQ(share("media").attachment_count(), 0U);
+}
+
 TEST_F(Reload, UnknownKindIsRefusedWhole) {
   want({{"a", "/srv/a"}});
   start();
