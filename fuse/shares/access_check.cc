@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <vector>
 
+#include "manager/model/share_template.h"
+
 namespace berth::fuse {
 namespace {
 
@@ -18,6 +20,8 @@ Result<> check_access(const manager::SharePolicy& policy, const sys::Identity& c
   if (changes && policy.read_only) return fail(EROFS);
   if (policy.allow_users.empty() && policy.allow_groups.empty()) return {};
   if (caller.uid == 0 || contains(policy.allow_users, caller.uid)) return {};
+  // Of a template: the key tells when a share is made of it. No share has it.
+  if (contains(policy.allow_users, manager::kKeyUser)) return {};
   if (policy.allow_groups.empty()) return fail(EACCES);
   if (contains(policy.allow_groups, caller.gid)) return {};
   const std::vector<gid_t> groups = sys::groups_of(caller);

@@ -217,9 +217,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   };
   /// A name of which a source is asked whether it is there.
   struct LookUp {
-    LookUp(ShareSpec of, ShareSpec made, uid_t asked_by)
-        : pattern(std::move(of)), spec(std::move(made)), user(asked_by) {}
-    ShareSpec pattern, spec;
+    LookUp(ShareSpec of, uid_t asked_by) : pattern(std::move(of)), user(asked_by) {}
+    ShareSpec pattern;
     uid_t user;
     TimePoint deadline{};
     std::vector<Looker> waiters;
@@ -257,7 +256,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void answer(ShareCallback done, Result<std::shared_ptr<Share>> found);
   void ask_sources();
   void end_look_ups();
-  void on_source_asked(const std::string& name, bool is_there);
+  void on_source_asked(const std::string& name, const Result<ShareSpec>& made);
   [[nodiscard]] bool is_unused(Share& share) const;
   [[nodiscard]] std::shared_ptr<Share> instance_to_give_up(Instances::Full full, const std::string& name,
                                                            uid_t user) const;

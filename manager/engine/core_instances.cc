@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "manager/engine/core.h"
+#include "manager/engine/template_values.h"
+#include "manager/model/share_template.h"
 
 namespace berth::manager {
 namespace {
@@ -59,15 +61,16 @@ void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback d
     asked->second.waiters.push_back({user, std::move(done)});
     return;
   }
-  Result<ShareSpec> spec = instantiate(*pattern, key_of(name));
   // What cannot be a key is no name that any template knows.
-  if (!spec) return answer(std::move(done), fail(ENOENT));
+  const bool is_key = needs_values(*pattern) ? check_key_of(*pattern, key_of(name)).has_value()
+                                             : instantiate(*pattern, key_of(name)).has_value();
+  if (!is_key) return answer(std::move(done), fail(ENOENT));
   const auto is_of_user = [user](const auto& one) { return one.second.user == user; };
   if (look_ups_.size() >= kMostLookedUp ||
       std::count_if(look_ups_.begin(), look_ups_.end(), is_of_user) >= std::ptrdiff_t{kMostLookedUpOfUser}) {
     return answer(std::move(done), fail(EAGAIN));
   }
-  LookUp& look_up = look_ups_.try_emplace(name, *pattern, *std::move(spec), user).first->second;
+  LookUp& look_up = look_ups_.try_emplace(name, *pattern, user).first->second;
   look_up.deadline = clock_.now() + pattern->policy().mount_timeout;
   look_up.waiters.push_back({user, std::move(done)});
   look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), look_up.deadline);
@@ -87,17 +90,19 @@ void Manager::Core::ask_sources() {
     if (look_up == look_ups_.end()) continue;
     ++asking_;
     ++asking_of_user_[look_up->second.user];
-    const ShareSpec& spec = look_up->second.spec;
-    const auto backend = setup_.backends.find(spec.kind());
+    const ShareSpec& pattern = look_up->second.pattern;
+    const auto backend = setup_.backends.find(pattern.kind());
     Backend* const asked = backend == setup_.backends.end() ? nullptr : backend->second.get();
-    submit(look_up_pool_.get(), [self = shared_from_this(), spec, asked] {
-      const bool is_there = asked != nullptr && asked->has_source(spec);
-      self->post([core = self.get(), name = spec.name(), is_there] { core->on_source_asked(name, is_there); });
-    });
+    submit(look_up_pool_.get(),
+           [self = shared_from_this(), pattern, name = look_up->first, user = look_up->second.user, asked] {
+             Result<ShareSpec> made = instantiate_for(pattern, key_of(name), user);
+             if (asked == nullptr || (made && !asked->has_source(*made))) made = fail(ENOENT);
+             self->post([core = self.get(), name, made = std::move(made)] { core->on_source_asked(name, made); });
+           });
   }
 }
 
-void Manager::Core::on_source_asked(const std::string& name, bool is_there) {
+void Manager::Core::on_source_asked(const std::string& name, const Result<ShareSpec>& spec) {
   auto asked = look_ups_.extract(name);
   if (asked.empty()) return;
   LookUp& look_up = asked.mapped();
@@ -110,10 +115,15 @@ void Manager::Core::on_source_asked(const std::string& name, bool is_there) {
     for (Looker& one : look_up.waiters) this->look_up(name, one.user, std::move(one.done));
     return;
   }
-  if (!is_there) instances_.note_absent(name, clock_.now());
-  Result<> made = is_there ? make_instance_of_template(look_up.spec, look_up.user) : Result<>(fail(ENOENT));
+  if (!spec && spec.error().code() == ENOENT) instances_.note_absent(name, clock_.now());
+  Result<> made = spec ? make_instance_of_template(*spec, look_up.user) : Result<>(fail(spec.error()));
   const std::shared_ptr<Share> share = find(name);
   for (Looker& one : look_up.waiters) {
+    // What is refused is refused to one user.
+    if (!made && made.error().code() != ENOENT && one.user != look_up.user) {
+      this->look_up(name, one.user, std::move(one.done));
+      continue;
+    }
     answer(std::move(one.done), made ? Result<std::shared_ptr<Share>>(share) : fail(made.error()));
   }
 }
@@ -237,6 +247,7 @@ void Manager::Core::plan_instances(CatalogPlan& plan, const Catalog& next) {
     if (configured == nullptr && !is_directory && pattern != next.templates().end()) {
       const ShareSpec* const before = template_of(name);
       if (before != nullptr && *before == pattern->second) continue;
+      // One that needs to know its caller is made anew at the next look-up.
       if (Result<ShareSpec> after = instantiate(pattern->second, key_of(name)); after && check_kinds({*after})) {
         const Record* const record = find_record(*share);
         const ShareSpec& now = record != nullptr && record->pending ? *record->pending : share->spec();

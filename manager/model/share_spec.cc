@@ -142,9 +142,14 @@ class Faults {
     if (source.front() == '-') return add("source", shown(source) + " starts with '-' and would be read as an option");
     if (holds_control(source)) return add("source", shown(source) + " holds a control character");
     if (source.size() > kMaxSource) return add("source", shown(source) + " is longer than 4095 bytes");
-    if (is_local && source.front() != '/') {
+    if (is_template_) check_variables("source", source);
+    if (is_local && source.front() != '/' && !(is_template_ && source.starts_with("${home}"))) {
       add("source", shown(source) + " is not absolute; the path of a local directory, such as \"/srv/media\"");
     }
+  }
+
+  void check_variables(const char* key, const std::string& text) {
+    if (std::string reason = variable_fault(text); !reason.empty()) add(key, std::move(reason));
   }
 
   void check_options() {
@@ -155,8 +160,9 @@ class Faults {
     if (options.size() >= kMaxArgument) return add("options", "longer than 128 KiB");
     if (holds_control(options)) return add("options", shown(options) + " holds a control character");
     if (!parsed_) return add("options", mask_secrets(parsed_.error().story()));
-    if (is_template_ && options.find('&') != std::string::npos) {
-      add("options", "'&' is not replaced in options, only in the source and in commands");
+    if (is_template_) {
+      check_variables("options", options);
+      if (std::string reason = option_position_fault(options); !reason.empty()) add("options", std::move(reason));
     }
     check_options_for_kind();
   }
@@ -222,6 +228,7 @@ class Faults {
     }
     if (mentions(argv, "{source}") && fields_.sources.empty()) add(key, "uses {source}, but there is no source");
     if (!is_template_) return;
+    for (const std::string& argument : argv) check_variables(key, argument);
     if (std::string reason = key_position_fault(argv); !reason.empty()) add(key, std::move(reason));
   }
 
@@ -256,6 +263,10 @@ class Faults {
     at_least("unmount_timeout", policy.unmount_timeout, milliseconds(1));
     at_least("stall_timeout", policy.stall_timeout, milliseconds(1));
     at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
+    const auto& users = policy.allow_users;
+    if (!is_template_ && std::find(users.begin(), users.end(), kKeyUser) != users.end()) {
+      add("allow_users", "\"&\" is the user that the key of a template names, and this is no template");
+    }
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
     if (policy.access == Access::kNative) check_native();
     if (why_with_berth(kind_of(fields_.type), fields_.type, options_, policy).empty()) return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 #include "manager/model/share_spec.h"
 #include "src/lib/base/text.h"
@@ -22,28 +23,128 @@ bool key_in_option(std::string_view argument) noexcept {
   return argument.starts_with('-') && mark != std::string_view::npos && argument.find('=') > mark;
 }
 
+constexpr std::array<std::string_view, 8> kVariables{"user", "uid", "gid", "group", "home", "host", "shost", "arch"};
+constexpr std::array<std::string_view, 5> kOfCaller{"user", "uid", "gid", "group", "home"};
+
+bool is_mark(std::string_view text, std::size_t at) noexcept {
+  return text[at] == '&' || (text[at] == '$' && at + 1 < text.size() && text[at + 1] == '{');
+}
+bool is_escape(std::string_view text, std::size_t at) noexcept {
+  return text[at] == '\\' && at + 1 < text.size() && (text[at + 1] == '&' || text[at + 1] == '$');
+}
+
+/// The names in "${NAME}"; one without an end is all that follows.
+std::vector<std::string> variables_in(std::string_view text) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_escape(text, i)) {
+      ++i;
+    } else if (is_mark(text, i) && text[i] == '$') {
+      names.emplace_back(text.substr(i + 2, text.find('}', i) - i - 2));
+    }
+  }
+  return names;
+}
+
+/// The texts of a template that may hold marks.
+std::vector<std::string> texts_of(const ShareSpec& pattern) {
+  std::vector<std::string> texts = pattern.sources();
+  for (const auto* more : {&pattern.mount_command(), &pattern.unmount_command()})
+    texts.insert(texts.end(), more->begin(), more->end());
+  texts.push_back(pattern.options());
+  return texts;
+}
+
+std::vector<std::string> variables_in(const ShareSpec& pattern) {
+  std::vector<std::string> names;
+  for (const std::string& text : texts_of(pattern)) {
+    for (std::string& name : variables_in(text)) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+/// `text` with the values for its marks. Errors: EINVAL where there is none.
+Result<std::string> put_values(std::string_view text, const TemplateValues& values) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_escape(text, i)) {
+      result += text[++i];
+    } else if (!is_mark(text, i)) {
+      result += text[i];
+    } else if (text[i] == '&') {
+      result += values.key;
+    } else {
+      const std::size_t end = text.find('}', i);
+      const auto value = values.variables.find(text.substr(i + 2, end - i - 2));
+      if (end == std::string_view::npos || value == values.variables.end()) {
+        return fail(EINVAL, "there is no value for " + quote(text.substr(i)));
+      }
+      result += value->second;
+      i = end;
+    }
+  }
+  return result;
+}
+
+/// A home directory: a path that leads nowhere else.
+Result<> check_home(std::string_view home) {
+  if (!home.starts_with('/')) return fail(EINVAL, quote(home) + " is not absolute");
+  for (const std::string_view part : split(home.substr(1), '/')) TRY_VOID(check_key(part));
+  return {};
+}
+
+/// Whether the texts may be given the values that they ask for.
+Result<> check_values(const ShareSpec& pattern, const TemplateValues& values) {
+  const bool is_in_options = find_key_mark(pattern.options()) != std::string_view::npos;
+  for (const std::string& name : variables_in(pattern)) {
+    const auto value = values.variables.find(name);
+    if (value == values.variables.end()) return fail(EINVAL, "there is no value for " + quote(name));
+    TRY_VOID(name == "home" ? check_home(value->second) : check_key(value->second));
+    if (pattern.kind() == ShareKind::kCommand || is_in_options) TRY_VOID(check_command_key(value->second));
+    if (is_in_options) TRY_VOID(check_option_key(value->second));
+  }
+  return {};
+}
+
 }  // namespace
 
 std::size_t find_key_mark(std::string_view text) noexcept {
   for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '&') return i;
-    if (text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '&') ++i;
+    if (is_mark(text, i)) return i;
+    if (is_escape(text, i)) ++i;
   }
   return std::string_view::npos;
 }
 
-std::string put_key(std::string_view text, std::string_view key) {
-  std::string result;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '&') {
-      result += key;
-    } else if (text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '&') {
-      result += text[++i];
-    } else {
-      result += text[i];
+std::string option_position_fault(std::string_view options) {
+  for (const std::string_view option : split(options, ',')) {
+    const std::size_t mark = find_key_mark(option);
+    if (mark == std::string_view::npos || option.find('=') < mark) continue;
+    return "a mark in " + quote(option) +
+           " would let a caller that looks up a name choose an option; put it after a '='";
+  }
+  return "";
+}
+
+std::string variable_fault(std::string_view text) {
+  for (const std::string& name : variables_in(text)) {
+    if (std::find(kVariables.begin(), kVariables.end(), name) == kVariables.end()) {
+      return quote("${" + name + "}") + " is no variable; they are user, uid, gid, group, home, host, shost, arch";
     }
   }
-  return result;
+  return "";
+}
+
+bool needs_values(const ShareSpec& pattern) {
+  const std::vector<uid_t>& users = pattern.policy().allow_users;
+  return !variables_in(pattern).empty() || std::find(users.begin(), users.end(), kKeyUser) != users.end();
+}
+
+bool is_for_caller(const ShareSpec& pattern) {
+  const std::vector<std::string> names = variables_in(pattern);
+  return std::any_of(names.begin(), names.end(), [](const std::string& name) {
+    return std::find(kOfCaller.begin(), kOfCaller.end(), name) != kOfCaller.end();
+  });
 }
 
 std::string key_position_fault(const std::vector<std::string>& argv) {
@@ -73,20 +174,46 @@ Result<> check_key(std::string_view key) {
   return {};
 }
 
+/// What separates more than options: the layers of an overlay, a name from its value.
+Result<> check_option_key(std::string_view key) {
+  if (key.find_first_of(":=") == std::string_view::npos) return {};
+  return fail(EINVAL, quote(key) + " holds ':' or '=', and is for the options of a mount");
+}
+
 Result<> check_command_key(std::string_view key) {
   if (key.find_first_of(" \"'`$&;|<>()\\!#?[]~^%") == std::string_view::npos) return {};
   return fail(EINVAL, quote(key) + " holds a blank or a character that a shell acts on, and is for a command");
 }
 
-Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
+Result<> check_key_of(const ShareSpec& pattern, std::string_view key) {
   if (!pattern.is_template()) return fail(EINVAL, quote(pattern.name()) + " is not a template");
   TRY_VOID(check_key(key));
-  if (pattern.kind() == ShareKind::kCommand) TRY_VOID(check_command_key(key));
+  const bool is_in_options = find_key_mark(pattern.options()) != std::string_view::npos;
+  if (pattern.kind() == ShareKind::kCommand || is_in_options) TRY_VOID(check_command_key(key));
+  if (is_in_options) TRY_VOID(check_option_key(key));
+  return {};
+}
 
+Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
+  return instantiate(pattern,
+                     TemplateValues{.key = std::string(key), .variables = {}, .key_user = {}, .only_user = {}});
+}
+
+Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values) {
+  TRY_VOID(check_key_of(pattern, values.key));
+  TRY_VOID(check_values(pattern, values));
   ShareFields fields = pattern.fields();
-  fields.name = pattern.name().substr(0, pattern.name().size() - 1).append(key);
+  fields.name = pattern.name().substr(0, pattern.name().size() - 1).append(values.key);
   for (std::vector<std::string>* texts : {&fields.sources, &fields.mount_command, &fields.unmount_command}) {
-    for (std::string& text : *texts) text = put_key(text, key);
+    for (std::string& text : *texts) text = TRY(put_values(text, values));
+  }
+  fields.options = TRY(put_values(fields.options, values));
+  std::vector<uid_t>& users = fields.policy.allow_users;
+  // One that is left has the share refused.
+  if (values.key_user) std::replace(users.begin(), users.end(), kKeyUser, *values.key_user);
+  if (values.only_user) {
+    users = {*values.only_user};
+    fields.policy.allow_groups.clear();
   }
   return ShareSpec::make(std::move(fields), &pattern);
 }

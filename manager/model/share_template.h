@@ -1,5 +1,10 @@
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +14,36 @@
 /// The rules of share templates: where a key may stand, and what it may be. instantiate() of share_spec.h is made of them.
 namespace berth::manager {
 
+class ShareSpec;
+
+/// In SharePolicy::allow_users of a template: the user that the key names. No user has this number (chown(2)).
+inline constexpr uid_t kKeyUser = static_cast<uid_t>(-1);
+
+/// What stands for the marks in a template.
+struct TemplateValues {
+  std::string key;                                            ///< for '&'
+  std::map<std::string, std::string, std::less<>> variables;  ///< for "${NAME}", by the name
+  std::optional<uid_t> key_user;                              ///< for kKeyUser
+  std::optional<uid_t> only_user;  ///< no other user may go in; nothing: as the template says
+};
+
+/// The share that a template becomes. A value that could be taken for more than it is has it refused, as a key has: each is one
+/// part of a path, and `home` an absolute path. Errors: EINVAL, ENAMETOOLONG with a story.
+Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values);
+
+/// Whether instantiate() needs more than a key.
+bool needs_values(const ShareSpec& pattern);
+/// Whether the share is of one caller: it has the caller's user, uid, gid, group or home in it.
+bool is_for_caller(const ShareSpec& pattern);
+
+/// Whether `key` can be one of the template. Errors: EINVAL, ENAMETOOLONG with a story.
+Result<> check_key_of(const ShareSpec& pattern, std::string_view key);
+
+/// Why the marks in the options of a mount stand where a key could become an option; "" when they do not.
+std::string option_position_fault(std::string_view options);
+/// What is wrong with a "${NAME}" in a text of a template; "": nothing.
+std::string variable_fault(std::string_view text);
+
 /// Why the '&' in a command of a template stand where a key could become a program, an option or a script; "" when they
 /// do not.
 std::string key_position_fault(const std::vector<std::string>& argv);
@@ -16,14 +51,14 @@ std::string key_position_fault(const std::vector<std::string>& argv);
 /// Whether `key` is a plain name. Errors: EINVAL, ENAMETOOLONG with a story.
 Result<> check_key(std::string_view key);
 
+/// Whether the options of a mount may be given `key`, as check_command_key(). Errors: EINVAL with a story.
+Result<> check_option_key(std::string_view key);
+
 /// Whether a command may be given `key` (which is a plain name): what it runs may be a shell.
 /// Errors: EINVAL with a story.
 Result<> check_command_key(std::string_view key);
 
-/// `text` with `key` for each '&', and '&' for each "\&".
-std::string put_key(std::string_view text, std::string_view key);
-
-/// Where the first '&' that stands for the key is; npos when there is none.
+/// Where the first mark is, '&' or "${"; npos when there is none. "\&" and "\$" stand for themselves.
 std::size_t find_key_mark(std::string_view text) noexcept;
 
 }  // namespace berth::manager

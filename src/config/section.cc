@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "manager/model/share_template.h"
 #include "src/config/units.h"
 #include "src/lib/base/text.h"
 
@@ -219,8 +220,9 @@ void Section::accounts(std::string_view key, std::vector<Id>& target, std::strin
 }
 
 void Section::users(std::string_view key, std::vector<uid_t>& target, Accounts& accounts) {
-  this->accounts(key, target, "an array of users such as [\"alice\", 1001]",
-                 [&](const std::string& name) { return accounts.user(name); });
+  this->accounts(key, target, "an array of users such as [\"alice\", 1001]", [&](const std::string& name) {
+    return name == "&" ? Result<uid_t>(manager::kKeyUser) : accounts.user(name);
+  });
 }
 
 void Section::groups(std::string_view key, std::vector<gid_t>& target, Accounts& accounts) {

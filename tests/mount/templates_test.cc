@@ -177,6 +177,42 @@ TEST_F(Templates, CallerThatMayNotGoInHasNothingMade) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+/// "daemon" and "bin" are users of each host (1 and 2 on Debian).
+TEST_F(Templates, ShareOfTheUserThatItsNameSays) {
+  for (const char* user : {"daemon", "bin"}) {
+    server_.make_directory(std::string("homes/") + user);
+    ASSERT_TRUE(ok(server_.write_file(std::string("homes/") + user + "/name", user)));
+  }
+  ASSERT_TRUE(ok(server_.start(section("allow_users = [\"&\"]\n"))));
+  const auto enters = [&](uid_t user, const std::string& name) {
+    return as_user(user, [&] { return code_of_stat(server_.in_namespace(name)); });
+  };
+  EXPECT_EQ(enters(2, "home/daemon/name"), EACCES);
+  EXPECT_EQ(list("home"), Names{}) << "another user has nothing made";
+  EXPECT_EQ(enters(1, "home/daemon/name"), 0);
+  EXPECT_EQ(enters(2, "home/daemon/name"), EACCES);
+  EXPECT_EQ(enters(2, "home/bin/name"), 0);
+  // Not a user, though its source is there.
+  EXPECT_EQ(stat_of("home/alice"), ENOENT);
+  kill_server();
+  EXPECT_EQ(enters(1, "home/daemon/name"), 0);
+  EXPECT_EQ(enters(1, "home/bin/name"), EACCES);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Templates, ShareWithTheCallersVariablesIsOfThatCallerAlone) {
+  server_.make_directory("homes/daemon");
+  ASSERT_TRUE(ok(server_.write_file("homes/daemon/name", "daemon")));
+  ASSERT_TRUE(
+      ok(server_.start("[share.\"mine/*\"]\ntype = \"bind\"\nsource = \"" + server_.path("homes") + "/${user}\"\n")));
+  const auto enters = [&](uid_t user) {
+    return as_user(user, [&] { return code_of_stat(server_.in_namespace("mine/x/name")); });
+  };
+  EXPECT_EQ(enters(1), 0);
+  EXPECT_EQ(enters(2), EACCES);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(Templates, ScanOfManyNamesByOneUserLeavesOthersAlone) {
   ASSERT_TRUE(ok(server_.start(section())));
   std::thread scan([&] {

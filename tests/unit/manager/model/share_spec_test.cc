@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "manager/model/server_of.h"
+#include "manager/model/share_template.h"
 
 namespace berth::manager {
 namespace {
@@ -426,8 +427,62 @@ TEST(ShareTemplate, RefusesPlacesWhereAKeyWouldBeMoreThanAnArgument) {
   fields.mount_command = {"sh", "-c", "mount \"$1\" {mountpoint}", "sh", "&"};
   EXPECT_THAT(faults_of(fields), IsEmpty());
   fields = template_fields();
-  fields.options = "user=&";
-  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("not replaced in options")));
+  for (const char* options : {"&", "ro,&=x", "a&=x", "x=1,&", "${user}", "ro,${home}=x"}) {
+    fields.options = options;
+    EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("choose an option"))) << options;
+  }
+  fields.options = "user=&,context=${user}";
+  EXPECT_THAT(faults_of(fields), IsEmpty());
+  fields.sources = {"filer:/${usr}"};
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("is no variable")));
+}
+
+TEST(ShareTemplate, PutsTheKeyIntoValuesOfOptions) {
+  ShareFields fields = template_fields();
+  fields.type = "cifs";
+  fields.options = "ro,credentials=/etc/berth/creds/&";
+  const ShareSpec pattern = *ShareSpec::make(fields);
+  EXPECT_EQ(instantiate(pattern, "alice")->options(), "ro,credentials=/etc/berth/creds/alice");
+  for (const char* key : {"a,suid", "a\"b", "a b", "..", "a:b", "a=b", "a\\b", "a/b", "a'b"}) {
+    EXPECT_FALSE(instantiate(pattern, key)) << key;
+  }
+}
+
+TEST(ShareTemplate, PutsVariablesWhereTheyAreNothingElse) {
+  ShareFields fields = bind_fields();
+  fields.name = "mine/*";
+  fields.sources = {"${home}/\\${x}/&/${user}.${uid}"};
+  const ShareSpec pattern = *ShareSpec::make(fields);
+  EXPECT_TRUE(needs_values(pattern));
+  EXPECT_TRUE(is_for_caller(pattern));
+  EXPECT_FALSE(instantiate(pattern, "a")) << "without a caller there is none";
+  TemplateValues values{
+      .key = "a", .variables = {{"home", "/home/al"}, {"user", "al"}, {"uid", "7"}}, .key_user = {}, .only_user = 7};
+  const Result<ShareSpec> share = instantiate(pattern, values);
+  ASSERT_TRUE(share) << share.error().message();
+  EXPECT_THAT(share->sources(), ElementsAre("/home/al/${x}/a/al.7"));
+  EXPECT_THAT(share->policy().allow_users, ElementsAre(7));
+  for (const char* home : {"", "home", "/home/../etc", "/home//a", "/a,b", "/a\nb", "/-o/x", "/"}) {
+    values.variables["home"] = home;
+    EXPECT_FALSE(instantiate(pattern, values)) << home;
+  }
+  values.variables["home"] = "/home/al";
+  for (const char* user : {"", "..", "a/b", "-o", "a,b", "a\nb"}) {
+    values.variables["user"] = user;
+    EXPECT_FALSE(instantiate(pattern, values)) << user;
+  }
+}
+
+TEST(ShareTemplate, UserThatTheKeyNamesIsNoUserUntilItIsKnown) {
+  ShareFields fields = bind_fields();
+  fields.policy.allow_users = {kKeyUser, 5};
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("this is no template")));
+  fields.name = "home/*";
+  const ShareSpec pattern = *ShareSpec::make(fields);
+  EXPECT_TRUE(needs_values(pattern));
+  EXPECT_FALSE(instantiate(pattern, "alice"));
+  const TemplateValues values{.key = "alice", .variables = {}, .key_user = 1001, .only_user = {}};
+  EXPECT_THAT(instantiate(pattern, values)->policy().allow_users, ElementsAre(1001, 5));
 }
 
 TEST(ShareTemplate, IsCheckedLikeAShare) {
