@@ -31,7 +31,7 @@ MapSource resolve(MapSource source, const std::string& directory) {
 /// counts. That ends circles as well.
 class FileReader {
  public:
-  FileReader(std::string directory, std::vector<Fault>& faults) : directory_(std::move(directory)), faults_(faults) {}
+  FileReader(std::string directory, Findings& findings) : directory_(std::move(directory)), findings_(findings) {}
 
   /// Calls `use(file, line)` for each line of `path` and what it includes. `from`: where it is named.
   template <typename Use>
@@ -41,7 +41,7 @@ class FileReader {
   void read_source(const MapSource& source, const std::string& file, std::uint32_t line, const Use& use);
 
   void add_fault(const std::string& file, std::uint32_t line, std::string reason) {
-    faults_.push_back({file, line, std::move(reason)});
+    findings_.faults.push_back({file, line, std::move(reason)});
   }
 
  private:
@@ -49,7 +49,7 @@ class FileReader {
   void read_directory(const std::string& path, const std::string& file, std::uint32_t line, const Use& use);
 
   std::string directory_;
-  std::vector<Fault>& faults_;
+  Findings& findings_;
   std::set<std::string> seen_;
 };
 
@@ -60,7 +60,8 @@ Result<> FileReader::read(const std::string& path, const Use& use) {
   Result<std::string> text = sys::read_regular_file(path, kMaxFileSize);
   if (!text) return fail(text.error().code(), quote(path) + " cannot be read: " + errno_text(text.error().code()));
   Lines lines = read_lines(*text, path);
-  std::move(lines.faults.begin(), lines.faults.end(), std::back_inserter(faults_));
+  std::move(lines.faults.begin(), lines.faults.end(), std::back_inserter(findings_.faults));
+  findings_.files.push_back(path);
   for (const Line& line : lines.lines) {
     if (!line.is_include) {
       use(path, line);
@@ -114,7 +115,7 @@ class MasterReader {
 
   void add(const std::string& file, const Line& line);
   Maps take() { return std::move(maps_); }
-  std::vector<Fault>& faults() noexcept { return maps_.faults; }
+  Findings& findings() noexcept { return maps_.findings; }
 
  private:
   std::string directory_;
@@ -125,7 +126,9 @@ class MasterReader {
 
 void MasterReader::add(const std::string& file, const Line& line) {
   Result<MasterEntry> entry = parse_master_entry(line);
-  const auto fault = [&](std::string reason) { maps_.faults.push_back({file, line.number, std::move(reason)}); };
+  const auto fault = [&](std::string reason) {
+    maps_.findings.faults.push_back({file, line.number, std::move(reason)});
+  };
   if (!entry) return fault(std::string(entry.error().story()));
   if (entry->sources.front().type == "null") {
     nulled_.insert(entry->mount_point);
@@ -137,17 +140,17 @@ void MasterReader::add(const std::string& file, const Line& line) {
     return fault(quote(entry->mount_point) + " has a map already, and the first one counts");
   }
   Map map{entry->mount_point, std::move(entry->sources), std::move(entry->options), {}, file, line.number};
-  load_sources(map, directory_, maps_.faults);
+  load_sources(map, directory_, maps_.findings);
   if (is_direct) std::erase_if(map.entries, [this](const MapEntry& known) { return nulled_.contains(known.key); });
   maps_.maps.push_back(std::move(map));
 }
 
 }  // namespace
 
-void load_sources(Map& map, const std::string& directory, std::vector<Fault>& faults) {
+void load_sources(Map& map, const std::string& directory, Findings& findings) {
   const bool is_direct = map.mount_point == "/-";
   std::set<std::string> keys;
-  FileReader reader(directory, faults);
+  FileReader reader(directory, findings);
   for (MapSource& source : map.sources) {
     source = resolve(std::move(source), directory);
     if (source.type == "hosts" || source.type == "program") continue;
@@ -167,12 +170,9 @@ void load_sources(Map& map, const std::string& directory, std::vector<Fault>& fa
 Result<Maps> load_master(const std::string& file) {
   const std::string directory = std::filesystem::path(file).parent_path();
   MasterReader master(directory);
-  std::vector<Fault> faults;
-  FileReader reader(directory, faults);
+  FileReader reader(directory, master.findings());
   TRY_VOID(reader.read(file, [&master](const std::string& path, const Line& line) { master.add(path, line); }));
-  Maps maps = master.take();
-  std::move(faults.begin(), faults.end(), std::back_inserter(maps.faults));
-  return maps;
+  return master.take();
 }
 
 }  // namespace berth::autofs

@@ -29,9 +29,15 @@ struct Map {
   std::uint32_t line = 0;
 };
 
+/// What was met in reading.
+struct Findings {
+  std::vector<Fault> faults;
+  std::vector<std::string> files;  ///< that were read; one can be there twice
+};
+
 struct Maps {
   std::vector<Map> maps;
-  std::vector<Fault> faults;
+  Findings findings;
 };
 
 /// Reads a master map, and the files that it names and includes: names without a slash in the directory of the master map, the
@@ -40,7 +46,7 @@ struct Maps {
 Result<Maps> load_master(const std::string& file);
 
 /// Reads one map into `map.entries`, as load_master does. `directory`: where names without a slash are looked for.
-void load_sources(Map& map, const std::string& directory, std::vector<Fault>& faults);
+void load_sources(Map& map, const std::string& directory, Findings& findings);
 
 /// Most bytes of one file, and most files of one master map.
 inline constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;

@@ -77,15 +77,15 @@ bool is_below(std::string_view path, std::string_view directory) noexcept {
 /// One share in the making.
 class ShareMaker {
  public:
-  ShareMaker(const Map& map, const MapEntry& entry, const Mount& mount, std::string name)
-      : map_(map), mount_(mount), share_{} {
-    share_.fields.name = std::move(name);
+  ShareMaker(const Map& map, const MapEntry& entry, const Mount& mount, const manager::SharePolicy& defaults)
+      : map_(map), mount_(mount) {
+    share_.fields.policy = defaults;
     share_.fields.type = mount.type;
     share_.fields.origin_file = entry.file;
     share_.fields.origin_line = entry.line;
   }
 
-  Share make();
+  Share make(std::string name);
 
  private:
   void note(std::string text) { share_.notes.push_back(std::move(text)); }
@@ -196,7 +196,8 @@ void ShareMaker::set_times() {
       map_.options.timeout->count() == 0 ? kForEver : std::min<std::chrono::seconds>(*map_.options.timeout, kForEver);
 }
 
-Share ShareMaker::make() {
+Share ShareMaker::make(std::string name) {
+  share_.fields.name = std::move(name);
   if (share_.fields.type == "smbfs") share_.fields.type = "cifs";
   set_sources();
   set_fuse_program();
@@ -208,8 +209,11 @@ Share ShareMaker::make() {
 /// Turns maps into shares, one entry after the other.
 class Translator {
  public:
-  Translator(std::string namespace_directory, std::string directory)
-      : namespace_(std::move(namespace_directory)), directory_(std::move(directory)), variables_(host_variables()) {}
+  Translator(std::string namespace_directory, std::string directory, const manager::SharePolicy& defaults)
+      : namespace_(std::move(namespace_directory)),
+        directory_(std::move(directory)),
+        defaults_(defaults),
+        variables_(host_variables()) {}
 
   void add(const Map& map, int depth = 0);
   Translation take() { return std::move(result_); }
@@ -220,13 +224,14 @@ class Translator {
   void add_submap(const Map& map, const MapEntry& entry, const Mount& mount, const std::string& path, int depth);
   void add_share(Share share, const std::string& path, const std::string& old_path);
   void fault(const std::string& file, std::uint32_t line, std::string reason) {
-    result_.faults.push_back({file, line, std::move(reason)});
+    result_.findings.faults.push_back({file, line, std::move(reason)});
   }
   /// The name of a share that was at `path`.
   [[nodiscard]] std::string name_of(const std::string& path) const;
 
   std::string namespace_;
   std::string directory_;
+  manager::SharePolicy defaults_;
   Variables variables_;
   manager::Catalog catalog_;
   std::set<std::string> old_paths_;
@@ -281,7 +286,7 @@ void Translator::add_mount(const Map& map, const MapEntry& entry, const Mount& m
                  "a wildcard with a mount at " + quote(mount.offset) + " below its keys is not carried over");
   }
   if (mount.type == "autofs") return add_submap(map, entry, mount, path, depth);
-  Share share = ShareMaker(map, entry, mount, name_of(path)).make();
+  Share share = ShareMaker(map, entry, mount, defaults_).make(name_of(path));
   if (entry.value.find('$') != std::string::npos)
     share.notes.emplace_back("the variables are put in as they are on this host");
   add_share(std::move(share), path, is_direct ? key_path : map.mount_point);
@@ -299,7 +304,7 @@ void Translator::add_submap(const Map& map, const MapEntry& entry, const Mount& 
   if (!source || mount.locations.size() != 1) return fault(entry.file, entry.line, "\"-fstype=autofs\" names no map");
   Map below{path, {*source}, map.options, {}, entry.file, entry.line};
   below.options.mount_options = mount.options;
-  load_sources(below, directory_, result_.faults);
+  load_sources(below, directory_, result_.findings);
   add(below, depth + 1);
 }
 
@@ -319,11 +324,14 @@ void Translator::add_share(Share share, const std::string& path, const std::stri
 
 }  // namespace
 
-Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory) {
-  Translator translator(namespace_directory, directory);
+Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory,
+                      const manager::SharePolicy& defaults) {
+  Translator translator(namespace_directory, directory, defaults);
   for (const Map& map : maps.maps) translator.add(map);
   Translation result = translator.take();
-  result.faults.insert(result.faults.begin(), maps.faults.begin(), maps.faults.end());
+  const auto put_first = [](const auto& first, auto& all) { all.insert(all.begin(), first.begin(), first.end()); };
+  put_first(maps.findings.faults, result.findings.faults);
+  put_first(maps.findings.files, result.findings.files);
   return result;
 }
 

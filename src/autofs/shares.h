@@ -27,12 +27,14 @@ struct OldPath {
 struct Translation {
   std::vector<Share> shares;       ///< make one catalog, without a fault
   std::vector<OldPath> old_paths;  ///< each once
-  std::vector<Fault> faults;       ///< what is not carried over at all, those of the maps first
+  Findings findings;               ///< with what is not carried over at all; those of the maps come first
 };
 
 /// What `maps` are as shares of the namespace at `namespace_directory`: a share has the path of its key, below the namespace if
 /// that is where it was. `directory`: of the master map; maps of maps (-fstype=autofs) are looked for there, and read.
-Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory);
+/// `defaults`: what shares have of which the maps say nothing.
+Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory,
+                      const manager::SharePolicy& defaults = {});
 
 /// The only place where maps are mounted, when there is one and no direct map; else "".
 std::string only_mount_point(const Maps& maps);

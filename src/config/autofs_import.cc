@@ -80,7 +80,7 @@ Result<ImportedMaps> import_autofs(const std::string& file, std::string namespac
   std::string sections;
   for (const autofs::Share& share : translation.shares) {
     const auto leave_out = [&](std::string reason) {
-      translation.faults.push_back({share.fields.origin_file, share.fields.origin_line, std::move(reason)});
+      translation.findings.faults.push_back({share.fields.origin_file, share.fields.origin_line, std::move(reason)});
     };
     if (const InsideNamespace inside = find_inside(share.fields, namespace_directory); !inside.key.empty()) {
       leave_out(quote(inside.path) + " lies inside the namespace " + quote(namespace_directory));
@@ -92,7 +92,7 @@ Result<ImportedMaps> import_autofs(const std::string& file, std::string namespac
     }
   }
   std::vector<std::string> faults;
-  for (const Fault& fault : translation.faults) faults.push_back(to_string(fault));
+  for (const Fault& fault : translation.findings.faults) faults.push_back(to_string(fault));
   result.faults = faults.size();
   result.text =
       "# Made by `berth import autofs " + prose(file) +

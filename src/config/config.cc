@@ -11,6 +11,8 @@
 #include <new>
 #include <utility>
 
+#include "src/autofs/maps.h"
+#include "src/autofs/shares.h"
 #include "src/config/config_file.h"
 #include "src/config/daemon_section.h"
 #include "src/config/document.h"
@@ -44,6 +46,10 @@ class Loader {
   void read_shares(const toml::table& document);
   void read_share(std::string_view name, std::uint32_t line, const toml::table& table);
   void read_quick_share(const std::string& argument);
+  void read_map_sections(const toml::table& document);
+  /// Adds the shares of the maps of autofs. What they cannot be is a warning: the maps are another program's.
+  void read_maps();
+  void read_map(const std::string& master, const autofs::Maps& maps);
   /// Adds a share if nothing is wrong with it. `reject(key, reason)` gets what is.
   template <typename Reject>
   void add_share(manager::ShareFields fields, Reject reject);
@@ -58,6 +64,12 @@ class Loader {
   Mistakes mistakes_;
   std::string main_file_;
   std::size_t shares_with_secrets_ = 0;
+  /// A [[map]].
+  struct MapSection {
+    std::string master;
+    std::uint32_t line;
+  };
+  std::vector<MapSection> maps_;
   std::string secret_of_file_;              ///< a section of the file that is read which has a secret; "": none so far
   std::optional<manager::ShareSpec> last_;  ///< most shares are like the one before
 };
@@ -78,6 +90,7 @@ Result<Configuration> Loader::load(const std::string& file) {
     read_file(file, *main, true);
   }
   read_drop_ins(file);
+  read_maps();
   return finish();
 }
 
@@ -168,6 +181,7 @@ void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_
 void Loader::read_document(const toml::table& document, bool is_main) {
   read_top_level(document, is_main);
   if (is_main) read_daemon_sections(document);
+  if (is_main) read_map_sections(document);
   read_shares(document);
 }
 
@@ -175,14 +189,16 @@ void Loader::read_top_level(const toml::table& document, bool is_main) {
   for (const auto& [key, value] : document) {
     const std::string_view name = key.str();
     const std::uint32_t line = key.source().begin.line;
-    const bool is_known = name == "berth" || name == "control" || name == "share";
-    if (is_known && !value.is_table()) {
-      const std::string wanted = name == "share" ? "[share.NAME]" : section_label(name);
+    const bool is_map = name == "map";
+    const bool is_known = name == "berth" || name == "control" || name == "share" || is_map;
+    if (is_known && (is_map ? !value.is_array_of_tables() : !value.is_table())) {
+      const std::string wanted = name == "share" ? "[share.NAME]" : is_map ? "[[map]]" : section_label(name);
       mistakes_.add(line, quote(name) + " is not a value: a section " + wanted + " is expected");
     } else if (is_known && name != "share" && !is_main) {
       mistakes_.add(line, section_label(name) + " belongs in the main file, " + shown_path(main_file_));
     } else if (!is_known && value.is_table()) {
-      mistakes_.add(line, "unknown section " + section_label(name) + suggestion(name, {"berth", "control", "share"}));
+      mistakes_.add(line,
+                    "unknown section " + section_label(name) + suggestion(name, {"berth", "control", "map", "share"}));
     } else if (!is_known) {
       const std::vector<std::string_view>& keys = daemon_keys();
       const bool is_daemon_key = std::find(keys.begin(), keys.end(), name) != keys.end();
@@ -207,6 +223,67 @@ void Loader::read_daemon_sections(const toml::table& document) {
   if (const toml::table* control = document["control"].as_table()) {
     Section section(*control, "[control]", line_of("control"), mistakes_);
     read_control_section(section, loaded_.settings.control, accounts_);
+  }
+}
+
+void Loader::read_map_sections(const toml::table& document) {
+  const toml::array* maps = document["map"].as_array();
+  if (maps == nullptr || !maps->is_array_of_tables()) return;
+  for (const toml::node& map : *maps) {
+    const std::uint32_t line = map.source().begin.line;
+    Section section(*map.as_table(), "[[map]]", line, mistakes_);
+    std::string master;
+    section.text("autofs", master);
+    section.reject_unknown();
+    if (master.empty()) {
+      mistakes_.add(line, "\"autofs\" in [[map]] is missing; the path of a master map, such as \"/etc/auto.master\"");
+    } else if (master.front() != '/') {
+      section.reject("autofs", shown(master) + " is not an absolute path");
+    } else {
+      maps_.push_back({std::move(master), line});
+    }
+  }
+}
+
+void Loader::read_maps() {
+  if (maps_.empty()) return;
+  mistakes_.begin(shown_path(main_file_));
+  for (const MapSection& map : maps_) {
+    const Result<autofs::Maps> maps = autofs::load_master(map.master);
+    if (maps) {
+      read_map(map.master, *maps);
+    } else {
+      mistakes_.add(map.line, "the maps of autofs: " + std::string(maps.error().story()));
+    }
+  }
+}
+
+void Loader::read_map(const std::string& master, const autofs::Maps& maps) {
+  autofs::Translation translation = autofs::translate(maps, loaded_.settings.namespace_directory,
+                                                      std::filesystem::path(master).parent_path().native(), defaults_);
+  std::vector<std::string>& files = translation.findings.files;
+  std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  for (const std::string& file : files) {
+    struct stat attributes {};
+    if (::stat(file.c_str(), &attributes) == 0) warn_of_owner(file, attributes);
+    loaded_.files.push_back(file);
+  }
+  std::vector<autofs::Fault>& faults = translation.findings.faults;
+  for (autofs::Share& share : translation.shares) {
+    const std::string origin = share.fields.origin_file;
+    const std::uint32_t line = share.fields.origin_line;
+    for (std::string& note : share.notes) faults.push_back({origin, line, std::move(note)});
+    add_share(std::move(share.fields), [&](std::string_view, const std::string& reason) {
+      faults.push_back({origin, line, reason});
+    });
+  }
+  for (std::size_t i = 0; i < std::min(faults.size(), kMaxMistakesTold); ++i) {
+    loaded_.warnings.push_back("not carried over from autofs: " + to_string(faults[i]));
+  }
+  if (faults.size() > kMaxMistakesTold) {
+    loaded_.warnings.push_back(std::to_string(faults.size() - kMaxMistakesTold) +
+                               " more are not carried over from autofs");
   }
 }
 

@@ -171,8 +171,8 @@ TEST_F(AutofsParity, MapsHaveTheSameKeysAndEntries) {
       map.mount_point = "/-";
       add_dump(dump("/- " + map.sources.front().name + "\n"));
     }
-    std::vector<Fault> faults;
-    load_sources(map, directory_.path(), faults);
+    Findings findings;
+    load_sources(map, directory_.path(), findings);
     Texts ours;
     for (const MapEntry& entry : map.entries) ours.push_back(entry.key + " | " + entry.value);
     std::sort(ours.begin(), ours.end());

@@ -171,6 +171,52 @@ TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
   EXPECT_TRUE(says("auto.m:6: \"/m/other\" lies inside the namespace \"/m\"")) << imported_.text;
 }
 
+TEST_F(AutofsImportTest, MapsAreASourceOfSharesOfTheConfiguration) {
+  write("auto.master", "/home DIR/auto.home --timeout=60\n/- DIR/direct\n");
+  write("auto.home", "alice s:/a\nbob s:/b\nbad\n* s:/&\n");
+  write("direct", "/opt/x -soft,symlink s:/x\n/data/y s:/y\n");
+  write("berth.toml",
+        "[berth]\nnamespace = \"/volumes\"\nmount_timeout = \"7s\"\n[[map]]\nautofs = \"DIR/auto.master\"\n"
+        "[share.\"home/bob\"]\ntype = \"bind\"\nsource = \"/srv/bob\"\n[share.data]\ntype = \"tmpfs\"\n");
+  const Result<Configuration> loaded = load(directory_ / "berth.toml");
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_EQ(told(loaded->catalog, "home/alice"), "nfs s:/a []");
+  EXPECT_EQ(told(loaded->catalog, "home/bob"), "bind /srv/bob []");
+  EXPECT_EQ(told(loaded->catalog, "home/*"), "nfs s:/& []");
+  EXPECT_EQ(told(loaded->catalog, "opt/x"), "nfs s:/x [soft]");
+  EXPECT_EQ(loaded->catalog.shares().size(), 4U);
+  EXPECT_EQ(loaded->catalog.find("home/alice")->policy().idle_timeout, std::chrono::minutes(1));
+  EXPECT_EQ(loaded->catalog.find("home/alice")->policy().mount_timeout, std::chrono::seconds(7));
+  EXPECT_EQ(loaded->catalog.find("home/alice")->origin(), directory_ / "auto.home:1");
+  EXPECT_EQ(loaded->files.size(), 4U);
+  std::string warnings;
+  for (const std::string& warning : loaded->warnings) warnings += warning + "\n";
+  for (const char* text :
+       {"auto.home:2: ", "auto.home:3: nothing follows the key", "direct:1: the option \"symlink\":", "direct:2: "}) {
+    EXPECT_NE(warnings.find(std::string("not carried over from autofs: ") + (directory_ / text)), std::string::npos)
+        << text << "\n"
+        << warnings;
+  }
+}
+
+TEST_F(AutofsImportTest, MapSectionWithAMistakeIsRefused) {
+  const auto refusal = [this](const std::string& text) {
+    write("berth.toml", "[berth]\nnamespace = \"/volumes\"\n" + text);
+    const Result<Configuration> loaded = load(directory_ / "berth.toml");
+    return loaded ? "none" : std::string(loaded.error().story()).substr((directory_ / "berth.toml:").size());
+  };
+  EXPECT_EQ(refusal("[[map]]\n"),
+            "3: \"autofs\" in [[map]] is missing; the path of a master map, such as \"/etc/auto.master\"");
+  EXPECT_EQ(refusal("[[map]]\nautofs = \"auto.master\"\n"),
+            "4: \"autofs\" in [[map]]: \"auto.master\" is not an absolute path");
+  EXPECT_EQ(refusal("[map]\nautofs = \"/x\"\n"), "3: \"map\" is not a value: a section [[map]] is expected");
+  EXPECT_EQ(refusal("[[map]]\nautofs = \"DIR/none\"\n"),
+            "3: the maps of autofs: \"" + (directory_ / "none") + "\" cannot be read: No such file or directory");
+  write("shares.d/a.toml", "[[map]]\nautofs = \"/etc/auto.master\"\n");
+  const Result<Configuration> loaded = load(directory_ / "berth.toml");
+  EXPECT_NE(std::string(loaded.error().story()).find("belongs in the main file"), std::string::npos);
+}
+
 TEST_F(AutofsImportTest, MasterMapThatCannotBeReadIsAnError) {
   EXPECT_EQ(import_autofs(directory_ / "none", "").error().code(), ENOENT);
   EXPECT_EQ(import_autofs(directory_.path(), "").error().code(), EINVAL);
