@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -388,6 +389,20 @@ TEST_F(HungShareTest, HelperThatStopsIsStalledAndCanBeForced) {
   EXPECT_TRUE(stuck.all_end());
   EXPECT_EQ(read_one(in("r0/file")), 0);
   EXPECT_EQ(server_.state("r0"), "mounted");
+}
+
+TEST_F(HungShareTest, HelperIsNotTheFirstToBeKilledForWantOfMemory) {
+  start(1);
+  for (int i = 0; i < 10; ++i) {
+    touch_remote(1);
+    const pid_t helper = server_.read_json("shares/r0/status.json").value("helper_pid", 0);
+    if (helper == 0) GTEST_SKIP() << "the kernel does not say which process serves a FUSE mount (Linux 6.16)";
+    std::ifstream score("/proc/" + std::to_string(helper) + "/oom_score_adj");
+    int value = -1;
+    EXPECT_TRUE(score >> value);
+    EXPECT_EQ(value, 0);
+    ASSERT_TRUE(ok(server_.write_control("shares/r0/control", "unmount")));
+  }
 }
 
 // What a stuck thread brings after its caller has gone is dropped.

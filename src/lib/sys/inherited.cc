@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#include "src/lib/base/mutex.h"
 #include "src/lib/base/text.h"
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/file.h"
@@ -187,8 +188,30 @@ Result<> settle_oom_score() noexcept {
   return set_oom_score(0);
 }
 
+namespace {
+
+/// Its holder writes to /proc/self, which does not block: the only system call under a mutex.
+Mutex starts_mutex;
+std::size_t starts BERTH_GUARDED_BY(starts_mutex) = 0;
+int score_between_starts BERTH_GUARDED_BY(starts_mutex) = 0;
+
+}  // namespace
+
+ProgramOomScore::ProgramOomScore() noexcept {
+  MutexLock lock(starts_mutex);
+  if (starts++ > 0) return;
+  score_between_starts = own_oom_score().value_or(0);
+  if (score_between_starts > kProgramOomScore) static_cast<void>(set_oom_score(kProgramOomScore));
+}
+
+ProgramOomScore::~ProgramOomScore() {
+  MutexLock lock(starts_mutex);
+  if (--starts > 0 || score_between_starts <= kProgramOomScore) return;
+  static_cast<void>(set_oom_score(score_between_starts));
+}
+
 void give_up_oom_score(int pidfd) noexcept {
-  if (own_oom_score().value_or(0) == kProgramOomScore) return;
+  if (own_oom_score().value_or(0) >= kProgramOomScore) return;
   const pid_t program = proc::process_of(pidfd);
   // One that has ended needs none.
   if (program > 0) static_cast<void>(write_oom_score(proc::path_of(program, "oom_score_adj"), kProgramOomScore));

@@ -46,8 +46,20 @@ Result<> settle_oom_score() noexcept;
 /// table with a place for each. As soon after its start as can be.
 void limit_program(pid_t program) noexcept;
 
-/// A program that we have started is chosen as others are when memory runs out, whatever this process is. As soon after its start as
-/// can be.
+/// While an object of it lives, a process that this one starts has kProgramOomScore, where this one has a higher score.
+///
+/// A program forks as soon as it likes, so a score that its parent sets after the start may come too late for its children.
+/// So this process itself has the score of programs while any thread starts one.
+///
+/// Threading: any thread.
+class ProgramOomScore {
+ public:
+  ProgramOomScore() noexcept;
+  ~ProgramOomScore();
+  ProgramOomScore(const ProgramOomScore&) = delete;
+  ProgramOomScore& operator=(const ProgramOomScore&) = delete;
+};
+/// A program that this process has started gives up a lower score than kProgramOomScore. As soon after its start as can be.
 void give_up_oom_score(int pidfd) noexcept;
 
 /// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table,

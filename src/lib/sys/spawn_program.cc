@@ -189,6 +189,7 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::v
   pid_t pid = 0;
   const int code = [&] {
     const ProgramUmask umask;
+    const ProgramOomScore score;
     return ::posix_spawn(&pid, path.c_str(), settings.actions(), settings.attributes(), pointers(arguments).data(),
                          pointers(variables).data());
   }();
