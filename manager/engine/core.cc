@@ -65,7 +65,8 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
       berths_(setup_.berth_directory),
       catalog_log_(setup_.kept != nullptr ? &setup_.kept->catalog : nullptr),
       poller_(std::move(poller)),
-      mount_slots_(std::max<std::size_t>(setup_.max_concurrent_mounts, 1)),
+      mount_slots_(std::max<std::size_t>(setup_.max_concurrent_mounts, 1),
+                   std::max<std::size_t>(setup_.max_mounts_per_server, 1)),
       random_(std::random_device{}()) {}
 
 Manager::Core::~Core() {
@@ -303,7 +304,7 @@ bool Manager::Core::run_timers() {
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
       const std::uint64_t users = record.share.users() + (is_held(record) ? 1 : 0);
-      feed(record.share, life_cycle::Timer{users, record.share.last_left()});
+      feed(record.share, life_cycle::Timer{users, record.share.last_left(), jitter()});
     } else {
       publish(record);
       schedule(record);

@@ -405,6 +405,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::deque<Record*> reattach_queue_;
   std::size_t reattaching_count_ = 0;
   int steps_ = 0;  ///< steps that are being applied, one in the midst of the other
+  /// In [0, 1).
+  double jitter() { return std::uniform_real_distribution<double>(0, 1)(random_); }
   std::mt19937 random_;
   std::optional<SourceWatch> source_watch_;
   std::unordered_map<int, std::size_t> watched_;  ///< how many shares each of its numbers is of

@@ -257,8 +257,7 @@ void Manager::Core::reattach_share(Share& share, const std::set<Attachment>& att
   if (!setup_.takes_over) emit(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
   give_leases(record);
   if (record.without_lease == 0) return;
-  const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
-  reattach_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter));
+  reattach_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter()));
 }
 
 /// Gives the restored attachments of a share that is mounted a lease, as other attachments have.
@@ -305,8 +304,7 @@ void Manager::Core::on_reattach_tried(Record& record) {
   if (record.without_lease == 0 || stopping_) {
     record.reattach_attempts = 0;
   } else {
-    const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
-    TimePoint at = clock_.now() + life_cycle::backoff(++record.reattach_attempts, jitter);
+    TimePoint at = clock_.now() + life_cycle::backoff(++record.reattach_attempts, jitter());
     // Before that it would only get the stored error.
     if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) at = std::max(at, failed->retry_at);
     reattach_later(record, at);

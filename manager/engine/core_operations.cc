@@ -9,6 +9,7 @@
 #include "manager/engine/core.h"
 #include "manager/engine/share_output.h"
 #include "manager/model/of_this_host.h"
+#include "manager/model/server_of.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount_table.h"
@@ -69,7 +70,9 @@ void Manager::Core::submit(sys::TaskPool* pool, Task work) {
 void Manager::Core::enqueue_mount(Record& record, const life_cycle::StartMount& start) {
   const auto kind =
       is_of_this_host(record.share.spec()) ? MountSlots<Record>::Kind::kLocal : MountSlots<Record>::Kind::kRemote;
-  mount_slots_.add(&record, kind, start.deadline);
+  const std::vector<std::string>& sources = record.share.spec().sources();
+  const bool has_server = kind == MountSlots<Record>::Kind::kRemote && !sources.empty();
+  mount_slots_.add(&record, kind, start.deadline, has_server ? server_of(sources.front()) : std::string());
   start_queued_mounts();
 }
 
@@ -109,7 +112,8 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
     Backend& backend = *self->setup_.backends.at(spec.kind());
     tl::expected<RealMount, AttemptFailure> outcome =
         self->clock_.now() >= deadline
-            ? tl::unexpected(AttemptFailure{.error = Error(ETIMEDOUT, "waited for max_concurrent_mounts other mounts")})
+            ? tl::unexpected(AttemptFailure{
+                  .error = Error(ETIMEDOUT, "waited for other mounts (max_concurrent_mounts, max_mounts_per_server)")})
             : perform_mount(backend, spec, record.share.berth(), self->berths_, deadline, self->cancel_.get(), programs,
                             self->output_of(record.share));
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
@@ -152,7 +156,7 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
   } else {
     keep_state(record, MountRecord::kNone);
     ended.error = outcome.error().error;
-    ended.jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+    ended.jitter = jitter();
     const auto* mounting = std::get_if<life_cycle::Mounting>(&record.state);
     ++record.failures;
     record.is_failing = true;

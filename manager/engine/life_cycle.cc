@@ -30,14 +30,14 @@ class Stepper {
     return {state, {FailWaiters{overdue_error()}}};
   }
   Step operator()(Mounting state, const MountEnded& ended) const {
-    if (ended.success && state.overdue) return undo(state);
+    if (ended.success && state.overdue) return undo(state, ended.jitter);
     if (ended.success) return mounted(state, ended);
     return failed(state, ended);
   }
-  Step operator()(Mounting state, const Timer&) const {
+  Step operator()(Mounting state, const Timer& timer) const {
     if (state.overdue) return {state, {}};
     state.overdue = true;
-    state.retry_at = now_ + backoff(state.attempt, 0);
+    state.retry_at = now_ + backoff(state.attempt, timer.jitter);
     return {state,
             {ClearTimer{}, FailWaiters{overdue_error()},
              Emit{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error()),
@@ -357,10 +357,11 @@ class Stepper {
          FailWaiters{ended.error}, SetTimer{retry_at}}};
   }
 
-  [[nodiscard]] Step undo(const Mounting& state) const {
+  [[nodiscard]] Step undo(const Mounting& state, double jitter) const {
     Step step = start_unmount({}, true, "mounted after its mount_timeout");
     std::get<Expiring>(step.state).undo = true;
     std::get<Expiring>(step.state).failed_attempts = state.attempt;
+    std::get<Expiring>(step.state).jitter = jitter;
     return step;
   }
 
@@ -378,7 +379,7 @@ class Stepper {
 
   [[nodiscard]] State after_unmount(const Expiring& state) const {
     if (!state.undo) return Idle{};
-    return Failed{state.failed_attempts, now_ + backoff(state.failed_attempts, 0), overdue_error()};
+    return Failed{state.failed_attempts, now_ + backoff(state.failed_attempts, state.jitter), overdue_error()};
   }
 
   const SharePolicy& policy_;
@@ -428,7 +429,8 @@ bool may_get_ready_to_lay(const State& state) noexcept {
 Duration backoff(std::uint32_t attempts, double jitter) {
   const std::uint32_t doublings = std::min<std::uint32_t>(attempts == 0 ? 0 : attempts - 1, 16);
   const std::chrono::milliseconds wait = std::min(kLongestBackoff, kFirstBackoff * (1 << doublings));
-  return wait + std::chrono::milliseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) * jitter / 4));
+  return wait / 2 +
+         std::chrono::milliseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) * jitter / 2));
 }
 
 Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained) {

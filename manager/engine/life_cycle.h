@@ -86,6 +86,7 @@ struct Expiring {
   bool native = false;        ///< if it stays mounted after all: whether it is to become native
   bool stays = false;         ///< the same: Mounted::stays
   std::uint32_t failed_attempts = 0;
+  double jitter = 0;  ///< MountEnded::jitter of an undone mount
 };
 /// The last attempt failed; nothing is mounted.
 struct Failed {
@@ -122,6 +123,7 @@ struct UnmountEnded {
 struct Timer {  ///< the time set by SetTimer has come
   std::uint64_t users = 0;
   TimePoint last_left;
+  double jitter = 0;  ///< as MountEnded::jitter
 };
 struct BecameIdle {};  ///< the last user left a share that must be unmounted at once
 struct GateClosed {};  ///< answer to CloseGateIfIdle: no user was inside
@@ -204,8 +206,8 @@ struct Step {
 /// is.
 Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained = false);
 
-/// First wait after a failed attempt; doubled for each further one up to kLongestBackoff, with up to a quarter of it as
-/// jitter so that many hosts do not come back at once.
+/// The longest wait after a first failed attempt; doubled for each further one up to kLongestBackoff. Half of it is for
+/// `jitter`, in [0, 1), to choose: hosts that fail at once do not come back at once (README.md, FleetTest).
 inline constexpr std::chrono::milliseconds kFirstBackoff{1000};
 inline constexpr std::chrono::milliseconds kLongestBackoff{std::chrono::minutes(2)};
 Duration backoff(std::uint32_t attempts, double jitter);

@@ -47,6 +47,7 @@ struct StateReport {
 struct ManagerSetup {
   std::string berth_directory;  ///< where berths are made: absolute, existing, private to this manager
   std::size_t max_concurrent_mounts = 16;
+  std::size_t max_mounts_per_server = 8;
   std::size_t max_waiters_per_share = 4096;
   std::size_t max_attachments_per_share = 16384;
   /// One for each kind; owned by the manager.

@@ -32,6 +32,7 @@ struct Settings {
   std::chrono::milliseconds stop_timeout{
       std::chrono::seconds(5)};  ///< a clean stop that takes longer becomes a forced one
   std::size_t max_concurrent_mounts = 16;
+  std::size_t max_mounts_per_server = 8;
   std::size_t max_nodes = 1'000'000;  ///< files and directories that are remembered for the kernel; soft
   std::size_t inode_bits = 64;        ///< how large inode numbers of the namespace may be: 32 or 64
   ControlSettings control;

@@ -53,10 +53,21 @@ bool is_inside(std::string_view path, std::string_view directory) {
 
 const std::vector<std::string_view>& daemon_keys() {
   static const std::vector<std::string_view> kKeys{
-      "namespace",    "state_dir",     "takeover_timeout",      "crash_limit",
-      "crash_window", "stop_timeout",  "max_concurrent_mounts", "max_nodes",
-      "idle_timeout", "mount_timeout", "unmount_timeout",       "stall_timeout",
-      "attr_timeout", "inode_bits",
+      "namespace",
+      "state_dir",
+      "takeover_timeout",
+      "crash_limit",
+      "crash_window",
+      "stop_timeout",
+      "max_concurrent_mounts",
+      "max_mounts_per_server",
+      "max_nodes",
+      "idle_timeout",
+      "mount_timeout",
+      "unmount_timeout",
+      "stall_timeout",
+      "attr_timeout",
+      "inode_bits",
   };
   return kKeys;
 }
@@ -70,6 +81,7 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   require_time(section, "crash_window", settings.crash_window);
   section.duration("stop_timeout", settings.stop_timeout);
   section.count("max_concurrent_mounts", settings.max_concurrent_mounts, 1, 1024);
+  section.count("max_mounts_per_server", settings.max_mounts_per_server, 1, 1024);
   section.count("max_nodes", settings.max_nodes, 100, 60'000'000);
   std::size_t bits = settings.inode_bits;
   section.count("inode_bits", bits, 32, 64);

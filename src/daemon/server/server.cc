@@ -256,6 +256,7 @@ class Server {
     setup.takes_over = record_.servers > 1;
     setup.berth_directory = setup_.berth_directory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
+    setup.max_mounts_per_server = setup_.configuration.settings.max_mounts_per_server;
     setup.backends = manager::make_backends({.mount_namespace = host_.get(),
                                              .berths = setup_.berth_directory,
                                              .shown = setup_.mount.mounter ? std::string() : setup_.directory});

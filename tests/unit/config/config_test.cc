@@ -126,6 +126,7 @@ state_dir = "/tmp/state"
 takeover_timeout = "1500ms"
 stop_timeout = "1m"
 max_concurrent_mounts = 3
+max_mounts_per_server = 2
 idle_timeout = "1s"
 mount_timeout = "2s"
 unmount_timeout = "3s"
@@ -160,6 +161,7 @@ mode = "0750"
   EXPECT_EQ(settings.takeover_timeout, milliseconds(1500));
   EXPECT_EQ(settings.stop_timeout, milliseconds(60'000));
   EXPECT_EQ(settings.max_concurrent_mounts, 3U);
+  EXPECT_EQ(settings.max_mounts_per_server, 2U);
   EXPECT_EQ(settings.control, (ControlSettings{.group = 1, .readable_by_everyone = false}));
   const manager::SharePolicy defaults{.idle_timeout = milliseconds(1000),
                                       .mount_timeout = milliseconds(2000),

@@ -119,11 +119,13 @@ class ManagerTest : public ::testing::Test {
     std::filesystem::remove_all(directory_);
   }
 
-  void add(const std::string& name, SharePolicy policy = {}) {
+  void add(const std::string& name, SharePolicy policy = {}) { add(name, "bind", "/srv/" + name, policy); }
+  void add_remote(const std::string& name, const std::string& source) { add(name, "nfs", source, {}); }
+  void add(const std::string& name, const std::string& type, const std::string& source, SharePolicy policy) {
     ShareFields fields;
     fields.name = name;
-    fields.type = "bind";
-    fields.sources = {"/srv/" + name};
+    fields.type = type;
+    fields.sources = {source};
     fields.policy = policy;
     Result<ShareSpec> spec = ShareSpec::make(std::move(fields));
     ASSERT_TRUE(spec) << spec.error().message();

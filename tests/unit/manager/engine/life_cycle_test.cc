@@ -401,13 +401,14 @@ TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedIsNotLaidOver) {
   EXPECT_EQ(effect_of<Overmount>(step(drained.state, NativeWanted{}, policy, now + 1s, true)), nullptr);
 }
 
-TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterAddsAtMostAQuarter) {
-  EXPECT_EQ(backoff(1, 0), 1s);
-  EXPECT_EQ(backoff(2, 0), 2s);
-  EXPECT_EQ(backoff(3, 0), 4s);
-  EXPECT_EQ(backoff(1000, 0), kLongestBackoff);
-  EXPECT_GE(backoff(2, 0.999), 2s);
-  EXPECT_LT(backoff(2, 0.999), 2500ms);
+TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterChoosesHalfOfIt) {
+  EXPECT_EQ(backoff(1, 0), 500ms);
+  EXPECT_EQ(backoff(2, 0), 1s);
+  EXPECT_EQ(backoff(3, 0), 2s);
+  EXPECT_EQ(backoff(1000, 0), kLongestBackoff / 2);
+  EXPECT_GE(backoff(2, 0.999), 1990ms);
+  EXPECT_LT(backoff(2, 0.999), 2s);
+  EXPECT_LT(backoff(1000, 0.999), kLongestBackoff);
 }
 
 TEST(LifeCycle, FailureAfterFailureWaitsLonger) {

@@ -318,6 +318,25 @@ TEST_F(ManagerTest, MountsAreThrottled) {
   EXPECT_EQ(backend_->counts.mounts, 40);
 }
 
+TEST_F(ManagerTest, MountsOfOneServerAreThrottledAndKeepNoOtherServerWaiting) {
+  for (int i = 0; i < 20; ++i) add_remote("filer" + std::to_string(i), "filer:/s" + std::to_string(i));
+  add_remote("other", "other:/s");
+  setup_.max_mounts_per_server = 2;
+  auto remote = std::make_unique<FakeBackend>();
+  FakeBackend& backend = *remote;
+  setup_.backends.emplace(ShareKind::kFilesystem, std::move(remote));
+  start();
+  std::vector<std::string> begun;
+  backend.during_mount = [&](const ShareSpec& spec, const Attempt&) { begun.push_back(spec.name()); };
+  std::vector<std::shared_ptr<std::optional<Result<Lease>>>> answers;
+  for (int i = 0; i < 20; ++i) answers.push_back(ask("filer" + std::to_string(i)));
+  answers.push_back(ask("other"));
+  manager_->run_pending();
+  for (const auto& answer : answers) EXPECT_EQ(code_of(answer), 0);
+  ASSERT_EQ(begun.size(), 21U);
+  EXPECT_EQ(begun[2], "other");
+}
+
 TEST_F(ManagerTest, ParkedRequestsHaveALimit) {
   add("media");
   setup_.max_waiters_per_share = 3;

@@ -19,7 +19,7 @@ class MountSlotsTest : public ::testing::Test {
 
   const TimePoint start{1h};
   const std::array<int, 100> mounts{};
-  Slots slots{2};
+  Slots slots{2, 100};
 };
 
 TEST_F(MountSlotsTest, SoManyAreUnderWayAtOnceInOrder) {
@@ -51,6 +51,25 @@ TEST_F(MountSlotsTest, MountsThatTakeLongAreBoundedAsWell) {
   }
   EXPECT_EQ(begun, 2 * Slots::kMostSlow);
   EXPECT_EQ(slots.next_at(start + 1h), std::nullopt);
+}
+
+TEST_F(MountSlotsTest, MountsOfOneServerAreBoundedAndLetOthersPass) {
+  Slots many{10, 2};
+  const auto take = [&](TimePoint now) {
+    const std::optional<Slots::Turn> turn = many.next(now);
+    return turn ? turn->mount : nullptr;
+  };
+  for (std::size_t i = 0; i < 50; ++i) many.add(&mounts[i], Slots::Kind::kRemote, start, "filer");
+  many.add(&mounts[50], Slots::Kind::kRemote, start, "other");
+  many.add(&mounts[51], Slots::Kind::kRemote, start);
+  many.add(&mounts[52], Slots::Kind::kRemote, start);
+  many.add(&mounts[53], Slots::Kind::kRemote, start);
+  for (const std::size_t i : {0U, 1U, 50U, 51U, 52U, 53U}) EXPECT_EQ(take(start), &mounts[i]);
+  EXPECT_EQ(take(start), nullptr);
+  EXPECT_EQ(take(start + 1h), nullptr) << "one that takes long is still its server's";
+  EXPECT_TRUE(many.end(&mounts[1]));
+  EXPECT_EQ(take(start), &mounts[2]);
+  EXPECT_EQ(take(start), nullptr);
 }
 
 TEST_F(MountSlotsTest, WhatWaitsForNoServerDoesNotWaitForThoseThatDo) {
