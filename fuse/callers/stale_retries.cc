@@ -73,11 +73,11 @@ Record* StaleRetries::find(pid_t thread, std::uint32_t share, TimePoint now) con
   return found != std::end(area_.known) ? &*found : nullptr;
 }
 
-StaleRetries::Known StaleRetries::find_out(pid_t thread, std::uint32_t share, TimePoint now) const {
-  if (is_empty(now)) return {};
+StaleRetries::Stage StaleRetries::stage_of(pid_t thread, std::uint32_t share, TimePoint now) const {
+  if (is_empty(now)) return Stage::kUnknown;
   MutexLock lock(mutex_);
   const Record* const known = find(thread, share, now);
-  return known != nullptr ? Known{stage_in(*known), TimePoint(Duration(known->since))} : Known{};
+  return known != nullptr ? stage_in(*known) : Stage::kUnknown;
 }
 
 bool StaleRetries::touch(pid_t thread, std::uint32_t share, TimePoint now) {

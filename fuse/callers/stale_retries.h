@@ -33,9 +33,12 @@ namespace berth::fuse {
 class StaleRetries {
  public:
   enum class Stage : std::uint8_t {
-    kUnknown,      ///< or so long ago that it comes for another reason now
-    kOnItsWay,     ///< it has been sent back, and asks about the share's name next
-    kPassed,       ///< the name was answered since, and leads past berth
+    kUnknown,   ///< or so long ago that it comes for another reason now
+    kOnItsWay,  ///< it has been sent back, and asks about the share's name next
+    /// The name was answered since, and leads past berth. When the share's overmount is removed, a thread that has come
+    /// there is unknown again. One that has not got a processor for so long stays kPassed: it must not be sent back a
+    /// second time in its call, even if the share was overmounted again meanwhile.
+    kPassed,
     kWalking,      ///< served, in a call that is sent back at its end
     kInside,       ///< served until it pauses
     kInsideTwice,  ///< the same, perhaps in the midst of a call that walks to two paths (rename(2), link(2))
@@ -47,14 +50,7 @@ class StaleRetries {
   explicit StaleRetries(StaleRetryArea* area = nullptr);
 
   /// Costs next to nothing while no thread is known. `share`: its number, KnownShare::index().
-  [[nodiscard]] Stage stage_of(pid_t thread, std::uint32_t share, TimePoint now) const {
-    return find_out(thread, share, now).stage;
-  }
-  struct Known {
-    Stage stage = Stage::kUnknown;
-    TimePoint since{};  ///< when it came to that
-  };
-  [[nodiscard]] Known find_out(pid_t thread, std::uint32_t share, TimePoint now) const;
+  [[nodiscard]] Stage stage_of(pid_t thread, std::uint32_t share, TimePoint now) const;
   /// False: too many are known, or the thread cannot be seen from here (0).
   bool set(pid_t thread, std::uint32_t share, Stage stage, TimePoint now);
   /// Notes that one that is kWalking or kInsideTwice has asked again. False: it is not.

@@ -214,7 +214,6 @@ class ShareFs::Core {
 
   static void note_writer(const ShareRequest& request) noexcept;
   [[nodiscard]] bool may_send_back(const KnownShare& share, pid_t thread, TimePoint now);
-  [[nodiscard]] StaleRetries::Stage stage_in_call(const KnownShare& share, pid_t thread, TimePoint now) const;
   [[nodiscard]] bool must_retry_walk(KnownShare& share, NodeId node, pid_t thread, Origin comes);
   [[nodiscard]] bool is_answered_stale(KnownShare& share, pid_t thread, Origin comes, TimePoint now);
   [[nodiscard]] bool is_sent_back_from_root(KnownShare& share, pid_t thread);

@@ -42,14 +42,6 @@ bool ShareFs::Core::may_send_back(const KnownShare& share, pid_t thread, TimePoi
   return thread != 0 && (door == manager::NativeDoor::kShut || now < share.share().overmounted_at() + kJustOvermounted);
 }
 
-/// Of a caller that asks us for something: kPassed where it has passed the name in this very call, and does not see the mount. When
-/// the mount was taken off, those that had arrived were forgotten.
-StaleRetries::Stage ShareFs::Core::stage_in_call(const KnownShare& share, pid_t thread, TimePoint now) const {
-  const StaleRetries::Known known = stale_retries.find_out(thread, share.index(), now);
-  const bool is_past = known.stage == StaleRetries::Stage::kPassed && known.since < share.share().overmounted_at();
-  return is_past ? StaleRetries::Stage::kUnknown : known.stage;
-}
-
 bool ShareFs::Core::send_back(KnownShare& share, pid_t thread, TimePoint now) {
   // What is believed of the root would let others walk past us.
   if (share.root_asked_since() > now) invalidate_root(share);
@@ -64,7 +56,7 @@ void ShareFs::Core::note_stale(KnownShare& share, pid_t thread) {
   const TimePoint now = std::chrono::steady_clock::now();
   if (!may_send_back(share, thread, now)) return;
   using Stage = StaleRetries::Stage;
-  const Stage stage = stage_in_call(share, thread, now);
+  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
   if (stage == Stage::kUnknown || stage == Stage::kWalking) {
     stale_retries.set(thread, share.index(), Stage::kOnItsWay, now);
   }
@@ -77,7 +69,7 @@ bool ShareFs::Core::must_retry_walk(KnownShare& share, NodeId node, pid_t thread
   if (comes == Origin::kNeverMind || CurrentRequest::first_attempt() != nullptr) return false;
   if (!may_send_back(share, thread, now)) return false;
   using Stage = StaleRetries::Stage;
-  const Stage stage = stage_in_call(share, thread, now);
+  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
   if (stage != Stage::kUnknown && stage != Stage::kWalking) {
     const bool is_twice = stage == Stage::kInsideTwice;
     stale_retries.set(thread, share.index(), is_twice ? Stage::kInsideTwice : Stage::kInside, now);
@@ -118,7 +110,7 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   const TimePoint now = std::chrono::steady_clock::now();
   if (!may_send_back(share, thread, now)) return false;
   using Stage = StaleRetries::Stage;
-  const Stage stage = stage_in_call(share, thread, now);
+  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
   const auto is_laid = [&] {
     return share.share().native_door() == manager::NativeDoor::kOpen || is_overmounting(share.index());
   };

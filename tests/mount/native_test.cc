@@ -772,7 +772,7 @@ TEST_F(Native, FirstCallOfEachKindSucceedsAndIsInTheRealMount) {
   }
 }
 
-// At the share's name, as the first caller and as a later one.
+// While the agent does not answer, callers wait at the share's name.
 TEST_F(Native, CallerThatIsStoppedAtTheNameGoesOnAfterwards) {
   start();
   touch();
@@ -788,12 +788,9 @@ TEST_F(Native, CallerThatIsStoppedAtTheNameGoesOnAfterwards) {
     furnish();
     ASSERT_EQ(::kill(agent, SIGSTOP), 0);
     StoppedCaller caller([&] { return first.call(share()); });
-    StoppedCaller other([&] { return open_and_close(in("d/file"), O_RDWR); });
     caller.stop(kStops[static_cast<std::size_t>(number++) % std::size(kStops)]);
-    other.stop(Stop::kSignal);
     ASSERT_EQ(::kill(agent, SIGCONT), 0);
     EXPECT_EQ(errno_name(caller.go_on()), errno_name(0));
-    EXPECT_EQ(errno_name(other.go_on()), errno_name(0));
     EXPECT_TRUE(is_native()) << status();
   }
 }

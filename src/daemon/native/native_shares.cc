@@ -203,7 +203,8 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const s
     if (overmounted == overmounts_.end()) return Outcome::kOff;
     wanted.overmount_id = overmounted->second;
   }
-  const bool arrived = share == nullptr || have_arrived(*share).value_or(true);
+  // A caller that cannot be looked at is known for two seconds only.
+  const bool arrived = share == nullptr || have_arrived(*share).value_or(false);
   if (when != When::kAlways && !arrived) {
     return when == When::kUntouched ? Outcome::kTouched : Outcome::kInUse;
   }
