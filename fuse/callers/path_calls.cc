@@ -161,6 +161,8 @@ constexpr auto kGoesIn = std::to_array<long>({
     SYS_symlink,
 #endif
 });
+constexpr auto kWatches = std::to_array<long>({SYS_inotify_add_watch, SYS_fanotify_mark});
+constexpr auto kWatches32 = std::to_array<long>({292, 339});  // of i386
 /// rename(2), link(2), linkat(2), renameat(2), renameat2(2) of 32-bit programs (i386).
 constexpr auto kWalksTwice32 = std::to_array<long>({9, 38, 302, 303, 353});
 constexpr auto kWalksTwice = std::to_array<long>({
@@ -241,7 +243,8 @@ RootCall root_call_of(pid_t thread) {
   const ThreadActivity activity = activity_of_caller(thread);
   if (activity.kind == ThreadActivity::Kind::kRunning) return RootCall::kUnknown;
   if (walks_twice(activity)) return RootCall::kWalksTwice;
-  if (activity.is_32_bit) return RootCall::kLooks;
+  if (activity.is_32_bit) return contains(kWatches32, activity.call) ? RootCall::kWatches : RootCall::kLooks;
+  if (contains(kWatches, activity.call)) return RootCall::kWatches;
   if (activity.call == SYS_bind) return RootCall::kMakesNode;
   return contains(kGoesIn, activity.call) ? RootCall::kWalks : RootCall::kLooks;
 }

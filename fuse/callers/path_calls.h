@@ -33,6 +33,7 @@ bool is_stat_of_path(pid_t thread);
 /// Why the kernel asks a thread's way for the attributes of a directory that it may be walking through.
 enum class RootCall : std::uint8_t {
   kLooks,       ///< it may look at that directory alone, or hand an error on
+  kWatches,     ///< the same, and may watch it from then on: inotify_add_watch(2), fanotify_mark(2)
   kWalks,       ///< in a call that goes into it, and walks again when it meets ESTALE there
   kMakesNode,   ///< the same, unless what it is for has begun: bind(2)
   kWalksTwice,  ///< the same of one that walks to two paths, each of which is walked again by itself: rename(2), link(2)

@@ -83,8 +83,10 @@ class ShareFs final : public Operations {
   bool has_ended(const manager::Share& share, const StaleRetries::Seen& thread);
   /// From now on, until it is laid or is not, a caller that begins to walk into `share` is sent back to its name to wait there.
   void set_overmounting(const manager::Share& share, bool overmounting);
-  /// Whether the kernel knows anything of `share` but its root.
-  [[nodiscard]] bool is_known_below(const manager::Share& share) const;
+  /// Whether a program may have something there that an overmount of `share` would hide: the kernel knows a name in it, or
+  /// its root may be watched (KnownShare).
+  [[nodiscard]] bool may_hide(const manager::Share& share) const;
+  void set_may_be_watched(const manager::Share& share, bool may_be);
   [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;
   /// Whether what is read and written through berth of a file in `share` is what the kernel has of it in memory, so
   /// that a native user sees the same pages. `root`: of the mount. Errors: EOPNOTSUPP with the reason.

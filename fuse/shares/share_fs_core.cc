@@ -211,6 +211,7 @@ Seconds ShareFs::Core::root_ttl(KnownShare& share, bool listed) const noexcept {
   const TimePoint now = std::chrono::steady_clock::now();
   if (share.share().may_be_native() && (!listed || now < share.let_go_at() + kInUseAgain)) return 0;
   share.note_root_asked(now + kIdleRootTtl);
+  share.set_may_be_watched(true);
   share.note_root_sent(now);
   return std::max<Seconds>(share.attr_ttl(), kIdleRootTtl.count());
 }

@@ -108,6 +108,7 @@ bool ShareFs::Core::is_answered_stale(KnownShare& share, pid_t thread, Origin co
 /// That is the only question of a rename(2) of two names in that directory between its two paths, so here it is known.
 bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   const TimePoint now = std::chrono::steady_clock::now();
+  if (thread == 0) share.set_may_be_watched(true);
   if (!may_send_back(share, thread, now)) return false;
   using Stage = StaleRetries::Stage;
   const Stage stage = stale_retries.stage_of(thread, share.index(), now);
@@ -116,12 +117,13 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   };
   const sys::AsDaemon as_daemon;
   const RootCall call = is_laid() ? await_root_call_of(thread) : root_call_of(thread);
+  if (call == RootCall::kWatches || call == RootCall::kUnknown) share.set_may_be_watched(true);
   const bool may_walk_twice = call == RootCall::kWalksTwice || call == RootCall::kUnknown;
   if (stage == Stage::kOnItsWay || stage == Stage::kPassed) {
     stale_retries.set(thread, share.index(), may_walk_twice ? Stage::kInsideTwice : Stage::kInside, now);
     return false;
   }
-  if (call == RootCall::kLooks) return false;
+  if (call == RootCall::kLooks || call == RootCall::kWatches) return false;
   if (!may_walk_twice && stage != Stage::kUnknown) {
     stale_retries.set(thread, share.index(), stage == Stage::kWalking ? Stage::kWalking : Stage::kInside, now);
     return false;
@@ -213,9 +215,14 @@ bool ShareFs::has_ended(const manager::Share& share, const StaleRetries::Seen& t
   return known == nullptr || core_->stale_retries.has_ended(thread, known->index());
 }
 
-bool ShareFs::is_known_below(const manager::Share& share) const {
+bool ShareFs::may_hide(const manager::Share& share) const {
   const KnownShare* const known = core_->shares.find(share);
-  return known != nullptr && core_->nodes.size(known->index()) > 0;
+  return known != nullptr && (known->may_be_watched() || core_->nodes.size(known->index()) > 0);
+}
+
+void ShareFs::set_may_be_watched(const manager::Share& share, bool may_be) {
+  KnownShare* const known = core_->shares.find(share);
+  if (known != nullptr) known->set_may_be_watched(may_be);
 }
 
 bool ShareFs::is_in(NodeId node, const manager::Share& share) const {

@@ -202,7 +202,9 @@ void KnownShares::take_over(const std::map<std::uint64_t, std::shared_ptr<manage
     std::from_chars(name.data(), name.data() + name.size(), incarnation);
     const auto found = shares.find(incarnation);
     if (!make_room()) return;
-    put(make(found != shares.end() ? found->second : nullptr));
+    KnownShare* const known = put(make(found != shares.end() ? found->second : nullptr));
+    // What an earlier server was asked is not kept.
+    if (known != nullptr) known->set_may_be_watched(true);
   }
 }
 

@@ -79,6 +79,10 @@ class KnownShare {
   /// Since when the kernel believes no attributes of the root, so that whatever walks through it asks; may be to come.
   [[nodiscard]] TimePoint root_asked_since() const noexcept { return TimePoint(Duration(root_asked_since_)); }
   void note_root_asked(TimePoint since) noexcept { root_asked_since_ = since.time_since_epoch().count(); }
+  /// Whether a program may watch the root, as far as its requests tell: it asked for the root's attributes to watch it, or
+  /// had no need to ask.
+  [[nodiscard]] bool may_be_watched() const noexcept { return may_be_watched_; }
+  void set_may_be_watched(bool may_be) noexcept { may_be_watched_ = may_be; }
   /// Notes what the real root has just answered.
   void remember_root(const struct statx& x) noexcept;
   /// The root's access control list when the root was last read; empty: none. `name`: of the attribute.
@@ -114,6 +118,7 @@ class KnownShare {
 
   std::atomic<std::int64_t> root_lookups_{0};
   std::atomic<bool> is_root_held_{true};
+  std::atomic<bool> may_be_watched_{false};
   std::atomic<Duration::rep> root_asked_since_{0};  ///< of TimePoint
   std::atomic<std::uint32_t> let_go_at_{0};         ///< in seconds of the monotonic clock
   std::atomic<std::uint32_t> root_told_{0};         ///< in seconds of the monotonic clock, from 1 on; 0: not

@@ -805,6 +805,35 @@ TEST_F(Native, WatchThatIsMadeFirstThingHearsWhatHappens) {
   EXPECT_GT(::read(watch.get(), events, sizeof events), 0) << errno_name(errno);
 }
 
+// Nothing is known below it. In the end also where the kernel has the attributes of the root from a listing, and asks nothing.
+TEST_F(Native, WatchOfTheSharesOwnDirectoryKeepsItWithBerthAndHearsWhatHappens) {
+  start();
+  enum class Before : std::uint8_t { kNothing, kListing, kDeath };
+  for (const Before before : {Before::kNothing, Before::kListing, Before::kDeath}) {
+    SCOPED_TRACE(static_cast<int>(before));
+    if (before == Before::kListing) {
+      ASSERT_EQ(::system(("ls -l " + server_.namespace_path() + " >/dev/null").c_str()), 0);
+    }
+    UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    ASSERT_GE(::inotify_add_watch(watch.get(), share().c_str(), IN_CREATE), 0);
+    EXPECT_EQ(status().value("state", ""), "idle") << "a watch mounts nothing";
+    if (before == Before::kDeath) {
+      ASSERT_EQ(::kill(server_.read_json("status.json").value("server_pid", 0), SIGKILL), 0);
+    }
+    std::thread([&] { ASSERT_TRUE(ok(server_.write_file("namespace/a/new", "x"))); }).join();
+    alignas(inotify_event) char events[1024];
+    EXPECT_GT(::read(watch.get(), events, sizeof events), 0) << errno_name(errno);
+    EXPECT_FALSE(is_native());
+    EXPECT_EQ(status().value("with_berth", "").find("something in it is watched (inotify) by process"), 0U) << status();
+    watch.reset();
+    ASSERT_EQ(::unlink((source_ + "/new").c_str()), 0);
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+    touch();
+    EXPECT_TRUE(is_native()) << status();
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+  }
+}
+
 TEST_F(Native, WhatIsMountedOrWatchedThroughBerthKeepsItThereAndTheStatusSaysSo) {
   start();
   const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks no server

@@ -62,6 +62,8 @@ Result<> NativeShares::overmount(manager::Share& share, int root, TimePoint dead
   TRY_VOID(shares->shows_same_pages(root));
   Result<> overmounted = overmount_when_quiet(share, root, deadline);
   if (overmounted) share.set_overmounted(SystemClock().now());  // before anything is answered that waits for it
+  // Berth is not asked about the root for a while now.
+  if (!overmounted) shares->set_may_be_watched(share, true);
   shares->set_overmounting(share, false);
   return overmounted;
 }
@@ -138,10 +140,11 @@ Result<> NativeShares::await_walkers(const manager::Share& share) const {
   }
 }
 
-/// What hangs below the share's directory has come there through berth.
+/// What hangs below the share's directory, and on it, has come there through berth.
 Result<> NativeShares::look_for_hidden(const manager::Share& share) const {
-  const fuse::ShareFs& shares = *shares_.load();
-  if (!shares.is_known_below(share)) return {};
+  fuse::ShareFs& shares = *shares_.load();
+  if (!shares.may_hide(share)) return {};
+  shares.set_may_be_watched(share, false);  // until it is asked for the next time
   Result<Hidden> looked = TRY(look<Result<Hidden>>(
       [keeper = setup_.keeper, directory = setup_.directory] { return find_hidden(keeper, directory); }));
   const Hidden found = TRY(std::move(looked));
