@@ -1,7 +1,10 @@
 #include "src/cli/actions.h"
 
 #include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <iterator>
@@ -58,6 +61,37 @@ std::string paint_state(std::string_view state, std::string_view padded) {
   return std::string(padded);
 }
 
+/// By `key`, and by name where that is the same. `users`: the most first; `since`: the latest first.
+void sort_shares(std::vector<formats::ShareSummary>& shares, std::string_view key) {
+  using Share = formats::ShareSummary;
+  const auto less = [key](const Share& a, const Share& b) {
+    if (key == "state") return a.state < b.state;
+    if (key == "users") return a.users > b.users;
+    if (key == "since") return a.since > b.since;
+    return a.name < b.name;
+  };
+  std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) { return a.name < b.name; });
+  std::stable_sort(shares.begin(), shares.end(), less);
+}
+
+/// While it lives, Ctrl-C ends the system call that waits (EINTR), and not this program. Where SIGINT is ignored it stays so.
+class CtrlC {
+ public:
+  CtrlC() {
+    ::sigaction(SIGINT, nullptr, &before_);
+    if (before_.sa_handler == SIG_IGN) return;
+    struct sigaction action {};
+    action.sa_handler = [](int) {};  // without SA_RESTART
+    ::sigaction(SIGINT, &action, nullptr);
+  }
+  ~CtrlC() { ::sigaction(SIGINT, &before_, nullptr); }
+  CtrlC(const CtrlC&) = delete;
+  CtrlC& operator=(const CtrlC&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
 class Action {
  public:
   Action(const Command& command, const Tree& tree, const World& world)
@@ -91,6 +125,9 @@ class Action {
   }
   [[nodiscard]] int reload(const HostCommand& host) const;
   [[nodiscard]] formats::NamespaceView look() const;
+  [[nodiscard]] Result<std::string> table_of(const StatusCommand& status) const;
+  [[nodiscard]] std::map<std::string, std::string, std::less<>> reasons_of(
+      const std::vector<formats::ShareSummary>& shares) const;
   void warn(const HostCommand& host, const formats::HostView& now) const;
   [[nodiscard]] std::string in_use(const formats::NamespaceView& berth) const;
   [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
@@ -134,6 +171,14 @@ std::string Action::hint(const Error& error, const std::string& share) const {
     return fmt::format(": used by {}; see {}, or use --force", view->users,
                        quote_command({formats::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
+  if (code == EINTR) {
+    const bool attaches = std::holds_alternative<AttachCommand>(command_.action);
+    const bool mounts = attaches || (control != nullptr && control->word != formats::ControlCommand::kUnmount &&
+                                     control->word != formats::ControlCommand::kForceUnmount);
+    return fmt::format(": interrupted; the {} goes on{}", mounts ? "mount" : "unmount",
+                       attaches ? ", and nothing is attached" : "") +
+           see_status;
+  }
   if (!view->last_failure || view->last_failure->code != code) return std::string(meaning_of(code)) + see_status;
   const std::string text = formats::render_error(view->last_failure);
   return fmt::format(": {}{}", formats::last_words(text), see_status);
@@ -162,18 +207,52 @@ int Action::operator()(const StatusCommand& status) const {
   const std::string_view file = status.json ? formats::kStatusJson : formats::kStatus;
   if (status.share) return print(tree_.read(*status.share, file), *status.share);
   if (status.json) return print(tree_.read(file));
-  const Result<std::string> text = tree_.read(formats::kStatusJson);
-  if (!text) return explain(text.error(), "");
-  const auto berth = formats::parse_namespace_json(*text);
-  if (!berth) return explain(berth.error().within(formats::kStatusJson), "");
-  const bool colours = world_.out_is_terminal && !world_.environment("NO_COLOR");
-  world_.out(formats::render_status(*berth, colours ? paint_state : formats::Paint()));
-  return kOk;
+  const Result<std::string> table = table_of(status);
+  if (!table) return explain(table.error(), "");
+  if (!status.watch) return print(table);
+  // Erases the screen and goes to its first line (console_codes(4)).
+  const std::string clear = world_.out_is_terminal ? "\033[H\033[2J" : "";
+  Result<std::string> next = table;
+  for (; next; next = table_of(status)) {
+    if (!world_.out(clear + *next)) return kOk;
+    static_cast<void>(::poll(nullptr, 0, static_cast<int>(world_.watch_interval.count())));
+  }
+  return explain(next.error(), "");
+}
+
+/// The table of all shares.
+Result<std::string> Action::table_of(const StatusCommand& status) const {
+  const std::string text = TRY(tree_.read(formats::kStatusJson));
+  formats::NamespaceView berth = TRY(
+      formats::parse_namespace_json(text).map_error([](Error error) { return error.within(formats::kStatusJson); }));
+  sort_shares(berth.shares, status.sort);
+  formats::Look look{.reasons = reasons_of(berth.shares), .only_troubled = status.failed};
+  if (world_.out_is_terminal) {
+    if (!world_.environment("NO_COLOR")) look.paint = paint_state;
+    look.width = world_.width;
+    look.now = world_.now();
+  }
+  return formats::render_status(berth, look);
+}
+
+/// The reasons of shares that do not work, as far as a reader has patience for them.
+std::map<std::string, std::string, std::less<>> Action::reasons_of(
+    const std::vector<formats::ShareSummary>& shares) const {
+  constexpr std::size_t kMost = 256;
+  std::map<std::string, std::string, std::less<>> reasons;
+  for (const formats::ShareSummary& share : shares) {
+    if (share.state != "failed" || reasons.size() >= kMost) continue;
+    const std::string error = tree_.read(share.name, formats::kError).value_or("");
+    const std::string_view reason = formats::last_words(error);
+    if (!reason.empty()) reasons.emplace(share.name, reason);
+  }
+  return reasons;
 }
 
 int Action::operator()(const AttachCommand& attach) const {
   Result<> result;
   {
+    const CtrlC ctrl_c;
     const Progress progress(world_, "mounting " + quote_command({attach.share}));
     result = tree_.attach(attach.share, attach.instance, attach.volume);
   }
@@ -190,6 +269,7 @@ int Action::operator()(const ControlCommand& control) const {
   const char* const verb = unmounts ? "unmounting " : "mounting ";
   Result<> result;
   {
+    const CtrlC ctrl_c;
     const Progress progress(world_, verb + quote_command({control.share}));
     result = tree_.write(control.share, control.word);
   }
@@ -264,7 +344,20 @@ int Action::reload(const HostCommand& host) const {
 }
 
 int Action::operator()(const EventsCommand& events) const {
-  return finish(tree_.events(events.follow, world_.out), "");
+  if (!events.json) return finish(tree_.events(events.follow, world_.out), "");
+  std::string begun;  // a line that is not read to its end
+  const auto take = [this, &begun](std::string_view text) {
+    begun.append(text);
+    std::string json;
+    std::size_t start = 0;
+    for (std::size_t end = begun.find('\n'); end != std::string::npos; end = begun.find('\n', start)) {
+      json += formats::event_as_json(std::string_view(begun).substr(start, end - start));
+      start = end + 1;
+    }
+    begun.erase(0, start);
+    return world_.out(json);
+  };
+  return finish(tree_.events(events.follow, take), "");
 }
 
 /// Writes `openmetrics` to a file for node exporter, which sees the old text or the new one. False: it says why not.

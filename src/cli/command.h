@@ -15,6 +15,9 @@ namespace berth::cli {
 struct StatusCommand {
   std::optional<std::string> share;  ///< absent: all
   bool json = false;
+  bool failed = false;        ///< those alone that have failed or do not answer
+  bool watch = false;         ///< again and again
+  std::string sort = "name";  ///< "name", "state", "users", "since"
 };
 struct AttachCommand {
   std::string share, instance, volume;
@@ -34,6 +37,7 @@ struct HostCommand {
 };
 struct EventsCommand {
   bool follow = false;
+  bool json = false;
 };
 /// exec, shell: a program where the namespace is seen.
 struct ExecCommand {

@@ -39,7 +39,7 @@ _berth() {
   local given=()
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout | --textfile | -t | --type | -s | --source | -o | --option | --set) ((i++)) ;;
+      -n | --namespace | -c | --config | --share | --state-dir | --log-level | --timeout | --sort | --textfile | -t | --type | -s | --source | -o | --option | --set) ((i++)) ;;
       -*) ;;
       *) if [[ $command ]]; then given+=("${COMP_WORDS[i]}"); else command=${COMP_WORDS[i]}; fi ;;
     esac
@@ -48,6 +48,7 @@ _berth() {
   case $command${given:+-file}:$previous:$current in
     *:-n:* | *:--namespace:* | *:--state-dir:*) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
     *:-c:* | *:--config:* | check:*:[^-]* | check:*: | doctor:*:[^-]* | doctor:*: | import-file:*:[^-]* | import-file:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    *:--sort:*) mapfile -t COMPREPLY < <(compgen -W 'name state users since' -- "$current") ;;
     *:--log-level:*) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
     *)
       while IFS= read -r word; do

@@ -19,7 +19,7 @@ function __berth_arguments # the command, and what it was given, one a line
     set -l i 2
     while test $i -le (count $words)
         switch $words[$i]
-            case -n --namespace -c --config --share --state-dir --log-level --timeout --textfile -t --type -s --source -o --option --set
+            case -n --namespace -c --config --share --state-dir --log-level --timeout --sort --textfile -t --type -s --source -o --option --set
                 set i (math $i + 1)
             case '-*'
             case '*'
@@ -68,6 +68,7 @@ end
 complete --command berth --no-files
 complete --command berth --condition '__berth_previous -n --namespace --state-dir' --arguments '(__fish_complete_directories)'
 complete --command berth --condition '__berth_wants_file' --force-files
+complete --command berth --condition '__berth_previous --sort' --arguments 'name state users since'
 complete --command berth --condition '__berth_previous --log-level' --arguments 'debug info warning error'
 complete --command berth --arguments '(__berth_candidates)' \
-    --condition 'not __berth_previous -n --namespace --state-dir -c --config --log-level --share --timeout --textfile -t --type -s --source -o --option --set; and not __berth_wants_file'
+    --condition 'not __berth_previous -n --namespace --state-dir -c --config --log-level --share --timeout --sort --textfile -t --type -s --source -o --option --set; and not __berth_wants_file'

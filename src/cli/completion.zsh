@@ -40,7 +40,7 @@ _berth() {
   local -a given
   for ((i = 2; i < CURRENT; i++)); do
     case ${words[i]} in
-      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout|--textfile|-t|--type|-s|--source|-o|--option|--set) ((i++)) ;;
+      (-n|--namespace|-c|--config|--share|--state-dir|--log-level|--timeout|--sort|--textfile|-t|--type|-s|--source|-o|--option|--set) ((i++)) ;;
       (-*) ;;
       (*) if [[ -n $command ]]; then given+=("${words[i]}"); else command=${words[i]}; fi ;;
     esac
@@ -48,6 +48,7 @@ _berth() {
   case $command${given:+-file}:$previous:${words[CURRENT]} in
     (*:-n:*|*:--namespace:*|*:--state-dir:*) _files -/ ;;
     (*:-c:*|*:--config:*|check:*:[^-]*|check:*:|doctor:*:[^-]*|doctor:*:|import-file:*:[^-]*|import-file:*:) _files ;;
+    (*:--sort:*) compadd -- name state users since ;;
     (*:--log-level:*) compadd -- debug info warning error ;;
     (*) compadd -- "${(@f)$(_berth_candidates "$command" "${given[@]}")}" ;;
   esac

@@ -35,7 +35,7 @@ Examples:
   berth status
   berth attach media vm-17 disk-0
 
-`berth COMMAND --help` says more about a command; see also berth(8) and berth.toml(5).)"};
+`berth help COMMAND` says more about a command; see also berth(8) and berth.toml(5).)"};
 
 inline constexpr CommandText kServeText{
     "serve", "Serve a namespace until SIGTERM or SIGINT; a second signal forces",
@@ -74,8 +74,11 @@ inline constexpr CommandText kStatusText{
     R"(Never mounts anything and never waits for a share. The same is in NAMESPACE/.berth/status and status.json, and in
 NAMESPACE/.berth/shares/SHARE/.
 
+On a terminal names and sources are cut to its width, and times are told as of now. A share that has failed has the reason in its row.
+
 Examples:
   berth status
+  berth status --failed --sort since
   berth status home/alice
   berth status --json | jq -r '.shares[] | select(.state == "failed").name')"};
 
@@ -206,7 +209,8 @@ inline constexpr CommandText kEventsText{"events", "Show what happened to the sh
 
 Examples:
   berth events
-  berth events --follow | grep mount-failed)"};
+  berth events --follow | grep mount-failed
+  berth events --json | jq -r 'select(.event == "mount-failed").share')"};
 
 inline constexpr CommandText kMetricsText{
     "metrics", "Show metrics, or write them down for node exporter", "berth metrics [OPTIONS]",

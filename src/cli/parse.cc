@@ -36,6 +36,9 @@ struct Words {
   bool follow = false;
   bool foreground = false;
   bool dry_run = false;
+  bool failed = false;
+  bool watch = false;
+  std::string sort = "name";
   bool strict = false;
   bool offline = false;
 };
@@ -89,7 +92,7 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
   app_.formatter(std::make_shared<HelpFormat>(kBerthText.usage));
   app_.footer(kBerthText.footer);
   app_.set_help_flag("-h,--help", "Say this and exit");
-  app_.set_version_flag("--version", "berth " BERTH_VERSION, "Say the version and exit");
+  app_.set_version_flag("-V,--version", "berth " BERTH_VERSION, "Say the version and exit");
   // One command a line: what follows it is its own, whatever it is called.
   app_.require_subcommand(0, 1);
   add_namespace(app_, kNamespaceText);
@@ -113,6 +116,7 @@ Parser::Parser() : app_(kBerthText.description, "berth") {
     command->add_option("-c,--config", words_.config, kUpgradeConfigText)->type_name("FILE");
   }
   CLI::App* events = add_command(kEventsText);
+  events->add_flag("--json", words_.json, "As JSON, one object a line");
   events->add_flag("-f,--follow", words_.follow, "Go on and show what happens from now on");
   add_namespace(*events, kNamespaceText);
   CLI::App* metrics = add_command(kMetricsText);
@@ -156,6 +160,9 @@ void Parser::add_share_commands() {
   CLI::App* status = add_command(kStatusText);
   status->add_option("SHARE", words_.share, "The share to tell everything about (default: a table of all)");
   status->add_flag("--json", words_.json, "Print JSON, for programs");
+  status->add_flag("--failed", words_.failed, "Only shares that have failed or do not answer");
+  status->add_flag("--watch", words_.watch, "Show the table again every 2 seconds, until Ctrl-C");
+  status->add_option("--sort", words_.sort, "name, state, users or since (default: name)")->type_name("KEY");
   add_namespace(*status, kNamespaceText);
   for (const CommandText* text : {&kAttachText, &kDetachText}) {
     CLI::App* command = add_command(*text);
@@ -296,6 +303,15 @@ Result<AddOptions> Parser::add_options() const {
   return add;
 }
 
+/// Errors: EINVAL with a story.
+Result<> check_sort(std::string_view key) {
+  const std::vector<std::string_view> keys{"name", "state", "users", "since"};
+  if (std::find(keys.begin(), keys.end(), key) != keys.end()) return {};
+  const std::string_view meant = nearest(key, keys);
+  return fail(EINVAL, "--sort: " + quote(key) + " is not name, state, users or since" +
+                          (meant.empty() ? "" : "; did you mean " + quote(meant) + "?"));
+}
+
 Result<MetricsCommand> Parser::metrics_command() const {
   if (words_.textfile.empty()) return MetricsCommand{};
   if (words_.textfile.ends_with(".prom")) return MetricsCommand{absolute_path(words_.textfile)};
@@ -319,7 +335,7 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
                          words_.share};
   }
   if (name == kMetricsText.name) return metrics_command();
-  if (name == kEventsText.name) return EventsCommand{words_.follow};
+  if (name == kEventsText.name) return EventsCommand{words_.follow, words_.json};
   if (name == kExecText.name || name == kShellText.name) return ExecCommand{words_.arguments};
   if (name == kResumeText.name) return HostCommand{formats::HostCommand::kResume, std::nullopt};
   if (name == kReloadText.name) {
@@ -336,7 +352,12 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
   const bool all = name == kStatusText.name && words_.share.empty();
   if (!all) TRY_VOID(check_share(words_.share));
   if (name == kStatusText.name) {
-    return StatusCommand{all ? std::nullopt : std::optional(words_.share), words_.json};
+    TRY_VOID(check_sort(words_.sort));
+    const bool is_of_table = words_.failed || words_.watch || words_.sort != "name";
+    if (is_of_table && (words_.json || !all))
+      return fail(EINVAL, "--failed, --sort and --watch are for the table of all shares");
+    return StatusCommand{all ? std::nullopt : std::optional(words_.share), words_.json, words_.failed, words_.watch,
+                         words_.sort};
   }
   if (name == kAttachText.name || name == kDetachText.name) {
     TRY_VOID(check_component("an instance", words_.instance));
@@ -362,6 +383,16 @@ tl::expected<Command, NoCommand> Parser::command_of(const CLI::App& app) const {
 }
 
 tl::expected<Command, NoCommand> Parser::parse(std::vector<std::string> arguments) {
+  // `berth help COMMAND` is `berth COMMAND --help`.
+  if (!arguments.empty() && arguments.front() == "help" && arguments.size() <= 2) {
+    arguments.erase(arguments.begin());
+    const auto known = app_.get_subcommands({});
+    const bool is_known = arguments.empty() || std::any_of(known.begin(), known.end(), [&](const CLI::App* command) {
+                            return command->get_name() == arguments.front();
+                          });
+    if (!is_known) return tl::unexpected(usage_error("", explain_unexpected(app_, arguments.front())));
+    arguments.emplace_back("--help");
+  }
   // CLI11 takes them from the back.
   std::reverse(arguments.begin(), arguments.end());
   try {

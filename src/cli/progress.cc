@@ -1,6 +1,7 @@
 #include "src/cli/progress.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <system_error>
 #include <utility>
@@ -18,11 +19,17 @@ constexpr std::string_view kWipe = "\r\033[K";
 
 Progress::Progress(const World& world, std::string what) : world_(world), what_(std::move(what)) {
   if (!world_.err_is_terminal) return;
+  // Signals are for the thread that waits: its system call is to end with EINTR.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
     thread_ = std::thread([this] { show(); });
   } catch (const std::system_error&) {
     // No thread to be had: the command is worth more than its progress.
   }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Progress::~Progress() {

@@ -1,5 +1,6 @@
 #include "src/cli/world.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -37,6 +38,9 @@ World real_world() {
   world.err = [](std::string_view text) { static_cast<void>(write_all(STDERR_FILENO, text)); };
   world.out_is_terminal = ::isatty(STDOUT_FILENO) == 1;
   world.err_is_terminal = ::isatty(STDERR_FILENO) == 1;
+  winsize size{};
+  if (world.out_is_terminal && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+    world.width = size.ws_col;
   world.mount_table = [] { return sys::read_mount_table(); };
   world.own_namespaces = [] { return sys::find_own_mounts(formats::kMountType); };
   const auto has_entered = std::make_shared<bool>(false);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "src/lib/base/clock.h"
 #include "src/lib/base/result.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/user_namespace.h"
@@ -23,6 +24,9 @@ struct World {
   std::function<void(std::string_view)> err;
   bool out_is_terminal = false;
   bool err_is_terminal = false;
+  /// Columns of the terminal that is standard output; absent: not known.
+  std::optional<std::size_t> width;
+  std::function<WallTime()> now = [] { return SystemClock().wall_now(); };
   std::function<Result<std::vector<sys::MountEntry>>()> mount_table;
   /// Namespaces in mount namespaces of this user's own, which only a process in these sees (berth without root). Null: none.
   std::function<std::vector<sys::OwnMount>()> own_namespaces;
@@ -34,6 +38,8 @@ struct World {
   std::string default_config = "/etc/berth/berth.toml";
   /// How long a command may take before its progress is shown, and how often.
   std::chrono::milliseconds progress_interval{1000};
+  /// How often `status --watch` shows the table.
+  std::chrono::milliseconds watch_interval{2000};
 };
 
 /// The world of this process.

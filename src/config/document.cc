@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "src/config/remedy.h"
 #include "src/lib/base/text.h"
 
 namespace berth::config {
@@ -11,6 +12,12 @@ namespace {
 std::uint32_t line_of(std::string_view text, std::size_t position) {
   return static_cast<std::uint32_t>(
       1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(position), '\n'));
+}
+
+/// The line with this number, from 1 on.
+std::string_view line_at(std::string_view text, std::uint32_t number) {
+  for (; number > 1 && !text.empty(); --number) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  return text.substr(0, text.find('\n'));
 }
 
 /// Dots that can stand in a key: not those of an ornament ("....").
@@ -56,7 +63,9 @@ tl::expected<toml::table, SyntaxFault> parse(std::string_view text) {
   toml::parse_result parsed = toml::parse(text);
   if (parsed.failed()) {
     const toml::parse_error& error = parsed.error();
-    return tl::unexpected(SyntaxFault{error.source().begin.line, in_one_line(error.description())});
+    const std::string what = in_one_line(error.description());
+    const std::string remedy = remedy_of(line_at(text, error.source().begin.line), what);
+    return tl::unexpected(SyntaxFault{error.source().begin.line, remedy.empty() ? what : remedy + " (" + what + ")"});
   }
   return std::move(parsed).table();
 }

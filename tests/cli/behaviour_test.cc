@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,6 +49,44 @@ TEST_F(Cli, MetricsForNodeExporterAreReplacedAsAWholeAndSayWhereNoBerthServes) {
   EXPECT_EQ(stage_.read_file(file), "# TYPE berth_up gauge\n# HELP berth_up 1: a server answers.\nberth_up 0\n");
   // Nothing but the file itself is there.
   EXPECT_EQ(std::distance(fs::directory_iterator(stage_.root()), fs::directory_iterator()), 2);
+}
+
+TEST_F(Cli, StatusIsWatchedUntilTheReaderIsGone) {
+  stage_.world.watch_interval = std::chrono::milliseconds(0);
+  std::string seen;
+  int tables = 0;
+  stage_.world.out = [&](std::string_view text) {
+    seen = text;
+    return ++tables < 3;
+  };
+  EXPECT_EQ(stage_.run({"berth", "status", "--watch"}).exit_code, 0);
+  EXPECT_EQ(tables, 3);
+  EXPECT_THAT(seen, HasSubstr("home/alice"));
+}
+
+TEST_F(Cli, CtrlCEndsTheWaitAndSaysThatTheMountGoesOn) {
+  // A control file that is not answered: a FIFO without a reader.
+  const std::string control = stage_.share_file("media", "control");
+  fs::remove(control);
+  ASSERT_EQ(::mkfifo(control.c_str(), 0666), 0);
+  struct sigaction harmless {};
+  harmless.sa_handler = [](int) {};
+  harmless.sa_flags = SA_RESTART;
+  struct sigaction before {};
+  ASSERT_EQ(::sigaction(SIGINT, &harmless, &before), 0);
+  stage_.world.err_is_terminal = true;
+  std::promise<pthread_t> started;
+  auto outcome = std::async(std::launch::async, [&] {
+    started.set_value(::pthread_self());
+    return stage_.run({"berth", "mount", "media"});
+  });
+  const pthread_t caller = started.get_future().get();
+  while (outcome.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) ::pthread_kill(caller, SIGINT);
+  const Outcome said = outcome.get();
+  ::sigaction(SIGINT, &before, nullptr);
+  EXPECT_EQ(said.exit_code, 1);
+  EXPECT_THAT(said.err, HasSubstr("berth: mount: media: Interrupted system call (EINTR): interrupted; the mount goes "
+                                  "on; see `berth status media`"));
 }
 
 TEST_F(Cli, AttachIsMkdir) {

@@ -37,6 +37,8 @@ void no_shares(Stage& stage) { stage.publish(); }
 void on_terminal(Stage& stage) {
   stage.add_usual_shares();
   stage.world.out_is_terminal = true;
+  stage.world.width = 80;
+  stage.world.now = [] { return kMoment + std::chrono::minutes(3); };
 }
 
 void without_colours(Stage& stage) {
@@ -150,6 +152,8 @@ std::vector<Case> usage_cases() {
       {"usage-instance-with-slash", {"berth", "attach", "media", "vm/17", "disk"}},
       {"usage-volume-dots", {"berth", "detach", "media", "vm-17", ".."}},
       {"usage-timeout", {"berth", "drain", "--timeout", "5"}},
+      {"usage-status-of-one-sorted", {"berth", "status", "media", "--failed"}},
+      {"usage-sort", {"berth", "status", "--sort", "user"}},
       {"usage-textfile", {"berth", "metrics", "--textfile", "/tmp/berth.txt"}},
       {"usage-timeout-of-nothing", {"berth", "drain", "--timeout", "0"}},
       {"usage-drain-of-a-share", {"berth", "drain", "media"}},
@@ -175,6 +179,10 @@ std::vector<Case> share_cases() {
   const auto usual = [](Stage& stage) { stage.add_usual_shares(); };
   return {
       {"version", {"berth", "--version"}},
+      {"version-short", {"berth", "-V"}},
+      {"help-of-a-command", {"berth", "help", "retry"}},
+      {"help-of-all", {"berth", "help"}},
+      {"help-of-no-command", {"berth", "help", "retyr"}},
       {"status", {"berth", "status"}},
       {"status-no-shares", {"berth", "status"}, no_shares},
       {"status-colours", {"berth", "status"}, on_terminal},
@@ -185,6 +193,11 @@ std::vector<Case> share_cases() {
       {"status-share-failed", {"berth", "status", "broken"}},
       {"status-share-json", {"berth", "status", "broken", "--json"}},
       {"events", {"berth", "events"}, some_events},
+      {"events-json", {"berth", "events", "--json"}, some_events},
+      {"status-failed", {"berth", "status", "--failed"}},
+      {"status-sorted", {"berth", "status", "--sort", "users"}},
+      {"mount-interrupted", {"berth", "mount", "media"}, usual, EINTR},
+      {"attach-interrupted", {"berth", "attach", "media", "vm-17", "disk-0"}, usual, EINTR},
       {"share-unknown", {"berth", "status", "meida"}},
       {"share-unlike-any", {"berth", "mount", "xyzzy"}},
       {"share-is-a-directory-of-shares", {"berth", "attach", "home", "vm-17", "disk"}},

@@ -346,6 +346,63 @@ Result<ShareView> parse_share_json(std::string_view text) { return parse<ShareVi
 
 Result<NamespaceView> parse_namespace_json(std::string_view text) { return parse<NamespaceView>(text, "namespace"); }
 
+namespace {
+
+/// A word that quote_command() has written, at the start of `text`, which is left at what follows.
+std::string take_word(std::string_view& text) {
+  std::string word;
+  if (!text.starts_with('"')) {
+    const std::size_t end = std::min(text.find(' '), text.size());
+    word = text.substr(0, end);
+    text.remove_prefix(end);
+    return word;
+  }
+  std::size_t at = 1;
+  while (at < text.size() && text[at] != '"') {
+    if (text[at] != '\\' || at + 1 >= text.size()) {
+      word.push_back(text[at++]);
+      continue;
+    }
+    const char escaped = text[at + 1];
+    constexpr std::string_view kLetters = "abfnrtv";
+    constexpr std::string_view kMeant = "\a\b\f\n\r\t\v";
+    const bool is_octal = escaped >= '0' && escaped <= '7' && at + 3 < text.size();
+    if (is_octal) {
+      word.push_back(static_cast<char>(std::stoi(std::string(text.substr(at + 1, 3)), nullptr, 8)));
+    } else {
+      const std::size_t letter = kLetters.find(escaped);
+      word.push_back(letter == std::string_view::npos ? escaped : kMeant[letter]);
+    }
+    at += is_octal ? 4 : 2;
+  }
+  text.remove_prefix(std::min(at + 1, text.size()));
+  return word;
+}
+
+}  // namespace
+
+std::string event_as_json(std::string_view line) {
+  while (line.ends_with('\n')) line.remove_suffix(1);
+  const std::string time = take_word(line);
+  if (!parse_time(time) || line.empty()) return "";
+  line.remove_prefix(1);
+  Json event{{"time", time}, {"event", take_word(line)}};
+  while (line.size() > 1) {
+    line.remove_prefix(1);
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos) return "";
+    const std::string key(line.substr(0, equals));
+    line.remove_prefix(equals + 1);
+    const std::string value = take_word(line);
+    if (key == "attempt") {
+      event[key] = std::strtoul(value.c_str(), nullptr, 10);
+    } else {
+      event[key] = value;
+    }
+  }
+  return event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 Result<WallTime> parse_time(std::string_view text) {
   constexpr std::string_view kForm = "0000-00-00T00:00:00.000Z";
   const auto bad = [text] { return fail(EBADMSG, "not a time: " + quote(text)); };

@@ -19,6 +19,9 @@ std::string render_json(const ShareView& share);
 /// "started", "counts" (shares by state, and "total"), "shares".
 std::string render_json(const NamespaceView& berth);
 
+/// A line of `events` as JSON: "time", "event", and its fields as they are named there. Empty: it is no such line.
+std::string event_as_json(std::string_view line);
+
 /// The inverse of render_json(ShareView). Errors: EBADMSG with a story.
 Result<ShareView> parse_share_json(std::string_view text);
 /// The inverse of render_json(NamespaceView). Errors: EBADMSG with a story.

@@ -6,6 +6,7 @@
 #include <array>
 #include <iterator>
 
+#include "src/lib/base/display_width.h"
 #include "src/lib/base/error.h"
 #include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
@@ -70,11 +71,7 @@ class Table {
   }
 
  private:
-  /// Code points rather than bytes; wide characters are not told apart.
-  static std::size_t width_of(std::string_view cell) {
-    return static_cast<std::size_t>(
-        std::count_if(cell.begin(), cell.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
-  }
+  static std::size_t width_of(std::string_view cell) { return display_width(cell); }
 
   std::vector<Row> rows_;
   std::array<std::size_t, kColumns> widths_{};
@@ -246,23 +243,81 @@ std::string render_held(const std::vector<ShareSummary>& shares) {
   return text;
 }
 
-std::string render_status(const NamespaceView& berth, const Paint& paint) {
+std::string render_age(WallTime then, WallTime now) {
+  constexpr std::array<std::pair<std::int64_t, std::string_view>, 4> kUnits{
+      {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}}};
+  const auto seconds = std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(now - then).count());
+  for (const auto& [length, name] : kUnits) {
+    if (seconds >= length) return fmt::format("{} {}", seconds / length, name);
+  }
+  return "0 s";
+}
+
+namespace {
+
+/// A source and why it is not mounted, in at most `width` columns. The reason is kept whole, where it fits.
+std::string with_reason(std::string_view source, std::string_view reason, std::size_t width) {
+  constexpr std::size_t kLeastOfSource = 8;
+  if (reason.empty()) return cut_in_the_middle(source, width);
+  const std::size_t taken = display_width(reason) + 2;
+  if (width < taken + kLeastOfSource) return cut_in_the_middle(reason, width);
+  return cut_in_the_middle(source, width - taken).append(": ").append(reason);
+}
+
+/// Widths that the name and the source may have, of what the other columns leave of `width`.
+std::pair<std::size_t, std::size_t> widths_within(std::size_t width,
+                                                  const std::vector<std::array<std::string, 6>>& rows,
+                                                  const std::vector<std::string>& reasons) {
+  constexpr std::size_t kGaps = 10;  // two blanks between columns
+  constexpr std::size_t kLeast = 12;
+  std::array<std::size_t, 6> widest{};
+  for (const auto& row : rows) {
+    for (std::size_t i = 0; i < row.size(); ++i) widest[i] = std::max(widest[i], display_width(row[i]));
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::size_t both = display_width(rows[i].back()) + 2 + display_width(reasons[i]);
+    if (!reasons[i].empty()) widest[5] = std::max(widest[5], both);
+  }
+  const std::size_t others = kGaps + widest[1] + widest[2] + widest[3] + widest[4];
+  const std::size_t left = std::max(2 * kLeast, width > others ? width - others : 0);
+  // What one does not need the other has.
+  const std::size_t name = std::min(widest[0], std::max(left / 2, left - std::min(left, widest[5])));
+  return {name, left - name};
+}
+
+}  // namespace
+
+std::string render_status(const NamespaceView& berth, const Look& look) {
   std::string text = fmt::format("berth {} at {}, server pid {}, generation {}: {}\n", prose(berth.version),
                                  prose(berth.directory), berth.server, berth.host.generation, counts_text(berth));
   text += host_text(berth.host);
   text += warnings_text(berth.state);
   text += render_held(berth.shares);
   if (berth.shares.empty()) return text;
-  Table<6> table;
-  table.add({"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"});
+  std::vector<std::array<std::string, 6>> rows{{"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"}};
+  std::vector<std::string> reasons{""};
   for (const ShareSummary& share : berth.shares) {
-    table.add({or_dash(escape(share.name)), escape(share.type),
-               escape(share.state) + (share.is_pending ? ", pending" : ""), std::to_string(share.users),
-               time_or_dash(share.since), or_dash(escape(share.source))});
+    if (look.only_troubled && share.state != "failed" && share.state != "stalled") continue;
+    const bool has_age = look.now && share.since;
+    rows.push_back({or_dash(escape(share.name)), escape(share.type),
+                    escape(share.state) + (share.is_pending ? ", pending" : ""), std::to_string(share.users),
+                    has_age ? render_age(*share.since, *look.now) : time_or_dash(share.since),
+                    or_dash(escape(share.source))});
+    const auto reason = look.reasons.find(share.name);
+    reasons.push_back(reason == look.reasons.end() ? "" : prose(reason->second));
+  }
+  if (rows.size() == 1) return text;
+  constexpr std::size_t kNoLimit = std::size_t{1} << 20;
+  const auto widths = look.width ? widths_within(*look.width, rows, reasons) : std::pair(kNoLimit, kNoLimit);
+  Table<6> table;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i].front() = cut_in_the_middle(rows[i].front(), widths.first);
+    rows[i].back() = with_reason(rows[i].back(), reasons[i], widths.second);
+    table.add(std::move(rows[i]));
   }
   constexpr std::size_t kStateColumn = 2;
-  return text + table.render([&paint](std::size_t column, std::string_view cell, std::string_view padded) {
-    return column == kStateColumn && paint ? paint(cell, padded) : std::string(padded);
+  return text + table.render([&look](std::size_t column, std::string_view cell, std::string_view padded) {
+    return column == kStateColumn && look.paint ? look.paint(cell, padded) : std::string(padded);
   });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,18 @@ namespace berth::formats {
 
 /// Wraps a share's state, already padded, in what shows it in colour.
 using Paint = std::function<std::string(std::string_view state, std::string_view padded)>;
+
+/// How the table of all shares is shown on a terminal.
+struct Look {
+  Paint paint;
+  std::optional<std::size_t> width;  ///< columns there are: names and sources are cut to fit; absent: as they are
+  std::optional<WallTime> now;       ///< times are told as of now, "3 min"; absent: RFC 3339
+  std::map<std::string, std::string, std::less<>> reasons;  ///< why a share does not work, by its name
+  bool only_troubled = false;                               ///< only rows of shares that have failed or do not answer
+};
+
+/// "3 min": how long ago `then` was, in the largest unit of which there is one. A time to come is "0 s".
+std::string render_age(WallTime then, WallTime now);
 
 /// A share's `status`: aligned "key: value" lines.
 std::string render_status(const ShareView& share);
@@ -32,7 +45,7 @@ std::string render_users(const UsersView& users);
 std::string render_attacher(const AttacherView& attacher);
 
 /// The namespace's `status`: a line about the daemon and a table of all shares.
-std::string render_status(const NamespaceView& berth, const Paint& paint = {});
+std::string render_status(const NamespaceView& berth, const Look& look = {});
 
 /// A line of `events`: RFC 3339 time, kind, key=value fields (quoted where they are not plain).
 std::string render_event(const EventView& event);

@@ -5,7 +5,10 @@
 #include <cerrno>
 #include <chrono>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "src/lib/base/display_width.h"
 #include "src/lib/base/text.h"
 #include "src/lib/formats/json.h"
 
@@ -182,10 +185,61 @@ TEST(RenderStatus, AlignsTheTableByWhatIsSeen) {
 TEST(RenderStatus, PaintsStatesAndNothingElse) {
   NamespaceView berth{.version = "1", .directory = "/v", .server = 9};
   berth.shares = {{.name = "idle", .type = "bind", .state = "idle", .source = "/x"}};
-  const std::string text = render_status(berth, [](std::string_view state, std::string_view padded) {
-    return "<" + std::string(state) + "|" + std::string(padded) + ">";
-  });
+  const std::string text = render_status(berth, {.paint = [](std::string_view state, std::string_view padded) {
+                                           return "<" + std::string(state) + "|" + std::string(padded) + ">";
+                                         }});
   EXPECT_NE(text.find("idle  bind  <idle|idle   >0"), std::string::npos) << text;
+}
+
+TEST(RenderNamespaceStatus, FitsATerminalAndTellsAgesAndReasons) {
+  const NamespaceView berth{.version = "1",
+                            .directory = "/volumes",
+                            .shares = {{.name = "projects/a-very-long-name-of-a-share/of/a/department",
+                                        .type = "nfs",
+                                        .state = "failed",
+                                        .since = kMoment,
+                                        .source = "server.example.org:/export/projects/of/the/department"},
+                                       {.name = "\u6d77\u6e2f", .type = "bind", .state = "idle", .source = "/srv"}}};
+  const Look look{.width = 80,
+                  .now = kMoment + std::chrono::minutes(3),
+                  .reasons = {{"projects/a-very-long-name-of-a-share/of/a/department", "no route to host"}}};
+  const std::string text = render_status(berth, look);
+  std::vector<std::string_view> lines = split(text, '\n');
+  ASSERT_GE(lines.size(), 4U);
+  for (std::size_t i = 1; i < lines.size(); ++i) EXPECT_LE(display_width(lines[i]), 80U) << lines[i];
+  EXPECT_NE(lines[2].find("  3 min  "), std::string::npos) << text;
+  EXPECT_NE(lines[2].find("..."), std::string::npos) << text;
+  EXPECT_NE(lines[2].find("route to host"), std::string::npos) << text;
+  // The columns are aligned, though two characters of the name take four columns.
+  EXPECT_EQ(display_width(lines[3].substr(0, lines[3].find("bind"))),
+            display_width(lines[1].substr(0, lines[1].find("TYPE"))));
+}
+
+TEST(RenderAge, IsInTheLargestUnit) {
+  using namespace std::chrono_literals;
+  EXPECT_EQ(render_age(kMoment, kMoment + 59s), "59 s");
+  EXPECT_EQ(render_age(kMoment, kMoment + 180s), "3 min");
+  EXPECT_EQ(render_age(kMoment, kMoment + 7h + 59min), "7 h");
+  EXPECT_EQ(render_age(kMoment, kMoment + 49h), "2 d");
+  EXPECT_EQ(render_age(kMoment + 5s, kMoment), "0 s");
+}
+
+TEST(EventAsJson, HasEachFieldAsItWas) {
+  const EventView event{.when = kMoment,
+                        .kind = "mount-failed",
+                        .share = "a \"b\"\n\\c",
+                        .attempt = 2,
+                        .took = milliseconds(1500),
+                        .reason = "no = way\t\033"};
+  EXPECT_EQ(
+      event_as_json(render_event(event)),
+      R"({"time":"2026-11-21T00:51:13.123Z","event":"mount-failed","share":"a \"b\"\n\\c","attempt":2,"took":"1.5s",)"
+      R"("reason":"no = way\t\u001b"})"
+      "\n");
+  EXPECT_EQ(event_as_json(render_event({.when = kMoment, .kind = "drained"})),
+            "{\"time\":\"2026-11-21T00:51:13.123Z\",\"event\":\"drained\"}\n");
+  EXPECT_EQ(event_as_json("nonsense"), "");
+  EXPECT_EQ(event_as_json(""), "");
 }
 
 }  // namespace
