@@ -35,12 +35,13 @@ struct Mount {
 
 /// What an entry is read with.
 struct EntryContext {
-  /// Put in the place of '&'; absent: the entry is a template, in which '&' goes on standing for the key and "\&" is
-  /// the character.
+  /// Put in the place of '&'; absent: the entry is a template, in which '&' goes on standing for the key, and "\&" and
+  /// "\$" are the characters.
   std::optional<std::string> key;
   Variables variables;
   std::vector<std::string> options;  ///< of the map, from the master map
   bool slashify_colons = true;       ///< a colon behind the ":/" of a word becomes a slash
+  Variables marks;                   ///< variables of the caller, by what stands for them in a template: "${user}"
 };
 
 /// The mounts of an entry: at least one, no two with the same offset. `value` is what follows the key (Line::value), or

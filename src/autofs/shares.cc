@@ -65,6 +65,13 @@ Variables host_variables() {
           {"OSVERS", host.version}};
 }
 
+/// Variables of the user that asks, as templates have them.
+const Variables& caller_variables() {
+  static const Variables kVariables{
+      {"USER", "${user}"}, {"UID", "${uid}"}, {"GROUP", "${group}"}, {"GID", "${gid}"}, {"HOME", "${home}"}};
+  return kVariables;
+}
+
 /// "/home/alice" of "/home" and "alice".
 std::string join(const std::string& base, std::string_view name) {
   return name.empty() || name == "/" ? base : base + (name.front() == '/' ? "" : "/") + std::string(name);
@@ -265,7 +272,8 @@ void Translator::add(const Map& map, int depth) {
 }
 
 void Translator::add_entry(const Map& map, const MapEntry& entry, int depth) {
-  EntryContext context{entry.key, variables_, map.options.mount_options, map.options.slashify_colons};
+  EntryContext context{entry.key, variables_, map.options.mount_options, map.options.slashify_colons,
+                       caller_variables()};
   if (entry.key == "*") context.key.reset();
   for (const auto& [name, value] : map.options.variables) context.variables.insert_or_assign(name, value);
   const Result<std::vector<Mount>> mounts = parse_entry(entry.value, context);
@@ -288,7 +296,7 @@ void Translator::add_mount(const Map& map, const MapEntry& entry, const Mount& m
   if (mount.type == "autofs") return add_submap(map, entry, mount, path, depth);
   Share share = ShareMaker(map, entry, mount, defaults_).make(name_of(path));
   if (entry.value.find('$') != std::string::npos)
-    share.notes.emplace_back("the variables are put in as they are on this host");
+    share.notes.emplace_back("variables of the host are put in as they are on this one");
   add_share(std::move(share), path, is_direct ? key_path : map.mount_point);
 }
 

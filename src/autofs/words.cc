@@ -24,6 +24,8 @@ class WordReader {
   /// Puts in a character that stands for itself.
   void put_literal(std::string& text, char c) const;
   Result<> put_key(std::string& text) const;
+  /// Puts in what stands for a value in a template.
+  static Result<> put_mark(std::string& text, const std::string& mark);
   [[nodiscard]] Word::Kind kind_here(const std::string& text, std::size_t begin) const noexcept;
 
   std::string_view value_;
@@ -32,7 +34,7 @@ class WordReader {
 };
 
 void WordReader::put_literal(std::string& text, char c) const {
-  if (c == '&' && !context_.key) text += '\\';
+  if ((c == '&' || c == '$') && !context_.key) text += '\\';
   text += c;
 }
 
@@ -41,8 +43,14 @@ Result<> WordReader::put_key(std::string& text) const {
     text += *context_.key;
     return {};
   }
-  if (text.ends_with('\\')) return fail(EINVAL, "a backslash right before '&' cannot be told from one that quotes it");
-  text += '&';
+  return put_mark(text, "&");
+}
+
+Result<> WordReader::put_mark(std::string& text, const std::string& mark) {
+  if (text.ends_with('\\')) {
+    return fail(EINVAL, "a backslash right before " + quote(mark) + " cannot be told from one that quotes it");
+  }
+  text += mark;
   return {};
 }
 
@@ -58,13 +66,16 @@ Result<> WordReader::put_variable(std::string& text) {
   }
   const std::string_view name = value_.substr(begin, end - begin);
   if (name.empty()) return fail(EINVAL, "'$' without a name; \"\\$\" is the character");
-  const auto found = context_.variables.find(name);
-  if (found == context_.variables.end()) {
-    return fail(EINVAL, "the variable " + quote("$" + std::string(name)) + " has no value");
-  }
-  text += found->second;
   at_ = end + (braces ? 1 : 0);
-  return {};
+  if (const auto found = context_.variables.find(name); found != context_.variables.end()) {
+    for (const char c : found->second) put_literal(text, c);
+    return {};
+  }
+  const auto mark = context_.marks.find(name);
+  const std::string shown = "the variable " + quote("$" + std::string(name));
+  if (mark == context_.marks.end()) return fail(EINVAL, shown + " has no value");
+  if (context_.key) return fail(EINVAL, shown + " is of the user that asks; only the entry of a wildcard has it");
+  return put_mark(text, mark->second);
 }
 
 Word::Kind WordReader::kind_here(const std::string& text, std::size_t begin) const noexcept {

@@ -70,8 +70,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       continue;
     }
     require(!line.value.empty());
-    check_entry(line, {line.key, {{"HOST", "box"}, {"HOSTILE", "a \"b\\ /c -d"}}, {"ro"}, true});
-    check_entry(line, {std::nullopt, {}, {}, false});
+    check_entry(line, {line.key, {{"HOST", "box"}, {"HOSTILE", "a \"b\\ /c -d"}}, {"ro"}, true, {}});
+    check_entry(line, {std::nullopt, {{"ARCH", "a&$"}}, {}, false, {{"HOST", "${host}"}}});
     check_master(line);
   }
   return 0;

@@ -9,8 +9,10 @@
 namespace berth::autofs {
 namespace {
 
-EntryContext key(std::string name) { return EntryContext{std::move(name), {{"HOST", "box"}, {"EMPTY", ""}}, {}, true}; }
-EntryContext wildcard() { return EntryContext{std::nullopt, {}, {}, true}; }
+EntryContext key(std::string name) {
+  return EntryContext{std::move(name), {{"HOST", "box"}}, {}, true, {{"USER", "${user}"}}};
+}
+EntryContext wildcard() { return EntryContext{std::nullopt, {{"ODD", "a&$b"}}, {}, true, {{"USER", "${user}"}}}; }
 
 /// "OFFSET TYPE OPTIONS HOST(WEIGHT):PATH ..." for each mount; the story of a failure.
 std::vector<std::string> mounts_of(std::string_view value, const EntryContext& context = key("k")) {
@@ -72,7 +74,14 @@ TEST(AutofsEntryTest, KeyAndVariablesArePutInOnceAndAsText) {
 TEST(AutofsEntryTest, WildcardKeepsTheMarkOfTheKey) {
   EXPECT_EQ(mounts_of("&:/home/&/\\&\"&\"", wildcard()), (Texts{"/ nfs  &:/home/&/\\&\\&"}));
   EXPECT_EQ(mounts_of("s:/a\\\\&", wildcard()),
-            (Texts{"error: a backslash right before '&' cannot be told from one that quotes it"}));
+            (Texts{"error: a backslash right before \"&\" cannot be told from one that quotes it"}));
+}
+
+TEST(AutofsEntryTest, VariablesOfTheCallerStandInTemplatesAlone) {
+  EXPECT_EQ(mounts_of("-user=$USER,x=& s:/${USER}/$ODD/\\$x", wildcard()),
+            (Texts{"/ nfs user=${user},x=&, s:/${user}/a\\&\\$b/\\$x"}));
+  EXPECT_EQ(mounts_of("s:/$USER"),
+            (Texts{"error: the variable \"$USER\" is of the user that asks; only the entry of a wildcard has it"}));
 }
 
 TEST(AutofsEntryTest, ColonsInAPathBecomeSlashes) {

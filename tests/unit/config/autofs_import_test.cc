@@ -46,7 +46,7 @@ class AutofsImportTest : public ::testing::Test {
   /// "TYPE SOURCE... [OPTIONS]" of a share or template.
   static std::string told(const manager::Catalog& catalog, const std::string& name) {
     const manager::ShareSpec* spec = catalog.find(name);
-    if (spec == nullptr && name.ends_with('*')) spec = &catalog.templates().find(name)->second;
+    if (const auto found = catalog.templates().find(name); found != catalog.templates().end()) spec = &found->second;
     if (spec == nullptr) return "none";
     std::string text = spec->type();
     for (const std::string& source : spec->sources()) text.append(" ").append(source);
@@ -117,7 +117,19 @@ TEST_F(AutofsImportTest, TypesAndOptionsBecomeKeys) {
   EXPECT_TRUE(says("# Not carried over: the option \"symlink\":"));
   EXPECT_EQ(told(catalog, "weighed"), "nfs b:/x a:/x []");
   EXPECT_TRUE(says("# Not carried over: the option \"suid\": programs reach this share through berth"));
-  EXPECT_TRUE(says("auto.m:7: the variable \"$USER\" has no value"));
+  EXPECT_TRUE(says("auto.m:7: the variable \"$USER\" is of the user that asks; only the entry of a wildcard has it"));
+}
+
+TEST_F(AutofsImportTest, WildcardHasTheKeyAndTheCallerInSourceAndOptions) {
+  write("auto.master", "/m auto.m\n/n auto.n\n/h auto.h\n");
+  write("auto.m", "* -fstype=cifs,credentials=/etc/creds/&,uid=$UID ://server/$USER/&\n");
+  write("auto.n", "* -fstype=cifs,cost=\\$5 ://server/a\\&b/&\n");
+  write("auto.h", "* :$HOME/&\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(told(catalog, "m/*"), "cifs //server/${user}/& [credentials=/etc/creds/&,uid=${uid}]") << imported_.text;
+  EXPECT_EQ(told(catalog, "n/*"), "cifs //server/a\\&b/& [cost=\\$5]") << imported_.text;
+  EXPECT_EQ(told(catalog, "h/*"), "bind ${home}/& []") << imported_.text;
+  EXPECT_EQ(imported_.faults, 0U) << imported_.text;
 }
 
 TEST_F(AutofsImportTest, MountsWithinAKeyAreSharesWhereTheyCanBe) {
