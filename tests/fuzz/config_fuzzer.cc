@@ -56,7 +56,11 @@ void check_template(const ShareSpec& pattern, std::string_view key) {
   if (!share) return require(is_printable(share.error().story()));
   check_share(*share);
   require(share->name().size() == pattern.name().size() - 1 + key.size());
-  require(share->options() == pattern.options());
+  const auto& options_before = pattern.mount_options().parameters;
+  const auto& options_after = share->mount_options().parameters;
+  require(share->mount_options().attributes == pattern.mount_options().attributes);
+  require(options_before.size() == options_after.size());
+  for (std::size_t i = 0; i < options_after.size(); ++i) require(options_after[i].first == options_before[i].first);
   const std::vector<std::string>& before = pattern.mount_command();
   const std::vector<std::string>& after = share->mount_command();
   require(before.size() == after.size());
