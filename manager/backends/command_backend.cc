@@ -177,7 +177,7 @@ Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount,
   // A helper that is asked to end takes off the mount that it sees, in its own mount namespace.
   MountWatch watch = TRY(MountWatch::make(mount.helper ? mount.helper->pidfd() : -1));
   const std::vector<std::string> argv = expand_command(spec.unmount_command(), mount.source, attempt.berth);
-  const std::vector<std::string> environment = TRY(program_environment(spec));
+  const std::vector<std::string> environment = TRY(in_host(host_, [&] { return program_environment(spec); }));
   const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd, environment));
   if (!finished.status.success() && is_mounted(attempt.berth)) {
     const Error told = failed_program(argv, finished).error;

@@ -4,6 +4,7 @@
 
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/host_view.h"
+#include "manager/backends/secret_files.h"
 
 namespace berth::manager {
 
@@ -17,6 +18,7 @@ class CommandBackend final : public BerthBackend {
  public:
   explicit CommandBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+  [[nodiscard]] Secrets secrets_of(const ShareSpec& spec) const override { return known_secrets(host_, spec); }
 
  protected:
   Result<> take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) override;

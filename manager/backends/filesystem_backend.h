@@ -11,6 +11,7 @@ class FilesystemBackend final : public BerthBackend {
  public:
   explicit FilesystemBackend(const HostView& host) : kernel_(host), helper_(host) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+  [[nodiscard]] Secrets secrets_of(const ShareSpec& spec) const override { return helper_.secrets_of(spec); }
 
  private:
   KernelBackend kernel_;

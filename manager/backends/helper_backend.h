@@ -6,6 +6,7 @@
 
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/host_view.h"
+#include "manager/backends/secret_files.h"
 #include "src/lib/sys/process.h"
 
 namespace berth::manager {
@@ -18,6 +19,7 @@ class HelperBackend final : public BerthBackend {
  public:
   explicit HelperBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
+  [[nodiscard]] Secrets secrets_of(const ShareSpec& spec) const override { return known_secrets(host_, spec); }
 
  private:
   const HostView host_;

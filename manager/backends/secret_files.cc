@@ -60,22 +60,8 @@ void add_closed_files(Secrets& secrets, std::string_view argument) {
 
 std::string_view name_of(std::string_view variable) { return variable.substr(0, variable.find('=')); }
 
-}  // namespace
-
-Result<std::vector<std::string>> program_environment(const ShareSpec& spec) {
-  std::vector<std::string> variables;
-  if (!spec.environment_file().empty()) variables = TRY(read_environment(spec.environment_file()));
-  const std::size_t of_file = variables.size();
-  for (const std::string& variable : spec.environment()) {
-    const bool is_in_file = std::any_of(variables.begin(), variables.begin() + static_cast<std::ptrdiff_t>(of_file),
-                                        [&](const std::string& one) { return name_of(one) == name_of(variable); });
-    if (!is_in_file) variables.push_back(variable);
-  }
-  return variables;
-}
-
-Secrets known_secrets(const ShareSpec& spec) {
-  Secrets secrets = spec.secrets();
+/// In the host's mount namespace.
+void add_files(Secrets& secrets, const ShareSpec& spec) {
   std::vector<std::string> files = secret_files_in(spec.options());
   for (const auto* argv : {&spec.mount_command(), &spec.unmount_command(), &spec.environment()}) {
     for (std::string& file : secret_files_in(*argv)) files.push_back(std::move(file));
@@ -95,6 +81,28 @@ Secrets known_secrets(const ShareSpec& spec) {
       }
     }
   }
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> program_environment(const ShareSpec& spec) {
+  std::vector<std::string> variables;
+  if (!spec.environment_file().empty()) variables = TRY(read_environment(spec.environment_file()));
+  const std::size_t of_file = variables.size();
+  for (const std::string& variable : spec.environment()) {
+    const bool is_in_file = std::any_of(variables.begin(), variables.begin() + static_cast<std::ptrdiff_t>(of_file),
+                                        [&](const std::string& one) { return name_of(one) == name_of(variable); });
+    if (!is_in_file) variables.push_back(variable);
+  }
+  return variables;
+}
+
+Secrets known_secrets(const HostView& host, const ShareSpec& spec) {
+  Secrets secrets = spec.secrets();
+  static_cast<void>(in_host(host, [&]() -> Result<> {
+    add_files(secrets, spec);
+    return {};
+  }));
   return secrets;
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "manager/backends/host_view.h"
 #include "manager/model/share_spec.h"
 #include "src/lib/base/result.h"
 #include "src/lib/base/secrets.h"
@@ -19,7 +20,7 @@ inline constexpr std::size_t kMaxSecretFile = std::size_t{64} << 10;
 Result<std::vector<std::string>> program_environment(const ShareSpec& spec);
 
 /// Everything of the share that must not be shown: ShareSpec::secrets(), and what is in the files that its options,
-/// commands and environment name as holding secrets. A file that cannot be read adds nothing. Blocks on the disk.
-Secrets known_secrets(const ShareSpec& spec);
+/// commands and environment name as holding secrets, which are the host's. A file that cannot be read adds nothing. Blocks on the disk.
+Secrets known_secrets(const HostView& host, const ShareSpec& spec);
 
 }  // namespace berth::manager

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <unordered_set>
 
-#include "manager/backends/secret_files.h"
 #include "manager/engine/core.h"
 #include "manager/engine/share_output.h"
 #include "manager/model/of_this_host.h"
@@ -128,7 +127,8 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
 /// The function that gets the output of the share's programs.
 std::function<void(std::string_view)> Manager::Core::output_of(const Share& share) const {
   if (!setup_.on_output || !can_end_by_itself(share)) return {};
-  const auto output = std::make_shared<ShareOutput>(share.name(), known_secrets(share.spec()), setup_.on_output);
+  const Backend& backend = *setup_.backends.at(share.spec().kind());
+  const auto output = std::make_shared<ShareOutput>(share.name(), backend.secrets_of(share.spec()), setup_.on_output);
   return [output](std::string_view bytes) { (*output)(bytes); };
 }
 

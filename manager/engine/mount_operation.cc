@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "manager/backends/secret_files.h"
 #include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 
@@ -125,7 +124,7 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
   tl::expected<RealMount, AttemptFailure> mounted =
       mount_unmasked(backend, spec, berth, berths, deadline, cancel_fd, programs, std::move(said));
   if (mounted && mounted->warning.empty() && mounted->passed_over.empty()) return mounted;
-  const Secrets secrets = known_secrets(spec);
+  const Secrets secrets = backend.secrets_of(spec);
   if (mounted) {
     mounted->warning = secrets.mask(mounted->warning);
     for (PassedOver& source : mounted->passed_over) {
@@ -144,7 +143,7 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
                          const BerthDirectory& berths, TimePoint deadline, bool force) {
   Result<> unmounted = unmount_unmasked(backend, spec, berth, mount, berths, deadline, force);
-  if (!unmounted) return fail(masked(known_secrets(spec), unmounted.error()));
+  if (!unmounted) return fail(masked(backend.secrets_of(spec), unmounted.error()));
   return unmounted;
 }
 

@@ -133,6 +133,9 @@ class Backend {
   /// Whether the source of what a template has made is there, as far as that can be known without mounting it. May block.
   virtual bool has_source(const ShareSpec& /*spec*/) { return true; }
 
+  /// Everything of the share that no text may show. Blocks on the disk.
+  [[nodiscard]] virtual Secrets secrets_of(const ShareSpec& spec) const { return spec.secrets(); }
+
   /// Whether a directory has to be there to mount on (not for `dir`).
   [[nodiscard]] virtual bool needs_berth() const noexcept { return true; }
 };

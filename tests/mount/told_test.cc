@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -164,6 +165,21 @@ environment = { LOGIN_A = "Plant3d-Env" }
   EXPECT_NE(check->output.find("berth.toml: every user may read it"), std::string::npos) << check->output;
   EXPECT_NE(check->output.find("a.cred\": every user may read it"), std::string::npos) << check->output;
   EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Told, NoSecretOfAFileOnADiskThatWasMountedLater) {
+  const std::string late = server_.make_directory("late");
+  ASSERT_TRUE(ok(server_.write_file("say", "cd $1; echo \"cannot log in with $LOGIN and $(cat cred)\" >&2; exit 1\n")));
+  ASSERT_TRUE(ok(server_.start("[share.a]\ntype = \"command\"\nmount = [\"sh\", \"" + server_.path("say") + "\", \"" +
+                               late + "\", \"--password-file\", \"" + late +
+                               "/cred\", \"{mountpoint}\"]\nenvironment_file = \"" + late + "/env\"\n")));
+  ASSERT_EQ(::mount("late", late.c_str(), "tmpfs", 0, nullptr), 0);
+  ASSERT_TRUE(ok(server_.write_file("late/env", "LOGIN=Plant3d-Env\n")));
+  ASSERT_TRUE(ok(server_.write_file("late/cred", "Plant3d-Cred")));
+  EXPECT_FALSE(ok(server_.write_control("shares/a/control", "mount")));
+  const std::string error = server_.read_control("shares/a/error").value_or("");
+  EXPECT_NE(error.find("cannot log in with *** and ***"), std::string::npos) << error;
+  EXPECT_EQ(::umount2(late.c_str(), MNT_DETACH), 0);
 }
 
 TEST_F(Told, NamesOfOpenFilesToThoseAloneWhomTheyConcern) {
