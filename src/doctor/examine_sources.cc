@@ -11,6 +11,7 @@
 #include "manager/model/helper_type.h"
 #include "src/doctor/examine.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/thread.h"
 
@@ -23,7 +24,7 @@ using manager::ShareSpec;
 
 /// Something that a share needs, and that may take long to ask.
 struct Need {
-  enum class Kind : std::uint8_t { kPath, kHost };
+  enum class Kind : std::uint8_t { kPath, kHost, kSecrets };
   Kind kind = Kind::kPath;
   std::string name;
   friend auto operator<=>(const Need&, const Need&) = default;
@@ -82,6 +83,16 @@ std::vector<std::string> files_in_options(const ShareSpec& share) {
   return files;
 }
 
+/// Files that are known to hold secrets of a share.
+std::vector<std::string> files_with_secrets(const ShareSpec& share) {
+  std::vector<std::string> files = secret_files_in(share.options());
+  if (!share.environment_file().empty()) files.push_back(share.environment_file());
+  for (const auto* argv : {&share.mount_command(), &share.unmount_command(), &share.environment()}) {
+    for (std::string& file : secret_files_in(*argv)) files.push_back(std::move(file));
+  }
+  return files;
+}
+
 /// Asks for many things at once, and leaves behind what does not answer.
 class Inquiry {
  public:
@@ -121,7 +132,9 @@ class Inquiry {
   static void run(State& state, const Host& host) {
     for (std::size_t i = state.next++; i < state.order.size(); i = state.next++) {
       const Need& need = state.order[i];
-      Result<> answer = need.kind == Need::Kind::kHost ? host.resolve(need.name) : host.find(need.name);
+      Result<> answer = need.kind == Need::Kind::kHost   ? host.resolve(need.name)
+                        : need.kind == Need::Kind::kPath ? host.find(need.name)
+                                                         : host.is_private(need.name);
       MutexLock lock(state.mutex);
       state.answers.emplace(need, std::move(answer));
       state.changed.notify_all();
@@ -152,6 +165,11 @@ FindingView finding_of(const Wanted& wanted, const Result<>* answer) {
     finding.what = (is_host ? "the name service did not answer for " : "there is no answer for ") + name;
     finding.cost = "an access to the share waits, or fails";
     finding.remedy = is_host ? "look at /etc/resolv.conf" : "look at the disk or the server that it is on";
+  } else if (wanted.need.kind == Need::Kind::kSecrets) {
+    finding.id = "open-secrets";
+    finding.what = name + ": every user may read it, and there are secrets of the share in it";
+    finding.cost = "every user has them";
+    finding.remedy = "take that right away (chmod o-r)";
   } else if (is_host) {
     finding.id = "unknown-host";
     finding.what = "the server " + name + " has no address: " + std::string(answer->error().story());
@@ -175,6 +193,10 @@ std::vector<FindingView> examine_sources(const Host& host, const manager::Catalo
     for (std::string& file : files_in_options(share))
       all.push_back({&share, {Need::Kind::kPath, std::move(file)}, false});
   }
+  for (const auto& [name, share] : catalog.shares()) {
+    for (std::string& file : files_with_secrets(share))
+      all.push_back({&share, {Need::Kind::kSecrets, std::move(file)}, false});
+  }
   Inquiry inquiry(host);
   for (const Wanted& wanted : all) inquiry.add(wanted.need);
   const std::map<Need, Result<>> answers = inquiry.ask();
@@ -182,6 +204,7 @@ std::vector<FindingView> examine_sources(const Host& host, const manager::Catalo
   for (const Wanted& wanted : all) {
     const auto answer = answers.find(wanted.need);
     if (answer == answers.end()) {
+      if (wanted.need.kind == Need::Kind::kSecrets) continue;  // the file itself has been told of
       findings.push_back(finding_of(wanted, nullptr));
     } else if (!answer->second) {
       findings.push_back(finding_of(wanted, &answer->second));

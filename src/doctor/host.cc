@@ -29,6 +29,12 @@ std::uint64_t max_files() {
   return most;
 }
 
+Result<> is_private(const std::string& path) {
+  struct stat attributes {};
+  if (::stat(path.c_str(), &attributes) != 0 || (attributes.st_mode & S_IROTH) == 0) return {};
+  return fail(EACCES);
+}
+
 Result<> find(const std::string& path) {
   struct stat found {};
   if (::stat(path.c_str(), &found) != 0) return fail_errno();
@@ -55,6 +61,7 @@ Host real_host() {
           .helper = manager::check_mount_helper,
           .program = manager::check_program,
           .find = find,
+          .is_private = is_private,
           .resolve = resolve};
 }
 

@@ -254,6 +254,16 @@ TEST_F(Doctor, FindsSourcesThatAreNotThere) {
       HasSubstr("passed over"));
 }
 
+TEST_F(Doctor, FindsFilesWithSecretsThatEveryUserMayRead) {
+  host_.is_private = [](const std::string& path) -> Result<> {
+    return path == "/etc/open" ? Result<>(fail(EACCES)) : Result<>();
+  };
+  only(findings(share("type = \"cifs\"\nsource = \"//host/x\"\noptions = \"credentials=/etc/open\"")), "open-secrets",
+       Severity::kWarning);
+  EXPECT_THAT(findings(share("type = \"cifs\"\nsource = \"//host/x\"\noptions = \"credentials=/etc/closed\"")),
+              IsEmpty());
+}
+
 TEST_F(Doctor, FindsServersWithoutAnAddress) {
   for (const char* const rest : {"type = \"nfs\"\nsource = \"nohost:/x\"", "type = \"cifs\"\nsource = \"//nohost/x\"",
                                  "type = \"fuse.sshfs\"\noptions = \"allow_other\"\nsource = \"user@nohost:x\"",
