@@ -41,7 +41,7 @@ void Manager::Core::start_overmount(Record& record, TimePoint deadline) {
   // No unmount starts while the share is being overmounted: the root stays.
   auto work = [self = shared_from_this(), &record, root = record.mount.root.get(), deadline] {
     const Result<> overmounted = self->setup_.native->overmount(record.share, root, deadline);
-    crash_point("laid-over");
+    crash_point("overmount-done");
     Core* core = self.get();
     core->post([core, &record, error = overmounted ? Error(0) : overmounted.error()] {
       // Callers that have waited for this attempt are answered by it; it is not tried again for them.

@@ -23,8 +23,10 @@
 #include <map>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "src/lib/sys/mount_table.h"
 #include "tests/mount/takeover.h"
 
 namespace berth::test {
@@ -374,6 +376,107 @@ TEST_P(CrashPoints, NorOfOneAfterAnotherThatHadOnlyBegun) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Points, CrashOverACrash, ::testing::ValuesIn(kLaterPoints), word_of);
+
+/// Points on the way into a share that is to be native, and from it: of the server, and of the agent that overmounts it.
+constexpr const char* kNativePoints[] = {"sent-back", "at-the-name", "overmount-asked", "overmount-done",
+                                         "removal-asked"};
+constexpr const char* kAgentPoints[] = {"agent-overmounts", "agent-overmounted", "agent-removed"};
+
+/// Each operation is the first access to an idle share, which is overmounted with its real mount.
+class NativeCrashPoints : public CrashPoints {
+ protected:
+  void start_native() {
+    ASSERT_TRUE(
+        ok(server_.start("[berth]\ncrash_limit = 1000\n[share.a]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+    touch();
+    ASSERT_NO_FATAL_FAILURE(unmount());
+  }
+  /// By another thread, as by another program.
+  void touch() {
+    std::thread([this] { EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello"); }).join();
+  }
+  [[nodiscard]] std::size_t mounts() const {
+    const auto table = sys::read_mount_table();
+    if (!table) return SIZE_MAX;
+    return static_cast<std::size_t>(std::count_if(
+        table->begin(), table->end(), [&](const auto& entry) { return entry.target == server_.in_namespace("a"); }));
+  }
+  [[nodiscard]] bool is_native() const { return server_.read_json("shares/a/status.json").value("native", false); }
+  void unmount() {
+    ASSERT_TRUE(eventually([&] { return server_.write_control("shares/a/control", "unmount").has_value(); }));
+    ASSERT_EQ(mounts(), 0U);
+  }
+  /// The operation, with the share idle, while processes die at these points; and then another access, and an unmount.
+  void expect_undisturbed_first(const Operation& operation, const std::string& points) {
+    SCOPED_TRACE(std::string(operation.name) + " at " + points);
+    const std::string name = operation.name + std::to_string(++count_);
+    const std::string plain = expected_ + "/" + name;
+    ASSERT_EQ(::mkdir(plain.c_str(), 0755), 0);
+    ASSERT_EQ(operation.prepare(plain), 0);
+    const int expected = operation.run(plain);
+    ASSERT_EQ(::mkdir((source_ + "/" + name).c_str(), 0755), 0);
+    ASSERT_EQ(operation.prepare(source_ + "/" + name), 0);
+
+    arm(points);
+    int code = -1;
+    std::thread([&] { code = operation.run(in(name)); }).join();
+    EXPECT_EQ(errno_name(code), errno_name(expected));
+    EXPECT_EQ(tree_at(source_ + "/" + name), tree_at(plain)) << "on disk";
+    EXPECT_LE(mounts(), 1U);
+    EXPECT_TRUE(eventually([&] {
+      touch();
+      return is_native();
+    })) << server_.read_control("shares/a/status.json").value_or("");
+    EXPECT_EQ(mounts(), 1U);
+    EXPECT_EQ(tree_at(in(name)), tree_at(plain)) << "as it is shown";
+    ASSERT_NO_FATAL_FAILURE(unmount());
+    struck_ += is_armed() ? 0 : 1;
+    if (is_armed()) ::unlink(trigger_.c_str());
+  }
+
+ private:
+  int count_ = 0;
+};
+
+TEST_P(NativeCrashPoints, FirstCallerSeesNothingOfIt) {
+  ASSERT_NO_FATAL_FAILURE(start_native());
+  const Footprint before = server_.footprint();
+  for (const Operation& operation : operations()) {
+    ASSERT_NO_FATAL_FAILURE(expect_undisturbed_first(operation, GetParam()));
+  }
+  EXPECT_EQ(struck_, operations().size());
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_P(NativeCrashPoints, NorOfTwo) {
+  ASSERT_NO_FATAL_FAILURE(start_native());
+  const Footprint before = server_.footprint();
+  for (const Operation& operation : operations()) {
+    ASSERT_NO_FATAL_FAILURE(expect_undisturbed_first(operation, std::string(GetParam()) + " " + GetParam()));
+  }
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, NativeCrashPoints, ::testing::ValuesIn(kNativePoints), word_of);
+
+class NativeAgentCrashPoints : public NativeCrashPoints {};
+
+TEST_P(NativeAgentCrashPoints, FirstCallerSeesNothingOfIt) {
+  ASSERT_NO_FATAL_FAILURE(start_native());
+  constexpr std::size_t kOfTenShortLives = 8;
+  const Footprint before = server_.footprint();
+  for (std::size_t i = 0; i < kOfTenShortLives; ++i) {
+    const std::size_t step = operations().size() / kOfTenShortLives;
+    ASSERT_NO_FATAL_FAILURE(expect_undisturbed_first(operations()[i * step], GetParam()));
+  }
+  EXPECT_EQ(struck_, kOfTenShortLives);
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, NativeAgentCrashPoints, ::testing::ValuesIn(kAgentPoints), word_of);
 
 /// A kernel before Linux 6.9 does not send a request again, which the switch stands for.
 class WithoutResend : public TakeoverTest {

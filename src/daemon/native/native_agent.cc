@@ -18,6 +18,7 @@
 
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/namespace_mount.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
@@ -68,7 +69,9 @@ Result<> overmount(const NativeRequest& request, UniqueFd mount, const NativeCal
     id = TRY(find_overmount(root.get(), request.share, mount.get()));
   } else {
     const UniqueFd at = TRY(std::move(directory));
+    crash_point("agent-overmounts");
     TRY_VOID(sys::attach_mount_at(mount.get(), at.get()));
+    crash_point("agent-overmounted");
   }
   mount.reset();
   // A server that has given up waiting does not know about the overmount.
@@ -99,6 +102,7 @@ Result<Outcome> take(const NativeRequest& request) {
   if (covered) return Outcome::kInUse;
   const UniqueFd root = TRY(open_namespace(request));
   const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request.when));
+  crash_point("agent-removed");
   if (taken) return Outcome::kOff;
   switch (taken.error().code()) {
     case EAGAIN:
@@ -230,6 +234,7 @@ Result<> NativeAgent::fork_agent() {
   ::prctl(PR_SET_NAME, "berth-agent");
   if (::chdir("/") != 0) ::_exit(EXIT_FAILURE);
   let_go_of_terminal();
+  arm_crash_points();
   Crew(agents_end_).serve();
   ::_exit(EXIT_SUCCESS);
 }

@@ -163,7 +163,7 @@ Result<> NativeShares::ask_to_overmount(const manager::Share& share, int root, T
   UniqueFd mount = TRY(sys::clone_mount(root));
   NativeRequest wanted = request(NativeRequest::Kind::kOvermount, share.name());
   const NativeCall talk = TRY(setup_.agent.ask(wanted, mount));
-  crash_point("lay-asked");
+  crash_point("overmount-asked");
   mount.reset();  // the agent's now; held here it would look used
   const NativeAnswer answer = TRY(talk.expect(deadline));
   MutexLock lock(mutex_);
@@ -215,7 +215,7 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const s
   // A repeated request gets the same answer, however far an agent came that has been killed.
   for (int tries = 0; tries < kTries && !answer && has_died(answer.error()); ++tries) {
     const NativeCall talk = TRY(setup_.agent.ask(wanted));
-    crash_point("take-asked");
+    crash_point("removal-asked");
     answer = talk.expect(deadline);
   }
   const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);
