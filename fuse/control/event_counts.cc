@@ -20,14 +20,14 @@ std::string reason_of(const manager::Event& event) {
 
 void EventCounts::count(const manager::Event& event) {
   std::string kind = manager::to_string(event.kind);
-  std::string reason = reason_of(event);
+  const std::string reason = reason_of(event);
   MutexLock lock(mutex_);
   ++counts_.events[std::move(kind)];
   if (event.kind == Kind::kMounted) counts_.mounted.add(event.took);
   if (event.kind == Kind::kUnmounted) counts_.unmounted.add(event.took);
-  if (event.kind == Kind::kUnmountFailed) ++counts_.unmount_failures[std::move(reason)];
+  if (event.kind == Kind::kUnmountFailed) ++counts_.unmount_failures[reason];
   if (event.kind != Kind::kMountFailed) return;
-  ++counts_.mount_failures[std::move(reason)];
+  ++counts_.mount_failures[reason];
   counts_.mount_failed.add(event.took);
 }
 
