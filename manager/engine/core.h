@@ -254,6 +254,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void publish_templates();
   [[nodiscard]] const ShareSpec* template_of(std::string_view name) const;
   void answer(ShareCallback done, Result<std::shared_ptr<Share>> found);
+  bool restore_instance(const StoredAttachments& one);
   void ask_sources();
   void end_look_ups();
   void on_source_asked(const std::string& name, const Result<ShareSpec>& made);

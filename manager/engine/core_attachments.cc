@@ -229,6 +229,7 @@ void Manager::Core::reattach(StoredState kept) {
   }
   report.damages = std::move(kept.damages);
   for (StoredAttachments& one : kept.shares) {
+    (void)restore_instance(one);
     // The directories of instances hold nothing.
     std::erase_if(one.attachments, [](const Attachment& attachment) { return attachment.volume.empty(); });
     if (one.attachments.empty()) continue;

@@ -192,6 +192,25 @@ Result<> Manager::Core::make_instance_of_template(const ShareSpec& spec, uid_t u
   return {};
 }
 
+/// What a template had made before all of berth ended, and attachments hold: its source is not asked, for the host may be about to boot.
+/// False: nothing is made. A share of one caller is made by that caller.
+bool Manager::Core::restore_instance(const StoredAttachments& one) {
+  const std::shared_ptr<const Directory> shares = shown();
+  const ShareSpec* const pattern = template_of(one.share);
+  if (shares->find(one.share) != shares->end() || pattern == nullptr || needs_values(*pattern)) return false;
+  const Result<ShareSpec> spec = instantiate(*pattern, key_of(one.share));
+  if (!spec || !make_instance_of_template(*spec, 0)) return false;
+  Share& share = *find(one.share);
+  for (const Attachment& attachment : one.attachments) {
+    if (attachment.volume.empty()) {
+      share.add_instance(attachment.instance);
+    } else {
+      share.add_attachment(attachment);
+    }
+  }
+  return true;
+}
+
 /// From time to time, while there are any.
 void Manager::Core::look_at_instances() {
   const TimePoint now = clock_.now();

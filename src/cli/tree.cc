@@ -136,7 +136,14 @@ Result<> Tree::check_exists(std::string_view share) const {
   return fail(ENOENT, std::move(story));
 }
 
+void Tree::look_up(std::string_view share) const {
+  struct stat attributes {};
+  // Whether it is there now is for check_exists() to see.
+  (void)::stat((directory_ + "/" + std::string(share)).c_str(), &attributes);
+}
+
 Result<> Tree::write(std::string_view share, formats::ControlCommand word) const {
+  if (word == formats::ControlCommand::kMount) look_up(share);
   TRY_VOID(check_exists(share));
   return write_word(path(share, formats::kControl), formats::to_string(word));
 }
@@ -151,6 +158,7 @@ Result<> Tree::write(formats::HostCommand word, std::optional<std::chrono::milli
 }
 
 Result<> Tree::attach(std::string_view share, const std::string& instance, const std::string& volume) const {
+  look_up(share);
   TRY_VOID(check_exists(share));
   constexpr mode_t kMode = 0755;
   const std::string parent = path(share, formats::kAttachments) + "/" + instance;

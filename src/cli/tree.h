@@ -51,6 +51,8 @@ class Tree {
  private:
   [[nodiscard]] std::string path(std::string_view share, std::string_view file) const;
   [[nodiscard]] Result<> check_exists(std::string_view share) const;
+  /// Looks the share up in the namespace, where a template may make it.
+  void look_up(std::string_view share) const;
 
   std::string directory_;
 };

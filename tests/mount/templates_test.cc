@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <set>
@@ -16,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "src/lib/sys/process.h"
 #include "tests/mount/berth_fixture.h"
 
 namespace berth::test {
@@ -210,6 +213,26 @@ TEST_F(Templates, ShareWithTheCallersVariablesIsOfThatCallerAlone) {
   };
   EXPECT_EQ(enters(1), 0);
   EXPECT_EQ(enters(2), EACCES);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Templates, CommandAttachesWhatWasNotLookedUpYet) {
+  ASSERT_TRUE(ok(server_.start(section())));
+  const auto attach = [&](const std::string& share) {
+    return sys::run({std::getenv("BERTH"), "attach", "--namespace", server_.namespace_path(), share, "vm", "disk"},
+                    std::chrono::steady_clock::now() + std::chrono::seconds(30));
+  };
+  const auto done = attach("home/alice");
+  ASSERT_TRUE(ok(done));
+  EXPECT_EQ(done->output, "");
+  EXPECT_EQ(server_.state("home/alice"), "mounted");
+  const auto absent = attach("home/dave");
+  ASSERT_TRUE(ok(absent));
+  EXPECT_NE(absent->output.find("no such share"), std::string::npos);
+  // And it is there after a restart of all of berth.
+  EXPECT_EQ(server_.stop(), Ending{});
+  ASSERT_TRUE(ok(server_.start(section())));
+  EXPECT_TRUE(server_.wait_for_state("home/alice", "mounted"));
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

@@ -345,6 +345,21 @@ TEST_F(InstancesOfTemplates, AbsentNamesAreBounded) {
   EXPECT_FALSE(instances.is_absent("1", now + Instances::kAbsent));
 }
 
+TEST_F(InstancesOfTemplates, AttachmentsOnDiskMakeThemAgain) {
+  want({{"home/*", "/srv/&"}});
+  start();
+  sources_->missing = {"/srv/a"};
+  StoredState kept;
+  kept.shares = {{"home/a", {{"vm", "disk"}}}, {"other/b", {{"vm", "disk"}}}, {"home/a,b", {{"vm", "disk"}}}};
+  manager_->begin(std::move(kept));
+  manager_->run_pending();
+  pass(1min);
+  ASSERT_NE(manager_->find("home/a"), nullptr);
+  EXPECT_EQ(share("home/a").status().state, ShareState::kMounted);
+  EXPECT_EQ(share("home/a").attachment_count(), 1U);
+  EXPECT_EQ(manager_->state_report().unknown_shares.size(), 2U);
+}
+
 TEST_F(InstancesOfTemplates, AttachmentsHoldThem) {
   want({{"home/*", "/srv/&"}});
   start();
