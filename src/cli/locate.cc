@@ -40,6 +40,7 @@ Result<std::string> enter_own(const std::string& directory, const World& world, 
   if (own.empty()) return fail(otherwise);
   if (own.size() > 1) {
     std::vector<std::string> targets;
+    targets.reserve(own.size());
     for (const sys::OwnMount& mount : own) targets.push_back(mount.target);
     return fail(ENXIO,
                 "several namespaces of yours are mounted (" + list(targets) + "); name one with --namespace DIR");
