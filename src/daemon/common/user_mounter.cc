@@ -83,6 +83,7 @@ bool run_fusermount(const std::string& program, std::vector<std::string> argumen
     std::string variable = "_FUSE_COMMFD=" + std::to_string(channel);
     std::array<char*, 2> environment{variable.data(), nullptr};
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     if (channel >= 0) {
