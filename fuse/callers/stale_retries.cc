@@ -10,9 +10,9 @@ namespace {
 using Record = StaleRetryRecord;
 
 /// Between two requests of one system call. Most need some microseconds.
-constexpr std::chrono::seconds kLongestPause{10};
+constexpr std::chrono::seconds kLongestPause{2};
 /// One that is served for so long is sent back again at its next pause, for that is another system call then.
-constexpr std::chrono::seconds kLongestInside{10};
+constexpr std::chrono::seconds kLongestInside{2};
 constexpr std::chrono::milliseconds kPause{10};
 /// From the name into the real mount.
 constexpr std::chrono::milliseconds kLongestWay{100};
