@@ -15,6 +15,7 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <set>
 #include <utility>
 
 #include "manager/backends/berth_backend.h"
@@ -34,6 +35,8 @@ constexpr std::chrono::seconds kKillPatience{5};
 /// Time between two searches for programs that are left: a program may start others while it is being ended.
 constexpr std::chrono::milliseconds kLookAgain{20};
 constexpr std::size_t kMaxProcFile = 64U << 10;
+/// Of /proc, on a host where processes end all the time.
+constexpr int kMostListings = 20;
 
 /// Places of the system itself, where programs find their parts, and what is mounted below some of them.
 constexpr std::array<std::string_view, 14> kSystem = {"/",     "/boot", "/gnu", "/home", "/lib", "/nix",     "/opt",
@@ -87,15 +90,24 @@ std::vector<pid_t> numbers_of(const std::string& process) {
   return numbers;
 }
 
-/// The paths in /proc of the processes in a mount namespace.
+/// The paths in /proc of the processes in a mount namespace. A process may fork and end between the listing of /proc and the look at it, and
+/// its child is not in that listing: so where nothing is found but a process has ended meanwhile, /proc is listed again.
 std::vector<std::string> processes_in(std::uint64_t mount_namespace) {
   const std::string name = "mnt:[" + std::to_string(mount_namespace) + "]";
   std::vector<std::string> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const std::string process = entry.path();
-    const char first = process[sizeof "/proc/" - 1];
-    if (first >= '0' && first <= '9' && link_target(process + "/ns/mnt") == name) found.push_back(process);
+  std::set<std::string> ended;
+  for (int listings = 0; listings < kMostListings; ++listings) {
+    bool has_one_ended = false;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+      const std::string process = entry.path();
+      const char first = process[sizeof "/proc/" - 1];
+      if (first < '0' || first > '9') continue;
+      const std::string target = link_target(process + "/ns/mnt");
+      if (target == name) found.push_back(process);
+      if (target.empty() && ended.insert(process).second) has_one_ended = true;
+    }
+    if (!found.empty() || !has_one_ended) break;
   }
   return found;
 }
