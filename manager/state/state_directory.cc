@@ -27,16 +27,6 @@ constexpr std::size_t kMaxFile = std::size_t{256} << 20;
 /// Room is taken in pieces of this, so that it is not asked for at each change.
 constexpr std::size_t kRoom = std::size_t{16} << 10;
 
-Result<> write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail_errno();
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return {};
-}
-
 /// Takes room behind the end of a file, without making it longer. A file system that cannot is no error.
 Result<> reserve_room(int fd, std::size_t end) {
   const std::size_t rounded = (end + kRoom - 1) / kRoom * kRoom;
@@ -195,7 +185,7 @@ Result<> StateDirectory::replace(const std::string& name, std::string_view text,
   const auto write = [&]() -> Result<> {
     const UniqueFd file =
         TRY(sys::open_at(directory, next.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
-    TRY_VOID(write_all(file.get(), text));
+    TRY_VOID(sys::write_all(file.get(), text));
     if (reserve > 0) TRY_VOID(reserve_room(file.get(), text.size() + reserve));
     if (::fsync(file.get()) != 0) return fail_errno();
     if (::renameat(directory, next.c_str(), directory, name.c_str()) != 0) return fail_errno();
@@ -221,7 +211,7 @@ Result<> StateDirectory::append(const std::string& name, const Position& positio
     if (static_cast<std::size_t>(there.st_blocks) * 512 < needed) {
       if (Result<> reserved = reserve_room(file.get(), needed); !reserved && position.must_reserve) return reserved;
     }
-    TRY_VOID(write_all(file.get(), text));
+    TRY_VOID(sys::write_all(file.get(), text));
     if (::fdatasync(file.get()) != 0) return fail_errno();
     return {};
   };

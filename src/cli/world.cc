@@ -3,29 +3,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdlib>
 #include <memory>
 
 #include "src/lib/formats/names.h"
+#include "src/lib/sys/file.h"
 #include "src/lib/sys/user_directories.h"
 
 namespace berth::cli {
-
-namespace {
-
-/// The whole of `text`. False when it cannot be written.
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return true;
-}
-
-}  // namespace
 
 World real_world() {
   World world;
@@ -34,8 +19,8 @@ World real_world() {
     if (value == nullptr || *value == '\0') return std::nullopt;
     return value;
   };
-  world.out = [](std::string_view text) { return write_all(STDOUT_FILENO, text); };
-  world.err = [](std::string_view text) { static_cast<void>(write_all(STDERR_FILENO, text)); };
+  world.out = [](std::string_view text) { return sys::write_all(STDOUT_FILENO, text).has_value(); };
+  world.err = [](std::string_view text) { static_cast<void>(sys::write_all(STDERR_FILENO, text)); };
   world.out_is_terminal = ::isatty(STDOUT_FILENO) == 1;
   world.err_is_terminal = ::isatty(STDERR_FILENO) == 1;
   winsize size{};

@@ -58,16 +58,6 @@ Result<> sync(const UniqueFd& directory) {
   return {};
 }
 
-Result<> write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail_errno();
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return {};
-}
-
 /// The directory of drop-ins, which this process alone changes as long as it is open: a check is of what is written. The lock is on the
 /// file that is written, which is root's alone: any user that may read the directory could lock that (flock(2)).
 class DropIns {
@@ -97,7 +87,7 @@ class DropIns {
     const auto make = [&]() -> Result<> {
       // Of a writer that died.
       if (::ftruncate(file_.get(), 0) != 0) return fail_errno();
-      TRY_VOID(write_all(file_.get(), text));
+      TRY_VOID(sys::write_all(file_.get(), text));
       if (::fsync(file_.get()) != 0) return fail_errno();
       const int fd = directory_.get();
       if (::renameat2(fd, kHidden, fd, name.c_str(), RENAME_NOREPLACE) != 0) return fail_errno();

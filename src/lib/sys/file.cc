@@ -136,6 +136,16 @@ Result<> replace_file(const std::string& path, std::string_view content, mode_t 
   return {};
 }
 
+Result<> write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return fail_errno();
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
 Result<struct statx> stat_at(int directory, const char* path, unsigned mask, int flags) noexcept {
   const int empty = *path == '\0' ? AT_EMPTY_PATH : 0;
   struct statx result {};

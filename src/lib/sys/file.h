@@ -34,6 +34,9 @@ std::string proc_path(int fd);
 /// mkdir -p with `mode` for each directory that is made. Existing directories are left as they are.
 Result<> make_directories(const std::string& path, mode_t mode);
 
+/// Writes the whole of `text` (write(2)). Errors: write(2)'s; a part may be written then.
+Result<> write_all(int fd, std::string_view text);
+
 /// The whole of a small file. Errors: EFBIG beyond `limit` bytes.
 Result<std::string> read_file(const std::string& path, std::size_t limit);
 
