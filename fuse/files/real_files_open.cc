@@ -55,6 +55,14 @@ Result<UniqueFd> open_made(int directory, const char* name, int flags, const Fil
   return file;
 }
 
+/// Whether two mounts of a share show the same file.
+bool is_same_file(const ShareRequest& request, const struct statx& before, const struct statx& now) noexcept {
+  if (!S_ISREG(before.stx_mode) || !S_ISREG(now.stx_mode)) return false;
+  if (request.share.keeps_inodes()) return before.stx_ino == now.stx_ino;
+  return before.stx_size == now.stx_size && before.stx_mtime.tv_sec == now.stx_mtime.tv_sec &&
+         before.stx_mtime.tv_nsec == now.stx_mtime.tv_nsec;
+}
+
 constexpr bool has_set_id_bits(unsigned mode) noexcept { return (mode & (S_ISUID | S_ISGID)) != 0; }
 
 }  // namespace
@@ -130,6 +138,25 @@ Result<Opened> RealFiles::open(const ShareRequest& request, NodeId node, int fla
   if ((flags & O_TRUNC) != 0) TRY_VOID(truncate(file->fd.get(), flags));
   crash_point("open-done");
   return keep(request, node, *std::move(file), flags);
+}
+
+Result<> RealFiles::reopen(const ShareRequest& request, Handle& handle) {
+  if (handle.mount_generation == request.mount_generation) return {};
+  constexpr std::size_t kLongestPath = 4095;
+  const std::string path = nodes_.path_of(handle.node, kLongestPath);
+  if (path.empty() || path.size() >= kLongestPath || locks_.is_used(handle.node)) return fail(EIO);
+  const sys::AsDaemon as_daemon;  // permission was given when it was opened
+  // As the kernel knows it, for its server is dead.
+  const Result<struct statx> before = sys::stat_at(handle.fd(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
+  const int flags = (handle.flags & kKeptFlags) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+  const Result<UniqueFd> file = sys::open_beneath(request.lease.root(), path.c_str(), flags);
+  if (!before || !file) return fail(EIO);
+  const Result<struct statx> now = sys::stat_at(file->get(), "", STATX_BASIC_STATS);
+  if (!now || !is_same_file(request, *before, *now) || ::dup3(file->get(), handle.fd(), O_CLOEXEC) < 0)
+    return fail(EIO);
+  handle.mount_generation = request.mount_generation;
+  handles_.note_mount(handle);
+  return {};
 }
 
 /// A caller may execute a program that it may not read: its kernel then reads the file on its own account, and so does

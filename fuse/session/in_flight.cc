@@ -113,6 +113,7 @@ void InFlight::begin(Slot& slot, const fuse_in_header& header, RequestRecord* re
   slot.uid.store(header.uid, std::memory_order_relaxed);
   slot.record.store(record, std::memory_order_relaxed);
   slot.lane.store(lane, std::memory_order_relaxed);
+  if (slot.changes.load(std::memory_order_relaxed)) slot.changes.store(false, std::memory_order_relaxed);
   slot.serial.store(slot.serial.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   // An INTERRUPT has no answer of its own, and its number is that of the request with the bit of a claim.
   slot.word.store(header.opcode == FUSE_INTERRUPT ? 0 : word, std::memory_order_release);
@@ -365,6 +366,7 @@ void InFlight::look_at(Slot& slot, TimePoint now, bool look_for_exits) {
   const std::uint64_t unique = slot.word.load(std::memory_order_acquire);
   if (unique == 0 || (unique & kClaimed) != 0) return;
   answer_known(slot, unique);
+  answer_overdue(slot, unique, now);
   if (!look_for_exits || slot.opcode.load(std::memory_order_relaxed) != FUSE_FLUSH) return;
   if (!sys::has_no_memory(slot.pid.load(std::memory_order_relaxed)) || !claim(slot, unique)) return;
   setup_.answer(unique, 0, {});
@@ -403,6 +405,22 @@ void InFlight::interrupt_stuck(Slot& slot, std::uint64_t unique) {
   const pid_t caller = slot.pid.load(std::memory_order_relaxed);
   const std::uint32_t opcode = slot.opcode.load(std::memory_order_relaxed);
   if (ends_request(unique, caller, opcode) && claim(slot, unique)) setup_.answer(unique, EINTR, {});
+}
+
+/// A request that does not change anything need not be waited for.
+void InFlight::answer_overdue(Slot& slot, std::uint64_t unique, TimePoint now) {
+  const Lane* const lane = slot.stuck.load(std::memory_order_relaxed);
+  const Duration timeout = lane != nullptr ? lane->request_timeout() : Duration::zero();
+  if (timeout <= Duration::zero() || now - slot.since.load(std::memory_order_relaxed) < timeout) return;
+  if (!protocol::changes_nothing(slot.opcode.load(std::memory_order_relaxed)) || slot.changes.load()) return;
+  if (claim(slot, unique)) setup_.answer(unique, ETIMEDOUT, {});
+}
+
+void InFlight::answer_overdue(Lane& lane, TimePoint now) {
+  for (const Lane::Waiting& one : lane.take_overdue(now)) {
+    stopped_waiting();
+    setup_.answer(one.unique, ETIMEDOUT, {});
+  }
 }
 
 void InFlight::answer_interrupts(const std::vector<Slot*>& slots, TimePoint now) {
@@ -445,6 +463,7 @@ void InFlight::look_at_lanes(TimePoint now, bool look_for_exits) {
       stopped_waiting();
       handle_apart(*lane, epoch, one(*std::move(next)));
     }
+    answer_overdue(*lane, now);
     if (look_for_exits) answer_exiting(*lane);
   }
 }

@@ -62,6 +62,7 @@ class InFlight {
     std::atomic<Lane::Epoch> entered_in{0}, stuck_in{0};
     std::atomic<bool> stuck_outside{false};  ///< `stuck` was not entered, and must be left
     std::atomic<bool> answered{true};        ///< no caller waits for this thread
+    std::atomic<bool> changes{false};        ///< it is an OPEN that truncates its file
     std::atomic<bool> free{false};           ///< the slot belongs to no thread
 
     // Used by care() only.
@@ -119,6 +120,14 @@ class InFlight {
   static bool hand_on() noexcept;
   /// The answer if the share does not answer soon: an errno value, or 0 and a body.
   static void set_known(int error, std::string body);
+  /// It changes something, though its opcode does not say so.
+  static void set_changes() noexcept {
+    if (current_ != nullptr) current_->changes.store(true, std::memory_order_relaxed);
+  }
+  /// Another thread has answered it: what it brings is not told to its caller.
+  static bool is_given_up() noexcept {
+    return current_ != nullptr && (current_->word.load(std::memory_order_relaxed) & kClaimed) != 0;
+  }
   /// The record in which the thread notes what it does.
   static void set_record(RequestRecord* record) noexcept {
     if (current_ != nullptr) current_->record.store(record, std::memory_order_relaxed);
@@ -184,6 +193,8 @@ class InFlight {
   bool come_back(Slot& slot, Lane& lane);
   void leave(Lane& lane, Lane::Epoch epoch, TimePoint now);
   void answer_known(Slot& slot, std::uint64_t unique);
+  void answer_overdue(Slot& slot, std::uint64_t unique, TimePoint now);
+  void answer_overdue(Lane& lane, TimePoint now);
   void answer_interrupts(const std::vector<Slot*>& slots, TimePoint now);
   bool interrupt_waiting(std::uint64_t unique);
   void repeat_interrupts(TimePoint now);

@@ -130,6 +130,23 @@ std::optional<Lane::Waiting> Lane::take(std::uint64_t unique, bool& stays) {
   return std::nullopt;
 }
 
+std::deque<Lane::Waiting> Lane::take_overdue(TimePoint now) {
+  std::deque<Waiting> overdue;
+  const Duration timeout = request_timeout();
+  if (timeout <= Duration::zero() || !has_waiting()) return overdue;
+  MutexLock lock(mutex_);
+  for (auto at = waiting_.begin(); at != waiting_.end();) {
+    if (now - at->since < timeout || !protocol::changes_nothing(at->opcode)) {
+      ++at;
+      continue;
+    }
+    const auto index = at - waiting_.begin();
+    overdue.push_back(take_at(at));
+    at = waiting_.begin() + index;
+  }
+  return overdue;
+}
+
 std::deque<Lane::Waiting> Lane::begin_again() {
   MutexLock lock(mutex_);
   ++epoch_;

@@ -54,6 +54,12 @@ class Lane {
   static constexpr std::size_t kMostBytes = std::size_t{64} << 20;
   static constexpr std::size_t kMostBytesOfUser = std::size_t{16} << 20;
 
+  /// A request that changes nothing is answered ETIMEDOUT after so long; 0: it waits. Any thread, at any time.
+  void set_request_timeout(Duration timeout) noexcept {
+    if (request_timeout() != timeout) request_timeout_.store(timeout, std::memory_order_relaxed);
+  }
+  [[nodiscard]] Duration request_timeout() const noexcept { return request_timeout_.load(std::memory_order_relaxed); }
+
   enum class Entry : std::uint8_t { kInside, kWaits, kRefused };
   /// Lets a request in, or has it wait: `waiting` is moved from then. Refused: too many wait, of this user or at all;
   /// those that `must` be done never are. `most`: threads inside.
@@ -75,6 +81,8 @@ class Lane {
   /// Takes out the request with that number; nothing: it does not wait here. A request that `must` be done stays and is
   /// marked as answered: `stays` is true then.
   [[nodiscard]] std::optional<Waiting> take(std::uint64_t unique, bool& stays);
+  /// Takes out those that wait for longer than request_timeout(), and change nothing.
+  [[nodiscard]] std::deque<Waiting> take_overdue(TimePoint now);
   /// Counts no thread as inside any more, and hands out the requests that waited. A thread that comes
   /// back leaves an epoch that is over.
   [[nodiscard]] std::deque<Waiting> begin_again();
@@ -115,6 +123,7 @@ class Lane {
   void add(Waiting waiting) BERTH_REQUIRES(mutex_);
   Waiting take_at(std::deque<Waiting>::iterator at) BERTH_REQUIRES(mutex_);
 
+  std::atomic<Duration> request_timeout_{Duration::zero()};
   std::atomic<std::size_t> stuck_now_{0};    ///< stuck_
   std::atomic<std::size_t> waiting_now_{0};  ///< of waiting_
 

@@ -167,9 +167,11 @@ void ShareFs::forget(NodeId node, std::uint64_t count) noexcept {
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
   if (handle != nullptr) {
-    return core_->with_handle(
-        std::move(reply), node, handle->fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
-          core_->answer(request, std::move(to), node, sys::stat_at(open.fd(), "", kAllAttributes));
+    return core_->with_file(
+        std::move(reply), node, handle->fh,
+        [](const ShareRequest&, const Handle& open) { return sys::stat_at(open.fd(), "", kAllAttributes); },
+        [core = core_.get(), node](Reply to, const struct statx& x) {
+          core->reply_attributes(std::move(to), node, x);
         });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);

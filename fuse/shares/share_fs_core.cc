@@ -135,13 +135,29 @@ void ShareFs::Core::finish_parked(Parked& parked) noexcept {
   sys::assume_daemon();
 }
 
+bool ShareFs::Core::is_to_be_reopened(const Handle& handle, const Error& error) const noexcept {
+  const manager::Share& share = handle.lease.share();
+  const manager::SharePolicy& policy = share.spec().policy();
+  const bool is_of_earlier_mount = handle.mount_generation != share.mount_generation();
+  if (!says_disconnected(error) && !(is_of_earlier_mount && error.code() == ESTALE)) return false;
+  if (handle.directory || policy.on_stale == manager::OnStale::kError) return false;
+  if (policy.reopen == manager::Reopen::kReadOnly) return !may_write(handle.flags);
+  return policy.reopen == manager::Reopen::kAlways;
+}
+
+void ShareFs::Core::look_whether_lost(const ShareRequest& request) {
+  const sys::AsDaemon as_daemon;
+  // Not something else that is mounted in the share, and not what the kernel remembers.
+  const Result<struct statx> root = sys::stat_at(request.lease.root(), "", STATX_TYPE, AT_STATX_FORCE_SYNC);
+  const bool is_dead = !root && (says_disconnected(root.error()) || root.error().code() == ESTALE);
+  if (is_dead) manager.report_lost(request.share.share(), request.mount_generation);
+}
+
 void ShareFs::Core::reply_error(const ShareRequest& request, Reply reply, const Error& error) {
-  if (says_disconnected(error)) {
-    const sys::AsDaemon as_daemon;
-    // Not something else that is mounted in the share.
-    const Result<struct statx> root = sys::stat_at(request.lease.root(), "", STATX_TYPE);
-    if (!root && says_disconnected(root.error())) manager.report_lost(request.share.share());
-  }
+  const bool is_dead = says_disconnected(error);
+  if (is_dead || error.code() == ESTALE) look_whether_lost(request);
+  // What is open in a dead mount is of no use any more; another request finds the next mount.
+  if (is_dead && request.own_lease == nullptr) return std::move(reply).error(EIO);
   if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
   if (error.code() == ESTALE) note_stale(request.share, request.caller.pid);
   request.release_lease();
@@ -165,10 +181,11 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     if (!share->is_local()) reply.set_known_attributes(share->root_attributes(), root_ttl(*share));
     // As the caller: what was refused is answered from what is known.
     const bool met = sys::assume(reply.caller()) && share->on_mounted_root(*lease);
+    const std::uint32_t generation = share->share().mount_generation();
     const Result<struct statx> x = sys::stat_at(lease->root(), "", STATX_BASIC_STATS);
     share->share().note_answer();
     if (met && x) share->remember_root(*x);
-    if (!x && says_disconnected(x.error())) manager.report_lost(share->share());
+    if (!x && says_disconnected(x.error())) manager.report_lost(share->share(), generation);
     lease.reset();
   }
   std::move(reply).attributes(share->root_attributes(), root_ttl(*share));

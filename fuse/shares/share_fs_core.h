@@ -89,10 +89,43 @@ class ShareFs::Core {
   void with_handle(Reply reply, NodeId node, std::uint64_t number, Work work) {
     const std::shared_ptr<Handle> handle = handles.find(number, node);
     if (handle == nullptr) return std::move(reply).error(EBADF);
-    const ShareRequest request{*shares.find(handle->share), handle->lease, reply.caller()};
+    const ShareRequest request = request_of(*handle, reply);  // before the reply is moved
     work(request, *handle, std::move(reply));
     handle->lease.share().note_answer();
   }
+
+  /// The same of what can be done again: `operation(const ShareRequest&, Handle&)` returns a Result, and `respond(Reply, const T&)`
+  /// answers it.
+  /// Where the mount of the handle is dead and the share's policy says so, the file is opened again in the next mount, and it is
+  /// done there. So both own copies of what they need.
+  template <typename Operation, typename Respond>
+  void with_file(Reply reply, NodeId node, std::uint64_t number, Operation operation, Respond respond) {
+    std::shared_ptr<Handle> handle = handles.find(number, node);
+    if (handle == nullptr) return std::move(reply).error(EBADF);
+    const ShareRequest request = request_of(*handle, reply);
+    const auto done = operation(request, *handle);
+    handle->lease.share().note_answer();
+    if (done) return respond(std::move(reply), *done);
+    if (!is_to_be_reopened(*handle, done.error())) return reply_error(request, std::move(reply), done.error());
+    do_in_next_mount(request, std::move(handle), std::move(reply), std::move(operation), std::move(respond));
+  }
+  template <typename Operation, typename Respond>
+  void do_in_next_mount(const ShareRequest& request, std::shared_ptr<Handle> handle, Reply reply, Operation operation,
+                        Respond respond) {
+    look_whether_lost(request);
+    park(request.share, std::move(reply),
+         [this, handle = std::move(handle), operation = std::move(operation), respond = std::move(respond)](
+             const ShareRequest& next, Reply to) mutable {
+           const Result<> reopened = real_files.reopen(next, *handle);
+           if (!reopened) return reply_error(next, std::move(to), reopened.error());
+           const auto done = operation(next, *handle);
+           if (!done) return reply_error(next, std::move(to), done.error());
+           next.release_lease();
+           respond(std::move(to), *done);
+         });
+  }
+  /// Whether a request on `handle` that met `error` is to be done in the next mount.
+  [[nodiscard]] bool is_to_be_reopened(const Handle& handle, const Error& error) const noexcept;
 
   /// The same for an operation that is decided anew by the caller's identity: `operation(const ShareRequest&, const
   /// Handle&)`, as with_share().
@@ -111,6 +144,8 @@ class ShareFs::Core {
 
   // The code that answers leaves the share first (ShareRequest::release_lease).
 
+  /// Reports the mount that a request is in, if its root says that it is dead. After an error that says so of a file.
+  void look_whether_lost(const ShareRequest& request);
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
   void reply_error(const ShareRequest& request, Reply reply, const Error& error);
   /// Answers with the result of a request about `node`. If the kernel does not want it any more, its effects are
@@ -124,6 +159,10 @@ class ShareFs::Core {
     } else {
       reply_with(request.share, std::move(reply), node, *done);
     }
+  }
+
+  void reply_attributes(Reply reply, NodeId node, const struct statx& x) {
+    reply_with(*share_of(node), std::move(reply), node, x);
   }
 
   /// The attributes of a share's root. If the real root cannot be asked, they are the last known ones: that mounts
@@ -176,6 +215,10 @@ class ShareFs::Core {
 
  private:
   using Work = UniqueFunction<void(const ShareRequest&, Reply)>;
+
+  [[nodiscard]] ShareRequest request_of(const Handle& handle, const Reply& reply) const {
+    return ShareRequest{*shares.find(handle.share), handle.lease, reply.caller(), nullptr, 0, handle.mount_generation};
+  }
 
   template <typename W>
   void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {

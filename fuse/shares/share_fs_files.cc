@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "fuse/files/handle_io.h"
+#include "fuse/session/in_flight.h"
 #include "fuse/session/thread_buffer.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
@@ -20,9 +21,19 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
   return written_back ? sys::Identity{} : caller;
 }
 
+/// What fsync(2) and close(2) are told: also of a write that its caller has not waited for. A caller that has gone is not
+/// told, so that the next one is.
+Result<> with_late_error(Handle& handle, Result<> done) {
+  if (!done || InFlight::is_given_up()) return done;
+  const int late = handle.late_error.exchange(0);
+  if (late != 0) return fail(Error(late));
+  return done;
+}
+
 }  // namespace
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
+  if ((handle.flags & O_TRUNC) != 0) InFlight::set_changes();
   core_->with_share(
       std::move(reply), node, Core::to_open(handle.flags),
       [core = core_.get(), node, flags = handle.flags](const ShareRequest& request) {
@@ -53,27 +64,40 @@ void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, con
   // A request that reads a page for a mapping, or ahead, does not name its process (fuse_read_args_fill(),
   // FUSE_READ_LOCKOWNER).
   const int flags = handle.lock_owner != 0 ? handle.flags : 0;
-  core_->with_handle(std::move(reply), node, handle.fh,
-                     [this, size, offset, flags](const ShareRequest& request, const Handle& open, Reply to) {
-                       if (open.directory) return std::move(to).error(EISDIR);
-                       // With whichever identity this thread has: permission to read was given when the file was
-                       // opened.
-                       const std::span<char> buffer = thread_buffer(size);
-                       const Result<std::size_t> done = read_at(open, buffer, offset, flags);
-                       if (!done) return core_->reply_error(request, std::move(to), done.error());
-                       std::move(to).data(buffer.first(*done));
-                     });
+  core_->with_file(
+      std::move(reply), node, handle.fh,
+      [size, offset, flags](const ShareRequest&, const Handle& open) -> Result<std::span<char>> {
+        if (open.directory) return fail(EISDIR);
+        // With the identity that this thread has: permission to read was given when the file was opened.
+        const std::span<char> buffer = thread_buffer(size);
+        return buffer.first(TRY(read_at(open, buffer, offset, flags)));
+      },
+      [](Reply to, std::span<char> bytes) { std::move(to).data(bytes); });
 }
 
 void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset, const fuse_file_info& handle) {
   core_->with_handle(std::move(reply), node, handle.fh,
-                     [this, bytes, offset, &handle](const ShareRequest& request, Handle& open, Reply to) {
+                     [this, node, bytes, offset, &handle](const ShareRequest& request, Handle& open, Reply to) {
                        const bool written_back = handle.writepage != 0;
                        const ShareRequest as{request.share, request.lease, writer(request.caller, written_back)};
                        if (const Result<> acts = as.assume_caller(); !acts) return std::move(to).error(acts.error());
-                       const Result<std::size_t> done = write_at(open, bytes, offset, written_back ? 0 : handle.flags);
-                       if (!done) return core_->reply_error(request, std::move(to), done.error());
-                       std::move(to).written(*done);
+                       const int flags = written_back ? 0 : handle.flags;
+                       const Result<std::size_t> done = write_at(open, bytes, offset, flags);
+                       if (done) return std::move(to).written(*done);
+                       // As on NFS: the write was pending when its caller went.
+                       if (InFlight::is_given_up()) open.late_error = done.error().code();
+                       if (!core_->is_to_be_reopened(open, done.error())) {
+                         return core_->reply_error(request, std::move(to), done.error());
+                       }
+                       core_->do_in_next_mount(
+                           request, core_->handles.find(handle.fh, node), std::move(to),
+                           [copy = std::vector<char>(bytes.begin(), bytes.end()), offset, flags, written_back](
+                               const ShareRequest& next, Handle& again) -> Result<std::size_t> {
+                             const ShareRequest writes{next.share, next.lease, writer(next.caller, written_back)};
+                             TRY_VOID(writes.assume_caller());
+                             return write_at(again, copy, offset, flags);
+                           },
+                           [](Reply answer, std::size_t written) { std::move(answer).written(written); });
                      });
 }
 
@@ -87,11 +111,14 @@ void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t 
 }
 
 void ShareFs::lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) {
-  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
-    const off_t found = ::lseek(open.fd(), offset, whence);
-    if (found < 0) return core_->reply_error(request, std::move(to), Error::last());
-    std::move(to).offset(found);
-  });
+  core_->with_file(
+      std::move(reply), node, handle.fh,
+      [offset, whence](const ShareRequest&, const Handle& open) -> Result<off_t> {
+        const off_t found = ::lseek(open.fd(), offset, whence);
+        if (found < 0) return fail_errno();
+        return found;
+      },
+      [](Reply to, off_t found) { std::move(to).offset(found); });
 }
 
 void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::size_t size) {
@@ -121,16 +148,19 @@ void ShareFs::ioctl(Reply reply, NodeId node, unsigned command, const fuse_file_
 }
 
 void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
-  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
+  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, Handle& open, Reply to) {
     if (core_->locks.drop_owner(node, handle.lock_owner)) core_->waiters.wake(open.share);
-    core_->answer(request, std::move(to), node, request.share.is_local() ? Result<>() : fuse::flush(open));
+    Result<> flushed = request.share.is_local() ? Result<>() : fuse::flush(open);
+    // What was only read has nothing to lose when its mount is dead.
+    if (!flushed && core_->is_to_be_reopened(open, flushed.error()) && !may_write(open.flags)) flushed = {};
+    core_->answer(request, std::move(to), node, with_late_error(open, std::move(flushed)));
   });
 }
 
 void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
   core_->with_handle(std::move(reply), node, handle.fh,
-                     [this, node, data_only](const ShareRequest& request, const Handle& open, Reply to) {
-                       core_->answer(request, std::move(to), node, sync_file(open, data_only));
+                     [this, node, data_only](const ShareRequest& request, Handle& open, Reply to) {
+                       core_->answer(request, std::move(to), node, with_late_error(open, sync_file(open, data_only)));
                      });
 }
 

@@ -107,6 +107,11 @@ void HandleTable::take_over(std::uint64_t number, std::shared_ptr<Handle> handle
   part.slots[place] = {std::move(handle), sequence_of(number)};
 }
 
+void HandleTable::note_mount(const Handle& handle) const noexcept {
+  HandleRecord* const record = record_of(static_cast<std::uint32_t>(handle.fd()));
+  if (record != nullptr) record->mount_generation = handle.mount_generation;
+}
+
 void HandleTable::forget(std::uint64_t number) noexcept {
   if (HandleRecord* const record = record_of(descriptor_of(number))) record->node = 0;
 }

@@ -31,16 +31,19 @@ constexpr bool may_write(int flags) noexcept {
 /// that is known of it is here.
 ///
 /// Ownership: the lease keeps the share mounted, the descriptor is closed before it is given back.
-/// Threading: constant but for `stream`, which belongs to the thread that holds `reading`.
+/// Threading: constant but for what is atomic, and `stream`, which belongs to the thread that holds `reading`. The number of
+/// the descriptor stays when the file is opened again (RealFiles::reopen()).
 struct Handle {
   manager::Lease lease;
   SharedFd file;
   NodeId node = 0;
   ShareIndex share = 0;
-  std::uint32_t device = 0;            ///< of a directory: RealFile::device
-  std::uint32_t mount_generation = 0;  ///< of the mount that it is in
-  int flags = 0;                       ///< of the real descriptor: O_* (open(2))
-  pid_t pid = 0;                       ///< the thread that opened it
+  std::uint32_t device = 0;                        ///< of a directory: RealFile::device
+  std::atomic<std::uint32_t> mount_generation{0};  ///< of the mount that it is in
+  /// Of a write whose caller had gone: an errno value that the next fsync(2) or close(2) is told.
+  std::atomic<int> late_error{0};
+  int flags = 0;  ///< of the real descriptor: O_* (open(2))
+  pid_t pid = 0;  ///< the thread that opened it
   uid_t uid = 0;
   bool directory = false;
 
@@ -87,6 +90,8 @@ class HandleTable {
   [[nodiscard]] std::vector<Inherited> left() const;
   /// Puts a handle of a dead server back under its number.
   void take_over(std::uint64_t number, std::shared_ptr<Handle> handle);
+  /// The file of a handle was opened again, in the mount that the handle says.
+  void note_mount(const Handle& handle) const noexcept;
   /// Forgets a handle that cannot be restored; its descriptor is the caller's.
   void forget(std::uint64_t number) noexcept;
 

@@ -66,8 +66,12 @@ KnownShare::KnownShare(ShareIndex index, std::shared_ptr<manager::Share> share) 
 KnownShare::~KnownShare() { delete lane_.load(); }
 
 Lane& KnownShare::lane() {
-  if (Lane* const lane = lane_.load(std::memory_order_acquire)) return *lane;
+  if (Lane* const lane = lane_.load(std::memory_order_acquire)) {
+    lane->set_request_timeout(policy().request_timeout);  // a reload may have changed it
+    return *lane;
+  }
   auto made = std::make_unique<Lane>();
+  made->set_request_timeout(policy().request_timeout);
   Lane* before = nullptr;
   return lane_.compare_exchange_strong(before, made.get()) ? *made.release() : *before;
 }

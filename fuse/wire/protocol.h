@@ -51,6 +51,30 @@ constexpr bool must_be_done(std::uint32_t opcode) noexcept {
   return opcode == FUSE_FLUSH || opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR;
 }
 
+/// Whether a request changes nothing, whenever it is done. An OPEN may truncate its file: the caller looks at that.
+constexpr bool changes_nothing(std::uint32_t opcode) noexcept {
+  switch (opcode) {
+    case FUSE_LOOKUP:
+    case FUSE_GETATTR:
+    case FUSE_READLINK:
+    case FUSE_OPEN:
+    case FUSE_READ:
+    case FUSE_STATFS:
+    case FUSE_GETXATTR:
+    case FUSE_LISTXATTR:
+    case FUSE_OPENDIR:
+    case FUSE_READDIR:
+    case FUSE_READDIRPLUS:
+    case FUSE_ACCESS:
+    case FUSE_GETLK:
+    case FUSE_LSEEK:
+    case FUSE_POLL:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// The number of the request that an INTERRUPT is about; 0 where the message is too short for one.
 inline std::uint64_t interrupted_by(std::span<const char> message) noexcept {
   fuse_interrupt_in in{};

@@ -261,7 +261,8 @@ void Manager::Core::publish(Record& record) {
   if (!status.native) status.with_berth = why_with_berth(record);
   record.share.set_native_door(native_door(record));
   const auto* const failed = std::get_if<life_cycle::Failed>(&record.state);
-  if (failed != nullptr && failed->retry_at > now) status.retry_at = wall(failed->retry_at);
+  const bool is_tried_again = failed != nullptr && failed->retry_at < now + life_cycle::kUntilRetry / 2;
+  if (is_tried_again && failed->retry_at > now) status.retry_at = wall(failed->retry_at);
   status.stays = mounted != nullptr && mounted->stays;
   record.share.publish(std::move(status));
 }
@@ -340,7 +341,7 @@ void Manager::Core::on_ready(const sys::Poller::Ready& ready) {
   for (const auto& [share, record] : records_) {
     if (reinterpret_cast<std::uint64_t>(record.get()) != ready.tag || !record->mount.helper) continue;
     poller_.remove(record->mount.helper->pidfd());
-    feed(*share, life_cycle::MountLost{"its helper program has ended"});
+    feed(*share, life_cycle::MountLost{"its helper program has ended", users_left_behind(*share)});
     return;
   }
 }

@@ -41,6 +41,10 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   bool run_pending();  ///< runs what is due now; true if there was anything
   void post(Task command);
   void on_left(Share& share) noexcept override;
+  /// Of a lost mount: those for which it is to be mounted again. A share that is removed from the configuration is not.
+  [[nodiscard]] static std::uint64_t users_left_behind(const Share& share) {
+    return share.is_removed() ? 0 : share.users();
+  }
 
   [[nodiscard]] std::shared_ptr<const Directory> directory() const;
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;

@@ -66,7 +66,8 @@ void Manager::Core::on_probed(Record& record, const std::shared_ptr<Probe>& prob
   if (record.health.probe != probe) return;  // the probe was of an earlier mount
   record.health.probe.reset();
   if (!asked && says_dead(asked.error().code())) {
-    return feed(record.share, life_cycle::MountLost{"its root says: " + asked.error().message()});
+    return feed(record.share,
+                life_cycle::MountLost{"its root says: " + asked.error().message(), users_left_behind(record.share)});
   }
   on_answer(record);
 }

@@ -215,14 +215,14 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   if (record.share.users() > 0 || (start.force && !is_to_be_native(record.share)))
     record.retired_roots.push_back(std::move(record.mount.root));
   auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
-               deadline = start.deadline, native = start.native]() mutable {
+               dead = start.dead, deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
     const bool is_native = self->is_to_be_native(record.share);
     const std::uint64_t device = is_native ? device_to_look_for(record.share, mount.root.get()) : 0;
     if (is_native) keep_released(record, device);
     // A mount that cannot be taken off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
-    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force);
+    if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force && !dead);
     Result<> outcome = perform_unmount(*self->setup_.backends.at(spec.kind()), spec, record.share.berth(), mount,
                                        self->berths_, deadline, force);
     Core* core = self.get();
@@ -310,7 +310,8 @@ void Manager::Core::check_lost_mounts() {
       Core* core = self.get();
       core->post([core, record = record, id = id] {
         if (record->mount.id != id) return;
-        core->feed(record->share, life_cycle::MountLost{"it is no longer in the mount table"});
+        core->feed(record->share, life_cycle::MountLost{"it is no longer in the mount table",
+                                                        users_left_behind(record->share), false});
       });
     }
   });

@@ -73,7 +73,8 @@ void Manager::Core::check_source(Record& record) {
       if (record.share.mount_generation() != generation) return;
       if (!std::holds_alternative<life_cycle::Mounted>(record.state)) return;
       if (!current) {
-        core->feed(record.share, life_cycle::MountLost{"its source was removed or replaced"});
+        core->feed(record.share,
+                   life_cycle::MountLost{.reason = "its source was removed or replaced", .is_dead = false});
       } else if (again) {
         core->check_source(record);
       }

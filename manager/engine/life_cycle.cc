@@ -126,6 +126,8 @@ class Stepper {
     return {state, std::move(effects)};
   }
   Step operator()(Mounted state, const MountLost& lost) const {
+    state.dead = lost.is_dead;
+    state.wanted = lost.users > 0 && policy_.on_stale == OnStale::kRemount && !drained_;
     Step step = take_away(std::move(state), "lost");
     step.effects.insert(step.effects.begin(), Emit{Event::Kind::kLost, 0, {}, lost.reason});
     return step;
@@ -195,11 +197,12 @@ class Stepper {
   // Expiring
   Step operator()(Expiring state, const LeaseWanted&) const {
     if (state.undo) return {state, {FailWaiters{overdue_error()}}};
+    if (state.stale) return {state, {FailWaiters{stale_error()}}};
     state.wanted_again = true;
     return {state, {}};
   }
   Step operator()(Expiring state, const NativeWanted&) const {
-    state.wanted_again = state.wanted_again || !state.undo;
+    state.wanted_again = state.wanted_again || !(state.undo || state.stale);
     return {state, {}};
   }
   Step operator()(Expiring state, const UnmountEnded& ended) const {
@@ -324,6 +327,10 @@ class Stepper {
     return {std::move(next), std::move(before)};
   }
 
+  [[nodiscard]] static Error stale_error() {
+    return Error(ESTALE, "its mount was dead, and on_stale = \"error\": retry has it mounted again");
+  }
+
   [[nodiscard]] Error overdue_error() const {
     return Error(ETIMEDOUT, "no mount after " + format_duration(policy_.mount_timeout) + " (mount_timeout)");
   }
@@ -366,9 +373,13 @@ class Stepper {
   }
 
   [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
-    return {Expiring{.started = now_, .native = state.native != Native::kNever, .stays = state.stays},
+    return {Expiring{.started = now_,
+                     .wanted_again = state.wanted,
+                     .stale = state.dead && policy_.on_stale == OnStale::kError,
+                     .native = state.native != Native::kNever,
+                     .stays = state.stays},
             {Emit{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
-             StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn}}};
+             StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn, state.dead}}};
   }
 
   [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
@@ -378,6 +389,7 @@ class Stepper {
   }
 
   [[nodiscard]] State after_unmount(const Expiring& state) const {
+    if (state.stale) return Failed{0, now_ + kUntilRetry, stale_error()};
     if (!state.undo) return Idle{};
     return Failed{state.failed_attempts, now_ + backoff(state.failed_attempts, state.jitter), overdue_error()};
   }

@@ -77,12 +77,15 @@ struct Mounted {
   std::string with_berth = {};     ///< kNever, kOff: why the last attempt to overmount it failed
   std::optional<TimePoint> stalled = {};  ///< since when it has not answered
   std::string forced = {};  ///< while an operation runs: why everything is taken away when it ends; "": it is not
+  bool dead = false;        ///< MountLost::is_dead; it is to be taken away
+  bool wanted = false;      ///< the same: it is in use, and to be mounted again
 };
 /// An unmount operation runs, the gate is closed.
 struct Expiring {
   TimePoint started;
   bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
   bool undo = false;          ///< of a mount that came too late: it counts as failed
+  bool stale = false;         ///< of a dead mount that is not to be mounted again by itself: the same
   bool native = false;        ///< if it stays mounted after all: whether it is to become native
   bool stays = false;         ///< the same: Mounted::stays
   std::uint32_t failed_attempts = 0;
@@ -135,10 +138,14 @@ struct UnmountWanted {
 };
 struct RetryWanted {};
 struct HostStateChanged {};  ///< drained, or no longer
+/// The real mount is dead or gone.
 struct MountLost {
   std::string reason;
-};               ///< the real mount is dead or gone
-struct Silent {  ///< it has not answered for stall_timeout
+  std::uint64_t users = 0;  ///< inside, for which it is to be mounted again
+  bool is_dead = true;      ///< its file system answers all requests by itself, with errors
+};
+/// It has not answered for stall_timeout.
+struct Silent {
   std::string reason;
 };
 struct Answered {};      ///< it has answered
@@ -164,6 +171,7 @@ struct StartUnmount {
   bool force;
   TimePoint deadline;
   bool native = false;  ///< the overmount must be removed first, whichever processes are in it
+  bool dead = false;    ///< MountLost::is_dead
 };
 struct Overmount {
   TimePoint deadline;
@@ -210,6 +218,8 @@ Step step(const State& state, const Input& happening, const SharePolicy& policy,
 /// `jitter`, in [0, 1), to choose: hosts that fail at once do not come back at once (README.md, FleetTest).
 inline constexpr std::chrono::milliseconds kFirstBackoff{1000};
 inline constexpr std::chrono::milliseconds kLongestBackoff{std::chrono::minutes(2)};
+/// How long a share stays failed whose mount was found dead, with `on_stale = "error"`: until retry is asked for.
+inline constexpr std::chrono::hours kUntilRetry{24 * 3650};
 Duration backoff(std::uint32_t attempts, double jitter);
 
 /// A share with `idle_timeout = 0` stays this long after its last user, so that the look-up and the open of one program

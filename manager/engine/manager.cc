@@ -118,11 +118,11 @@ void Manager::after_names_told(std::function<void()> then) {
   core_->post([core = core_.get(), then = std::move(then)]() mutable { core->after_names_told(std::move(then)); });
 }
 
-void Manager::report_lost(Share& share) {
-  const std::uint32_t generation = share.mount_generation();
+void Manager::report_lost(Share& share, std::uint32_t generation) {
   core_->post([core = core_.get(), &share, generation] {
     if (share.mount_generation() == generation) {
-      core->feed(share, life_cycle::MountLost{"its file system says that it is not connected"});
+      core->feed(share, life_cycle::MountLost{"its file system says that it is not connected",
+                                              Core::users_left_behind(share)});
     }
   });
 }

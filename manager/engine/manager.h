@@ -170,7 +170,7 @@ class Manager {
   /// Forgets a remembered error, so that the next access tries again at once. Answers at once.
   void retry(Share& share);
   /// A program that used the mount found it dead (ENOTCONN): it is taken away when its users have left.
-  void report_lost(Share& share);
+  void report_lost(Share& share, std::uint32_t generation);
 
   /// Calls `answer` on the control thread as soon as that is free, which shows that it runs. `answer` must not block,
   /// nor throw.

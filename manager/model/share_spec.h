@@ -33,6 +33,15 @@ enum class Access : std::uint8_t {
 /// "auto", "proxy", "native".
 const char* to_string(Access access) noexcept;
 
+/// What is done about a mount whose helper is dead or whose root is gone on the server.
+enum class OnStale : std::uint8_t {
+  kRemount,  ///< it is taken away, and mounted again: at once where it is in use, else for the next access
+  kError,    ///< it is taken away, and callers hear ESTALE until retry is asked for
+};
+
+/// Which open files are opened again in the next mount when theirs is dead.
+enum class Reopen : std::uint8_t { kReadOnly, kAlways, kNever };
+
 /// The settings that every share has, with the documented defaults.
 struct SharePolicy {
   std::chrono::milliseconds idle_timeout{
@@ -43,6 +52,10 @@ struct SharePolicy {
   std::chrono::milliseconds mount_timeout{std::chrono::seconds(30)};  ///< a mount that takes longer has failed
   std::chrono::milliseconds unmount_timeout{std::chrono::seconds(30)};
   std::chrono::milliseconds stall_timeout{std::chrono::seconds(10)};
+  std::chrono::milliseconds request_timeout{
+      0};  ///< a request that changes nothing is answered ETIMEDOUT then; 0: it waits
+  OnStale on_stale = OnStale::kRemount;
+  Reopen reopen = Reopen::kReadOnly;
   std::chrono::milliseconds attr_timeout{
       std::chrono::seconds(1)};  ///< how long the kernel may cache attributes and names
   Access access = Access::kAuto;

@@ -14,6 +14,13 @@ void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accou
   section.duration("mount_timeout", policy.mount_timeout);
   section.duration("unmount_timeout", policy.unmount_timeout);
   section.duration("stall_timeout", policy.stall_timeout);
+  section.duration("request_timeout", policy.request_timeout);
+  auto on_stale = static_cast<std::size_t>(policy.on_stale);
+  section.word("on_stale", on_stale, {"remount", "error"});
+  policy.on_stale = static_cast<manager::OnStale>(on_stale);
+  auto reopen = static_cast<std::size_t>(policy.reopen);
+  section.word("reopen", reopen, {"read-only", "always", "never"});
+  policy.reopen = static_cast<manager::Reopen>(reopen);
   section.duration("attr_timeout", policy.attr_timeout);
   auto access = static_cast<std::size_t>(policy.access);
   section.word("access", access, {"auto", "proxy", "native"});
@@ -38,10 +45,18 @@ std::string advice(std::string_view key, const toml::node& value) {
 
 const std::vector<std::string_view>& share_keys() {
   static const std::vector<std::string_view> kKeys{
-      "type",          "source",          "options",          "mount",        "unmount", "idle_timeout",
-      "mount_timeout", "unmount_timeout", "stall_timeout",    "attr_timeout", "access",  "read_only",
-      "allow_suid",    "allow_devices",   "allow_users",      "allow_groups", "owner",   "group",
-      "mode",          "environment",     "environment_file",
+      "type",          "source",
+      "options",       "mount",
+      "unmount",       "idle_timeout",
+      "mount_timeout", "unmount_timeout",
+      "stall_timeout", "request_timeout",
+      "on_stale",      "reopen",
+      "attr_timeout",  "access",
+      "read_only",     "allow_suid",
+      "allow_devices", "allow_users",
+      "allow_groups",  "owner",
+      "group",         "mode",
+      "environment",   "environment_file",
   };
   return kKeys;
 }

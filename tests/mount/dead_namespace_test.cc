@@ -71,11 +71,12 @@ class DeadNamespace : public ::testing::Test {
     ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   }
   [[nodiscard]] pid_t server_pid() const { return server_.read_json("status.json").value("server_pid", 0); }
-  [[nodiscard]] pid_t first_process() const {
+  [[nodiscard]] pid_t first_process() const { return process_named("berth-first"); }
+  [[nodiscard]] pid_t process_named(const std::string& name) const {
     for (const pid_t pid : server_.processes()) {
       std::ifstream file("/proc/" + std::to_string(pid) + "/comm");
       std::string comm;
-      if (std::getline(file, comm) && comm == "berth-first") return pid;
+      if (std::getline(file, comm) && comm == name) return pid;
     }
     return 0;
   }
@@ -160,6 +161,41 @@ INSTANTIATE_TEST_SUITE_P(Deaths, InEachOrder,
                                                       ::kill(pid, SIGKILL);
                                                   }}),
                          [](const auto& instance) { return std::string(instance.param.name); });
+
+TEST_F(DeadNamespace, IsNotWhatFollowsTheDeathOfTheAgentAloneOrWithTheServer) {
+  start("crash_limit = 1000\n");
+  for (const bool with_server : {false, true}) {
+    SCOPED_TRACE(with_server);
+    const pid_t agent = process_named("berth-agent");
+    const pid_t server = server_pid();
+    ASSERT_NE(agent, 0);
+    ASSERT_EQ(::kill(agent, SIGKILL), 0);
+    if (with_server) {
+      ASSERT_EQ(::kill(server, SIGKILL), 0);
+    }
+    EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+    EXPECT_TRUE(eventually([&] {
+      const pid_t now = process_named("berth-agent");
+      return now != 0 && now != agent && server_pid() != 0 && (server_pid() != server) == with_server;
+    }));
+    EXPECT_EQ(namespaces(), 1U);
+  }
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(DeadNamespace, IsLeftByTheAgentThatDiesWithWhatHoldsEverything) {
+  for (const char* const other : {"berth", "berth-first"}) {
+    SCOPED_TRACE(other);
+    start();
+    server_.leave_dead_namespace();
+    const pid_t agent = process_named("berth-agent");
+    ASSERT_NE(agent, 0);
+    ::kill(agent, SIGKILL);
+    ::kill(std::string(other) == "berth" ? server_.pid() : first_process(), SIGKILL);
+    EXPECT_NE(server_.stop(0), Ending{});
+    expect_dead_and_replaced();
+  }
+}
 
 TEST_F(DeadNamespace, StaysWhenTheServerCrashesTooOften) {
   start("crash_limit = 0\n");

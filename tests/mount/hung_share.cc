@@ -37,7 +37,7 @@ void HungShareTest::SetUp() {
 
 void HungShareTest::TearDown() { all_go_on(); }
 
-void HungShareTest::start(int remote, const std::string& berth_lines) {
+void HungShareTest::start(int remote, const std::string& berth_lines, const std::string& share_lines) {
   remote_ = remote;
   std::string config = "[berth]\ncrash_limit = 1000\n" + berth_lines;
   for (int i = 0; i < remote; ++i) {
@@ -50,7 +50,7 @@ void HungShareTest::start(int remote, const std::string& berth_lines) {
     config +=
         "[share.r" + number + "]\ntype = \"fuse.sshfs\"\nsource = \"root@host-r" + number + ":" + far +
         "\"\noptions = \"allow_other,cache=no,attr_timeout=0,entry_timeout=0,ssh_command=" + server_.path("pipe") +
-        "\"\nattr_timeout = \"0\"\n";
+        "\"\nattr_timeout = \"0\"\n" + share_lines;
     config += "[share.h" + number + "]\ntype = \"bind\"\nsource = \"" + near +
               "\"\naccess = \"proxy\"\nattr_timeout = \"0\"\n";
   }
@@ -80,6 +80,17 @@ void HungShareTest::hang(int share) {
 
 void HungShareTest::go_on(int share) {
   for (const pid_t pid : other_sides(share)) ::kill(pid, SIGCONT);
+}
+
+pid_t HungShareTest::helper(int share) const {
+  return server_.read_json("shares/r" + std::to_string(share) + "/status.json").value("helper_pid", 0);
+}
+
+void HungShareTest::kill_helper(int share) const {
+  const pid_t pid = helper(share);
+  ASSERT_NE(pid, 0);
+  ASSERT_EQ(::kill(pid, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return helper(share) != pid; }));
 }
 
 void HungShareTest::all_go_on() {

@@ -18,7 +18,7 @@ class HungShareTest : public ::testing::Test {
   void SetUp() override;
   void TearDown() override;
   /// Starts with `remote` shares "r0", "r1", ... and as many "h0", "h1", ... that are healthy.
-  void start(int remote, const std::string& berth_lines = "");
+  void start(int remote, const std::string& berth_lines = "", const std::string& share_lines = "");
   /// Mounts r0, r1, ...
   void touch_remote(int count);
 
@@ -26,6 +26,10 @@ class HungShareTest : public ::testing::Test {
   /// Stops the other side of a remote share, or continues it.
   void hang(int share);
   void go_on(int share);
+  /// The program that serves a remote share, as the kernel says; 0: it does not (before Linux 6.16).
+  [[nodiscard]] pid_t helper(int share) const;
+  /// kill -9 of that, until it has ended.
+  void kill_helper(int share) const;
   /// Those of all shares.
   void all_go_on();
   [[nodiscard]] pid_t server() const { return server_.read_json("status.json").value("server_pid", 0); }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -26,6 +27,8 @@ namespace {
 
 constexpr uid_t kUser = 1000;
 constexpr int kMany = 600;
+
+constexpr const char* kNoHelper = "the kernel does not say which process serves a FUSE mount (Linux 6.16)";
 
 int code(bool done) { return done ? 0 : errno; }
 
@@ -378,9 +381,8 @@ TEST_F(HungShareTest, HelperThatStopsIsStalledAndCanBeForced) {
   touch_remote(1);
   const UniqueFd open(::open(in("r0/file").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(open);
-  const pid_t helper = server_.read_json("shares/r0/status.json").value("helper_pid", 0);
-  if (helper == 0) GTEST_SKIP() << "the kernel does not say which process serves a FUSE mount (Linux 6.16)";
-  ASSERT_EQ(::kill(helper, SIGSTOP), 0);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  ASSERT_EQ(::kill(helper(0), SIGSTOP), 0);
   Callers stuck;
   stuck.add([this] { return look_at(in("r0/other")); }, kUser, 10);
   ASSERT_TRUE(stuck.all_wait());
@@ -395,14 +397,207 @@ TEST_F(HungShareTest, HelperIsNotTheFirstToBeKilledForWantOfMemory) {
   start(1);
   for (int i = 0; i < 10; ++i) {
     touch_remote(1);
-    const pid_t helper = server_.read_json("shares/r0/status.json").value("helper_pid", 0);
-    if (helper == 0) GTEST_SKIP() << "the kernel does not say which process serves a FUSE mount (Linux 6.16)";
-    std::ifstream score("/proc/" + std::to_string(helper) + "/oom_score_adj");
+    if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+    std::ifstream score("/proc/" + std::to_string(helper(0)) + "/oom_score_adj");
     int value = -1;
     EXPECT_TRUE(score >> value);
     EXPECT_EQ(value, 0);
     ASSERT_TRUE(ok(server_.write_control("shares/r0/control", "unmount")));
   }
+}
+
+TEST_F(HungShareTest, RequestThatChangesNothingIsTimedOutAndNoOther) {
+  start(1, "", "request_timeout = \"300ms\"\n");
+  touch_remote(1);
+  const UniqueFd open(::open(in("r0/file").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(open);
+  hang(0);
+  Callers changes;
+  changes.add([this] { return code(::mkdir(in("r0/made").c_str(), 0755) == 0); });
+  changes.add([this] { return code(::truncate(in("r0/file").c_str(), 3) == 0); });
+  changes.add([this] { return code(::open(in("r0/file").c_str(), O_WRONLY | O_TRUNC) >= 0); });
+  Callers readers;
+  readers.add([this] { return look_at(in("r0/other")); }, kUser, 20);
+  readers.add([&] {
+    char byte = 0;
+    return code(::pread(open.get(), &byte, 1, 0) == 1);
+  });
+  readers.add([this] { return code(::opendir(in("r0").c_str()) != nullptr); });
+  EXPECT_TRUE(readers.all_end());
+  EXPECT_EQ(readers.ended_with(ETIMEDOUT << 8), 22U);
+  go_on(0);
+  EXPECT_TRUE(changes.all_end());
+  // The look-up of a name changes nothing, so that a call which changes something may be timed out before it has begun.
+  EXPECT_EQ(changes.ended_with(0) + changes.ended_with(ETIMEDOUT << 8), 3U);
+  EXPECT_EQ(look_at(in("r0/file")), 0);
+}
+
+TEST_F(HungShareTest, ErrorOfAWriteWhoseCallerHasGoneIsToldAtFsync) {
+  const std::string full = server_.make_directory("full");
+  ASSERT_EQ(::mount("tmpfs", full.c_str(), "tmpfs", 0, "size=64k,mode=777"), 0) << errno_name(errno);
+  ASSERT_TRUE(ok(server_.write_file("full/file", "")));
+  ASSERT_TRUE(ok(server_.write_file("full/rest", std::string(60 << 10, 'x'))));
+  start(1, "[share.full]\ntype = \"fuse.sshfs\"\nsource = \"root@host-r0:" + full +
+               "\"\noptions = \"allow_other,cache=no,sshfs_sync,ssh_command=" + server_.path("pipe") + "\"\n");
+  UniqueFd file(::open(in("full/file").c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(file) << errno_name(errno);
+  hang(0);
+  Callers writers;
+  writers.add([&] { return code(::pwrite(file.get(), std::string(32 << 10, 'y').data(), 32 << 10, 0) == 32 << 10); });
+  ASSERT_TRUE(writers.all_wait());
+  writers.kill(SIGKILL);
+  ASSERT_TRUE(writers.all_end());
+  go_on(0);
+  EXPECT_TRUE(eventually([&] { return ::fsync(file.get()) != 0 && errno == EIO; }));
+  EXPECT_EQ(::fsync(file.get()), 0) << "it is told once: " << errno_name(errno);
+  file.reset();
+  EXPECT_TRUE(eventually([this] { return server_.write_control("shares/full/control", "unmount").has_value(); }));
+  EXPECT_EQ(::umount2(full.c_str(), MNT_DETACH), 0) << errno_name(errno);
+}
+
+constexpr std::size_t kBig = std::size_t{2} << 20;
+
+std::string big_text() {
+  std::string text(kBig, ' ');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i / 4096 % 26);
+  return text;
+}
+
+/// Reads from `fd` in pieces to the end; answers an errno value, or -1 for other bytes than big_text()'s.
+int read_rest(int fd, std::size_t from, const std::function<void(std::size_t)>& between = {}) {
+  const std::string expected = big_text();
+  std::string piece(64 << 10, '\0');
+  while (from < kBig) {
+    if (between) between(from);
+    const ssize_t got = ::pread(fd, piece.data(), piece.size(), static_cast<off_t>(from));
+    if (got <= 0) return got < 0 ? errno : -1;
+    if (expected.compare(from, static_cast<std::size_t>(got), piece, 0, static_cast<std::size_t>(got)) != 0) return -1;
+    from += static_cast<std::size_t>(got);
+  }
+  return 0;
+}
+
+TEST_F(HungShareTest, ReaderGoesOnWhenTheHelperIsKilled) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  std::size_t kills = 0;
+  EXPECT_EQ(read_rest(file.get(), 0,
+                      [&](std::size_t at) {
+                        if (at < (kills + 1) * (kBig / 4)) return;
+                        ++kills;
+                        kill_helper(0);
+                      }),
+            0);
+  EXPECT_EQ(kills, 3U);
+  struct stat attributes {};
+  EXPECT_EQ(::fstat(file.get(), &attributes), 0) << errno_name(errno);
+  EXPECT_EQ(attributes.st_size, static_cast<off_t>(kBig));
+  kill_helper(0);
+  EXPECT_EQ(::close(file.release()), 0) << errno_name(errno);
+  EXPECT_EQ(read_one(in("r0/file")), 0);
+  EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
+}
+
+TEST_F(HungShareTest, ReaderThatWaitsWhenTheHelperIsKilledGoesOn) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  hang(0);
+  Callers readers;
+  readers.add([&] { return read_rest(file.get(), 0); }, 0, 10);
+  ASSERT_TRUE(readers.all_wait());
+  ASSERT_NO_FATAL_FAILURE(kill_helper(0));
+  EXPECT_TRUE(readers.all_end());
+  EXPECT_EQ(readers.ended_with(0), 10U);
+}
+
+TEST_F(HungShareTest, ReaderGoesOnWhenHelperAndServerAreKilled) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  kill_helper(0);
+  EXPECT_EQ(read_rest(file.get(), 0), 0) << "opened again";
+  const pid_t before = server();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
+  kill_helper(0);
+  ASSERT_EQ(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
+  EXPECT_EQ(read_rest(file.get(), 0), 0) << "and again by the next server";
+}
+
+TEST_F(HungShareTest, OpenFileIsOpenedAgainOnlyWhereItIsTheSameAndWasOnlyRead) {
+  start(1);
+  for (const char* name : {"far0/big", "far0/replaced", "far0/removed"})
+    ASSERT_TRUE(ok(server_.write_file(name, big_text())));
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd replaced(::open(in("r0/replaced").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd removed(::open(in("r0/removed").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd writer(::open(in("r0/big").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(replaced && removed && writer);
+  ASSERT_TRUE(ok(server_.write_file("far0/replaced", "another one")));
+  ASSERT_EQ(::unlink(server_.path("far0/removed").c_str()), 0);
+  ASSERT_NO_FATAL_FAILURE(kill_helper(0));
+  EXPECT_EQ(read_rest(replaced.get(), kBig / 2), EIO);
+  EXPECT_EQ(read_rest(removed.get(), kBig / 2), EIO);
+  EXPECT_EQ(read_rest(writer.get(), kBig / 2), EIO);
+  EXPECT_TRUE(::pwrite(writer.get(), "x", 1, 0) < 0 && errno == EIO) << errno_name(errno);
+  EXPECT_EQ(read_one(in("r0/big")), 0) << "what is opened now is in the next mount";
+}
+
+TEST_F(HungShareTest, WriterGoesOnWhereFilesAreAlwaysOpenedAgain) {
+  start(1, "", "reopen = \"always\"\n");
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd writer(::open(in("r0/big").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(writer);
+  kill_helper(0);
+  EXPECT_EQ(::pwrite(writer.get(), "AAAA", 4, 4096), 4) << errno_name(errno);
+  EXPECT_EQ(::fsync(writer.get()), 0) << errno_name(errno);
+  EXPECT_EQ(server_.read_file("far0/big").value_or("").size(), std::min<std::size_t>(kBig, 1 << 20));
+}
+
+TEST_F(HungShareTest, NoFileIsOpenedAgainWhereThatIsForbidden) {
+  start(1, "", "reopen = \"never\"\n");
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  kill_helper(0);
+  EXPECT_EQ(read_rest(file.get(), kBig / 2), EIO);
+}
+
+TEST_F(HungShareTest, ShareInUseIsMountedAgainByItselfWhenTheHelperIsKilled) {
+  start(1);
+  ASSERT_EQ(::mkdir(in(".berth/shares/r0/attachments/vm").c_str(), 0755), 0);
+  ASSERT_EQ(::mkdir(in(".berth/shares/r0/attachments/vm/disk").c_str(), 0755), 0);
+  const pid_t before = helper(0);
+  if (before == 0) GTEST_SKIP() << kNoHelper;
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  EXPECT_TRUE(eventually([&] { return server_.state("r0") == "mounted" && helper(0) != before && helper(0) != 0; }));
+}
+
+TEST_F(HungShareTest, DeadMountIsAnErrorUntilRetryWhereThePolicySaysSo) {
+  start(1, "", "on_stale = \"error\"\n");
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  kill_helper(0);
+  ASSERT_TRUE(server_.wait_for_state("r0", "failed"));
+  EXPECT_EQ(read_one(in("r0/file")), ESTALE);
+  ASSERT_TRUE(ok(server_.write_control("shares/r0/control", "retry")));
+  EXPECT_EQ(read_one(in("r0/file")), 0);
 }
 
 // What a stuck thread brings after its caller has gone is dropped.

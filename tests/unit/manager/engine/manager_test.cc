@@ -366,10 +366,10 @@ TEST_F(ManagerTest, AttachmentsHaveALimitAndCheckedNames) {
 TEST_F(ManagerTest, LostMountIsTakenAwayAndMadeAgainOnTheNextAccess) {
   add("media");
   start();
-  auto lease = ask("media");
+  ask("media");
   manager_->run_pending();
   backend_->table.clear();
-  manager_->report_lost(share("media"));
+  manager_->report_lost(share("media"), share("media").mount_generation());
   manager_->run_pending();
   EXPECT_EQ(share("media").status().state, ShareState::kIdle);
   EXPECT_EQ(backend_->counts.unmounts, 0) << "what is gone is not unmounted";
@@ -377,6 +377,41 @@ TEST_F(ManagerTest, LostMountIsTakenAwayAndMadeAgainOnTheNextAccess) {
   auto again = ask("media");
   manager_->run_pending();
   EXPECT_EQ(code_of(again), 0);
+}
+
+TEST_F(ManagerTest, LostMountIsMadeAgainAtOnceWhereItIsInUse) {
+  add("media");
+  start();
+  EXPECT_EQ(code_of(attach("media", "vm", "disk")), 0);
+  const std::uint32_t first = share("media").mount_generation();
+  manager_->report_lost(share("media"), first);
+  manager_->run_pending();
+  EXPECT_EQ(share("media").status().state, ShareState::kMounted);
+  EXPECT_EQ(backend_->counts.mounts, 2);
+  // Told late by a request in the mount that is gone.
+  manager_->report_lost(share("media"), first);
+  manager_->run_pending();
+  EXPECT_EQ(told(Event::Kind::kLost), 1);
+  EXPECT_EQ(backend_->counts.mounts, 2);
+}
+
+TEST_F(ManagerTest, LostMountIsAnErrorUntilRetryWhereThePolicySaysSo) {
+  add("media", {.on_stale = OnStale::kError});
+  start();
+  const auto lease = ask("media");
+  manager_->run_pending();
+  manager_->report_lost(share("media"), share("media").mount_generation());
+  manager_->run_pending();
+  EXPECT_EQ(share("media").status().state, ShareState::kFailed);
+  EXPECT_EQ(share("media").status().retry_at, std::nullopt);
+  pass(1h);
+  const auto refused = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(refused), ESTALE);
+  manager_->retry(share("media"));
+  const auto let_in = ask("media");
+  manager_->run_pending();
+  EXPECT_EQ(code_of(let_in), 0);
 }
 
 TEST_F(ManagerTest, NestedNamesShareTheirDirectoriesAndLeaveNone) {
