@@ -23,6 +23,7 @@
 #include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/link.h"
 #include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/common/privileges.h"
 #include "src/daemon/common/surroundings.h"
 #include "src/daemon/common/user_mounter.h"
 #include "src/daemon/keeper/first_process.h"
@@ -329,6 +330,7 @@ int serve(const ServeOptions& options) {
       return exit_code_of(became.error());
     }
   }
+  narrow_to(Role::kBegin);
   Background background;
   if (options.background && !version && !memory) {
     const Result<std::optional<int>> callers = background.daemonize();

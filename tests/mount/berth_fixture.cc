@@ -313,7 +313,11 @@ Ending BerthServer::stop(int signal) {
 void BerthServer::take_dead_namespace_off() {
   EXPECT_TRUE(eventually([this] { return processes().empty(); }));
   struct stat attributes {};
-  left_dead_ = ::lstat(in_namespace("unknown").c_str(), &attributes) != 0 && errno == ENOTCONN;
+  // ECONNABORTED: this very question was under way when the last process let go of the connection.
+  int code = 0;
+  do code = ::lstat(in_namespace("unknown").c_str(), &attributes) == 0 ? 0 : errno;
+  while (code == ECONNABORTED);
+  left_dead_ = code == ENOTCONN;
   if (left_dead_ && !leaves_dead_) ::umount2(namespace_path().c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
 }
 

@@ -13,6 +13,7 @@
 #include <cstdlib>
 
 #include "src/daemon/common/background.h"
+#include "src/daemon/common/privileges.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/sys/process.h"
 
@@ -60,6 +61,7 @@ void wait_for_keeper(int keeper, int ended) noexcept {
   ::sigaddset(&child, SIGCHLD);
   // It writes nothing, and a program that reads berth's output waits for the last process that could write.
   let_go_of_terminal();
+  narrow_to(Role::kFirstProcess);
   const int ended = ::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
   wait_for_keeper(keeper, ended);
   const TimePoint deadline = std::chrono::steady_clock::now() + kOrphanPatience;

@@ -24,6 +24,7 @@
 #include "src/daemon/common/exit_code.h"
 #include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/common/privileges.h"
 #include "src/daemon/keeper/upgrade.h"
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
@@ -150,6 +151,7 @@ Result<> Keeper::start_server() {
 }
 
 int Keeper::run(int signals) {
+  narrow_to(Role::kKeeper);
   const int code = serve(signals);
   end_pid_namespace();
   return code;

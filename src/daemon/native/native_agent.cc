@@ -18,6 +18,7 @@
 
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/common/privileges.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
@@ -234,6 +235,7 @@ Result<> NativeAgent::fork_agent() {
   ::prctl(PR_SET_NAME, "berth-agent");
   if (::chdir("/") != 0) ::_exit(EXIT_FAILURE);
   let_go_of_terminal();
+  narrow_to(Role::kAgent);
   arm_crash_points();
   Crew(agents_end_).serve();
   ::_exit(EXIT_SUCCESS);

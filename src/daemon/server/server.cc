@@ -34,6 +34,7 @@
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/namespace_mount.h"
+#include "src/daemon/common/privileges.h"
 #include "src/daemon/native/native_shares.h"
 #include "src/daemon/server/event_writer.h"
 #include "src/daemon/server/log_event.h"
@@ -577,6 +578,7 @@ void note_faults() {
 
 void run_server(ServerSetup& setup, std::vector<int> inherited) {
   ::umask(0);
+  narrow_to(Role::kServer);
   if (::chdir("/") != 0) log::warning("cannot leave the working directory: {}", Error::last().message());
   static_cast<void>(sys::set_oom_score(sys::kServerOomScore));
   // The keeper speaks for both, and no helper shall.

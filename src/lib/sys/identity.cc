@@ -19,6 +19,7 @@
 
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/sys/privileges.h"
 #include "src/lib/sys/proc.h"
 #include "src/lib/sys/user_groups.h"
 
@@ -40,37 +41,15 @@ struct Rights {
 };
 using SharedRights = std::shared_ptr<const Rights>;
 
-/// The capabilities of a thread: effective ones come and go with the user id, the others stay.
-struct Capabilities {
-  std::uint64_t permitted = 0;
-  std::uint64_t inheritable = 0;
-};
-
-constexpr std::uint64_t capability(unsigned number) noexcept { return std::uint64_t{1} << number; }
-
 /// What file systems ask for (capabilities(7)).
-constexpr std::uint64_t kForFiles = capability(CAP_CHOWN) | capability(CAP_DAC_OVERRIDE) |
-                                    capability(CAP_DAC_READ_SEARCH) | capability(CAP_FOWNER) | capability(CAP_FSETID) |
-                                    capability(CAP_LINUX_IMMUTABLE) | capability(CAP_SYS_ADMIN) |
-                                    capability(CAP_SYS_RESOURCE) | capability(CAP_MKNOD) | capability(CAP_SETFCAP);
+constexpr CapabilitySet kForFiles =
+    capabilities({CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID, CAP_LINUX_IMMUTABLE,
+                  CAP_SYS_ADMIN, CAP_SYS_RESOURCE, CAP_MKNOD, CAP_SETFCAP});
 
-Capabilities own_capabilities() noexcept {
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  std::array<__user_cap_data_struct, 2> data{};
-  if (::syscall(SYS_capget, &header, data.data()) != 0) return {};
-  return {.permitted = std::uint64_t{data[1].permitted} << 32U | data[0].permitted,
-          .inheritable = std::uint64_t{data[1].inheritable} << 32U | data[0].inheritable};
-}
-
-/// capset(2), of this thread alone.
-bool set_effective(const Capabilities& own, std::uint64_t effective) noexcept {
-  const auto low = [](std::uint64_t set) { return static_cast<std::uint32_t>(set); };
-  const auto high = [](std::uint64_t set) { return static_cast<std::uint32_t>(set >> 32U); };
-  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  const std::array<__user_cap_data_struct, 2> data{
-      {{.effective = low(effective), .permitted = low(own.permitted), .inheritable = low(own.inheritable)},
-       {.effective = high(effective), .permitted = high(own.permitted), .inheritable = high(own.inheritable)}}};
-  return ::syscall(SYS_capset, &header, data.data()) == 0;
+/// Of this thread alone. Effective capabilities come and go with the user id, the others stay.
+bool set_effective(const Capabilities& own, CapabilitySet effective) noexcept {
+  return set_capabilities({.effective = effective, .permitted = own.permitted, .inheritable = own.inheritable})
+      .has_value();
 }
 
 /// What the process was started as; real and saved ids never change.
@@ -79,7 +58,7 @@ struct Daemon {
   uid_t effective_uid = ::geteuid();
   gid_t gid = ::getgid();
   std::vector<gid_t> groups = own_groups();
-  Capabilities capabilities = own_capabilities();
+  Capabilities rights = own_capabilities().value_or(Capabilities{});
 
   static std::vector<gid_t> own_groups() {
     std::vector<gid_t> groups(static_cast<std::size_t>(std::max(::getgroups(0, nullptr), 0)));
@@ -203,7 +182,7 @@ std::optional<Rights> rights_from_proc(const Identity& caller) {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   };
   if (!has(status->uids, caller.uid) || !has(status->gids, caller.gid)) return std::nullopt;
-  std::uint64_t capabilities = status->capabilities & kForFiles & daemon_identity().capabilities.permitted;
+  std::uint64_t capabilities = status->capabilities & kForFiles & daemon_identity().rights.permitted;
   if (capabilities != 0 && !is_in_own_user_namespace(caller.pid)) capabilities = 0;
   return Rights{.groups = std::move(status->groups), .capabilities = capabilities};
 }
@@ -275,7 +254,7 @@ bool take_on(const Identity& identity, const Rights& rights) noexcept {
   // are.
   if (!set_groups(rights.groups) && (errno != EPERM || identity.uid != daemon_identity().uid)) return false;
   if (!set_gid(identity.gid) || !set_uid(identity.uid)) return false;
-  return rights.capabilities == 0 || set_effective(daemon_identity().capabilities, rights.capabilities);
+  return rights.capabilities == 0 || set_effective(daemon_identity().rights, rights.capabilities);
 }
 
 }  // namespace
@@ -339,7 +318,7 @@ namespace {
 
 /// The capabilities that the thread has with its present identity.
 std::uint64_t effective_now() noexcept {
-  return acts_as_root() ? daemon_identity().capabilities.permitted : current.rights->capabilities;
+  return acts_as_root() ? daemon_identity().rights.permitted : current.rights->capabilities;
 }
 
 }  // namespace
@@ -350,17 +329,17 @@ AsBackingOpener::AsBackingOpener() noexcept {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
   if (current.who == Current::Who::kUnknown) assume_daemon();
-  const std::uint64_t own = daemon.capabilities.permitted;
-  const std::uint64_t rights = effective_now() & ~capability(CAP_FSETID);
+  const std::uint64_t own = daemon.rights.permitted;
+  const std::uint64_t rights = effective_now() & ~capabilities({CAP_FSETID});
   // Where this cannot be, the kernel refuses what the thread wants to leave there.
-  set_effective(daemon.capabilities, rights | (own & capability(CAP_SYS_ADMIN)));
+  set_effective(daemon.rights, rights | (own & capabilities({CAP_SYS_ADMIN})));
 }
 
 AsBackingOpener::~AsBackingOpener() {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
   // To continue with capabilities that are not the caller's would be worse than to end.
-  if (!set_effective(daemon.capabilities, effective_now())) std::abort();
+  if (!set_effective(daemon.rights, effective_now())) std::abort();
 }
 
 WithUmask::WithUmask(mode_t mask) noexcept : changed_(mask != 0) {
