@@ -56,7 +56,7 @@ struct DentryRecord {
 
 /// One open file or directory, under the number of its descriptor.
 struct HandleRecord {
-  enum Kind : std::uint32_t { kFile, kDirectory };
+  enum Kind : std::uint16_t { kFile, kDirectory };
 
   std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
   std::uint64_t owner;              ///< of a lock
@@ -67,7 +67,8 @@ struct HandleRecord {
   std::int32_t flags;
   std::int32_t pid;
   std::uint32_t uid;
-  std::uint32_t kind;
+  std::uint16_t kind;
+  std::atomic<std::uint16_t> reading;  ///< 1: of a directory: a thread reads it now
 };
 
 /// The owner of record locks of a file, under the number of the descriptor that holds the owner's locks (LockTable).

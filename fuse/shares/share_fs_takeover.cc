@@ -76,6 +76,7 @@ bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   handle->directory = record.kind == HandleRecord::kDirectory;
   // How far reading had come is lost with the dead server; the kernel sends the offset where it continues.
   if (handle->directory) ::lseek(handle->fd(), 0, SEEK_SET);
+  handle->interrupted = handle->directory && record.reading != 0;
   nodes.take_over_handle(handle->node, handle->file, handle->mount_generation);
   handles.take_over(left.number, std::move(handle));
   return true;

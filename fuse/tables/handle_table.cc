@@ -50,6 +50,7 @@ void HandleTable::note(const Handle& handle, std::uint32_t descriptor, std::uint
   record->flags = handle.flags;
   record->pid = handle.pid;
   record->uid = handle.uid;
+  record->reading = 0;
   record->kind = handle.directory ? HandleRecord::kDirectory : HandleRecord::kFile;
   std::uint32_t end = area_->end;
   while (end <= descriptor && !area_->end.compare_exchange_weak(end, descriptor + 1)) {
@@ -110,6 +111,11 @@ void HandleTable::take_over(std::uint64_t number, std::shared_ptr<Handle> handle
 void HandleTable::note_mount(const Handle& handle) const noexcept {
   HandleRecord* const record = record_of(static_cast<std::uint32_t>(handle.fd()));
   if (record != nullptr) record->mount_generation = handle.mount_generation;
+}
+
+void HandleTable::note_reading(const Handle& handle, bool reads) const noexcept {
+  HandleRecord* const record = record_of(static_cast<std::uint32_t>(handle.fd()));
+  if (record != nullptr) record->reading.store(reads ? 1 : 0, std::memory_order_relaxed);
 }
 
 void HandleTable::forget(std::uint64_t number) noexcept {

@@ -31,8 +31,8 @@ constexpr bool may_write(int flags) noexcept {
 /// that is known of it is here.
 ///
 /// Ownership: the lease keeps the share mounted, the descriptor is closed before it is given back.
-/// Threading: constant but for what is atomic, and `stream`, which belongs to the thread that holds `reading`. The number of
-/// the descriptor stays when the file is opened again (RealFiles::reopen()).
+/// Threading: constant but for what is atomic, and `stream` and `interrupted`, which belong to the thread that holds
+/// `reading`. The number of the descriptor stays when the file is opened again (RealFiles::reopen()).
 struct Handle {
   manager::Lease lease;
   SharedFd file;
@@ -48,6 +48,7 @@ struct Handle {
   bool directory = false;
 
   sys::DirectoryStream stream;  ///< of a directory: where reading it has come to
+  bool interrupted = false;     ///< of a directory: a server died while it read it
   std::atomic_flag reading = ATOMIC_FLAG_INIT;
 
   [[nodiscard]] int fd() const noexcept { return file->get(); }
@@ -92,6 +93,8 @@ class HandleTable {
   void take_over(std::uint64_t number, std::shared_ptr<Handle> handle);
   /// The file of a handle was opened again, in the mount that the handle says.
   void note_mount(const Handle& handle) const noexcept;
+  /// A thread begins to read a directory, or has ended.
+  void note_reading(const Handle& handle, bool reads) const noexcept;
   /// Forgets a handle that cannot be restored; its descriptor is the caller's.
   void forget(std::uint64_t number) noexcept;
 

@@ -75,6 +75,17 @@ TEST_F(Daemon, CleanStopTakesEverythingDown) {
   EXPECT_EQ(mounts_at(server_.namespace_path()), 0U);
 }
 
+TEST_F(Daemon, MovedNamespaceIsUnmountedWhereItIs) {
+  start();
+  touch();
+  const std::string moved = server_.make_directory("moved");
+  ASSERT_EQ(::mount(server_.namespace_path().c_str(), moved.c_str(), nullptr, MS_MOVE, nullptr), 0)
+      << errno_name(errno);
+  EXPECT_EQ(server_.read_file("moved/a/hello").value_or(""), "hello") << "it serves there";
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_EQ(mounts_at(moved), 0U);
+}
+
 TEST_F(Daemon, InterruptFromTheTerminalStopsAsWell) {
   start();
   EXPECT_EQ(server_.stop(SIGINT), Ending{});

@@ -286,7 +286,8 @@ TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
     ASSERT_NO_FATAL_FAILURE(kill_server());
     for (const UniqueFd& file : files) ASSERT_EQ(::write(file.get(), "x", 1), 1) << errno_name(errno);
   }
-  files.clear();
+  files.clear();  // the kernel sends each RELEASE after close(2) has returned
+  EXPECT_TRUE(eventually([&] { return server_.read_file("namespace/a/file-0").has_value(); }));
   EXPECT_EQ(server_.read_file("namespace/a/file-0").value_or(""), "xxx");
 }
 

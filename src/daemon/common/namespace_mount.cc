@@ -119,6 +119,16 @@ Result<> check_empty(const std::string& directory) {
   return {};
 }
 
+/// Where the namespace is mounted now, for `mount --move` may have taken it elsewhere. "": nowhere, or it is covered.
+Result<std::string> path_of(const NamespaceMount& mount) {
+  for (const sys::MountEntry& entry : TRY(sys::read_mount_table())) {
+    if (entry.id != mount.table_id || entry.type != kNamespaceType) continue;
+    const bool is_on_top = mount_id_at(AT_FDCWD, entry.target).value_or(0) == mount.id;
+    return is_on_top ? entry.target : std::string();
+  }
+  return std::string();
+}
+
 }  // namespace
 
 Result<std::uint64_t> mount_id_at(int directory, const std::string& path) {
@@ -195,22 +205,23 @@ Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string
 
 void abort_namespace(const NamespaceMount& mount, const std::string& directory) {
   if (mount.mounter) return;  // it ends with the last descriptor of the device
-  const Result<UniqueFd> root = sys::open_at(AT_FDCWD, directory.c_str(), O_PATH | O_NOFOLLOW);
+  const Result<std::string> path = path_of(mount);
+  if (!path || path->empty()) return;
+  const Result<UniqueFd> root = sys::open_at(AT_FDCWD, path->c_str(), O_PATH | O_NOFOLLOW);
   if (!root || mount_id_at(root->get(), "").value_or(0) != mount.id) return;
   // umount2(2): MNT_FORCE aborts the connection first. The descriptor makes the unmount itself EBUSY.
-  static_cast<void>(sys::unmount(directory, MNT_FORCE));
+  static_cast<void>(sys::unmount(*path, MNT_FORCE));
 }
 
 Result<bool> unmount_namespace(const NamespaceMount& mount, const std::string& directory) {
   if (mount.mounter) return mount.mounter->unmount(directory);
-  const std::optional<sys::MountEntry> there = TRY(sys::find_mount(directory));
-  if (!there || there->type != kNamespaceType) return false;
-  if (TRY(mount_id_at(AT_FDCWD, directory)) != mount.id) return false;
-  if (::umount2(directory.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
+  const std::string path = TRY(path_of(mount));
+  if (path.empty()) return false;
+  if (::umount2(path.c_str(), UMOUNT_NOFOLLOW) == 0) return false;
   if (errno == EINVAL) return false;  // another process has unmounted it first
-  if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(directory)));
-  if (::umount2(directory.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
-    return fail(Error::last().within("cannot detach " + quote(directory)));
+  if (errno != EBUSY) return fail(Error::last().within("cannot unmount " + quote(path)));
+  if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL) {
+    return fail(Error::last().within("cannot detach " + quote(path)));
   }
   return true;
 }
