@@ -203,7 +203,7 @@ Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string
   });
 }
 
-void abort_namespace(const NamespaceMount& mount, const std::string& directory) {
+void abort_namespace(const NamespaceMount& mount) {
   if (mount.mounter) return;  // it ends with the last descriptor of the device
   const Result<std::string> path = path_of(mount);
   if (!path || path->empty()) return;

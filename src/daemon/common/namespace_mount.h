@@ -48,7 +48,7 @@ Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string
 
 /// Ends the connection of the namespace at `directory`, and leaves it mounted: callers that wait for an answer get an
 /// error, and so do those that come. Nothing is done where another mount is on top.
-void abort_namespace(const NamespaceMount& mount, const std::string& directory);
+void abort_namespace(const NamespaceMount& mount);
 
 /// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with
 /// its last user. True when it was in use. What else may be mounted there meanwhile is left alone.

@@ -516,7 +516,7 @@ int Keeper::end_connection(const std::string& reason) {
   log::error("giving up {}: {}", quote(setup_.directory), reason);
   // The number of a process that has been collected may be another process's by now.
   if (setup_.record().server != 0) ::kill(server_, SIGKILL);
-  abort_namespace(setup_.mount, setup_.directory);
+  abort_namespace(setup_.mount);
   if (!ready_) take_namespace_off();
   wait_for_server_end();
   ::close(setup_.device);
