@@ -143,6 +143,8 @@ std::string ControlFiles::text_of(const ControlPath& path, const manager::Share*
       return formats::render_metrics(metrics_view());
     case Kind::kReload:
       return setup_.last_reload ? setup_.last_reload() : "";
+    case Kind::kSources:
+      return setup_.sources ? formats::render_sources(setup_.sources()) : "";
     case Kind::kShareState:
       return state_of(*share, share->state()) + "\n";
     case Kind::kShareStatus:
@@ -203,6 +205,7 @@ formats::NamespaceView ControlFiles::namespace_view() const {
                               .started = started_,
                               .host = view_of(manager_.host()),
                               .state = view_of(manager_.state_report())};
+  if (setup_.sources) view.sources = setup_.sources();
   const auto directory = manager_.directory();
   view.shares.reserve(directory->size());
   for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));
@@ -230,6 +233,7 @@ formats::MetricsView ControlFiles::metrics_view() const {
     view.open_files = load.open_files;
   }
   if (setup_.nodes) view.nodes = setup_.nodes();
+  if (setup_.sources) view.sources = setup_.sources();
   {
     const sys::AsDaemon as_daemon;
     view.descriptors = sys::count_descriptors();

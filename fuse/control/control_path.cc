@@ -20,7 +20,7 @@ struct FixedName {
 constexpr FixedName kInRoot[] = {
     {formats::kVersion, Kind::kVersion}, {formats::kStatus, Kind::kStatus},   {formats::kStatusJson, Kind::kStatusJson},
     {formats::kEvents, Kind::kEvents},   {formats::kControl, Kind::kControl}, {formats::kReload, Kind::kReload},
-    {formats::kMetrics, Kind::kMetrics}, {formats::kShares, Kind::kPrefix},
+    {formats::kMetrics, Kind::kMetrics}, {formats::kSources, Kind::kSources}, {formats::kShares, Kind::kPrefix},
 };
 
 constexpr FixedName kInShare[] = {

@@ -15,6 +15,7 @@
 #include "manager/engine/manager.h"
 #include "manager/model/events.h"
 #include "src/lib/base/clock.h"
+#include "src/lib/formats/view.h"
 
 namespace berth::fuse {
 
@@ -40,6 +41,8 @@ struct ControlSetup {
   /// Has the configuration read again, or for `dry_run` says what that would do; there is something in `last_reload` then.
   std::function<void(bool dry_run, manager::DoneCallback done)> reload;
   std::function<std::string()> last_reload;
+  /// The catalog sources. Empty: there are none.
+  std::function<std::vector<formats::SourceView>()> sources;
   std::size_t max_nodes = 0;  ///< [berth] max_nodes
   /// The number of nodes now. Empty: not known.
   std::function<std::size_t()> nodes;

@@ -13,6 +13,7 @@
 
 #include "src/autofs/maps.h"
 #include "src/autofs/shares.h"
+#include "src/config/catalog_source_section.h"
 #include "src/config/config_file.h"
 #include "src/config/daemon_section.h"
 #include "src/config/document.h"
@@ -50,6 +51,10 @@ class Loader {
   /// Adds the shares of the maps of autofs. What they cannot be is a warning: the maps are another program's.
   void read_maps();
   void read_map(const std::string& master, const autofs::Maps& maps);
+  void read_source_sections(const toml::table& document);
+  /// Adds the shares of the catalog sources, last of all: what is configured goes before them.
+  void read_sources();
+  SourceShares read_source(const CatalogSource& source);
   /// Adds a share if nothing is wrong with it. `reject(key, reason)` gets what is.
   template <typename Reject>
   void add_share(manager::ShareFields fields, Reject reject);
@@ -104,6 +109,7 @@ Result<Configuration> Loader::finish() {
     read_quick_share(argument);
   }
   if (!mistakes_.empty()) return fail(mistakes_.error());
+  read_sources();
   if (shares_with_secrets_ > kMaxMistakesTold) {
     loaded_.warnings.push_back(std::to_string(shares_with_secrets_ - kMaxMistakesTold) + " more shares have a secret");
   }
@@ -182,6 +188,7 @@ void Loader::read_document(const toml::table& document, bool is_main) {
   read_top_level(document, is_main);
   if (is_main) read_daemon_sections(document);
   if (is_main) read_map_sections(document);
+  if (is_main) read_source_sections(document);
   read_shares(document);
 }
 
@@ -189,16 +196,18 @@ void Loader::read_top_level(const toml::table& document, bool is_main) {
   for (const auto& [key, value] : document) {
     const std::string_view name = key.str();
     const std::uint32_t line = key.source().begin.line;
-    const bool is_map = name == "map";
-    const bool is_known = name == "berth" || name == "control" || name == "share" || is_map;
-    if (is_known && (is_map ? !value.is_array_of_tables() : !value.is_table())) {
-      const std::string wanted = name == "share" ? "[share.NAME]" : is_map ? "[[map]]" : section_label(name);
+    const bool is_list = name == "map" || name == "catalog_source";
+    const bool is_known = name == "berth" || name == "control" || name == "share" || is_list;
+    if (is_known && (is_list ? !value.is_array_of_tables() : !value.is_table())) {
+      const std::string wanted = name == "share" ? "[share.NAME]"
+                                 : is_list       ? "[" + section_label(name) + "]"
+                                                 : section_label(name);
       mistakes_.add(line, quote(name) + " is not a value: a section " + wanted + " is expected");
     } else if (is_known && name != "share" && !is_main) {
       mistakes_.add(line, section_label(name) + " belongs in the main file, " + shown_path(main_file_));
     } else if (!is_known && value.is_table()) {
-      mistakes_.add(line,
-                    "unknown section " + section_label(name) + suggestion(name, {"berth", "control", "map", "share"}));
+      mistakes_.add(line, "unknown section " + section_label(name) +
+                              suggestion(name, {"berth", "catalog_source", "control", "map", "share"}));
     } else if (!is_known) {
       const std::vector<std::string_view>& keys = daemon_keys();
       const bool is_daemon_key = std::find(keys.begin(), keys.end(), name) != keys.end();
@@ -285,6 +294,61 @@ void Loader::read_map(const std::string& master, const autofs::Maps& maps) {
     loaded_.warnings.push_back(std::to_string(faults.size() - kMaxMistakesTold) +
                                " more are not carried over from autofs");
   }
+}
+
+void Loader::read_source_sections(const toml::table& document) {
+  const toml::array* sources = document["catalog_source"].as_array();
+  if (sources == nullptr || !sources->is_array_of_tables()) return;
+  for (const toml::node& source : *sources) {
+    Section section(*source.as_table(), "[[catalog_source]]", source.source().begin.line, mistakes_);
+    read_catalog_source(section, loaded_.sources);
+  }
+}
+
+void Loader::read_sources() {
+  for (const CatalogSource& source : loaded_.sources) loaded_.source_shares.push_back(read_source(source));
+}
+
+SourceShares Loader::read_source(const CatalogSource& source) {
+  SourceShares result{.source = source.name};
+  const Settings& settings = loaded_.settings;
+  const std::string directory = command_line_.source_directory.empty()
+                                    ? source_directory(settings.state_dir, settings.namespace_directory)
+                                    : command_line_.source_directory;
+  const std::string path = source_file(directory, source.name);
+  const Result<SourceLines> lines = read_source_file(path);
+  const std::string origin = "catalog source " + source.name;
+  if (!lines) {
+    // Nothing has been kept yet, or only root may read it.
+    if (lines.error().code() != ENOENT && lines.error().code() != EACCES)
+      loaded_.warnings.push_back(origin + ": its shares cannot be read: " + path + ": " + lines.error().message());
+    return result;
+  }
+  for (const auto& [name, line] : *lines) {
+    std::string why;
+    const auto refuse = [&](std::string_view key, const std::string& reason) {
+      if (why.empty()) why = (key.empty() ? "" : quote(key) + ": ") + reason;
+    };
+    manager::ShareFields fields;
+    fields.policy = defaults_;
+    fields.origin_file = origin;
+    if (const Result<> read = read_put(line, fields, accounts_); !read) {
+      refuse("", std::string(read.error().story()));
+    } else {
+      add_share(std::move(fields), refuse);
+    }
+    if (why.empty()) {
+      ++result.shares;
+    } else if (++result.refused_count <= kMaxMistakesTold) {
+      result.refused.emplace(name, prose(why));
+      loaded_.warnings.push_back(origin + ": " + section_label("share", name) + ": " + prose(why));
+    }
+  }
+  if (result.refused_count > kMaxMistakesTold) {
+    loaded_.warnings.push_back(origin + ": " + std::to_string(result.refused_count - kMaxMistakesTold) +
+                               " more shares are refused");
+  }
+  return result;
 }
 
 void Loader::read_shares(const toml::table& document) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "manager/model/catalog.h"
+#include "src/config/catalog_source.h"
 #include "src/lib/base/result.h"
 
 /// The configuration: TOML files in, a checked catalog and the daemon's settings out, or every mistake in them.
@@ -44,14 +45,18 @@ struct Settings {
 struct Configuration {
   Settings settings;
   manager::Catalog catalog;
-  std::vector<std::string> files;     ///< what was read: the main file, then the drop-ins
-  std::vector<std::string> warnings;  ///< for the log, one line each; nothing that keeps the daemon from serving
+  std::vector<std::string> files;  ///< what was read: the main file, then the drop-ins
+  std::vector<CatalogSource> sources;
+  std::vector<SourceShares> source_shares;  ///< of each of `sources`: what is in the catalog of what was kept of it
+  std::vector<std::string> warnings;        ///< for the log, one line each; nothing that keeps the daemon from serving
 };
 
 /// The command line's settings; they override the files, also when the files are read again.
 struct CommandLine {
-  std::string namespace_directory;        ///< --namespace DIR; "": as in the file. Relative: to the working directory.
-  std::string state_dir;                  ///< --state-dir DIR; as namespace_directory
+  std::string namespace_directory;  ///< --namespace DIR; "": as in the file. Relative: to the working directory.
+  std::string state_dir;            ///< --state-dir DIR; as namespace_directory
+  std::string
+      source_directory;  ///< where berth that serves keeps the shares of catalog sources; "": as the settings say
   std::vector<std::string> quick_shares;  ///< --share NAME=DIR, as given: bind mounts. Relative DIRs as above.
 };
 
@@ -63,6 +68,9 @@ struct DropInChange {
 
 /// Reads `file` and the drop-ins, `*.toml` of the directory `shares.d` beside it (sorted bytewise, hidden ones ignored;
 /// a missing directory is an empty one). A configuration with any mistake is refused whole.
+///
+/// The shares that catalog sources have named are read from where they were kept in the state directory. What cannot be read there,
+/// or is no share any more, keeps nothing else from being there.
 ///
 /// Does not touch what the shares are on: neither sources nor the namespace directory are looked at.
 ///

@@ -187,6 +187,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   record.upgrade_done = record.upgrade_request.load();
   const KeeperDescriptors handed = record.keeper_descriptors;
   record.drop_ins_changed = drop_ins_changed_at(options.config);
+  record.sources_changed = false;
   config::Configuration configuration = TRY(read_configuration(options));
   const std::string directory = record.directory;
   std::optional<manager::StateDirectory> state;

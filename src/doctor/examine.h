@@ -19,6 +19,9 @@ std::vector<formats::FindingView> examine_configuration(const Host& host, const 
 /// Paths and servers of shares, within Host::patience.
 std::vector<formats::FindingView> examine_sources(const Host& host, const manager::Catalog& catalog);
 
+/// Programs of catalog sources, and what berth that serves says of them, within Host::patience.
+std::vector<formats::FindingView> examine_catalog_sources(const Host& host, const config::Configuration& configuration);
+
 /// All of it. `configuration`: null where there is none.
 formats::DiagnosisView diagnose(const Host& host, const config::Configuration* configuration);
 

@@ -139,7 +139,8 @@ formats::DiagnosisView diagnose(const Host& host, const config::Configuration* c
   if (configuration == nullptr) return diagnosis;
   for (const std::string& warning : configuration->warnings)
     diagnosis.findings.push_back({.id = "configuration", .what = warning});
-  for (auto&& findings : {examine_configuration(host, *configuration), examine_sources(host, configuration->catalog)}) {
+  for (auto&& findings : {examine_configuration(host, *configuration), examine_sources(host, configuration->catalog),
+                          examine_catalog_sources(host, *configuration)}) {
     diagnosis.findings.insert(diagnosis.findings.end(), findings.begin(), findings.end());
   }
   return diagnosis;

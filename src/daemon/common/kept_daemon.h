@@ -33,7 +33,7 @@ struct KeeperDescriptors {
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 15;
+  static constexpr std::uint32_t kVersion = 16;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
@@ -52,6 +52,7 @@ struct KeptDaemon {
   std::atomic<std::uint64_t> configuration{0};       ///< ServerSetup::configuration_number of the keeper that runs
   std::atomic<std::uint64_t> reload_wanted{0};       ///< how often the keeper was told to reload (SIGHUP)
   std::atomic<std::uint64_t> reload_done{0};         ///< and what of that has been done, or refused
+  std::atomic<bool> sources_changed{false};          ///< a reload found other catalog sources than the keeper knows
   std::atomic<std::int64_t> drop_ins_changed{
       0};  ///< when their directory was changed before they were read last, in nanoseconds; -1: there is none
   KeeperDescriptors keeper_descriptors{};  ///< while another binary is being executed

@@ -106,6 +106,7 @@ class Reloader::Work {
         reload({});
       }
       if (setup_.record.reload_wanted != setup_.record.reload_done && !settled_at_) reload({});
+      if (sources_changed() && !settled_at_) reload({});
     }
   }
 
@@ -115,7 +116,8 @@ class Reloader::Work {
     if (setup_.record.drop_ins_changed != drop_ins_changed_at(setup_.file)) {
       settled_at_ = std::chrono::steady_clock::now() + kSettle;
     }
-    if (setup_.record.reload_wanted != setup_.record.reload_done) wake(shared_->wake);
+    const bool is_behind = setup_.record.reload_wanted != setup_.record.reload_done || sources_changed();
+    if (is_behind) wake(shared_->wake);
   }
 
   /// The directory of drop-ins, and the one above it, where it may be made.
@@ -173,11 +175,20 @@ class Reloader::Work {
     MutexLock lock(shared_->mutex);
     return shared_->stopped;
   }
+  [[nodiscard]] bool sources_changed() const {
+    MutexLock lock(shared_->mutex);
+    return shared_->sources_changed;
+  }
+  void note_sources_read() {
+    MutexLock lock(shared_->mutex);
+    shared_->sources_changed = false;
+  }
 
   void reload(Request request) {
     // What has settled by now is read below, and need not be read once more.
     if (!request.dry_run && inotify_) read_changes();
     if (!request.dry_run) settled_at_.reset();
+    if (!request.dry_run) note_sources_read();
     const std::uint64_t wanted = setup_.record.reload_wanted;
     const std::int64_t changed = drop_ins_changed_at(setup_.file);
     crash_point("reload-begun");
@@ -185,6 +196,7 @@ class Reloader::Work {
                                                       ? config::default_configuration(setup_.command_line)
                                                       : config::load(setup_.file, setup_.command_line);
     if (!configuration) return refuse(std::move(request), configuration.error(), wanted, changed);
+    if (!request.dry_run && setup_.on_read) setup_.on_read(*configuration);
     if (!begin_call()) return answer(request, fail(ESHUTDOWN));
     const std::string unchanged = told(unchanged_settings(setup_.settings, configuration->settings));
     const bool dry_run = request.dry_run;
@@ -252,9 +264,12 @@ class Reloader::Work {
   std::optional<TimePoint> settled_at_;  ///< when drop-ins that have changed are read
 };
 
-Result<> Reloader::start(manager::Manager& manager, int host) {
+Reloader::Reloader(Setup setup) : setup_(std::move(setup)) {
   shared_->wake = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!shared_->wake) return fail_errno();
+}
+
+Result<> Reloader::start(manager::Manager& manager, int host) {
+  if (!shared_->wake) return fail(EMFILE);
   std::thread thread = TRY(sys::start_thread("berth-reload", [setup = setup_, shared = shared_, &manager, host] {
     Work(setup, shared, manager, host).run();
   }));
@@ -289,6 +304,14 @@ void Reloader::ask(bool dry_run, manager::DoneCallback done) {
 }
 
 void Reloader::ask() { wake(shared_->wake); }
+
+void Reloader::on_sources() {
+  {
+    MutexLock lock(shared_->mutex);
+    shared_->sources_changed = true;
+  }
+  wake(shared_->wake);
+}
 
 std::string Reloader::last_answer() const {
   MutexLock lock(shared_->mutex);

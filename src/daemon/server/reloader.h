@@ -29,9 +29,11 @@ class Reloader {
     config::CommandLine command_line;
     config::Settings settings;  ///< in force: most of them no reload can change
     KeptDaemon& record;         ///< outlives this
+    /// A configuration that was read is put in force. On the thread that reads.
+    std::function<void(const config::Configuration&)> on_read;
   };
 
-  explicit Reloader(Setup setup) : setup_(std::move(setup)) {}
+  explicit Reloader(Setup setup);
 
   /// Begins to serve. `host`: the host's mount namespace. `manager`: outlives this, and calls no callback after it is gone. What an earlier server was asked for, or may have
   /// missed, is done. Errors: EAGAIN, EMFILE.
@@ -45,6 +47,9 @@ class Reloader {
   void ask(bool dry_run, manager::DoneCallback done);
   /// Looks whether the keeper was asked (KeptDaemon::reload_wanted).
   void ask();
+
+  /// What is kept of the catalog sources has changed.
+  void on_sources();
 
   /// What the last reload came to, for people: some lines, or "".
   [[nodiscard]] std::string last_answer() const;
@@ -60,6 +65,7 @@ class Reloader {
     std::deque<Request> requests BERTH_GUARDED_BY(mutex);
     std::string answer BERTH_GUARDED_BY(mutex);
     bool stopped BERTH_GUARDED_BY(mutex) = false;
+    bool sources_changed BERTH_GUARDED_BY(mutex) = false;
     bool is_calling BERTH_GUARDED_BY(mutex) = false;  ///< the manager
     ConditionVariable called;
     UniqueFd wake;  ///< an eventfd

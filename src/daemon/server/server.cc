@@ -36,6 +36,7 @@
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/common/privileges.h"
 #include "src/daemon/native/native_shares.h"
+#include "src/daemon/server/catalog_sources.h"
 #include "src/daemon/server/event_writer.h"
 #include "src/daemon/server/log_event.h"
 #include "src/daemon/server/reloader.h"
@@ -136,6 +137,7 @@ class Server {
     mounted_ = count_mounted();
     manager_->begin(state_.take_stored());
     if (takes_over) finish_take_over();
+    start_sources(takes_over);
     if (const Result<> reads = reloader_.start(*manager_, host_.get()); !reads) {
       log::warning("the configuration cannot be read again: {}", reads.error().message());
     }
@@ -143,6 +145,29 @@ class Server {
     served_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!served_) return fail_errno();
     return {};
+  }
+
+  /// For another reading of the configuration: where shares of sources are kept stays as it is.
+  [[nodiscard]] config::CommandLine command_line_in_force() const {
+    config::CommandLine command_line = setup_.command_line;
+    command_line.source_directory = source_directory_;
+    return command_line;
+  }
+
+  void start_sources(bool takes_over) {
+    config::Configuration& configuration = setup_.configuration;
+    sources_.note(std::move(configuration.source_shares));
+    // Else the reloader reads which there are.
+    if (!record_.sources_changed) sources_.run(configuration.sources, host_.get());
+    // What a dead server has kept on disk may not be in force yet.
+    if (record_.sources_changed || (takes_over && !configuration.sources.empty())) reloader_.on_sources();
+  }
+
+  /// On the thread that reads the configuration.
+  void on_configuration(const config::Configuration& configuration) {
+    if (configuration.sources != setup_.configuration.sources) record_.sources_changed = true;
+    sources_.note(configuration.source_shares);
+    sources_.run(configuration.sources, host_.get());
   }
 
   /// From here on nothing that is mounted shows on the host, and only the servers can reach it. Call it with one
@@ -310,6 +335,7 @@ class Server {
     };
     control.reload = [this](bool dry_run, manager::DoneCallback done) { reloader_.ask(dry_run, std::move(done)); };
     control.last_reload = [this] { return reloader_.last_answer(); };
+    control.sources = [this] { return sources_.views(); };
     control.group = setup_.configuration.settings.control.group;
     control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;
     control.owner = ::geteuid();
@@ -477,6 +503,7 @@ class Server {
     setup_.servers_end.send({.kind = Message::Kind::kStopping});
     upgrade_.end(Error(ESHUTDOWN));
     reloader_.stop();
+    sources_.stop();
     if (!keeper_lives) {
       // The namespace stays mounted and answers errors, until the next start puts another one in its place: without it,
       // what is written there would land on the host's own disk.
@@ -535,10 +562,16 @@ class Server {
   ServerState state_{setup_};
   UpgradeRequest upgrade_{record_, setup_.servers_end};
   UniqueFd host_;  ///< the host's mount namespace
+  const std::string source_directory_ = config::source_directory(setup_.configuration.settings.state_dir,
+                                                                 setup_.configuration.settings.namespace_directory);
   Reloader reloader_{{.file = setup_.configuration_file,
-                      .command_line = setup_.command_line,
+                      .command_line = command_line_in_force(),
                       .settings = setup_.configuration.settings,
-                      .record = record_}};
+                      .record = record_,
+                      .on_read = [this](const config::Configuration& read) { on_configuration(read); }}};
+  CatalogSources sources_{{.directory = source_directory_, .namespace_directory = setup_.directory, .changed = [this] {
+                             reloader_.on_sources();
+                           }}};
   UniqueFd served_;  ///< readable when the channel has ended
   std::size_t given_up_ = 0;
   bool clean_end_ = false;                         ///< of the channel; written before served_ is, read after

@@ -111,6 +111,26 @@ void fields_of(Like<StateView> auto& state, auto& field) {
   field("unknown_shares", state.unknown_shares);
 }
 
+void fields_of(Like<WrongShareView> auto& wrong, auto& field) {
+  field("share", wrong.share);
+  field("reason", wrong.reason);
+}
+
+/// Without its output, which may name what is not for every reader.
+void fields_of(Like<SourceView> auto& source, auto& field) {
+  field("name", source.name);
+  field("state", source.state);
+  field("since", source.since);
+  field("shares", source.shares);
+  field("synced", source.synced);
+  field("pid", source.pid);
+  field("starts", source.starts);
+  field("error", source.error);
+  field("error_at", source.error_at);
+  field("wrong_count", source.wrong_count);
+  field("wrong", source.wrong);
+}
+
 void fields_of(Like<ShareView> auto& share, auto& field) {
   field("name", share.name);
   field("type", share.type);
@@ -152,6 +172,7 @@ void fields_of(Like<NamespaceView> auto& berth, auto& field) {
   field("started", berth.started);
   field("host", berth.host);
   field("state", berth.state);
+  field("sources", berth.sources);
   field.derived("counts", [&] { return counts_json(berth.shares); });
   field("shares", berth.shares);
 }

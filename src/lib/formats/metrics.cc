@@ -106,6 +106,27 @@ void add_shares(Families& to, const MetricsView& metrics) {
     to.sample("berth_share_in_trouble", label("share", trouble.share) + "," + label("state", trouble.state), 1);
 }
 
+void add_sources(Families& to, const MetricsView& metrics) {
+  if (metrics.sources.empty()) return;
+  to.begin("gauge", "berth_catalog_source_up", "1: what the catalog source names is up to date, as far as it knows.");
+  for (const SourceView& source : metrics.sources)
+    to.sample("berth_catalog_source_up", label("source", source.name), source.state == "synced" ? 1 : 0);
+  to.begin("gauge", "berth_catalog_source_shares", "Shares that a catalog source names.");
+  for (const SourceView& source : metrics.sources)
+    to.sample("berth_catalog_source_shares", label("source", source.name), static_cast<double>(source.shares));
+  to.begin("gauge", "berth_catalog_source_wrong_shares", "Shares of a catalog source that are not shown as it says.");
+  for (const SourceView& source : metrics.sources)
+    to.sample("berth_catalog_source_wrong_shares", label("source", source.name),
+              static_cast<double>(source.wrong_count));
+  to.begin("gauge", "berth_catalog_source_synced_time_seconds",
+           "When a catalog source last named all shares, since 1970.");
+  for (const SourceView& source : metrics.sources) {
+    if (source.synced)
+      to.sample("berth_catalog_source_synced_time_seconds", label("source", source.name),
+                seconds_since_1970(*source.synced));
+  }
+}
+
 void add_use(Families& to, const MetricsView& metrics) {
   to.gauge("berth_leases", "Requests, open files and attachments that keep shares mounted.",
            static_cast<double>(metrics.leases));
@@ -176,6 +197,7 @@ std::string render_metrics(const MetricsView& metrics) {
   to.gauge("berth_state_recorded", "1 if the last change of the state directory could be written, else 0.",
            metrics.state_is_recorded ? 1 : 0);
   add_shares(to, metrics);
+  add_sources(to, metrics);
   add_use(to, metrics);
   add_counts(to, metrics.counts);
   return std::move(to).take();

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "src/lib/base/clock.h"
+#include "src/lib/formats/view.h"
 
 /// The file `metrics`, in OpenMetrics 1.0. The number of series does not grow with the number of shares.
 namespace berth::formats {
@@ -70,6 +71,7 @@ struct MetricsView {
   bool state_is_recorded = true;     ///< the last change of it could be written
   CountsView counts;
   std::vector<TroubleView> troubles;
+  std::vector<SourceView> sources;
 };
 
 /// OpenMetrics 1.0, up to and with "# EOF".

@@ -7,7 +7,7 @@
 /// The names of the control tree:
 ///
 ///   NAMESPACE/.berth/
-///     version  status  status.json  events  metrics  reload
+///     version  status  status.json  events  metrics  reload  sources
 ///     control                            written: one of control_command.h, for the host
 ///     shares/<name>/                     '/' in a share's name makes directories here too
 ///       state  status  status.json  error  users  log
@@ -26,6 +26,8 @@ inline constexpr std::string_view kMetrics = "metrics";
 inline constexpr std::string_view kShares = "shares";
 /// What the last reload came to.
 inline constexpr std::string_view kReload = "reload";
+/// The catalog sources.
+inline constexpr std::string_view kSources = "sources";
 
 // In the root and in each share's directory.
 inline constexpr std::string_view kStatus = "status";

@@ -255,6 +255,73 @@ std::string render_age(WallTime then, WallTime now) {
 
 namespace {
 
+/// "synced, 12 shares as of 2026-...": one line.
+std::string source_text(const SourceView& source, const std::optional<WallTime>& now) {
+  const auto time = [&now](WallTime then) { return now ? render_age(then, *now) + " ago" : format_time(then); };
+  std::string text = fmt::format("{}, {} {}", source.state, source.shares, source.shares == 1 ? "share" : "shares");
+  if (source.synced) text.append(" as of ").append(time(*source.synced));
+  if (source.wrong_count > 0) fmt::format_to(std::back_inserter(text), ", {} wrong", source.wrong_count);
+  if (!source.error.empty()) text.append(": ").append(prose(source.error));
+  return text;
+}
+
+/// A line for each catalog source.
+std::string sources_text(const NamespaceView& berth, const Look& look) {
+  std::string text;
+  for (const SourceView& source : berth.sources) {
+    const bool is_troubled = source.state == "failing" || source.state == "down" || source.wrong_count > 0;
+    if (look.only_troubled && !is_troubled) continue;
+    fmt::format_to(std::back_inserter(text), "{}catalog source {}: {}\n", is_troubled ? "warning: " : "",
+                   prose(source.name), source_text(source, look.now));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string render_sources(const std::vector<SourceView>& sources) {
+  std::string text;
+  for (const SourceView& source : sources) {
+    Lines lines(10);
+    lines.add("source", prose(source.name));
+    lines.add("state", source.state);
+    lines.add("since", time_or_dash(source.since));
+    lines.add("shares", std::to_string(source.shares));
+    lines.add("synced", time_or_dash(source.synced));
+    lines.add("program", quote_command(source.program));
+    lines.add("pid", source.pid != 0 ? std::to_string(source.pid) : "-");
+    lines.add("starts", std::to_string(source.starts));
+    if (!source.error.empty()) lines.add("error", time_or_dash(source.error_at) + " " + prose(source.error));
+    for (const WrongShareView& wrong : source.wrong) lines.add("wrong", word(wrong.share) + ": " + prose(wrong.reason));
+    if (source.wrong_count > source.wrong.size())
+      lines.add("wrong", fmt::format("and {} more", source.wrong_count - source.wrong.size()));
+    for (const std::string_view line : split(source.output, '\n')) {
+      if (!line.empty()) lines.add("stderr", prose(line));
+    }
+    text.append(text.empty() ? "" : "\n").append(std::move(lines).take());
+  }
+  return text;
+}
+
+std::vector<SourceView> parse_sources(std::string_view text) {
+  std::vector<SourceView> sources;
+  for (const std::string_view line : split(text, '\n')) {
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) continue;
+    const std::string_view key = line.substr(0, colon);
+    const std::string_view value = line.substr(std::min(line.find_first_not_of(' ', colon + 1), line.size()));
+    if (key == "source") sources.push_back({.name = std::string(value)});
+    if (sources.empty()) continue;
+    if (key == "state") sources.back().state = value;
+    // After its time.
+    const std::size_t blank = value.find(' ');
+    if (key == "error" && blank != std::string_view::npos) sources.back().error = value.substr(blank + 1);
+  }
+  return sources;
+}
+
+namespace {
+
 /// A source and why it is not mounted, in at most `width` columns. The reason is kept whole, where it fits.
 std::string with_reason(std::string_view source, std::string_view reason, std::size_t width) {
   constexpr std::size_t kLeastOfSource = 8;
@@ -292,6 +359,7 @@ std::string render_status(const NamespaceView& berth, const Look& look) {
                                  prose(berth.directory), berth.server, berth.host.generation, counts_text(berth));
   text += host_text(berth.host);
   text += warnings_text(berth.state);
+  text += sources_text(berth, look);
   text += render_held(berth.shares);
   if (berth.shares.empty()) return text;
   std::vector<std::array<std::string, 6>> rows{{"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"}};

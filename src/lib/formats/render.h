@@ -50,6 +50,12 @@ std::string render_status(const NamespaceView& berth, const Look& look = {});
 /// A line of `events`: RFC 3339 time, kind, key=value fields (quoted where they are not plain).
 std::string render_event(const EventView& event);
 
+/// `sources`: of each catalog source aligned "key: value" lines, and an empty line between two.
+std::string render_sources(const std::vector<SourceView>& sources);
+
+/// Of a text of render_sources() what is in its lines "source", "state" and "error".
+std::vector<SourceView> parse_sources(std::string_view text);
+
 /// A line for each share that is unmounted, but still mounted elsewhere: "warning: share "media": process 12 ...".
 std::string render_held(const std::vector<ShareSummary>& shares);
 

@@ -138,6 +138,37 @@ struct HostView {
   friend bool operator==(const HostView&, const HostView&) = default;
 };
 
+/// A share that a catalog source names and that is not shown, or not as it says.
+struct WrongShareView {
+  std::string share;
+  std::string reason;
+
+  friend bool operator==(const WrongShareView&, const WrongShareView&) = default;
+};
+
+/// A program that names shares (berth-source(7)).
+struct SourceView {
+  /// Most shares in `wrong`.
+  static constexpr std::size_t kMostWrong = 64;
+
+  std::string name;
+  /// "listing": it names all shares for the first time; "synced"; "failing": it runs, and its shares may be old; "down"
+  std::string state;
+  std::optional<WallTime> since;   ///< when the state was entered
+  std::uint64_t shares = 0;        ///< that it has named
+  std::optional<WallTime> synced;  ///< when these were all shares, as far as is known; absent: never
+  pid_t pid = 0;                   ///< of its program; 0: none runs
+  std::uint64_t starts = 0;        ///< of its program by this server
+  std::string error;               ///< what went wrong since `synced`; empty: nothing
+  std::optional<WallTime> error_at;
+  std::uint64_t wrong_count = 0;
+  std::vector<WrongShareView> wrong;  ///< the first of these
+  std::vector<std::string> program;   ///< argv
+  std::string output;                 ///< the last lines of its standard error
+
+  friend bool operator==(const SourceView&, const SourceView&) = default;
+};
+
 /// The namespace as a whole.
 struct NamespaceView {
   std::string version;
@@ -150,6 +181,7 @@ struct NamespaceView {
   std::optional<WallTime> started;
   HostView host;
   StateView state;
+  std::vector<SourceView> sources;
   std::vector<ShareSummary> shares;
 
   friend bool operator==(const NamespaceView&, const NamespaceView&) = default;

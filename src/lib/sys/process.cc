@@ -81,12 +81,17 @@ void collect_given_up() {
 }  // namespace
 
 struct Process::State {
-  State(pid_t of, UniqueFd watched, ProgramOutput written)
-      : pid(of), pidfd(std::move(watched)), output(std::move(written)) {}
+  explicit State(Spawned spawned)
+      : pid(spawned.pid),
+        pidfd(std::move(spawned.pidfd)),
+        output(std::move(spawned.output), kOutputKept),
+        // Less than all of it is not used; so what is kept of it is its beginning and end, as of other output.
+        answer(std::move(spawned.answer), kLongestAnswer) {}
 
   pid_t pid;
   UniqueFd pidfd;
   ProgramOutput output;
+  ProgramOutput answer;
   std::optional<ExitStatus> status;  ///< once collected
 
   enum class Awaited { kEnded, kDeadline, kCancelled };
@@ -98,10 +103,11 @@ struct Process::State {
 /// Waits for the end of the program, keeping its pipe empty meanwhile.
 Process::State::Awaited Process::State::await(TimePoint deadline, int cancel_fd) {
   for (;;) {
-    std::array<pollfd, 3> watched{{
+    std::array<pollfd, 4> watched{{
         {.fd = pidfd.get(), .events = POLLIN, .revents = 0},
         {.fd = output.pipe(), .events = POLLIN, .revents = 0},
         {.fd = cancel_fd, .events = POLLIN, .revents = 0},
+        {.fd = answer.pipe(), .events = POLLIN, .revents = 0},
     }};
     const int ready = ::poll(watched.data(), watched.size(), poll_timeout(deadline));
     if (ready < 0 && errno != EINTR) return Awaited::kDeadline;
@@ -109,6 +115,7 @@ Process::State::Awaited Process::State::await(TimePoint deadline, int cancel_fd)
       // The end of the program decides, not the end of its output: a daemon that it left behind may hold the pipe.
       if (watched[0].revents != 0) return Awaited::kEnded;
       if (watched[1].revents != 0) output.read_available();
+      if (watched[3].revents != 0) answer.read_available();
       if (watched[2].revents != 0) return Awaited::kCancelled;
     }
     if (passed(deadline)) return Awaited::kDeadline;
@@ -147,10 +154,17 @@ Process::~Process() {
 
 Result<Process> Process::start(const std::vector<std::string>& argv, const std::vector<std::string>& environment) {
   collect_given_up();
-  Spawned spawned = TRY(spawn_program(argv, environment));
   Process process;
-  process.state_ = std::make_unique<State>(spawned.pid, std::move(spawned.pidfd),
-                                           ProgramOutput(std::move(spawned.output), kOutputKept));
+  process.state_ = std::make_unique<State>(TRY(spawn_program(argv, environment)));
+  return process;
+}
+
+Result<Process> Process::start_question(const std::vector<std::string>& argv,
+                                        const std::vector<std::string>& environment) {
+  collect_given_up();
+  Process process;
+  process.state_ =
+      std::make_unique<State>(TRY(spawn_program(argv, environment, {.answers = true, .has_clean_environment = true})));
   return process;
 }
 
@@ -181,6 +195,15 @@ std::string Process::output() {
   state_->output.read_available();
   return state_->output.text();
 }
+
+Result<std::string> Process::answer() {
+  state_->answer.read_available();
+  if (!state_->answer.is_whole())
+    return fail(EMSGSIZE, "an answer of more than " + std::to_string(kLongestAnswer / 1024) + " KiB");
+  return state_->answer.text();
+}
+
+UniqueFd Process::take_answer_pipe() noexcept { return state_->answer.take_pipe(); }
 
 UniqueFd Process::take_output_pipe() noexcept { return state_->output.take_pipe(); }
 

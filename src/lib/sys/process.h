@@ -49,6 +49,13 @@ class Process {
   /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
   static Result<Process> start(const std::vector<std::string>& argv, const std::vector<std::string>& environment = {});
 
+  /// Starts a program that answers a question: its standard output is kept apart (answer()), and of this process's
+  /// environment it gets nothing but HOME. Errors: as start().
+  static Result<Process> start_question(const std::vector<std::string>& argv,
+                                        const std::vector<std::string>& environment = {});
+  /// Most bytes of an answer.
+  static constexpr std::size_t kLongestAnswer = std::size_t{64} << 10;
+
   Process(Process&&) noexcept;
   Process& operator=(Process&&) noexcept;
   ~Process();
@@ -68,6 +75,12 @@ class Process {
 
   /// What it wrote so far (reads what is there now, does not block).
   std::string output();
+  /// What a program of start_question() wrote to its standard output so far; output() is then its standard error alone.
+  /// Errors: EMSGSIZE when that is more than kLongestAnswer.
+  Result<std::string> answer();
+  /// The reading end, non-blocking, of what a program of start_question() writes to its standard output: for a reader of a longer
+  /// conversation, instead of answer(). Once.
+  UniqueFd take_answer_pipe() noexcept;
   /// Of a program that has ended: where a daemon that it left may write on; non-blocking. Empty: none can.
   UniqueFd take_output_pipe() noexcept;
   /// From here on what it writes is not kept, but shown to `sink` by whichever function reads it.

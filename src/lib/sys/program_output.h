@@ -26,6 +26,8 @@ class ProgramOutput {
   void read_available();
   /// Whole lines if something had to be dropped, and how much that was in their midst.
   [[nodiscard]] std::string text() const;
+  /// Whether that is all that was read.
+  [[nodiscard]] bool is_whole() const noexcept { return dropped_ == 0; }
 
   /// The pipe, for another reader; empty when no program can write any more.
   UniqueFd take_pipe() noexcept { return std::exchange(ended_, true) ? UniqueFd() : std::move(pipe_); }

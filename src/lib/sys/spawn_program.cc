@@ -33,12 +33,12 @@ constexpr std::string_view kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 /// posix_spawn_file_actions_t and posix_spawnattr_t as Process::start() promises them.
 class SpawnSettings {
  public:
-  explicit SpawnSettings(int output) {
+  SpawnSettings(int output, int errors) {
     ::posix_spawn_file_actions_init(&actions_);
     ::posix_spawnattr_init(&attributes_);
     // Standard input last: `output` may be descriptor 0 of a process that was started without.
+    failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, errors, STDERR_FILENO);
     failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-    failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, output, STDERR_FILENO);
     failed_ |= ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     // All of berth's are close-on-exec; those of libraries may not be.
     failed_ |= ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
@@ -111,7 +111,7 @@ const std::string& home_directory() {
 std::string_view name_of(std::string_view variable) noexcept { return variable.substr(0, variable.find('=')); }
 
 /// `added` stands above what this process has itself: of two of a name a program takes the one or the other.
-std::vector<std::string> environment(const std::vector<std::string>& added) {
+std::vector<std::string> environment(const std::vector<std::string>& added, bool is_clean) {
   std::vector<std::string> variables = added;
   const auto has = [&variables](std::string_view name) {
     return std::any_of(variables.begin(), variables.end(),
@@ -122,7 +122,7 @@ std::vector<std::string> environment(const std::vector<std::string>& added) {
   };
   add("LC_ALL=C");
   add("PATH=" + std::string(kPath));
-  for (char** variable = environ; *variable != nullptr; ++variable) {
+  for (char** variable = environ; !is_clean && *variable != nullptr; ++variable) {
     if (!is_replaced(*variable)) add(*variable);
   }
   add("HOME=" + home_directory());
@@ -176,15 +176,18 @@ std::string find_program(std::string_view program) {
   return {};
 }
 
-Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& added) {
+Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& added,
+                              SpawnOptions options) {
   if (argv.empty() || argv[0].empty()) return fail(EINVAL, "no program named");
   const AsDaemon as_daemon;
   const std::string path = TRY(path_of(argv[0]));
   Pipe pipe = TRY(make_pipe());
-  const SpawnSettings settings(pipe.write.get());
+  Pipe answer;
+  if (options.answers) answer = TRY(make_pipe());
+  const SpawnSettings settings(options.answers ? answer.write.get() : pipe.write.get(), pipe.write.get());
   if (settings.failed()) return fail(ENOMEM);
   std::vector<std::string> arguments = argv;
-  std::vector<std::string> variables = environment(added);
+  std::vector<std::string> variables = environment(added, options.has_clean_environment);
 
   pid_t pid = 0;
   const int code = [&] {
@@ -203,7 +206,8 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::v
   }
   limit_program(pid);
   give_up_oom_score(pidfd.get());
-  return Spawned{.pid = pid, .pidfd = std::move(pidfd), .output = std::move(pipe.read)};
+  return Spawned{
+      .pid = pid, .pidfd = std::move(pidfd), .output = std::move(pipe.read), .answer = std::move(answer.read)};
 }
 
 }  // namespace berth::sys

@@ -15,9 +15,17 @@ struct Spawned {
   pid_t pid;
   UniqueFd pidfd;
   UniqueFd output;  ///< reading end of its standard output and error, non-blocking
+  UniqueFd answer;  ///< the same of its standard output alone; empty: that is in `output`
+};
+
+/// How Process::start() and Process::start_question() differ.
+struct SpawnOptions {
+  bool answers = false;                ///< its standard output is Spawned::answer
+  bool has_clean_environment = false;  ///< nothing of this process's own environment
 };
 
 /// The result of Process::start().
-Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& environment);
+Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::vector<std::string>& environment,
+                              SpawnOptions options = {});
 
 }  // namespace berth::sys

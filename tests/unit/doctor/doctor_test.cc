@@ -16,6 +16,7 @@
 #include "src/doctor/examine.h"
 #include "src/doctor/kernel.h"
 #include "src/lib/base/text.h"
+#include "src/lib/formats/render.h"
 #include "tests/unit/temporary_directory.h"
 
 namespace berth::doctor {
@@ -152,6 +153,22 @@ TEST_F(Doctor, FindsLimitsThatAreTooLow) {
   host_.max_files = 1 << 20;
   files_["/proc/sys/fs/mount-max"] = "500\n";
   only(findings(""), "few-mounts", Severity::kWarning);
+}
+
+TEST_F(Doctor, FindsCatalogSourcesThatDoNotWork) {
+  const std::string sources =
+      "[[catalog_source]]\nname = \"fleet\"\nprogram = [\"/list\"]\n[[catalog_source]]\nname = \"other\"\nprogram = "
+      "[\"list\"]\n";
+  EXPECT_THAT(findings(sources), IsEmpty()) << "none serves";
+  files_["/volumes/.berth/sources"] =
+      formats::render_sources({{.name = "fleet", .state = "down", .error = "exit status 3", .error_at = WallTime{}},
+                               {.name = "other", .state = "synced"}});
+  const FindingView down = only(findings(sources), "catalog-source", Severity::kWarning);
+  EXPECT_EQ(down.subject, "catalog source fleet");
+  EXPECT_EQ(down.what, "it is down: exit status 3");
+  files_.erase("/volumes/.berth/sources");
+  missing_["list"] = {ENOENT, "no program \"list\""};
+  EXPECT_EQ(only(findings(sources), "missing-program", Severity::kError).subject, "catalog source other");
 }
 
 TEST_F(Doctor, FindsThatUpdatedbWouldGoIn) {

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+#include "src/config/catalog_source.h"
+#include "src/lib/base/clock.h"
+
+namespace berth::config {
+
+/// The shares of one catalog source: what was kept of it, and what its program has written since. It removes a share only when it
+/// knows that the store has none of that name: the program says so, or it has named all others in a list without a fault.
+///
+/// Threading: one thread at a time.
+class SourceCatalog {
+ public:
+  /// `kept`: the shares from before. `namespace_directory`: as read_source_line().
+  SourceCatalog(SourceLines kept, std::size_t max_shares, std::string namespace_directory);
+
+  /// A program has been started, which lists all shares first.
+  void begin_list();
+  /// Takes a line that it has written, without its end. May block as read_source_line().
+  void take(std::string_view line, WallTime now);
+  /// Something has gone wrong: a line is not one of the protocol, or the program has ended. What is there stays.
+  void fail_with(std::string why, WallTime now);
+
+  [[nodiscard]] const SourceLines& lines() const noexcept { return lines_; }
+  /// Whether these are others than at the last call of this.
+  [[nodiscard]] bool take_change() noexcept { return std::exchange(is_changed_, false); }
+  /// Whether the program has begun a list and not ended it.
+  [[nodiscard]] bool is_listing() const noexcept { return is_listing_; }
+  /// Why the shares may be old; "": nothing has gone wrong since the last list.
+  [[nodiscard]] const std::string& error() const noexcept { return error_; }
+  [[nodiscard]] WallTime error_at() const noexcept { return error_at_; }
+  /// When the program last said that these are all shares.
+  [[nodiscard]] const std::optional<WallTime>& synced_at() const noexcept { return synced_at_; }
+  /// Shares that it named and that are wrong, by name: why. Of many some.
+  [[nodiscard]] const std::map<std::string, std::string, std::less<>>& wrong() const noexcept { return wrong_; }
+  [[nodiscard]] std::size_t wrong_count() const noexcept { return wrong_.size() + more_wrong_; }
+
+ private:
+  /// More than these are counted.
+  static constexpr std::size_t kMostWrong = 1000;
+
+  void put(std::string name, std::string_view line);
+  void reject(std::string name, std::string why);
+  void remove(const std::string& name);
+  void end_list(bool is_empty, WallTime now);
+
+  const std::size_t max_shares_;
+  const std::string namespace_directory_;
+  SourceLines lines_;
+  std::size_t bytes_ = 0;                   ///< of the lines
+  std::unordered_set<std::string> listed_;  ///< of `lines_`, those that the list has named
+  bool is_changed_ = false;
+  bool is_listing_ = false;
+  bool is_faulty_ = false;  ///< the list has a line that cannot be read, and so may lack a share
+  std::string error_;
+  WallTime error_at_{};
+  std::optional<WallTime> synced_at_;
+  std::map<std::string, std::string, std::less<>> wrong_;
+  std::size_t more_wrong_ = 0;
+};
+
+}  // namespace berth::config

@@ -1,0 +1,107 @@
+#include "src/daemon/server/catalog_sources.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+
+#include "src/daemon/server/source_runner.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/thread.h"
+
+namespace berth::daemon {
+namespace {
+
+/// How long programs are waited for that have been told to end: longer than they are given for it.
+constexpr std::chrono::seconds kPatience{4};
+
+void stop_all(const std::vector<std::shared_ptr<SourceRunner>>& runners) noexcept {
+  for (const auto& runner : runners) runner->stop();
+  const TimePoint deadline = std::chrono::steady_clock::now() + kPatience;
+  for (const auto& runner : runners) {
+    if (!runner->wait_for_end(deadline))
+      log::warning("catalog source {}: its program or the disk does not let go", runner->source().name);
+  }
+}
+
+}  // namespace
+
+void CatalogSources::run(const std::vector<config::CatalogSource>& wanted, int host) {
+  const auto is_wanted = [&](const std::shared_ptr<SourceRunner>& runner) {
+    return std::find(wanted.begin(), wanted.end(), runner->source()) != wanted.end();
+  };
+  std::vector<std::shared_ptr<SourceRunner>> ending;
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return;
+    const auto stay = std::stable_partition(runners_.begin(), runners_.end(), is_wanted);
+    ending.assign(stay, runners_.end());
+    runners_.erase(stay, runners_.end());
+  }
+  stop_all(ending);
+  for (const config::CatalogSource& source : wanted) {
+    const std::vector<std::shared_ptr<SourceRunner>> running = runners();
+    const auto is_same = [&](const auto& runner) { return runner->source() == source; };
+    if (std::any_of(running.begin(), running.end(), is_same)) continue;
+    if (const Result<> started = start(source, host); !started)
+      log::error("catalog source {}: {}", source.name, started.error().message());
+  }
+}
+
+Result<> CatalogSources::start(const config::CatalogSource& source, int host) {
+  if (setup_.directory.empty()) return fail(EINVAL, "there is no state directory to keep its shares in");
+  std::shared_ptr<SourceRunner> runner =
+      TRY(SourceRunner::make({.source = source,
+                              .file = config::source_file(setup_.directory, source.name),
+                              .namespace_directory = setup_.namespace_directory,
+                              .changed = setup_.changed,
+                              .host = host}));
+  {
+    MutexLock lock(mutex_);
+    if (stopped_) return {};
+    runners_.push_back(runner);
+  }
+  // Detached: a disk that does not answer must not keep the server from its end.
+  std::thread thread = TRY(sys::start_thread("berth-source", [runner] { runner->run(); }));
+  thread.detach();
+  return {};
+}
+
+void CatalogSources::note(std::vector<config::SourceShares> in_force) {
+  MutexLock lock(mutex_);
+  in_force_ = std::move(in_force);
+}
+
+void CatalogSources::stop() noexcept {
+  std::vector<std::shared_ptr<SourceRunner>> ending;
+  {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    ending.swap(runners_);
+  }
+  stop_all(ending);
+}
+
+std::vector<std::shared_ptr<SourceRunner>> CatalogSources::runners() const {
+  MutexLock lock(mutex_);
+  return runners_;
+}
+
+std::vector<formats::SourceView> CatalogSources::views() const {
+  std::vector<formats::SourceView> views;
+  for (const std::shared_ptr<SourceRunner>& runner : runners()) views.push_back(runner->view());
+  MutexLock lock(mutex_);
+  for (formats::SourceView& view : views) {
+    const auto found = std::find_if(in_force_.begin(), in_force_.end(),
+                                    [&](const config::SourceShares& shares) { return shares.source == view.name; });
+    if (found == in_force_.end()) continue;
+    // What its file has and the catalog has not: another share has the name.
+    view.wrong_count += found->refused_count;
+    for (const auto& [name, reason] : found->refused) {
+      if (view.wrong.size() < formats::SourceView::kMostWrong) view.wrong.push_back({.share = name, .reason = reason});
+    }
+  }
+  return views;
+}
+
+}  // namespace berth::daemon

@@ -1,0 +1,355 @@
+#include "src/daemon/server/source_runner.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <csignal>
+#include <random>
+#include <utility>
+
+#include "manager/engine/share_output.h"
+#include "src/lib/base/rate.h"
+#include "src/lib/base/secrets.h"
+#include "src/lib/base/text.h"
+#include "src/lib/log/log.h"
+#include "src/lib/sys/namespaces.h"
+#include "src/lib/sys/proc.h"
+
+namespace berth::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kFirstWait{1};
+constexpr seconds kLongestWait{60};
+/// A program that has run for so long was no failure, and is started again soon.
+constexpr seconds kRanLong{60};
+constexpr seconds kGrace{2};
+/// How long what a program says is collected before it is kept.
+constexpr milliseconds kSettle{50};
+/// The least time between two writes of what is kept; and so many times as long as a write has taken.
+constexpr milliseconds kBetweenWrites{500};
+constexpr int kTimesOfWrite = 5;
+constexpr seconds kWriteAgain{5};
+/// How much is read of a program in a second: one that writes without end must not take a processor for itself.
+constexpr std::size_t kMostInSecond = std::size_t{8} << 20;
+constexpr std::size_t kAtOnce = std::size_t{64} << 10;
+/// How much of its standard error is shown.
+constexpr std::size_t kShownOutput = std::size_t{4} << 10;
+
+TimePoint now() noexcept { return std::chrono::steady_clock::now(); }
+WallTime wall_now() noexcept { return std::chrono::system_clock::now(); }
+
+std::string mark_of(const std::string& namespace_directory, const std::string& source) {
+  return "BERTH_CATALOG_SOURCE=" + namespace_directory + ":" + source;
+}
+
+/// Kills what the program of a dead server has left, by the mark in its environment and the servers' pid namespace.
+void kill_strays(const std::string& mark) {
+  namespace proc = sys::proc;
+  for (const pid_t process : proc::numbers_in("/proc")) {
+    if (!proc::is_in_own_pid_namespace(process)) continue;
+    const Result<std::string> environment = proc::read(proc::path_of(process, "environ"));
+    if (!environment) continue;
+    const std::vector<std::string_view> variables = split(*environment, '\0');
+    if (std::find(variables.begin(), variables.end(), mark) == variables.end()) continue;
+    const Result<std::string> status = proc::read(proc::path_of(process, "status"));
+    if (status) ::kill(proc::last_number_of(proc::field_of(*status, "NSpid")), SIGKILL);
+  }
+}
+
+/// The last whole lines of a text that is too long.
+void keep_last(std::string& text, std::size_t most) {
+  if (text.size() <= most) return;
+  text.erase(0, text.size() - most);
+  text.erase(0, std::min(text.find('\n'), text.size() - 1) + 1);
+}
+
+}  // namespace
+
+struct SourceRunner::Work {
+  explicit Work(SourceRunner& of)
+      : runner(of), setup(of.setup_), catalog(read_kept(), setup.source.max_shares, setup.namespace_directory) {
+    secrets.add_command(setup.source.program);
+  }
+
+  void run() {
+    kill_strays(mark_of(setup.namespace_directory, setup.source.name));
+    for (std::chrono::nanoseconds pause = kFirstWait; !is_stopped();) {
+      const TimePoint begun = now();
+      run_program();
+      if (is_stopped()) break;
+      if (now() - begun >= kRanLong) pause = kFirstWait;
+      publish();
+      // Hosts of a fleet must not come back to their store in step.
+      std::uniform_real_distribution<double> share(0.5, 1.0);
+      wait(now() + std::chrono::duration_cast<std::chrono::nanoseconds>(pause * share(random)));
+      pause = std::min<std::chrono::nanoseconds>(pause * 2, kLongestWait);
+    }
+  }
+
+ private:
+  config::SourceLines read_kept() {
+    Result<config::SourceLines> lines = config::read_source_file(setup.file);
+    if (!lines) {
+      if (lines.error().code() != ENOENT)
+        log::warning("catalog source {}: {}: {}", setup.source.name, setup.file, lines.error().message());
+      return {};
+    }
+    struct stat attributes {};
+    if (::stat(setup.file.c_str(), &attributes) == 0)
+      kept_at = std::chrono::system_clock::from_time_t(attributes.st_mtim.tv_sec);
+    return *std::move(lines);
+  }
+
+  [[nodiscard]] bool is_stopped() const noexcept {
+    pollfd stop{runner.wake_.get(), POLLIN, 0};
+    return ::poll(&stop, 1, 0) > 0;
+  }
+
+  /// Until `deadline` or the stop, keeping what is still to be kept.
+  void wait(TimePoint deadline) {
+    while (!is_stopped() && now() < deadline) {
+      keep_if_due();
+      pollfd stop{runner.wake_.get(), POLLIN, 0};
+      ::poll(&stop, 1, milliseconds_to(std::min(deadline, keep_at.value_or(deadline))));
+    }
+  }
+
+  static int milliseconds_to(TimePoint time) noexcept {
+    const auto left = std::chrono::ceil<milliseconds>(time - now()).count();
+    return static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
+  }
+
+  void run_program() {
+    const std::string mark = mark_of(setup.namespace_directory, setup.source.name);
+    Result<sys::Process> started = sys::Process::start_question(setup.source.program, {mark});
+    if (!started) {
+      catalog.fail_with("it cannot be started: " + started.error().message(), wall_now());
+      return;
+    }
+    sys::Process program = *std::move(started);
+    manager::ShareOutput said(setup.source.name, secrets,
+                              [this](const std::string&, std::string_view lines) { on_output(lines); });
+    program.give_output_to([&said](std::string_view bytes) { said(bytes); });
+    ++starts;
+    pid = program.proc_number();
+    catalog.begin_list();
+    is_running = true;
+    publish();
+    line.clear();
+    const std::string why = converse(program, program.take_answer_pipe());
+    const sys::ExitStatus status = program.end(now() + kGrace);
+    pid = 0;
+    is_running = false;
+    if (is_stopped()) return;
+    keep_if_due(true);
+    catalog.fail_with(why.empty() ? "it has ended with " + to_string(status) : why + "; it was ended", wall_now());
+  }
+
+  /// Reads what the program says until it ends, or has to: why then, else "".
+  std::string converse(sys::Process& program, const UniqueFd& pipe) {
+    heard_at = window_begun = now();
+    in_window = 0;
+    std::string why;
+    for (bool is_open = true; is_open && why.empty();) {
+      const bool is_throttled = in_window >= kMostInSecond;
+      std::array<pollfd, 4> ready{{{runner.wake_.get(), POLLIN, 0},
+                                   {is_throttled ? -1 : pipe.get(), POLLIN, 0},
+                                   {program.output_pipe(), POLLIN, 0},
+                                   {program.pidfd(), POLLIN, 0}}};
+      ::poll(ready.data(), ready.size(), milliseconds_to(next_deadline(is_throttled)));
+      if (ready[0].revents != 0) return "";
+      if (ready[2].revents != 0) (void)program.output();
+      if (ready[1].revents != 0) is_open = read_from(pipe, why);
+      // The rest of what it has written is still to be read.
+      if (ready[3].revents != 0 && (ready[1].revents & POLLIN) == 0 && !is_throttled) is_open = false;
+      if (now() - window_begun >= seconds(1)) {
+        window_begun = now();
+        in_window = 0;
+      }
+      if (catalog.is_listing() && now() - heard_at >= setup.source.list_timeout && !is_throttled)
+        why =
+            "it has written nothing for " + format_duration(setup.source.list_timeout) + " and has not ended its list";
+      keep_if_due();
+      publish();
+    }
+    pollfd ended{program.pidfd(), POLLIN, 0};
+    const bool has_ended = ::poll(&ended, 1, why.empty() ? 200 : 0) > 0;
+    if (why.empty() && !has_ended) why = "it has closed its standard output";
+    (void)program.output();
+    return why;
+  }
+
+  [[nodiscard]] TimePoint next_deadline(bool is_throttled) const {
+    TimePoint next = now() + seconds(60);
+    if (is_throttled) next = window_begun + seconds(1);
+    if (keep_at) next = std::min(next, *keep_at);
+    if (catalog.is_listing()) next = std::min(next, heard_at + setup.source.list_timeout);
+    return next;
+  }
+
+  /// False: no process can write any more.
+  bool read_from(const UniqueFd& pipe, std::string& why) {
+    std::array<char, kAtOnce> bytes;
+    const ssize_t count = ::read(pipe.get(), bytes.data(), bytes.size());
+    if (count < 0) return errno == EAGAIN || errno == EINTR;
+    if (count == 0) return false;
+    heard_at = now();
+    in_window += static_cast<std::size_t>(count);
+    std::string_view rest(bytes.data(), static_cast<std::size_t>(count));
+    for (std::size_t end = 0; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
+      line.append(rest.substr(0, end));
+      take_line();
+      line.clear();
+    }
+    line.append(rest);
+    if (line.size() > config::kLongestSourceLine) {
+      why = "it has written a line of more than " + std::to_string(config::kLongestSourceLine / 1024) + " KiB";
+      line.clear();
+    }
+    if (catalog.take_change() && !keep_at) keep_at = std::max(now() + kSettle, next_write);
+    return true;
+  }
+
+  void take_line() {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty()) return;
+    catalog.take(line, wall_now());
+  }
+
+  /// Keeps the shares on disk, and has them put in force.
+  void keep_if_due(bool at_once = false) {
+    if (!keep_at || (!at_once && now() < *keep_at)) return;
+    const TimePoint begun = now();
+    const Result<> kept = config::write_source_file(setup.file, catalog.lines());
+    if (!kept) {
+      catalog.fail_with("its shares cannot be kept: " + setup.file + ": " + kept.error().message(), wall_now());
+      keep_at = now() + kWriteAgain;
+      return;
+    }
+    keep_at.reset();
+    next_write = now() + std::max<Duration>(kBetweenWrites, (now() - begun) * kTimesOfWrite);
+    setup.changed();
+  }
+
+  void on_output(std::string_view lines) {
+    output.append(lines);
+    keep_last(output, kShownOutput);
+    for (std::string_view one : split(lines, '\n')) {
+      if (!one.empty() && output_rate.take(now())) log::info("catalog source {}: {}", setup.source.name, one);
+    }
+  }
+
+  /// Shows what is so now.
+  void publish() {
+    std::string state = "down";
+    if (is_running) state = catalog.is_listing() ? "listing" : catalog.error().empty() ? "synced" : "failing";
+    formats::SourceView view{.name = setup.source.name,
+                             .state = state,
+                             .shares = catalog.lines().size(),
+                             .synced = catalog.synced_at() ? catalog.synced_at() : kept_at,
+                             .pid = pid,
+                             .starts = starts,
+                             .error = catalog.error(),
+                             .wrong_count = catalog.wrong_count(),
+                             .program = secrets.mask(setup.source.program),
+                             .output = output};
+    if (!view.error.empty()) view.error_at = catalog.error_at();
+    for (const auto& [name, reason] : catalog.wrong()) {
+      if (view.wrong.size() >= formats::SourceView::kMostWrong) break;
+      view.wrong.push_back({.share = name, .reason = reason});
+    }
+    tell_change(view);
+    MutexLock lock(runner.mutex_);
+    view.since = runner.view_.state == view.state ? runner.view_.since : std::optional(wall_now());
+    runner.view_ = std::move(view);
+  }
+
+  void tell_change(const formats::SourceView& view) {
+    if (view.state == told_state && view.error == told_error) return;
+    told_state = view.state;
+    const bool is_new_error = view.error != told_error && !view.error.empty();
+    told_error = view.error;
+    if (is_new_error) {
+      log::warning("catalog source {}: {}: {}; {} shares stay as they are", view.name, view.state, view.error,
+                   view.shares);
+    } else if (view.state == "synced") {
+      log::info("catalog source {}: synced, {} shares", view.name, view.shares);
+    }
+  }
+
+ public:
+  SourceRunner& runner;
+  const Setup& setup;
+
+ private:
+  std::optional<WallTime> kept_at;  ///< before `catalog`, whose making sets it
+  config::SourceCatalog catalog;
+  Secrets secrets;
+  bool is_running = false;
+  pid_t pid = 0;
+  std::uint64_t starts = 0;
+  std::string line;  ///< the beginning of one
+  std::string output;
+  TimePoint heard_at{};
+  TimePoint window_begun{};
+  std::size_t in_window = 0;  ///< bytes
+  std::optional<TimePoint> keep_at;
+  TimePoint next_write{};
+  Rate output_rate{20, seconds(1)};
+  std::string told_state, told_error;
+  std::minstd_rand random{std::random_device{}()};
+};
+
+Result<std::shared_ptr<SourceRunner>> SourceRunner::make(Setup setup) {
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake) return fail_errno();
+  std::shared_ptr<SourceRunner> runner(new SourceRunner(std::move(setup), std::move(wake)));
+  MutexLock lock(runner->mutex_);
+  runner->view_ = {.name = runner->setup_.source.name, .state = "down"};
+  return runner;
+}
+
+void SourceRunner::run() {
+  {
+    // Its program and its file are the host's.
+    const Result<sys::MountNamespaceVisit> visit = sys::MountNamespaceVisit::enter(setup_.host);
+    if (visit) {
+      Work(*this).run();
+    } else {
+      log::error("catalog source {}: {}", setup_.source.name, visit.error().message());
+    }
+  }
+  MutexLock lock(mutex_);
+  ended_ = true;
+  ended_changed_.notify_all();
+}
+
+void SourceRunner::stop() noexcept {
+  const std::uint64_t one = 1;
+  if (::write(wake_.get(), &one, sizeof one) < 0) {
+  }  // one that is full is readable, which is all that is wanted
+}
+
+bool SourceRunner::wait_for_end(TimePoint deadline) noexcept {
+  MutexLock lock(mutex_);
+  while (!ended_ && ended_changed_.wait_until(mutex_, deadline)) {
+  }
+  return ended_;
+}
+
+formats::SourceView SourceRunner::view() const {
+  MutexLock lock(mutex_);
+  return view_;
+}
+
+}  // namespace berth::daemon

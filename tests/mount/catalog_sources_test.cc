@@ -1,0 +1,208 @@
+// Shares that a program names: a catalog source (berth-source(7)).
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "tests/mount/berth_fixture.h"
+
+namespace berth::test {
+namespace {
+
+/// A berth with the source "fleet", whose program is a script of the test. The script says what is in the file `said`, and goes on
+/// with what is appended to it.
+class CatalogSources : public testing::Test {
+ protected:
+  CatalogSources() {
+    for (const std::string name : {"a", "b", "c"}) {
+      server_.make_directory("dirs/" + name);
+      EXPECT_TRUE(ok(server_.write_file("dirs/" + name + "/name", name)));
+    }
+    follow();
+  }
+
+  void script(const std::string& text) {
+    EXPECT_TRUE(ok(server_.write_file("source.new", "#!/bin/sh\n" + text)));
+    ::chmod(server_.path("source.new").c_str(), 0755);
+    EXPECT_EQ(::rename(server_.path("source.new").c_str(), server_.path("source").c_str()), 0);
+  }
+  void follow() {
+    EXPECT_TRUE(ok(server_.write_file("said", "")));
+    script("exec tail -n +1 -f '" + server_.path("said") + "'\n");
+  }
+  void say(const std::vector<std::string>& lines) {
+    std::FILE* const file = std::fopen(server_.path("said").c_str(), "ae");
+    ASSERT_NE(file, nullptr);
+    for (const std::string& line : lines) std::fprintf(file, "%s\n", line.c_str());
+    std::fclose(file);
+  }
+  [[nodiscard]] std::string put(const std::string& name, const std::string& directory) const {
+    return R"({"put":")" + name + R"(","share":{"type":"bind","access":"proxy","source":")" +
+           server_.path("dirs/" + directory) + R"("}})";
+  }
+  Result<> start(const std::string& more = "", const std::string& keys = "") {
+    config_ = more + "[[catalog_source]]\nname = \"fleet\"\nprogram = [\"" + server_.path("source") + "\"]\n" + keys;
+    return server_.start(config_);
+  }
+  [[nodiscard]] std::string name_in(const std::string& share) const {
+    return server_.read_file("namespace/" + share + "/name").value_or("none");
+  }
+  [[nodiscard]] bool comes(const std::string& share, const std::string& name) const {
+    return eventually([&] { return name_in(share) == name; });
+  }
+  [[nodiscard]] nlohmann::json status() const {
+    const nlohmann::json json = server_.read_json("status.json");
+    return json.is_object() && !json["sources"].empty() ? json["sources"][0] : nlohmann::json::object();
+  }
+  [[nodiscard]] bool state_comes(const std::string& state) const {
+    return eventually([&] { return status().value("state", "") == state; });
+  }
+  [[nodiscard]] std::string error() const { return status().value("error", ""); }
+  [[nodiscard]] pid_t server_pid() const { return server_.read_json("status.json").value("server_pid", 0); }
+  void kill_server() {
+    const pid_t pid = server_pid();
+    ASSERT_GT(pid, 0);
+    ASSERT_EQ(::kill(pid, SIGKILL), 0);
+    ASSERT_TRUE(eventually([&] {
+      const pid_t now = server_pid();
+      return now > 0 && now != pid;
+    }));
+  }
+
+  BerthServer server_;
+  std::string config_;
+};
+
+const std::string kSynced = R"({"synced":true})";
+
+TEST_F(CatalogSources, SharesComeChangeAndGoAsTheProgramSays) {
+  say({put("a", "a"), put("b", "b"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  EXPECT_TRUE(comes("a", "a"));
+  EXPECT_TRUE(comes("b", "b"));
+  EXPECT_TRUE(state_comes("synced")) << status();
+  EXPECT_EQ(status()["shares"], 2);
+  EXPECT_EQ(server_.read_json("shares/a/status.json")["origin"], "catalog source fleet");
+  say({put("a", "c"), R"({"delete":"b"})"});
+  EXPECT_TRUE(comes("a", "c"));
+  EXPECT_TRUE(comes("b", "none"));
+  EXPECT_NE(server_.read_control("sources").value_or("").find("state:    synced"), std::string::npos)
+      << server_.read_control("sources").value_or("");
+  EXPECT_NE(server_.read_control("metrics").value_or("").find("berth_catalog_source_up{source=\"fleet\"} 1"),
+            std::string::npos);
+}
+
+TEST_F(CatalogSources, AHostServesWhatItKnewWhileTheStoreIsAway) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  EXPECT_EQ(server_.stop(), Ending{});
+  script("echo 'password=geheim refused' >&2; exit 3\n");
+  ASSERT_TRUE(ok(server_.start(config_)));
+  EXPECT_EQ(name_in("a"), "a") << "at once";
+  EXPECT_TRUE(eventually([&] { return error().find("exit status 3") != std::string::npos; })) << status();
+  EXPECT_TRUE(state_comes("down"));
+  EXPECT_EQ(name_in("a"), "a");
+  const std::string shown = server_.read_control("sources").value_or("");
+  EXPECT_NE(shown.find("refused"), std::string::npos) << shown;
+  EXPECT_EQ(shown.find("geheim"), std::string::npos) << shown;
+  EXPECT_EQ(server_.log().find("geheim"), std::string::npos);
+  follow();
+  say({put("b", "b"), kSynced});
+  EXPECT_TRUE(comes("b", "b"));
+  EXPECT_TRUE(comes("a", "none"));
+}
+
+TEST_F(CatalogSources, WhatIsConfiguredGoesFirstAndIsTold) {
+  say({put("a", "b"), put("c", "c"), kSynced});
+  ASSERT_TRUE(ok(start("[share.a]\ntype = \"bind\"\nsource = \"" + server_.path("dirs/a") + "\"\n")));
+  EXPECT_TRUE(comes("c", "c"));
+  EXPECT_EQ(name_in("a"), "a");
+  EXPECT_TRUE(eventually([&] { return status().value("wrong_count", 0) == 1; })) << status();
+  EXPECT_EQ(status()["wrong"][0]["share"], "a");
+}
+
+TEST_F(CatalogSources, GarbageAndWrongSharesDisturbNoOtherShare) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  say({"garbage", std::string(60'000, '['), R"({"put":"w","share":{"type":"bind"}})", put("b", "b")});
+  EXPECT_TRUE(comes("b", "b"));
+  EXPECT_EQ(name_in("a"), "a");
+  EXPECT_TRUE(state_comes("failing")) << status();
+  EXPECT_EQ(status()["wrong"][0]["share"], "w");
+  say({R"({"list":true})", put("b", "b"), kSynced});
+  EXPECT_TRUE(comes("a", "none"));
+  EXPECT_TRUE(state_comes("synced"));
+}
+
+TEST_F(CatalogSources, AnEndlessLineAndASilentProgramAreEndedAndStartedAgain) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start("", "list_timeout = \"300ms\"\n")));
+  ASSERT_TRUE(comes("a", "a"));
+  EXPECT_EQ(server_.stop(), Ending{});
+  script("exec tr '\\0' x </dev/zero\n");
+  ASSERT_TRUE(ok(server_.start(config_)));
+  EXPECT_TRUE(eventually([&] { return error().find("a line of more than") != std::string::npos; })) << status();
+  script("trap '' TERM; sleep 1000 & while :; do wait; done\n");
+  EXPECT_TRUE(eventually([&] { return error().find("has written nothing") != std::string::npos; })) << status();
+  EXPECT_EQ(name_in("a"), "a");
+  follow();
+  EXPECT_TRUE(state_comes("listing"));
+}
+
+TEST_F(CatalogSources, AKilledServerFlapsNothingAndLeavesNoProgram) {
+  say({put("a", "a"), put("b", "b"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("b", "b"));
+  ASSERT_TRUE(state_comes("synced"));
+  // The next program has nothing to say for now.
+  script("echo $$ >'" + server_.path("pid") + "'; exec tail -n +1 -f '" + server_.path("later") + "' 2>/dev/null\n");
+  ASSERT_TRUE(ok(server_.write_file("later", "")));
+  const pid_t first = status().value("pid", 0);
+  ASSERT_GT(first, 0);
+  for (int i = 0; i < 3; ++i) {
+    kill_server();
+    EXPECT_EQ(name_in("a"), "a");
+    EXPECT_EQ(name_in("b"), "b");
+    EXPECT_TRUE(state_comes("listing"));
+  }
+  EXPECT_TRUE(eventually([&] { return ::kill(first, 0) != 0; })) << "the program of the server that was killed";
+  EXPECT_TRUE(ok(server_.write_file("later", put("a", "a") + "\n" + kSynced + "\n")));
+  EXPECT_TRUE(comes("b", "none"));
+  EXPECT_EQ(name_in("a"), "a");
+}
+
+TEST_F(CatalogSources, SourcesComeAndGoWithAReloadAndOutliveAKilledServer) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(server_.start("")));
+  const std::string section = "[[catalog_source]]\nname = \"fleet\"\nprogram = [\"" + server_.path("source") + "\"]\n";
+  const std::string file = "berth.toml";
+  ASSERT_TRUE(ok(server_.write_file(file, section)));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_TRUE(comes("a", "a"));
+  kill_server();
+  EXPECT_TRUE(state_comes("synced")) << status();
+  EXPECT_EQ(name_in("a"), "a");
+  ASSERT_TRUE(ok(server_.write_file(file, "")));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_TRUE(comes("a", "none"));
+  EXPECT_TRUE(eventually([&] { return status().empty(); }));
+}
+
+TEST_F(CatalogSources, AFloodOfSharesIsTakenUpToItsBound) {
+  script("i=0\nseq 100000 | sed 's|.*|{\"put\":\"n&\",\"share\":{\"type\":\"bind\",\"source\":\"" +
+         server_.path("dirs/a") + "\"}}|'\necho '" + kSynced + "'\nsleep 1000\n");
+  ASSERT_TRUE(ok(start("", "max_shares = 50000\n")));
+  EXPECT_TRUE(state_comes("synced")) << status();
+  EXPECT_TRUE(comes("n50000", "a"));
+  EXPECT_EQ(status()["shares"], 50000);
+  EXPECT_EQ(status()["wrong_count"], 50000);
+  EXPECT_EQ(name_in("n50001"), "none");
+}
+
+}  // namespace
+}  // namespace berth::test
