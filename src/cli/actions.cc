@@ -12,6 +12,8 @@
 
 #include "src/cli/exit_code.h"
 #include "src/cli/progress.h"
+#include "src/cli/table.h"
+#include "src/cli/top.h"
 #include "src/lib/base/text.h"
 #include "src/lib/formats/json.h"
 #include "src/lib/formats/metrics.h"
@@ -61,19 +63,6 @@ std::string paint_state(std::string_view state, std::string_view padded) {
   return std::string(padded);
 }
 
-/// By `key`, and by name where that is the same. `users`: the most first; `since`: the latest first.
-void sort_shares(std::vector<formats::ShareSummary>& shares, std::string_view key) {
-  using Share = formats::ShareSummary;
-  const auto less = [key](const Share& a, const Share& b) {
-    if (key == "state") return a.state < b.state;
-    if (key == "users") return a.users > b.users;
-    if (key == "since") return a.since > b.since;
-    return a.name < b.name;
-  };
-  std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) { return a.name < b.name; });
-  std::stable_sort(shares.begin(), shares.end(), less);
-}
-
 /// While it lives, Ctrl-C ends the system call that waits (EINTR), and not this program. Where SIGINT is ignored it stays so.
 class CtrlC {
  public:
@@ -98,6 +87,7 @@ class Action {
       : command_(command), tree_(tree), world_(world) {}
 
   int operator()(const StatusCommand& status) const;
+  int operator()(const TopCommand& top) const;
   int operator()(const AttachCommand& attach) const;
   int operator()(const DetachCommand& detach) const;
   int operator()(const ControlCommand& control) const;
@@ -120,14 +110,13 @@ class Action {
   /// Whether the command only reads: what refuses it is then the control tree, and no share's server.
   [[nodiscard]] bool reads() const {
     return std::holds_alternative<StatusCommand>(command_.action) ||
+           std::holds_alternative<TopCommand>(command_.action) ||
            std::holds_alternative<EventsCommand>(command_.action) ||
            std::holds_alternative<MetricsCommand>(command_.action);
   }
   [[nodiscard]] int reload(const HostCommand& host) const;
   [[nodiscard]] formats::NamespaceView look() const;
   [[nodiscard]] Result<std::string> table_of(const StatusCommand& status) const;
-  [[nodiscard]] std::map<std::string, std::string, std::less<>> reasons_of(
-      const std::vector<formats::ShareSummary>& shares) const;
   void warn(const HostCommand& host, const formats::HostView& now) const;
   [[nodiscard]] std::string in_use(const formats::NamespaceView& berth) const;
   [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
@@ -222,31 +211,19 @@ int Action::operator()(const StatusCommand& status) const {
 
 /// The table of all shares.
 Result<std::string> Action::table_of(const StatusCommand& status) const {
-  const std::string text = TRY(tree_.read(formats::kStatusJson));
-  formats::NamespaceView berth = TRY(
-      formats::parse_namespace_json(text).map_error([](Error error) { return error.within(formats::kStatusJson); }));
-  sort_shares(berth.shares, status.sort);
-  formats::Look look{.reasons = reasons_of(berth.shares), .only_troubled = status.failed};
+  SharesTable table = TRY(read_table(tree_, status.sort));
+  formats::Look look{.reasons = std::move(table.reasons), .only_troubled = status.failed};
   if (world_.out_is_terminal) {
     if (!world_.environment("NO_COLOR")) look.paint = paint_state;
     look.width = world_.width;
     look.now = world_.now();
   }
-  return formats::render_status(berth, look);
+  return formats::render_status(table.berth, look);
 }
 
-/// The reasons of shares that do not work, as far as a reader has patience for them.
-std::map<std::string, std::string, std::less<>> Action::reasons_of(
-    const std::vector<formats::ShareSummary>& shares) const {
-  constexpr std::size_t kMost = 256;
-  std::map<std::string, std::string, std::less<>> reasons;
-  for (const formats::ShareSummary& share : shares) {
-    if (share.state != "failed" || reasons.size() >= kMost) continue;
-    const std::string error = tree_.read(share.name, formats::kError).value_or("");
-    const std::string_view reason = formats::last_words(error);
-    if (!reason.empty()) reasons.emplace(share.name, reason);
-  }
-  return reasons;
+int Action::operator()(const TopCommand& top) const {
+  const Result<> shown = show_top(tree_, world_, top.sort);
+  return finish(shown, "");
 }
 
 int Action::operator()(const AttachCommand& attach) const {

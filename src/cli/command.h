@@ -19,6 +19,9 @@ struct StatusCommand {
   bool watch = false;         ///< again and again
   std::string sort = "name";  ///< "name", "state", "users", "since"
 };
+struct TopCommand {
+  std::string sort = "name";  ///< as StatusCommand::sort
+};
 struct AttachCommand {
   std::string share, instance, volume;
 };
@@ -53,8 +56,9 @@ struct Command {
   std::string name;                 ///< as the user typed it: "attach"
   std::string namespace_directory;  ///< --namespace; empty: to be found. ServeOptions have their own.
   std::string config;               ///< --config, absolute: it names the namespace, where --namespace does not
-  std::variant<ServeOptions, CheckOptions, DoctorOptions, StatusCommand, AttachCommand, DetachCommand, ControlCommand,
-               HostCommand, EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ImportOptions, ExecCommand>
+  std::variant<ServeOptions, CheckOptions, DoctorOptions, StatusCommand, TopCommand, AttachCommand, DetachCommand,
+               ControlCommand, HostCommand, EventsCommand, MetricsCommand, AddOptions, RemoveOptions, ImportOptions,
+               ExecCommand>
       action;
 };
 

@@ -212,6 +212,15 @@ Examples:
   berth events --follow | grep mount-failed
   berth events --json | jq -r 'select(.event == "mount-failed").share')"};
 
+inline constexpr CommandText kTopText{
+    "top", "Show the table of all shares on the whole terminal, as it changes", "berth top [OPTIONS]",
+    R"(The table is read every second. q ends it, the arrows choose a share, Enter shows all about it, s sorts by the next
+key, f leaves out shares that work. u unmounts the chosen share, where it is not in use, and r forgets its failure: for users
+that may (berth.toml(5), [control]). Without a terminal: berth status --watch.
+
+Example:
+  berth top --sort users)"};
+
 inline constexpr CommandText kMetricsText{
     "metrics", "Show metrics, or write them down for node exporter", "berth metrics [OPTIONS]",
     R"(The same as: cat NAMESPACE/.berth/metrics, which is OpenMetrics. With --textfile FILE they are written in the older format that
@@ -220,6 +229,8 @@ node exporter's textfile collector reads, and FILE is replaced as a whole. Where
 Examples:
   berth metrics
   berth metrics --textfile /var/lib/prometheus/node-exporter/berth.prom)"};
+
+inline constexpr const char* kSortText = "name, state, users or since (default: name)";
 
 inline constexpr const char* kTextfileText =
     "Write to FILE (its name must end in .prom) in the format of node exporter's textfile collector";

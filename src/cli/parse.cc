@@ -162,8 +162,11 @@ void Parser::add_share_commands() {
   status->add_flag("--json", words_.json, "Print JSON, for programs");
   status->add_flag("--failed", words_.failed, "Only shares that have failed or do not answer");
   status->add_flag("--watch", words_.watch, "Show the table again every 2 seconds, until Ctrl-C");
-  status->add_option("--sort", words_.sort, "name, state, users or since (default: name)")->type_name("KEY");
+  status->add_option("--sort", words_.sort, kSortText)->type_name("KEY");
   add_namespace(*status, kNamespaceText);
+  CLI::App* top = add_command(kTopText);
+  top->add_option("--sort", words_.sort, kSortText)->type_name("KEY");
+  add_namespace(*top, kNamespaceText);
   for (const CommandText* text : {&kAttachText, &kDetachText}) {
     CLI::App* command = add_command(*text);
     add_share(*command, "The share");
@@ -348,6 +351,10 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
     if (words_.timeout.empty()) return drain;
     drain.timeout = TRY(parse_timeout(words_.timeout).map_error([](Error error) { return error.within("--timeout"); }));
     return drain;
+  }
+  if (name == kTopText.name) {
+    TRY_VOID(check_sort(words_.sort));
+    return TopCommand{words_.sort};
   }
   const bool all = name == kStatusText.name && words_.share.empty();
   if (!all) TRY_VOID(check_share(words_.share));

@@ -40,6 +40,8 @@ struct World {
   std::chrono::milliseconds progress_interval{1000};
   /// How often `status --watch` shows the table.
   std::chrono::milliseconds watch_interval{2000};
+  /// How often `top` reads the table.
+  std::chrono::milliseconds top_interval{1000};
 };
 
 /// The world of this process.

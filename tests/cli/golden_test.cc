@@ -118,8 +118,8 @@ void some_events(Stage& stage) {
 std::vector<Case> help_cases() {
   std::vector<Case> cases{{"help-berth", {"berth", "--help"}}, {"help-mount.berth", {"mount.berth", "--help"}}};
   for (const char* command :
-       {"serve",  "check",  "status", "attach", "detach",  "mount",  "unmount", "remount", "retry", "add",   "remove",
-        "import", "reload", "drain",  "resume", "upgrade", "events", "metrics", "exec",    "shell", "doctor"}) {
+       {"serve",  "check",  "status", "attach", "detach",  "mount",  "unmount", "remount", "retry", "add",    "remove",
+        "import", "reload", "drain",  "resume", "upgrade", "events", "metrics", "exec",    "shell", "doctor", "top"}) {
     cases.push_back({std::string("help-") + command, {"berth", command, "--help"}});
   }
   return cases;
@@ -180,6 +180,7 @@ std::vector<Case> share_cases() {
   return {
       {"version", {"berth", "--version"}},
       {"version-short", {"berth", "-V"}},
+      {"top-without-a-terminal", {"berth", "top"}},
       {"help-of-a-command", {"berth", "help", "retry"}},
       {"help-of-all", {"berth", "help"}},
       {"help-of-no-command", {"berth", "help", "retyr"}},

@@ -46,12 +46,12 @@ Result<NamespaceMount> mount_namespace(int device, const std::string& directory)
 /// Whether the namespace is mounted still, be it covered or moved. Errors: those of reading the mount table.
 Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string& directory);
 
-/// Ends the connection of the namespace at `directory`, and leaves it mounted: callers that wait for an answer get an
-/// error, and so do those that come. Nothing is done where another mount is on top.
+/// Ends the connection of the namespace, and leaves it mounted: callers that wait for an answer get an error, and so do
+/// those that come. Nothing is done where another mount is on top.
 void abort_namespace(const NamespaceMount& mount);
 
-/// Takes the namespace with this mount id off `directory`, also when it is in use: then it is detached and goes with
-/// its last user. True when it was in use. What else may be mounted there meanwhile is left alone.
+/// Unmounts the namespace where it is now, also when it is in use: then it is detached and goes with its last user. True
+/// when it was in use. What else may be mounted there meanwhile is left alone. `directory`: where it was mounted.
 Result<bool> unmount_namespace(const NamespaceMount& mount, const std::string& directory);
 
 }  // namespace berth::daemon
