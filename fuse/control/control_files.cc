@@ -206,6 +206,12 @@ formats::NamespaceView ControlFiles::namespace_view() const {
                               .host = view_of(manager_.host()),
                               .state = view_of(manager_.state_report())};
   if (setup_.sources) view.sources = setup_.sources();
+  for (const manager::FailedLookUp& failed : manager_.failed_look_ups()) {
+    view.failed_look_ups.push_back({.name = failed.share,
+                                    .when = failed.when,
+                                    .code = failed.error.code(),
+                                    .story = std::string(failed.error.story())});
+  }
   const auto directory = manager_.directory();
   view.shares.reserve(directory->size());
   for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));

@@ -63,14 +63,14 @@ std::string_view name_of(std::string_view variable) { return variable.substr(0, 
 /// In the host's mount namespace.
 void add_files(Secrets& secrets, const ShareSpec& spec) {
   std::vector<std::string> files = secret_files_in(spec.options());
-  for (const auto* argv : {&spec.mount_command(), &spec.unmount_command(), &spec.environment()}) {
+  for (const auto* argv : {&spec.mount_command(), &spec.unmount_command(), &spec.environment(), &spec.program()}) {
     for (std::string& file : secret_files_in(*argv)) files.push_back(std::move(file));
   }
   for (const std::string& file : files) {
     if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_file(*content);
   }
-  for (const std::vector<std::string>& argv :
-       {std::vector<std::string>{spec.options()}, spec.mount_command(), spec.unmount_command(), spec.environment()}) {
+  for (const std::vector<std::string>& argv : {std::vector<std::string>{spec.options()}, spec.mount_command(),
+                                               spec.unmount_command(), spec.environment(), spec.program()}) {
     for (const std::string& argument : argv) add_closed_files(secrets, argument);
   }
   if (!spec.environment_file().empty()) {

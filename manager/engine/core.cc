@@ -67,7 +67,9 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
       poller_(std::move(poller)),
       mount_slots_(std::max<std::size_t>(setup_.max_concurrent_mounts, 1),
                    std::max<std::size_t>(setup_.max_mounts_per_server, 1)),
-      random_(std::random_device{}()) {}
+      random_(std::random_device{}()) {
+  for (std::size_t slot = 0; slot < stray_look_ups_.size(); ++slot) free_look_ups_.push_back(slot);
+}
 
 Manager::Core::~Core() {
   // Leases that are left (attachments, answers that no caller took) report their end by a command: while there is a

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <list>
@@ -49,6 +50,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] std::shared_ptr<const Directory> directory() const;
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
   [[nodiscard]] std::shared_ptr<const Catalog::Map> templates() const;
+  [[nodiscard]] std::vector<FailedLookUp> failed_look_ups() const;
   [[nodiscard]] std::shared_ptr<const Directory> shown() const;
   [[nodiscard]] std::vector<std::shared_ptr<Share>> removed() const;
   [[nodiscard]] std::map<std::uint64_t, std::shared_ptr<Share>> incarnations() const;
@@ -94,6 +96,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void begin_catalog();
 
   void take_over_mounts();
+  void end_stray_look_ups();
   [[nodiscard]] std::vector<int> kept_descriptors() const;
 
   /// Waits until no callback runs.
@@ -225,7 +228,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     ShareSpec pattern;
     uid_t user;
     TimePoint deadline{};
+    std::optional<std::size_t> slot;  ///< KeptMounts::look_ups; nothing: it waits for its turn
     std::vector<Looker> waiters;
+  };
+  /// What a source has answered.
+  struct SourceAnswer {
+    Result<ShareSpec> spec;
+    bool has_failed = false;  ///< a program, for every user
   };
 
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
@@ -261,7 +270,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   bool restore_instance(const StoredAttachments& one);
   void ask_sources();
   void end_look_ups();
-  void on_source_asked(const std::string& name, const Result<ShareSpec>& made);
+  [[nodiscard]] SourceAnswer ask_source(const LookUp& look_up, const std::string& name);
+  void on_source_asked(const std::string& name, const SourceAnswer& answer);
+  void note_refused(const std::string& name, const SourceAnswer& answer, const SharePolicy& policy);
+  void note_answered(const std::string& name);
+  void take_over_look_ups(KeptMounts& area);
   [[nodiscard]] bool is_unused(Share& share) const;
   [[nodiscard]] std::shared_ptr<Share> instance_to_give_up(Instances::Full full, const std::string& name,
                                                            uid_t user) const;
@@ -389,6 +402,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::map<std::string, std::uint64_t> templates_kept_;  ///< their numbers in the log
   std::map<std::string, LookUp> look_ups_;               ///< by the name
   std::deque<std::string> to_ask_;                       ///< of these, those that wait for their turn
+  std::vector<std::size_t> free_look_ups_;               ///< slots of KeptMounts::look_ups
+  std::array<std::unique_ptr<AttemptPrograms>, KeptMounts::kMostLookUps> stray_look_ups_;  ///< of a dead server
   std::size_t asking_ = 0;
   std::unordered_map<uid_t, std::size_t> asking_of_user_;
   std::optional<TimePoint> look_at_instances_at_;
@@ -443,6 +458,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<std::shared_ptr<Share>> shown_removed_ BERTH_GUARDED_BY(mutex_);
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
   StateReport report_ BERTH_GUARDED_BY(mutex_);
+  std::vector<FailedLookUp> failed_look_ups_ BERTH_GUARDED_BY(mutex_);
   HostStatus host_status_ BERTH_GUARDED_BY(mutex_);
   std::deque<Task> manual_work_;  ///< manual: instead of the pools
 };

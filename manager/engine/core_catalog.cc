@@ -413,6 +413,7 @@ void Manager::Core::after_names_told(Task then) {
 }
 
 void Manager::Core::begin_catalog() {
+  end_stray_look_ups();
   if (!untold_.empty()) tell_names(untold_, {}, [] {});
   for (const auto& [share, record] : records_) {
     if (share->standing() != Standing::kCurrent) leave(*record);

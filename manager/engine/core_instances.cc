@@ -5,14 +5,15 @@
 #include <utility>
 
 #include "manager/engine/core.h"
+#include "manager/engine/program_look_up.h"
 #include "manager/engine/template_values.h"
 #include "manager/model/share_template.h"
 
 namespace berth::manager {
 namespace {
 
-/// Look-ups that ask a source at once, of all users and of one: a source that hangs takes no thread from the other users.
-constexpr std::size_t kMostAsking = 64;
+/// Look-ups of one user that ask a source at once: a source that hangs takes no thread from the other users. Of all users there are as many as
+/// there are slots (KeptMounts::look_ups).
 constexpr std::size_t kMostAskingOfUser = 4;
 /// Names that are being looked up, and callers that wait for one of them.
 constexpr std::size_t kMostLookedUp = 4096;
@@ -22,6 +23,8 @@ constexpr std::size_t kMostWaiting = 1024;
 /// How often instances are looked at, and the shortest time that one is kept for without a use.
 constexpr std::chrono::seconds kLookAtInstances{10};
 constexpr std::chrono::seconds kShortestStay{60};
+/// Failed look-ups that are shown.
+constexpr std::size_t kMostFailed = 256;
 
 std::string_view key_of(std::string_view name) {
   const std::size_t slash = name.rfind('/');
@@ -37,8 +40,9 @@ std::shared_ptr<const Catalog::Map> Manager::Core::templates() const {
 
 void Manager::Core::publish_templates() {
   auto templates = std::make_shared<const Catalog::Map>(catalog_.templates());
-  instances_.forget_absent();
+  instances_.forget_refused();
   MutexLock lock(mutex_);
+  failed_look_ups_.clear();
   templates_ = std::move(templates);
 }
 
@@ -55,8 +59,10 @@ void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback d
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   if (const std::shared_ptr<Share> share = find(name)) return answer(std::move(done), share);
   const ShareSpec* const pattern = template_of(name);
-  if (pattern == nullptr || instances_.is_absent(name, clock_.now())) return answer(std::move(done), fail(ENOENT));
+  if (pattern == nullptr) return answer(std::move(done), fail(ENOENT));
+  if (const auto why = instances_.refusal_of(name, clock_.now())) return answer(std::move(done), fail(*why));
   if (const auto asked = look_ups_.find(name); asked != look_ups_.end()) {
+    if (clock_.now() >= asked->second.deadline) return answer(std::move(done), fail(ETIMEDOUT));
     if (asked->second.waiters.size() >= kMostWaiting) return answer(std::move(done), fail(EAGAIN));
     asked->second.waiters.push_back({user, std::move(done)});
     return;
@@ -71,7 +77,8 @@ void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback d
     return answer(std::move(done), fail(EAGAIN));
   }
   LookUp& look_up = look_ups_.try_emplace(name, *pattern, user).first->second;
-  look_up.deadline = clock_.now() + pattern->policy().mount_timeout;
+  const SharePolicy& policy = pattern->policy();
+  look_up.deadline = clock_.now() + (pattern->program().empty() ? policy.mount_timeout : policy.lookup_timeout);
   look_up.waiters.push_back({user, std::move(done)});
   look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), look_up.deadline);
   to_ask_.push_back(name);
@@ -80,32 +87,56 @@ void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback d
 
 /// In turn, but for users that have as many under way as they may have.
 void Manager::Core::ask_sources() {
-  for (auto name = to_ask_.begin(); name != to_ask_.end() && asking_ < kMostAsking;) {
-    const auto look_up = look_ups_.find(*name);
-    if (look_up != look_ups_.end() && asking_of_user_[look_up->second.user] >= kMostAskingOfUser) {
+  for (auto name = to_ask_.begin(); name != to_ask_.end() && !free_look_ups_.empty();) {
+    const auto found = look_ups_.find(*name);
+    if (found != look_ups_.end() && asking_of_user_[found->second.user] >= kMostAskingOfUser) {
       ++name;
       continue;
     }
     name = to_ask_.erase(name);
-    if (look_up == look_ups_.end()) continue;
+    if (found == look_ups_.end()) continue;
+    LookUp& look_up = found->second;
+    look_up.slot = free_look_ups_.back();
+    free_look_ups_.pop_back();
     ++asking_;
-    ++asking_of_user_[look_up->second.user];
-    const ShareSpec& pattern = look_up->second.pattern;
-    const auto backend = setup_.backends.find(pattern.kind());
-    Backend* const asked = backend == setup_.backends.end() ? nullptr : backend->second.get();
-    submit(look_up_pool_.get(),
-           [self = shared_from_this(), pattern, name = look_up->first, user = look_up->second.user, asked] {
-             Result<ShareSpec> made = instantiate_for(pattern, key_of(name), user);
-             if (asked == nullptr || (made && !asked->has_source(*made))) made = fail(ENOENT);
-             self->post([core = self.get(), name, made = std::move(made)] { core->on_source_asked(name, made); });
-           });
+    ++asking_of_user_[look_up.user];
+    LookUp asked(look_up.pattern, look_up.user);
+    asked.slot = look_up.slot;
+    submit(look_up_pool_.get(), [self = shared_from_this(), asked = std::move(asked), name = found->first]() mutable {
+      SourceAnswer answer = self->ask_source(asked, name);
+      self->post([core = self.get(), name = std::move(name), answer = std::move(answer)] {
+        core->on_source_asked(name, answer);
+      });
+    });
   }
 }
 
-void Manager::Core::on_source_asked(const std::string& name, const Result<ShareSpec>& spec) {
+/// On a pool thread.
+Manager::Core::SourceAnswer Manager::Core::ask_source(const LookUp& look_up, const std::string& name) {
+  const ShareSpec& pattern = look_up.pattern;
+  SourceAnswer answer{.spec = fail(ENOENT)};
+  if (pattern.program().empty()) {
+    answer.spec = instantiate_for(pattern, key_of(name), look_up.user);
+  } else {
+    LookUpQuestion question{.pattern = pattern, .key = std::string(key_of(name))};
+    question.deadline = clock_.now() + pattern.policy().lookup_timeout;
+    question.cancel_fd = cancel_.get();
+    if (setup_.kept != nullptr) question.programs = &setup_.kept->look_ups[*look_up.slot];
+    ProgramLookUp asked = look_up_by_program(setup_, std::move(question), look_up.user);
+    answer = {.spec = std::move(asked.spec), .has_failed = asked.has_failed};
+  }
+  if (!answer.spec) return answer;
+  const auto backend = setup_.backends.find(answer.spec->kind());
+  const bool is_there = backend != setup_.backends.end() && backend->second->has_source(*answer.spec);
+  if (!is_there) answer.spec = fail(ENOENT);
+  return answer;
+}
+
+void Manager::Core::on_source_asked(const std::string& name, const SourceAnswer& source) {
   auto asked = look_ups_.extract(name);
   if (asked.empty()) return;
   LookUp& look_up = asked.mapped();
+  free_look_ups_.push_back(*look_up.slot);
   --asking_;
   if (--asking_of_user_[look_up.user] == 0) asking_of_user_.erase(look_up.user);
   ask_sources();
@@ -115,17 +146,48 @@ void Manager::Core::on_source_asked(const std::string& name, const Result<ShareS
     for (Looker& one : look_up.waiters) this->look_up(name, one.user, std::move(one.done));
     return;
   }
-  if (!spec && spec.error().code() == ENOENT) instances_.note_absent(name, clock_.now());
-  Result<> made = spec ? make_instance_of_template(*spec, look_up.user) : Result<>(fail(spec.error()));
+  if (source.spec) {
+    note_answered(name);
+  } else {
+    note_refused(name, source, pattern->policy());
+  }
+  Result<> made = source.spec ? make_instance_of_template(*source.spec, look_up.user) : fail(source.spec.error());
   const std::shared_ptr<Share> share = find(name);
   for (Looker& one : look_up.waiters) {
     // What is refused is refused to one user.
-    if (!made && made.error().code() != ENOENT && one.user != look_up.user) {
+    if (!made && made.error().code() != ENOENT && !source.has_failed && one.user != look_up.user) {
       this->look_up(name, one.user, std::move(one.done));
       continue;
     }
     answer(std::move(one.done), made ? Result<std::shared_ptr<Share>>(share) : fail(made.error()));
   }
+}
+
+/// What no user need ask again for a while.
+void Manager::Core::note_refused(const std::string& name, const SourceAnswer& source, const SharePolicy& policy) {
+  const Error& why = source.spec.error();
+  if (why.code() == ENOENT) {
+    note_answered(name);
+    return instances_.note_refused(name, Error(ENOENT), clock_.now() + policy.negative_timeout);
+  }
+  if (!source.has_failed) return;
+  instances_.note_refused(name, why, clock_.now() + Instances::kFailed);
+  emit({.kind = Event::Kind::kWarning, .share = name, .reason = std::string(why.story()), .code = why.code()});
+  note_answered(name);
+  MutexLock lock(mutex_);
+  if (failed_look_ups_.size() >= kMostFailed) failed_look_ups_.erase(failed_look_ups_.begin());
+  failed_look_ups_.push_back({.share = name, .when = clock_.wall_now(), .error = why});
+}
+
+/// No failure of it is to be shown any more.
+void Manager::Core::note_answered(const std::string& name) {
+  MutexLock lock(mutex_);
+  std::erase_if(failed_look_ups_, [&name](const FailedLookUp& failed) { return failed.share == name; });
+}
+
+std::vector<FailedLookUp> Manager::Core::failed_look_ups() const {
+  MutexLock lock(mutex_);
+  return failed_look_ups_;
 }
 
 /// A thread that hangs in a source is left to the end of the process.

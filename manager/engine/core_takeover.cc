@@ -31,7 +31,7 @@ static_assert(sizeof(MountRecord) == 280 && offsetof(MountRecord, state) == 8 &&
 static_assert(sizeof(FailureRecord) == 1840 && offsetof(FailureRecord, retry_at) == 8 &&
               offsetof(FailureRecord, story) == 40 && offsetof(FailureRecord, command_length) == 440 &&
               offsetof(FailureRecord, output) == 816);
-static_assert(offsetof(KeptMounts, records) == 8 && offsetof(KeptMounts, failures) == 36700168);
+static_assert(offsetof(KeptMounts, records) == 264 && offsetof(KeptMounts, failures) == 36700424);
 
 bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
 
@@ -187,11 +187,42 @@ void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept
   schedule(record);
 }
 
+/// Programs that a dead server has asked are ended: its callers' kernel asks again. That may take as long as one is stuck in the kernel.
+void Manager::Core::take_over_look_ups(KeptMounts& area) {
+  const auto is_of_program = [](std::int32_t descriptor) { return descriptor > 0; };
+  free_look_ups_.clear();
+  for (std::size_t slot = 0; slot < area.look_ups.size(); ++slot) {
+    std::atomic<std::int32_t>& kept = area.look_ups[slot];
+    stray_look_ups_[slot] = is_of_program(kept) ? adopt_programs(take(kept), setup_.berth_directory) : nullptr;
+    if (stray_look_ups_[slot] == nullptr) {
+      kept = -1;
+      free_look_ups_.push_back(slot);
+    }
+  }
+}
+
+/// When no descriptor is closed any more.
+void Manager::Core::end_stray_look_ups() {
+  for (std::size_t slot = 0; slot < stray_look_ups_.size(); ++slot) {
+    if (stray_look_ups_[slot] == nullptr) continue;
+    submit(look_up_pool_.get(), [self = shared_from_this(), slot] {
+      self->stray_look_ups_[slot]->end(self->clock_.now());
+      self->post([core = self.get(), slot] {
+        core->setup_.kept->look_ups[slot] = -1;
+        core->stray_look_ups_[slot].reset();
+        core->free_look_ups_.push_back(slot);
+        core->ask_sources();
+      });
+    });
+  }
+}
+
 /// Takes over what the last manager had mounted. What it was about to mount or to unmount is requested as soon as this
 /// one begins, where anything is there, and forgotten where nothing is.
 void Manager::Core::take_over_mounts() {
   KeptMounts* const area = setup_.kept;
   if (area == nullptr) return;
+  take_over_look_ups(*area);
   std::map<std::uint64_t, std::shared_ptr<Share>> shares;
   if (area->used != 0) shares = incarnations();
   for (std::uint32_t slot = 0; slot < area->used; ++slot) {
@@ -270,6 +301,9 @@ void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
 std::vector<int> Manager::Core::kept_descriptors() const {
   std::vector<int> numbers;
   if (source_watch_) numbers.push_back(source_watch_->descriptor());
+  for (const std::unique_ptr<AttemptPrograms>& programs : stray_look_ups_) {
+    if (programs) numbers.push_back(programs->descriptor());
+  }
   for (const auto& [share, record] : records_) {
     numbers.push_back(record->mount.root.get());
     for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->stray_programs.get()}) {

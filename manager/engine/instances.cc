@@ -1,6 +1,7 @@
 #include "manager/engine/instances.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace berth::manager {
 namespace {
@@ -68,22 +69,23 @@ bool Instances::take_turn(uid_t user, TimePoint now) {
   return true;
 }
 
-void Instances::note_absent(const std::string& name, TimePoint now) {
-  if (!absent_.insert_or_assign(name, now + kAbsent).second) return;
-  absent_order_.push_back(name);
-  if (absent_order_.size() <= kMostAbsent) return;
-  absent_.erase(absent_order_.front());
-  absent_order_.pop_front();
+void Instances::note_refused(const std::string& name, Error why, TimePoint until) {
+  if (!refused_.insert_or_assign(name, Refusal{std::move(why), until}).second) return;
+  refused_order_.push_back(name);
+  if (refused_order_.size() <= kMostRefused) return;
+  refused_.erase(refused_order_.front());
+  refused_order_.pop_front();
 }
 
-bool Instances::is_absent(std::string_view name, TimePoint now) {
-  const auto found = absent_.find(name);
-  return found != absent_.end() && now < found->second;
+std::optional<Error> Instances::refusal_of(std::string_view name, TimePoint now) const {
+  const auto found = refused_.find(name);
+  if (found == refused_.end() || now >= found->second.until) return std::nullopt;
+  return found->second.why;
 }
 
-void Instances::forget_absent() {
-  absent_.clear();
-  absent_order_.clear();
+void Instances::forget_refused() {
+  refused_.clear();
+  refused_order_.clear();
 }
 
 }  // namespace berth::manager

@@ -11,10 +11,11 @@
 #include <unordered_map>
 
 #include "src/lib/base/clock.h"
+#include "src/lib/base/error.h"
 
 namespace berth::manager {
 
-/// The shares that templates have made on look-up, how many more there may be, and the names that were looked up in vain. All of it is
+/// The shares that templates have made on look-up, how many more there may be, and the names that were looked up in vain, with the error. All of it is
 /// bounded: any user of the host can look names up.
 ///
 /// Threading: one thread.
@@ -23,12 +24,12 @@ class Instances {
   static constexpr std::size_t kMost = 16384;           ///< in all
   static constexpr std::size_t kMostOfTemplate = 8192;  ///< of one template
   static constexpr std::size_t kMostOfUser = 1024;      ///< made for one user; the superuser has no limit
-  static constexpr std::size_t kMostAbsent = 16384;     ///< names that are remembered as absent
+  static constexpr std::size_t kMostRefused = 16384;    ///< names that are remembered as absent, or as an error
   /// A user can have so many made at once, and then one more each kRefill: the kernel may hold on to each.
   static constexpr double kBurst = 1024;
   static constexpr std::chrono::seconds kRefill{1};
-  /// How long a name stays absent.
-  static constexpr std::chrono::seconds kAbsent{60};
+  /// How long a name of which a program said no share stays an error: no look-up runs the program meanwhile.
+  static constexpr std::chrono::seconds kFailed{5};
 
   struct Instance {
     uid_t user = 0;    ///< that it was made for
@@ -49,14 +50,20 @@ class Instances {
   /// False: the user has had too many made lately.
   bool take_turn(uid_t user, TimePoint now);
 
-  void note_absent(const std::string& name, TimePoint now);
-  [[nodiscard]] bool is_absent(std::string_view name, TimePoint now);
-  void forget_absent();
+  /// ENOENT: it is absent.
+  void note_refused(const std::string& name, Error why, TimePoint until);
+  /// Nothing: it is to be asked for.
+  [[nodiscard]] std::optional<Error> refusal_of(std::string_view name, TimePoint now) const;
+  void forget_refused();
 
   /// The name of the template of an instance: "home/*" of "home/alice".
   static std::string template_of(std::string_view name);
 
  private:
+  struct Refusal {
+    Error why;
+    TimePoint until;
+  };
   struct Turns {
     double left = kBurst;
     TimePoint at{};
@@ -66,8 +73,8 @@ class Instances {
   std::unordered_map<uid_t, std::size_t> of_user_;
   std::unordered_map<std::string, std::size_t> of_template_;
   std::unordered_map<uid_t, Turns> turns_;  ///< of users that have not all of them
-  std::map<std::string, TimePoint, std::less<>> absent_;
-  std::deque<std::string> absent_order_;  ///< the oldest first
+  std::map<std::string, Refusal, std::less<>> refused_;
+  std::deque<std::string> refused_order_;  ///< the oldest first
 };
 
 }  // namespace berth::manager

@@ -110,10 +110,12 @@ std::string common_of(const ShareFields& fields) {
   writer.texts(fields.unmount_command);
   writer.texts(fields.environment);
   writer.text(fields.environment_file);
+  writer.texts(fields.program);
   writer.text(fields.origin_file);
   const SharePolicy& policy = fields.policy;
   for (const std::chrono::milliseconds time :
-       {policy.idle_timeout, policy.mount_timeout, policy.unmount_timeout, policy.stall_timeout, policy.attr_timeout}) {
+       {policy.idle_timeout, policy.mount_timeout, policy.unmount_timeout, policy.stall_timeout, policy.attr_timeout,
+        policy.lookup_timeout, policy.positive_timeout, policy.negative_timeout}) {
     writer.number(static_cast<std::int64_t>(time.count()));
   }
   writer.number(policy.access);
@@ -136,10 +138,12 @@ void read_common(std::string_view bytes, ShareFields& fields) {
   fields.unmount_command = reader.texts();
   fields.environment = reader.texts();
   fields.environment_file = reader.text();
+  fields.program = reader.texts();
   fields.origin_file = reader.text();
   SharePolicy& policy = fields.policy;
-  for (std::chrono::milliseconds* const time : {&policy.idle_timeout, &policy.mount_timeout, &policy.unmount_timeout,
-                                                &policy.stall_timeout, &policy.attr_timeout}) {
+  for (std::chrono::milliseconds* const time :
+       {&policy.idle_timeout, &policy.mount_timeout, &policy.unmount_timeout, &policy.stall_timeout,
+        &policy.attr_timeout, &policy.lookup_timeout, &policy.positive_timeout, &policy.negative_timeout}) {
     *time = std::chrono::milliseconds(reader.number<std::int64_t>());
   }
   policy.access = reader.number<Access>();

@@ -37,6 +37,8 @@ std::shared_ptr<Share> Manager::find(std::string_view name) const { return core_
 
 std::shared_ptr<const Catalog::Map> Manager::templates() const { return core_->templates(); }
 
+std::vector<FailedLookUp> Manager::failed_look_ups() const { return core_->failed_look_ups(); }
+
 void Manager::look_up(std::string name, uid_t user, ShareCallback done) {
   core_->post([core = core_.get(), name = std::move(name), user, done = std::move(done)]() mutable {
     core->look_up(name, user, std::move(done));

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "manager/backends/look_up_program.h"
 #include "manager/engine/mount_record.h"
 #include "manager/engine/reload_report.h"
 #include "manager/model/backend.h"
@@ -41,6 +42,13 @@ struct StateReport {
   /// Attachments of shares that are not in the catalog: how many, by the share's name.
   std::map<std::string, std::size_t> unknown_shares;
   std::string failure;  ///< why the last change could not be recorded; "" when it could
+};
+
+/// A key for which the program of a template has failed.
+struct FailedLookUp {
+  std::string share;  ///< the name that was looked up
+  WallTime when{};
+  Error error{0};  ///< what callers are answered, with the story
 };
 
 /// What the outside gives to a manager.
@@ -89,6 +97,9 @@ struct ManagerSetup {
   std::function<bool(const Share&, bool below)> is_known;
   /// Has what is not in use outside of a removed share dropped, so that is_known() tells. On a pool thread.
   std::function<void(const Share&)> drop_unused;
+  /// Asks the program of a template for a share: `question.fields` with what it answers. On a thread that may block until the question's
+  /// deadline. Errors: ENOENT when there is no such key; else those of the program, with a story without secrets.
+  std::function<Result<ShareFields>(const LookUpQuestion& question)> ask_program;
   /// Numbers what the catalog was read from: a manager that succeeds one with the same number goes on with the catalog
   /// that is kept, which may have been changed since. 0: it is always the one given.
   std::uint64_t configuration = 0;
@@ -129,9 +140,11 @@ class Manager {
   /// The templates there are, by their names ("home/*"); an immutable snapshot.
   [[nodiscard]] std::shared_ptr<const Catalog::Map> templates() const;
   /// The share of that name, which a template makes where there is none yet: for a caller that may, which is the user `user`.
-  /// Its source may be asked whether it is there, so the answer can take the template's `mount_timeout`.
-  /// Errors: ENOENT; EAGAIN when too many were made or are asked for; ETIMEDOUT, ESHUTDOWN.
+  /// Its source may be asked whether it is there, so the answer can take the template's `mount_timeout`; a program, its `lookup_timeout`.
+  /// Errors: ENOENT; EAGAIN when too many were made or are asked for; ETIMEDOUT, ESHUTDOWN; those of the program.
   void look_up(std::string name, uid_t user, ShareCallback done);
+  /// The keys for which a program has failed last, and has said neither a share nor that there is none since: the oldest first, bounded.
+  [[nodiscard]] std::vector<FailedLookUp> failed_look_ups() const;
   /// The same with removed shares that are in use, where no other share has their name.
   [[nodiscard]] std::shared_ptr<const Directory> shown() const;
   /// All removed shares that are in use.

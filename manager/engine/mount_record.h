@@ -79,6 +79,9 @@ struct KeptMounts {
   static constexpr std::size_t kMaxRecords = 1U << 17;
   std::atomic<std::uint32_t> used;         ///< records from here on are free
   std::atomic<std::int32_t> source_watch;  ///< SourceWatch::descriptor(), plus 1; 0: none
+  static constexpr std::size_t kMostLookUps = 64;
+  /// AttemptPrograms::descriptor() of look-ups that run; 0 and -1: none.
+  std::array<std::atomic<std::int32_t>, kMostLookUps> look_ups;
   std::array<MountRecord, kMaxRecords> records;
   std::array<FailureRecords, kMaxRecords> failures;  ///< of the share with the record in the same slot; few have any
   CatalogArea catalog;

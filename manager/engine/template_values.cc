@@ -10,8 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "manager/model/share_template.h"
-
 namespace berth::manager {
 namespace {
 
@@ -76,7 +74,7 @@ Result<> add_caller(TemplateValues& values, uid_t user) {
 
 }  // namespace
 
-Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key, uid_t user) {
+Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key, uid_t user) {
   TemplateValues values{.key = std::string(key), .variables = {}, .key_user = {}, .only_user = {}};
   add_host(values);
   const std::vector<uid_t>& allowed = pattern.policy().allow_users;
@@ -88,6 +86,11 @@ Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key
     values.key_user = owner->number;
   }
   if (is_for_caller(pattern)) TRY_VOID(add_caller(values, user));
+  return values;
+}
+
+Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key, uid_t user) {
+  const TemplateValues values = TRY(values_for(pattern, key, user));
   Result<ShareSpec> made = instantiate(pattern, values);
   if (!made) return fail(ENOENT, made.error().message());
   return made;

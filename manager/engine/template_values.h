@@ -5,9 +5,14 @@
 #include <string_view>
 
 #include "manager/model/share_spec.h"
+#include "manager/model/share_template.h"
 #include "src/lib/base/result.h"
 
 namespace berth::manager {
+
+/// What stands for the marks of a template when the user `user` looks `key` up: asks the user database and may so block for long.
+/// Errors: ENOENT when there is no such user; EACCES when the key is another user's.
+Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key, uid_t user);
 
 /// What a template makes of `key` for a caller, the user `user`: asks the user database and may so block for long.
 /// Errors: ENOENT when the key, or a value, is none that the template may take; EACCES when the key is another user's.

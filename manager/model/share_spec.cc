@@ -96,6 +96,7 @@ class Faults {
     check_sources();
     check_options();
     check_commands();
+    check_program();
     check_environment();
     check_policy();
     return std::move(faults_);
@@ -111,8 +112,12 @@ class Faults {
     if (Result<> checked = check_share_name(name); !checked) add("name", std::string(checked.error().story()));
   }
 
+  /// What a template does not say its program may.
+  [[nodiscard]] bool is_answered() const { return is_template_ && !fields_.program.empty(); }
+
   void check_type() {
     const std::string& type = fields_.type;
+    if (type.empty() && is_answered()) return;
     const bool plain = std::all_of(type.begin(), type.end(), [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
     });
@@ -127,7 +132,9 @@ class Faults {
     const std::vector<std::string>& sources = fields_.sources;
     const ShareKind kind = kind_of(fields_.type);
     const bool is_local = kind == ShareKind::kDir || kind == ShareKind::kBind;
-    if (sources.empty() && is_local) {
+    if (sources.empty() && is_answered()) {
+      // The program says it.
+    } else if (sources.empty() && is_local) {
       add("source", "is missing; the absolute path of a local directory, such as \"/srv/media\"");
     } else if (sources.empty() && type_needs_source(fields_.type)) {
       add("source", "is missing; what is to be mounted, as mount(8) takes it");
@@ -199,6 +206,7 @@ class Faults {
       if (!fields_.unmount_command.empty()) add("unmount", kOnly);
       return;
     }
+    if (fields_.mount_command.empty() && is_answered()) return;
     if (fields_.mount_command.empty()) {
       add("mount",
           "is missing; the helper and its arguments, such as [\"rclone\", \"mount\", \"remote:\", \"{mountpoint}\"]");
@@ -214,8 +222,27 @@ class Faults {
                        [&](const std::string& argument) { return argument.find(placeholder) != std::string::npos; });
   }
 
+  void check_program() {
+    constexpr const char* kKey = "program";
+    const std::vector<std::string>& argv = fields_.program;
+    if (argv.empty()) return;
+    if (!is_template_) return add(kKey, "only a template, such as [share.\"home/*\"], has one");
+    check_argv(kKey, argv);
+    for (const std::string& argument : argv) check_variables(kKey, argument);
+    if (std::string reason = program_fault(argv); !reason.empty()) add(kKey, std::move(reason));
+  }
+
   void check_command(const char* key, const std::vector<std::string>& argv) {
     if (argv.empty()) return;
+    check_argv(key, argv);
+    if (mentions(argv, "{source}") && fields_.sources.empty() && !is_answered())
+      add(key, "uses {source}, but there is no source");
+    if (!is_template_) return;
+    for (const std::string& argument : argv) check_variables(key, argument);
+    if (std::string reason = key_position_fault(argv); !reason.empty()) add(key, std::move(reason));
+  }
+
+  void check_argv(const char* key, const std::vector<std::string>& argv) {
     const std::string& program = argv.front();
     if (program.empty() || program.front() == '-') {
       add(key, shown(program) + " is not a program");
@@ -226,15 +253,11 @@ class Faults {
       if (argument.find('\0') != std::string::npos) add(key, shown(argument) + " holds a NUL");
       if (argument.size() >= kMaxArgument) add(key, "an argument is longer than 128 KiB");
     }
-    if (mentions(argv, "{source}") && fields_.sources.empty()) add(key, "uses {source}, but there is no source");
-    if (!is_template_) return;
-    for (const std::string& argument : argv) check_variables(key, argument);
-    if (std::string reason = key_position_fault(argv); !reason.empty()) add(key, std::move(reason));
   }
 
   void check_environment() {
     const ShareKind kind = kind_of(fields_.type);
-    if (kind == ShareKind::kDir || kind == ShareKind::kBind) {
+    if (!is_answered() && (kind == ShareKind::kDir || kind == ShareKind::kBind)) {
       constexpr const char* kNone = "no program runs for a share of type \"dir\" or \"bind\"";
       if (!fields_.environment.empty()) add("environment", kNone);
       if (!fields_.environment_file.empty()) add("environment_file", kNone);
@@ -263,6 +286,9 @@ class Faults {
     at_least("unmount_timeout", policy.unmount_timeout, milliseconds(1));
     at_least("stall_timeout", policy.stall_timeout, milliseconds(1));
     at_least("attr_timeout", policy.attr_timeout, milliseconds(0));
+    at_least("lookup_timeout", policy.lookup_timeout, milliseconds(1));
+    at_least("positive_timeout", policy.positive_timeout, milliseconds(0));
+    at_least("negative_timeout", policy.negative_timeout, milliseconds(0));
     const auto& users = policy.allow_users;
     if (!is_template_ && std::find(users.begin(), users.end(), kKeyUser) != users.end()) {
       add("allow_users", "\"&\" is the user that the key of a template names, and this is no template");
@@ -360,6 +386,7 @@ std::vector<const char*> keys_with_secrets(const ShareFields& fields) {
   look("options", [&](Secrets& secrets) { secrets.add_options(fields.options); });
   look("mount", [&](Secrets& secrets) { secrets.add_command(fields.mount_command); });
   look("unmount", [&](Secrets& secrets) { secrets.add_command(fields.unmount_command); });
+  look("program", [&](Secrets& secrets) { secrets.add_command(fields.program); });
   return keys;
 }
 
@@ -369,6 +396,7 @@ Secrets ShareSpec::secrets() const {
   secrets.add_options(options());
   secrets.add_command(mount_command());
   secrets.add_command(unmount_command());
+  secrets.add_command(program());
   add_variables(secrets, environment());
   return secrets;
 }
@@ -417,6 +445,7 @@ ShareSpec ShareSpec::make_unchecked(ShareFields fields, const ShareSpec* like) {
       .unmount_command = std::move(fields.unmount_command),
       .environment = std::move(fields.environment),
       .environment_file = std::move(fields.environment_file),
+      .program = std::move(fields.program),
       .policy = std::move(fields.policy),
       .origin_file = std::move(fields.origin_file),
       .kind = ShareKind::kDir,
@@ -451,7 +480,7 @@ bool operator==(const ShareSpec& a, const ShareSpec& b) {
   return a.name() == b.name() && a.sources() == b.sources() &&
          (&x == &y || (x.type == y.type && x.options == y.options && x.mount_command == y.mount_command &&
                        x.unmount_command == y.unmount_command && x.environment == y.environment &&
-                       x.environment_file == y.environment_file && x.policy == y.policy));
+                       x.environment_file == y.environment_file && x.program == y.program && x.policy == y.policy));
 }
 
 ShareFields ShareSpec::fields() const {
@@ -464,6 +493,7 @@ ShareFields ShareSpec::fields() const {
           .unmount_command = common.unmount_command,
           .environment = common.environment,
           .environment_file = common.environment_file,
+          .program = common.program,
           .policy = common.policy,
           .origin_file = common.origin_file,
           .origin_line = own_->origin_line};

@@ -58,6 +58,10 @@ struct SharePolicy {
   Reopen reopen = Reopen::kReadOnly;
   std::chrono::milliseconds attr_timeout{
       std::chrono::seconds(1)};  ///< how long the kernel may cache attributes and names
+  // Of a template.
+  std::chrono::milliseconds lookup_timeout{std::chrono::seconds(10)};    ///< a program that takes longer has failed
+  std::chrono::milliseconds positive_timeout{std::chrono::minutes(10)};  ///< how long what a program answered holds
+  std::chrono::milliseconds negative_timeout{std::chrono::minutes(1)};   ///< how long a name stays absent
   Access access = Access::kAuto;
   bool read_only = false;
   bool allow_suid = false;         ///< false: the real mount is nosuid
@@ -81,6 +85,8 @@ struct ShareFields {
   std::vector<std::string> unmount_command;  ///< kCommand: argv that asks it to end; empty: SIGTERM
   std::vector<std::string> environment;      ///< of programs, besides the daemon's own: "NAME=value"
   std::string environment_file;              ///< more of these, read at each attempt; "": none
+  /// Of a template: argv of what is asked for the share of a key; "{key}" stands for that. Empty: the template says all.
+  std::vector<std::string> program;
   SharePolicy policy;
   std::string origin_file;        ///< where it was read: "/etc/berth/berth.toml", "--share"
   std::uint32_t origin_line = 0;  ///< 0: not a line of a file
@@ -94,7 +100,7 @@ struct FieldFault {
   std::string reason;  ///< what is wrong and what to do, without the key
 };
 
-/// Keys of the fields that hold secrets: "source", "options", "mount", "unmount".
+/// Keys of the fields that hold secrets: "source", "options", "mount", "unmount", "program".
 std::vector<const char*> keys_with_secrets(const ShareFields& fields);
 
 /// A share that can be mounted: name, type, sources, options, policy. An invalid one cannot be made, it never changes.
@@ -126,6 +132,7 @@ class ShareSpec {
   }
   [[nodiscard]] const std::vector<std::string>& environment() const noexcept { return own_->common->environment; }
   [[nodiscard]] const std::string& environment_file() const noexcept { return own_->common->environment_file; }
+  [[nodiscard]] const std::vector<std::string>& program() const noexcept { return own_->common->program; }
   [[nodiscard]] const SharePolicy& policy() const noexcept { return own_->common->policy; }
   /// What must not be shown of it: secrets in its sources, options, commands and environment. Not what is in files.
   [[nodiscard]] Secrets secrets() const;
@@ -156,6 +163,7 @@ class ShareSpec {
     std::vector<std::string> unmount_command;
     std::vector<std::string> environment;
     std::string environment_file;
+    std::vector<std::string> program;
     SharePolicy policy;
     std::string origin_file;
     ShareKind kind = ShareKind::kDir;

@@ -49,7 +49,7 @@ std::vector<std::string> variables_in(std::string_view text) {
 /// The texts of a template that may hold marks.
 std::vector<std::string> texts_of(const ShareSpec& pattern) {
   std::vector<std::string> texts = pattern.sources();
-  for (const auto* more : {&pattern.mount_command(), &pattern.unmount_command()})
+  for (const auto* more : {&pattern.mount_command(), &pattern.unmount_command(), &pattern.program()})
     texts.insert(texts.end(), more->begin(), more->end());
   texts.push_back(pattern.options());
   return texts;
@@ -93,6 +93,11 @@ Result<> check_home(std::string_view home) {
   return {};
 }
 
+/// Whether a program is given the key, which may be a shell script or put it into an answer of several words.
+bool is_for_program(const ShareSpec& pattern) {
+  return pattern.kind() == ShareKind::kCommand || !pattern.program().empty();
+}
+
 /// Whether the texts may be given the values that they ask for.
 Result<> check_values(const ShareSpec& pattern, const TemplateValues& values) {
   const bool is_in_options = find_key_mark(pattern.options()) != std::string_view::npos;
@@ -100,7 +105,7 @@ Result<> check_values(const ShareSpec& pattern, const TemplateValues& values) {
     const auto value = values.variables.find(name);
     if (value == values.variables.end()) return fail(EINVAL, "there is no value for " + quote(name));
     TRY_VOID(name == "home" ? check_home(value->second) : check_key(value->second));
-    if (pattern.kind() == ShareKind::kCommand || is_in_options) TRY_VOID(check_command_key(value->second));
+    if (is_for_program(pattern) || is_in_options) TRY_VOID(check_command_key(value->second));
     if (is_in_options) TRY_VOID(check_option_key(value->second));
   }
   return {};
@@ -137,7 +142,8 @@ std::string variable_fault(std::string_view text) {
 
 bool needs_values(const ShareSpec& pattern) {
   const std::vector<uid_t>& users = pattern.policy().allow_users;
-  return !variables_in(pattern).empty() || std::find(users.begin(), users.end(), kKeyUser) != users.end();
+  return !pattern.program().empty() || !variables_in(pattern).empty() ||
+         std::find(users.begin(), users.end(), kKeyUser) != users.end();
 }
 
 bool is_for_caller(const ShareSpec& pattern) {
@@ -162,6 +168,30 @@ std::string key_position_fault(const std::vector<std::string>& argv) {
     }
   }
   return "";
+}
+
+std::string program_fault(const std::vector<std::string>& argv) {
+  bool is_told = false;
+  for (std::size_t i = 0; i < argv.size(); ++i) {
+    const std::string& argument = argv[i];
+    const std::size_t mark = find_key_mark(argument);
+    if (i == 0 && mark != std::string_view::npos) return quote(argument) + " would let a caller choose the program";
+    if (mark != std::string_view::npos && argument[mark] == '&') {
+      return "'&' in " + quote(argument) + " is no mark here; " + quote(kKeyArgument) +
+             " is the argument that is the key";
+    }
+    if (argument.find(kKeyArgument) == std::string::npos) continue;
+    if (i == 0) return quote(argument) + " would let a caller that looks up a name choose the program";
+    if (argument != kKeyArgument) {
+      return quote(argument) + ": " + quote(kKeyArgument) +
+             " is an argument of its own, so that it is nothing but a name";
+    }
+    if (takes_script(argv[i - 1])) {
+      return "the key would become a script behind " + quote(argv[i - 1]) + "; give it as an argument after the script";
+    }
+    is_told = true;
+  }
+  return is_told ? "" : "no argument is " + quote(kKeyArgument) + ", so the program cannot know what is looked up";
 }
 
 Result<> check_key(std::string_view key) {
@@ -189,7 +219,7 @@ Result<> check_key_of(const ShareSpec& pattern, std::string_view key) {
   if (!pattern.is_template()) return fail(EINVAL, quote(pattern.name()) + " is not a template");
   TRY_VOID(check_key(key));
   const bool is_in_options = find_key_mark(pattern.options()) != std::string_view::npos;
-  if (pattern.kind() == ShareKind::kCommand || is_in_options) TRY_VOID(check_command_key(key));
+  if (is_for_program(pattern) || is_in_options) TRY_VOID(check_command_key(key));
   if (is_in_options) TRY_VOID(check_option_key(key));
   return {};
 }
@@ -199,7 +229,20 @@ Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
                      TemplateValues{.key = std::string(key), .variables = {}, .key_user = {}, .only_user = {}});
 }
 
+Result<std::vector<std::string>> instantiate_program(const ShareSpec& pattern, const TemplateValues& values) {
+  TRY_VOID(check_key_of(pattern, values.key));
+  TRY_VOID(check_values(pattern, values));
+  std::vector<std::string> argv = pattern.program();
+  for (std::string& argument : argv)
+    argument = argument == kKeyArgument ? values.key : TRY(put_values(argument, values));
+  return argv;
+}
+
 Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values) {
+  return ShareSpec::make(TRY(instantiate_fields(pattern, values)), &pattern);
+}
+
+Result<ShareFields> instantiate_fields(const ShareSpec& pattern, const TemplateValues& values) {
   TRY_VOID(check_key_of(pattern, values.key));
   TRY_VOID(check_values(pattern, values));
   ShareFields fields = pattern.fields();
@@ -215,7 +258,8 @@ Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& va
     users = {*values.only_user};
     fields.policy.allow_groups.clear();
   }
-  return ShareSpec::make(std::move(fields), &pattern);
+  fields.program.clear();
+  return fields;
 }
 
 }  // namespace berth::manager

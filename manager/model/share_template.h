@@ -15,6 +15,7 @@
 namespace berth::manager {
 
 class ShareSpec;
+struct ShareFields;
 
 /// In SharePolicy::allow_users of a template: the user that the key names. No user has this number (chown(2)).
 inline constexpr uid_t kKeyUser = static_cast<uid_t>(-1);
@@ -30,6 +31,12 @@ struct TemplateValues {
 /// The share that a template becomes. A value that could be taken for more than it is has it refused, as a key has: each is one
 /// part of a path, and `home` an absolute path. Errors: EINVAL, ENAMETOOLONG with a story.
 Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values);
+
+/// The fields of that share, not yet checked: those of a template with a program are for its answer to add to.
+/// Errors: as instantiate().
+Result<ShareFields> instantiate_fields(const ShareSpec& pattern, const TemplateValues& values);
+/// What is run for a key: the program of a template with the values in their places. Errors: as instantiate().
+Result<std::vector<std::string>> instantiate_program(const ShareSpec& pattern, const TemplateValues& values);
 
 /// Whether instantiate() needs more than a key.
 bool needs_values(const ShareSpec& pattern);
@@ -47,6 +54,11 @@ std::string variable_fault(std::string_view text);
 /// Why the '&' in a command of a template stand where a key could become a program, an option or a script; "" when they
 /// do not.
 std::string key_position_fault(const std::vector<std::string>& argv);
+
+/// In the argv of a look-up program: the key, as an argument of its own.
+inline constexpr std::string_view kKeyArgument = "{key}";
+/// What is wrong with the argv of a look-up program; "": nothing.
+std::string program_fault(const std::vector<std::string>& argv);
 
 /// Whether `key` is a plain name. Errors: EINVAL, ENAMETOOLONG with a story.
 Result<> check_key(std::string_view key);

@@ -343,6 +343,27 @@ Translation translate(const Maps& maps, const std::string& namespace_directory, 
   return result;
 }
 
+Result<manager::ShareFields> translate_answer(std::string_view value, const std::string& key,
+                                              manager::ShareFields fields) {
+  EntryContext context{key, host_variables(), {}, true, {}};
+  for (const std::string_view option : split(fields.options, ',')) {
+    if (!option.empty()) context.options.emplace_back(option);
+  }
+  if (!fields.type.empty() && fields.type != "autofs")
+    context.options.insert(context.options.begin(), "fstype=" + fields.type);
+  const std::vector<Mount> mounts = TRY(parse_entry(value, context));
+  if (mounts.size() != 1 || mounts.front().offset != "/") {
+    return fail(EINVAL, "the entry has mounts below its key, and a look-up makes one share");
+  }
+  if (mounts.front().type == "autofs") return fail(EINVAL, "the entry is a map, and a look-up makes one share");
+  const Map map{"/-", {}, {}, {}, fields.origin_file, fields.origin_line};
+  const MapEntry entry{key, std::string(value), fields.origin_file, fields.origin_line};
+  Share share = ShareMaker(map, entry, mounts.front(), fields.policy).make(fields.name);
+  share.fields.environment = std::move(fields.environment);
+  share.fields.environment_file = std::move(fields.environment_file);
+  return std::move(share.fields);
+}
+
 std::string only_mount_point(const Maps& maps) {
   std::set<std::string> mount_points;
   for (const Map& map : maps.maps) mount_points.insert(map.mount_point);

@@ -7,6 +7,7 @@
 #include "manager/model/share_spec.h"
 #include "src/autofs/lines.h"
 #include "src/autofs/maps.h"
+#include "src/lib/base/result.h"
 
 namespace berth::autofs {
 
@@ -35,6 +36,11 @@ struct Translation {
 /// `defaults`: what shares have of which the maps say nothing.
 Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory,
                       const manager::SharePolicy& defaults = {});
+
+/// The share `fields.name` by an entry that a program has printed for `key`. `fields`: what the entry is added to; its options come before those of
+/// the entry. Errors: EINVAL with a story, also for an entry of several mounts.
+Result<manager::ShareFields> translate_answer(std::string_view value, const std::string& key,
+                                              manager::ShareFields fields);
 
 /// The only place where maps are mounted, when there is one and no direct map; else "".
 std::string only_mount_point(const Maps& maps);

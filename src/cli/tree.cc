@@ -128,6 +128,9 @@ Result<> Tree::check_exists(std::string_view share) const {
   // Only to add to the message, so its own failure is ignored.
   const Result<formats::NamespaceView> known = read(formats::kStatusJson).and_then(formats::parse_namespace_json);
   if (known) {
+    for (const formats::FailedLookUpView& failed : known->failed_look_ups) {
+      if (failed.name == share) return fail(failed.code, "the look-up has failed: " + failed.story);
+    }
     std::vector<std::string_view> names;
     for (const formats::ShareSummary& summary : known->shares) names.push_back(summary.name);
     const std::string_view meant = nearest(share, names);

@@ -10,7 +10,7 @@ namespace berth::config {
 namespace {
 
 void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accounts) {
-  policy.idle_timeout_is_own = section.duration("idle_timeout", policy.idle_timeout);
+  if (section.duration("idle_timeout", policy.idle_timeout)) policy.idle_timeout_is_own = true;
   section.duration("mount_timeout", policy.mount_timeout);
   section.duration("unmount_timeout", policy.unmount_timeout);
   section.duration("stall_timeout", policy.stall_timeout);
@@ -22,6 +22,9 @@ void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accou
   section.word("reopen", reopen, {"read-only", "always", "never"});
   policy.reopen = static_cast<manager::Reopen>(reopen);
   section.duration("attr_timeout", policy.attr_timeout);
+  section.duration("lookup_timeout", policy.lookup_timeout);
+  section.duration("positive_timeout", policy.positive_timeout);
+  section.duration("negative_timeout", policy.negative_timeout);
   auto access = static_cast<std::size_t>(policy.access);
   section.word("access", access, {"auto", "proxy", "native"});
   policy.access = static_cast<manager::Access>(access);
@@ -45,18 +48,34 @@ std::string advice(std::string_view key, const toml::node& value) {
 
 const std::vector<std::string_view>& share_keys() {
   static const std::vector<std::string_view> kKeys{
-      "type",          "source",
-      "options",       "mount",
-      "unmount",       "idle_timeout",
-      "mount_timeout", "unmount_timeout",
-      "stall_timeout", "request_timeout",
-      "on_stale",      "reopen",
-      "attr_timeout",  "access",
-      "read_only",     "allow_suid",
-      "allow_devices", "allow_users",
-      "allow_groups",  "owner",
-      "group",         "mode",
-      "environment",   "environment_file",
+      "type",
+      "source",
+      "options",
+      "mount",
+      "unmount",
+      "idle_timeout",
+      "mount_timeout",
+      "unmount_timeout",
+      "stall_timeout",
+      "request_timeout",
+      "on_stale",
+      "reopen",
+      "attr_timeout",
+      "access",
+      "read_only",
+      "allow_suid",
+      "allow_devices",
+      "allow_users",
+      "allow_groups",
+      "owner",
+      "group",
+      "mode",
+      "environment",
+      "environment_file",
+      "program",
+      "lookup_timeout",
+      "positive_timeout",
+      "negative_timeout",
   };
   return kKeys;
 }
@@ -69,6 +88,7 @@ void read_share_section(Section& section, manager::ShareFields& fields, Accounts
   section.command("unmount", fields.unmount_command);
   section.variables("environment", fields.environment);
   section.text("environment_file", fields.environment_file);
+  section.command("program", fields.program);
   read_policy(section, fields.policy, accounts);
   section.reject_unknown(advice);
 }

@@ -132,7 +132,7 @@ void examine_type(const Host& host, const Types& types, const ShareSpec& share, 
 }
 
 void examine_command(const Host& host, const ShareSpec& share, std::vector<FindingView>& to) {
-  for (const std::vector<std::string>& command : {share.mount_command(), share.unmount_command()}) {
+  for (const std::vector<std::string>& command : {share.mount_command(), share.unmount_command(), share.program()}) {
     if (command.empty()) continue;
     if (const Result<> there = host.program(command.front()); !there) {
       to.push_back(finding_of(share, Severity::kError, "missing-program", std::string(there.error().story()),
@@ -233,8 +233,9 @@ std::vector<FindingView> examine_configuration(const Host& host, const config::C
   examine_namespace(host, configuration.settings.namespace_directory, findings);
   const Types types(host);
   const auto examine = [&](const ShareSpec& share) {
+    examine_command(host, share, findings);
+    if (!share.program().empty()) return;  // which says the rest
     if (share.kind() == ShareKind::kFilesystem) examine_type(host, types, share, findings);
-    if (share.kind() == ShareKind::kCommand) examine_command(host, share, findings);
     examine_allow_other(share, findings);
   };
   for (const auto& [name, share] : configuration.catalog.shares()) examine(share);

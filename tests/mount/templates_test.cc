@@ -14,10 +14,12 @@
 #include <filesystem>
 #include <functional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "src/lib/sys/file.h"
 #include "src/lib/sys/process.h"
 #include "tests/mount/berth_fixture.h"
 
@@ -276,6 +278,175 @@ TEST_F(Templates, LookUpsGoOnWhileTheCatalogChanges) {
   for (std::thread& looker : lookers) looker.join();
   // The kernel may hold a name for absent that was looked up in vain a second ago.
   EXPECT_TRUE(eventually([&] { return name_in("home/alice") == "alice"; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// Homes whose places a program knows.
+class TemplatesByProgram : public Templates {
+ protected:
+  /// A script that is given the key as $1, in the server's directory.
+  void write_program(const std::string& script) const {
+    ASSERT_TRUE(ok(server_.write_file("find", "#!/bin/sh\ncd " + server_.path("") + "\n" + script)));
+    fs::permissions(server_.path("find"), fs::perms::owner_all);
+  }
+  [[nodiscard]] std::string by_program(const std::string& more = "") const {
+    return "[share.\"home/*\"]\nprogram = [\"" + server_.path("find") + "\", \"{key}\"]\naccess = \"proxy\"\n" + more;
+  }
+  [[nodiscard]] std::string status_of(const std::string& share) const {
+    const auto done = sys::run({std::getenv("BERTH"), "status", "--namespace", server_.namespace_path(), share},
+                               std::chrono::steady_clock::now() + std::chrono::seconds(30));
+    return done ? done->output : done.error().message();
+  }
+  /// Lines of a file that programs append to.
+  [[nodiscard]] std::vector<std::string> lines_of(const std::string& file) const {
+    std::vector<std::string> lines;
+    std::istringstream text(server_.read_file(file).value_or(""));
+    for (std::string line; std::getline(text, line);) lines.push_back(line);
+    return lines;
+  }
+  /// Programs that run, by their arguments: their numbers are those of the server's pid namespace.
+  [[nodiscard]] std::size_t count_programs() const {
+    std::size_t count = 0;
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const Result<std::string> arguments = sys::read_file(entry.path().string() + "/cmdline", 4096);
+      if (arguments && arguments->find(server_.path("find")) != std::string::npos) ++count;
+    }
+    return count;
+  }
+};
+
+TEST_F(TemplatesByProgram, ShareIsWhatItPrintsAsTomlOrAsAnEntryOfAMap) {
+  write_program(R"(echo "$1" >> asked
+case "$1" in
+  alice) printf 'type = "bind"\nsource = "%s"\n' "$PWD/homes/alice" ;;
+  bob) echo "-fstype=bind,ro :$PWD/homes/bob" ;;
+  nobody) exit 67 ;;
+esac
+)");
+  ASSERT_TRUE(ok(server_.start(by_program())));
+  EXPECT_EQ(name_in("home/alice"), "alice");
+  EXPECT_EQ(name_in("home/bob"), "bob");
+  EXPECT_EQ(::mkdir(server_.in_namespace("home/bob/x").c_str(), 0755), -1);
+  EXPECT_EQ(errno, EROFS);
+  EXPECT_EQ(stat_of("home/nobody"), ENOENT);
+  EXPECT_EQ(stat_of("home/carol"), ENOENT);
+  for (const char* name : {"home/-rf", "home/a b", "home/$(touch x)", "home/a\nb", "home/;id"}) {
+    EXPECT_EQ(stat_of(name), ENOENT) << name;
+  }
+  EXPECT_EQ(list("home"), (Names{"alice", "bob"}));
+  kill_server();
+  EXPECT_EQ(name_in("home/alice"), "alice");
+  EXPECT_EQ(lines_of("asked"), (std::vector<std::string>{"alice", "bob", "nobody", "carol"}));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TemplatesByProgram, FailureIsAnErrorOfThatKeyWithTheReasonAndNoSecret) {
+  write_program(R"(case "$1" in
+  alice) echo "cannot bind with $TOKEN to ldap1" >&2; exit 3 ;;
+  bob) echo 'source = nonsense' ;;
+  carol) head -c 100000 /dev/zero | tr '\0' x ;;
+  denied) echo 'Permission denied' >&2; exit 1 ;;
+  inside) printf 'type = "bind"\nsource = "%s/namespace/x"\n' "$PWD" ;;
+esac
+)");
+  ASSERT_TRUE(ok(server_.start(by_program("environment = { TOKEN = \"hunter2secret\" }\n"))));
+  EXPECT_EQ(stat_of("home/alice"), EHOSTDOWN);
+  EXPECT_EQ(stat_of("home/bob"), EHOSTDOWN);
+  EXPECT_EQ(stat_of("home/carol"), EHOSTDOWN);
+  EXPECT_EQ(stat_of("home/denied"), EACCES);
+  EXPECT_EQ(stat_of("home/inside"), EHOSTDOWN);
+  EXPECT_EQ(list("home"), Names{});
+  const std::string told = status_of("home/alice");
+  EXPECT_NE(told.find("cannot bind with *** to ldap1"), std::string::npos) << told;
+  EXPECT_NE(told.find("exit status 3"), std::string::npos) << told;
+  const auto json = server_.read_json("status.json")["failed_look_ups"];
+  EXPECT_EQ(json.size(), 5U) << json.dump();
+  EXPECT_EQ(json.dump().find("hunter2"), std::string::npos);
+  write_program("printf 'type = \"bind\"\\nsource = \"%s\"\\n' \"$PWD/homes/$1\"\n");
+  EXPECT_TRUE(eventually([&] { return name_in("home/alice") == "alice"; }));
+  EXPECT_EQ(server_.read_json("status.json")["failed_look_ups"].size(), 4U);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TemplatesByProgram, RunsWithACleanEnvironmentAndNoDescriptorOfBerths) {
+  write_program("env > environment\nls /proc/self/fd > descriptors\n");
+  ::setenv("BERTH_TEST_LEFT_OVER", "1", 1);
+  ASSERT_TRUE(ok(server_.start(by_program("environment = { LDAP = \"ldap1\" }\n"))));
+  ::unsetenv("BERTH_TEST_LEFT_OVER");
+  EXPECT_EQ(stat_of("home/alice"), ENOENT);
+  Names names;
+  for (const std::string& line : lines_of("environment")) names.insert(line.substr(0, line.find('=')));
+  for (const char* of_shell : {"PWD", "OLDPWD", "SHLVL", "_"}) names.erase(of_shell);
+  EXPECT_EQ(names, (Names{"HOME", "LC_ALL", "LDAP", "PATH"}));
+  EXPECT_EQ(lines_of("descriptors").size(), 4U) << "0, 1, 2 and the directory that ls reads";
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TemplatesByProgram, OneThatHangsIsEndedWithAllThatItStarted) {
+  write_program("setsid sh -c 'sleep 1000; true' \"$PWD/find\" &\necho waiting for ldap1 >&2\nwait\n");
+  ASSERT_TRUE(ok(server_.start(by_program("lookup_timeout = \"1s\"\n"))));
+  EXPECT_EQ(stat_of("home/alice"), ETIMEDOUT);
+  EXPECT_TRUE(eventually([&] { return status_of("home/alice").find("waiting for ldap1") != std::string::npos; }));
+  EXPECT_TRUE(eventually([&] { return count_programs() == 0; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TemplatesByProgram, HangingLookUpsOfOneUserHoldNoOtherUserUpAndCanBeInterrupted) {
+  write_program(R"(case "$1" in
+  hang*) echo "$1" >> hanging; sleep 1000 ;;
+esac
+printf 'type = "bind"\nsource = "%s"\n' "$PWD/homes/$1"
+)");
+  ASSERT_TRUE(ok(server_.start(by_program("lookup_timeout = \"10m\"\n"))));
+  std::vector<pid_t> callers;
+  for (int i = 0; i < 80; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (::setgroups(0, nullptr) != 0 || ::setgid(kBob) != 0 || ::setuid(kBob) != 0) ::_exit(126);
+      ::_exit(code_of_stat(server_.in_namespace("home/hang" + std::to_string(i))));
+    }
+    callers.push_back(child);
+  }
+  ASSERT_TRUE(eventually([&] { return lines_of("hanging").size() == 4; }));
+  EXPECT_EQ(as_user(kAlice, [&] { return code_of_stat(server_.in_namespace("home/alice/name")); }), 0);
+  EXPECT_EQ(as_user(kAlice, [&] { return code_of_stat(server_.in_namespace("home/carol/name")); }), 0);
+  EXPECT_EQ(lines_of("hanging").size(), 4U);
+  for (const pid_t caller : callers) {
+    int status = 0;
+    EXPECT_EQ(::kill(caller, SIGTERM), 0);
+    EXPECT_EQ(::waitpid(caller, &status, 0), caller);
+    EXPECT_TRUE(WIFSIGNALED(status));
+  }
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_TRUE(eventually([&] { return count_programs() == 0; }));
+}
+
+TEST_F(TemplatesByProgram, LookUpThatIsUnderWayIsAnsweredByTheNextServerAndItsProgramIsEnded) {
+  write_program(R"(echo "$1" >> running
+while [ ! -e gate ]; do sleep 0.05; done
+printf 'type = "bind"\nsource = "%s"\n' "$PWD/homes/$1"
+)");
+  ASSERT_TRUE(ok(server_.start(by_program("lookup_timeout = \"1m\"\n"))));
+  std::size_t runs = 0;
+  for (const bool is_killed : {true, false}) {
+    const std::string user = is_killed ? "alice" : "bob";
+    std::string found;
+    std::thread caller([&] { found = name_in("home/" + user); });
+    ++runs;
+    EXPECT_TRUE(eventually([&] { return lines_of("running").size() == runs; }));
+    if (is_killed) {
+      kill_server();
+    } else {
+      EXPECT_TRUE(ok(server_.write_control("control", "upgrade")));
+    }
+    ++runs;
+    EXPECT_TRUE(eventually([&] { return lines_of("running").size() == runs; }));
+    EXPECT_TRUE(eventually([&] { return count_programs() == 1; }));
+    EXPECT_TRUE(ok(server_.write_file("gate", "")));
+    caller.join();
+    EXPECT_EQ(found, user);
+    fs::remove(server_.path("gate"));
+  }
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

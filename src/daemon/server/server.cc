@@ -28,9 +28,13 @@
 #include "fuse/shares/share_fs.h"
 #include "fuse/workers/workers.h"
 #include "manager/backends/attempt_namespace.h"
+#include "manager/backends/look_up_program.h"
 #include "manager/backends/make_backends.h"
 #include "manager/backends/root_answer.h"
+#include "manager/backends/secret_files.h"
 #include "manager/engine/manager.h"
+#include "src/config/answer.h"
+#include "src/config/share_section.h"
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/namespace_mount.h"
@@ -78,6 +82,21 @@ bool kernel_resends() noexcept {
   int minor = 0;
   if (::uname(&kernel) != 0 || std::sscanf(kernel.release, "%d.%d", &major, &minor) != 2) return true;
   return major > 6 || (major == 6 && minor >= 9);
+}
+
+/// What the program of a template says of a key. Errors: those of ask_program(); EHOSTDOWN with a story when it is no share.
+Result<manager::ShareFields> ask_for_share(const manager::HostView& view, const std::string& directory,
+                                           const manager::LookUpQuestion& question) {
+  const std::string answer = TRY(manager::ask_program(view, question));
+  Result<manager::ShareFields> fields = config::read_answer(answer, question.key, question.fields);
+  std::string fault = fields ? "" : std::string(fields.error().story());
+  if (fields) {
+    const config::InsideNamespace inside = config::find_inside(*fields, directory);
+    if (!inside.key.empty()) fault = quote(inside.path) + " lies inside the namespace";
+  }
+  if (fault.empty()) return fields;
+  fault = question.argv.front() + " has answered what is no share: " + fault;
+  return fail(EHOSTDOWN, manager::known_secrets(view, question.pattern).mask(fault));
 }
 
 /// Everything that serves, in the order in which it is made.
@@ -283,9 +302,13 @@ class Server {
     setup.berth_directory = setup_.berth_directory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
     setup.max_mounts_per_server = setup_.configuration.settings.max_mounts_per_server;
-    setup.backends = manager::make_backends({.mount_namespace = host_.get(),
-                                             .berths = setup_.berth_directory,
-                                             .shown = setup_.mount.mounter ? std::string() : setup_.directory});
+    const manager::HostView view{.mount_namespace = host_.get(),
+                                 .berths = setup_.berth_directory,
+                                 .shown = setup_.mount.mounter ? std::string() : setup_.directory};
+    setup.backends = manager::make_backends(view);
+    setup.ask_program = [view, directory = setup_.directory](const manager::LookUpQuestion& question) {
+      return ask_for_share(view, directory, question);
+    };
     setup.on_event = [this](const manager::Event& event) { on_event(event); };
     setup.on_output = [this](const std::string& share, std::string_view lines) { on_output(share, lines); };
     setup.store = state_.open_store();

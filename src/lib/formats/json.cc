@@ -104,6 +104,14 @@ void fields_of(Like<UnknownShareView> auto& share, auto& field) {
   field("attachments", share.attachments);
 }
 
+void fields_of(Like<FailedLookUpView> auto& failed, auto& field) {
+  field("name", failed.name);
+  field("when", failed.when);
+  field("errno", failed.code);
+  field.derived("error", [&] { return errno_name(failed.code); });
+  field("story", failed.story);
+}
+
 void fields_of(Like<StateView> auto& state, auto& field) {
   field("directory", state.directory);
   field("failure", state.failure);
@@ -173,6 +181,7 @@ void fields_of(Like<NamespaceView> auto& berth, auto& field) {
   field("host", berth.host);
   field("state", berth.state);
   field("sources", berth.sources);
+  field("failed_look_ups", berth.failed_look_ups);
   field.derived("counts", [&] { return counts_json(berth.shares); });
   field("shares", berth.shares);
 }

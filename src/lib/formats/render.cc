@@ -360,6 +360,10 @@ std::string render_status(const NamespaceView& berth, const Look& look) {
   text += host_text(berth.host);
   text += warnings_text(berth.state);
   text += sources_text(berth, look);
+  for (const FailedLookUpView& failed : berth.failed_look_ups) {
+    fmt::format_to(std::back_inserter(text), "look-up of {} failed at {}: {}\n", quote(failed.name),
+                   format_time(failed.when), prose(failed.story));
+  }
   text += render_held(berth.shares);
   if (berth.shares.empty()) return text;
   std::vector<std::array<std::string, 6>> rows{{"NAME", "TYPE", "STATE", "USERS", "SINCE", "SOURCE"}};

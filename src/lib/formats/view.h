@@ -118,6 +118,16 @@ struct UnknownShareView {
   friend bool operator==(const UnknownShareView&, const UnknownShareView&) = default;
 };
 
+/// A name for which the program of a template has failed.
+struct FailedLookUpView {
+  std::string name;
+  WallTime when{};
+  int code = 0;  ///< what callers are answered
+  std::string story;
+
+  friend bool operator==(const FailedLookUpView&, const FailedLookUpView&) = default;
+};
+
 /// What is kept on disk.
 struct StateView {
   std::string directory;  ///< empty: nothing is
@@ -182,6 +192,7 @@ struct NamespaceView {
   HostView host;
   StateView state;
   std::vector<SourceView> sources;
+  std::vector<FailedLookUpView> failed_look_ups;
   std::vector<ShareSummary> shares;
 
   friend bool operator==(const NamespaceView&, const NamespaceView&) = default;

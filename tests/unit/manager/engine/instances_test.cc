@@ -173,7 +173,7 @@ TEST_F(InstancesOfTemplates, UnknownKeyIsRememberedAsAbsentForAWhile) {
   EXPECT_EQ(sources_->asked, 1);
   sources_->missing = {};
   EXPECT_EQ(look_up("home/bob"), ENOENT);
-  pass(Instances::kAbsent);
+  pass(1min);
   EXPECT_EQ(look_up("home/bob"), 0);
   // And not after another template may know it.
   sources_->missing = {"/srv/dave"};
@@ -181,6 +181,93 @@ TEST_F(InstancesOfTemplates, UnknownKeyIsRememberedAsAbsentForAWhile) {
   want({{"home/*", "/export/&"}});
   reload();
   EXPECT_EQ(look_up("home/dave"), 0);
+}
+
+/// A template whose program a test plays.
+class InstancesByProgram : public InstancesOfTemplates {
+ protected:
+  void SetUp() override {
+    InstancesOfTemplates::SetUp();
+    ShareFields fields;
+    fields.name = "home/*";
+    fields.program = {"/find", "{key}"};
+    ASSERT_TRUE(catalog_.add(ShareSpec::make(std::move(fields)).value()));
+    setup_.ask_program = [this](const LookUpQuestion& question) -> Result<ShareFields> {
+      asked_.push_back(question.argv);
+      if (during_) during_();
+      if (!answer_) return fail(answer_.error());
+      ShareFields answered = question.fields;
+      answered.type = "bind";
+      answered.sources = {*answer_ + question.key};
+      return answered;
+    };
+    start();
+  }
+
+  Result<std::string> answer_ = std::string("/srv/");
+  std::function<void()> during_;
+  std::vector<std::vector<std::string>> asked_;
+};
+
+TEST_F(InstancesByProgram, ShareIsWhatTheProgramSays) {
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(source_of("home/alice"), "/srv/alice");
+  EXPECT_EQ(look_up("home/alice", kBob), 0);
+  EXPECT_EQ(asked_, (std::vector<std::vector<std::string>>{{"/find", "alice"}}));
+}
+
+TEST_F(InstancesByProgram, KeyThatCouldBeMoreThanANameIsNotGivenToIt) {
+  for (const char* name :
+       {"home/-x", "home/a b", "home/a\nb", "home/$(id)", "home/a;b", "home/..", "home/a,b", "home/{key}"}) {
+    EXPECT_EQ(look_up(name), ENOENT) << name;
+  }
+  EXPECT_TRUE(asked_.empty());
+}
+
+TEST_F(InstancesByProgram, FailureIsAnErrorOfThatKeyForAShortWhileAndIsShown) {
+  answer_ = fail(EHOSTDOWN, "/find: exit status 3: \"no LDAP\"");
+  EXPECT_EQ(look_up("home/alice"), EHOSTDOWN);
+  EXPECT_EQ(look_up("home/alice", kBob), EHOSTDOWN);
+  EXPECT_EQ(asked_.size(), 1U);
+  ASSERT_EQ(manager_->failed_look_ups().size(), 1U);
+  EXPECT_EQ(manager_->failed_look_ups().front().share, "home/alice");
+  EXPECT_EQ(manager_->failed_look_ups().front().error.story(), "/find: exit status 3: \"no LDAP\"");
+  answer_ = std::string("/srv/");
+  EXPECT_EQ(look_up("home/bob"), 0);
+  pass(Instances::kFailed);
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_TRUE(manager_->failed_look_ups().empty());
+}
+
+TEST_F(InstancesByProgram, AbsentKeyIsNotAskedForAgainForNegativeTimeout) {
+  answer_ = fail(ENOENT);
+  EXPECT_EQ(look_up("home/alice"), ENOENT);
+  pass(59s);
+  EXPECT_EQ(look_up("home/alice"), ENOENT);
+  EXPECT_EQ(asked_.size(), 1U);
+  EXPECT_TRUE(manager_->failed_look_ups().empty());
+  pass(2s);
+  answer_ = std::string("/srv/");
+  EXPECT_EQ(look_up("home/alice"), 0);
+}
+
+TEST_F(InstancesByProgram, ReloadForgetsWhatHasFailed) {
+  answer_ = fail(EHOSTDOWN, "down");
+  EXPECT_EQ(look_up("home/alice"), EHOSTDOWN);
+  reload();
+  EXPECT_TRUE(manager_->failed_look_ups().empty());
+  answer_ = std::string("/srv/");
+  EXPECT_EQ(look_up("home/alice"), 0);
+}
+
+TEST_F(InstancesByProgram, ReloadWhileItRunsCounts) {
+  during_ = [this] {
+    during_ = nullptr;
+    want({{"home/*", "/export/&"}});
+    manager_->reload(catalog_, false, [](const Result<ReloadReport>&) {});
+  };
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(source_of("home/alice"), "/export/alice");
 }
 
 TEST_F(InstancesOfTemplates, CallersOfOneNameAskItsSourceOnce) {
@@ -339,10 +426,11 @@ TEST_F(InstancesOfTemplates, WhatIsInUseIsNotGivenUpForAnother) {
 TEST_F(InstancesOfTemplates, AbsentNamesAreBounded) {
   Instances instances;
   const TimePoint now = clock_.now();
-  for (std::size_t i = 0; i <= Instances::kMostAbsent; ++i) instances.note_absent(std::to_string(i), now);
-  EXPECT_FALSE(instances.is_absent("0", now));
-  EXPECT_TRUE(instances.is_absent("1", now));
-  EXPECT_FALSE(instances.is_absent("1", now + Instances::kAbsent));
+  for (std::size_t i = 0; i <= Instances::kMostRefused; ++i)
+    instances.note_refused(std::to_string(i), Error(ENOENT), now + 60s);
+  EXPECT_FALSE(instances.refusal_of("0", now));
+  EXPECT_TRUE(instances.refusal_of("1", now));
+  EXPECT_FALSE(instances.refusal_of("1", now + 60s));
 }
 
 TEST_F(InstancesOfTemplates, AttachmentsOnDiskMakeThemAgain) {

@@ -557,6 +557,30 @@ TEST(ShareSpec, RefusesNativeWhereItCannotBe) {
   EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("access: nothing is mounted for a share of type \"dir\"")));
 }
 
+TEST(ShareSpec, ProgramOfATemplateIsToldTheKeyAsAnArgumentAlone) {
+  ShareFields fields;
+  fields.name = "home/*";
+  const auto with = [&fields](std::vector<std::string> program) {
+    fields.program = std::move(program);
+    return faults_of(fields);
+  };
+  EXPECT_THAT(with({"/find", "{key}"}), IsEmpty());
+  EXPECT_THAT(with({"sh", "/find", "--", "{key}", "${user}"}), IsEmpty());
+  EXPECT_THAT(with({"/find"}), ElementsAre(HasSubstr("no argument is \"{key}\"")));
+  EXPECT_THAT(with({"{key}"}), ElementsAre(HasSubstr("choose the program")));
+  EXPECT_THAT(with({"/find", "--key={key}"}), ElementsAre(HasSubstr("an argument of its own")));
+  EXPECT_THAT(with({"/find", "&", "{key}"}), ElementsAre(HasSubstr("'&'")));
+  EXPECT_THAT(with({"sh", "-c", "{key}"}), ElementsAre(HasSubstr("would become a script")));
+  EXPECT_THAT(with({"find/x", "{key}"}), ElementsAre(HasSubstr("relative path")));
+  EXPECT_THAT(with({"/find", "{key}", "${nonsense}"}), ElementsAre(HasSubstr("no variable")));
+  fields.name = "home";
+  fields.type = "tmpfs";
+  EXPECT_THAT(with({"/find", "{key}"}), ElementsAre(HasSubstr("only a template")));
+  fields.name = "home/*";
+  fields.policy.lookup_timeout = {};
+  EXPECT_THAT(with({"/find", "{key}"}), ElementsAre(HasSubstr("lookup_timeout: must be longer than 0")));
+}
+
 TEST(ShareSpec, WhatChangesIsToldWithoutSecrets) {
   const auto spec_with = [](const std::string& secret, const std::string& variable) {
     return ShareSpec::make(

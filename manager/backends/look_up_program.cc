@@ -1,0 +1,66 @@
+#include "manager/backends/look_up_program.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "manager/backends/attempt_failure.h"
+#include "manager/backends/attempt_namespace.h"
+#include "manager/backends/secret_files.h"
+#include "src/lib/base/relevant_line.h"
+#include "src/lib/base/text.h"
+#include "src/lib/sys/process.h"
+
+namespace berth::manager {
+namespace {
+
+bool is_blank(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; });
+}
+
+/// Runs it, and answers what it printed; nothing: there is no such key. A program that has not ended is killed: it has nothing to clean
+/// up.
+Result<std::optional<std::string>> run(const LookUpQuestion& question) {
+  std::vector<std::string> environment = TRY(program_environment(question.pattern));
+  environment.insert(environment.end(), question.environment.begin(), question.environment.end());
+  sys::Process process = TRY(sys::Process::start_question(question.argv, environment));
+  const Result<sys::ExitStatus> ended = process.wait(question.deadline, question.cancel_fd);
+  if (!ended) {
+    process.end(TimePoint::min());
+    std::string story = question.argv.front() + " has not answered in time";
+    if (const std::string said = process.output(); !said.empty()) {
+      story.append(", and said ").append(quote(relevant_line(said)));
+    }
+    return fail(ended.error().code(), std::move(story));
+  }
+  if (ended->signal == 0 && ended->code == kNoSuchKey) return std::nullopt;
+  if (!ended->success()) return fail(failed_program(question.argv, {*ended, process.output()}).error);
+  std::string answer = TRY(process.answer());
+  if (is_blank(answer)) return std::nullopt;
+  return answer;
+}
+
+}  // namespace
+
+Result<std::string> ask_program(const HostView& host, const LookUpQuestion& question) {
+  Attempt attempt;
+  attempt.berth = host.berths;
+  attempt.deadline = question.deadline;
+  attempt.cancel_fd = question.cancel_fd;
+  attempt.programs = question.programs;
+  Result<std::optional<std::string>> answer;
+  {
+    const Result<AttemptNamespace> entered = AttemptNamespace::enter(host, attempt, question.argv);
+    answer = entered ? run(question) : fail(entered.error().within("cannot make a mount namespace"));
+  }
+  if (!answer) {
+    const Error& error = answer.error();
+    const std::string story = error.story().empty() ? error.message() : std::string(error.story());
+    return fail(caller_code(error.code()), known_secrets(host, question.pattern).mask(story));
+  }
+  if (!*answer) return fail(ENOENT);
+  return *std::move(*answer);
+}
+
+}  // namespace berth::manager

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include "manager/backends/look_up_program.h"
+#include "manager/engine/manager.h"
+#include "manager/model/share_spec.h"
+#include "src/lib/base/result.h"
+
+namespace berth::manager {
+
+/// What came of a look-up by a program.
+struct ProgramLookUp {
+  Result<ShareSpec> spec;   ///< Errors: ENOENT, there is none; EACCES, it is another user's; those of the program
+  bool has_failed = false;  ///< the program, for every user
+};
+
+/// Asks the program of a template for the share of `question.key`, for the user `user`. Blocks until it has answered, or the
+/// deadline. `question.argv` and `question.fields` are filled in here.
+ProgramLookUp look_up_by_program(const ManagerSetup& setup, LookUpQuestion question, uid_t user);
+
+}  // namespace berth::manager

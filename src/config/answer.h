@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "manager/model/share_spec.h"
+#include "src/lib/base/result.h"
+
+namespace berth::config {
+
+/// Reads what a look-up program has printed for `key`: keys of a share and their values as TOML, or an entry of an autofs map (its first
+/// line that is neither empty nor a comment tells which). `fields`: of the template; what is printed stands above them.
+/// Errors: EINVAL with a story, one line a mistake.
+Result<manager::ShareFields> read_answer(std::string_view text, const std::string& key, manager::ShareFields fields);
+
+}  // namespace berth::config
