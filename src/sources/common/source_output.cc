@@ -1,0 +1,101 @@
+#include "src/sources/common/source_output.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "src/lib/base/result.h"
+#include "src/lib/sys/file.h"
+
+namespace berth::sources {
+namespace {
+
+using Json = nlohmann::json;
+
+/// berth takes no longer line.
+constexpr std::size_t kLongestLine = std::size_t{64} << 10;
+constexpr std::size_t kAtOnce = std::size_t{256} << 10;
+
+std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+}  // namespace
+
+void SourceOutput::say(const Json& message) {
+  lines_.append(dump(message)).append("\n");
+  if (lines_.size() >= kAtOnce) flush();
+}
+
+void SourceOutput::begin_list() {
+  if (std::exchange(has_listed_, true)) say({{"list", true}});
+  is_listing_ = true;
+  has_share_ = false;
+}
+
+void SourceOutput::put(std::string_view name, const Json& share) {
+  has_share_ = true;
+  const std::string line = dump({{"put", name}, {"share", share}});
+  if (line.size() > kLongestLine) {
+    std::fprintf(stderr, "a share has more than %zu KiB, and is left out\n", kLongestLine / 1024);
+    // What was there before stays, and is told to be wrong.
+    return say({{"put", std::string(name.substr(0, 1024))}, {"share", nullptr}});
+  }
+  lines_.append(line).append("\n");
+  if (lines_.size() >= kAtOnce) flush();
+}
+
+void SourceOutput::remove(std::string_view name) { say({{"delete", name}}); }
+
+void SourceOutput::synced() {
+  Json message{{"synced", true}};
+  if (std::exchange(is_listing_, false) && !has_share_) message["empty"] = true;
+  say(message);
+  failure_.clear();
+  flush();
+}
+
+void SourceOutput::fail(std::string_view why) {
+  if (failure_ == why) return;
+  failure_ = why;
+  say({{"error", why}});
+  flush();
+}
+
+void SourceOutput::flush() {
+  if (lines_.empty()) return;
+  if (const Result<> written = sys::write_all(STDOUT_FILENO, lines_); !written)
+    give_up("cannot write: " + written.error().message());
+  lines_.clear();
+}
+
+std::string read_secret(const std::string& path) {
+  constexpr std::size_t kMost = 4096;
+  const Result<std::string> text = sys::read_regular_file(path, kMost);
+  if (!text) give_up(path + ": " + text.error().message());
+  return text->substr(0, text->find_first_of("\r\n"));
+}
+
+void give_up(const std::string& message) {
+  std::fprintf(stderr, "%s\n", message.c_str());
+  std::exit(EXIT_FAILURE);
+}
+
+void Patience::wait() {
+  constexpr std::chrono::milliseconds kFirst{100};
+  constexpr std::chrono::milliseconds kLongest{10'000};
+  static std::minstd_rand random{std::random_device{}()};
+  // Hosts of a fleet must not come back in step.
+  std::uniform_real_distribution<double> share(0.5, 1.0);
+  const auto longest = std::min(kFirst * (1 << std::min(failures_, 10U)), kLongest);
+  ++failures_;
+  std::this_thread::sleep_for(longest * share(random));
+}
+
+}  // namespace berth::sources
