@@ -860,6 +860,24 @@ TEST_F(Native, WhatIsMountedOrWatchedThroughBerthKeepsItThereAndTheStatusSaysSo)
   EXPECT_TRUE(is_native()) << status();
 }
 
+TEST_F(Native, WhatIsMountedInAnotherMountNamespaceKeepsItWithBerthAndTheStatusNamesNoDirectoryOfIt) {
+  start();
+  const std::string root = server_.namespace_path();
+  ASSERT_EQ(::mount(nullptr, root.c_str(), nullptr, MS_SHARED, nullptr), 0) << errno_name(errno);
+  Companion elsewhere(
+      [&] {
+        if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
+          return errno;
+        const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));  // asks no server
+        if (::fchdir(inside.get()) != 0 || ::mount("tmpfs", "d", "tmpfs", 0, nullptr) != 0) return errno;
+        return ::chdir("/") == 0 ? 0 : errno;
+      },
+      {});
+  touch();
+  EXPECT_FALSE(is_native());
+  EXPECT_EQ(status().value("with_berth", ""), "something is mounted in it, in another mount namespace");
+}
+
 TEST_F(Native, WhatFanotifyMarksStaysWithBerthAndTheStatusSaysSo) {
   struct Mark {
     const char* what;

@@ -31,7 +31,7 @@ std::optional<Number> number(std::string_view text, int base = 10) {
 }
 
 /// Adds what is mounted on `device` in the mount namespace with that table. `is_hosts`: whether private mounts count.
-void add_mounts(std::string_view table, std::string_view device, bool is_hosts, std::vector<std::string>& found) {
+void add_mounts(std::string_view table, std::string_view device, bool is_hosts, std::vector<Hidden::Mount>& found) {
   std::map<std::uint64_t, MountLine> mounts;
   for (const std::string_view line : split(table, '\n')) {
     if (std::optional<MountLine> mount = parse_mount_line(line)) {
@@ -45,7 +45,7 @@ void add_mounts(std::string_view table, std::string_view device, bool is_hosts, 
     if (!mount.target.starts_with(below->second.target)) continue;
     std::string path = below->second.root + mount.target.substr(below->second.target.size());
     path.erase(0, path.find_first_not_of('/'));
-    found.push_back(std::move(path));
+    found.push_back({std::move(path), is_hosts});
   }
 }
 

@@ -17,8 +17,12 @@ struct Hidden {
     pid_t process;
     const char* by;  ///< "inotify", "fanotify"
   };
-  /// Paths below the namespace's root, in each mount namespace that its mounts propagate to.
-  std::vector<std::string> mounts;
+  struct Mount {
+    std::string path;  ///< below the namespace's root
+    bool is_hosts;     ///< in the host's mount namespace, which tells it to every user (proc(5), mountinfo)
+  };
+  /// In each mount namespace that the namespace's mounts propagate to.
+  std::vector<Mount> mounts;
   std::vector<Watch> watches;  ///< of inotify(7) and fanotify(7)
 };
 

@@ -92,15 +92,25 @@ int flags_for(manager::NativeAccess::When when) noexcept {
   return 0;
 }
 
-Result<Outcome> take(const NativeRequest& request) {
+enum class There : std::uint8_t { kGone, kCovered, kOnTop };
+
+/// Whether the overmount is mounted on the share still. The table is freed at once, for an unmount takes long (an RCU
+/// grace period), and many are under way.
+Result<There> look_for_overmount(const NativeRequest& request) {
   const std::string path = request.directory + "/" + request.share;
   const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
   const auto overmounted = std::find_if(table.begin(), table.end(),
                                         [&](const sys::MountEntry& entry) { return entry.id == request.overmount_id; });
-  if (overmounted == table.end() || overmounted->target != path) return Outcome::kOff;
+  if (overmounted == table.end() || overmounted->target != path) return There::kGone;
   const bool covered =
       std::any_of(overmounted + 1, table.end(), [&](const sys::MountEntry& entry) { return entry.target == path; });
-  if (covered) return Outcome::kInUse;
+  return covered ? There::kCovered : There::kOnTop;
+}
+
+Result<Outcome> take(const NativeRequest& request) {
+  const There there = TRY(look_for_overmount(request));
+  if (there == There::kGone) return Outcome::kOff;
+  if (there == There::kCovered) return Outcome::kInUse;
   const UniqueFd root = TRY(open_namespace(request));
   const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request.when));
   crash_point("agent-removed");

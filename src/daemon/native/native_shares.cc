@@ -149,8 +149,12 @@ Result<> NativeShares::look_for_hidden(const manager::Share& share) const {
       [keeper = setup_.keeper, directory = setup_.directory] { return find_hidden(keeper, directory); }));
   const Hidden found = TRY(std::move(looked));
   const auto mount = std::find_if(found.mounts.begin(), found.mounts.end(),
-                                  [&](const std::string& path) { return path.starts_with(share.name() + "/"); });
-  if (mount != found.mounts.end()) return fail(EBUSY, "something is mounted in it, at " + quote(*mount));
+                                  [&](const Hidden::Mount& one) { return one.path.starts_with(share.name() + "/"); });
+  if (mount != found.mounts.end()) {
+    // The name of a directory is for the users that may see it.
+    const std::string at = mount->is_hosts ? "at " + quote(mount->path) : "in another mount namespace";
+    return fail(EBUSY, "something is mounted in it, " + at);
+  }
   for (const Hidden::Watch& watch : found.watches) {
     if (watch.node != 0 && !shares.is_in(watch.node, share)) continue;
     const std::string what = watch.node != 0 ? "something in it" : "the namespace";
