@@ -131,7 +131,8 @@ Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t 
     const ssize_t size =
         ::pread(through.fd(), buffer.data() + done, buffer.size() - done, offset + static_cast<off_t>(done));
     if (size < 0 && errno == EINTR) continue;
-    if (size < 0 && done == 0) return fail_errno();
+    // EINVAL: with O_DIRECT, of the rest of a block in which the file ends.
+    if (size < 0 && (done == 0 || errno != EINVAL)) return fail_errno();
     if (size <= 0) break;
     done += static_cast<std::size_t>(size);
   }

@@ -76,8 +76,8 @@ class RealFiles {
   /// O_TMPFILE. The node is reached by its handles alone until it is given a name.
   Result<Created> create_nameless(const ShareRequest& request, NodeId parent, mode_t mode, int flags);
   /// Opens the file of `handle`, whose mount is dead, in the mount of `request`, under the same descriptor. It is found by
-  /// its path. It is the same file where the inode is the same, or, where inodes do not last, type, size and time. Locks of
-  /// flock(2) end. Errors: EIO where it is another file, has record locks, or cannot be opened.
+  /// its path. It is the same file where size, times, mode and owner are what they were when it was opened, and the inode
+  /// where inodes last. Locks of flock(2) end. Errors: EIO where it is another file, has record locks, or cannot be opened.
   Result<> reopen(const ShareRequest& request, Handle& handle);
   /// Closes a handle; false when there is none of that number and node.
   bool close(std::uint64_t handle, NodeId node);

@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <utility>
 
 #include "fuse/files/real_files.h"
 #include "fuse/kept/apply_once.h"
+#include "src/lib/base/hash.h"
 #include "src/lib/sys/file.h"
 
 namespace berth::fuse {
@@ -55,12 +58,42 @@ Result<UniqueFd> open_made(int directory, const char* name, int flags, const Fil
   return file;
 }
 
-/// Whether two mounts of a share show the same file.
-bool is_same_file(const ShareRequest& request, const struct statx& before, const struct statx& now) noexcept {
-  if (!S_ISREG(before.stx_mode) || !S_ISREG(now.stx_mode)) return false;
-  if (request.share.keeps_inodes()) return before.stx_ino == now.stx_ino;
-  return before.stx_size == now.stx_size && before.stx_mtime.tv_sec == now.stx_mtime.tv_sec &&
-         before.stx_mtime.tv_nsec == now.stx_mtime.tv_nsec;
+/// By which two mounts of a share show whether a file is the same one; 0: that cannot be told. Inode numbers are used
+/// again, so they tell nothing alone.
+std::uint64_t identity_of(const ShareRequest& request, const struct statx& x) noexcept {
+  if (!S_ISREG(x.stx_mode)) return 0;
+  const std::array<std::uint64_t, 9> parts{request.share.keeps_inodes() ? x.stx_ino : 0,
+                                           x.stx_mode,
+                                           x.stx_uid,
+                                           x.stx_gid,
+                                           x.stx_size,
+                                           static_cast<std::uint64_t>(x.stx_mtime.tv_sec),
+                                           x.stx_mtime.tv_nsec,
+                                           static_cast<std::uint64_t>(x.stx_ctime.tv_sec),
+                                           x.stx_ctime.tv_nsec};
+  const auto* const bytes = reinterpret_cast<const char*>(parts.data());
+  return fnv1a({bytes, sizeof(parts)}) | 1;
+}
+
+/// The same of a file that is opened now. Many servers tell whole seconds: a file that was changed in this one may be
+/// replaced by another that looks the same.
+std::uint64_t identity_now(const ShareRequest& request, const struct statx& x) noexcept {
+  constexpr std::int64_t kLongestStep = 2;  // seconds, of vfat
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const bool is_recent = std::abs(now.tv_sec - x.stx_mtime.tv_sec) <= kLongestStep;
+  return x.stx_mtime.tv_nsec == 0 && is_recent ? 0 : identity_of(request, x);
+}
+
+/// A file that was only read is what it was when it was opened. What the kernel remembers of it may be another file's
+/// by now: FUSE keeps the inode of a path whose file was replaced. A writer (reopen = "always") has changed the file, so
+/// the kernel is believed.
+bool is_same_file(const ShareRequest& request, const Handle& handle, const struct statx& now) noexcept {
+  const std::uint64_t identity = identity_of(request, now);
+  if (identity == 0) return false;
+  if (identity == handle.identity || !may_write(handle.flags)) return identity == handle.identity;
+  const Result<struct statx> before = sys::stat_at(handle.fd(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
+  return before && identity_of(request, *before) == identity;
 }
 
 constexpr bool has_set_id_bits(unsigned mode) noexcept { return (mode & (S_ISUID | S_ISGID)) != 0; }
@@ -79,6 +112,7 @@ Opened RealFiles::keep(const ShareRequest& request, NodeId node, OpenedFile file
   handle->uid = request.caller.uid;
   handle->directory = S_ISDIR(file.x.stx_mode);
   handle->device = request.share.file_of(file.x).device;
+  handle->identity = identity_now(request, file.x);
   const bool writes = may_write(flags);
   handle->lease.count_as_writer(writes);
   const bool no_flush = needs_no_flush(request, *handle, fresh);
@@ -146,14 +180,11 @@ Result<> RealFiles::reopen(const ShareRequest& request, Handle& handle) {
   const std::string path = nodes_.path_of(handle.node, kLongestPath);
   if (path.empty() || path.size() >= kLongestPath || locks_.is_used(handle.node)) return fail(EIO);
   const sys::AsDaemon as_daemon;  // permission was given when it was opened
-  // As the kernel knows it, for its server is dead.
-  const Result<struct statx> before = sys::stat_at(handle.fd(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
   const int flags = (handle.flags & kKeptFlags) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
   const Result<UniqueFd> file = sys::open_beneath(request.lease.root(), path.c_str(), flags);
-  if (!before || !file) return fail(EIO);
+  if (!file) return fail(EIO);
   const Result<struct statx> now = sys::stat_at(file->get(), "", STATX_BASIC_STATS);
-  if (!now || !is_same_file(request, *before, *now) || ::dup3(file->get(), handle.fd(), O_CLOEXEC) < 0)
-    return fail(EIO);
+  if (!now || !is_same_file(request, handle, *now) || ::dup3(file->get(), handle.fd(), O_CLOEXEC) < 0) return fail(EIO);
   handle.mount_generation = request.mount_generation;
   handles_.note_mount(handle);
   return {};

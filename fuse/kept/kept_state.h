@@ -59,7 +59,7 @@ struct HandleRecord {
   enum Kind : std::uint16_t { kFile, kDirectory };
 
   std::atomic<std::uint64_t> node;  ///< 0: there is none. Stored last.
-  std::uint64_t owner;              ///< of a lock
+  std::uint64_t identity;           ///< Handle::identity
   std::uint32_t sequence;           ///< tells it from an earlier handle with the same number
   std::uint32_t share;
   std::uint32_t device;
@@ -206,7 +206,7 @@ static_assert(sizeof(NodeRecord) == 48 && offsetof(NodeRecord, inode) == 8 && of
               offsetof(NodeRecord, dentry) == 32 && offsetof(NodeRecord, type) == 40 &&
               offsetof(NodeRecord, state) == 42);
 static_assert(offsetof(DentryRecord, length) == 8 && DentryRecord::kHeader == 10);
-static_assert(sizeof(HandleRecord) == 48 && offsetof(HandleRecord, owner) == 8 &&
+static_assert(sizeof(HandleRecord) == 48 && offsetof(HandleRecord, identity) == 8 &&
               offsetof(HandleRecord, sequence) == 16 && offsetof(HandleRecord, flags) == 32 &&
               offsetof(HandleRecord, kind) == 44);
 static_assert(sizeof(LockRecord) == 64 && offsetof(LockRecord, handles) == 16 && offsetof(LockRecord, pid) == 56);

@@ -68,6 +68,7 @@ bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   handle->node = record.node;
   handle->share = record.share;
   handle->device = record.device;
+  handle->identity = record.identity;
   handle->mount_generation = record.mount_generation;
   handle->flags = record.flags;
   handle->lease.count_as_writer(may_write(record.flags));

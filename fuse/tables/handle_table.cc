@@ -46,6 +46,7 @@ void HandleTable::note(const Handle& handle, std::uint32_t descriptor, std::uint
   record->sequence = sequence;
   record->share = handle.share;
   record->device = handle.device;
+  record->identity = handle.identity;
   record->mount_generation = handle.mount_generation;
   record->flags = handle.flags;
   record->pid = handle.pid;

@@ -42,6 +42,8 @@ struct Handle {
   std::atomic<std::uint32_t> mount_generation{0};  ///< of the mount that it is in
   /// Of a write whose caller had gone: an errno value that the next fsync(2) or close(2) is told.
   std::atomic<int> late_error{0};
+  std::uint64_t identity =
+      0;          ///< of the file when it was opened; 0: it cannot be told from another (RealFiles::reopen())
   int flags = 0;  ///< of the real descriptor: O_* (open(2))
   pid_t pid = 0;  ///< the thread that opened it
   uid_t uid = 0;

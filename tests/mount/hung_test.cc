@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -463,6 +464,14 @@ std::string big_text() {
   return text;
 }
 
+constexpr std::time_t kLongAgo = 1'000'000'000;
+
+/// Seconds since the epoch; sshfs tells no less.
+void set_time(const std::string& path, std::time_t seconds) {
+  const timespec times[2]{{seconds, 0}, {seconds, 0}};
+  EXPECT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0) << path << ": " << errno_name(errno);
+}
+
 /// Reads from `fd` in pieces to the end; answers an errno value, or -1 for other bytes than big_text()'s.
 int read_rest(int fd, std::size_t from, const std::function<void(std::size_t)>& between = {}) {
   const std::string expected = big_text();
@@ -480,6 +489,7 @@ int read_rest(int fd, std::size_t from, const std::function<void(std::size_t)>& 
 TEST_F(HungShareTest, ReaderGoesOnWhenTheHelperIsKilled) {
   start(1);
   ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
   touch_remote(1);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
   UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
@@ -505,6 +515,7 @@ TEST_F(HungShareTest, ReaderGoesOnWhenTheHelperIsKilled) {
 TEST_F(HungShareTest, ReaderThatWaitsWhenTheHelperIsKilledGoesOn) {
   start(1);
   ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
   touch_remote(1);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
   const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
@@ -521,6 +532,7 @@ TEST_F(HungShareTest, ReaderThatWaitsWhenTheHelperIsKilledGoesOn) {
 TEST_F(HungShareTest, ReaderGoesOnWhenHelperAndServerAreKilled) {
   start(1);
   ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
   touch_remote(1);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
   const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
@@ -539,6 +551,7 @@ TEST_F(HungShareTest, OpenFileIsOpenedAgainOnlyWhereItIsTheSameAndWasOnlyRead) {
   start(1);
   for (const char* name : {"far0/big", "far0/replaced", "far0/removed"})
     ASSERT_TRUE(ok(server_.write_file(name, big_text())));
+  for (const char* name : {"far0/big", "far0/replaced", "far0/removed"}) set_time(server_.path(name), kLongAgo);
   touch_remote(1);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
   const UniqueFd replaced(::open(in("r0/replaced").c_str(), O_RDONLY | O_CLOEXEC));
@@ -555,9 +568,45 @@ TEST_F(HungShareTest, OpenFileIsOpenedAgainOnlyWhereItIsTheSameAndWasOnlyRead) {
   EXPECT_EQ(read_one(in("r0/big")), 0) << "what is opened now is in the next mount";
 }
 
+/// FUSE keeps the inode of a path, and has the attributes of whichever file was looked up there last.
+TEST_F(HungShareTest, ReaderIsNotGivenAFileThatTookTheNameThoughTheKernelKnowsItBySize) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  ASSERT_TRUE(ok(server_.write_file("far0/other", std::string(kBig, '#'))));
+  set_time(server_.path("far0/big"), kLongAgo);
+  set_time(server_.path("far0/other"), kLongAgo + 1);
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  ASSERT_EQ(::rename(server_.path("far0/other").c_str(), server_.path("far0/big").c_str()), 0);
+  struct stat attributes {};
+  ASSERT_EQ(::stat(in("r0/big").c_str(), &attributes), 0) << errno_name(errno);
+  ASSERT_EQ(attributes.st_mtime, kLongAgo + 1) << "the kernel knows the other one";
+  kill_helper(0);
+  EXPECT_EQ(read_rest(file.get(), 0), EIO);
+}
+
+TEST_F(HungShareTest, ReaderIsNotGivenAFileOfTheSameSizeAndSecond) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  ASSERT_TRUE(ok(server_.write_file("far0/other", std::string(kBig, '#'))));
+  const std::time_t now = std::time(nullptr);
+  set_time(server_.path("far0/big"), now);
+  set_time(server_.path("far0/other"), now);
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  ASSERT_EQ(::rename(server_.path("far0/other").c_str(), server_.path("far0/big").c_str()), 0);
+  kill_helper(0);
+  EXPECT_EQ(read_rest(file.get(), 0), EIO);
+}
+
 TEST_F(HungShareTest, WriterGoesOnWhereFilesAreAlwaysOpenedAgain) {
   start(1, "", "reopen = \"always\"\n");
   ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
   touch_remote(1);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
   const UniqueFd writer(::open(in("r0/big").c_str(), O_RDWR | O_CLOEXEC));
@@ -571,6 +620,7 @@ TEST_F(HungShareTest, WriterGoesOnWhereFilesAreAlwaysOpenedAgain) {
 TEST_F(HungShareTest, NoFileIsOpenedAgainWhereThatIsForbidden) {
   start(1, "", "reopen = \"never\"\n");
   ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
   touch_remote(1);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
   const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));

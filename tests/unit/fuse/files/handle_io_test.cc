@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -55,6 +58,24 @@ class HandleIo : public ::testing::Test {
   std::unique_ptr<RequestRecord> record_ = std::make_unique<RequestRecord>();
   std::string directory_;
 };
+
+/// A shorter answer would be the end of the file to the kernel.
+TEST_F(HandleIo, ReadThatMeetsAnErrorAfterAPartIsNoShortRead) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  void* const pages = ::mmap(nullptr, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ASSERT_NE(pages, MAP_FAILED);
+  ASSERT_EQ(::munmap(static_cast<char*>(pages) + page, page), 0);
+  Handle memory;
+  memory.file = std::make_shared<const UniqueFd>(::open("/proc/self/mem", O_RDONLY | O_CLOEXEC));
+  memory.flags = O_RDONLY;
+  std::string buffer(2 * page, '\0');
+  const auto offset = static_cast<off_t>(reinterpret_cast<std::uintptr_t>(pages));
+  const Result<std::size_t> first = read_at(memory, {buffer.data(), page}, offset, O_RDONLY);
+  EXPECT_TRUE(first && *first == page);
+  const Result<std::size_t> both = read_at(memory, buffer, offset, O_RDONLY);
+  EXPECT_TRUE(!both && both.error().code() == EIO);
+  ::munmap(pages, page);
+}
 
 TEST_F(HandleIo, AppendThatADeathCutShortIsFinished) {
   const std::string bytes = pattern(1 << 20);
