@@ -64,6 +64,7 @@ Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
       clock_(clock),
       berths_(setup_.berth_directory),
       catalog_log_(setup_.kept != nullptr ? &setup_.kept->catalog : nullptr),
+      instances_(setup_.instances),
       poller_(std::move(poller)),
       mount_slots_(std::max<std::size_t>(setup_.max_concurrent_mounts, 1),
                    std::max<std::size_t>(setup_.max_mounts_per_server, 1)),

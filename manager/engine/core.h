@@ -228,6 +228,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     ShareSpec pattern;
     uid_t user;
     TimePoint deadline{};
+    bool is_again = false;            ///< of a share that is there
     std::optional<std::size_t> slot;  ///< KeptMounts::look_ups; nothing: it waits for its turn
     std::vector<Looker> waiters;
   };
@@ -274,6 +275,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void on_source_asked(const std::string& name, const SourceAnswer& answer);
   void note_refused(const std::string& name, const SourceAnswer& answer, const SharePolicy& policy);
   void note_answered(const std::string& name);
+  void note_failed(const std::string& name, const SourceAnswer& answer);
+  void note_held(const std::string& name);
+  void ask_again();
+  void on_asked_again(const std::shared_ptr<Share>& share, const SourceAnswer& answer, const ShareSpec& pattern);
+  void change_instance(const std::shared_ptr<Share>& share, const ShareSpec* spec);
+  [[nodiscard]] const ShareSpec& wanted_spec(Share& share) const;
   void take_over_look_ups(KeptMounts& area);
   [[nodiscard]] bool is_unused(Share& share) const;
   [[nodiscard]] std::shared_ptr<Share> instance_to_give_up(Instances::Full full, const std::string& name,

@@ -136,6 +136,7 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
     directory_ = std::move(directory);
   }
   publish_templates();
+  for (const auto& [name, instance] : instances_.all()) note_held(name);
   publish_shown();
 }
 

@@ -141,7 +141,10 @@ void Manager::Core::on_source_asked(const std::string& name, const SourceAnswer&
   if (--asking_of_user_[look_up.user] == 0) asking_of_user_.erase(look_up.user);
   ask_sources();
   const ShareSpec* const pattern = template_of(name);
-  if (stopping_ || find(name) != nullptr || pattern == nullptr || !(*pattern == look_up.pattern)) {
+  const std::shared_ptr<Share> known = find(name);
+  const bool is_same = !stopping_ && pattern != nullptr && *pattern == look_up.pattern;
+  if (is_same && look_up.is_again && known != nullptr) return on_asked_again(known, source, *pattern);
+  if (!is_same || known != nullptr) {
     // The catalog has changed meanwhile.
     for (Looker& one : look_up.waiters) this->look_up(name, one.user, std::move(one.done));
     return;
@@ -172,11 +175,81 @@ void Manager::Core::note_refused(const std::string& name, const SourceAnswer& so
   }
   if (!source.has_failed) return;
   instances_.note_refused(name, why, clock_.now() + Instances::kFailed);
+  note_failed(name, source);
+}
+
+/// Shows the reason.
+void Manager::Core::note_failed(const std::string& name, const SourceAnswer& source) {
+  const Error& why = source.spec.error();
   emit({.kind = Event::Kind::kWarning, .share = name, .reason = std::string(why.story()), .code = why.code()});
   note_answered(name);
   MutexLock lock(mutex_);
   if (failed_look_ups_.size() >= kMostFailed) failed_look_ups_.erase(failed_look_ups_.begin());
   failed_look_ups_.push_back({.share = name, .when = clock_.wall_now(), .error = why});
+}
+
+/// What the program of its template has answered holds from now on.
+void Manager::Core::note_held(const std::string& name) {
+  const ShareSpec* const pattern = template_of(name);
+  if (pattern == nullptr || pattern->program().empty()) return;
+  instances_.set_holds_until(name, clock_.now() + pattern->policy().positive_timeout);
+}
+
+/// Of the instances that are in use, about which no look-up will ask.
+void Manager::Core::ask_again() {
+  for (const auto& [name, instance] : instances_.all()) {
+    if (!instance.holds_until || clock_.now() < *instance.holds_until) continue;
+    const std::shared_ptr<Share> share = find(name);
+    const ShareSpec* const pattern = template_of(name);
+    if (share == nullptr || pattern == nullptr || is_unused(*share) || look_ups_.contains(name)) continue;
+    if (look_ups_.size() >= kMostLookedUp) break;
+    LookUp& look_up = look_ups_.try_emplace(name, *pattern, instance.user).first->second;
+    look_up.deadline = clock_.now() + pattern->policy().lookup_timeout;
+    look_up.is_again = true;
+    to_ask_.push_back(name);
+  }
+  ask_sources();
+}
+
+/// A program that has failed leaves what it has answered before in force.
+void Manager::Core::on_asked_again(const std::shared_ptr<Share>& share, const SourceAnswer& source,
+                                   const ShareSpec& pattern) {
+  note_held(share->name());
+  if (source.spec) {
+    note_answered(share->name());
+    if (!(*source.spec == wanted_spec(*share))) change_instance(share, &*source.spec);
+  } else if (source.spec.error().code() == ENOENT) {
+    change_instance(share, nullptr);
+  } else {
+    instances_.set_holds_until(share->name(), clock_.now() + pattern.policy().negative_timeout);
+    note_failed(share->name(), source);
+  }
+}
+
+/// As a reload changes or removes (null) a share.
+void Manager::Core::change_instance(const std::shared_ptr<Share>& share, const ShareSpec* spec) {
+  CatalogPlan plan;
+  plan.last_incarnation = last_incarnation_;
+  if (spec != nullptr) {
+    plan_change(plan, {.before = wanted_spec(*share), .after = *spec});
+  } else {
+    plan.change.remove(share->incarnation());
+    plan.removed.push_back(share);
+    plan.configured.insert(share->name());
+  }
+  if (!commit(plan.change)) return;
+  std::set<std::string> names;
+  if (!plan.removed.empty()) names.insert(share->name());
+  std::vector<std::shared_ptr<Share>> policies;
+  for (const CatalogPlan::NewSpec& one : plan.policies) policies.push_back(one.share);
+  carry_out(plan);
+  tell_names(std::move(names), std::move(policies), [] {});
+}
+
+/// What a share is, or will be when it is not in use.
+const ShareSpec& Manager::Core::wanted_spec(Share& share) const {
+  const Record* const record = find_record(share);
+  return record != nullptr && record->pending ? *record->pending : share.spec();
 }
 
 /// No failure of it is to be shown any more.
@@ -240,6 +313,7 @@ Result<> Manager::Core::make_instance_of_template(const ShareSpec& spec, uid_t u
   }
   if (!instances_.take_turn(user, clock_.now())) return fail(EAGAIN);
   instances_.add(name, user, clock_.now());
+  note_held(name);
   plan_new(plan, spec);
   // The kernel learns the name by the answer.
   const bool is_told = plan.removed.empty() && telling_ == 0 && untold_.empty();
@@ -285,6 +359,7 @@ void Manager::Core::look_at_instances() {
     look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), at);
   }
   forget_instances();
+  ask_again();
   if (instances_.all().empty()) return;
   look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), now + kLookAtInstances);
 }
@@ -299,7 +374,8 @@ void Manager::Core::forget_instances() {
     const std::shared_ptr<Share> share = find(name);
     if (share == nullptr || !is_unused(*share)) continue;
     const Duration stay = std::max<Duration>(2 * share->spec().policy().idle_timeout, kShortestStay);
-    if (now < std::max(instance.used, share->last_left()) + stay) continue;
+    const bool holds = !instance.holds_until || now < *instance.holds_until;
+    if (holds && now < std::max(instance.used, share->last_left()) + stay) continue;
     if (setup_.is_known && setup_.is_known(*share, false)) {
       if (!setup_.drop_unused) continue;
       submit(callbacks_.get(), [self = shared_from_this(), share] { self->setup_.drop_unused(*share); });
@@ -330,8 +406,7 @@ void Manager::Core::plan_instances(CatalogPlan& plan, const Catalog& next) {
       if (before != nullptr && *before == pattern->second) continue;
       // One that needs to know its caller is made anew at the next look-up.
       if (Result<ShareSpec> after = instantiate(pattern->second, key_of(name)); after && check_kinds({*after})) {
-        const Record* const record = find_record(*share);
-        const ShareSpec& now = record != nullptr && record->pending ? *record->pending : share->spec();
+        const ShareSpec& now = wanted_spec(*share);
         if (!(*after == now)) plan_change(plan, {.before = now, .after = *std::move(after)});
         continue;
       }

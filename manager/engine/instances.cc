@@ -26,9 +26,14 @@ std::string Instances::template_of(std::string_view name) {
 }
 
 void Instances::add(const std::string& name, uid_t user, TimePoint now) {
-  if (!instances_.try_emplace(name, Instance{user, now}).second) return;
+  if (!instances_.try_emplace(name, Instance{.user = user, .used = now}).second) return;
   ++of_user_[user];
   ++of_template_[template_of(name)];
+}
+
+void Instances::set_holds_until(std::string_view name, TimePoint until) {
+  const auto found = instances_.find(name);
+  if (found != instances_.end()) found->second.holds_until = until;
 }
 
 void Instances::remove(std::string_view name) {
@@ -46,9 +51,9 @@ std::optional<uid_t> Instances::user_of(std::string_view name) const {
 }
 
 Instances::Full Instances::full(std::string_view name, uid_t user) const {
-  if (user != 0 && count_of(of_user_, user) >= kMostOfUser) return Full::kOfUser;
-  if (count_of(of_template_, template_of(name)) >= kMostOfTemplate) return Full::kOfTemplate;
-  return instances_.size() >= kMost ? Full::kInAll : Full::kNo;
+  if (user != 0 && count_of(of_user_, user) >= limits_.of_user) return Full::kOfUser;
+  if (count_of(of_template_, template_of(name)) >= limits_.of_template) return Full::kOfTemplate;
+  return instances_.size() >= limits_.in_all ? Full::kInAll : Full::kNo;
 }
 
 bool Instances::take_turn(uid_t user, TimePoint now) {

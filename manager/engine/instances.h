@@ -21,10 +21,12 @@ namespace berth::manager {
 /// Threading: one thread.
 class Instances {
  public:
-  static constexpr std::size_t kMost = 16384;           ///< in all
-  static constexpr std::size_t kMostOfTemplate = 8192;  ///< of one template
-  static constexpr std::size_t kMostOfUser = 1024;      ///< made for one user; the superuser has no limit
-  static constexpr std::size_t kMostRefused = 16384;    ///< names that are remembered as absent, or as an error
+  struct Limits {
+    std::size_t in_all = 16384;
+    std::size_t of_template = 8192;
+    std::size_t of_user = 1024;  ///< made for one user; the superuser has no limit
+  };
+  static constexpr std::size_t kMostRefused = 16384;  ///< names that are remembered as absent, or as an error
   /// A user can have so many made at once, and then one more each kRefill: the kernel may hold on to each.
   static constexpr double kBurst = 1024;
   static constexpr std::chrono::seconds kRefill{1};
@@ -32,16 +34,21 @@ class Instances {
   static constexpr std::chrono::seconds kFailed{5};
 
   struct Instance {
-    uid_t user = 0;    ///< that it was made for
-    TimePoint used{};  ///< when it was made or taken over
+    uid_t user = 0;                          ///< that it was made for
+    TimePoint used{};                        ///< when it was made or taken over
+    std::optional<TimePoint> holds_until{};  ///< what its program has answered; nothing: there is no program
   };
   using Map = std::map<std::string, Instance, std::less<>>;
+
+  Instances() = default;
+  explicit Instances(const Limits& limits) : limits_(limits) {}
 
   /// Which limit keeps another one from being made.
   enum class Full : std::uint8_t { kNo, kOfUser, kOfTemplate, kInAll };
 
   void add(const std::string& name, uid_t user, TimePoint now);
   void remove(std::string_view name);
+  void set_holds_until(std::string_view name, TimePoint until);
   [[nodiscard]] const Map& all() const noexcept { return instances_; }
   /// Nothing: the share is configured.
   [[nodiscard]] std::optional<uid_t> user_of(std::string_view name) const;
@@ -69,6 +76,7 @@ class Instances {
     TimePoint at{};
   };
 
+  Limits limits_;
   Map instances_;
   std::unordered_map<uid_t, std::size_t> of_user_;
   std::unordered_map<std::string, std::size_t> of_template_;

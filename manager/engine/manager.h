@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "manager/backends/look_up_program.h"
+#include "manager/engine/instances.h"
 #include "manager/engine/mount_record.h"
 #include "manager/engine/reload_report.h"
 #include "manager/model/backend.h"
@@ -56,6 +57,7 @@ struct ManagerSetup {
   std::string berth_directory;  ///< where berths are made: absolute, existing, private to this manager
   std::size_t max_concurrent_mounts = 16;
   std::size_t max_mounts_per_server = 8;
+  Instances::Limits instances;  ///< of shares that templates make
   std::size_t max_waiters_per_share = 4096;
   std::size_t max_attachments_per_share = 16384;
   /// One for each kind; owned by the manager.

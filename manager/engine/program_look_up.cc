@@ -36,6 +36,7 @@ ProgramLookUp look_up_by_program(const ManagerSetup& setup, LookUpQuestion quest
   if (!fields) return {.spec = fail(ENOENT, fields.error().message())};
   question.argv = *std::move(argv);
   question.fields = *std::move(fields);
+  if (question.pattern.type() == kMapType) question.environment = map_environment(user);
   Result<ShareSpec> spec = ask(setup, question);
   const bool has_failed = !spec && spec.error().code() != ENOENT;
   return {.spec = std::move(spec), .has_failed = has_failed};

@@ -89,6 +89,28 @@ Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key
   return values;
 }
 
+std::vector<std::string> map_environment(uid_t user) {
+  std::vector<std::string> variables{"AUTOFS_UID=" + std::to_string(user)};
+  utsname host{};
+  if (::uname(&host) == 0) {
+    const std::string name = host.nodename;
+    variables.push_back("AUTOFS_SHOST=" + name.substr(0, name.find('.')));
+    variables.push_back("HOST=" + name);
+    variables.push_back("ARCH=" + std::string(host.machine));
+    variables.push_back("OSNAME=" + std::string(host.sysname));
+    variables.push_back("OSREL=" + std::string(host.release));
+    variables.push_back("OSVERS=" + std::string(host.version));
+  }
+  const std::optional<User> caller = find_user(user);
+  if (!caller) return variables;
+  variables.push_back("AUTOFS_USER=" + caller->name);
+  variables.push_back("AUTOFS_HOME=" + caller->home);
+  variables.push_back("AUTOFS_GID=" + std::to_string(caller->group));
+  if (const std::optional<std::string> name = name_of_group(caller->group))
+    variables.push_back("AUTOFS_GROUP=" + *name);
+  return variables;
+}
+
 Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key, uid_t user) {
   const TemplateValues values = TRY(values_for(pattern, key, user));
   Result<ShareSpec> made = instantiate(pattern, values);

@@ -2,7 +2,9 @@
 
 #include <sys/types.h>
 
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "manager/model/share_spec.h"
 #include "manager/model/share_template.h"
@@ -17,5 +19,9 @@ Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key
 /// What a template makes of `key` for a caller, the user `user`: asks the user database and may so block for long.
 /// Errors: ENOENT when the key, or a value, is none that the template may take; EACCES when the key is another user's.
 Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key, uid_t user);
+
+/// What executable maps of autofs are told of the user `user` and of the host, as variables: AUTOFS_USER, AUTOFS_UID, ... (autofs(5)).
+/// Asks the user database.
+std::vector<std::string> map_environment(uid_t user);
 
 }  // namespace berth::manager

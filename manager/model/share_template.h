@@ -55,6 +55,8 @@ std::string variable_fault(std::string_view text);
 /// do not.
 std::string key_position_fault(const std::vector<std::string>& argv);
 
+/// The type of a template whose program is an executable map of autofs.
+inline constexpr std::string_view kMapType = "autofs";
 /// In the argv of a look-up program: the key, as an argument of its own.
 inline constexpr std::string_view kKeyArgument = "{key}";
 /// What is wrong with the argv of a look-up program; "": nothing.

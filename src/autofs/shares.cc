@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "manager/model/catalog.h"
+#include "manager/model/share_template.h"
 #include "src/autofs/entry.h"
 #include "src/lib/base/mount_options.h"
 #include "src/lib/base/text.h"
@@ -194,6 +195,9 @@ void ShareMaker::set_options() {
 }
 
 void ShareMaker::set_times() {
+  if (map_.options.negative_timeout)
+    share_.fields.policy.negative_timeout =
+        std::min<std::chrono::seconds>(*map_.options.negative_timeout, std::chrono::hours(24 * 3650));
   if (!map_.options.timeout) return;
   manager::SharePolicy& policy = share_.fields.policy;
   policy.idle_timeout_is_own = true;
@@ -226,6 +230,7 @@ class Translator {
   Translation take() { return std::move(result_); }
 
  private:
+  void add_program(const Map& map, const std::string& program);
   void add_entry(const Map& map, const MapEntry& entry, int depth);
   void add_mount(const Map& map, const MapEntry& entry, const Mount& mount, int depth);
   void add_submap(const Map& map, const MapEntry& entry, const Mount& mount, const std::string& path, int depth);
@@ -256,8 +261,7 @@ void Translator::add(const Map& map, int depth) {
     if (source.type == "hosts") {
       fault(map.file, map.line, "\"-hosts\" is not carried over: the exports of a host are known when it is asked");
     } else if (source.type == "program") {
-      fault(map.file, map.line,
-            "the program " + quote(source.name) + " is not carried over: its keys are known when it is asked");
+      add_program(map, source.name);
     }
   }
   for (const std::string& option : map.options.own) {
@@ -269,6 +273,20 @@ void Translator::add(const Map& map, int depth) {
       fault(map.file, map.line, "the option " + quote(option) + ": directories above shares have the mode 0755");
   }
   for (const MapEntry& entry : map.entries) add_entry(map, entry, depth);
+}
+
+/// A template whose program is the map.
+void Translator::add_program(const Map& map, const std::string& program) {
+  if (map.mount_point == "/-") {
+    return fault(map.file, map.line,
+                 "the program " + quote(program) + " is not carried over: its keys are paths, which no program lists");
+  }
+  Share share = ShareMaker(map, {"*", "", map.file, map.line},
+                           {.type = std::string(manager::kMapType), .options = map.options.mount_options}, defaults_)
+                    .make((map.mount_point == namespace_ ? "" : name_of(map.mount_point) + "/") + "*");
+  share.fields.program = {program, std::string(manager::kKeyArgument)};
+  for (const auto& [name, value] : map.options.variables) share.fields.environment.push_back(name + "=" + value);
+  add_share(std::move(share), map.mount_point, map.mount_point);
 }
 
 void Translator::add_entry(const Map& map, const MapEntry& entry, int depth) {
@@ -346,10 +364,14 @@ Translation translate(const Maps& maps, const std::string& namespace_directory, 
 Result<manager::ShareFields> translate_answer(std::string_view value, const std::string& key,
                                               manager::ShareFields fields) {
   EntryContext context{key, host_variables(), {}, true, {}};
+  for (const std::string& variable : fields.environment) {
+    const std::size_t equals = variable.find('=');
+    context.variables.insert_or_assign(variable.substr(0, equals), variable.substr(equals + 1));
+  }
   for (const std::string_view option : split(fields.options, ',')) {
     if (!option.empty()) context.options.emplace_back(option);
   }
-  if (!fields.type.empty() && fields.type != "autofs")
+  if (!fields.type.empty() && fields.type != manager::kMapType)
     context.options.insert(context.options.begin(), "fstype=" + fields.type);
   const std::vector<Mount> mounts = TRY(parse_entry(value, context));
   if (mounts.size() != 1 || mounts.front().offset != "/") {

@@ -49,13 +49,26 @@ std::vector<std::string> links(const std::vector<autofs::OldPath>& old_paths, co
   return lines;
 }
 
+/// "NAME=value" as a table.
+Result<std::string> environment_table(const std::vector<std::string>& environment) {
+  std::string text;
+  for (const std::string& variable : environment) {
+    const std::size_t equals = variable.find('=');
+    text += (text.empty() ? "{ " : ", ") + TRY(toml_text(variable.substr(0, equals))) + " = " +
+            TRY(toml_text(variable.substr(equals + 1)));
+  }
+  return text + " }";
+}
+
 /// The section of a share. Errors: EINVAL for text that is not UTF-8.
 Result<std::string> section_of(const autofs::Share& share) {
   const manager::ShareFields& fields = share.fields;
   std::string text = "# " + prose(fields.origin_file) + ":" + std::to_string(fields.origin_line) + "\n";
   for (const std::string& note : share.notes) text.append("# Not carried over: ").append(prose(note)).append("\n");
   text += "[share." + TRY(toml_text(fields.name)) + "]\ntype = " + TRY(toml_text(fields.type)) + "\n";
-  text += "source = " + TRY(toml_texts(fields.sources)) + "\n";
+  if (!fields.program.empty()) text += "program = " + TRY(toml_texts(fields.program)) + "\n";
+  if (!fields.sources.empty()) text += "source = " + TRY(toml_texts(fields.sources)) + "\n";
+  if (!fields.environment.empty()) text += "environment = " + TRY(environment_table(fields.environment)) + "\n";
   if (!fields.options.empty()) text += "options = " + TRY(toml_text(fields.options)) + "\n";
   if (fields.policy.read_only) text += "read_only = true\n";
   if (fields.policy.allow_suid) text += "allow_suid = true\n";
@@ -63,6 +76,10 @@ Result<std::string> section_of(const autofs::Share& share) {
   if (fields.policy.idle_timeout_is_own) {
     const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(fields.policy.idle_timeout);
     text += "idle_timeout = \"" + std::to_string(seconds.count()) + "s\"\n";
+  }
+  if (fields.policy.negative_timeout != manager::SharePolicy().negative_timeout && fields.name.ends_with('*')) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(fields.policy.negative_timeout);
+    text += "negative_timeout = \"" + std::to_string(seconds.count()) + "s\"\n";
   }
   return text + "\n";
 }

@@ -34,6 +34,9 @@ struct Settings {
       std::chrono::seconds(5)};  ///< a clean stop that takes longer becomes a forced one
   std::size_t max_concurrent_mounts = 16;
   std::size_t max_mounts_per_server = 8;
+  std::size_t max_instances = 16384;  ///< shares that templates have made, in all, of one template, for one user
+  std::size_t max_instances_per_template = 8192;
+  std::size_t max_instances_per_user = 1024;
   std::size_t max_nodes = 1'000'000;  ///< files and directories that are remembered for the kernel; soft
   std::size_t inode_bits = 64;        ///< how large inode numbers of the namespace may be: 32 or 64
   ControlSettings control;

@@ -61,12 +61,18 @@ const std::vector<std::string_view>& daemon_keys() {
       "stop_timeout",
       "max_concurrent_mounts",
       "max_mounts_per_server",
+      "max_instances",
+      "max_instances_per_template",
+      "max_instances_per_user",
       "max_nodes",
       "idle_timeout",
       "mount_timeout",
       "unmount_timeout",
       "stall_timeout",
       "attr_timeout",
+      "lookup_timeout",
+      "positive_timeout",
+      "negative_timeout",
       "inode_bits",
   };
   return kKeys;
@@ -82,6 +88,9 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   section.duration("stop_timeout", settings.stop_timeout);
   section.count("max_concurrent_mounts", settings.max_concurrent_mounts, 1, 1024);
   section.count("max_mounts_per_server", settings.max_mounts_per_server, 1, 1024);
+  section.count("max_instances", settings.max_instances, 1, 65536);
+  section.count("max_instances_per_template", settings.max_instances_per_template, 1, 65536);
+  section.count("max_instances_per_user", settings.max_instances_per_user, 1, 65536);
   section.count("max_nodes", settings.max_nodes, 100, 60'000'000);
   std::size_t bits = settings.inode_bits;
   section.count("inode_bits", bits, 32, 64);
@@ -95,6 +104,9 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   require_time(section, "unmount_timeout", defaults.unmount_timeout);
   require_time(section, "stall_timeout", defaults.stall_timeout);
   section.duration("attr_timeout", defaults.attr_timeout);
+  require_time(section, "lookup_timeout", defaults.lookup_timeout);
+  section.duration("positive_timeout", defaults.positive_timeout);
+  section.duration("negative_timeout", defaults.negative_timeout);
   section.reject_unknown([](std::string_view key, const toml::node&) -> std::string {
     const std::vector<std::string_view>& of_shares = share_keys();
     const bool is_of_share = std::find(of_shares.begin(), of_shares.end(), key) != of_shares.end();

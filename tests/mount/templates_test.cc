@@ -340,6 +340,21 @@ esac
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+TEST_F(TemplatesByProgram, ExecutableMapOfAutofsIsAskedWithItsVariables) {
+  write_program("env > environment\necho \"-fstype=bind :$PWD/$DIRECTORY/$1\"\n");
+  ASSERT_TRUE(
+      ok(server_.write_file("auto.master", "/home " + server_.path("find") + " -DDIRECTORY=homes --timeout=60\n")));
+  ASSERT_TRUE(ok(server_.start("[[map]]\nautofs = \"" + server_.path("auto.master") + "\"\n")));
+  EXPECT_EQ(name_in("home/alice"), "alice");
+  Names lines;
+  for (const std::string& line : lines_of("environment")) lines.insert(line);
+  EXPECT_TRUE(lines.contains("AUTOFS_USER=root"));
+  EXPECT_TRUE(lines.contains("AUTOFS_UID=0"));
+  EXPECT_TRUE(lines.contains("AUTOFS_HOME=/root"));
+  EXPECT_TRUE(lines.contains("DIRECTORY=homes"));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(TemplatesByProgram, FailureIsAnErrorOfThatKeyWithTheReasonAndNoSecret) {
   write_program(R"(case "$1" in
   alice) echo "cannot bind with $TOKEN to ldap1" >&2; exit 3 ;;

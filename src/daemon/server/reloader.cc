@@ -44,6 +44,9 @@ std::vector<std::string> unchanged_settings(const config::Settings& now, const c
   compare("stop_timeout", now.stop_timeout, wanted.stop_timeout);
   compare("max_concurrent_mounts", now.max_concurrent_mounts, wanted.max_concurrent_mounts);
   compare("max_mounts_per_server", now.max_mounts_per_server, wanted.max_mounts_per_server);
+  compare("max_instances", now.max_instances, wanted.max_instances);
+  compare("max_instances_per_template", now.max_instances_per_template, wanted.max_instances_per_template);
+  compare("max_instances_per_user", now.max_instances_per_user, wanted.max_instances_per_user);
   compare("max_nodes", now.max_nodes, wanted.max_nodes);
   compare("inode_bits", now.inode_bits, wanted.inode_bits);
   compare("[control]", now.control, wanted.control);

@@ -301,6 +301,9 @@ class Server {
     setup.takes_over = record_.servers > 1;
     setup.berth_directory = setup_.berth_directory;
     setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
+    setup.instances = {.in_all = setup_.configuration.settings.max_instances,
+                       .of_template = setup_.configuration.settings.max_instances_per_template,
+                       .of_user = setup_.configuration.settings.max_instances_per_user};
     setup.max_mounts_per_server = setup_.configuration.settings.max_mounts_per_server;
     const manager::HostView view{.mount_namespace = host_.get(),
                                  .berths = setup_.berth_directory,

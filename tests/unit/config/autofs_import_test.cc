@@ -171,7 +171,6 @@ TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
   EXPECT_EQ(catalog.find("m/good")->policy().idle_timeout, std::chrono::hours(24 * 3650));
   for (const char* text :
        {"auto.master:1: maps in NIS are not read", "auto.master:2: \"-hosts\" is not carried over",
-        "auto.master:3: the program \"DIR/prog\" is not carried over",
         "auto.master:4: \"DIR/none\" cannot be read: No such file",
         "auto.master:6: \"relative\" is not an absolute path", "auto.master:7: \"/m\" has a map already",
         "auto.master:10: maps in LDAP are not read", "auto.m:1: nothing follows the key",
@@ -181,6 +180,26 @@ TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
   EXPECT_FALSE(says("/no/"));
   (void)import("/m");
   EXPECT_TRUE(says("auto.m:6: \"/m/other\" lies inside the namespace \"/m\"")) << imported_.text;
+}
+
+TEST_F(AutofsImportTest, ExecutableMapIsATemplateThatAsksIt) {
+  write("auto.master", "/home DIR/prog -DSITE=x -soft --timeout=60 --negative-timeout=30\n/- DIR/prog\n");
+  write("prog", "#!/bin/sh\n");
+  ::chmod((directory_ / "prog").c_str(), 0755);
+  const manager::Catalog catalog = import("/volumes");
+  const auto found = catalog.templates().find("home/*");
+  ASSERT_NE(found, catalog.templates().end()) << imported_.text;
+  const manager::ShareSpec& home = found->second;
+  EXPECT_EQ(home.program(), (std::vector<std::string>{directory_ / "prog", "{key}"}));
+  EXPECT_EQ(home.type(), "autofs");
+  EXPECT_EQ(home.options(), "soft");
+  EXPECT_EQ(home.environment(), std::vector<std::string>{"SITE=x"});
+  EXPECT_EQ(home.policy().idle_timeout, std::chrono::minutes(1));
+  EXPECT_EQ(home.policy().negative_timeout, std::chrono::seconds(30));
+  EXPECT_TRUE(says("auto.master:2: the program \"DIR/prog\" is not carried over: its keys are paths"))
+      << imported_.text;
+  // The mount point is the namespace.
+  EXPECT_TRUE(import("/home").templates().contains("*"));
 }
 
 TEST_F(AutofsImportTest, MapsAreASourceOfSharesOfTheConfiguration) {

@@ -127,6 +127,12 @@ takeover_timeout = "1500ms"
 stop_timeout = "1m"
 max_concurrent_mounts = 3
 max_mounts_per_server = 2
+max_instances = 30
+max_instances_per_template = 20
+max_instances_per_user = 10
+lookup_timeout = "6s"
+positive_timeout = "7s"
+negative_timeout = "0"
 idle_timeout = "1s"
 mount_timeout = "2s"
 unmount_timeout = "3s"
@@ -165,12 +171,18 @@ mode = "0750"
   EXPECT_EQ(settings.stop_timeout, milliseconds(60'000));
   EXPECT_EQ(settings.max_concurrent_mounts, 3U);
   EXPECT_EQ(settings.max_mounts_per_server, 2U);
+  EXPECT_EQ(settings.max_instances, 30U);
+  EXPECT_EQ(settings.max_instances_per_template, 20U);
+  EXPECT_EQ(settings.max_instances_per_user, 10U);
   EXPECT_EQ(settings.control, (ControlSettings{.group = 1, .readable_by_everyone = false}));
   const manager::SharePolicy defaults{.idle_timeout = milliseconds(1000),
                                       .mount_timeout = milliseconds(2000),
                                       .unmount_timeout = milliseconds(3000),
                                       .stall_timeout = milliseconds(4000),
-                                      .attr_timeout = milliseconds(0)};
+                                      .attr_timeout = milliseconds(0),
+                                      .lookup_timeout = milliseconds(6000),
+                                      .positive_timeout = milliseconds(7000),
+                                      .negative_timeout = milliseconds(0)};
   EXPECT_EQ(loaded->catalog.find("defaults")->policy(), defaults);
   const manager::SharePolicy all{.idle_timeout = std::chrono::hours(24),
                                  .idle_timeout_is_own = true,

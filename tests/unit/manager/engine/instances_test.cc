@@ -251,6 +251,56 @@ TEST_F(InstancesByProgram, AbsentKeyIsNotAskedForAgainForNegativeTimeout) {
   EXPECT_EQ(look_up("home/alice"), 0);
 }
 
+TEST_F(InstancesByProgram, UnusedShareIsAskedForAgainByTheNextLookUpAfterPositiveTimeout) {
+  ASSERT_EQ(look_up("home/alice"), 0);
+  answer_ = std::string("/new/");
+  pass(9min);
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(asked_.size(), 1U);
+  pass(2min);
+  EXPECT_EQ(manager_->find("home/alice"), nullptr);
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(source_of("home/alice"), "/new/alice");
+}
+
+TEST_F(InstancesByProgram, OfAShareInUseAnotherAnswerIsPendingAndAFailureChangesNothing) {
+  ASSERT_EQ(look_up("home/alice"), 0);
+  const auto lease = enter("home/alice");
+  answer_ = fail(EHOSTDOWN, "down");
+  pass(11min);
+  EXPECT_EQ(asked_.size(), 2U);
+  EXPECT_EQ(manager_->failed_look_ups().size(), 1U);
+  EXPECT_EQ(source_of("home/alice"), "/srv/alice");
+  answer_ = std::string("/new/");
+  pass(2min);
+  EXPECT_EQ(asked_.size(), 3U);
+  EXPECT_TRUE(manager_->failed_look_ups().empty());
+  EXPECT_EQ(source_of("home/alice"), "/srv/alice");
+  EXPECT_FALSE(share("home/alice").status().pending.empty());
+  // The same answer is no change.
+  pass(11min);
+  EXPECT_EQ(asked_.size(), 4U);
+  *lease = std::nullopt;
+  manager_->run_pending();
+  EXPECT_EQ(source_of("home/alice"), "/new/alice");
+}
+
+TEST_F(InstancesByProgram, OfAShareInUseThatIsNoneAnyMoreOnlyLookUpsEnd) {
+  ASSERT_EQ(look_up("home/alice"), 0);
+  const auto lease = enter("home/alice");
+  answer_ = fail(ENOENT);
+  pass(11min);
+  EXPECT_EQ(manager_->find("home/alice"), nullptr);
+  EXPECT_EQ(look_up("home/alice"), ENOENT);
+  EXPECT_TRUE(lease->has_value());
+  EXPECT_EQ(manager_->removed().size(), 1U);
+  *lease = std::nullopt;
+  manager_->run_pending();
+  answer_ = std::string("/srv/");
+  pass(1min);
+  EXPECT_EQ(look_up("home/alice"), 0);
+}
+
 TEST_F(InstancesByProgram, ReloadForgetsWhatHasFailed) {
   answer_ = fail(EHOSTDOWN, "down");
   EXPECT_EQ(look_up("home/alice"), EHOSTDOWN);
@@ -397,24 +447,24 @@ TEST_F(InstancesOfTemplates, ScanOfOneUserIsBoundedAndLeavesOthersAlone) {
     if (look_up("home/" + std::to_string(i)) == EAGAIN) ++refused;
   }
   EXPECT_GE(refused, 1900);
-  EXPECT_LE(manager_->directory()->size(), Instances::kMostOfUser + 1);
+  EXPECT_LE(manager_->directory()->size(), Instances::Limits().of_user + 1);
   EXPECT_NE(manager_->find("home/bob"), nullptr);
   EXPECT_EQ(look_up("home/carol", kBob), 0);
   // Later the user has others made, and the ones that were not used for longest go.
   pass(100s);
   EXPECT_EQ(look_up("home/new"), 0);
-  EXPECT_LE(manager_->directory()->size(), Instances::kMostOfUser + 2);
+  EXPECT_LE(manager_->directory()->size(), Instances::Limits().of_user + 2);
   EXPECT_NE(manager_->find("home/bob"), nullptr);
 }
 
 TEST_F(InstancesOfTemplates, WhatIsInUseIsNotGivenUpForAnother) {
   Instances instances;
   const TimePoint now = clock_.now();
-  for (std::size_t i = 0; i < Instances::kMostOfUser; ++i) instances.add("home/" + std::to_string(i), kAlice, now);
+  for (std::size_t i = 0; i < Instances::Limits().of_user; ++i) instances.add("home/" + std::to_string(i), kAlice, now);
   EXPECT_EQ(instances.full("home/x", kAlice), Instances::Full::kOfUser);
   EXPECT_EQ(instances.full("home/x", kBob), Instances::Full::kNo);
   EXPECT_EQ(instances.full("home/x", 0), Instances::Full::kNo);
-  for (std::size_t i = 0; i < Instances::kMostOfTemplate; ++i) {
+  for (std::size_t i = 0; i < Instances::Limits().of_template; ++i) {
     instances.add("home/" + std::to_string(i), static_cast<uid_t>(i), now);
   }
   EXPECT_EQ(instances.full("home/x", kBob), Instances::Full::kOfTemplate);
