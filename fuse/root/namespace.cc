@@ -48,11 +48,16 @@ using Templates = manager::Catalog::Map;
 
 /// In Listing::names: a directory that only a template needs, by the template's number.
 constexpr std::uint32_t kOfTemplate = 1U << 31U;
+/// A key that a template lists, by its number in Listing::keys: no share yet.
+constexpr std::uint32_t kKey = 1U << 30U;
+
+using Keys = std::vector<std::string>;
 
 /// What a directory of the namespace shows at one moment. One is kept, so it is made small.
 struct Listing {
   std::shared_ptr<const Shares> shares;  ///< what the names are of
   std::shared_ptr<const Templates> templates;
+  std::shared_ptr<const Keys> keys;  ///< null: none are listed
   std::string prefix;                ///< "" or "home/"
   std::vector<std::uint32_t> names;  ///< of each the first share at or below it, by its number among `shares`
   DirentList records;                ///< the same, and what comes before
@@ -62,6 +67,7 @@ struct Listing {
 struct Name {
   std::string text;
   const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
+  bool is_key = false;                           ///< of what a look-up would make a share
 };
 
 /// The part of `path` that is a name in `prefix`.
@@ -118,7 +124,18 @@ void add_directories(const Shares& shares, const Templates& templates, const std
   }
 }
 
+/// Adds the keys of which there is neither a share nor a directory.
+void add_keys(const Shares& shares, const Templates& templates, const Keys& keys, const std::string& prefix,
+              std::vector<std::uint32_t>& names) {
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const std::string path = prefix + keys[i];
+    if (shares.contains(path) || is_directory(shares, templates, path)) continue;
+    names.push_back(kKey | static_cast<std::uint32_t>(i));
+  }
+}
+
 Name name_of(const Listing& listing, std::uint32_t number) {
+  if ((number & kKey) != 0) return {(*listing.keys)[number & ~kKey], nullptr, true};
   if ((number & kOfTemplate) == 0) return name_of(listing.shares->begin()[number], listing.prefix);
   return {part_of(listing.templates->begin()[number & ~kOfTemplate].first, listing.prefix), nullptr};
 }
@@ -198,6 +215,14 @@ class Namespace::Core {
     if (found == templates->end() || (prefix.empty() && name == std::string_view(kControlName))) return nullptr;
     if (is_directory(*setup_.manager.directory(), *templates, prefix + name)) return nullptr;
     return {templates, &found->second};
+  }
+  /// Whether a template lists keys in it, for a caller that may go into its shares.
+  [[nodiscard]] bool is_browsed(const std::string& prefix, const sys::Identity& caller) const {
+    const std::shared_ptr<const Templates> templates = setup_.manager.templates();
+    if (templates->empty()) return false;
+    const auto found = templates->find(prefix + "*");
+    if (found == templates->end() || !found->second.policy().browse) return false;
+    return check_access(found->second.policy(), caller, false).has_value();
   }
   /// What the kernel keeps of its listing is old.
   void note_changed(const std::string& prefix) {
@@ -364,15 +389,19 @@ void Namespace::Core::forget_names(const std::vector<std::string>& names, Sessio
 std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) {
   std::shared_ptr<const Shares> shares = setup_.manager.directory();
   std::shared_ptr<const Templates> templates = setup_.manager.templates();
+  std::shared_ptr<const Keys> keys = templates->empty() ? nullptr : setup_.manager.browsed(prefix);
   {
     MutexLock lock(mutex_);
-    const bool is_same = listed_ != nullptr && listed_->shares == shares && listed_->templates == templates;
+    const bool is_same =
+        listed_ != nullptr && listed_->shares == shares && listed_->templates == templates && listed_->keys == keys;
     if (is_same && listed_->prefix == prefix) return listed_;
   }
   auto listing = std::make_shared<Listing>();
   listing->prefix = prefix;
   listing->names = names_below(*shares, prefix);
   add_directories(*shares, *templates, prefix, listing->names);
+  if (keys != nullptr) add_keys(*shares, *templates, *keys, prefix, listing->names);
+  listing->keys = std::move(keys);
   listing->shares = std::move(shares);
   listing->templates = std::move(templates);
   DirentList& records = listing->records;
@@ -386,8 +415,9 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
   }
   for (const std::uint32_t number : listing->names) {
     const Name name = name_of(*listing, number);
-    const ino_t inode =
-        name.share != nullptr ? ShareFs::root_inode(**name.share) : number_of_directory(prefix + name.text);
+    const ino_t inode = name.is_key             ? InodeNumbers(prefix + name.text).root()
+                        : name.share != nullptr ? ShareFs::root_inode(**name.share)
+                                                : number_of_directory(prefix + name.text);
     records.add(name.text.c_str(), inode, DT_DIR);
   }
   records.shrink();
@@ -414,6 +444,9 @@ bool Namespace::Core::add_name(DirentBuffer& page, const Listing& listing, std::
   const off_t next = kFirstName + static_cast<off_t>(number) + 1;
   const Name name = name_of(listing, listing.names[number]);
   if (!page.fits_plus(name.text.c_str())) return false;
+  if (name.is_key) {
+    return page.add_plain(name.text.c_str(), InodeNumbers(listing.prefix + name.text).root(), DT_DIR, next);
+  }
   // What the kernel knows already costs it more to look at than all the rest of a listing.
   if (name.share != nullptr && setup_.shares.is_root_cached(**name.share, now + kKeptListing)) {
     return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
@@ -522,9 +555,25 @@ void Namespace::getattr(Reply reply, NodeId node, const fuse_file_info*) {
 void Namespace::opendir(Reply reply, NodeId node, const fuse_file_info&) {
   const auto prefix = core_->prefix_of(node);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
+  if (core_->is_browsed(*prefix, reply.caller())) return browse(std::move(reply), *prefix);
   const std::uint64_t handle = core_->open();
   const bool keep = core_->keeps_listing(node, std::chrono::steady_clock::now());
   if (!std::move(reply).opened({.handle = handle, .keep_cache = keep, .cache_directory = true})) core_->close(handle);
+}
+
+void Namespace::browse(Reply reply, const std::string& prefix) {
+  const uid_t caller = reply.caller().uid;
+  const auto parked =
+      ParkedReply::park(std::move(reply), [](Reply interrupted) { std::move(interrupted).error(EINTR); });
+  core_->setup().manager.browse(prefix, caller, [this, parked](const Result<std::shared_ptr<manager::Share>>& done) {
+    std::optional<Reply> later = parked->take();
+    if (!later) return;
+    if (!done) return std::move(*later).error(done.error().code());
+    // What the kernel has of the list may be older.
+    const std::uint64_t handle = core_->open();
+    if (!std::move(*later).opened({.handle = handle, .keep_cache = false, .cache_directory = true}))
+      core_->close(handle);
+  });
 }
 
 void Namespace::readdir(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {

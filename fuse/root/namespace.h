@@ -67,6 +67,8 @@ class Namespace final : public Operations {
   void answer(Reply reply, const std::string& prefix, const char* name);
   /// A name that a template knows: answered when there is a share, or when it is known that there is none.
   void look_up_key(Reply reply, const std::string& prefix, const std::string& name, const manager::ShareSpec& pattern);
+  /// Opens a directory when its keys are listed.
+  void browse(Reply reply, const std::string& prefix);
   /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when its real mount has been laid or is not.
   void wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,
                     const std::string& path, std::size_t name_at, int waits);

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "manager/backends/attempt_failure.h"
 #include "manager/backends/attempt_namespace.h"
 #include "manager/backends/secret_files.h"
+#include "manager/model/share_template.h"
 #include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/process.h"
@@ -61,6 +64,40 @@ Result<std::string> ask_program(const HostView& host, const LookUpQuestion& ques
   }
   if (!*answer) return fail(ENOENT);
   return *std::move(*answer);
+}
+
+namespace {
+
+Result<std::vector<std::string>> list_directory(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  const std::filesystem::directory_iterator end;
+  for (std::filesystem::directory_iterator entry(directory, error); !error && entry != end; entry.increment(error)) {
+    if (entry->is_directory(error)) names.push_back(entry->path().filename());
+    error.clear();
+    if (names.size() > kMostKeys) break;
+  }
+  if (error) return fail(error.value(), quote(directory) + " cannot be listed");
+  return names;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> list_keys(const HostView& host, const LookUpQuestion& question) {
+  std::vector<std::string> names;
+  if (question.argv.empty()) {
+    const std::string directory = browsed_directory(question.pattern.fields());
+    names = TRY(in_host(host, [&directory] { return list_directory(directory); }));
+  } else if (const Result<std::string> answer = ask_program(host, question)) {
+    for (const std::string_view line : split(*answer, '\n')) names.emplace_back(line);
+  } else if (answer.error().code() != ENOENT) {
+    return fail(answer.error());
+  }
+  std::erase_if(names, [&](const std::string& name) { return !check_key_of(question.pattern, name); });
+  if (names.size() > kMostKeys) return fail(EFBIG, "more than " + std::to_string(kMostKeys) + " names");
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
 }
 
 }  // namespace berth::manager

@@ -35,4 +35,9 @@ struct LookUpQuestion {
 /// Threading: any; blocks.
 Result<std::string> ask_program(const HostView& host, const LookUpQuestion& question);
 
+/// The keys of a template, sorted: the lines that its program prints (`question.argv`, instantiate_listing()), or the names in
+/// browsed_directory(). What is no key is left out. Errors: as ask_program(), but for ENOENT; EFBIG beyond kMostKeys.
+Result<std::vector<std::string>> list_keys(const HostView& host, const LookUpQuestion& question);
+inline constexpr std::size_t kMostKeys = 10'000;
+
 }  // namespace berth::manager

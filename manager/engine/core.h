@@ -51,6 +51,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
   [[nodiscard]] std::shared_ptr<const Catalog::Map> templates() const;
   [[nodiscard]] std::vector<FailedLookUp> failed_look_ups() const;
+  [[nodiscard]] std::shared_ptr<const std::vector<std::string>> browsed(const std::string& prefix) const;
   [[nodiscard]] std::shared_ptr<const Directory> shown() const;
   [[nodiscard]] std::vector<std::shared_ptr<Share>> removed() const;
   [[nodiscard]] std::map<std::uint64_t, std::shared_ptr<Share>> incarnations() const;
@@ -92,6 +93,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void reload(Catalog catalog, bool dry_run, ReloadCallback done);
   void remount(Share& share, bool force, DoneCallback done);
   void look_up(const std::string& name, uid_t user, ShareCallback done);
+  void browse(const std::string& prefix, uid_t user, ShareCallback done);
   /// What the kernel may not have been told of is told.
   void begin_catalog();
 
@@ -228,6 +230,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     ShareSpec pattern;
     uid_t user;
     TimePoint deadline{};
+    bool is_listing = false;          ///< of the keys; the name is that of the template
     bool is_again = false;            ///< of a share that is there
     std::optional<std::size_t> slot;  ///< KeptMounts::look_ups; nothing: it waits for its turn
     std::vector<Looker> waiters;
@@ -236,6 +239,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   struct SourceAnswer {
     Result<ShareSpec> spec;
     bool has_failed = false;  ///< a program, for every user
+    std::vector<std::string> keys = {};
   };
 
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
@@ -274,6 +278,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] SourceAnswer ask_source(const LookUp& look_up, const std::string& name);
   void on_source_asked(const std::string& name, const SourceAnswer& answer);
   void note_refused(const std::string& name, const SourceAnswer& answer, const SharePolicy& policy);
+  void begin_look_up(const std::string& name, const ShareSpec& pattern, bool is_listing, Looker looker);
+  void on_listed(LookUp& look_up, const std::string& name, const SourceAnswer& answer);
   void note_answered(const std::string& name);
   void note_failed(const std::string& name, const SourceAnswer& answer);
   void note_held(const std::string& name);
@@ -414,6 +420,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::size_t asking_ = 0;
   std::unordered_map<uid_t, std::size_t> asking_of_user_;
   std::optional<TimePoint> look_at_instances_at_;
+  std::map<std::string, TimePoint> browsed_until_;  ///< by the names of templates
   sys::Poller poller_;
   std::map<Share*, std::unique_ptr<Record>> records_;
   std::multimap<TimePoint, Record*> timers_;
@@ -465,6 +472,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<std::shared_ptr<Share>> shown_removed_ BERTH_GUARDED_BY(mutex_);
   std::vector<Task> commands_ BERTH_GUARDED_BY(mutex_);
   StateReport report_ BERTH_GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<const std::vector<std::string>>> browsed_ BERTH_GUARDED_BY(mutex_);
   std::vector<FailedLookUp> failed_look_ups_ BERTH_GUARDED_BY(mutex_);
   HostStatus host_status_ BERTH_GUARDED_BY(mutex_);
   std::deque<Task> manual_work_;  ///< manual: instead of the pools

@@ -41,8 +41,10 @@ std::shared_ptr<const Catalog::Map> Manager::Core::templates() const {
 void Manager::Core::publish_templates() {
   auto templates = std::make_shared<const Catalog::Map>(catalog_.templates());
   instances_.forget_refused();
+  browsed_until_.clear();
   MutexLock lock(mutex_);
   failed_look_ups_.clear();
+  browsed_.clear();
   templates_ = std::move(templates);
 }
 
@@ -61,28 +63,72 @@ void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback d
   const ShareSpec* const pattern = template_of(name);
   if (pattern == nullptr) return answer(std::move(done), fail(ENOENT));
   if (const auto why = instances_.refusal_of(name, clock_.now())) return answer(std::move(done), fail(*why));
-  if (const auto asked = look_ups_.find(name); asked != look_ups_.end()) {
-    if (clock_.now() >= asked->second.deadline) return answer(std::move(done), fail(ETIMEDOUT));
-    if (asked->second.waiters.size() >= kMostWaiting) return answer(std::move(done), fail(EAGAIN));
-    asked->second.waiters.push_back({user, std::move(done)});
-    return;
-  }
+  if (look_ups_.contains(name)) return begin_look_up(name, *pattern, false, {user, std::move(done)});
   // What cannot be a key is no name that any template knows.
   const bool is_key = needs_values(*pattern) ? check_key_of(*pattern, key_of(name)).has_value()
                                              : instantiate(*pattern, key_of(name)).has_value();
   if (!is_key) return answer(std::move(done), fail(ENOENT));
-  const auto is_of_user = [user](const auto& one) { return one.second.user == user; };
+  begin_look_up(name, *pattern, false, {user, std::move(done)});
+}
+
+/// Waits with the others that ask the same.
+void Manager::Core::begin_look_up(const std::string& name, const ShareSpec& pattern, bool is_listing, Looker looker) {
+  if (const auto asked = look_ups_.find(name); asked != look_ups_.end()) {
+    if (clock_.now() >= asked->second.deadline) return answer(std::move(looker.done), fail(ETIMEDOUT));
+    if (asked->second.waiters.size() >= kMostWaiting) return answer(std::move(looker.done), fail(EAGAIN));
+    asked->second.waiters.push_back(std::move(looker));
+    return;
+  }
+  const auto is_of_user = [user = looker.user](const auto& one) { return one.second.user == user; };
   if (look_ups_.size() >= kMostLookedUp ||
       std::count_if(look_ups_.begin(), look_ups_.end(), is_of_user) >= std::ptrdiff_t{kMostLookedUpOfUser}) {
-    return answer(std::move(done), fail(EAGAIN));
+    return answer(std::move(looker.done), fail(EAGAIN));
   }
-  LookUp& look_up = look_ups_.try_emplace(name, *pattern, user).first->second;
-  const SharePolicy& policy = pattern->policy();
-  look_up.deadline = clock_.now() + (pattern->program().empty() ? policy.mount_timeout : policy.lookup_timeout);
-  look_up.waiters.push_back({user, std::move(done)});
+  LookUp& look_up = look_ups_.try_emplace(name, pattern, looker.user).first->second;
+  const SharePolicy& policy = pattern.policy();
+  look_up.is_listing = is_listing;
+  look_up.deadline = clock_.now() + (pattern.program().empty() ? policy.mount_timeout : policy.lookup_timeout);
+  look_up.waiters.push_back(std::move(looker));
   look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), look_up.deadline);
   to_ask_.push_back(name);
   ask_sources();
+}
+
+std::shared_ptr<const std::vector<std::string>> Manager::Core::browsed(const std::string& prefix) const {
+  MutexLock lock(mutex_);
+  const auto found = browsed_.find(prefix + "*");
+  return found == browsed_.end() ? nullptr : found->second;
+}
+
+void Manager::Core::browse(const std::string& prefix, uid_t user, ShareCallback done) {
+  if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
+  const std::string name = prefix + "*";
+  const auto pattern = catalog_.templates().find(name);
+  const auto until = browsed_until_.find(name);
+  const bool is_fresh = until != browsed_until_.end() && clock_.now() < until->second;
+  if (is_fresh || pattern == catalog_.templates().end() || !pattern->second.policy().browse) {
+    return answer(std::move(done), std::shared_ptr<Share>());
+  }
+  begin_look_up(name, pattern->second, true, {user, std::move(done)});
+}
+
+/// A list that cannot be had is shown as a failure, and what was listed before goes on.
+void Manager::Core::on_listed(LookUp& look_up, const std::string& name, const SourceAnswer& source) {
+  const ShareSpec* const pattern = template_of(name);
+  if (pattern != nullptr && *pattern == look_up.pattern) {
+    const bool is_listed = !source.has_failed;
+    browsed_until_[name] =
+        clock_.now() + (is_listed ? pattern->policy().negative_timeout : std::chrono::milliseconds(Instances::kFailed));
+    note_answered(name);
+    if (is_listed) {
+      auto keys = std::make_shared<const std::vector<std::string>>(source.keys);
+      MutexLock lock(mutex_);
+      browsed_[name] = std::move(keys);
+    } else {
+      note_failed(name, source);
+    }
+  }
+  for (Looker& one : look_up.waiters) answer(std::move(one.done), std::shared_ptr<Share>());
 }
 
 /// In turn, but for users that have as many under way as they may have.
@@ -102,6 +148,7 @@ void Manager::Core::ask_sources() {
     ++asking_of_user_[look_up.user];
     LookUp asked(look_up.pattern, look_up.user);
     asked.slot = look_up.slot;
+    asked.is_listing = look_up.is_listing;
     submit(look_up_pool_.get(), [self = shared_from_this(), asked = std::move(asked), name = found->first]() mutable {
       SourceAnswer answer = self->ask_source(asked, name);
       self->post([core = self.get(), name = std::move(name), answer = std::move(answer)] {
@@ -115,13 +162,18 @@ void Manager::Core::ask_sources() {
 Manager::Core::SourceAnswer Manager::Core::ask_source(const LookUp& look_up, const std::string& name) {
   const ShareSpec& pattern = look_up.pattern;
   SourceAnswer answer{.spec = fail(ENOENT)};
+  LookUpQuestion question{.pattern = pattern, .key = std::string(key_of(name))};
+  question.deadline = clock_.now() + pattern.policy().lookup_timeout;
+  question.cancel_fd = cancel_.get();
+  if (setup_.kept != nullptr) question.programs = &setup_.kept->look_ups[*look_up.slot];
+  if (look_up.is_listing) {
+    Result<std::vector<std::string>> keys = list_by_source(setup_, std::move(question), look_up.user);
+    if (keys) return {.spec = fail(ENOENT), .keys = *std::move(keys)};
+    return {.spec = fail(keys.error()), .has_failed = true};
+  }
   if (pattern.program().empty()) {
     answer.spec = instantiate_for(pattern, key_of(name), look_up.user);
   } else {
-    LookUpQuestion question{.pattern = pattern, .key = std::string(key_of(name))};
-    question.deadline = clock_.now() + pattern.policy().lookup_timeout;
-    question.cancel_fd = cancel_.get();
-    if (setup_.kept != nullptr) question.programs = &setup_.kept->look_ups[*look_up.slot];
     ProgramLookUp asked = look_up_by_program(setup_, std::move(question), look_up.user);
     answer = {.spec = std::move(asked.spec), .has_failed = asked.has_failed};
   }
@@ -140,6 +192,7 @@ void Manager::Core::on_source_asked(const std::string& name, const SourceAnswer&
   --asking_;
   if (--asking_of_user_[look_up.user] == 0) asking_of_user_.erase(look_up.user);
   ask_sources();
+  if (look_up.is_listing) return on_listed(look_up, name, source);
   const ShareSpec* const pattern = template_of(name);
   const std::shared_ptr<Share> known = find(name);
   const bool is_same = !stopping_ && pattern != nullptr && *pattern == look_up.pattern;

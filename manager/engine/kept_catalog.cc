@@ -119,7 +119,8 @@ std::string common_of(const ShareFields& fields) {
     writer.number(static_cast<std::int64_t>(time.count()));
   }
   writer.number(policy.access);
-  for (const bool flag : {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices}) {
+  for (const bool flag :
+       {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices, policy.browse}) {
     writer.number(flag);
   }
   writer.numbers(policy.allow_users);
@@ -147,7 +148,8 @@ void read_common(std::string_view bytes, ShareFields& fields) {
     *time = std::chrono::milliseconds(reader.number<std::int64_t>());
   }
   policy.access = reader.number<Access>();
-  for (bool* const flag : {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices}) {
+  for (bool* const flag :
+       {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices, &policy.browse}) {
     *flag = reader.number<bool>();
   }
   policy.allow_users = reader.numbers<uid_t>();

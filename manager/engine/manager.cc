@@ -37,6 +37,16 @@ std::shared_ptr<Share> Manager::find(std::string_view name) const { return core_
 
 std::shared_ptr<const Catalog::Map> Manager::templates() const { return core_->templates(); }
 
+std::shared_ptr<const std::vector<std::string>> Manager::browsed(const std::string& prefix) const {
+  return core_->browsed(prefix);
+}
+
+void Manager::browse(std::string prefix, uid_t user, ShareCallback done) {
+  core_->post([core = core_.get(), prefix = std::move(prefix), user, done = std::move(done)]() mutable {
+    core->browse(prefix, user, std::move(done));
+  });
+}
+
 std::vector<FailedLookUp> Manager::failed_look_ups() const { return core_->failed_look_ups(); }
 
 void Manager::look_up(std::string name, uid_t user, ShareCallback done) {

@@ -102,6 +102,8 @@ struct ManagerSetup {
   /// Asks the program of a template for a share: `question.fields` with what it answers. On a thread that may block until the question's
   /// deadline. Errors: ENOENT when there is no such key; else those of the program, with a story without secrets.
   std::function<Result<ShareFields>(const LookUpQuestion& question)> ask_program;
+  /// Lists the keys of a template, likewise. Errors: those of the source, with a story without secrets.
+  std::function<Result<std::vector<std::string>>(const LookUpQuestion& question)> list_keys;
   /// Numbers what the catalog was read from: a manager that succeeds one with the same number goes on with the catalog
   /// that is kept, which may have been changed since. 0: it is always the one given.
   std::uint64_t configuration = 0;
@@ -145,6 +147,11 @@ class Manager {
   /// Its source may be asked whether it is there, so the answer can take the template's `mount_timeout`; a program, its `lookup_timeout`.
   /// Errors: ENOENT; EAGAIN when too many were made or are asked for; ETIMEDOUT, ESHUTDOWN; those of the program.
   void look_up(std::string name, uid_t user, ShareCallback done);
+  /// The keys that the template of names in `prefix` ("home/", "") lists, sorted; null: it lists none, or has not yet been asked.
+  [[nodiscard]] std::shared_ptr<const std::vector<std::string>> browsed(const std::string& prefix) const;
+  /// Has them listed anew, where they are older than the template's `negative_timeout`; answers (with no share) when that is done or has
+  /// failed. Errors: EAGAIN when too many are asked for; ETIMEDOUT, ESHUTDOWN.
+  void browse(std::string prefix, uid_t user, ShareCallback done);
   /// The keys for which a program has failed last, and has said neither a share nor that there is none since: the oldest first, bounded.
   [[nodiscard]] std::vector<FailedLookUp> failed_look_ups() const;
   /// The same with removed shares that are in use, where no other share has their name.

@@ -42,4 +42,15 @@ ProgramLookUp look_up_by_program(const ManagerSetup& setup, LookUpQuestion quest
   return {.spec = std::move(spec), .has_failed = has_failed};
 }
 
+Result<std::vector<std::string>> list_by_source(const ManagerSetup& setup, LookUpQuestion question, uid_t user) {
+  if (!setup.list_keys) return fail(EHOSTDOWN, "no names are listed here");
+  if (!question.pattern.program().empty()) {
+    TemplateValues values;
+    add_host_values(values);
+    question.argv = TRY(instantiate_listing(question.pattern, values));
+    if (question.pattern.type() == kMapType) question.environment = map_environment(user);
+  }
+  return setup.list_keys(question);
+}
+
 }  // namespace berth::manager

@@ -2,6 +2,9 @@
 
 #include <sys/types.h>
 
+#include <string>
+#include <vector>
+
 #include "manager/backends/look_up_program.h"
 #include "manager/engine/manager.h"
 #include "manager/model/share_spec.h"
@@ -18,5 +21,8 @@ struct ProgramLookUp {
 /// Asks the program of a template for the share of `question.key`, for the user `user`. Blocks until it has answered, or the
 /// deadline. `question.argv` and `question.fields` are filled in here.
 ProgramLookUp look_up_by_program(const ManagerSetup& setup, LookUpQuestion question, uid_t user);
+
+/// The keys of a template that can be listed. Errors: those of list_keys().
+Result<std::vector<std::string>> list_by_source(const ManagerSetup& setup, LookUpQuestion question, uid_t user);
 
 }  // namespace berth::manager

@@ -51,15 +51,6 @@ std::optional<std::string> name_of_group(gid_t number) {
                         [](const group& entry) { return std::string(entry.gr_name); });
 }
 
-void add_host(TemplateValues& values) {
-  utsname host{};
-  if (::uname(&host) != 0) return;
-  const std::string name = host.nodename;
-  values.variables["host"] = name;
-  values.variables["shost"] = name.substr(0, name.find('.'));
-  values.variables["arch"] = host.machine;
-}
-
 Result<> add_caller(TemplateValues& values, uid_t user) {
   const std::optional<User> caller = find_user(user);
   if (!caller) return fail(ENOENT);
@@ -74,9 +65,18 @@ Result<> add_caller(TemplateValues& values, uid_t user) {
 
 }  // namespace
 
+void add_host_values(TemplateValues& values) {
+  utsname host{};
+  if (::uname(&host) != 0) return;
+  const std::string name = host.nodename;
+  values.variables["host"] = name;
+  values.variables["shost"] = name.substr(0, name.find('.'));
+  values.variables["arch"] = host.machine;
+}
+
 Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key, uid_t user) {
   TemplateValues values{.key = std::string(key), .variables = {}, .key_user = {}, .only_user = {}};
-  add_host(values);
+  add_host_values(values);
   const std::vector<uid_t>& allowed = pattern.policy().allow_users;
   if (std::find(allowed.begin(), allowed.end(), kKeyUser) != allowed.end()) {
     const std::optional<User> owner = find_user(values.key);

@@ -20,6 +20,9 @@ Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key
 /// Errors: ENOENT when the key, or a value, is none that the template may take; EACCES when the key is another user's.
 Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key, uid_t user);
 
+/// The variables of the host.
+void add_host_values(TemplateValues& values);
+
 /// What executable maps of autofs are told of the user `user` and of the host, as variables: AUTOFS_USER, AUTOFS_UID, ... (autofs(5)).
 /// Asks the user database.
 std::vector<std::string> map_environment(uid_t user);

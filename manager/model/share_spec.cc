@@ -293,6 +293,7 @@ class Faults {
     if (!is_template_ && std::find(users.begin(), users.end(), kKeyUser) != users.end()) {
       add("allow_users", "\"&\" is the user that the key of a template names, and this is no template");
     }
+    if (policy.browse) check_browse();
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
     if (policy.access == Access::kNative) check_native();
     if (why_with_berth(kind_of(fields_.type), fields_.type, options_, policy).empty()) return;
@@ -301,6 +302,17 @@ class Faults {
         "access";
     if (policy.allow_suid) add("allow_suid", reason);
     if (policy.allow_devices) add("allow_devices", reason);
+  }
+
+  void check_browse() {
+    if (!is_template_) return add("browse", "only a template, such as [share.\"home/*\"], lists names");
+    if (fields_.program.empty() && browsed_directory(fields_).empty()) {
+      add("browse", "nothing can be listed; it takes a program, or a local source that ends in \"/&\"");
+    }
+    for (const std::string& argument : fields_.program) {
+      if (is_of_caller(argument))
+        add("browse", "the list is one for all callers, and " + quote(argument) + " is of one");
+    }
   }
 
   void check_native() {

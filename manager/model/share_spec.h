@@ -71,6 +71,7 @@ struct SharePolicy {
   uid_t owner = 0;  ///< of the share's directory until its real root is known
   gid_t group = 0;
   mode_t mode = 0755;
+  bool browse = false;  ///< of a template: its keys are listed as far as its source can tell
 
   friend bool operator==(const SharePolicy&, const SharePolicy&) = default;
 };

@@ -86,6 +86,16 @@ Result<std::string> put_values(std::string_view text, const TemplateValues& valu
   return result;
 }
 
+/// The argv of a look-up program, with `key` for the key.
+Result<std::vector<std::string>> put_arguments(const ShareSpec& pattern, const TemplateValues& values,
+                                               std::string_view key) {
+  std::vector<std::string> argv = pattern.program();
+  for (std::string& argument : argv) {
+    argument = argument == kKeyArgument ? std::string(key) : TRY(put_values(argument, values));
+  }
+  return argv;
+}
+
 /// A home directory: a path that leads nowhere else.
 Result<> check_home(std::string_view home) {
   if (!home.starts_with('/')) return fail(EINVAL, quote(home) + " is not absolute");
@@ -146,11 +156,24 @@ bool needs_values(const ShareSpec& pattern) {
          std::find(users.begin(), users.end(), kKeyUser) != users.end();
 }
 
-bool is_for_caller(const ShareSpec& pattern) {
-  const std::vector<std::string> names = variables_in(pattern);
+bool is_of_caller(std::string_view text) {
+  const std::vector<std::string> names = variables_in(text);
   return std::any_of(names.begin(), names.end(), [](const std::string& name) {
     return std::find(kOfCaller.begin(), kOfCaller.end(), name) != kOfCaller.end();
   });
+}
+
+bool is_for_caller(const ShareSpec& pattern) {
+  const std::vector<std::string> texts = texts_of(pattern);
+  return std::any_of(texts.begin(), texts.end(), [](const std::string& text) { return is_of_caller(text); });
+}
+
+std::string browsed_directory(const ShareFields& pattern) {
+  if (!pattern.program.empty() || pattern.sources.size() != 1) return "";
+  if (pattern.type != "bind" && pattern.type != "dir") return "";
+  const std::string& source = pattern.sources.front();
+  if (!source.ends_with("/&") || find_key_mark(source) != source.size() - 1) return "";
+  return source.size() == 2 ? "/" : source.substr(0, source.size() - 2);
 }
 
 std::string key_position_fault(const std::vector<std::string>& argv) {
@@ -232,10 +255,12 @@ Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
 Result<std::vector<std::string>> instantiate_program(const ShareSpec& pattern, const TemplateValues& values) {
   TRY_VOID(check_key_of(pattern, values.key));
   TRY_VOID(check_values(pattern, values));
-  std::vector<std::string> argv = pattern.program();
-  for (std::string& argument : argv)
-    argument = argument == kKeyArgument ? values.key : TRY(put_values(argument, values));
-  return argv;
+  return put_arguments(pattern, values, values.key);
+}
+
+Result<std::vector<std::string>> instantiate_listing(const ShareSpec& pattern, const TemplateValues& values) {
+  TRY_VOID(check_values(pattern, values));
+  return put_arguments(pattern, values, kListArgument);
 }
 
 Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values) {
@@ -259,6 +284,7 @@ Result<ShareFields> instantiate_fields(const ShareSpec& pattern, const TemplateV
     fields.policy.allow_groups.clear();
   }
   fields.program.clear();
+  fields.policy.browse = false;
   return fields;
 }
 

@@ -59,6 +59,14 @@ std::string key_position_fault(const std::vector<std::string>& argv);
 inline constexpr std::string_view kMapType = "autofs";
 /// In the argv of a look-up program: the key, as an argument of its own.
 inline constexpr std::string_view kKeyArgument = "{key}";
+/// What a look-up program gets in its place when it is to list its keys. No key starts with '-'.
+inline constexpr std::string_view kListArgument = "--list";
+/// The directory whose names are the keys of a template: "/srv/home" of a bind of "/srv/home/&". "": there is none.
+std::string browsed_directory(const ShareFields& pattern);
+/// Whether a text of a template has a variable of the caller.
+bool is_of_caller(std::string_view text);
+/// As instantiate_program(), for the list of keys.
+Result<std::vector<std::string>> instantiate_listing(const ShareSpec& pattern, const TemplateValues& values);
 /// What is wrong with the argv of a look-up program; "": nothing.
 std::string program_fault(const std::vector<std::string>& argv);
 

@@ -36,6 +36,7 @@ void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accou
   section.user("owner", policy.owner, accounts);
   section.group("group", policy.group, accounts);
   section.mode("mode", policy.mode);
+  section.flag("browse", policy.browse);
 }
 
 std::string advice(std::string_view key, const toml::node& value) {
@@ -76,6 +77,7 @@ const std::vector<std::string_view>& share_keys() {
       "lookup_timeout",
       "positive_timeout",
       "negative_timeout",
+      "browse",
   };
   return kKeys;
 }

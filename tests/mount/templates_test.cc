@@ -355,6 +355,50 @@ TEST_F(TemplatesByProgram, ExecutableMapOfAutofsIsAskedWithItsVariables) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+TEST_F(TemplatesByProgram, BrowsedNamesAreListedAndNothingIsMadeOfThem) {
+  write_program(R"(echo "$1" >> asked
+[ "$1" = --list ] && { cat names; exit; }
+printf 'type = "bind"\nsource = "%s"\n' "$PWD/homes/$1"
+)");
+  ASSERT_TRUE(ok(server_.write_file("names", "carol\nalice\nalice\n\n-rf\na/b\nbob\n")));
+  ASSERT_TRUE(ok(server_.start(by_program("browse = true\nnegative_timeout = \"1s\"\n"))));
+  EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol"}));
+  EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol"}));
+  EXPECT_EQ(server_.read_json("status.json")["shares"].size(), 0U);
+  EXPECT_EQ(lines_of("asked"), (std::vector<std::string>{"--list"}));
+  for (const char* name : {"home/alice", "home/bob", "home/carol"}) {
+    EXPECT_EQ(stat_of(name), 0);
+    EXPECT_EQ(server_.state(name), "idle");
+  }
+  EXPECT_EQ(name_in("home/alice"), "alice");
+  ASSERT_TRUE(ok(server_.write_file("names", "dave\n")));
+  EXPECT_TRUE(eventually([&] { return list("home") == Names{"alice", "bob", "carol", "dave"}; }));
+  kill_server();
+  EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol", "dave"}));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TemplatesByProgram, ListThatCannotBeHadLeavesTheSharesAndIsShown) {
+  write_program(
+      "[ \"$1\" = --list ] && { echo no ldap1 >&2; exit 1; }\n"
+      "printf 'type = \"bind\"\\nsource = \"%s\"\\n' \"$PWD/homes/$1\"\n");
+  ASSERT_TRUE(ok(server_.start(by_program("browse = true\n"))));
+  EXPECT_EQ(list("home"), Names{});
+  EXPECT_EQ(name_in("home/alice"), "alice");
+  EXPECT_EQ(list("home"), Names{"alice"});
+  EXPECT_EQ(server_.read_json("status.json")["failed_look_ups"][0].value("name", ""), "home/*");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Templates, BrowsedDirectoryShowsWhatIsInItsSource) {
+  ASSERT_TRUE(ok(server_.start(section("browse = true\naccess = \"proxy\"\n"))));
+  EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol"}));
+  EXPECT_EQ(server_.read_json("status.json")["shares"].size(), 0U);
+  EXPECT_EQ(name_in("home/bob"), "bob");
+  EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol"}));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(TemplatesByProgram, FailureIsAnErrorOfThatKeyWithTheReasonAndNoSecret) {
   write_program(R"(case "$1" in
   alice) echo "cannot bind with $TOKEN to ldap1" >&2; exit 3 ;;

@@ -309,6 +309,7 @@ class Server {
                                  .berths = setup_.berth_directory,
                                  .shown = setup_.mount.mounter ? std::string() : setup_.directory};
     setup.backends = manager::make_backends(view);
+    setup.list_keys = [view](const manager::LookUpQuestion& question) { return manager::list_keys(view, question); };
     setup.ask_program = [view, directory = setup_.directory](const manager::LookUpQuestion& question) {
       return ask_for_share(view, directory, question);
     };

@@ -581,6 +581,21 @@ TEST(ShareSpec, ProgramOfATemplateIsToldTheKeyAsAnArgumentAlone) {
   EXPECT_THAT(with({"/find", "{key}"}), ElementsAre(HasSubstr("lookup_timeout: must be longer than 0")));
 }
 
+TEST(ShareSpec, OnlyATemplateThatCanListIsBrowsed) {
+  ShareFields fields = bind_fields();
+  fields.policy.browse = true;
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("browse: only a template")));
+  fields.name = "home/*";
+  fields.sources = {"/srv/&"};
+  EXPECT_THAT(faults_of(fields), IsEmpty());
+  fields.sources = {"/srv/&/data"};
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("browse: nothing can be listed")));
+  fields.program = {"/find", "{key}"};
+  EXPECT_THAT(faults_of(fields), IsEmpty());
+  fields.program = {"/find", "{key}", "${user}"};
+  EXPECT_THAT(faults_of(fields), ElementsAre(HasSubstr("browse: the list is one for all")));
+}
+
 TEST(ShareSpec, WhatChangesIsToldWithoutSecrets) {
   const auto spec_with = [](const std::string& secret, const std::string& variable) {
     return ShareSpec::make(
