@@ -19,6 +19,7 @@
 #include "src/daemon/common/background.h"
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/common/privileges.h"
+#include "src/daemon/native/overmount_table.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
@@ -92,25 +93,11 @@ int flags_for(manager::NativeAccess::When when) noexcept {
   return 0;
 }
 
-enum class There : std::uint8_t { kGone, kCovered, kOnTop };
-
-/// Whether the overmount is mounted on the share still. The table is freed at once, for an unmount takes long (an RCU
-/// grace period), and many are under way.
-Result<There> look_for_overmount(const NativeRequest& request) {
+Result<Outcome> take(const NativeRequest& request, OvermountTable& overmounts) {
   const std::string path = request.directory + "/" + request.share;
-  const std::vector<sys::MountEntry> table = TRY(sys::read_mount_table());
-  const auto overmounted = std::find_if(table.begin(), table.end(),
-                                        [&](const sys::MountEntry& entry) { return entry.id == request.overmount_id; });
-  if (overmounted == table.end() || overmounted->target != path) return There::kGone;
-  const bool covered =
-      std::any_of(overmounted + 1, table.end(), [&](const sys::MountEntry& entry) { return entry.target == path; });
-  return covered ? There::kCovered : There::kOnTop;
-}
-
-Result<Outcome> take(const NativeRequest& request) {
-  const There there = TRY(look_for_overmount(request));
-  if (there == There::kGone) return Outcome::kOff;
-  if (there == There::kCovered) return Outcome::kInUse;
+  const auto there = TRY(overmounts.look(request.overmount_id, path, request.directory));
+  if (there == OvermountTable::There::kGone) return Outcome::kOff;
+  if (there == OvermountTable::There::kCovered) return Outcome::kInUse;
   const UniqueFd root = TRY(open_namespace(request));
   const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request.when));
   crash_point("agent-removed");
@@ -142,7 +129,7 @@ Result<> list(const NativeRequest& request, const NativeCall& talk) {
   return {};
 }
 
-void handle(NativeChannel::Received received) {
+void handle(NativeChannel::Received received, OvermountTable& overmounts) {
   const NativeRequest& request = received.request;
   const Error failure = [&]() -> Error {
     switch (request.kind) {
@@ -151,7 +138,7 @@ void handle(NativeChannel::Received received) {
         return overmounted ? Error(0) : overmounted.error();
       }
       case NativeRequest::Kind::kRemove: {
-        const Result<Outcome> taken = take(request);
+        const Result<Outcome> taken = take(request, overmounts);
         if (taken) received.talk.answer({.value = static_cast<std::uint64_t>(*taken)});
         return taken ? Error(0) : taken.error();
       }
@@ -177,7 +164,7 @@ class Crew {
       if (!received && (received.error().code() == EINTR || received.error().code() == EBADMSG)) continue;
       if (!received) return;
       if (--waiting_ == 0) call_another();
-      handle(*std::move(received));
+      handle(*std::move(received), overmounts_);
       if (++waiting_ > kMostWaiting && may_leave && leave()) return;
     }
   }
@@ -199,6 +186,7 @@ class Crew {
   }
 
   const NativeChannel& channel_;
+  OvermountTable overmounts_;
   std::atomic<int> waiting_{1};
 };
 
