@@ -34,7 +34,7 @@ std::string as_volume(std::string_view rest) {
 /// The UUID of the guest that an instance names.
 std::string uuid_of(std::string_view instance, const Guests& guests, std::string_view origin) {
   if (instance.starts_with(std::string(origin) + ":")) instance.remove_prefix(origin.size() + 1);
-  const std::string name(instance);
+  std::string name(instance);
   if (guests.contains(name)) return name;
   const auto found =
       std::find_if(guests.begin(), guests.end(), [&](const auto& one) { return one.second.name == name; });
