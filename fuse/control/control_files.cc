@@ -65,6 +65,8 @@ formats::ShareView view_of(const manager::Share& share) {
                           .expires_at = status.expires_at,
                           .retry_at = status.retry_at,
                           .pending = std::move(status.pending),
+                          .required = spec.policy().required,
+                          .required_by = std::move(status.required_by),
                           .busy = std::move(status.busy),
                           .held = std::move(status.held)};
   if (view.with_berth.empty() && !view.native)
@@ -298,7 +300,15 @@ formats::UsersView ControlFiles::users(const manager::Share& share, const Viewer
                             .what = std::move(user.what).value_or("")});
     }
   }
-  for (const manager::Attachment& attachment : share.status().attachments) {
+  const manager::ShareStatus status = share.status();
+  for (const std::string& name : status.required_by) {
+    if (view.users.size() >= 2 * kMostUsers) {
+      ++view.more;
+      continue;
+    }
+    view.users.push_back({.kind = "share", .what = name});
+  }
+  for (const manager::Attachment& attachment : status.attachments) {
     if (view.users.size() >= 2 * kMostUsers) {
       ++view.more;
       continue;

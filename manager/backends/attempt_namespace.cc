@@ -146,6 +146,39 @@ void end_programs(std::uint64_t mount_namespace, TimePoint deadline) noexcept {
   }
 }
 
+/// Mounts that are attached nowhere, by the paths at which programs look for them.
+using RequiredTrees = std::vector<std::pair<std::string, UniqueFd>>;
+
+/// The shares that are required, as they are mounted in the server's mount namespace.
+Result<RequiredTrees> clone_required(const HostView& host, const std::vector<RequiredShare>& shares) {
+  RequiredTrees trees;
+  for (const RequiredShare& share : shares) {
+    if (host.shares.empty()) continue;
+    Result<UniqueFd> tree = sys::clone_mount(share.root);
+    // The root of a share of type "dir" is in a mount of the host.
+    if (!tree && tree.error().code() == EINVAL) tree = in_host(host, [&] { return sys::clone_mount(share.root); });
+    if (!tree) return fail(tree.error().within("cannot show the share " + quote(share.name)));
+    trees.emplace_back(host.shares + "/" + share.name, std::move(*tree));
+  }
+  return trees;
+}
+
+/// Puts them where the host shows the shares, which are not to be seen here: a program that used them through the namespace would have the
+/// server wait for itself.
+Result<> show_required(const std::string& shares, const RequiredTrees& trees) {
+  MountOptions options;
+  options.parameters = {{"mode", "0755"}, {"size", "64k"}};
+  const UniqueFd directory = TRY(sys::make_mount("tmpfs", "berth", options));
+  TRY_VOID(sys::attach_mount(directory.get(), shares));
+  for (const auto& [path, tree] : trees) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    if (error) return fail(error.value(), "cannot make " + quote(path));
+    TRY_VOID(sys::attach_mount(tree.get(), path));
+  }
+  return {};
+}
+
 class NamespacePrograms final : public AttemptPrograms {
  public:
   NamespacePrograms(UniqueFd self, std::string berth)
@@ -175,6 +208,7 @@ Result<AttemptNamespace> AttemptNamespace::enter(const HostView& host, const Att
   const bool is_elsewhere = host.mount_namespace >= 0;
   UniqueFd berths;
   if (is_elsewhere) berths = TRY(sys::make_bind(host.berths, {}));
+  RequiredTrees required = TRY(clone_required(host, attempt.required));
   sys::MountNamespaceVisit visit = TRY(sys::MountNamespaceVisit::enter(host.mount_namespace));
   TRY_VOID(sys::unshare_mount_namespace());
   if (is_elsewhere) {
@@ -184,6 +218,11 @@ Result<AttemptNamespace> AttemptNamespace::enter(const HostView& host, const Att
   }
   std::vector<std::string> needed = words;
   needed.push_back(attempt.berth);
+  if (!required.empty()) {
+    TRY_VOID(show_required(host.shares, required));
+    needed.push_back(host.shares);
+    for (const auto& [path, tree] : required) needed.push_back(path);
+  }
   TRY_VOID(detach_copies(needed));
   UniqueFd self = TRY(sys::current_mount_namespace());
   const std::uint64_t number = number_of(self.get());

@@ -106,21 +106,45 @@ class Walk {
   std::vector<UniqueFd> way_;
 };
 
+/// Where `source` lies in that share: "." for its root; "": elsewhere.
+std::string part_of(const HostView& host, const RequiredShare& share, const std::string& source) {
+  const std::string root = host.shares + "/" + share.name;
+  if (host.shares.empty() || !is_below(source, root)) return "";
+  const std::size_t begin = source.find_first_not_of('/', root.size());
+  return begin == std::string::npos ? "." : source.substr(begin);
+}
+
 Result<DirectoryIdentity> identity_of(int directory) {
   const struct statx found = TRY(sys::stat_at(directory, "", STATX_INO));
   return DirectoryIdentity{.device = makedev(found.stx_dev_major, found.stx_dev_minor), .inode = found.stx_ino};
 }
 
-Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::string& source,
-                       const std::string& berth) {
+/// A directory of a share that this one requires, in that share's own mount: nothing is asked through the namespace. No symbolic link
+/// leads out of it.
+Result<UniqueFd> bind_of_part(const HostView& host, const RequiredShare& of, const std::string& source,
+                              const MountOptions& options) {
+  const std::string part = part_of(host, of, source);
+  const Result<UniqueFd> directory = sys::open_beneath(of.root, part.c_str(), O_PATH | O_DIRECTORY);
+  if (!directory) return fail(directory.error().within("cannot open the source " + quote(source)));
+  Result<UniqueFd> tree = bind_of(directory->get(), source, options);
+  if (tree || tree.error().code() != EINVAL) return tree;
+  // The root of a share of type "dir" is in a mount of the host.
+  return in_host(host, [&] { return bind_of(directory->get(), source, options); });
+}
+
+Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   const MountOptions options = policed_options(spec);
+  for (const RequiredShare& of : attempt.required) {
+    if (part_of(host, of, source).empty()) continue;
+    return attach_at_berth(TRY(bind_of_part(host, of, source, options)), source, attempt.berth);
+  }
   RealMount noted;
   const auto clone = [&]() -> Result<UniqueFd> {
     const UniqueFd directory = TRY(open_source_directory(host, source, options.recursive_bind, noted));
     return bind_of(directory.get(), source, options);
   };
   UniqueFd tree = TRY(in_host(host, clone));
-  RealMount made = TRY(attach_at_berth(std::move(tree), source, berth));
+  RealMount made = TRY(attach_at_berth(std::move(tree), source, attempt.berth));
   made.way = std::move(noted.way);
   made.identity = noted.identity;
   return made;
@@ -178,7 +202,7 @@ bool BindBackend::is_current(const std::string& source, const DirectoryIdentity&
 }
 
 MountResult BindBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
-  Result<RealMount> made = bind(host_, spec, source, attempt.berth);
+  Result<RealMount> made = bind(host_, spec, source, attempt);
   if (!made) return tl::unexpected(failed_step(made.error()));
   return std::move(*made);
 }

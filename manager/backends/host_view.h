@@ -12,6 +12,7 @@ namespace berth::manager {
 struct HostView {
   int mount_namespace = -1;  ///< -1: the caller's own is the host's
   std::string berths;        ///< directory of berth's mountpoints: an empty one on the host
+  std::string shares;        ///< where programs of the host find the shares
   std::string shown;         ///< where the host shows the shares; no copy of it is to be kept. "": out of sight
 };
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -47,11 +48,17 @@ Result<std::vector<std::string>> read_environment(const std::string& file) {
   return variables;
 }
 
+/// A file in a share is not read: the server would wait for itself, a server that takes over for ever.
+bool is_in_share(const HostView& host, const std::string& file) {
+  const std::string path = std::filesystem::path(file).lexically_normal().native();
+  return !host.shares.empty() && path.starts_with(host.shares + "/");
+}
+
 /// What a program is given in an argument that not every user may read, such as its configuration: what has a secret's key in it.
-void add_closed_files(Secrets& secrets, std::string_view argument) {
+void add_closed_files(Secrets& secrets, const HostView& host, std::string_view argument) {
   for (const std::string_view option : split(argument, ',')) {
     const std::string file(unquoted(option.substr(option.starts_with('/') ? 0 : option.find('=') + 1)));
-    if (!file.starts_with('/')) continue;
+    if (!file.starts_with('/') || is_in_share(host, file)) continue;
     const Result<struct statx> attributes = sys::stat_at(AT_FDCWD, file.c_str(), STATX_MODE | STATX_TYPE);
     if (!attributes || !S_ISREG(attributes->stx_mode) || (attributes->stx_mode & S_IROTH) != 0) continue;
     if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_source(*content);
@@ -61,19 +68,20 @@ void add_closed_files(Secrets& secrets, std::string_view argument) {
 std::string_view name_of(std::string_view variable) { return variable.substr(0, variable.find('=')); }
 
 /// In the host's mount namespace.
-void add_files(Secrets& secrets, const ShareSpec& spec) {
+void add_files(Secrets& secrets, const HostView& host, const ShareSpec& spec) {
   std::vector<std::string> files = secret_files_in(spec.options());
   for (const auto* argv : {&spec.mount_command(), &spec.unmount_command(), &spec.environment(), &spec.program()}) {
     for (std::string& file : secret_files_in(*argv)) files.push_back(std::move(file));
   }
   for (const std::string& file : files) {
+    if (is_in_share(host, file)) continue;
     if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_file(*content);
   }
   for (const std::vector<std::string>& argv : {std::vector<std::string>{spec.options()}, spec.mount_command(),
                                                spec.unmount_command(), spec.environment(), spec.program()}) {
-    for (const std::string& argument : argv) add_closed_files(secrets, argument);
+    for (const std::string& argument : argv) add_closed_files(secrets, host, argument);
   }
-  if (!spec.environment_file().empty()) {
+  if (!spec.environment_file().empty() && !is_in_share(host, spec.environment_file())) {
     if (const Result<std::vector<std::string>> variables = read_environment(spec.environment_file())) {
       for (const std::string_view variable : *variables) {
         const std::string_view name = name_of(variable);
@@ -100,7 +108,7 @@ Result<std::vector<std::string>> program_environment(const ShareSpec& spec) {
 Secrets known_secrets(const HostView& host, const ShareSpec& spec) {
   Secrets secrets = spec.secrets();
   static_cast<void>(in_host(host, [&]() -> Result<> {
-    add_files(secrets, spec);
+    add_files(secrets, host, spec);
     return {};
   }));
   return secrets;

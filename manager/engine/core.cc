@@ -78,6 +78,8 @@ Manager::Core::~Core() {
   for (const auto& [share, record] : records_) {
     record->attachments.clear();
     record->pending_attachments.clear();
+    record->required.clear();
+    end_gathering(*record);
   }
   pending_changes_.clear();
   drain_waiters_.clear();
@@ -176,6 +178,9 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   // wait no more.
   publish(record);
   for (life_cycle::Effect& effect : step.effects) perform(record, effect);
+  const bool is_gone = std::holds_alternative<life_cycle::Idle>(record.state) ||
+                       std::holds_alternative<life_cycle::Failed>(record.state);
+  if (is_gone) hold(record, {});
   publish(record);
   keep_last_failure(record);
   if (--steps_ == 0) {
@@ -191,7 +196,7 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
   struct Perform {
     Core& core;
     Record& record;
-    void operator()(StartMount& start) const { core.enqueue_mount(record, start); }
+    void operator()(StartMount& start) const { core.begin_mount(record, start); }
     void operator()(StartUnmount& start) const { core.start_unmount(record, start); }
     void operator()(OpenGate&) const { core.open_gate(record); }
     void operator()(ReopenGate&) const {
@@ -207,9 +212,10 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
       core.fail_waiters(record, fail.error);
     }
     void operator()(AnswerUnmount& answer) const {
-      record.busy = answer.error.code() == 0 ? "" : answer.error.message();
+      const Error error = with_requirers(record, answer.error);
+      record.busy = error.code() == 0 ? "" : error.message();
       for (DoneCallback& done : std::exchange(record.unmount_waiters, {})) {
-        core.answer(std::move(done), answer.error.code() == 0 ? Result<>() : Result<>(fail(answer.error)));
+        core.answer(std::move(done), error.code() == 0 ? Result<>() : Result<>(fail(error)));
       }
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
@@ -255,6 +261,7 @@ void Manager::Core::publish(Record& record) {
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());
   status.busy = record.busy;
   status.held = record.held;
+  status.required_by.assign(record.required_by.begin(), record.required_by.end());
   if (record.pending) status.pending = mount_changes(record.share.spec(), *record.pending);
   status.last_failure = record.last_failure;
   status.helper = record.mount.helper ? record.mount.helper->pid() : 0;

@@ -70,7 +70,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
   /// For park(): has `done` called on a thread for callbacks, as a use of this generation until that has ended.
   LeaseCallback on_callback_thread(LeaseCallback done);
+  /// The same until `deadline`.
+  void park_until(Share& share, WaiterId id, const char* reason, TimePoint deadline, LeaseCallback done);
   void interrupt(Share& share, WaiterId id);
+  /// `in_a_row`: how many shares lead here by `requires`.
+  void retry(Share& share, std::size_t in_a_row = 1);
   void feed(Share& share, const life_cycle::Input& happening);
   void unmount(Share& share, bool force, DoneCallback done);
   void make_room();
@@ -133,6 +137,20 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     NativeCallback done;
   };
 
+  struct Record;
+  /// A share that another one requires, and what keeps it mounted.
+  struct Required {
+    Record* of;
+    Lease lease;
+  };
+  /// The shares that are being mounted for an attempt that requires them.
+  struct Gathering {
+    life_cycle::StartMount start;
+    TimePoint began;
+    std::vector<std::string> names;
+    std::vector<Required> held;  ///< of the first ones
+  };
+
   /// A change of an attachment on its way to the disk.
   struct PendingChange {
     AttachmentStore::Change change;
@@ -165,21 +183,24 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
     /// Attachments that are being recorded, and the callers that wait to do something with one of them next.
     std::map<Attachment, std::deque<Task>> pending_attachments;
-    std::size_t attaching = 0;             ///< of these, those that are being made
-    std::size_t without_lease = 0;         ///< attachments with an empty lease
-    std::optional<TimePoint> reattach_at;  ///< when to mount it for those
-    std::uint32_t reattach_attempts = 0;   ///< attempts at that, so far
-    std::optional<TimePoint> timer;        ///< of the life cycle
-    std::optional<TimePoint> scheduled;    ///< its slot in timers_
-    bool was_native = false;               ///< an earlier manager has overmounted it already: so for its next mount
-    MountRecord* kept = nullptr;           ///< the record that outlives this manager
-    bool failure_is_kept = false;          ///< `kept` holds a failure as well
-    int source_number = 0;                 ///< of the directory that its source is in; 0: not watched
-    std::vector<int> way_numbers;          ///< of what the walk to its source goes through
-    bool checking_source = false;          ///< whether it is still what is mounted
-    bool check_source_again = false;       ///< something has happened meanwhile
-    std::string source;                    ///< that was mounted last
-    std::optional<ShareSpec> pending;      ///< of the share that takes its place when it is not in use
+    std::size_t attaching = 0;               ///< of these, those that are being made
+    std::size_t without_lease = 0;           ///< attachments with an empty lease
+    std::optional<TimePoint> reattach_at;    ///< when to mount it for those
+    std::uint32_t reattach_attempts = 0;     ///< attempts at that, so far
+    std::vector<Required> required;          ///< from before its mount until nothing is mounted
+    std::multiset<std::string> required_by;  ///< the shares that hold this one so
+    std::shared_ptr<Gathering> gathering;    ///< of the attempt that runs; null: nothing is waited for
+    std::optional<TimePoint> timer;          ///< of the life cycle
+    std::optional<TimePoint> scheduled;      ///< its slot in timers_
+    bool was_native = false;                 ///< an earlier manager has overmounted it already: so for its next mount
+    MountRecord* kept = nullptr;             ///< the record that outlives this manager
+    bool failure_is_kept = false;            ///< `kept` holds a failure as well
+    int source_number = 0;                   ///< of the directory that its source is in; 0: not watched
+    std::vector<int> way_numbers;            ///< of what the walk to its source goes through
+    bool checking_source = false;            ///< whether it is still what is mounted
+    bool check_source_again = false;         ///< something has happened meanwhile
+    std::string source;                      ///< that was mounted last
+    std::optional<ShareSpec> pending;        ///< of the share that takes its place when it is not in use
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -321,6 +342,16 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
 
   /// Runs `work` on a pool thread; by hand, later on this one.
   void submit(sys::TaskPool* pool, Task work);
+  void begin_mount(Record& record, const life_cycle::StartMount& start);
+  void gather(Record& record, const std::shared_ptr<Gathering>& gathering);
+  void await_required(Record& record, const std::shared_ptr<Gathering>& gathering, Share& share);
+  void fail_gathering(Record& record, const Error& error);
+  static void end_gathering(Record& record);
+  void hold(Record& record, std::vector<Required> required);
+  void hold_mounted(Record& record);
+  [[nodiscard]] std::shared_ptr<Share> find_required(const std::string& name) const;
+  [[nodiscard]] static Error with_requirers(const Record& record, const Error& error);
+  [[nodiscard]] static std::vector<RequiredShare> required_shares(const Record& record);
   void enqueue_mount(Record& record, const life_cycle::StartMount& start);
   void start_queued_mounts();
   void release_mount_slot(Record& record);

@@ -437,6 +437,7 @@ void Manager::Core::change_policy(Share& share, const ShareSpec& spec) {
     if (!is_to_be_native(share)) leave(*record);
     mounted->stays = record->mount.holds_only_copy && !spec.policy().idle_timeout_is_own;
     record->timer = clock_.now();
+    hold_mounted(*record);
   }
   publish(*record);
   schedule(*record);
@@ -577,7 +578,7 @@ void Manager::Core::remount(Share& share, bool force, DoneCallback done) {
       const std::shared_ptr<Share> now = find(record.share.name());
       if (now == nullptr) return answer(std::move(done), fail(ENOENT));
       Share& next = *now;
-      feed(next, life_cycle::RetryWanted{});
+      retry(next);
       auto mounted = [done = std::move(done)](Result<Lease> lease) mutable {
         if (!lease) return done(fail(lease.error()));
         *lease = Lease();

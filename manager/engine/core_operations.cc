@@ -27,13 +27,16 @@ bool can_end_by_itself(const Share& share) {
 }  // namespace
 
 void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCallback done) {
+  park_until(share, id, reason, clock_.now() + share.spec().policy().mount_timeout, std::move(done));
+}
+
+void Manager::Core::park_until(Share& share, WaiterId id, const char* reason, TimePoint deadline, LeaseCallback done) {
   Record& record = record_of(share);
   if (stopping_) return done(fail(ESHUTDOWN));
   if (!host_.up) return done(fail(refusal_));
   // It may have been mounted since the caller looked.
   if (std::optional<Lease> lease = share.try_lease()) return done(std::move(*lease));
   if (record.waiters.size() >= setup_.max_waiters_per_share) return done(fail(EAGAIN));
-  const TimePoint deadline = clock_.now() + share.spec().policy().mount_timeout;
   const auto later = std::find_if(record.waiters.begin(), record.waiters.end(),
                                   [deadline](const Waiter& waiter) { return waiter.deadline > deadline; });
   record.waiters.insert(later, {id, deadline, std::move(done)});
@@ -106,7 +109,8 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   keep_state(record, MountRecord::kMounting);
   std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
-  auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now()] {
+  auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now(),
+               required = required_shares(record)] {
     const ShareSpec& spec = record.share.spec();
     Backend& backend = *self->setup_.backends.at(spec.kind());
     tl::expected<RealMount, AttemptFailure> outcome =
@@ -114,7 +118,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
             ? tl::unexpected(AttemptFailure{
                   .error = Error(ETIMEDOUT, "waited for other mounts (max_concurrent_mounts, max_mounts_per_server)")})
             : perform_mount(backend, spec, record.share.berth(), self->berths_, deadline, self->cancel_.get(), programs,
-                            self->output_of(record.share));
+                            self->output_of(record.share), required);
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
     core->post([core, &record, outcome = std::move(outcome), started]() mutable {

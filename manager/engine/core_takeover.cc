@@ -242,6 +242,9 @@ void Manager::Core::take_over_mounts() {
     }
     if (kept.state == MountRecord::kNone) look_for_inherited_holders(record, kept.released);
   }
+  for (const auto& [share, record] : records_) {
+    if (std::holds_alternative<life_cycle::Mounted>(record->state)) hold_mounted(*record);
+  }
   publish_shown();
 }
 

@@ -114,11 +114,14 @@ std::string common_of(const ShareFields& fields) {
   writer.text(fields.origin_file);
   const SharePolicy& policy = fields.policy;
   for (const std::chrono::milliseconds time :
-       {policy.idle_timeout, policy.mount_timeout, policy.unmount_timeout, policy.stall_timeout, policy.attr_timeout,
-        policy.lookup_timeout, policy.positive_timeout, policy.negative_timeout}) {
+       {policy.idle_timeout, policy.mount_timeout, policy.unmount_timeout, policy.stall_timeout, policy.request_timeout,
+        policy.attr_timeout, policy.lookup_timeout, policy.positive_timeout, policy.negative_timeout}) {
     writer.number(static_cast<std::int64_t>(time.count()));
   }
   writer.number(policy.access);
+  writer.number(policy.on_stale);
+  writer.number(policy.reopen);
+  writer.texts(policy.required);
   for (const bool flag :
        {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices, policy.browse}) {
     writer.number(flag);
@@ -144,10 +147,14 @@ void read_common(std::string_view bytes, ShareFields& fields) {
   SharePolicy& policy = fields.policy;
   for (std::chrono::milliseconds* const time :
        {&policy.idle_timeout, &policy.mount_timeout, &policy.unmount_timeout, &policy.stall_timeout,
-        &policy.attr_timeout, &policy.lookup_timeout, &policy.positive_timeout, &policy.negative_timeout}) {
+        &policy.request_timeout, &policy.attr_timeout, &policy.lookup_timeout, &policy.positive_timeout,
+        &policy.negative_timeout}) {
     *time = std::chrono::milliseconds(reader.number<std::int64_t>());
   }
   policy.access = reader.number<Access>();
+  policy.on_stale = reader.number<OnStale>();
+  policy.reopen = reader.number<Reopen>();
+  policy.required = reader.texts();
   for (bool* const flag :
        {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices, &policy.browse}) {
     *flag = reader.number<bool>();

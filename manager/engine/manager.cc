@@ -93,7 +93,7 @@ void Manager::interrupt(Share& share, WaiterId waiter) {
 
 void Manager::mount(Share& share, DoneCallback done) {
   core_->post([core = core_.get(), &share, done = std::move(done)]() mutable {
-    core->feed(share, life_cycle::RetryWanted{});
+    core->retry(share);
     auto answer = [done = std::move(done)](Result<Lease> lease) mutable {
       if (!lease) return done(fail(lease.error()));
       // Given back before the answer: a caller that is answered that it is mounted may ask for it to be unmounted at
@@ -121,7 +121,7 @@ void Manager::await_native(Share& share, NativeCallback done) {
 }
 
 void Manager::retry(Share& share) {
-  core_->post([core = core_.get(), &share] { core->feed(share, life_cycle::RetryWanted{}); });
+  core_->post([core = core_.get(), &share] { core->retry(share); });
 }
 
 void Manager::call_back(std::function<void()> answer) { core_->post(std::move(answer)); }

@@ -58,8 +58,9 @@ Error masked(const Secrets& secrets, const Error& error) { return Error(error.co
 tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                        const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                        std::atomic<std::int32_t>* programs,
-                                                       std::function<void(std::string_view)> said) {
-  const Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said)};
+                                                       std::function<void(std::string_view)> said,
+                                                       const std::vector<RequiredShare>& required) {
+  const Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said), required};
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
   Result<BerthDirectory::Made> made = berths.make(berth);
@@ -120,9 +121,10 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_v
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs,
-                                                      std::function<void(std::string_view)> said) {
+                                                      std::function<void(std::string_view)> said,
+                                                      const std::vector<RequiredShare>& required) {
   tl::expected<RealMount, AttemptFailure> mounted =
-      mount_unmasked(backend, spec, berth, berths, deadline, cancel_fd, programs, std::move(said));
+      mount_unmasked(backend, spec, berth, berths, deadline, cancel_fd, programs, std::move(said), required);
   if (mounted && mounted->warning.empty() && mounted->passed_over.empty()) return mounted;
   const Secrets secrets = backend.secrets_of(spec);
   if (mounted) {

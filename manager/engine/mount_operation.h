@@ -3,6 +3,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "manager/model/backend.h"
 
@@ -37,11 +38,12 @@ class BerthDirectory {
 ///
 /// No text of the result holds a secret of the share.
 ///
-/// `berth`: Share::berth(). `programs`, `said`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
+/// `berth`: Share::berth(). `programs`, `said`, `required`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs = nullptr,
-                                                      std::function<void(std::string_view)> said = {});
+                                                      std::function<void(std::string_view)> said = {},
+                                                      const std::vector<RequiredShare>& required = {});
 
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
 /// as unmounted; what another program has unmounted already is not unmounted again. The story of an error holds no

@@ -93,6 +93,12 @@ struct AttemptFailure {
   std::string output;                ///< what it wrote, bounded
 };
 
+/// A share that is mounted for another one that requires it.
+struct RequiredShare {
+  std::string name;
+  int root = -1;  ///< O_PATH descriptor of its root directory, open while the attempt runs
+};
+
 /// What a backend may use while it works. It runs on a pool thread and may block until `deadline`.
 struct Attempt {
   std::string berth;   ///< absolute path of the share's private mountpoint: an existing empty directory
@@ -103,6 +109,7 @@ struct Attempt {
   /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a
   /// time. Empty: it is dropped.
   std::function<void(std::string_view)> said = {};
+  std::vector<RequiredShare> required = {};  ///< found below the namespace's directory by what mounts
 };
 
 /// Makes and ends the real mount of one kind of share.

@@ -78,6 +78,8 @@ std::string_view why_with_berth(ShareKind kind, const std::string& type, const M
   if (!is_local) return "its file system is not one of this host";
   if (policy.idle_timeout.count() == 0) return "idle_timeout is \"0\"";
   if (!policy.allow_users.empty() || !policy.allow_groups.empty()) return "allow_users or allow_groups is set";
+  // What it shows may be a part of that share, and of another host.
+  if (kind == ShareKind::kBind && !policy.required.empty()) return "it requires another share";
   // With mounts below the source the kernel cannot report whether a process is in it.
   return options.recursive_bind ? "it is bound with \"rbind\"" : "";
 }
@@ -294,6 +296,7 @@ class Faults {
       add("allow_users", "\"&\" is the user that the key of a template names, and this is no template");
     }
     if (policy.browse) check_browse();
+    check_required();
     if (policy.mode > 07777) add("mode", "more than permission bits; such as \"0755\"");
     if (policy.access == Access::kNative) check_native();
     if (why_with_berth(kind_of(fields_.type), fields_.type, options_, policy).empty()) return;
@@ -312,6 +315,21 @@ class Faults {
     for (const std::string& argument : fields_.program) {
       if (is_of_caller(argument))
         add("browse", "the list is one for all callers, and " + quote(argument) + " is of one");
+    }
+  }
+
+  void check_required() {
+    const std::vector<std::string>& required = fields_.policy.required;
+    if (required.size() > kMostRequired)
+      return add("requires", "more than " + std::to_string(kMostRequired) + " shares");
+    for (auto name = required.begin(); name != required.end(); ++name) {
+      if (const Result<> checked = check_share_name(*name); !checked) {
+        add("requires", std::string(checked.error().story()));
+      } else if (name->find("${") != std::string::npos) {
+        add("requires", shown(*name) + ": of the marks only '&' may stand here");
+      } else if (std::find(required.begin(), name, *name) != name) {
+        add("requires", shown(*name) + " is there twice");
+      }
     }
   }
 
@@ -426,7 +444,8 @@ const char* to_string(Access access) noexcept {
 }
 
 bool is_of_this_host(const ShareSpec& spec) noexcept {
-  return spec.kind() == ShareKind::kDir || spec.kind() == ShareKind::kBind ||
+  const bool may_be_part = spec.kind() == ShareKind::kBind && !spec.policy().required.empty();
+  return spec.kind() == ShareKind::kDir || (spec.kind() == ShareKind::kBind && !may_be_part) ||
          (spec.kind() == ShareKind::kFilesystem && is_local_type(spec.type()));
 }
 

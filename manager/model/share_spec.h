@@ -68,7 +68,8 @@ struct SharePolicy {
   bool allow_devices = false;      ///< false: the real mount is nodev
   std::vector<uid_t> allow_users;  ///< with allow_groups: users that may go in; both empty: all
   std::vector<gid_t> allow_groups;
-  uid_t owner = 0;  ///< of the share's directory until its real root is known
+  std::vector<std::string> required;  ///< `requires`: shares that are mounted before this one, in this order
+  uid_t owner = 0;                    ///< of the share's directory until its real root is known
   gid_t group = 0;
   mode_t mode = 0755;
   bool browse = false;  ///< of a template: its keys are listed as far as its source can tell
@@ -196,6 +197,9 @@ std::vector<std::string> mount_changes(const ShareSpec& before, const ShareSpec&
 /// UTF-8, and in commands also blanks, quotes and what else a shell acts on.
 /// Errors: EINVAL, ENAMETOOLONG with a story.
 Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
+
+/// Most shares that one can require.
+inline constexpr std::size_t kMostRequired = 16;
 
 /// Longest share name, in bytes; each component is at most 255 (NAME_MAX).
 inline constexpr std::size_t kMaxShareName = 1023;

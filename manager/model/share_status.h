@@ -56,15 +56,16 @@ struct ShareStatus {
   ShareState state = ShareState::kIdle;
   std::optional<WallTime> since;  ///< when the state was entered; absent: since the start
   MountId mount_id = 0;
-  std::string source;                  ///< the one of the sources that is mounted, or was last; "" before the first
-  std::uint64_t mounts = 0;            ///< successful mounts so far
-  std::uint64_t failures = 0;          ///< failed attempts so far
-  std::uint32_t waiting = 0;           ///< requests parked until it is mounted
-  std::optional<WallTime> retry_at;    ///< kFailed: not tried again before, unless asked to
-  std::optional<WallTime> expires_at;  ///< kMounted and unused: when it will be unmounted
-  std::vector<std::string> pending;    ///< what will be different of its mount when it is not in use: mount_changes()
-  std::string busy;                    ///< why the last unmount did not succeed; "" when it did
-  std::string held;                    ///< it did, but what still has the file system mounted; "": nothing that is seen
+  std::string source;                    ///< the one of the sources that is mounted, or was last; "" before the first
+  std::uint64_t mounts = 0;              ///< successful mounts so far
+  std::uint64_t failures = 0;            ///< failed attempts so far
+  std::uint32_t waiting = 0;             ///< requests parked until it is mounted
+  std::optional<WallTime> retry_at;      ///< kFailed: not tried again before, unless asked to
+  std::optional<WallTime> expires_at;    ///< kMounted and unused: when it will be unmounted
+  std::vector<std::string> pending;      ///< what will be different of its mount when it is not in use: mount_changes()
+  std::vector<std::string> required_by;  ///< shares that are mounted, or about to be, and require this one; sorted
+  std::string busy;                      ///< why the last unmount did not succeed; "" when it did
+  std::string held;  ///< it did, but what still has the file system mounted; "": nothing that is seen
   std::optional<FailureReport> last_failure;
   bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
   bool native = false;                  ///< its directory is overmounted with its real mount

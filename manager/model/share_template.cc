@@ -247,6 +247,10 @@ Result<> check_key_of(const ShareSpec& pattern, std::string_view key) {
   return {};
 }
 
+Result<std::string> with_key(std::string_view text, std::string_view key) {
+  return put_values(text, TemplateValues{.key = std::string(key), .variables = {}, .key_user = {}, .only_user = {}});
+}
+
 Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key) {
   return instantiate(pattern,
                      TemplateValues{.key = std::string(key), .variables = {}, .key_user = {}, .only_user = {}});
@@ -272,7 +276,8 @@ Result<ShareFields> instantiate_fields(const ShareSpec& pattern, const TemplateV
   TRY_VOID(check_values(pattern, values));
   ShareFields fields = pattern.fields();
   fields.name = pattern.name().substr(0, pattern.name().size() - 1).append(values.key);
-  for (std::vector<std::string>* texts : {&fields.sources, &fields.mount_command, &fields.unmount_command}) {
+  for (std::vector<std::string>* texts :
+       {&fields.sources, &fields.mount_command, &fields.unmount_command, &fields.policy.required}) {
     for (std::string& text : *texts) text = TRY(put_values(text, values));
   }
   fields.options = TRY(put_values(fields.options, values));

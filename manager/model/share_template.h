@@ -70,6 +70,9 @@ Result<std::vector<std::string>> instantiate_listing(const ShareSpec& pattern, c
 /// What is wrong with the argv of a look-up program; "": nothing.
 std::string program_fault(const std::vector<std::string>& argv);
 
+/// `text` of a template with the key for its '&'. Errors: EINVAL.
+Result<std::string> with_key(std::string_view text, std::string_view key);
+
 /// Whether `key` is a plain name. Errors: EINVAL, ENAMETOOLONG with a story.
 Result<> check_key(std::string_view key);
 

@@ -8,9 +8,11 @@
 #include <cerrno>
 #include <exception>
 #include <filesystem>
+#include <map>
 #include <new>
 #include <utility>
 
+#include "manager/model/requirements.h"
 #include "src/autofs/maps.h"
 #include "src/autofs/shares.h"
 #include "src/config/catalog_source_section.h"
@@ -55,6 +57,9 @@ class Loader {
   /// Adds the shares of the catalog sources, last of all: what is configured goes before them.
   void read_sources();
   SourceShares read_source(const CatalogSource& source);
+  void check_requirements();
+  /// A share that is required and not there yet; "": there is none. What is put later requires what is there, so it makes no circle.
+  [[nodiscard]] std::string missing_requirement(const manager::ShareFields& fields) const;
   /// Adds a share if nothing is wrong with it. `reject(key, reason)` gets what is.
   template <typename Reject>
   void add_share(manager::ShareFields fields, Reject reject);
@@ -75,6 +80,7 @@ class Loader {
     std::uint32_t line;
   };
   std::vector<MapSection> maps_;
+  std::map<std::string, std::uint32_t> required_lines_;  ///< of `requires`, by the share
   std::string secret_of_file_;              ///< a section of the file that is read which has a secret; "": none so far
   std::optional<manager::ShareSpec> last_;  ///< most shares are like the one before
 };
@@ -108,12 +114,33 @@ Result<Configuration> Loader::finish() {
     mistakes_.begin("--share " + shown_path(argument));
     read_quick_share(argument);
   }
+  check_requirements();
   if (!mistakes_.empty()) return fail(mistakes_.error());
   read_sources();
   if (shares_with_secrets_ > kMaxMistakesTold) {
     loaded_.warnings.push_back(std::to_string(shares_with_secrets_ - kMaxMistakesTold) + " more shares have a secret");
   }
   return std::move(loaded_);
+}
+
+/// Of all shares together, so a share may stand before those that it requires. Where there are other mistakes, a share that could not
+/// be read would be reported once more.
+void Loader::check_requirements() {
+  if (!mistakes_.empty()) return;
+  for (const manager::RequirementFault& fault : manager::faults_of_requirements(loaded_.catalog)) {
+    const manager::ShareFields fields = fault.share.fields();
+    const auto line = required_lines_.find(fields.name);
+    mistakes_.begin(fields.origin_file);
+    mistakes_.add(line == required_lines_.end() ? fields.origin_line : line->second,
+                  "\"requires\" in " + section_label("share", fields.name) + ": " + fault.reason);
+  }
+}
+
+std::string Loader::missing_requirement(const manager::ShareFields& fields) const {
+  for (const std::string& name : fields.policy.required) {
+    if (manager::find_maker(loaded_.catalog, name) == nullptr) return name;
+  }
+  return "";
 }
 
 void Loader::read_drop_ins(const std::string& file) {
@@ -334,6 +361,8 @@ SourceShares Loader::read_source(const CatalogSource& source) {
     fields.origin_file = origin;
     if (const Result<> read = read_put(line, fields, accounts_); !read) {
       refuse("", std::string(read.error().story()));
+    } else if (const std::string missing = missing_requirement(fields); !missing.empty()) {
+      refuse("requires", shown(missing) + " is neither configured nor put before it");
     } else {
       add_share(std::move(fields), refuse);
     }
@@ -384,6 +413,9 @@ void Loader::read_share(std::string_view name, std::uint32_t line, const toml::t
   read_share_section(section, fields, accounts_);
   // A value that could not be read would be reported once more, as missing.
   if (mistakes_.count() != mistakes_before) return;
+  if (const toml::node* const required = table.get("requires")) {
+    required_lines_[fields.name] = required->source().begin.line;
+  }
   add_share(std::move(fields), [&](std::string_view key, const std::string& reason) {
     if (key.empty() || key == "name") return mistakes_.add(line, reason);
     section.reject(key, reason);

@@ -37,6 +37,7 @@ void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accou
   section.group("group", policy.group, accounts);
   section.mode("mode", policy.mode);
   section.flag("browse", policy.browse);
+  section.texts("requires", policy.required);
 }
 
 std::string advice(std::string_view key, const toml::node& value) {
@@ -78,6 +79,7 @@ const std::vector<std::string_view>& share_keys() {
       "positive_timeout",
       "negative_timeout",
       "browse",
+      "requires",
   };
   return kKeys;
 }
@@ -95,9 +97,24 @@ void read_share_section(Section& section, manager::ShareFields& fields, Accounts
   section.reject_unknown(advice);
 }
 
+namespace {
+
+/// Whether a source lies in a share that is mounted before this one, whose mount is used by itself then.
+bool is_in_required(const manager::ShareFields& fields, const std::string& source,
+                    std::string_view namespace_directory) {
+  if (fields.type != "bind" && fields.type != "command") return false;
+  const std::vector<std::string>& required = fields.policy.required;
+  return source == normal_path(source) && std::any_of(required.begin(), required.end(), [&](const std::string& name) {
+           return is_inside(source, std::string(namespace_directory) + "/" + name);
+         });
+}
+
+}  // namespace
+
 InsideNamespace find_inside(const manager::ShareFields& fields, std::string_view namespace_directory) {
   for (const std::string& source : fields.sources) {
-    if (is_inside(source, namespace_directory)) return {"source", source};
+    if (!is_inside(source, namespace_directory)) continue;
+    if (!is_in_required(fields, source, namespace_directory)) return {"source", source};
   }
   if (fields.options.find('/') == std::string::npos) return {};
   // The layers of an overlay, a key file, an external journal: "lowerdir=/a:/b,upperdir=/c".

@@ -307,6 +307,7 @@ class Server {
     setup.max_mounts_per_server = setup_.configuration.settings.max_mounts_per_server;
     const manager::HostView view{.mount_namespace = host_.get(),
                                  .berths = setup_.berth_directory,
+                                 .shares = setup_.directory,
                                  .shown = setup_.mount.mounter ? std::string() : setup_.directory};
     setup.backends = manager::make_backends(view);
     setup.list_keys = [view](const manager::LookUpQuestion& question) { return manager::list_keys(view, question); };

@@ -163,6 +163,8 @@ void fields_of(Like<ShareView> auto& share, auto& field) {
   field("expires_at", share.expires_at);
   field("retry_at", share.retry_at);
   field("pending", share.pending);
+  field("requires", share.required);
+  field("required_by", share.required_by);
   field("busy", share.busy);
   field("held", share.held);
   field("last_failure", share.last_failure);

@@ -168,6 +168,8 @@ std::string render_status(const ShareView& share) {
             share.stays ? "none: it holds the only copy of its files" : format_duration(share.idle_timeout));
   lines.add_unless_absent("expires at", share.expires_at);
   lines.add_unless_absent("retry at", share.retry_at);
+  for (const std::string& name : share.required) lines.add("requires", prose(name));
+  for (const std::string& name : share.required_by) lines.add("required by", prose(name));
   lines.add_unless_empty("busy", prose(share.busy));
   lines.add_unless_empty("held", prose(share.held));
   if (share.last_failure) add_failure(lines, *share.last_failure);

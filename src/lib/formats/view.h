@@ -89,12 +89,14 @@ struct ShareView {
   std::string with_berth;      ///< why they do not; empty: they do, or will from the next access on
   pid_t helper = 0;            ///< program that serves the mount; 0: none
   std::chrono::milliseconds idle_timeout{};
-  bool stays = false;                  ///< mounted, and not to expire: it holds the only copy of its files
-  std::optional<WallTime> expires_at;  ///< mounted and unused: when it will be unmounted
-  std::optional<WallTime> retry_at;    ///< failed: not tried again before, unless asked to
-  std::vector<std::string> pending;    ///< what will be different when it is not in use: "source: a:/x -> b:/x"
-  std::string busy;                    ///< why the last unmount did not succeed; empty when it did
-  std::string held;                    ///< as ShareSummary::held
+  bool stays = false;                    ///< mounted, and not to expire: it holds the only copy of its files
+  std::optional<WallTime> expires_at;    ///< mounted and unused: when it will be unmounted
+  std::optional<WallTime> retry_at;      ///< failed: not tried again before, unless asked to
+  std::vector<std::string> pending;      ///< what will be different when it is not in use: "source: a:/x -> b:/x"
+  std::vector<std::string> required;     ///< shares that are mounted before it
+  std::vector<std::string> required_by;  ///< shares that are mounted, or about to be, and require this one
+  std::string busy;                      ///< why the last unmount did not succeed; empty when it did
+  std::string held;                      ///< as ShareSummary::held
   std::optional<FailureView> last_failure;
   std::vector<AttachmentView> attachments;
 
@@ -203,8 +205,9 @@ struct UserView {
   pid_t pid = 0;  ///< 0: not a process that can be seen from here, or an attachment
   uid_t uid = 0;
   std::string command;  ///< name of the process; empty when not known
-  std::string kind;     ///< "file", "directory", "attachment", "waiting"
-  std::string what;     ///< path within the share, or instance/volume; empty: not for the reader to know
+  std::string kind;     ///< "file", "directory", "attachment", "share", "waiting"
+  std::string
+      what;  ///< path within the share, or instance/volume, or the share that requires it; empty: not for the reader to know
 
   friend bool operator==(const UserView&, const UserView&) = default;
 };

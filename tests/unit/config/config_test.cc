@@ -630,6 +630,40 @@ environment_file = "/etc/berth/d.env"
   EXPECT_EQ(loaded->catalog.find("d")->environment_file(), "/etc/berth/d.env");
 }
 
+TEST_F(ConfigTest, RequiredSharesMayStandAnywhere) {
+  write("berth.toml",
+        "[share.crypt]\ntype = \"bind\"\nsource = \"/srv/c\"\nrequires = [\"keys\", \"home/bob\"]\n"
+        "[share.\"home/*\"]\ntype = \"bind\"\nsource = \"/home/&\"\nrequires = \"keys\"\n");
+  write("shares.d/keys.toml", "[share.keys]\ntype = \"bind\"\nsource = \"/srv/k\"\n");
+  const Result<Configuration> loaded = load_main();
+  ASSERT_TRUE(loaded) << loaded.error().story();
+  EXPECT_THAT(loaded->catalog.find("crypt")->policy().required, ElementsAre("keys", "home/bob"));
+}
+
+TEST_F(ConfigTest, RequiredSharesThatAreNotThereAndCirclesAreMistakes) {
+  write("shares.d/b.toml", "[share.b]\ntype = \"bind\"\nsource = \"/srv/b\"\nrequires = [\"a\"]\n");
+  EXPECT_EQ(mistakes_in("[share.a]\ntype = \"bind\"\nsource = \"/srv/a\"\n\nrequires = [\"b\"]\n"
+                        "[share.c]\ntype = \"bind\"\nrequires = [\"nas\"]\nsource = \"/srv/c\"\n"),
+            "berth.toml:5: \"requires\" in [share.a]: it requires itself: a -> b -> a\n"
+            "berth.toml:8: \"requires\" in [share.c]: \"nas\" is no share, and no template makes it");
+  std::filesystem::remove(path("shares.d/b.toml"));
+  EXPECT_THAT(mistakes_in("[share.a]\ntype = \"bind\"\nsource = \"/srv/a\"\nrequires = [\"a/../b\", \"x\", \"x\"]\n"),
+              AllOf(HasSubstr("berth.toml:4: \"requires\" in [share.a]"), HasSubstr("\"x\" is there twice")));
+}
+
+TEST_F(ConfigTest, SourceInTheNamespaceIsOfARequiredShareAlone) {
+  const std::string whole = "[berth]\nnamespace = \"/volumes\"\n[share.nfs]\ntype = \"nfs\"\nsource = \"a:/x\"\n";
+  const std::string part = "[share.part]\ntype = \"bind\"\nsource = \"/volumes/nfs/sub\"\n";
+  EXPECT_THAT(mistakes_in(whole + part), HasSubstr("the share would wait for itself"));
+  EXPECT_EQ(mistakes_in(whole + part + "requires = [\"nfs\"]\n"), "no mistakes");
+  EXPECT_THAT(
+      mistakes_in(whole + "[share.part]\ntype = \"bind\"\nsource = \"/volumes/nfs/../part\"\nrequires = [\"nfs\"]\n"),
+      HasSubstr("the share would wait for itself"));
+  EXPECT_THAT(
+      mistakes_in(whole + "[share.part]\ntype = \"ext4\"\nsource = \"/volumes/nfs/image\"\nrequires = [\"nfs\"]\n"),
+      HasSubstr("the share would wait for itself"));
+}
+
 TEST_F(ConfigTest, MistakesTellNoSecret) {
   const std::string longest(100, 'x');
   write("berth.toml", "[share.a]\ntype = \"cifs\"\nsource = \"-https://bob:hunter2" + longest +

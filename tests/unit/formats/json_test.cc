@@ -37,6 +37,8 @@ ShareView full_share() {
           .idle_timeout = milliseconds(1500),
           .expires_at = kMoment + milliseconds(1),
           .retry_at = kMoment + milliseconds(2),
+          .required = {"keys", "net"},
+          .required_by = {"a\nb"},
           .busy = "used\nby 3",
           .last_failure = FailureView{.when = kMoment,
                                       .attempt = 7,
