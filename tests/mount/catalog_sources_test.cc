@@ -3,8 +3,13 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <chrono>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/mount/berth_fixture.h"
@@ -91,8 +96,11 @@ TEST_F(CatalogSources, SharesComeChangeAndGoAsTheProgramSays) {
   EXPECT_TRUE(comes("b", "none"));
   EXPECT_NE(server_.read_control("sources").value_or("").find("state:    synced"), std::string::npos)
       << server_.read_control("sources").value_or("");
+  const pid_t program = status().value("pid", 0);
   EXPECT_NE(server_.read_control("metrics").value_or("").find("berth_catalog_source_up{source=\"fleet\"} 1"),
             std::string::npos);
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_NE(::kill(program, 0), 0) << "it ends with berth";
 }
 
 TEST_F(CatalogSources, AHostServesWhatItKnewWhileTheStoreIsAway) {
@@ -191,6 +199,83 @@ TEST_F(CatalogSources, SourcesComeAndGoWithAReloadAndOutliveAKilledServer) {
   ASSERT_TRUE(ok(server_.write_control("control", "reload")));
   EXPECT_TRUE(comes("a", "none"));
   EXPECT_TRUE(eventually([&] { return status().empty(); }));
+}
+
+TEST_F(CatalogSources, AnUpgradeGoesOnWithTheSharesAndStartsTheProgramAgain) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  ASSERT_TRUE(state_comes("synced"));
+  const pid_t first = status().value("pid", 0);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+    EXPECT_EQ(name_in("a"), "a");
+  }
+  EXPECT_TRUE(eventually([&] { return ::kill(first, 0) != 0; }));
+  say({put("b", "b")});
+  EXPECT_TRUE(comes("b", "b"));
+  EXPECT_TRUE(state_comes("synced"));
+  const pid_t last = status().value("pid", 0);
+  ASSERT_GT(last, 0);
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_NE(::kill(last, 0), 0) << "it ends with berth";
+}
+
+// Shares come and go, the program, the server and the binary are killed and replaced; the share that is always there never fails, and in
+// the end there is what the store has.
+TEST_F(CatalogSources, WhateverIsKilledAShareThatStaysIsThereAndAllIsTakenOverInTheEnd) {
+  const char* const wanted = std::getenv("BERTH_ROUNDS");
+  const int rounds = wanted != nullptr ? std::atoi(wanted) : 40;
+  std::minstd_rand random(static_cast<unsigned>(::testing::UnitTest::GetInstance()->random_seed()));
+  const auto draw = [&random](unsigned count) { return static_cast<unsigned>(random() % count); };
+  const std::vector<std::string> directories{"a", "b", "c"};
+  // The store: a file that is written anew, and listed over and over.
+  std::map<std::string, std::string> store{{"stays", "a"}};
+  const auto write_store = [&] {
+    std::string text;
+    for (const auto& [name, directory] : store) text += put(name, directory) + "\n";
+    ASSERT_TRUE(ok(server_.write_file("store.new", text)));
+    ASSERT_EQ(::rename(server_.path("store.new").c_str(), server_.path("store").c_str()), 0);
+  };
+  write_store();
+  script("while :; do echo '{\"list\":true}'; cat '" + server_.path("store") + "'; echo '" + kSynced +
+         "'; sleep 0.05; done\n");
+  ASSERT_TRUE(ok(start("[berth]\ncrash_limit = 10000\n")));
+  ASSERT_TRUE(comes("stays", "a"));
+  std::atomic<bool> ended{false};
+  std::atomic<int> failures{0};
+  std::thread reader([&] {
+    while (!ended) {
+      if (name_in("stays") != "a") ++failures;
+    }
+  });
+  for (int i = 0; i < rounds; ++i) {
+    const std::string name = "s" + std::to_string(draw(8));
+    if (draw(3) == 0) {
+      store.erase(name);
+    } else {
+      store[name] = directories[draw(3)];
+    }
+    write_store();
+    const unsigned what = draw(6);
+    if (what == 0) kill_server();
+    if (what == 1) {
+      EXPECT_TRUE(ok(server_.write_control("control", "upgrade")));
+    }
+    if (const pid_t program = status().value("pid", 0); what == 2 && program > 0) ::kill(program, SIGKILL);
+    if (what == 3) (void)name_in(name);
+  }
+  const auto is_as_in_store = [&] {
+    for (unsigned i = 0; i < 8; ++i) {
+      const std::string name = "s" + std::to_string(i);
+      if (name_in(name) != (store.contains(name) ? store[name] : "none")) return false;
+    }
+    return true;
+  };
+  EXPECT_TRUE(eventually(is_as_in_store));
+  ended = true;
+  reader.join();
+  EXPECT_EQ(failures, 0) << "seed " << ::testing::UnitTest::GetInstance()->random_seed();
 }
 
 TEST_F(CatalogSources, AFloodOfSharesIsTakenUpToItsBound) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -27,6 +28,11 @@ constexpr std::size_t kAtOnce = std::size_t{256} << 10;
 std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace
+
+SourceOutput::SourceOutput() {
+  // libldap and libcurl write to a server that has gone, too.
+  std::signal(SIGPIPE, SIG_IGN);
+}
 
 void SourceOutput::say(const Json& message) {
   lines_.append(dump(message)).append("\n");

@@ -7,12 +7,13 @@
 
 namespace berth::sources {
 
-/// What a catalog source says to berth, on standard output (berth-source(7)). Lines are collected until flush(). A process that reads no more
-/// ends this one (SIGPIPE).
+/// What a catalog source says to berth, on standard output (berth-source(7)). Lines are collected until flush(). Without a reader
+/// this process ends.
 ///
 /// Threading: one thread at a time.
 class SourceOutput {
  public:
+  SourceOutput();
   /// All shares follow. For the first list it says nothing: that begins by itself.
   void begin_list();
   /// `share`: the keys of the share; anything but an object makes it a wrong one, which berth tells.

@@ -11,7 +11,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr long kConnectMilliseconds = 3000;
-constexpr long kCallMilliseconds = 10'000;
+constexpr std::chrono::seconds kLogIn{10};
 /// More than a page of the largest values, which etcd bounds at 1.5 MiB a request.
 constexpr std::size_t kLongestAnswer = std::size_t{256} << 20;
 /// Error codes of gRPC that the gateway passes on.
@@ -82,9 +82,9 @@ EtcdClient::~EtcdClient() {
   ::curl_multi_cleanup(multi_);
 }
 
-Result<Json> EtcdClient::call_once(const std::string& path, const Json& body) {
+Result<Json> EtcdClient::call_once(const std::string& path, const Json& body, std::chrono::milliseconds patience) {
   Request request(settings_, endpoint() + path, token_, body.dump());
-  request.set(CURLOPT_TIMEOUT_MS, kCallMilliseconds);
+  request.set(CURLOPT_TIMEOUT_MS, static_cast<long>(patience.count()));
   const CURLcode code = ::curl_easy_perform(request.easy);
   if (code != CURLE_OK) return fail(EHOSTUNREACH, endpoint() + ": " + request.reason(code));
   Json answer = Json::parse(request.answer, nullptr, false);
@@ -98,21 +98,21 @@ Result<Json> EtcdClient::call_once(const std::string& path, const Json& body) {
 Result<> EtcdClient::authenticate() {
   token_.clear();
   const Json answer =
-      TRY(call_once("/v3/auth/authenticate", {{"name", settings_.user}, {"password", settings_.password}}));
+      TRY(call_once("/v3/auth/authenticate", {{"name", settings_.user}, {"password", settings_.password}}, kLogIn));
   const auto token = answer.find("token");
   if (token == answer.end() || !token->is_string()) return fail(EACCES, endpoint() + ": no token for the user");
   token_ = token->get<std::string>();
   return {};
 }
 
-Result<Json> EtcdClient::call(const std::string& path, const Json& body) {
-  if (settings_.user.empty()) return call_once(path, body);
+Result<Json> EtcdClient::call(const std::string& path, const Json& body, std::chrono::milliseconds patience) {
+  if (settings_.user.empty()) return call_once(path, body, patience);
   if (token_.empty()) TRY_VOID(authenticate());
-  Result<Json> answer = call_once(path, body);
+  Result<Json> answer = call_once(path, body, patience);
   if (answer || answer.error().code() != EACCES) return answer;
   // Tokens end after some minutes.
   TRY_VOID(authenticate());
-  return call_once(path, body);
+  return call_once(path, body, patience);
 }
 
 Result<> EtcdClient::begin_watch(const Json& body) {

@@ -34,7 +34,8 @@ class EtcdClient {
   EtcdClient& operator=(const EtcdClient&) = delete;
 
   /// Asks for one answer. Errors: EHOSTUNREACH when the member does not answer, ENOEXEC when it refuses; with a story.
-  Result<nlohmann::json> call(const std::string& path, const nlohmann::json& body);
+  Result<nlohmann::json> call(const std::string& path, const nlohmann::json& body,
+                              std::chrono::milliseconds patience = std::chrono::seconds(10));
 
   /// Begins to watch. One at a time. Errors: as call().
   Result<> begin_watch(const nlohmann::json& body);
@@ -50,7 +51,8 @@ class EtcdClient {
  private:
   struct Request;
 
-  Result<nlohmann::json> call_once(const std::string& path, const nlohmann::json& body);
+  Result<nlohmann::json> call_once(const std::string& path, const nlohmann::json& body,
+                                   std::chrono::milliseconds patience);
   Result<> authenticate();
 
   const EtcdSettings settings_;

@@ -27,6 +27,8 @@ using Json = nlohmann::json;
 
 /// How many keys are asked for at once.
 constexpr int kPage = 1000;
+/// How long the cluster may take to say that it has a majority.
+constexpr std::chrono::seconds kAskPatience{5};
 constexpr const char* kUsage =
     "usage: berth-source-etcd --endpoints URL[,URL...] [--prefix PREFIX] [--user-file FILE]\n"
     "                         [--ca FILE] [--cert FILE] [--key FILE] [--check-interval SECONDS]\n";
@@ -129,8 +131,8 @@ class Shares {
 
   /// Asks what needs a majority. Another cluster, or one that was set back, has to be listed anew.
   Result<> ask() {
-    const Json answer =
-        TRY(etcd_.call("/v3/kv/range", {{"key", to_base64(prefix_)}, {"count_only", true}, {"limit", 1}}));
+    const Json answer = TRY(
+        etcd_.call("/v3/kv/range", {{"key", to_base64(prefix_)}, {"count_only", true}, {"limit", 1}}, kAskPatience));
     const Json header = answer.value("header", Json::object());
     if (number_in(header, "revision") < revision_ || header.value("cluster_id", "") != cluster_) revision_ = 0;
     return {};
