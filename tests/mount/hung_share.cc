@@ -75,7 +75,7 @@ std::vector<pid_t> HungShareTest::other_sides(int share) const {
 void HungShareTest::hang(int share) {
   const std::vector<pid_t> sides = other_sides(share);
   ASSERT_FALSE(sides.empty());
-  for (const pid_t pid : sides) ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  for (const pid_t pid : sides) stop_process(pid);
 }
 
 void HungShareTest::go_on(int share) {
@@ -155,6 +155,18 @@ bool Callers::all_wait() {
     if (!all) ADD_FAILURE() << pid << " is in " << slurp("/proc/" + std::to_string(pid) + "/wchan");
   }
   return all;
+}
+
+void stop_process(pid_t pid) {
+  ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+  const auto is_stopped = [](const std::filesystem::directory_entry& thread) {
+    const std::string stat = slurp(thread.path() / "stat");
+    return stat.find(") T ") != std::string::npos;
+  };
+  EXPECT_TRUE(eventually([&] {
+    const auto threads = std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task");
+    return std::all_of(begin(threads), end(threads), is_stopped);
+  }));
 }
 
 int read_one(const std::string& path) {

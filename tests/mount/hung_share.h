@@ -67,6 +67,8 @@ class Callers {
   std::vector<int> statuses_;
 };
 
+/// SIGSTOP, and waits until each of its threads has stopped: one may be about to answer.
+void stop_process(pid_t pid);
 /// open(2), read(2) and close(2); answers an errno value.
 int read_one(const std::string& path);
 /// stat(2); answers an errno value.

@@ -383,7 +383,7 @@ TEST_F(HungShareTest, HelperThatStopsIsStalledAndCanBeForced) {
   const UniqueFd open(::open(in("r0/file").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(open);
   if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  ASSERT_EQ(::kill(helper(0), SIGSTOP), 0);
+  stop_process(helper(0));
   Callers stuck;
   stuck.add([this] { return look_at(in("r0/other")); }, kUser, 10);
   ASSERT_TRUE(stuck.all_wait());
