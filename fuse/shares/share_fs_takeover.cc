@@ -55,15 +55,13 @@ std::vector<FileKey> ShareFs::Core::created_by_predecessor(const std::vector<int
   return files;
 }
 
-/// False: its share is not mounted any more, or unknown.
+/// False: its share is unknown. One that is not mounted now had a dead mount, and will have another.
 bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   const HandleRecord& record = *left.record;
   KnownShare* const share = shares.find(record.share);
   if (share == nullptr) return false;
-  std::optional<manager::Lease> lease = share->share().try_lease();
-  if (!lease) return false;
   auto handle = std::make_shared<Handle>();
-  handle->lease = *std::move(lease);
+  handle->lease = share->share().lease_again();
   handle->file = std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(static_cast<std::uint32_t>(left.number))));
   handle->node = record.node;
   handle->share = record.share;

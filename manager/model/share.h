@@ -118,6 +118,11 @@ class Share {
     if (!gate_.try_enter()) return std::nullopt;
     return Lease(this, root_.load(std::memory_order_relaxed));
   }
+  /// A lease for a user that was inside when an earlier server ran, mounted or not: its mount may be gone.
+  [[nodiscard]] Lease lease_again() noexcept {
+    gate_.enter_again();
+    return {this, root_.load(std::memory_order_relaxed)};
+  }
 
   /// Notes that its file system has answered a request. Costs a load where that is known already.
   void note_answer() noexcept {

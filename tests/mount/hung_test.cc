@@ -547,6 +547,27 @@ TEST_F(HungShareTest, ReaderGoesOnWhenHelperAndServerAreKilled) {
   EXPECT_EQ(read_rest(file.get(), 0), 0) << "and again by the next server";
 }
 
+TEST_F(HungShareTest, ReaderGoesOnWhenTheServerIsKilledBeforeTheNextMountIsMade) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  const std::string pipe = server_.read_file("pipe").value_or("");
+  ASSERT_TRUE(ok(server_.write_file("pipe", "#!/bin/sh\nexec sleep 1000\n")));
+  ASSERT_NO_FATAL_FAILURE(kill_helper(0));
+  ASSERT_TRUE(server_.wait_for_state("r0", "mounting"));
+  const pid_t before = server();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
+  ASSERT_TRUE(ok(server_.write_file("pipe", pipe)));
+  EXPECT_EQ(read_rest(file.get(), 0), 0);
+  EXPECT_EQ(::close(file.release()), 0) << errno_name(errno);
+  EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
+}
+
 TEST_F(HungShareTest, OpenFileIsOpenedAgainOnlyWhereItIsTheSameAndWasOnlyRead) {
   start(1);
   for (const char* name : {"far0/big", "far0/replaced", "far0/removed"})
