@@ -138,7 +138,7 @@ Example:
 inline constexpr CommandText kAddText{
     "add", "Add a share: write a file for it, and put it in force",
     "berth add [OPTIONS] NAME --type TYPE [--source SOURCE]... [--option OPTION]... [--set KEY=VALUE]...",
-    R"(Checks the configuration with the share first, as `berth check` does, writes shares.d/NAME.toml beside it (which only root can
+    R"(Checks the configuration with the share first, as `berth check --offline` does, writes shares.d/NAME.toml beside it (which only root can
 read), and prints what the reload says. What the reload refuses is undone. A name that is there already is refused. Where no berth
 serves the namespace, the share is there at the next start.
 
