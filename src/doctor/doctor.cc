@@ -45,7 +45,8 @@ int check(const CheckOptions& options) {
   }
   for (const FindingView& finding : findings) std::fprintf(stderr, "%s\n", formats::render_finding(finding).c_str());
   if (has_errors(findings) || (options.strict && !findings.empty())) return kExitConfiguration;
-  std::printf("%s: ok, %zu shares\n", options.file.c_str(), configuration->catalog.shares().size());
+  const std::size_t shares = configuration->catalog.shares().size();
+  std::printf("%s: ok, %zu %s\n", options.file.c_str(), shares, shares == 1 ? "share" : "shares");
   return 0;
 }
 

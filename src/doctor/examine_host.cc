@@ -42,6 +42,13 @@ void examine_fuse(const Host& host, std::vector<FindingView>& to) {
                   .what = "there is no /dev/fuse",
                   .cost = "no namespace can be mounted",
                   .remedy = "load the module (modprobe fuse); give a container the device"});
+  } else if (const Result<> opens = host.may_open("/dev/fuse"); !opens) {
+    to.push_back({.severity = Severity::kWarning,
+                  .id = "closed-fuse",
+                  .subject = "FUSE",
+                  .what = "this user may not open /dev/fuse: " + opens.error().message(),
+                  .cost = "`berth serve` of this user fails",
+                  .remedy = "`chmod 666 /dev/fuse` lets every user, as on most systems"});
   }
   // Linux 6.16, Documentation/admin-guide/sysctl/fs.rst.
   for (const char* const name : {"default_request_timeout", "max_request_timeout"}) {

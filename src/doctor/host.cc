@@ -1,5 +1,6 @@
 #include "src/doctor/host.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -35,6 +36,11 @@ Result<> is_private(const std::string& path) {
   return fail(EACCES);
 }
 
+Result<> may_open(const std::string& path) {
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK, AT_EACCESS) != 0) return fail_errno();
+  return {};
+}
+
 Result<> find(const std::string& path) {
   struct stat found {};
   if (::stat(path.c_str(), &found) != 0) return fail_errno();
@@ -62,6 +68,7 @@ Host real_host() {
           .program = manager::check_program,
           .find = find,
           .is_private = is_private,
+          .may_open = may_open,
           .resolve = resolve};
 }
 

@@ -205,7 +205,7 @@ void Keeper::on_message() {
     takeover_until_.reset();
     ready_ = true;
     if (setup_.record().servers == 1) {
-      log::info("serving {} shares at {}", said.shares, quote(setup_.directory));
+      log::info("serving {} {} at {}", said.shares, said.shares == 1 ? "share" : "shares", quote(setup_.directory));
       manager_.ready();
       background_.ready();
     } else {

@@ -544,7 +544,8 @@ class Server {
     given_up_ = report.given_up;
     stopped = true;
     force.join();
-    log::info("stopped: {} shares unmounted, {} given up", report.unmounted, report.given_up);
+    log::info("stopped: {} {} unmounted, {} given up", report.unmounted, report.unmounted == 1 ? "share" : "shares",
+              report.given_up);
     workers_->stop();
   }
 

@@ -137,6 +137,11 @@ TEST_F(Doctor, FindsThatThereIsNoFuse) {
   only(findings(""), "no-fuse", Severity::kError);
 }
 
+TEST_F(Doctor, FindsThatFuseIsClosedToThisUser) {
+  host_.may_open = [](const std::string&) -> Result<> { return fail(EACCES); };
+  EXPECT_THAT(only(findings(""), "closed-fuse", Severity::kWarning).what, HasSubstr("/dev/fuse"));
+}
+
 TEST_F(Doctor, FindsOptionsOfTheFuseModule) {
   files_["/proc/sys/fs/fuse/default_request_timeout"] = "0\n";
   files_["/proc/sys/fs/fuse/max_request_timeout"] = "60\n";
