@@ -9,6 +9,7 @@
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
 #include "src/lib/sys/memory.h"
+#include "src/lib/sys/nfs_transport.h"
 
 namespace berth::fuse {
 
@@ -33,6 +34,18 @@ std::vector<std::string> masked_sources(const manager::ShareSpec& spec, const Se
   std::vector<std::string> masked;
   for (const std::string& source : spec.sources()) masked.push_back(secrets.mask(source));
   return masked;
+}
+
+/// Out of tables of the kernel: the share's server is not asked.
+std::optional<formats::TransportView> transport_of(std::uint64_t mount_id) {
+  const sys::AsDaemon as_daemon;
+  const std::optional<sys::NfsTransport> found = sys::nfs_transport(mount_id);
+  if (!found) return std::nullopt;
+  return formats::TransportView{.address = found->address,
+                                .protocol = found->protocol,
+                                .version = found->version,
+                                .port = found->port,
+                                .connections = found->connections};
 }
 
 std::string state_of(const manager::Share& share, manager::ShareState state) {
@@ -189,6 +202,7 @@ void ControlFiles::accept(const manager::Share& share) {
 
 formats::ShareView ControlFiles::share_view(const manager::Share& share) const {
   formats::ShareView view = view_of(share);
+  if (view.mount_id != 0 && (view.type == "nfs" || view.type == "nfs4")) view.transport = transport_of(view.mount_id);
   const Unanswered found = setup_.unanswered_in ? setup_.unanswered_in(share) : Unanswered{};
   if (found.callers == 0) return view;
   const auto waited = std::chrono::duration_cast<WallTime::duration>(clock_.now() - found.since);

@@ -86,6 +86,14 @@ void fields_of(Like<UnansweredView> auto& unanswered, auto& field) {
   field("since", unanswered.since);
 }
 
+void fields_of(Like<TransportView> auto& transport, auto& field) {
+  field("address", transport.address);
+  field("protocol", transport.protocol);
+  field("version", transport.version);
+  field("port", transport.port);
+  field("connections", transport.connections);
+}
+
 void fields_of(Like<HostView> auto& host, auto& field) {
   field("state", host.state);
   field("generation", host.generation);
@@ -154,6 +162,7 @@ void fields_of(Like<ShareView> auto& share, auto& field) {
   field("mounts", share.mounts);
   field("failures", share.failures);
   field("mount_id", share.mount_id);
+  field("transport", share.transport);
   field("access", share.access);
   field("native", share.native);
   field("with_berth", share.with_berth);

@@ -93,6 +93,17 @@ void add_attachments(Lines& lines, const ShareView& share) {
   }
 }
 
+/// "NFS 4.2 over tcp, 192.0.2.7 port 2049, 2 connections"
+std::string transport_text(const TransportView& transport) {
+  std::string text = "NFS";
+  if (!transport.version.empty()) text.append(" ").append(prose(transport.version));
+  if (!transport.protocol.empty()) text.append(" over ").append(prose(transport.protocol));
+  if (!transport.address.empty()) text.append(", ").append(prose(transport.address));
+  if (transport.port != 0) fmt::format_to(std::back_inserter(text), " port {}", transport.port);
+  if (transport.connections > 1) fmt::format_to(std::back_inserter(text), ", {} connections", transport.connections);
+  return text;
+}
+
 std::string unanswered_text(const UnansweredView& unanswered) {
   if (unanswered.callers == 0) return "";
   std::string text = fmt::format("{} {}", unanswered.callers, unanswered.callers == 1 ? "caller" : "callers");
@@ -161,6 +172,7 @@ std::string render_status(const ShareView& share) {
   lines.add("mounts", std::to_string(share.mounts));
   lines.add("failures", std::to_string(share.failures));
   if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));
+  if (share.transport) lines.add("transport", transport_text(*share.transport));
   if (!share.access.empty()) lines.add("access", share.access + (share.native ? ", native now" : ""));
   lines.add_unless_empty("with berth", prose(share.with_berth));
   if (share.helper != 0) lines.add("helper", fmt::format("pid {}", share.helper));

@@ -68,6 +68,17 @@ struct UnansweredView {
   friend bool operator==(const UnansweredView&, const UnansweredView&) = default;
 };
 
+/// By which way a mounted share of NFS reaches its server.
+struct TransportView {
+  std::string address;            ///< of the server; empty: not known, as the others
+  std::string protocol;           ///< "tcp", "tcp6", "udp", "rdma"
+  std::string version;            ///< of NFS: "3", "4.2"
+  std::uint32_t port = 0;         ///< 0: not known
+  std::uint32_t connections = 0;  ///< 0: not known
+
+  friend bool operator==(const TransportView&, const TransportView&) = default;
+};
+
 /// Everything about one share.
 struct ShareView {
   std::string name;
@@ -84,10 +95,11 @@ struct ShareView {
   std::uint64_t mounts = 0;    ///< successful mounts so far
   std::uint64_t failures = 0;  ///< failed attempts so far
   std::uint64_t mount_id = 0;  ///< the kernel's; 0: none
-  std::string access;          ///< as configured: "auto", "proxy", "native"
-  bool native = false;         ///< programs go straight into the real mount now
-  std::string with_berth;      ///< why they do not; empty: they do, or will from the next access on
-  pid_t helper = 0;            ///< program that serves the mount; 0: none
+  std::optional<TransportView> transport;
+  std::string access;      ///< as configured: "auto", "proxy", "native"
+  bool native = false;     ///< programs go straight into the real mount now
+  std::string with_berth;  ///< why they do not; empty: they do, or will from the next access on
+  pid_t helper = 0;        ///< program that serves the mount; 0: none
   std::chrono::milliseconds idle_timeout{};
   bool stays = false;                    ///< mounted, and not to expire: it holds the only copy of its files
   std::optional<WallTime> expires_at;    ///< mounted and unused: when it will be unmounted
