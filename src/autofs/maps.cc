@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "src/autofs/host_defaults.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 
@@ -171,8 +172,16 @@ Result<Maps> load_master(const std::string& file) {
   const std::string directory = std::filesystem::path(file).parent_path();
   MasterReader master(directory);
   FileReader reader(directory, master.findings());
+  HostDefaults host = read_host_defaults(directory);
   TRY_VOID(reader.read(file, [&master](const std::string& path, const Line& line) { master.add(path, line); }));
-  return master.take();
+  Maps maps = master.take();
+  for (Map& map : maps.maps) {
+    if (!map.options.timeout) map.options.timeout = host.timeout;
+    if (!map.options.negative_timeout) map.options.negative_timeout = host.negative_timeout;
+  }
+  std::move(host.faults.begin(), host.faults.end(), std::back_inserter(maps.findings.faults));
+  std::move(host.files.begin(), host.files.end(), std::back_inserter(maps.findings.files));
+  return maps;
 }
 
 }  // namespace berth::autofs

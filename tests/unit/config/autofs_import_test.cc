@@ -202,6 +202,32 @@ TEST_F(AutofsImportTest, ExecutableMapIsATemplateThatAsksIt) {
   EXPECT_TRUE(import("/home").templates().contains("*"));
 }
 
+TEST_F(AutofsImportTest, TimesOfAutofsConfAreThoseOfMapsThatSayNone) {
+  write("auto.master", "/a auto.a\n/b auto.b --timeout=60\n");
+  write("auto.a", "k s:/k\n* s:/&\n");
+  write("auto.b", "k s:/k\n");
+  write("autofs.conf",
+        "# timeout = 1\n[ autofs ]\ntimeout = 900\nnegative_timeout=\"30\"\nbrowse_mode = no\n[ amd ]\ntimeout = 7\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(catalog.find("a/k")->policy().idle_timeout, std::chrono::seconds(900));
+  EXPECT_EQ(catalog.find("b/k")->policy().idle_timeout, std::chrono::seconds(60));
+  EXPECT_EQ(catalog.templates().find("a/*")->second.policy().negative_timeout, std::chrono::seconds(30));
+  write("autofs.conf", "timeout = never\n");
+  (void)import();
+  EXPECT_TRUE(says("autofs.conf:1: \"timeout\" is no number of seconds")) << imported_.text;
+}
+
+TEST_F(AutofsImportTest, SourcesOfNsswitchThatAreNotReadAreTold) {
+  write("auto.master", "/a auto.a\n+auto.master\n");
+  write("auto.a", "k s:/k\n");
+  write("nsswitch.conf", "passwd: files ldap\nautomount:\tfiles [NOTFOUND=return SUCCESS=continue] sss ldap # x\n");
+  const manager::Catalog catalog = import("/volumes");
+  EXPECT_EQ(told(catalog, "a/k"), "nfs s:/k []");
+  EXPECT_TRUE(says("nsswitch.conf:2: maps of the source \"sss\" are not read")) << imported_.text;
+  EXPECT_TRUE(says("nsswitch.conf:2: maps of the source \"ldap\" are not read; berth-source-ldap"));
+  EXPECT_EQ(imported_.faults, 2U) << imported_.text;
+}
+
 TEST_F(AutofsImportTest, MapsAreASourceOfSharesOfTheConfiguration) {
   write("auto.master", "/home DIR/auto.home --timeout=60\n/- DIR/direct\n");
   write("auto.home", "alice s:/a\nbob s:/b\nbad\n* s:/&\n");
