@@ -22,6 +22,7 @@
 #include "manager/engine/mount_operation.h"
 #include "manager/engine/mount_slots.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/base/rate.h"
 #include "src/lib/sys/poller.h"
 #include "src/lib/sys/task_pool.h"
 
@@ -451,6 +452,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::size_t asking_ = 0;
   std::unordered_map<uid_t, std::size_t> asking_of_user_;
   std::optional<TimePoint> look_at_instances_at_;
+  Rate failures_told_{
+      64, std::chrono::seconds(2)};  ///< of look-ups, as events: any user can have a program fail for many names
   std::map<std::string, TimePoint> browsed_until_;  ///< by the names of templates
   sys::Poller poller_;
   std::map<Share*, std::unique_ptr<Record>> records_;

@@ -234,7 +234,8 @@ void Manager::Core::note_refused(const std::string& name, const SourceAnswer& so
 /// Shows the reason.
 void Manager::Core::note_failed(const std::string& name, const SourceAnswer& source) {
   const Error& why = source.spec.error();
-  emit({.kind = Event::Kind::kWarning, .share = name, .reason = std::string(why.story()), .code = why.code()});
+  if (failures_told_.take(clock_.now()))
+    emit({.kind = Event::Kind::kWarning, .share = name, .reason = std::string(why.story()), .code = why.code()});
   note_answered(name);
   MutexLock lock(mutex_);
   if (failed_look_ups_.size() >= kMostFailed) failed_look_ups_.erase(failed_look_ups_.begin());

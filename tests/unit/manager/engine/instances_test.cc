@@ -239,6 +239,14 @@ TEST_F(InstancesByProgram, FailureIsAnErrorOfThatKeyForAShortWhileAndIsShown) {
   EXPECT_TRUE(manager_->failed_look_ups().empty());
 }
 
+TEST_F(InstancesByProgram, ScanWhileTheProgramFailsFillsNeitherTheEventsNorTheStatus) {
+  answer_ = fail(EHOSTDOWN, "down");
+  for (int i = 0; i < 1000; ++i) EXPECT_EQ(look_up("home/" + std::to_string(i)), EHOSTDOWN);
+  EXPECT_EQ(told(Event::Kind::kWarning), 64);
+  EXPECT_EQ(manager_->failed_look_ups().size(), 256U);
+  EXPECT_EQ(manager_->failed_look_ups().back().share, "home/999");
+}
+
 TEST_F(InstancesByProgram, AbsentKeyIsNotAskedForAgainForNegativeTimeout) {
   answer_ = fail(ENOENT);
   EXPECT_EQ(look_up("home/alice"), ENOENT);
