@@ -93,9 +93,21 @@ Result<Entry> RealFiles::remember(const ShareRequest& request, NodeId parent, co
 }
 
 Result<struct statx> RealFiles::attributes(const ShareRequest& request, NodeId node) {
-  const struct statx x = TRY(finder_.stat(request, node));
+  Result<struct statx> found = finder_.stat(request, node);
+  if (!found && found.error().code() == ESTALE) found = attributes_of_reopened(request, node);
+  const struct statx x = TRY(std::move(found));
   if (NodeTable::is_root(node)) request.share.remember_root(x);
   return x;
+}
+
+/// The kernel names no handle for fstat(2), and in this mount the file may have another inode number.
+Result<struct statx> RealFiles::attributes_of_reopened(const ShareRequest& request, NodeId node) {
+  const manager::SharePolicy& policy = request.share.policy();
+  const bool goes_on = policy.on_stale == manager::OnStale::kRemount && policy.reopen != manager::Reopen::kNever;
+  const std::shared_ptr<Handle> handle = goes_on ? handles_.find_any(node) : nullptr;
+  if (handle == nullptr || handle->directory || may_write(handle->flags) || !reopen(request, *handle))
+    return fail(ESTALE);
+  return sys::stat_at(handle->fd(), "", kAllAttributes);
 }
 
 Result<struct stat> RealFiles::set_attributes(const ShareRequest& request, NodeId node, const struct stat& attributes,

@@ -90,6 +90,7 @@ class RealFiles {
   void set_predecessor_files(std::vector<FileKey> files) { predecessor_files_ = std::move(files); }
 
  private:
+  Result<struct statx> attributes_of_reopened(const ShareRequest& request, NodeId node);
   [[nodiscard]] FileKey created_by_predecessor(int directory, const char* name) const;
   /// The kernel never asks for anything else by name; no other request may leave the share.
   static bool is_name(std::string_view name) noexcept;

@@ -512,6 +512,24 @@ TEST_F(HungShareTest, ReaderGoesOnWhenTheHelperIsKilled) {
   EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
 }
 
+/// tail -f asks for nothing else while the file does not grow.
+TEST_F(HungShareTest, FileThatIsReadHasItsAttributesInTheNextMount) {
+  start(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
+  set_time(server_.path("far0/big"), kLongAgo);
+  touch_remote(1);
+  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
+  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  for (const char* name : {"first", "second"})
+    ASSERT_TRUE(ok(server_.write_file(std::string("far0/") + name, "it takes an inode number")));
+  kill_helper(0);
+  for (const char* name : {"r0/first", "r0/second"}) ASSERT_EQ(read_one(in(name)), 0);
+  struct stat attributes {};
+  EXPECT_EQ(::fstat(file.get(), &attributes), 0) << errno_name(errno);
+  EXPECT_EQ(attributes.st_size, static_cast<off_t>(kBig));
+}
+
 TEST_F(HungShareTest, ReaderThatWaitsWhenTheHelperIsKilledGoesOn) {
   start(1);
   ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
