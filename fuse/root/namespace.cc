@@ -568,7 +568,8 @@ void Namespace::browse(Reply reply, const std::string& prefix) {
   core_->setup().manager.browse(prefix, caller, [this, parked](const Result<std::shared_ptr<manager::Share>>& done) {
     std::optional<Reply> later = parked->take();
     if (!later) return;
-    if (!done) return std::move(*later).error(done.error().code());
+    // Where the list is not to be had in time, the directory is shown without it.
+    if (!done && done.error().code() == ESHUTDOWN) return std::move(*later).error(ESHUTDOWN);
     // What the kernel has of the list may be older.
     const std::uint64_t handle = core_->open();
     if (!std::move(*later).opened({.handle = handle, .keep_cache = false, .cache_directory = true}))

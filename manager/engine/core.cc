@@ -172,6 +172,10 @@ void Manager::Core::apply(Record& record, life_cycle::Step step) {
   ++steps_;
   if (life_cycle::name_of(step.state) != life_cycle::name_of(record.state)) record.since = clock_.wall_now();
   if (life_cycle::is_active(record.state)) --active_;
+  const auto* const expiring = std::get_if<life_cycle::Expiring>(&record.state);
+  const auto* const failed = std::get_if<life_cycle::Failed>(&step.state);
+  if (expiring != nullptr && expiring->stale && failed != nullptr)
+    record.last_failure = FailureReport{.when = clock_.wall_now(), .failure = {.error = failed->error}};
   record.state = std::move(step.state);
   if (life_cycle::is_active(record.state)) ++active_;
   // Before any answer: a caller that is answered that a share is mounted must find it so. And after, for callers that

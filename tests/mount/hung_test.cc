@@ -685,6 +685,7 @@ TEST_F(HungShareTest, DeadMountIsAnErrorUntilRetryWhereThePolicySaysSo) {
   kill_helper(0);
   ASSERT_TRUE(server_.wait_for_state("r0", "failed"));
   EXPECT_EQ(read_one(in("r0/file")), ESTALE);
+  EXPECT_NE(server_.read_control("shares/r0/error").value_or("").find("retry"), std::string::npos);
   ASSERT_TRUE(ok(server_.write_control("shares/r0/control", "retry")));
   EXPECT_EQ(read_one(in("r0/file")), 0);
 }

@@ -253,6 +253,26 @@ TEST_F(Reload, WhatAReloadCannotChangeIsSaid) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+TEST_F(Reload, WhatTheLastOneCameToIsThereAfterTheServerDied) {
+  put("a", "one");
+  start();
+  put("b", "two");
+  const std::string said = reload_says();
+  ASSERT_NE(said.find("+1 added"), std::string::npos) << said;
+  // The drop-in has settled, and is read once more.
+  ASSERT_TRUE(eventually([&] { return answer().find("nothing has changed") != std::string::npos; }));
+  ASSERT_TRUE(ok(server_.write_file("berth.toml", "nonsense\n")));
+  ASSERT_FALSE(reload());
+  const std::string refused = answer();
+  EXPECT_NE(refused.find("berth.toml:1"), std::string::npos) << refused;
+  kill_server();
+  EXPECT_EQ(answer(), refused);
+  ASSERT_TRUE(ok(server_.write_file("berth.toml", "[berth]\n")));
+  EXPECT_TRUE(ok(reload()));
+  EXPECT_NE(answer(), refused);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(Reload, SignalReloadsEvenIfTheServerDies) {
   start();
   ASSERT_TRUE(

@@ -390,6 +390,15 @@ TEST_F(TemplatesByProgram, ListThatCannotBeHadLeavesTheSharesAndIsShown) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+TEST_F(TemplatesByProgram, ListThatHangsLeavesTheDirectory) {
+  write_program("[ \"$1\" = --list ] && sleep 1000\nprintf 'type = \"bind\"\\nsource = \"%s\"\\n' \"$PWD/homes/$1\"\n");
+  ASSERT_TRUE(ok(server_.start(by_program("browse = true\nlookup_timeout = \"1s\"\n"))));
+  EXPECT_EQ(name_in("home/alice"), "alice");
+  EXPECT_EQ(list("home"), Names{"alice"});
+  EXPECT_TRUE(eventually([&] { return count_programs() == 0; }));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(Templates, BrowsedDirectoryShowsWhatIsInItsSource) {
   ASSERT_TRUE(ok(server_.start(section("browse = true\naccess = \"proxy\"\n"))));
   EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol"}));

@@ -33,7 +33,7 @@ struct KeeperDescriptors {
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 19;
+  static constexpr std::uint32_t kVersion = 20;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
@@ -55,6 +55,11 @@ struct KeptDaemon {
   std::atomic<bool> sources_changed{false};          ///< a reload found other catalog sources than the keeper knows
   std::atomic<std::int64_t> drop_ins_changed{
       0};  ///< when their directory was changed before they were read last, in nanoseconds; -1: there is none
+  /// What the last reload came to, cut off where it is longer; each ends with a zero. They take turns, so that one is whole at any
+  /// instant: the last one is in answers[reload_answers % 2]; 0: there is none.
+  static constexpr std::size_t kReloadAnswer = 4096;
+  std::atomic<std::uint64_t> reload_answers{0};
+  char answers[2][kReloadAnswer]{};
   KeeperDescriptors keeper_descriptors{};  ///< while another binary is being executed
   char directory[kMaxDirectory]{};         ///< where the namespace is
 };

@@ -18,10 +18,10 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std
 static_assert(sizeof(pid_t) == sizeof(int));
 static_assert(sizeof(KeeperDescriptors) == 312 && offsetof(KeeperDescriptors, agent) == 40 &&
               offsetof(KeeperDescriptors, own_count) == 52 && offsetof(KeeperDescriptors, own) == 56);
-static_assert(sizeof(KeptDaemon) == 4528 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&
+static_assert(sizeof(KeptDaemon) == 12728 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&
               offsetof(KeptDaemon, namespace_mount) == 24 && offsetof(KeptDaemon, host) == 40 &&
-              offsetof(KeptDaemon, upgrade_request) == 56 && offsetof(KeptDaemon, keeper_descriptors) == 120 &&
-              offsetof(KeptDaemon, directory) == 432);
+              offsetof(KeptDaemon, upgrade_request) == 56 && offsetof(KeptDaemon, keeper_descriptors) == 8320 &&
+              offsetof(KeptDaemon, directory) == 8632);
 
 KeptMemory& kept_memory_in(const sys::SharedMemory& memory) noexcept {
   return *reinterpret_cast<KeptMemory*>(memory.data());

@@ -239,8 +239,8 @@ int Keeper::milliseconds_to_work() const {
 void Keeper::notify_status() {
   if (has_passed(manager_.due())) manager_.tell();
   if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
-  manager_.status("serving " + escape(setup_.directory) + ": " + std::to_string(counts_->shares) + " shares, " +
-                  std::to_string(counts_->mounted) + " mounted");
+  manager_.status("serving " + escape(setup_.directory) + ": " + std::to_string(counts_->shares) +
+                  (counts_->shares == 1 ? " share, " : " shares, ") + std::to_string(counts_->mounted) + " mounted");
   counts_.reset();
   sys::release_idle_memory();  // until the next one
   next_status_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);

@@ -208,11 +208,11 @@ class Reloader::Work {
                      changed](Result<manager::ReloadReport> report) mutable {
                       if (!report) {
                         log::error("reload: refused, and going on as before: {}", report.error().message());
-                        say(*shared, report.error().message() + "\n");
+                        say(*shared, record, report.error().message() + "\n");
                         return answer(request, fail(report.error()));
                       }
                       const std::string summary = to_string(*report);
-                      say(*shared, summary + "\n" + unchanged);
+                      say(*shared, record, summary + "\n" + unchanged);
                       if (!request.dry_run) {
                         // Where it was a drop-in that changed, or changed again, there is mostly nothing to say.
                         const bool is_asked = request.done || wanted != record.reload_done;
@@ -239,7 +239,7 @@ class Reloader::Work {
     const std::string story = error.story().empty() ? error.message() : std::string(error.story());
     for (const std::string_view line : split(story, '\n'))
       log::error("reload: refused, and going on as before: {}", line);
-    say(*shared_, story + "\n");
+    say(*shared_, setup_.record, story + "\n");
     // Asked again it would say the same.
     if (!request.dry_run) end(setup_.record, wanted, changed);
     answer(request, fail(EINVAL, story));
@@ -249,9 +249,14 @@ class Reloader::Work {
     record.reload_done = wanted;
     record.drop_ins_changed = changed;
   }
-  static void say(Shared& shared, std::string text) {
+  /// For the next server as well.
+  static void say(Shared& shared, KeptDaemon& record, const std::string& text) {
     MutexLock lock(shared.mutex);
-    shared.answer = std::move(text);
+    const std::uint64_t next = record.reload_answers + 1;
+    char* const kept = record.answers[next % 2];
+    kept[text.copy(kept, KeptDaemon::kReloadAnswer - 1)] = '\0';
+    record.reload_answers = next;
+    shared.answer = text;
   }
   static void answer(Request& request, Result<> result) {
     if (request.done) request.done(std::move(result));
@@ -269,6 +274,9 @@ class Reloader::Work {
 
 Reloader::Reloader(Setup setup) : setup_(std::move(setup)) {
   shared_->wake = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const std::uint64_t answers = setup_.record.reload_answers;
+  MutexLock lock(shared_->mutex);
+  if (answers != 0) shared_->answer = setup_.record.answers[answers % 2];
 }
 
 Result<> Reloader::start(manager::Manager& manager, int host) {
