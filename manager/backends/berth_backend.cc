@@ -93,7 +93,12 @@ MountResult try_sources(const ShareSpec& spec, const Attempt& attempt, const Try
   std::vector<SourceFailure> failures;
   // The lack of a mount program is the more useful error.
   const bool is_mountable = check_mount_helper(spec.type(), sources.front()).has_value();
-  const ReplicaOrder order = is_mountable ? order_replicas(spec, sources, attempt) : ReplicaOrder{.sources = sources};
+  ReplicaOrder order = is_mountable ? order_replicas(spec, sources, attempt) : ReplicaOrder{.sources = sources};
+  if (std::erase(order.sources, attempt.avoided) > 0) {
+    std::erase_if(order.silent, [&attempt](const PassedOver& one) { return one.source == attempt.avoided; });
+    order.sources.push_back(attempt.avoided);
+    order.silent.push_back({attempt.avoided, Error(ETIMEDOUT, "it has stopped answering")});
+  }
   for (const PassedOver& unknown : order.unknown) failures.push_back({unknown.source, failed_step(unknown.error)});
   sources = order.sources;
   if (sources.empty()) return tl::unexpected(join_failures(std::move(failures)));

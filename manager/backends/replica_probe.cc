@@ -13,6 +13,7 @@
 #include <charconv>
 #include <future>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -90,7 +91,12 @@ Result<> connect_to_any(const addrinfo* addresses, TimePoint deadline) {
 class Answers {
  public:
   /// `changed`: an eventfd.
-  Answers(std::size_t count, UniqueFd changed) : answers_(count), is_resolved_(count), changed_(std::move(changed)) {}
+  Answers(std::vector<std::uint32_t> weights, UniqueFd changed)
+      : weights_(std::move(weights)),
+        start_(now()),
+        answers_(weights_.size()),
+        is_resolved_(weights_.size()),
+        changed_(std::move(changed)) {}
 
   void note_resolved(std::size_t index) {
     MutexLock lock(mutex_);
@@ -101,8 +107,12 @@ class Answers {
     {
       MutexLock lock(mutex_);
       if (answer) {
-        if (order_.empty()) first_ = now();
-        order_.push_back(index);
+        const TimePoint at = now();
+        order_.emplace_back((at - start_) * (Duration::rep{weights_[index]} + 1), index);
+        // A server that answers later costs more, whatever its weight.
+        last_useful_ =
+            std::min(last_useful_.value_or(TimePoint::max()),
+                     start_ + std::max<Duration>(order_.back().first + (at - start_), (at - start_) + kGrace));
       }
       answers_[index] = std::move(answer);
     }
@@ -113,8 +123,7 @@ class Answers {
 
   /// Until all have answered, one has and the others are much slower, or `cancel_fd` is readable.
   void wait(TimePoint deadline, int cancel_fd) const {
-    const TimePoint start = now();
-    while (const std::optional<TimePoint> until = waits_until(start, deadline)) {
+    while (const std::optional<TimePoint> until = waits_until(deadline)) {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - now()).count();
       if (left <= 0) return;
       std::array<pollfd, 2> watched{{{changed_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}}};
@@ -125,10 +134,17 @@ class Answers {
     }
   }
 
-  /// In the order in which they have answered.
+  /// Those that have answered, the one that costs least at the head: the time of its answer, once more for each of its weight.
   [[nodiscard]] std::vector<std::size_t> order() const {
-    MutexLock lock(mutex_);
-    return order_;
+    std::vector<std::pair<Duration, std::size_t>> answered;
+    {
+      MutexLock lock(mutex_);
+      answered = order_;
+    }
+    std::stable_sort(answered.begin(), answered.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<std::size_t> order;
+    for (const auto& [cost, index] : answered) order.push_back(index);
+    return order;
   }
   [[nodiscard]] std::optional<Result<>> of(std::size_t index) const {
     MutexLock lock(mutex_);
@@ -141,19 +157,37 @@ class Answers {
 
  private:
   /// Nothing: there is nothing to wait for.
-  [[nodiscard]] std::optional<TimePoint> waits_until(TimePoint start, TimePoint deadline) const {
+  [[nodiscard]] std::optional<TimePoint> waits_until(TimePoint deadline) const {
     MutexLock lock(mutex_);
     if (std::all_of(answers_.begin(), answers_.end(), [](const auto& one) { return one.has_value(); })) return {};
-    return order_.empty() ? deadline : std::min(deadline, first_ + std::max<Duration>(first_ - start, kGrace));
+    return std::min(deadline, last_useful_.value_or(deadline));
   }
 
+  const std::vector<std::uint32_t> weights_;
+  const TimePoint start_;
   mutable Mutex mutex_;
   std::vector<std::optional<Result<>>> answers_ BERTH_GUARDED_BY(mutex_);
   std::vector<bool> is_resolved_ BERTH_GUARDED_BY(mutex_);
-  std::vector<std::size_t> order_ BERTH_GUARDED_BY(mutex_);
-  TimePoint first_ BERTH_GUARDED_BY(mutex_);
+  std::vector<std::pair<Duration, std::size_t>> order_ BERTH_GUARDED_BY(mutex_);  ///< with what each costs
+  std::optional<TimePoint> last_useful_ BERTH_GUARDED_BY(mutex_);
   const UniqueFd changed_;
 };
+
+/// One for each source.
+std::vector<std::uint32_t> weights_of(const ShareSpec& spec, std::size_t count) {
+  std::vector<std::uint32_t> weights = spec.policy().weights;
+  weights.resize(count);
+  return weights;
+}
+
+/// The sources with the smallest weight at their head.
+std::vector<std::size_t> order_by_weight(const std::vector<std::uint32_t>& weights) {
+  std::vector<std::size_t> order(weights.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&weights](std::size_t a, std::size_t b) { return weights[a] < weights[b]; });
+  return order;
+}
 
 /// Asks one server. `connects`: false: that its name has an address is enough.
 struct Question {
@@ -205,26 +239,33 @@ int port_of(std::string_view type, std::string_view options) noexcept {
   return known != kPorts.end() ? known->second : 0;
 }
 
-ReplicaOrder order_replicas(const ShareSpec& spec, const std::vector<std::string>& sources, const Attempt& attempt) {
+namespace {
+
+/// `connects`: false: that the names have addresses is enough.
+ReplicaOrder ask(const ShareSpec& spec, const std::vector<std::string>& sources, const Attempt& attempt,
+                 bool connects) {
   const int port = port_of(spec.type(), spec.options());
   const bool is_name_needed = has_resolvers_names(spec.type());
-  const bool connects = sources.size() > 1;
-  if (port == 0 || (!connects && !is_name_needed)) return {.sources = sources};
+  const std::vector<std::uint32_t> weights = weights_of(spec, sources.size());
+  const std::vector<std::size_t> by_weight = order_by_weight(weights);
+  ReplicaOrder unasked;
+  for (const std::size_t index : by_weight) unasked.sources.push_back(sources[index]);
+  if (port == 0 || (!connects && !is_name_needed)) return unasked;
   UniqueFd changed(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!changed) return {.sources = sources};
+  if (!changed) return unasked;
   const TimePoint start = now();
   const TimePoint deadline =
       std::min<TimePoint>(attempt.deadline, start + (is_name_needed ? kResolverPatience : kReplicaPatience));
-  const auto answers = std::make_shared<Answers>(sources.size(), std::move(changed));
+  const auto answers = std::make_shared<Answers>(weights, std::move(changed));
   for (std::size_t i = 0; i < sources.size(); ++i) {
-    if (!start_question({answers, i, server_of(sources[i]), port, connects})) return {.sources = sources};
+    if (!start_question({answers, i, server_of(sources[i]), port, connects})) return unasked;
   }
   answers->wait(deadline, attempt.cancel_fd);
   const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(now() - start);
   ReplicaOrder order;
   const std::vector<std::size_t> answered = answers->order();
   for (const std::size_t index : answered) order.sources.push_back(sources[index]);
-  for (std::size_t i = 0; i < sources.size(); ++i) {
+  for (const std::size_t i : by_weight) {
     if (std::find(answered.begin(), answered.end(), i) != answered.end()) continue;
     const std::optional<Result<>> answer = answers->of(i);
     const bool is_resolved = answers->is_resolved(i);
@@ -238,6 +279,20 @@ ReplicaOrder order_replicas(const ShareSpec& spec, const std::vector<std::string
   // question.
   for (const PassedOver& silent : order.silent) order.sources.push_back(silent.source);
   return order;
+}
+
+}  // namespace
+
+ReplicaOrder order_replicas(const ShareSpec& spec, const std::vector<std::string>& sources, const Attempt& attempt) {
+  return ask(spec, sources, attempt, sources.size() > 1);
+}
+
+bool another_answers(const ShareSpec& spec, const std::string& but, TimePoint deadline) {
+  std::vector<std::string> others = spec.sources();
+  std::erase(others, but);
+  const Attempt attempt{.berth = {}, .deadline = deadline};
+  const ReplicaOrder order = ask(spec, others, attempt, true);
+  return order.sources.size() > order.silent.size();
 }
 
 }  // namespace berth::manager

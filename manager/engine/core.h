@@ -201,7 +201,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     bool checking_source = false;            ///< whether it is still what is mounted
     bool check_source_again = false;         ///< something has happened meanwhile
     std::string source;                      ///< that was mounted last
-    std::optional<ShareSpec> pending;        ///< of the share that takes its place when it is not in use
+    std::string avoided;                     ///< a source that has stopped answering, until another one is mounted
+    bool looking_for_replica = false;
+    std::optional<ShareSpec> pending;  ///< of the share that takes its place when it is not in use
     std::uint64_t mounts = 0;
     std::uint64_t failures = 0;
     std::optional<FailureReport> last_failure;
@@ -384,6 +386,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void start_probe(Record& record);
   void on_probed(Record& record, const std::shared_ptr<Probe>& probe, const Result<>& asked);
   void on_answer(Record& record);
+  void look_for_replica(Record& record);
 
   void admit_waiters(Record& record);
   void fail_waiters(Record& record, const Error& error);

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "manager/backends/replica_probe.h"
 #include "manager/backends/root_answer.h"
 #include "manager/engine/core.h"
 #include "manager/model/of_this_host.h"
@@ -40,8 +41,30 @@ void Manager::Core::look_at_health(Record& record) {
     }
     feed(record.share, life_cycle::Silent{std::move(reason)});
   }
+  if (mounted->stalled) look_for_replica(record);
   const bool is_expected = health.probe && now - health.answered < stall;
   health.look_at = is_expected ? std::max(health.answered + stall, now + stall / 8) : now + stall / 2;
+}
+
+/// A read-only share has nothing to lose: it moves to another server as soon as one answers.
+void Manager::Core::look_for_replica(Record& record) {
+  const ShareSpec& spec = record.share.spec();
+  const bool is_read_only = spec.policy().read_only || spec.mount_options().read_only;
+  if (!is_read_only || spec.sources().size() < 2 || std::exchange(record.looking_for_replica, true)) return;
+  submit(probes_.get(), [self = shared_from_this(), &record, spec, source = record.mount.source,
+                         generation = record.share.mount_generation()] {
+    const bool is_there = another_answers(spec, source, self->clock_.now() + kReplicaPatience);
+    Core* core = self.get();
+    core->post([core, &record, source, generation, is_there] {
+      record.looking_for_replica = false;
+      const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
+      if (!is_there || mounted == nullptr || !mounted->stalled || record.share.mount_generation() != generation) return;
+      record.avoided = source;
+      core->feed(record.share, life_cycle::MountLost{.reason = "it does not answer, and another replica does",
+                                                     .users = users_left_behind(record.share),
+                                                     .moves = true});
+    });
+  });
 }
 
 void Manager::Core::on_answer(Record& record) {

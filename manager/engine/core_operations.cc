@@ -109,7 +109,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   keep_state(record, MountRecord::kMounting);
   std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
-  auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now(),
+  auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now(), avoided = record.avoided,
                required = required_shares(record)] {
     const ShareSpec& spec = record.share.spec();
     Backend& backend = *self->setup_.backends.at(spec.kind());
@@ -118,7 +118,7 @@ void Manager::Core::start_mount(Record& record, TimePoint deadline) {
             ? tl::unexpected(AttemptFailure{
                   .error = Error(ETIMEDOUT, "waited for other mounts (max_concurrent_mounts, max_mounts_per_server)")})
             : perform_mount(backend, spec, record.share.berth(), self->berths_, deadline, self->cancel_.get(), programs,
-                            self->output_of(record.share), required);
+                            self->output_of(record.share), avoided, required);
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
     core->post([core, &record, outcome = std::move(outcome), started]() mutable {
@@ -144,6 +144,7 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
     ended.success = true;
     record.mount = std::move(*outcome);
     record.source = record.mount.source;
+    record.avoided.clear();
     watch_source(record);
     if (record.stray_programs) record.mount.programs = std::move(record.stray_programs);
     record.is_failing = overdue;

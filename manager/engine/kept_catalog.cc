@@ -122,6 +122,7 @@ std::string common_of(const ShareFields& fields) {
   writer.number(policy.on_stale);
   writer.number(policy.reopen);
   writer.texts(policy.required);
+  writer.numbers(policy.weights);
   for (const bool flag :
        {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices, policy.browse}) {
     writer.number(flag);
@@ -155,6 +156,7 @@ void read_common(std::string_view bytes, ShareFields& fields) {
   policy.on_stale = reader.number<OnStale>();
   policy.reopen = reader.number<Reopen>();
   policy.required = reader.texts();
+  policy.weights = reader.numbers<std::uint32_t>();
   for (bool* const flag :
        {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices, &policy.browse}) {
     *flag = reader.number<bool>();

@@ -127,7 +127,8 @@ class Stepper {
   }
   Step operator()(Mounted state, const MountLost& lost) const {
     state.dead = lost.is_dead;
-    state.wanted = lost.users > 0 && policy_.on_stale == OnStale::kRemount && !drained_;
+    state.moves = lost.moves;
+    state.wanted = lost.users > 0 && (lost.moves || policy_.on_stale == OnStale::kRemount) && !drained_;
     Step step = take_away(std::move(state), "lost");
     step.effects.insert(step.effects.begin(), Emit{Event::Kind::kLost, 0, {}, lost.reason});
     return step;
@@ -375,7 +376,7 @@ class Stepper {
   [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
     return {Expiring{.started = now_,
                      .wanted_again = state.wanted,
-                     .stale = state.dead && policy_.on_stale == OnStale::kError,
+                     .stale = state.dead && !state.moves && policy_.on_stale == OnStale::kError,
                      .native = state.native != Native::kNever,
                      .stays = state.stays},
             {Emit{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},

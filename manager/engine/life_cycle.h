@@ -78,6 +78,7 @@ struct Mounted {
   std::optional<TimePoint> stalled = {};  ///< since when it has not answered
   std::string forced = {};  ///< while an operation runs: why everything is taken away when it ends; "": it is not
   bool dead = false;        ///< MountLost::is_dead; it is to be taken away
+  bool moves = false;       ///< MountLost::moves
   bool wanted = false;      ///< the same: it is in use, and to be mounted again
 };
 /// An unmount operation runs, the gate is closed.
@@ -143,6 +144,7 @@ struct MountLost {
   std::string reason;
   std::uint64_t users = 0;  ///< inside, for which it is to be mounted again
   bool is_dead = true;      ///< its file system answers all requests by itself, with errors
+  bool moves = false;       ///< another replica is to be mounted, whatever the policy says of dead mounts
 };
 /// It has not answered for stall_timeout.
 struct Silent {

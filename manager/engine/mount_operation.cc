@@ -59,8 +59,9 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
                                                        const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                        std::atomic<std::int32_t>* programs,
                                                        std::function<void(std::string_view)> said,
+                                                       const std::string& avoided,
                                                        const std::vector<RequiredShare>& required) {
-  const Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said), required};
+  const Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said), avoided, required};
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
   Result<BerthDirectory::Made> made = berths.make(berth);
@@ -122,9 +123,10 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs,
                                                       std::function<void(std::string_view)> said,
+                                                      const std::string& avoided,
                                                       const std::vector<RequiredShare>& required) {
   tl::expected<RealMount, AttemptFailure> mounted =
-      mount_unmasked(backend, spec, berth, berths, deadline, cancel_fd, programs, std::move(said), required);
+      mount_unmasked(backend, spec, berth, berths, deadline, cancel_fd, programs, std::move(said), avoided, required);
   if (mounted && mounted->warning.empty() && mounted->passed_over.empty()) return mounted;
   const Secrets secrets = backend.secrets_of(spec);
   if (mounted) {

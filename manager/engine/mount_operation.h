@@ -38,11 +38,12 @@ class BerthDirectory {
 ///
 /// No text of the result holds a secret of the share.
 ///
-/// `berth`: Share::berth(). `programs`, `said`, `required`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
+/// `berth`: Share::berth(). `programs`, `said`, `avoided`, `required`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs = nullptr,
                                                       std::function<void(std::string_view)> said = {},
+                                                      const std::string& avoided = {},
                                                       const std::vector<RequiredShare>& required = {});
 
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts

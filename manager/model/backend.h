@@ -109,6 +109,7 @@ struct Attempt {
   /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a
   /// time. Empty: it is dropped.
   std::function<void(std::string_view)> said = {};
+  std::string avoided = {};                  ///< a source that has stopped answering: it is tried last of all
   std::vector<RequiredShare> required = {};  ///< found below the namespace's directory by what mounts
 };
 

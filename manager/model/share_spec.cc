@@ -144,6 +144,11 @@ class Faults {
     if (is_local && sources.size() > 1) add("source", "a local directory has no replicas; one path, not several");
     if (sources.size() > kMaxSources) add("source", "more than " + std::to_string(kMaxSources) + " replicas");
     for (const std::string& source : sources) check_source(source, is_local);
+    const std::vector<std::uint32_t>& weights = fields_.policy.weights;
+    if (!weights.empty() && weights.size() != sources.size()) add("source", "not as many weights as sources");
+    if (std::any_of(weights.begin(), weights.end(), [](std::uint32_t weight) { return weight > kMostWeight; })) {
+      add("source", "a weight is at most " + std::to_string(kMostWeight));
+    }
   }
 
   void check_source(const std::string& source, bool is_local) {

@@ -68,6 +68,8 @@ struct SharePolicy {
   bool allow_devices = false;      ///< false: the real mount is nodev
   std::vector<uid_t> allow_users;  ///< with allow_groups: users that may go in; both empty: all
   std::vector<gid_t> allow_groups;
+  /// Of the sources, in their order: how long a server takes to answer counts once more for each. Empty: none has one.
+  std::vector<std::uint32_t> weights;
   std::vector<std::string> required;  ///< `requires`: shares that are mounted before this one, in this order
   uid_t owner = 0;                    ///< of the share's directory until its real root is known
   gid_t group = 0;
@@ -197,6 +199,9 @@ std::vector<std::string> mount_changes(const ShareSpec& before, const ShareSpec&
 /// UTF-8, and in commands also blanks, quotes and what else a shell acts on.
 /// Errors: EINVAL, ENAMETOOLONG with a story.
 Result<ShareSpec> instantiate(const ShareSpec& pattern, std::string_view key);
+
+/// The largest weight of a source.
+inline constexpr std::uint32_t kMostWeight = 1'000'000;
 
 /// Most shares that one can require.
 inline constexpr std::size_t kMostRequired = 16;

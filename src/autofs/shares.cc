@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "manager/model/catalog.h"
+#include "manager/model/share_spec.h"
 #include "manager/model/share_template.h"
 #include "src/autofs/entry.h"
 #include "src/lib/base/mount_options.h"
@@ -32,8 +33,8 @@ constexpr std::array kOwnOptions{
     OwnOption{"nobrowse", ""},
     OwnOption{"nonstrict", ""},
     OwnOption{"strict", "each share is mounted for itself, whether or not the others of its key are"},
-    OwnOption{"use-weight-only", "weights are the order in which servers are named"},
-    OwnOption{"no-use-weight-only", "weights are the order in which servers are named"},
+    OwnOption{"use-weight-only", "the time of an answer counts as well, once more for each weight"},
+    OwnOption{"no-use-weight-only", ""},
     OwnOption{"random-multimount-selection", "servers are not drawn by lot"},
     OwnOption{"symlink", "a directory of this host is bound, not linked to"},
     OwnOption{"nobind", "a directory of this host is bound"},
@@ -125,11 +126,11 @@ void ShareMaker::set_sources() {
   }
   const bool has_weights =
       std::any_of(locations.begin(), locations.end(), [](const Location& l) { return l.weight != 0; });
-  if (has_weights) note("the weights of servers have become their order; the one that answers first is used");
   std::stable_sort(locations.begin(), locations.end(),
                    [](const Location& a, const Location& b) { return a.weight < b.weight; });
   for (const Location& location : locations) {
     share_.fields.sources.push_back(location.host.empty() ? location.path : location.host + ":" + location.path);
+    if (has_weights) share_.fields.policy.weights.push_back(std::min(location.weight, manager::kMostWeight));
   }
 }
 

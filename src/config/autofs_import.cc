@@ -60,6 +60,18 @@ Result<std::string> environment_table(const std::vector<std::string>& environmen
   return text + " }";
 }
 
+/// The value of `source`. Errors: as section_of().
+Result<std::string> sources_of(const manager::ShareFields& fields) {
+  const std::vector<std::uint32_t>& weights = fields.policy.weights;
+  if (weights.size() != fields.sources.size()) return toml_texts(fields.sources);
+  std::string text;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    text += (i == 0 ? "[" : ", ") + ("{ source = " + TRY(toml_text(fields.sources[i])));
+    text += ", weight = " + std::to_string(weights[i]) + " }";
+  }
+  return text + "]";
+}
+
 /// The section of a share. Errors: EINVAL for text that is not UTF-8.
 Result<std::string> section_of(const autofs::Share& share) {
   const manager::ShareFields& fields = share.fields;
@@ -67,7 +79,7 @@ Result<std::string> section_of(const autofs::Share& share) {
   for (const std::string& note : share.notes) text.append("# Not carried over: ").append(prose(note)).append("\n");
   text += "[share." + TRY(toml_text(fields.name)) + "]\ntype = " + TRY(toml_text(fields.type)) + "\n";
   if (!fields.program.empty()) text += "program = " + TRY(toml_texts(fields.program)) + "\n";
-  if (!fields.sources.empty()) text += "source = " + TRY(toml_texts(fields.sources)) + "\n";
+  if (!fields.sources.empty()) text += "source = " + TRY(sources_of(fields)) + "\n";
   if (!fields.environment.empty()) text += "environment = " + TRY(environment_table(fields.environment)) + "\n";
   if (!fields.options.empty()) text += "options = " + TRY(toml_text(fields.options)) + "\n";
   if (fields.policy.read_only) text += "read_only = true\n";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "manager/model/share_spec.h"
 #include "manager/model/share_template.h"
 #include "src/config/units.h"
 #include "src/lib/base/text.h"
@@ -109,6 +110,34 @@ void Section::texts(std::string_view key, std::vector<std::string>& target) {
   } else if (auto strings = strings_of(key, *value, "a string or an array of strings such as [\"a\", \"b\"]")) {
     target = std::move(*strings);
   }
+}
+
+void Section::sources(std::string_view key, std::vector<std::string>& target, std::vector<std::uint32_t>& weights) {
+  const auto found = table_.find(key);
+  const toml::array* const array = found == table_.cend() ? nullptr : found->second.as_array();
+  const auto is_table = [](const toml::node& element) { return element.is_table(); };
+  if (array == nullptr || std::none_of(array->begin(), array->end(), is_table)) return texts(key, target);
+  find(key);
+  std::vector<std::string> sources;
+  std::vector<std::uint32_t> found_weights;
+  for (const toml::node& element : *array) {
+    const toml::table* const table = element.as_table();
+    const toml::node* const source = table != nullptr ? table->get("source") : &element;
+    const toml::node* const weight = table != nullptr ? table->get("weight") : nullptr;
+    const toml::value<std::string>* const text = source != nullptr ? source->as_string() : nullptr;
+    const toml::value<std::int64_t>* const number = weight != nullptr ? weight->as_integer() : nullptr;
+    const std::size_t keys = (source != nullptr ? 1U : 0U) + (weight != nullptr ? 1U : 0U);
+    const bool is_known =
+        text != nullptr && (table == nullptr || table->size() == keys) && (weight == nullptr || number != nullptr);
+    if (!is_known) return reject(key, "expected a string or { source = \"...\", weight = 2 } as each source");
+    if (number != nullptr && (number->get() < 0 || number->get() > std::int64_t{manager::kMostWeight})) {
+      return reject(key, "a weight is a number from 0 to " + std::to_string(manager::kMostWeight));
+    }
+    sources.push_back(text->get());
+    found_weights.push_back(number != nullptr ? static_cast<std::uint32_t>(number->get()) : 0);
+  }
+  target = std::move(sources);
+  weights = std::move(found_weights);
 }
 
 void Section::command(std::string_view key, std::vector<std::string>& target) {

@@ -86,7 +86,7 @@ const std::vector<std::string_view>& share_keys() {
 
 void read_share_section(Section& section, manager::ShareFields& fields, Accounts& accounts) {
   section.text("type", fields.type);
-  section.texts("source", fields.sources);
+  section.sources("source", fields.sources, fields.policy.weights);
   section.text("options", fields.options);
   section.command("mount", fields.mount_command);
   section.command("unmount", fields.unmount_command);

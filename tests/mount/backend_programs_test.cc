@@ -307,6 +307,47 @@ TEST_F(HelperTest, ResolverThatDoesNotAnswerIsAFailureLongBeforeTheDeadline) {
   EXPECT_EQ(mounted.error().exit, "") << "no program has run";
 }
 
+/// A server that accepts connections at this address and port; 0: at any.
+std::pair<UniqueFd, int> listen_at(const char* address, int port) {
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(static_cast<std::uint16_t>(port));
+  ::inet_pton(AF_INET, address, &at.sin_addr);
+  EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&at), sizeof at), 0) << address << ": " << errno;
+  EXPECT_EQ(::listen(socket.get(), 16), 0);
+  socklen_t size = sizeof at;
+  EXPECT_EQ(::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&at), &size), 0);
+  return {std::move(socket), ntohs(at.sin_port)};
+}
+
+std::vector<std::string> order_of(int port, std::vector<std::uint32_t> weights) {
+  ShareFields fields{.name = "a", .type = "nfs", .sources = {"127.0.0.1:/x", "127.0.0.2:/x"}};
+  fields.options = "port=" + std::to_string(port);
+  fields.policy.weights = std::move(weights);
+  const Attempt attempt{.berth = "/nowhere", .deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30)};
+  return manager::order_replicas(manager::ShareSpec::make(fields).value(), fields.sources, attempt).sources;
+}
+
+TEST(ReplicaProbe, WeightsCountAsManyTimesTheAnswer) {
+  const auto [one, port] = listen_at("127.0.0.1", 0);
+  const auto [two, same] = listen_at("127.0.0.2", port);
+  using Order = std::vector<std::string>;
+  EXPECT_EQ(order_of(port, {manager::kMostWeight, 0}), (Order{"127.0.0.2:/x", "127.0.0.1:/x"}));
+  EXPECT_EQ(order_of(port, {0, manager::kMostWeight}), (Order{"127.0.0.1:/x", "127.0.0.2:/x"}));
+}
+
+TEST(ReplicaProbe, ServersThatDoNotAnswerComeByTheirWeights) {
+  int port = 0;
+  {
+    const auto listening = listen_at("127.0.0.1", 0);
+    port = listening.second;
+  }
+  using Order = std::vector<std::string>;
+  EXPECT_EQ(order_of(port, {3, 1}), (Order{"127.0.0.2:/x", "127.0.0.1:/x"}));
+  EXPECT_EQ(order_of(port, {}), (Order{"127.0.0.1:/x", "127.0.0.2:/x"}));
+}
+
 TEST(ReplicaProbe, KnowsThePortsOfFileSystems) {
   EXPECT_EQ(manager::port_of("nfs", "vers=4.2"), 2049);
   EXPECT_EQ(manager::port_of("cifs", ""), 445);

@@ -116,6 +116,7 @@ TEST_F(AutofsImportTest, TypesAndOptionsBecomeKeys) {
   EXPECT_TRUE(says("# Not carried over: the option \"soft\": \"soft\" is an option of a file system"));
   EXPECT_TRUE(says("# Not carried over: the option \"symlink\":"));
   EXPECT_EQ(told(catalog, "weighed"), "nfs b:/x a:/x []");
+  EXPECT_EQ(catalog.find("weighed")->policy().weights, (std::vector<std::uint32_t>{1, 5}));
   EXPECT_TRUE(says("# Not carried over: the option \"suid\": programs reach this share through berth"));
   EXPECT_TRUE(says("auto.m:7: the variable \"$USER\" is of the user that asks; only the entry of a wildcard has it"));
 }

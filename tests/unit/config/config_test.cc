@@ -630,6 +630,20 @@ environment_file = "/etc/berth/d.env"
   EXPECT_EQ(loaded->catalog.find("d")->environment_file(), "/etc/berth/d.env");
 }
 
+TEST_F(ConfigTest, ReplicasMayHaveWeights) {
+  const std::string begin = "[share.a]\ntype = \"nfs\"\nsource = ";
+  write("berth.toml", begin + "[\"a:/x\", { source = \"b:/x\", weight = 2 }, { source = \"c:/x\" }]\n");
+  const Result<Configuration> loaded = load_main();
+  ASSERT_TRUE(loaded) << loaded.error().story();
+  EXPECT_THAT(loaded->catalog.find("a")->sources(), ElementsAre("a:/x", "b:/x", "c:/x"));
+  EXPECT_THAT(loaded->catalog.find("a")->policy().weights, ElementsAre(0U, 2U, 0U));
+  for (const char* wrong :
+       {"[{ weight = 2 }]", "[{ source = \"a:/x\", weight = \"2\" }]", "[{ source = \"a:/x\", wait = 2 }]",
+        "[{ source = \"a:/x\", weight = -1 }]", "[{ source = \"a:/x\", weight = 1000001 }]", "[1, {}]"}) {
+    EXPECT_THAT(mistakes_in(begin + wrong + "\n"), HasSubstr("berth.toml:3: \"source\" in [share.a]: ")) << wrong;
+  }
+}
+
 TEST_F(ConfigTest, RequiredSharesMayStandAnywhere) {
   write("berth.toml",
         "[share.crypt]\ntype = \"bind\"\nsource = \"/srv/c\"\nrequires = [\"keys\", \"home/bob\"]\n"
