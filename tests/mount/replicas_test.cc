@@ -56,6 +56,10 @@ class Replicas : public ::testing::Test {
     ASSERT_EQ(::chmod(server_.path("pipe").c_str(), 0755), 0);
     files_ = server_.make_directory("files");
     ASSERT_TRUE(ok(server_.write_file("files/file", "the same")));
+    // Not so lately that its time in seconds may not tell it from another one.
+    const timespec hour_ago{::time(nullptr) - 3600, 0};
+    const timespec times[2]{hour_ago, hour_ago};
+    ASSERT_EQ(::utimensat(AT_FDCWD, server_.path("files/file").c_str(), times, 0), 0) << errno_name(errno);
   }
   void TearDown() override { signal_side("127.0.0.1", SIGCONT); }
   void start(const std::string& more) {
