@@ -68,13 +68,12 @@ TEST_F(OvermountTableTest, SeesEachChange) {
 TEST_F(OvermountTableTest, ReadsTheKernelsTableNoMoreOftenThanItChanges) {
   const std::uint64_t id = mount();
   ASSERT_EQ(look(id), There::kOnTop);
-  const std::uint64_t counting = [] {
-    const std::uint64_t before = bytes_read();
-    return bytes_read() - before;
-  }();
+  const std::uint64_t at_first = bytes_read();
+  ASSERT_TRUE(sys::read_mount_table());
   const std::uint64_t before = bytes_read();
   for (int i = 0; i < 100; ++i) ASSERT_EQ(look(id), There::kOnTop);
-  EXPECT_EQ(bytes_read() - before, counting);
+  // To count reads something, too.
+  EXPECT_LT(bytes_read() - before, before - at_first);
 }
 
 }  // namespace
