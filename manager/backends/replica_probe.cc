@@ -143,6 +143,7 @@ class Answers {
     }
     std::stable_sort(answered.begin(), answered.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     std::vector<std::size_t> order;
+    order.reserve(answered.size());
     for (const auto& [cost, index] : answered) order.push_back(index);
     return order;
   }
