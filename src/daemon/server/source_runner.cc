@@ -77,8 +77,8 @@ void keep_last(std::string& text, std::size_t most) {
 
 struct SourceRunner::Work {
   explicit Work(SourceRunner& of)
-      : runner(of), setup(of.setup_), catalog(read_kept(), setup.source.max_shares, setup.namespace_directory) {
-    secrets.add_command(setup.source.program);
+      : runner(of), setup(of.setup_), catalog_(read_kept(), setup.source.max_shares, setup.namespace_directory) {
+    secrets_.add_command(setup.source.program);
   }
 
   void run() {
@@ -91,7 +91,7 @@ struct SourceRunner::Work {
       publish();
       // Hosts of a fleet must not come back to their store in step.
       std::uniform_real_distribution<double> share(0.5, 1.0);
-      wait(now() + std::chrono::duration_cast<std::chrono::nanoseconds>(pause * share(random)));
+      wait(now() + std::chrono::duration_cast<std::chrono::nanoseconds>(pause * share(random_)));
       pause = std::min<std::chrono::nanoseconds>(pause * 2, kLongestWait);
     }
   }
@@ -106,7 +106,7 @@ struct SourceRunner::Work {
     }
     struct stat attributes {};
     if (::stat(setup.file.c_str(), &attributes) == 0)
-      kept_at = std::chrono::system_clock::from_time_t(attributes.st_mtim.tv_sec);
+      kept_at_ = std::chrono::system_clock::from_time_t(attributes.st_mtim.tv_sec);
     return *std::move(lines);
   }
 
@@ -120,7 +120,7 @@ struct SourceRunner::Work {
     while (!is_stopped() && now() < deadline) {
       keep_if_due();
       pollfd stop{runner.wake_.get(), POLLIN, 0};
-      ::poll(&stop, 1, milliseconds_to(std::min(deadline, keep_at.value_or(deadline))));
+      ::poll(&stop, 1, milliseconds_to(std::min(deadline, keep_at_.value_or(deadline))));
     }
   }
 
@@ -133,35 +133,35 @@ struct SourceRunner::Work {
     const std::string mark = mark_of(setup.namespace_directory, setup.source.name);
     Result<sys::Process> started = sys::Process::start_question(setup.source.program, {mark});
     if (!started) {
-      catalog.fail_with("it cannot be started: " + started.error().message(), wall_now());
+      catalog_.fail_with("it cannot be started: " + started.error().message(), wall_now());
       return;
     }
     sys::Process program = *std::move(started);
-    manager::ShareOutput said(setup.source.name, secrets,
+    manager::ShareOutput said(setup.source.name, secrets_,
                               [this](const std::string&, std::string_view lines) { on_output(lines); });
     program.give_output_to([&said](std::string_view bytes) { said(bytes); });
-    ++starts;
-    pid = program.proc_number();
-    catalog.begin_list();
-    is_running = true;
+    ++starts_;
+    pid_ = program.proc_number();
+    catalog_.begin_list();
+    is_running_ = true;
     publish();
-    line.clear();
+    line_.clear();
     const std::string why = converse(program, program.take_answer_pipe());
     const sys::ExitStatus status = program.end(now() + kGrace);
-    pid = 0;
-    is_running = false;
+    pid_ = 0;
+    is_running_ = false;
     if (is_stopped()) return;
     keep_if_due(true);
-    catalog.fail_with(why.empty() ? "it has ended with " + to_string(status) : why + "; it was ended", wall_now());
+    catalog_.fail_with(why.empty() ? "it has ended with " + to_string(status) : why + "; it was ended", wall_now());
   }
 
   /// Reads what the program says until it ends, or has to: why then, else "".
   std::string converse(sys::Process& program, const UniqueFd& pipe) {
-    heard_at = window_begun = now();
-    in_window = 0;
+    heard_at_ = window_begun_ = now();
+    in_window_ = 0;
     std::string why;
     for (bool is_open = true; is_open && why.empty();) {
-      const bool is_throttled = in_window >= kMostInSecond;
+      const bool is_throttled = in_window_ >= kMostInSecond;
       std::array<pollfd, 4> ready{{{runner.wake_.get(), POLLIN, 0},
                                    {is_throttled ? -1 : pipe.get(), POLLIN, 0},
                                    {program.output_pipe(), POLLIN, 0},
@@ -172,11 +172,11 @@ struct SourceRunner::Work {
       if (ready[1].revents != 0) is_open = read_from(pipe, why);
       // The rest of what it has written is still to be read.
       if (ready[3].revents != 0 && (ready[1].revents & POLLIN) == 0 && !is_throttled) is_open = false;
-      if (now() - window_begun >= seconds(1)) {
-        window_begun = now();
-        in_window = 0;
+      if (now() - window_begun_ >= seconds(1)) {
+        window_begun_ = now();
+        in_window_ = 0;
       }
-      if (catalog.is_listing() && now() - heard_at >= setup.source.list_timeout && !is_throttled)
+      if (catalog_.is_listing() && now() - heard_at_ >= setup.source.list_timeout && !is_throttled)
         why =
             "it has written nothing for " + format_duration(setup.source.list_timeout) + " and has not ended its list";
       keep_if_due();
@@ -191,9 +191,9 @@ struct SourceRunner::Work {
 
   [[nodiscard]] TimePoint next_deadline(bool is_throttled) const {
     TimePoint next = now() + seconds(60);
-    if (is_throttled) next = window_begun + seconds(1);
-    if (keep_at) next = std::min(next, *keep_at);
-    if (catalog.is_listing()) next = std::min(next, heard_at + setup.source.list_timeout);
+    if (is_throttled) next = window_begun_ + seconds(1);
+    if (keep_at_) next = std::min(next, *keep_at_);
+    if (catalog_.is_listing()) next = std::min(next, heard_at_ + setup.source.list_timeout);
     return next;
   }
 
@@ -203,68 +203,68 @@ struct SourceRunner::Work {
     const ssize_t count = ::read(pipe.get(), bytes.data(), bytes.size());
     if (count < 0) return errno == EAGAIN || errno == EINTR;
     if (count == 0) return false;
-    heard_at = now();
-    in_window += static_cast<std::size_t>(count);
+    heard_at_ = now();
+    in_window_ += static_cast<std::size_t>(count);
     std::string_view rest(bytes.data(), static_cast<std::size_t>(count));
     for (std::size_t end = 0; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
-      line.append(rest.substr(0, end));
+      line_.append(rest.substr(0, end));
       take_line();
-      line.clear();
+      line_.clear();
     }
-    line.append(rest);
-    if (line.size() > config::kLongestSourceLine) {
+    line_.append(rest);
+    if (line_.size() > config::kLongestSourceLine) {
       why = "it has written a line of more than " + std::to_string(config::kLongestSourceLine / 1024) + " KiB";
-      line.clear();
+      line_.clear();
     }
-    if (catalog.take_change() && !keep_at) keep_at = std::max(now() + kSettle, next_write);
+    if (catalog_.take_change() && !keep_at_) keep_at_ = std::max(now() + kSettle, next_write_);
     return true;
   }
 
   void take_line() {
-    if (line.ends_with('\r')) line.pop_back();
-    if (line.empty()) return;
-    catalog.take(line, wall_now());
+    if (line_.ends_with('\r')) line_.pop_back();
+    if (line_.empty()) return;
+    catalog_.take(line_, wall_now());
   }
 
   /// Keeps the shares on disk, and has them put in force.
   void keep_if_due(bool at_once = false) {
-    if (!keep_at || (!at_once && now() < *keep_at)) return;
+    if (!keep_at_ || (!at_once && now() < *keep_at_)) return;
     const TimePoint begun = now();
-    const Result<> kept = config::write_source_file(setup.file, catalog.lines());
+    const Result<> kept = config::write_source_file(setup.file, catalog_.lines());
     if (!kept) {
-      catalog.fail_with("its shares cannot be kept: " + setup.file + ": " + kept.error().message(), wall_now());
-      keep_at = now() + kWriteAgain;
+      catalog_.fail_with("its shares cannot be kept: " + setup.file + ": " + kept.error().message(), wall_now());
+      keep_at_ = now() + kWriteAgain;
       return;
     }
-    keep_at.reset();
-    next_write = now() + std::max<Duration>(kBetweenWrites, (now() - begun) * kTimesOfWrite);
+    keep_at_.reset();
+    next_write_ = now() + std::max<Duration>(kBetweenWrites, (now() - begun) * kTimesOfWrite);
     setup.changed();
   }
 
   void on_output(std::string_view lines) {
-    output.append(lines);
-    keep_last(output, kShownOutput);
+    output_.append(lines);
+    keep_last(output_, kShownOutput);
     for (std::string_view one : split(lines, '\n')) {
-      if (!one.empty() && output_rate.take(now())) log::info("catalog source {}: {}", setup.source.name, one);
+      if (!one.empty() && output_rate_.take(now())) log::info("catalog source {}: {}", setup.source.name, one);
     }
   }
 
   /// Shows what is so now.
   void publish() {
     std::string state = "down";
-    if (is_running) state = catalog.is_listing() ? "listing" : catalog.error().empty() ? "synced" : "failing";
+    if (is_running_) state = catalog_.is_listing() ? "listing" : catalog_.error().empty() ? "synced" : "failing";
     formats::SourceView view{.name = setup.source.name,
                              .state = state,
-                             .shares = catalog.lines().size(),
-                             .synced = catalog.synced_at() ? catalog.synced_at() : kept_at,
-                             .pid = pid,
-                             .starts = starts,
-                             .error = catalog.error(),
-                             .wrong_count = catalog.wrong_count(),
-                             .program = secrets.mask(setup.source.program),
-                             .output = output};
-    if (!view.error.empty()) view.error_at = catalog.error_at();
-    for (const auto& [name, reason] : catalog.wrong()) {
+                             .shares = catalog_.lines().size(),
+                             .synced = catalog_.synced_at() ? catalog_.synced_at() : kept_at_,
+                             .pid = pid_,
+                             .starts = starts_,
+                             .error = catalog_.error(),
+                             .wrong_count = catalog_.wrong_count(),
+                             .program = secrets_.mask(setup.source.program),
+                             .output = output_};
+    if (!view.error.empty()) view.error_at = catalog_.error_at();
+    for (const auto& [name, reason] : catalog_.wrong()) {
       if (view.wrong.size() >= formats::SourceView::kMostWrong) break;
       view.wrong.push_back({.share = name, .reason = reason});
     }
@@ -275,10 +275,10 @@ struct SourceRunner::Work {
   }
 
   void tell_change(const formats::SourceView& view) {
-    if (view.state == told_state && view.error == told_error) return;
-    told_state = view.state;
-    const bool is_new_error = view.error != told_error && !view.error.empty();
-    told_error = view.error;
+    if (view.state == told_state_ && view.error == told_error_) return;
+    told_state_ = view.state;
+    const bool is_new_error = view.error != told_error_ && !view.error.empty();
+    told_error_ = view.error;
     if (is_new_error) {
       log::warning("catalog source {}: {}: {}; {} shares stay as they are", view.name, view.state, view.error,
                    view.shares);
@@ -292,22 +292,22 @@ struct SourceRunner::Work {
   const Setup& setup;
 
  private:
-  std::optional<WallTime> kept_at;  ///< before `catalog`, whose making sets it
-  config::SourceCatalog catalog;
-  Secrets secrets;
-  bool is_running = false;
-  pid_t pid = 0;
-  std::uint64_t starts = 0;
-  std::string line;  ///< the beginning of one
-  std::string output;
-  TimePoint heard_at{};
-  TimePoint window_begun{};
-  std::size_t in_window = 0;  ///< bytes
-  std::optional<TimePoint> keep_at;
-  TimePoint next_write{};
-  Rate output_rate{20, seconds(1)};
-  std::string told_state, told_error;
-  std::minstd_rand random{std::random_device{}()};
+  std::optional<WallTime> kept_at_;  ///< before `catalog`, whose making sets it
+  config::SourceCatalog catalog_;
+  Secrets secrets_;
+  bool is_running_ = false;
+  pid_t pid_ = 0;
+  std::uint64_t starts_ = 0;
+  std::string line_;  ///< the beginning of one
+  std::string output_;
+  TimePoint heard_at_{};
+  TimePoint window_begun_{};
+  std::size_t in_window_ = 0;  ///< bytes
+  std::optional<TimePoint> keep_at_;
+  TimePoint next_write_{};
+  Rate output_rate_{20, seconds(1)};
+  std::string told_state_, told_error_;
+  std::minstd_rand random_{std::random_device{}()};
 };
 
 Result<std::shared_ptr<SourceRunner>> SourceRunner::make(Setup setup) {

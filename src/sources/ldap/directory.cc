@@ -168,6 +168,7 @@ Result<> Directory::search(const std::string& filter, const std::vector<std::str
   if (connection_ == nullptr) TRY_VOID(connect());
   std::vector<std::string> names = attributes;
   std::vector<char*> asked;
+  asked.reserve(names.size() + 1);
   for (std::string& name : names) asked.push_back(name.data());
   asked.push_back(nullptr);
   timeval patience{.tv_sec = kAnswerSeconds, .tv_usec = 0};
