@@ -69,6 +69,18 @@ class Replicas : public ::testing::Test {
                                  "options = \"allow_other,cache=no,direct_io,attr_timeout=0,entry_timeout=0,port=" +
                                  std::to_string(port_) + ",ssh_command=" + server_.path("pipe") + "\"\n" + more)));
   }
+  /// A reader waits while the first server is stopped, and is answered by that one.
+  void expect_to_wait(const UniqueFd& file) const {
+    ASSERT_GE(signal_side("127.0.0.1", SIGSTOP), 1U);
+    std::string text(8, '\0');
+    std::thread reader([&] { EXPECT_EQ(::pread(file.get(), text.data(), text.size(), 0), 8) << errno_name(errno); });
+    EXPECT_TRUE(server_.wait_for_state("r", "stalled"));
+    signal_side("127.0.0.1", SIGCONT);
+    reader.join();
+    EXPECT_EQ(text, "the same");
+    EXPECT_TRUE(server_.wait_for_state("r", "mounted"));
+    EXPECT_EQ(source(), "root@127.0.0.1:" + files_);
+  }
   std::size_t signal_side(const std::string& side, int signal) const {
     std::size_t count = 0;
     for (const pid_t pid : server_.processes()) {
@@ -109,15 +121,7 @@ TEST_F(Replicas, ShareThatIsWrittenToWaitsForItsServer) {
   start("");
   const UniqueFd file(::open(server_.in_namespace("r/file").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file) << errno_name(errno);
-  ASSERT_GE(signal_side("127.0.0.1", SIGSTOP), 1U);
-  std::string text(8, '\0');
-  std::thread reader([&] { EXPECT_EQ(::pread(file.get(), text.data(), text.size(), 0), 8) << errno_name(errno); });
-  EXPECT_TRUE(server_.wait_for_state("r", "stalled"));
-  signal_side("127.0.0.1", SIGCONT);
-  reader.join();
-  EXPECT_EQ(text, "the same");
-  EXPECT_TRUE(server_.wait_for_state("r", "mounted"));
-  EXPECT_EQ(source(), "root@127.0.0.1:" + files_);
+  expect_to_wait(file);
 }
 
 TEST_F(Replicas, ReadOnlyShareStaysWhereNoOtherServerAnswers) {
@@ -125,15 +129,7 @@ TEST_F(Replicas, ReadOnlyShareStaysWhereNoOtherServerAnswers) {
   const UniqueFd file(::open(server_.in_namespace("r/file").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file) << errno_name(errno);
   second_port_.reset();
-  ASSERT_GE(signal_side("127.0.0.1", SIGSTOP), 1U);
-  std::string text(8, '\0');
-  std::thread reader([&] { EXPECT_EQ(::pread(file.get(), text.data(), text.size(), 0), 8) << errno_name(errno); });
-  EXPECT_TRUE(server_.wait_for_state("r", "stalled"));
-  signal_side("127.0.0.1", SIGCONT);
-  reader.join();
-  EXPECT_EQ(text, "the same");
-  EXPECT_TRUE(server_.wait_for_state("r", "mounted"));
-  EXPECT_EQ(source(), "root@127.0.0.1:" + files_);
+  expect_to_wait(file);
 }
 
 }  // namespace
