@@ -38,7 +38,7 @@ int doctor(const berth::cli::DoctorOptions& asked) { return berth::doctor::docto
 
 berth::Result<berth::cli::ChangedFile> as_changed(berth::Result<berth::config::ChangedDropIn> change) {
   if (!change) return berth::fail(change.error());
-  return berth::cli::ChangedFile{change->path, change->namespace_directory,
+  return berth::cli::ChangedFile{change->path, change->namespace_directory, berth::doctor::warnings_of(change->added),
                                  [change = *change] { return berth::config::undo(change); }};
 }
 

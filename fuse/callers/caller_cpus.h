@@ -11,8 +11,8 @@
 
 namespace berth::fuse {
 
-/// On which processors calling threads were when a worker last looked. The threads that called last are remembered, one for
-/// each slot of a small table; a thread that was forgotten is looked for again.
+/// On which processors calling threads were when a worker last looked. The threads that called last are remembered, one
+/// for each slot of a small table; a thread that was forgotten is looked for again.
 ///
 /// Threading: any thread may call anything.
 class CallerCpus {
@@ -20,8 +20,8 @@ class CallerCpus {
   /// Where `thread` was when it was last looked for.
   [[nodiscard]] std::optional<unsigned> cpu_of(pid_t thread) const noexcept;
 
-  /// `thread` has asked at `now`; answers whether it is time to look for it: when it has asked some times, and then again, sooner
-  /// where it `may_have_moved`, later each time that it has not.
+  /// `thread` has asked at `now`; answers whether it is time to look for it: when it has asked some times, and then
+  /// again, sooner where it `may_have_moved`, later each time that it has not.
   bool needs_lookup(pid_t thread, TimePoint now, bool may_have_moved) noexcept;
   /// It was found there.
   void note(pid_t thread, unsigned processor, TimePoint now) noexcept;

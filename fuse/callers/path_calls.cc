@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <string>
 
+#include "src/lib/base/hash.h"
 #include "src/lib/sys/other_threads.h"
 
 namespace berth::fuse {
@@ -139,8 +141,9 @@ constexpr auto kLooksOnItsWay = std::to_array<long>({
     SYS_access,
 #endif
 });
-/// Calls that have a path, and ask for the attributes of a directory in it only to go in: open(2) with those that make or take off
-/// a name. Not those that may end at the directory itself and then hand an error on, as inotify_add_watch(2).
+/// Calls that have a path, and ask for the attributes of a directory in it only to go in: open(2) with those that make
+/// or take off a name. Not those that may end at the directory itself and then hand an error on, as
+/// inotify_add_watch(2).
 constexpr auto kGoesIn = std::to_array<long>({
     SYS_openat,
     SYS_openat2,
@@ -182,6 +185,14 @@ bool contains(const std::array<long, N>& calls, long call) noexcept {
   return std::find(calls.begin(), calls.end(), call) != calls.end();
 }
 
+/// "[<0>] path_openat+0x1d/0x2c0", of a function that GCC may have made a part of: "path_openat.isra.0".
+std::string_view function_in(std::string_view line) noexcept {
+  const std::size_t name = line.find(' ');
+  if (name == std::string_view::npos) return {};
+  line.remove_prefix(name + 1);
+  return line.substr(0, line.find_first_of(".+"));
+}
+
 bool walks_twice(const ThreadActivity& activity) noexcept {
   return activity.is_32_bit ? contains(kWalksTwice32, activity.call) : contains(kWalksTwice, activity.call);
 }
@@ -206,6 +217,39 @@ PathCall path_call_of(pid_t thread) {
   if (contains(kWalksAnywhere, call)) return PathCall::kAnywhere;
   if (!activity.is_32_bit && contains(kWalksAnywhere64, call)) return PathCall::kAnywhere;
   return contains(kWalksAtItsEnd, call) ? PathCall::kAtItsEnd : PathCall::kNowhere;
+}
+
+std::uint64_t call_of(pid_t thread) {
+  const ThreadActivity activity = activity_of_caller(thread);
+  if (activity.kind == ThreadActivity::Kind::kRunning) return kCallNotSeen;
+  if (activity.call < 0) return kNoCall;
+  std::array<std::uint64_t, 2 + std::tuple_size_v<decltype(activity.arguments)>> words{
+      static_cast<std::uint64_t>(activity.call), activity.stack_pointer};
+  std::copy(activity.arguments.begin(), activity.arguments.end(), words.begin() + 2);
+  const std::uint64_t digest = fnv1a({reinterpret_cast<const char*>(words.data()), sizeof words});
+  return std::max(digest, kCallNotSeen + 1);
+}
+
+std::optional<PathWalk> path_walk_in(std::string_view stack) {
+  // The outermost of these is what is begun once for each walk.
+  constexpr std::array<std::string_view, 4> kWalks{"path_openat", "path_lookupat", "path_parentat", "link_path_walk"};
+  PathWalk walk{};
+  std::size_t begins = std::string_view::npos;  // what is outside of the walk
+  for (std::size_t at = 0, end = 0; at < stack.size(); at = end + 1) {
+    end = std::min(stack.find('\n', at), stack.size());
+    const std::string_view function = function_in(stack.substr(at, end - at));
+    if (function == "fuse_dentry_revalidate") walk.asks_again = true;
+    if (std::find(kWalks.begin(), kWalks.end(), function) != kWalks.end()) begins = end + 1;
+  }
+  if (begins >= stack.size()) return std::nullopt;
+  walk.begun_at = fnv1a(stack.substr(begins));
+  return walk;
+}
+
+std::optional<PathWalk> path_walk_of(pid_t thread) {
+  if (activity_of_caller(thread).kind != ThreadActivity::Kind::kWaiting) return std::nullopt;
+  const Result<std::string> stack = sys::kernel_stack_of(thread);
+  return stack ? path_walk_in(*stack) : std::nullopt;
 }
 
 bool is_of_path(pid_t thread) {

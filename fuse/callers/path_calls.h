@@ -3,6 +3,8 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 namespace berth::fuse {
 
@@ -21,6 +23,26 @@ enum class PathCall : std::uint8_t {
 
 /// Which of them a thread is in that has sent a request. To be called as the daemon.
 PathCall path_call_of(pid_t thread);
+
+/// A digest of the system call that a thread is in while it waits for an answer: what /proc shows of the call (number,
+/// arguments, stack pointer). Two digests that differ are of two calls; the same digest may be of two calls, one after
+/// the other. To be called as the daemon.
+constexpr std::uint64_t kNoCall = 0;       ///< a thread of the kernel's own, or one that may not be looked at
+constexpr std::uint64_t kCallNotSeen = 1;  ///< it does not get a processor, and so /proc does not show its call
+std::uint64_t call_of(pid_t thread);
+
+/// A walk along a path, of a thread that waits for an answer in it. The kernel's stack of the thread shows it
+/// (/proc/TID/stack).
+struct PathWalk {
+  /// A digest of the place in the kernel from which it walks. A call that walks again because of ESTALE does so from
+  /// another place than before (filename_lookup(), do_filp_open(), filename_parentat() of Linux 6.18).
+  std::uint64_t begun_at;
+  bool asks_again;  ///< about a name that the kernel has; else the kernel looks the name up, and has others wait for it
+};
+/// Nothing: that cannot be seen. To be called as the daemon.
+std::optional<PathWalk> path_walk_of(pid_t thread);
+/// What it finds in such a stack.
+std::optional<PathWalk> path_walk_in(std::string_view stack);
 
 // Requests that calls on paths bring, and calls on descriptors, where ESTALE goes to the program: whether it is one of
 // the former.

@@ -25,9 +25,10 @@ bool AttachRequests::end(const Key& key, bool is_attached, bool is_told) {
   const auto found = states_.find(key);
   if (found == states_.end()) return false;
   State& state = found->second;
-  state.is_somebodys |= is_told;
+  state.is_attached |= is_attached;
+  state.is_told |= is_told;
   if (--state.under_way > 0) return false;
-  state.is_given_back = is_attached && !state.is_somebodys;
+  state.is_given_back = state.is_attached && !state.is_told;
   if (state.is_given_back) return true;
   states_.erase(found);
   return false;

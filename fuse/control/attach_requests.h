@@ -1,10 +1,11 @@
 #pragma once
 
 #include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
-#include "manager/model/share.h"
+#include "manager/model/share_status.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/unique_function.h"
 
@@ -17,7 +18,8 @@ namespace berth::fuse {
 /// Threading: any thread may call anything.
 class AttachRequests {
  public:
-  using Key = std::pair<const manager::Share*, manager::Attachment>;
+  /// The name of the share: another one may take it meanwhile, with the attachments.
+  using Key = std::pair<std::string, manager::Attachment>;
 
   /// Whether there is one, or what it attached is being given back.
   [[nodiscard]] bool contains(const Key& key) const;
@@ -31,7 +33,8 @@ class AttachRequests {
  private:
   struct State {
     unsigned under_way = 0;
-    bool is_somebodys = false;
+    bool is_attached = false;  ///< one of them has attached
+    bool is_told = false;
     bool is_given_back = false;  ///< is about to be
     std::vector<Task> later;
   };

@@ -86,6 +86,10 @@ bool is_directory(Kind kind) noexcept {
 
 bool is_control(Kind kind) noexcept { return kind == Kind::kControl || kind == Kind::kShareControl; }
 
+bool is_private(Kind kind) noexcept {
+  return kind == Kind::kShareLog || kind == Kind::kReload || kind == Kind::kSources;
+}
+
 bool is_of_share(Kind kind) noexcept { return kind >= Kind::kShare; }
 
 std::string to_string(const ControlPath& path) {

@@ -51,6 +51,9 @@ struct ControlPath {
 [[nodiscard]] bool is_directory(ControlPath::Kind kind) noexcept;
 /// A file that takes writes.
 [[nodiscard]] bool is_control(ControlPath::Kind kind) noexcept;
+/// A file for root and the control group alone: programs name the files of their users in a log, and a mistake in the
+/// configuration or of a source is quoted.
+[[nodiscard]] bool is_private(ControlPath::Kind kind) noexcept;
 /// Whether the path is about one share: it is there only as long as that is.
 [[nodiscard]] bool is_of_share(ControlPath::Kind kind) noexcept;
 

@@ -103,7 +103,7 @@ void ControlTree::Core::attach(Reply reply, const std::shared_ptr<manager::Share
   manager::Attachment attachment{.instance = volume.instance,
                                  .volume = volume.volume,
                                  .by = {.uid = caller.uid, .pid = caller.pid, .command = command_of(caller.pid)}};
-  const AttachRequests::Key key(share.get(), attachment);
+  const AttachRequests::Key key(share->name(), attachment);
   // An attachment that is being made for a caller that has left may be had after all.
   if (share->has_attachment(attachment) && !attach_requests.contains(key)) {
     // Asked for again because a server died: it was that one's work.

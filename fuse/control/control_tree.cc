@@ -132,12 +132,12 @@ void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset,
   const std::shared_ptr<ControlHandle> open = core_->handle_of(node, handle.fh, reply.caller());
   if (open == nullptr) return std::move(reply).error(EBADF);
   if (const auto* text = std::get_if<ControlHandle::Text>(&open->content)) {
-    return std::move(reply).data(part_of(*text, offset, size));
+    std::move(reply).data(part_of(*text, offset, size));
+  } else if (const auto* events = std::get_if<std::unique_ptr<EventLog::Reader>>(&open->content)) {
+    std::move(reply).data((*events)->read(static_cast<std::uint64_t>(std::max<off_t>(offset, 0)), size));
+  } else {
+    std::move(reply).data({});
   }
-  if (const auto* events = std::get_if<std::unique_ptr<EventLog::Reader>>(&open->content)) {
-    return std::move(reply).data((*events)->read(static_cast<std::uint64_t>(std::max<off_t>(offset, 0)), size));
-  }
-  std::move(reply).data({});
 }
 
 void ControlTree::write(Reply reply, NodeId node, std::span<const char> bytes, off_t, const fuse_file_info& handle) {

@@ -38,7 +38,8 @@ struct ControlSetup {
   uid_t owner = 0;                   ///< user that the daemon runs as: may change anything too
   /// Has another binary take berth's place; `request` is the number of the request that asks.
   std::function<void(std::uint64_t request, manager::DoneCallback done)> upgrade;
-  /// Has the configuration read again, or for `dry_run` says what that would do; there is something in `last_reload` then.
+  /// Has the configuration read again, or for `dry_run` says what that would do; there is something in `last_reload`
+  /// then.
   std::function<void(bool dry_run, manager::DoneCallback done)> reload;
   std::function<std::string()> last_reload;
   /// The catalog sources. Empty: there are none.

@@ -89,9 +89,7 @@ mode_t ControlTree::Core::mode_of(Kind kind) const noexcept {
   const bool grouped = setup.group.has_value();
   const mode_t readers = setup.readable_by_everyone ? 0777 : 0770;
   if (is_control(kind)) return S_IFREG | (grouped ? 0660 : 0600);
-  // Programs name the files of their users in a log, and a mistake in the configuration or of a source is quoted.
-  if (kind == Kind::kShareLog || kind == Kind::kReload || kind == Kind::kSources)
-    return S_IFREG | (grouped ? 0440 : 0400);
+  if (is_private(kind)) return S_IFREG | (grouped ? 0440 : 0400);
   if (!is_directory(kind)) return S_IFREG | (0444 & readers);
   if (kind == Kind::kAttachments || kind == Kind::kInstance) return S_IFDIR | ((grouped ? 0775 : 0755) & readers);
   return S_IFDIR | (0555 & readers);
@@ -171,8 +169,7 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   // default_permissions does not restrict root, but root cannot write what is read-only here.
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
   const Opener opener = opener_of(caller);
-  const bool is_private = kind == Kind::kShareLog || kind == Kind::kReload || kind == Kind::kSources;
-  if (is_private && !opener.is_trusted) return fail(EACCES);
+  if (is_private(kind) && !opener.is_trusted) return fail(EACCES);
   return handles.add(opener, expected_size_of(found), [&] {
     std::shared_ptr<ControlHandle> handle = make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
     handle->awaits_command = (flags & O_ACCMODE) != O_RDONLY;

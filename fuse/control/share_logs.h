@@ -9,8 +9,8 @@
 
 namespace berth::fuse {
 
-/// What the programs of shares have written while they ran, for `log`: of each share the end, and of the shares those that have written
-/// last. In memory that outlives the server.
+/// What the programs of shares have written while they ran, for `log`: of each share the end, and of the shares those
+/// that have written last. In memory that outlives the server.
 ///
 /// Threading: any thread may call anything.
 class ShareLogs {

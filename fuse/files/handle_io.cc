@@ -170,7 +170,9 @@ Result<> flush(const Handle& handle) {
 Result<std::size_t> copy(const Handle& from, off_t from_offset, const Handle& to, off_t to_offset, std::size_t size) {
   constexpr std::size_t kMostAtOnce = std::size_t{64} << 20;
   size = to_copy(from, from_offset, std::min(size, kMostAtOnce));
-  const ssize_t copied = ::copy_file_range(from.fd(), &from_offset, to.fd(), &to_offset, size, 0);
+  // The caller's kernel refuses a target with O_APPEND, but the caller may have taken the flag off (fcntl(2)).
+  const Through target = Through::make(to, O_WRONLY, to.flags & kWays & ~O_APPEND);
+  const ssize_t copied = ::copy_file_range(from.fd(), &from_offset, target.fd(), &to_offset, size, 0);
   crash_point("copied");
   if (copied < 0) return fail_errno();
   return static_cast<std::size_t>(copied);

@@ -14,8 +14,8 @@ namespace berth::fuse {
 // opened, and 0 where the kernel reads or writes pages of a mapping: those come through any descriptor of the file, and
 // through one of whatever flags. Bytes go through the handle's own descriptor only where that is how they are to go.
 
-/// Reads until `buffer` is full or the file ends; after a shorter result the kernel takes it that the file ends there. So an
-/// error after a part is an error of the whole: the kernel asks again for less.
+/// Reads until `buffer` is full or the file ends; after a shorter result the kernel takes it that the file ends there.
+/// So an error after a part is an error of the whole: the kernel asks again for less.
 Result<std::size_t> read_at(const Handle& handle, std::span<char> buffer, off_t offset, int flags);
 
 /// Writes all of `bytes`, with O_APPEND at the end of the file, wherever that is; less when an error came after a part

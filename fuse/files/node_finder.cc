@@ -160,13 +160,13 @@ Result<FoundFile> NodeFinder::find_by_file_handle(const ShareRequest& request, N
 /// The last way to a file that has lost its name: through a handle that has it open. In an earlier mount it may be
 /// dead.
 Result<FoundFile> NodeFinder::find_open(const ShareRequest& request, NodeId node) const {
-  const std::shared_ptr<Handle> handle = handles_.find_any(node);
-  if (handle == nullptr) return fail(ESTALE);
-  if (handle->mount_generation != request.mount_generation &&
-      !sys::stat_at(handle->fd(), "", STATX_TYPE, AT_STATX_FORCE_SYNC)) {
-    return fail(ESTALE);
+  for (const std::shared_ptr<Handle>& handle : handles_.find_some(node, request.mount_generation)) {
+    if (handle->mount_generation == request.mount_generation ||
+        sys::stat_at(handle->fd(), "", STATX_TYPE, AT_STATX_FORCE_SYNC)) {
+      return FoundFile{handle->fd(), handle->file};
+    }
   }
-  return FoundFile{handle->fd(), handle->file};
+  return fail(ESTALE);
 }
 
 Result<NodeFinder::Location> NodeFinder::locate(const ShareRequest& request, NodeId id) const {
@@ -236,10 +236,27 @@ Result<OpenedFile> NodeFinder::open_by_name(const ShareRequest& request, const L
   return OpenedFile{*std::move(fd), x};
 }
 
+/// The kernel's client of a file server may remember a name that is gone: SMB does after a move that another host made,
+/// or that was cut short. Each listing renews what it remembers, by the file's new name, so the caller's kernel would
+/// be told for ever that the old name is there. The first call has the client ask for the file, the second one for the
+/// name.
+void NodeFinder::forget_gone_name(const ShareRequest& request, const Location& location) {
+  if (request.share.is_local()) return;
+  for (int i = 0; i < 2; ++i) {
+    if (sys::stat_at(location.at.fd, location.name.c_str(), STATX_INO, AT_STATX_FORCE_SYNC)) return;
+  }
+}
+
 Result<OpenedFile> NodeFinder::open(const ShareRequest& request, NodeId node, int flags) const {
   const Location location = TRY(this->locate(request, node));
   if (!location.is_open()) {
     Result<OpenedFile> file = open_by_name(request, location, flags);
+    if (!file && file.error().code() == ENOENT) forget_gone_name(request, location);
+    // The kernel walks again, and has a node for the number that the file has in this mount. Otherwise a program would
+    // see two numbers for one file, and two nodes would have its pages and locks. A caller that has no name for it
+    // comes once more.
+    const bool is_renumbered = file && !(request.share.file_of(file->x) == location.node.file);
+    if (is_renumbered && nodes_.note_renumbered(node)) return fail(ESTALE);
     // What has the name by now may refuse for reasons of its own: a directory that is to be written, a running program.
     if (file || (!means_gone(file.error()) && location.node.open_count == 0)) return file;
   }

@@ -81,6 +81,7 @@ class NodeFinder {
   Result<FoundFile> find_open(const ShareRequest& request, NodeId node) const;
   Result<UniqueFd> find_path_by_name(const ShareRequest& request, const Location& location) const;
   Result<OpenedFile> open_by_name(const ShareRequest& request, const Location& location, int flags) const;
+  static void forget_gone_name(const ShareRequest& request, const Location& location);
 
   NodeTable& nodes_;
   HandleTable& handles_;

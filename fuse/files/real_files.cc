@@ -102,12 +102,11 @@ Result<struct statx> RealFiles::attributes(const ShareRequest& request, NodeId n
 
 /// The kernel names no handle for fstat(2), and in this mount the file may have another inode number.
 Result<struct statx> RealFiles::attributes_of_reopened(const ShareRequest& request, NodeId node) {
-  const manager::SharePolicy& policy = request.share.policy();
-  const bool goes_on = policy.on_stale == manager::OnStale::kRemount && policy.reopen != manager::Reopen::kNever;
-  const std::shared_ptr<Handle> handle = goes_on ? handles_.find_any(node) : nullptr;
-  if (handle == nullptr || handle->directory || may_write(handle->flags) || !reopen(request, *handle))
-    return fail(ESTALE);
-  return sys::stat_at(handle->fd(), "", kAllAttributes);
+  for (const std::shared_ptr<Handle>& handle : handles_.find_some(node, request.mount_generation)) {
+    if (handle->directory || !may_reopen(request, *handle) || !reopen(request, *handle)) continue;
+    return sys::stat_at(handle->fd(), "", kAllAttributes);
+  }
+  return fail(ESTALE);
 }
 
 Result<struct stat> RealFiles::set_attributes(const ShareRequest& request, NodeId node, const struct stat& attributes,
@@ -214,11 +213,36 @@ Result<> RealFiles::remove(const ShareRequest& request, NodeId parent, const cha
   const FoundFile directory = TRY(finder_.directory(request, parent));
   TRY_VOID(request.assume_caller());
   const auto take_away = [&] { return ::unlinkat(directory.fd, name, flags); };
-  if ((flags & AT_REMOVEDIR) == 0) return once::remove(directory.fd, name, take_away);
+  if ((flags & AT_REMOVEDIR) == 0) {
+    const OpenedByName opened = opened_by_name(request, parent, name);
+    TRY_VOID(once::remove(directory.fd, name, take_away));
+    forget_identity(opened);
+    return {};
+  }
   Result<UniqueFd> removed = sys::open_beneath(directory.fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
   TRY_VOID(once::remove(directory.fd, name, take_away));
   if (removed) remember_removed(request, *std::move(removed));
   return {};
+}
+
+/// What is open of the file that has that name, where a next mount may look for it by its path. Not where that is a
+/// local file system, which shows inode numbers that last.
+RealFiles::OpenedByName RealFiles::opened_by_name(const ShareRequest& request, NodeId parent, const char* name) const {
+  OpenedByName found;
+  if (request.share.is_local()) return found;
+  found.handles = handles_.recognizable(request.share.index());
+  if (found.handles.empty()) return found;
+  const std::string directory = nodes_.path_of(parent);
+  found.path = directory.empty() ? name : directory + "/" + name;
+  std::erase_if(found.handles, [&](const auto& handle) { return nodes_.path_of(handle->node) != found.path; });
+  return found;
+}
+
+/// From now on another file may have the path, and look the same. What has followed a rename has another one.
+void RealFiles::forget_identity(const OpenedByName& opened) const {
+  for (const std::shared_ptr<Handle>& handle : opened.handles) {
+    if (nodes_.path_of(handle->node) == opened.path) handles_.forget_identity(*handle);
+  }
 }
 
 /// A program that works in a directory that is removed still sees it, empty, though it has no name any more.
@@ -234,12 +258,16 @@ Result<> RealFiles::rename(const ShareRequest& request, NodeId parent, const cha
   if (!is_name(name) || !is_name(new_name)) return fail(EINVAL);
   const FoundFile directory = TRY(finder_.directory(request, parent));
   const FoundFile new_directory = TRY(finder_.directory(request, new_parent));
+  const OpenedByName moved = opened_by_name(request, parent, name);
+  const OpenedByName replaced = opened_by_name(request, new_parent, new_name);
   TRY_VOID(request.assume_caller());
   TRY_VOID(once::move(directory.fd, name, new_directory.fd, new_name,
                       [&] { return ::renameat2(directory.fd, name, new_directory.fd, new_name, flags); }));
   follow_rename(request, new_parent, new_directory.fd, new_name);
   crash_point("move-followed");
   if ((flags & RENAME_EXCHANGE) != 0) follow_rename(request, parent, directory.fd, name);
+  forget_identity(moved);
+  forget_identity(replaced);
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fuse/files/node_finder.h"
 #include "fuse/files/share_request.h"
@@ -75,10 +76,16 @@ class RealFiles {
   Result<Created> create(const ShareRequest& request, NodeId parent, const char* name, mode_t mode, int flags);
   /// O_TMPFILE. The node is reached by its handles alone until it is given a name.
   Result<Created> create_nameless(const ShareRequest& request, NodeId parent, mode_t mode, int flags);
-  /// Opens the file of `handle`, whose mount is dead, in the mount of `request`, under the same descriptor. It is found by
-  /// its path. It is the same file where size, times, mode and owner are what they were when it was opened, and the inode
-  /// where inodes last. Locks of flock(2) end. Errors: EIO where it is another file, has record locks, or cannot be opened.
+  /// Opens the file of `handle`, whose mount is dead, in the mount of `request`, under the same descriptor. It is found
+  /// by its path. It is the same file where size, times, mode and owner are what they were when it was opened, or was
+  /// last written to by the handle, and the inode where inodes last. A directory is the one that has the path. Locks of
+  /// flock(2) end.
+  /// Errors: EIO where it is another file, has record locks, or cannot be opened; that of a mount that is dead as well.
   Result<> reopen(const ShareRequest& request, Handle& handle);
+  /// Whether the share's policy lets `handle` be opened again.
+  [[nodiscard]] static bool may_reopen(const ShareRequest& request, const Handle& handle) noexcept;
+  /// `handle`, of `share`, has changed its file: notes how to know it in the next mount.
+  void note_written(const KnownShare& share, Handle& handle) const;
   /// Closes a handle; false when there is none of that number and node.
   bool close(std::uint64_t handle, NodeId node);
 
@@ -101,6 +108,12 @@ class RealFiles {
   Result<Entry> remember_in(const ShareRequest& request, NodeId parent, int directory, const char* name,
                             const struct statx& x, bool fresh);
   Result<Entry> remember_new(const ShareRequest& request, NodeId parent, const char* name, int directory, mode_t type);
+  struct OpenedByName {
+    std::vector<std::shared_ptr<Handle>> handles;
+    std::string path;  ///< below the share's root
+  };
+  [[nodiscard]] OpenedByName opened_by_name(const ShareRequest& request, NodeId parent, const char* name) const;
+  void forget_identity(const OpenedByName& opened) const;
   void follow_rename(const ShareRequest& request, NodeId parent, int directory, const char* name);
   void remember_removed(const ShareRequest& request, UniqueFd directory);
   Result<UniqueFd> create_file(const ShareRequest& request, int directory, const char* name, mode_t mode, int flags,

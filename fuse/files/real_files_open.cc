@@ -60,9 +60,9 @@ Result<UniqueFd> open_made(int directory, const char* name, int flags, const Fil
 
 /// By which two mounts of a share show whether a file is the same one; 0: that cannot be told. Inode numbers are used
 /// again, so they tell nothing alone.
-std::uint64_t identity_of(const ShareRequest& request, const struct statx& x) noexcept {
+std::uint64_t identity_of(const KnownShare& share, const struct statx& x) noexcept {
   if (!S_ISREG(x.stx_mode)) return 0;
-  const std::array<std::uint64_t, 9> parts{request.share.keeps_inodes() ? x.stx_ino : 0,
+  const std::array<std::uint64_t, 9> parts{share.keeps_inodes() ? x.stx_ino : 0,
                                            x.stx_mode,
                                            x.stx_uid,
                                            x.stx_gid,
@@ -75,25 +75,14 @@ std::uint64_t identity_of(const ShareRequest& request, const struct statx& x) no
   return fnv1a({bytes, sizeof(parts)}) | 1;
 }
 
-/// The same of a file that is opened now. Many servers tell whole seconds: a file that was changed in this one may be
-/// replaced by another that looks the same.
-std::uint64_t identity_now(const ShareRequest& request, const struct statx& x) noexcept {
+/// The same of a file that is opened now, to be read. Many servers tell whole seconds: a file that was changed in this
+/// one may be replaced by another that looks the same. For writers (reopen = "always") that is accepted.
+std::uint64_t identity_now(const KnownShare& share, const struct statx& x, int flags) noexcept {
   constexpr std::int64_t kLongestStep = 2;  // seconds, of vfat
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   const bool is_recent = std::abs(now.tv_sec - x.stx_mtime.tv_sec) <= kLongestStep;
-  return x.stx_mtime.tv_nsec == 0 && is_recent ? 0 : identity_of(request, x);
-}
-
-/// A file that was only read is what it was when it was opened. What the kernel remembers of it may be another file's
-/// by now: FUSE keeps the inode of a path whose file was replaced. A writer (reopen = "always") has changed the file, so
-/// the kernel is believed.
-bool is_same_file(const ShareRequest& request, const Handle& handle, const struct statx& now) noexcept {
-  const std::uint64_t identity = identity_of(request, now);
-  if (identity == 0) return false;
-  if (identity == handle.identity || !may_write(handle.flags)) return identity == handle.identity;
-  const Result<struct statx> before = sys::stat_at(handle.fd(), "", STATX_BASIC_STATS, AT_STATX_DONT_SYNC);
-  return before && identity_of(request, *before) == identity;
+  return x.stx_mtime.tv_nsec == 0 && is_recent && !may_write(flags) ? 0 : identity_of(share, x);
 }
 
 constexpr bool has_set_id_bits(unsigned mode) noexcept { return (mode & (S_ISUID | S_ISGID)) != 0; }
@@ -112,7 +101,7 @@ Opened RealFiles::keep(const ShareRequest& request, NodeId node, OpenedFile file
   handle->uid = request.caller.uid;
   handle->directory = S_ISDIR(file.x.stx_mode);
   handle->device = request.share.file_of(file.x).device;
-  handle->identity = identity_now(request, file.x);
+  handle->identity = identity_now(request.share, file.x, flags);
   const bool writes = may_write(flags);
   handle->lease.count_as_writer(writes);
   const bool no_flush = needs_no_flush(request, *handle, fresh);
@@ -174,19 +163,55 @@ Result<Opened> RealFiles::open(const ShareRequest& request, NodeId node, int fla
   return keep(request, node, *std::move(file), flags);
 }
 
+bool RealFiles::may_reopen(const ShareRequest& request, const Handle& handle) noexcept {
+  if (request.share.policy().on_stale == manager::OnStale::kError) return false;
+  switch (request.share.policy().reopen) {
+    case manager::Reopen::kReadOnly:
+      return !may_write(handle.flags);
+    case manager::Reopen::kAlways:
+      return true;
+    case manager::Reopen::kNever:
+      break;
+  }
+  return false;
+}
+
+/// What the kernel remembers of a file will not do: it may be another file's by now, for FUSE keeps the inode of a path
+/// whose file was replaced.
+void RealFiles::note_written(const KnownShare& share, Handle& handle) const {
+  if (share.is_local() || share.policy().reopen != manager::Reopen::kAlways) return;
+  std::uint64_t before = handle.identity;
+  if (before == 0) return;  // its path may be another file's
+  const Result<struct statx> x = sys::stat_at(handle.fd(), "", STATX_BASIC_STATS);
+  if (handle.identity.compare_exchange_strong(before, x ? identity_of(share, *x) : 0)) handles_.note_file(handle);
+}
+
+/// Permission to a file was given when it was opened; a directory may be another one.
 Result<> RealFiles::reopen(const ShareRequest& request, Handle& handle) {
   if (handle.mount_generation == request.mount_generation) return {};
   constexpr std::size_t kLongestPath = 4095;
-  const std::string path = nodes_.path_of(handle.node, kLongestPath);
+  const bool is_root = NodeTable::is_root(handle.node);
+  const std::string path = is_root ? "." : nodes_.path_of(handle.node, kLongestPath);
   if (path.empty() || path.size() >= kLongestPath || locks_.is_used(handle.node)) return fail(EIO);
-  const sys::AsDaemon as_daemon;  // permission was given when it was opened
-  const int flags = (handle.flags & kKeptFlags) | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-  const Result<UniqueFd> file = sys::open_beneath(request.lease.root(), path.c_str(), flags);
-  if (!file) return fail(EIO);
+  const int kind = handle.directory ? O_DIRECTORY : O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+  const Result<UniqueFd> file = [&]() -> Result<UniqueFd> {
+    const auto open = [&] {
+      return sys::open_beneath(request.lease.root(), path.c_str(), (handle.flags & kKeptFlags) | kind);
+    };
+    if (handle.directory) {
+      TRY_VOID(request.assume_caller());
+      return open();
+    }
+    const sys::AsDaemon as_daemon;
+    return open();
+  }();
+  if (!file) return says_disconnected(file.error()) ? Result<>(fail(file.error())) : fail(EIO);
   const Result<struct statx> now = sys::stat_at(file->get(), "", STATX_BASIC_STATS);
-  if (!now || !is_same_file(request, handle, *now) || ::dup3(file->get(), handle.fd(), O_CLOEXEC) < 0) return fail(EIO);
+  const bool is_same =
+      now && (handle.directory || (handle.identity != 0 && identity_of(request.share, *now) == handle.identity));
+  if (!is_same || ::dup3(file->get(), handle.fd(), O_CLOEXEC) < 0) return fail(EIO);
   handle.mount_generation = request.mount_generation;
-  handles_.note_mount(handle);
+  handles_.note_file(handle);
   return {};
 }
 
@@ -246,6 +271,7 @@ RealFiles::Created RealFiles::keep_made(const ShareRequest& request, const Entry
   try {
     return {entry, keep(request, entry.node, std::move(file), flags, fresh)};
   } catch (const std::exception&) {
+    CurrentRequest::note_taken_back();
     nodes_.forget(entry.node, 1);
     throw;
   }
@@ -289,6 +315,7 @@ Result<UniqueFd> RealFiles::create_file(const ShareRequest& request, int directo
   if (!once::had_intent(IntentRecord::kMake) || made.inode != 0) CurrentRequest::note_intent(IntentRecord::kMake, made);
   crash_point("create-noted");
   Result<UniqueFd> file = sys::open_beneath(directory, name, common | O_EXCL, mode);
+  if ((flags & O_EXCL) != 0) CurrentRequest::note_change_ended(file ? 0 : file.error().code());
   crash_point("create-done");
   fresh = file.has_value() || made.inode != 0;
   if (!file && fresh) return open_made(directory, name, common, made);

@@ -56,6 +56,7 @@ Result<> RealFiles::set_xattr(const ShareRequest& request, NodeId node, const ch
   crash_point("xattr-noted");
   const int set = ::setxattr(path.c_str(), name, value.data(), value.size(), flags);
   const int code = errno;
+  if (flags != 0) CurrentRequest::note_change_ended(set == 0 ? 0 : code);
   crash_point("xattr-done");
   if (set == 0 || (code == EEXIST && once::had_intent(IntentRecord::kMake))) return {};
   return fail(code);
@@ -64,7 +65,9 @@ Result<> RealFiles::set_xattr(const ShareRequest& request, NodeId node, const ch
 Result<> RealFiles::remove_xattr(const ShareRequest& request, NodeId node, const char* name) {
   const FoundFile at = TRY(finder_.find_path(request, node));
   const auto remove = [&]() -> Result<> {
-    if (::removexattr(sys::proc_path(at.fd).c_str(), name) != 0) return fail_errno();
+    const int code = ::removexattr(sys::proc_path(at.fd).c_str(), name) == 0 ? 0 : errno;
+    CurrentRequest::note_change_ended(code);
+    if (code != 0) return fail(code);
     return {};
   };
   // The caller's kernel refuses this one to every caller without CAP_SETFCAP. But it removes the attribute itself, with

@@ -10,6 +10,17 @@
 
 namespace berth::fuse {
 
+/// The answers of a FUSE file system whose server is dead: to later requests, and to those that it was working on.
+inline bool says_disconnected(const Error& error) noexcept {
+  return error.code() == ENOTCONN || error.code() == ECONNABORTED;
+}
+
+/// Makes the calling thread act as `caller`, as ShareRequest::assume_caller().
+[[nodiscard]] inline Result<> assume_caller(const sys::Identity& caller) noexcept {
+  if (caller.uid == static_cast<uid_t>(-1) || caller.gid == static_cast<gid_t>(-1)) return fail(EOVERFLOW);
+  return sys::assume(caller);
+}
+
 /// One request inside a mounted share: which share, and which caller.
 struct ShareRequest {
   KnownShare& share;
@@ -37,10 +48,7 @@ struct ShareRequest {
 
   /// Makes the calling thread act as the caller from here on; call it right before the real file system is touched.
   /// Errors: EOVERFLOW for a caller that has no user id here (an idmapped mount).
-  [[nodiscard]] Result<> assume_caller() const noexcept {
-    if (caller.uid == static_cast<uid_t>(-1) || caller.gid == static_cast<gid_t>(-1)) return fail(EOVERFLOW);
-    return sys::assume(caller);
-  }
+  [[nodiscard]] Result<> assume_caller() const noexcept { return fuse::assume_caller(caller); }
 };
 
 }  // namespace berth::fuse

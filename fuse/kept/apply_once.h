@@ -24,9 +24,10 @@ inline FileKey key_of(const struct statx& x) noexcept {
   return {.device = x.stx_dev_major << 20 | (x.stx_dev_minor & 0xfffff), .inode = x.stx_ino};
 }
 
-/// The file that has `name` in `directory`; no inode when the name is free, or the file cannot be read.
-inline FileKey key_at(int directory, const char* name) noexcept {
-  const Result<struct statx> x = sys::stat_at(directory, name, STATX_INO, AT_STATX_DONT_SYNC);
+/// The file that has `name` in `directory`; no inode when the name is free, or the file cannot be read. `sync`: whether
+/// a file server is asked (statx(2)).
+inline FileKey key_at(int directory, const char* name, int sync = AT_STATX_DONT_SYNC) noexcept {
+  const Result<struct statx> x = sys::stat_at(directory, name, STATX_INO, sync);
   return x ? key_of(*x) : FileKey{};
 }
 
@@ -44,6 +45,7 @@ Result<> make(int directory, const char* name, Make do_make) {
   }
   const int made = do_make();
   const int code = errno;
+  CurrentRequest::note_change_ended(made >= 0 ? 0 : code);
   crash_point("make-done");
   if (made >= 0 || (code == EEXIST && had_intent(IntentRecord::kMake))) return {};
   return fail(code);
@@ -62,6 +64,7 @@ Result<> remove(int directory, const char* name, Remove do_remove) {
   }
   const int removed = do_remove();
   const int code = errno;
+  CurrentRequest::note_change_ended(removed == 0 ? 0 : code);
   crash_point("remove-done");
   if (removed == 0 || (code == ENOENT && had_intent(IntentRecord::kRemove))) return {};
   return fail(code);
@@ -71,7 +74,10 @@ Result<> remove(int directory, const char* name, Remove do_remove) {
 template <typename Move>
 Result<> move(int directory, const char* name, int new_directory, const char* new_name, Move do_move) {
   const bool again = had_intent(IntentRecord::kMove);
-  const auto has_arrived = [&] { return key_at(new_directory, new_name) == CurrentRequest::first_attempt()->file; };
+  // What the kernel remembers is from before: the call that it would have learnt it by was cut short (SMB).
+  const auto has_arrived = [&] {
+    return key_at(new_directory, new_name, AT_STATX_FORCE_SYNC) == CurrentRequest::first_attempt()->file;
+  };
   if (again) {
     if (key_at(directory, name) != CurrentRequest::first_attempt()->file && has_arrived()) return {};
   } else if (CurrentRequest::is_noted()) {
@@ -81,6 +87,7 @@ Result<> move(int directory, const char* name, int new_directory, const char* ne
   }
   const int moved = do_move();
   const int code = errno;
+  CurrentRequest::note_change_ended(moved == 0 ? 0 : code);
   crash_point("move-done");
   if (moved == 0 || (code == ENOENT && again && has_arrived())) return {};
   return fail(code);

@@ -68,7 +68,8 @@ struct HandleRecord {
   std::int32_t pid;
   std::uint32_t uid;
   std::uint16_t kind;
-  std::atomic<std::uint16_t> reading;  ///< 1: of a directory: a thread reads it now
+  std::atomic<std::uint16_t> reading;    ///< 1: of a directory: a thread reads it now
+  std::atomic<std::int32_t> late_error;  ///< Handle::late_error
 };
 
 /// The owner of record locks of a file, under the number of the descriptor that holds the owner's locks (LockTable).
@@ -149,10 +150,26 @@ struct RequestArea {
 
   std::atomic<std::uint32_t> end;              ///< no record at or beyond this slot was ever used
   std::atomic<std::uint32_t> parked_count;     ///< so far
-  std::atomic<std::uint64_t> parked[kParked];  ///< numbers of the last requests that were put off, in a ring
+  std::atomic<std::uint64_t> parked[kParked];  ///< numbers of requests that were put off: the last, and what waits
   std::atomic<std::uint32_t> largest;          ///< bytes of the largest request so far
   std::atomic<std::uint32_t> server_crashed;   ///< 1: the last server ended by a fault of its own; set by the keeper
   alignas(4096) RequestRecord requests[kRequests];
+};
+
+/// A request that writes pages back, was acknowledged and is not done.
+struct UnwrittenRecord {
+  enum State : std::uint32_t { kFree, kTaken, kKept };
+  std::atomic<std::uint32_t> state;  ///< kKept is stored last
+  std::uint32_t size;                ///< of `message`, in bytes
+  std::uint64_t order;               ///< of two on one page the later one is larger
+  alignas(4096) char message[RequestRecord::kMessageSize];
+};
+
+struct UnwrittenArea {
+  static constexpr std::uint32_t kRecords = 1024;
+  std::atomic<std::uint32_t> end;   ///< no record at or beyond this number was ever used
+  std::atomic<std::uint64_t> kept;  ///< so far
+  alignas(4096) UnwrittenRecord records[kRecords];
 };
 
 /// Names in the order in which they were given their numbers: each with its length before it (16 bits).
@@ -190,9 +207,10 @@ struct LogArea {
 
 /// A thread on its way into a share that is to be native (StaleRetries).
 struct StaleRetryRecord {
-  std::atomic<std::uint64_t> who;   ///< thread, share and stage; 0: none. Stored last
+  std::atomic<std::uint64_t> who;   ///< thread, share, stage and a count; 0: none. Stored last
   std::atomic<std::int64_t> since;  ///< when it came to this stage, in nanoseconds on the monotonic clock
   std::atomic<std::int64_t> last;   ///< when it asked for something last
+  std::atomic<std::uint64_t> call;  ///< the system call in which it was answered ESTALE (call_of()); 0: in none
 };
 struct StaleRetryArea {
   static constexpr std::size_t kMost = 1024;
@@ -206,9 +224,11 @@ static_assert(sizeof(NodeRecord) == 48 && offsetof(NodeRecord, inode) == 8 && of
               offsetof(NodeRecord, dentry) == 32 && offsetof(NodeRecord, type) == 40 &&
               offsetof(NodeRecord, state) == 42);
 static_assert(offsetof(DentryRecord, length) == 8 && DentryRecord::kHeader == 10);
-static_assert(sizeof(HandleRecord) == 48 && offsetof(HandleRecord, identity) == 8 &&
+static_assert(sizeof(HandleRecord) == 56 && offsetof(HandleRecord, identity) == 8 &&
               offsetof(HandleRecord, sequence) == 16 && offsetof(HandleRecord, flags) == 32 &&
-              offsetof(HandleRecord, kind) == 44);
+              offsetof(HandleRecord, kind) == 44 && offsetof(HandleRecord, late_error) == 48);
+static_assert(offsetof(UnwrittenRecord, size) == 4 && offsetof(UnwrittenRecord, order) == 8 &&
+              offsetof(UnwrittenRecord, message) == 4096);
 static_assert(sizeof(LockRecord) == 64 && offsetof(LockRecord, handles) == 16 && offsetof(LockRecord, pid) == 56);
 static_assert(sizeof(IntentRecord) == 24 && offsetof(IntentRecord, inode) == 8 && offsetof(IntentRecord, size) == 16);
 static_assert(offsetof(RequestRecord, slot) == 8 && offsetof(RequestRecord, deaths) == 12 &&
@@ -227,6 +247,7 @@ struct KeptState {
   alignas(4096) LogArea logs;
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares
   alignas(4096) StaleRetryArea stale_retries;
+  alignas(4096) UnwrittenArea unwritten;
 };
 
 }  // namespace berth::fuse

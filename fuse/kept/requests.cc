@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "fuse/wire/protocol.h"
@@ -32,6 +33,12 @@ std::uint64_t note_change(RequestRecord& record, std::uint32_t index) noexcept {
 
 bool is_forget(const fuse_in_header& header) noexcept {
   return header.opcode == FUSE_FORGET || header.opcode == FUSE_BATCH_FORGET;
+}
+
+/// Whether the kernel waits for an answer to what was read, unless it has got one.
+bool has_answer(const fuse_in_header& header) noexcept {
+  // An odd number is that of an interrupt.
+  return header.len != 0 && header.opcode != FUSE_INTERRUPT && header.unique != 0 && header.unique % 2 == 0;
 }
 
 struct Forget {
@@ -65,10 +72,6 @@ void note_size(RequestArea& area, std::size_t size) noexcept {
   }
 }
 
-void note_parked_in(RequestArea& area, std::uint64_t unique) noexcept {
-  area.parked[area.parked_count++ % RequestArea::kParked] = unique;
-}
-
 /// Nothing was read and nothing is noted.
 void clear(RequestRecord& record) noexcept {
   drop_message(record);
@@ -83,12 +86,17 @@ void note(IntentRecord& record, IntentRecord::Kind kind, const FileKey& file, st
   record.kind.store(kind, std::memory_order_release);
 }
 
+/// Nothing is counted for the request any more, before all that follows.
+void drop_counted(RequestRecord& record, std::memory_order order = std::memory_order_seq_cst) noexcept {
+  record.change.store(record.change.load(std::memory_order_relaxed) & 0xffffffffU, order);
+}
+
 /// Fills the record of a request that has just begun: with nothing, or with what the first attempt left.
 void begin(RequestRecord& record, std::uint64_t unique, const FirstAttempt* first_attempt,
            std::uint32_t deaths) noexcept {
   record.deaths.store(deaths, std::memory_order_relaxed);
   record.fault.store(RequestRecord::kNotKnown, std::memory_order_relaxed);
-  record.change.store(record.change.load(std::memory_order_relaxed) & 0xffffffffU, std::memory_order_relaxed);
+  drop_counted(record, std::memory_order_relaxed);
   record.handle.store(0, std::memory_order_relaxed);
   record.intent.kind.store(IntentRecord::kNone, std::memory_order_relaxed);
   if (first_attempt != nullptr) note(record.intent, first_attempt->intent, first_attempt->file, first_attempt->size);
@@ -105,8 +113,12 @@ std::uint64_t tag_of(const RequestRecord& record) noexcept {
 thread_local constinit CurrentRequest* CurrentRequest::current_ = nullptr;
 
 CurrentRequest::CurrentRequest(RequestRecord* record, std::uint64_t unique, const FirstAttempt* first_attempt,
-                               std::uint32_t deaths) noexcept
-    : record_(record), unique_(unique), first_attempt_(first_attempt), outer_(std::exchange(current_, this)) {
+                               std::uint32_t deaths, Requests* requests) noexcept
+    : requests_(requests),
+      record_(record),
+      unique_(unique),
+      first_attempt_(first_attempt),
+      outer_(std::exchange(current_, this)) {
   if (record_ != nullptr) begin(*record_, unique, first_attempt, deaths);
 }
 
@@ -115,7 +127,8 @@ void CurrentRequest::note_fatal() noexcept {
 }
 
 CurrentRequest::CurrentRequest(const Requests::InterruptedForget& interrupted) noexcept
-    : record_(interrupted.record),
+    : requests_(nullptr),
+      record_(interrupted.record),
       unique_(kForget),
       first_attempt_(nullptr),
       outer_(std::exchange(current_, this)),
@@ -144,6 +157,10 @@ void CurrentRequest::note_forget(std::uint32_t index) noexcept {
   crash_point("forget-noted");
 }
 
+void CurrentRequest::note_taken_back() noexcept {
+  if (is_noted()) drop_counted(*current_->record_);
+}
+
 std::uint64_t CurrentRequest::tag() noexcept {
   return current_ != nullptr && current_->record_ != nullptr ? tag_of(*current_->record_) : 0;
 }
@@ -159,17 +176,26 @@ void CurrentRequest::note_intent(IntentRecord::Kind kind, const FileKey& file, s
   if (current_ != nullptr && current_->record_ != nullptr) note(current_->record_->intent, kind, file, size);
 }
 
+void CurrentRequest::note_change_ended(int code) noexcept {
+  if (current_ != nullptr && (code == 0 || code == ECONNABORTED)) current_->may_have_changed_ = true;
+}
+bool CurrentRequest::may_have_changed() noexcept { return current_ != nullptr && current_->may_have_changed_; }
+
 bool CurrentRequest::is_resent() noexcept { return current_ != nullptr && current_->resent_; }
 void CurrentRequest::note_parked() noexcept {
-  if (!is_noted()) return;
-  RequestRecord* const first = current_->record_ - current_->record_->slot;
-  auto* const area =
-      reinterpret_cast<RequestArea*>(reinterpret_cast<std::byte*>(first) - offsetof(RequestArea, requests));
-  note_parked_in(*area, current_->unique_);
+  if (current_ != nullptr && current_->requests_ != nullptr) current_->requests_->note_parked(current_->unique_);
 }
 
 void Requests::note_parked(std::uint64_t unique) noexcept {
-  if (area_ != nullptr) note_parked_in(*area_, unique & ~protocol::kUniqueResend);
+  constexpr int kMostKept = 64;  // of those that still wait: then one of them goes
+  if (area_ == nullptr) return;
+  for (int kept = 0;; ++kept) {
+    std::atomic<std::uint64_t>& place = area_->parked[area_->parked_count++ % RequestArea::kParked];
+    const std::uint64_t earlier = place.load(std::memory_order_relaxed);
+    if (earlier != 0 && kept < kMostKept && is_awaited_ && is_awaited_(earlier)) continue;
+    place.store(unique & ~protocol::kUniqueResend);
+    return;
+  }
 }
 
 bool CurrentRequest::is_noted() noexcept { return current_ != nullptr && current_->record_ != nullptr; }
@@ -270,8 +296,9 @@ void Requests::take_over(const WasApplied& was_applied, Undo undo) {
       }
       forgets_.push_back({&record, first});
     } else if (const std::uint64_t unique = record.unique;
-               unique != 0 && unique % 2 == 0 && is_awaited_ && !is_awaited_(unique)) {
-      // The server died between the answer and the end of the request: all of it counts.
+               unique == kForget || (unique != 0 && unique % 2 == 0 && is_awaited_ && !is_awaited_(unique))) {
+      // The server died between the answer and the end of the request: all of it counts. A FORGET has no answer, and
+      // what is counted in its record is of earlier requests.
       clear(record);
       free_.push_back(&record);
     } else if (unique != 0) {
@@ -281,6 +308,8 @@ void Requests::take_over(const WasApplied& was_applied, Undo undo) {
       interrupted.deaths = std::max(interrupted.deaths, count_death(record, crashed, is_known_which));
       add(interrupted.what, record, was_applied);
     } else {
+      // Read, and begun or not: a thread can be killed on its way back from read(2), and what it reads may be queued.
+      if (has_answer(header)) read_.push_back(header.unique & ~protocol::kUniqueResend);
       free_.push_back(&record);
     }
   }
@@ -303,8 +332,9 @@ void Requests::drop_abandoned() {
 std::vector<std::uint64_t> Requests::unanswered() {
   std::vector<std::uint64_t> numbers;
   if (area_ == nullptr) return numbers;
-  const std::size_t parked = std::min<std::size_t>(area_->parked_count, RequestArea::kParked);
-  for (std::size_t i = 0; i < parked; ++i) numbers.push_back(area_->parked[i]);
+  std::copy_if(std::begin(area_->parked), std::end(area_->parked), std::back_inserter(numbers),
+               [](std::uint64_t unique) { return unique != 0; });
+  numbers.insert(numbers.end(), read_.begin(), read_.end());
   MutexLock lock(mutex_);
   for (const auto& [unique, interrupted] : interrupted_) numbers.push_back(unique);
   return numbers;
@@ -341,6 +371,7 @@ void Requests::finish_forgets(const Process& process) {
 }
 
 void Requests::handle(RequestRecord* record, const protocol::Message& message, const Process& process) {
+  crash_point("read");
   if (area_ != nullptr) note_size(*area_, message.bytes.size());
   const fuse_in_header& header = message.header;
   if (is_forget(header)) {
@@ -348,13 +379,15 @@ void Requests::handle(RequestRecord* record, const protocol::Message& message, c
     process(message);
     crash_point("forget-done");
     if (record != nullptr) drop_message(*record);
+    crash_point("forget-dropped");
     return;
   }
   const std::uint64_t unique = header.unique & ~protocol::kUniqueResend;
+  if (record == nullptr) note_parked(unique);
   std::optional<InterruptedRequest> interrupted;
   if ((header.unique & protocol::kUniqueResend) != 0) interrupted = find_interrupted(unique);
   CurrentRequest request(record, unique, interrupted ? &interrupted->what.first_attempt : nullptr,
-                         interrupted ? interrupted->deaths : 0);
+                         interrupted ? interrupted->deaths : 0, this);
   request.resent_ = (header.unique & protocol::kUniqueResend) != 0;
   crash_point("begun");
   if (interrupted) finish(*interrupted);
@@ -377,7 +410,7 @@ std::optional<Requests::InterruptedRequest> Requests::find_interrupted(std::uint
 void Requests::finish(const InterruptedRequest& interrupted) {
   // First: if the server dies over it, a look-up that is counted too often is harmless, one that is undone twice is
   // not.
-  for (RequestRecord* const record : interrupted.records) record->change.store(record->change.load() & 0xffffffffU);
+  for (RequestRecord* const record : interrupted.records) drop_counted(*record);
   crash_point("taking-back");
   undo_(interrupted.what);
   crash_point("taken-back");

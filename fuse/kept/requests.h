@@ -75,7 +75,8 @@ class Requests {
   /// first.
   void make_ready(RequestRecord* record, std::size_t& ready) const noexcept;
 
-  /// A request was read and is put off; for a kernel that does not send it again.
+  /// A request was read and is put off; for a kernel that does not send it again. It is known until it is answered, or
+  /// some thousands were put off after it and too many of these wait.
   void note_parked(std::uint64_t unique) noexcept;
 
   /// A record for a scope.
@@ -114,7 +115,7 @@ class Requests {
   /// Does the FORGETs that were read and not done: the kernel does not send them again.
   void finish_forgets(const Process& process);
 
-  /// Handles a request that was read into `record` (or elsewhere, when that is null).
+  /// Handles a request that was read into `record`. Null: it was read elsewhere, and its number is kept alone.
   void handle(RequestRecord* record, const protocol::Message& message, const Process& process);
 
  private:
@@ -140,6 +141,7 @@ class Requests {
   const Refuse refuse_;
   Undo undo_;
   std::vector<InterruptedForget> forgets_;
+  std::vector<std::uint64_t> read_;  ///< numbers of what a dead server has read last; not all of it is answered
   std::atomic<std::size_t> interrupted_count_{0};  ///< of interrupted_
 
   Mutex mutex_;
@@ -155,9 +157,10 @@ class Requests {
 class CurrentRequest {
  public:
   /// `record`: null where nothing must be noted. `unique`: the request's number without the bit that marks a resent
-  /// request; kForget: it has no answer. `first_attempt`: null when it is handled for the first time.
+  /// request; kForget: it has no answer. `first_attempt`: null when it is handled for the first time. `requests`: where
+  /// it is noted when it is parked.
   CurrentRequest(RequestRecord* record, std::uint64_t unique, const FirstAttempt* first_attempt,
-                 std::uint32_t deaths = 0) noexcept;
+                 std::uint32_t deaths = 0, Requests* requests = nullptr) noexcept;
   ~CurrentRequest();
   CurrentRequest(const CurrentRequest&) = delete;
   CurrentRequest& operator=(const CurrentRequest&) = delete;
@@ -174,6 +177,14 @@ class CurrentRequest {
   static void note_handle(std::uint64_t handle) noexcept;
   static void note_intent(IntentRecord::Kind kind, const FileKey& file = {}, std::uint64_t size = 0) noexcept;
   [[nodiscard]] static const FirstAttempt* first_attempt() noexcept;
+  /// What the request has counted (look-ups) is about to be taken back, because its caller does not get the answer. If
+  /// the server dies over it, they are counted too often, which is harmless; what is taken back twice is not.
+  static void note_taken_back() noexcept;
+  /// A change that must not be made twice has ended, with an errno value or 0. One that a dead mount cut short
+  /// (ECONNABORTED) may have been made.
+  static void note_change_ended(int code) noexcept;
+  /// Whether one was made, or may have been.
+  [[nodiscard]] static bool may_have_changed() noexcept;
   /// Whether anything is noted, for a successor.
   [[nodiscard]] static bool is_noted() noexcept;
   /// Whether the kernel has sent this request before, to a server that died.
@@ -193,12 +204,14 @@ class CurrentRequest {
 
   static thread_local constinit CurrentRequest* current_;
 
+  Requests* const requests_;
   RequestRecord* const record_;
   const std::uint64_t unique_;
   const FirstAttempt* const first_attempt_;
   CurrentRequest* const outer_;
   std::uint32_t first_forget_ = 0;
   bool resent_ = false;
+  bool may_have_changed_ = false;
 };
 
 }  // namespace berth::fuse

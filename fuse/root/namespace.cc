@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fuse/kept/name_log.h"
+#include "fuse/root/listing.h"
 #include "fuse/session/dirent_buffer.h"
 #include "fuse/session/parked_reply.h"
 #include "fuse/shares/access_check.h"
@@ -43,101 +44,14 @@ timespec now() noexcept {
   return time;
 }
 
-using Shares = manager::Manager::Directory;
-using Templates = manager::Catalog::Map;
-
-/// In Listing::names: a directory that only a template needs, by the template's number.
-constexpr std::uint32_t kOfTemplate = 1U << 31U;
-/// A key that a template lists, by its number in Listing::keys: no share yet.
-constexpr std::uint32_t kKey = 1U << 30U;
-
-using Keys = std::vector<std::string>;
-
-/// What a directory of the namespace shows at one moment. One is kept, so it is made small.
-struct Listing {
-  std::shared_ptr<const Shares> shares;  ///< what the names are of
-  std::shared_ptr<const Templates> templates;
-  std::shared_ptr<const Keys> keys;  ///< null: none are listed
-  std::string prefix;                ///< "" or "home/"
-  std::vector<std::uint32_t> names;  ///< of each the first share at or below it, by its number among `shares`
-  DirentList records;                ///< the same, and what comes before
-};
-
-/// A name in a directory.
-struct Name {
-  std::string text;
-  const std::shared_ptr<manager::Share>* share;  ///< null: a directory above shares
-  bool is_key = false;                           ///< of what a look-up would make a share
-};
-
-/// The part of `path` that is a name in `prefix`.
-std::string part_of(std::string_view path, const std::string& prefix) {
-  return std::string(path.substr(prefix.size(), path.find('/', prefix.size()) - prefix.size()));
-}
-
-Name name_of(const Shares::value_type& share, const std::string& prefix) {
-  const std::size_t end = share.first.find('/', prefix.size());
-  return {std::string(share.first.substr(prefix.size(), end - prefix.size())),
-          end == std::string::npos ? &share.second : nullptr};
-}
-
-/// The names below `prefix`, as in Listing. The directory is sorted, so all that lies below one name is in one place,
-/// and is skipped in one step.
-std::vector<std::uint32_t> names_below(const Shares& shares, const std::string& prefix) {
-  std::vector<std::uint32_t> names;
-  auto at = prefix.empty() ? shares.begin() : shares.lower_bound(prefix);
-  while (at != shares.end() && at->first.starts_with(prefix)) {
-    names.push_back(static_cast<std::uint32_t>(at - shares.begin()));
-    const std::size_t end = at->first.find('/', prefix.size());
-    if (end == std::string::npos) {
-      ++at;
-    } else {
-      at = shares.lower_bound(std::string(at->first.substr(0, end)) + static_cast<char>('/' + 1));
-    }
+/// Whether all that is below the directory is among `names`: then it may have been made by what these tell of.
+template <typename Names>
+bool is_all_told(const Names& all, const std::string& directory, const std::set<std::string_view>& names) {
+  const std::string prefix = directory + "/";
+  for (auto at = all.lower_bound(prefix); at != all.end() && at->first.starts_with(prefix); ++at) {
+    if (!names.contains(at->first)) return false;
   }
-  names.shrink_to_fit();
-  return names;
-}
-
-/// Whether there is a share, or what a template makes, below `path`.
-bool is_directory(const Shares& shares, const Templates& templates, const std::string& path) {
-  const auto is_below = [prefix = path + "/"](const auto& map) {
-    const auto below = map.lower_bound(prefix);
-    return below != map.end() && below->first.starts_with(prefix);
-  };
-  return is_below(shares) || is_below(templates);
-}
-
-/// Adds the directories that templates need in `prefix`, where there is no share below them.
-void add_directories(const Shares& shares, const Templates& templates, const std::string& prefix,
-                     std::vector<std::uint32_t>& names) {
-  const Templates none;
-  std::string last;
-  for (auto at = templates.lower_bound(prefix); at != templates.end() && at->first.starts_with(prefix); ++at) {
-    if (at->first.find('/', prefix.size()) == std::string_view::npos) continue;
-    std::string name = part_of(at->first, prefix);
-    if (name == last) continue;
-    if (!is_directory(shares, none, prefix + name)) {
-      names.push_back(kOfTemplate | static_cast<std::uint32_t>(at - templates.begin()));
-    }
-    last = std::move(name);
-  }
-}
-
-/// Adds the keys of which there is neither a share nor a directory.
-void add_keys(const Shares& shares, const Templates& templates, const Keys& keys, const std::string& prefix,
-              std::vector<std::uint32_t>& names) {
-  for (std::size_t i = 0; i < keys.size(); ++i) {
-    const std::string path = prefix + keys[i];
-    if (shares.contains(path) || is_directory(shares, templates, path)) continue;
-    names.push_back(kKey | static_cast<std::uint32_t>(i));
-  }
-}
-
-Name name_of(const Listing& listing, std::uint32_t number) {
-  if ((number & kKey) != 0) return {(*listing.keys)[number & ~kKey], nullptr, true};
-  if ((number & kOfTemplate) == 0) return name_of(listing.shares->begin()[number], listing.prefix);
-  return {part_of(listing.templates->begin()[number & ~kOfTemplate].first, listing.prefix), nullptr};
+  return true;
 }
 
 /// No share's name ends in '/'.
@@ -151,7 +65,8 @@ class Namespace::Core {
     InodeNumbers::set_bits(setup_.inode_bits);
     if (setup_.directories == nullptr) return;
     for (std::string& prefix : read_all(*setup_.directories)) {
-      places_.emplace(prefix, prefixes_.size());
+      directory_numbers_.emplace(prefix, prefixes_.size());
+      inherited_.insert(prefix.substr(0, prefix.size() - 1));
       prefixes_.push_back(std::move(prefix));
     }
   }
@@ -160,8 +75,8 @@ class Namespace::Core {
   [[nodiscard]] std::unique_ptr<const std::string> prefix_of(NodeId node) const {
     if (node == kRootNode) return std::make_unique<const std::string>();
     MutexLock lock(mutex_);
-    const std::uint64_t place = node - kFirstDirectory;
-    return place < prefixes_.size() ? std::make_unique<const std::string>(prefixes_[place]) : nullptr;
+    const std::uint64_t number = node - kFirstDirectory;
+    return number < prefixes_.size() ? std::make_unique<const std::string>(prefixes_[number]) : nullptr;
   }
 
   [[nodiscard]] struct stat attributes(const std::string& prefix) const {
@@ -182,7 +97,8 @@ class Namespace::Core {
     Entry entry{.attributes = attributes(prefix), .attr_ttl = setup_.name_ttl};
     entry.entry_ttl = setup_.name_ttl;
     MutexLock lock(mutex_);
-    const auto [known, is_new] = places_.try_emplace(prefix, prefixes_.size());
+    inherited_.erase(path);
+    const auto [known, is_new] = directory_numbers_.try_emplace(prefix, prefixes_.size());
     if (is_new) {
       prefixes_.push_back(prefix);
       if (setup_.directories != nullptr) static_cast<void>(append(*setup_.directories, prefix));
@@ -209,7 +125,7 @@ class Namespace::Core {
   /// The template that knows a name which is neither a share nor a directory. Null: none does.
   [[nodiscard]] std::shared_ptr<const manager::ShareSpec> template_of(const std::string& prefix,
                                                                       const char* name) const {
-    const std::shared_ptr<const Templates> templates = setup_.manager.templates();
+    const std::shared_ptr<const Listing::Templates> templates = setup_.manager.templates();
     if (templates->empty()) return nullptr;
     const auto found = templates->find(prefix + "*");
     if (found == templates->end() || (prefix.empty() && name == std::string_view(kControlName))) return nullptr;
@@ -218,7 +134,7 @@ class Namespace::Core {
   }
   /// Whether a template lists keys in it, for a caller that may go into its shares.
   [[nodiscard]] bool is_browsed(const std::string& prefix, const sys::Identity& caller) const {
-    const std::shared_ptr<const Templates> templates = setup_.manager.templates();
+    const std::shared_ptr<const Listing::Templates> templates = setup_.manager.templates();
     if (templates->empty()) return false;
     const auto found = templates->find(prefix + "*");
     if (found == templates->end() || !found->second.policy().browse) return false;
@@ -227,9 +143,9 @@ class Namespace::Core {
   /// What the kernel keeps of its listing is old.
   void note_changed(const std::string& prefix) {
     MutexLock lock(mutex_);
-    const auto known = places_.find(prefix);
+    const auto known = directory_numbers_.find(prefix);
     if (prefix.empty()) listed_at_.erase(kRootNode);
-    if (known != places_.end()) listed_at_.erase(kFirstDirectory + known->second);
+    if (known != directory_numbers_.end()) listed_at_.erase(kFirstDirectory + known->second);
   }
 
   /// The contents are computed when it is read.
@@ -286,19 +202,23 @@ class Namespace::Core {
     listed_at_.insert_or_assign(directory, now);
   }
 
-  /// `go_on` is called by end_waits(), if end_wait() has not been called before. Nothing: no look-up is to wait now.
-  std::optional<std::uint64_t> begin_wait(std::function<void()> go_on) {
+  struct BegunWait {
+    std::optional<std::uint64_t> number;  ///< nothing: no look-up is to wait now
+    bool send_back = false;               ///< nothing, and the thread has not been sent back for that before
+  };
+  /// `go_on` is called by forget_names(), if end_wait() has not been called before.
+  BegunWait begin_wait(pid_t thread, std::function<void()> go_on) {
     MutexLock lock(mutex_);
-    if (forgetting_ > 0) return std::nullopt;
-    waits_.emplace(++last_wait_, std::move(go_on));
-    return last_wait_;
+    if (forgetting_ > 0) return {.number = {}, .send_back = thread != 0 && sent_back_.insert(thread).second};
+    waits_.emplace(++last_wait_, Waiting{thread, std::move(go_on)});
+    return {.number = last_wait_};
   }
   void end_wait(std::uint64_t wait) {
     std::function<void()> ended;
     MutexLock lock(mutex_);
     const auto found = waits_.find(wait);
     if (found == waits_.end()) return;
-    ended = std::move(found->second);
+    ended = std::move(found->second.go_on);
     waits_.erase(found);
   }
   void forget_names(const std::vector<std::string>& names, Session& session);
@@ -325,12 +245,20 @@ class Namespace::Core {
 
   mutable Mutex mutex_;
   std::vector<std::string> prefixes_ BERTH_GUARDED_BY(mutex_);  ///< of directories above shares, by node
-  std::unordered_map<std::string, std::uint64_t> places_ BERTH_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, std::uint64_t> directory_numbers_ BERTH_GUARDED_BY(mutex_);
   std::set<std::string> gone_ BERTH_GUARDED_BY(mutex_);  ///< of these, those that are there no more
-  /// Look-ups that wait at a name: what each does when it is not to wait any longer.
-  std::map<std::uint64_t, std::function<void()>> waits_ BERTH_GUARDED_BY(mutex_);
+  /// Those that an earlier server knew, which may have been gone by its end: the kernel may believe that they do not
+  /// exist.
+  std::set<std::string> inherited_ BERTH_GUARDED_BY(mutex_);
+  /// A look-up that waits at a name, and what it does when it is not to wait any longer.
+  struct Waiting {
+    pid_t thread;
+    std::function<void()> go_on;
+  };
+  std::map<std::uint64_t, Waiting> waits_ BERTH_GUARDED_BY(mutex_);
   std::uint64_t last_wait_ BERTH_GUARDED_BY(mutex_) = 0;
   std::size_t forgetting_ BERTH_GUARDED_BY(mutex_) = 0;  ///< calls of forget_names() under way
+  std::set<pid_t> sent_back_ BERTH_GUARDED_BY(mutex_);   ///< threads that were meanwhile
   /// What each open directory shows; null: it has not been read yet.
   std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<NodeId, TimePoint> listed_at_ BERTH_GUARDED_BY(mutex_);  ///< with attributes
@@ -338,11 +266,12 @@ class Namespace::Core {
   std::uint64_t last_handle_ BERTH_GUARDED_BY(mutex_) = std::uint64_t{setup_.servers} << 32;
 };
 
-/// The names of shares, and of directories above them that are gone, or that the kernel may hold for absent. A directory
+/// The names of shares, and of directories above them that are gone, or that the kernel may believe absent. A directory
 /// that stays is not named: what is mounted below it would be taken off.
 std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::vector<std::string>& names) {
   const auto shares = setup_.manager.directory();
   const auto templates = setup_.manager.templates();
+  const std::set<std::string_view> told(names.begin(), names.end());
   std::set<NameAt> found;
   MutexLock lock(mutex_);
   for (const std::string& name : names) {
@@ -350,12 +279,16 @@ std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::ve
     for (std::size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
       end = name.find('/', begin);
       const std::string path = name.substr(0, end);
-      const auto known = places_.find(path + "/");
+      const auto known = directory_numbers_.find(path + "/");
       const bool is_there = is_directory(*shares, *templates, path);
-      const bool stays = end != std::string::npos && is_there && known != places_.end() && !gone_.contains(path);
+      if (inherited_.erase(path) != 0 && is_there && is_all_told(*shares, path, told) &&
+          is_all_told(*templates, path, told))
+        gone_.insert(path);
+      const bool stays =
+          end != std::string::npos && is_there && known != directory_numbers_.end() && !gone_.contains(path);
       if (!stays) found.insert({directory, name.substr(begin, end == std::string::npos ? end : end - begin)});
       if (is_there) gone_.erase(path);
-      if (known == places_.end()) break;  // the kernel knows nothing below
+      if (known == directory_numbers_.end()) break;  // the kernel knows nothing below
       if (!is_there) gone_.insert(path);
       directory = kFirstDirectory + known->second;
     }
@@ -365,14 +298,15 @@ std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::ve
 }
 
 void Namespace::Core::forget_names(const std::vector<std::string>& names, Session& session) {
-  std::map<std::uint64_t, std::function<void()>> waits;
+  std::map<std::uint64_t, Waiting> waits;
   {
     MutexLock lock(mutex_);
     ++forgetting_;
     waits.swap(waits_);
+    for (const auto& [number, waiting] : waits) sent_back_.insert(waiting.thread);
   }
   // They hold the lock of their directory until they are answered.
-  for (const auto& [number, go_on] : waits) go_on();
+  for (const auto& [number, waiting] : waits) waiting.go_on();
   std::set<NodeId> directories;
   for (const NameAt& one : names_to_forget(names)) {
     directories.insert(one.directory);
@@ -382,28 +316,19 @@ void Namespace::Core::forget_names(const std::vector<std::string>& names, Sessio
   // And what it keeps of their listings.
   for (const NodeId directory : directories) static_cast<void>(session.invalidate_node(directory, 0, 0));
   MutexLock lock(mutex_);
-  --forgetting_;
+  if (--forgetting_ == 0) sent_back_.clear();
 }
 
 /// The same as last time, if it would be.
 std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) {
-  std::shared_ptr<const Shares> shares = setup_.manager.directory();
-  std::shared_ptr<const Templates> templates = setup_.manager.templates();
-  std::shared_ptr<const Keys> keys = templates->empty() ? nullptr : setup_.manager.browsed(prefix);
+  std::shared_ptr<const Listing::Shares> shares = setup_.manager.directory();
+  std::shared_ptr<const Listing::Templates> templates = setup_.manager.templates();
+  std::shared_ptr<const Listing::Keys> keys = templates->empty() ? nullptr : setup_.manager.browsed(prefix);
   {
     MutexLock lock(mutex_);
-    const bool is_same =
-        listed_ != nullptr && listed_->shares == shares && listed_->templates == templates && listed_->keys == keys;
-    if (is_same && listed_->prefix == prefix) return listed_;
+    if (listed_ != nullptr && listed_->is_made_of(shares, templates, keys, prefix)) return listed_;
   }
-  auto listing = std::make_shared<Listing>();
-  listing->prefix = prefix;
-  listing->names = names_below(*shares, prefix);
-  add_directories(*shares, *templates, prefix, listing->names);
-  if (keys != nullptr) add_keys(*shares, *templates, *keys, prefix, listing->names);
-  listing->keys = std::move(keys);
-  listing->shares = std::move(shares);
-  listing->templates = std::move(templates);
+  auto listing = std::make_shared<Listing>(std::move(shares), std::move(templates), std::move(keys), prefix);
   DirentList& records = listing->records;
   records.add(".", attributes(prefix).st_ino, DT_DIR);
   records.add("..", 1, DT_DIR);
@@ -413,8 +338,8 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
   } else {
     records.add_nothing();
   }
-  for (const std::uint32_t number : listing->names) {
-    const Name name = name_of(*listing, number);
+  for (std::size_t i = 0; i < listing->size(); ++i) {
+    const Listing::Name name = (*listing)[i];
     const ino_t inode = name.is_key             ? InodeNumbers(prefix + name.text).root()
                         : name.share != nullptr ? ShareFs::root_inode(**name.share)
                                                 : number_of_directory(prefix + name.text);
@@ -428,13 +353,13 @@ std::shared_ptr<const Listing> Namespace::Core::list(const std::string& prefix) 
 bool Namespace::Core::add(DirentBuffer& page, const Listing& listing, off_t position, TimePoint now) {
   const off_t next = position + 1;
   if (position < 2) {
-    return page.add_plain(position == 0 ? "." : "..", position == 0 ? attributes(listing.prefix).st_ino : 1, DT_DIR,
+    return page.add_plain(position == 0 ? "." : "..", position == 0 ? attributes(listing.prefix()).st_ino : 1, DT_DIR,
                           next);
   }
   if (position >= kFirstName) {
     return add_name(page, listing, static_cast<std::size_t>(position - kFirstName), now);
   }
-  if (!listing.prefix.empty() || !setup_.control_root) return true;
+  if (!listing.prefix().empty() || !setup_.control_root) return true;
   if (!page.fits_plus(kControlName)) return false;
   page.add_plus(kControlName, setup_.control_root(), next);
   return true;
@@ -442,17 +367,17 @@ bool Namespace::Core::add(DirentBuffer& page, const Listing& listing, off_t posi
 
 bool Namespace::Core::add_name(DirentBuffer& page, const Listing& listing, std::size_t number, TimePoint now) {
   const off_t next = kFirstName + static_cast<off_t>(number) + 1;
-  const Name name = name_of(listing, listing.names[number]);
+  const Listing::Name name = listing[number];
   if (!page.fits_plus(name.text.c_str())) return false;
   if (name.is_key) {
-    return page.add_plain(name.text.c_str(), InodeNumbers(listing.prefix + name.text).root(), DT_DIR, next);
+    return page.add_plain(name.text.c_str(), InodeNumbers(listing.prefix() + name.text).root(), DT_DIR, next);
   }
   // What the kernel knows already costs it more to look at than all the rest of a listing.
   if (name.share != nullptr && setup_.shares.is_root_cached(**name.share, now + kKeptListing)) {
     return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   }
   const Result<Entry> entry = name.share != nullptr ? share_entry(*name.share, true)
-                                                    : Result<Entry>(directory_entry(listing.prefix + name.text));
+                                                    : Result<Entry>(directory_entry(listing.prefix() + name.text));
   // A look-up of the name reports the error.
   if (!entry) return page.add_plain(name.text.c_str(), ShareFs::root_inode(**name.share), DT_DIR, next);
   page.add_plus(name.text.c_str(), *entry, next);
@@ -466,18 +391,22 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   const auto prefix = core_->prefix_of(parent);
   if (prefix == nullptr) return std::move(reply).error(ESTALE);
   if (std::string_view(name).size() > NAME_MAX) return std::move(reply).error(ENAMETOOLONG);
-  const pid_t thread = reply.caller().pid;
   const auto share = core_->setup().manager.find(*prefix + name);
   if (share == nullptr) {
     const auto pattern = core_->template_of(*prefix, name);
     if (pattern != nullptr) return look_up_key(std::move(reply), *prefix, name, *pattern);
   }
-  if (share == nullptr || !core_->setup().shares.waits_for_overmount(thread, *share)) {
-    return answer(std::move(reply), *prefix, name);
-  }
+  if (share == nullptr) return answer(std::move(reply), *prefix, name);
+  look_up_share(std::move(reply), *prefix, name, share);
+}
+
+void Namespace::look_up_share(Reply reply, const std::string& prefix, const char* name,
+                              const std::shared_ptr<manager::Share>& share) {
+  const pid_t thread = reply.caller().pid;
+  if (!core_->setup().shares.waits_for_overmount(thread, share)) return answer(std::move(reply), prefix, name);
   crash_point("at-the-name");
   // If it is interrupted, the request continues through berth, where it waits for the mount and is answered EINTR.
-  const auto on_interrupt = [this, thread, share, prefix = *prefix, name = std::string(name)](Reply interrupted) {
+  const auto on_interrupt = [this, thread, share, prefix, name = std::string(name)](Reply interrupted) {
     (void)core_->setup().shares.passes_name(thread, *share);
     answer(std::move(interrupted), prefix, name.c_str());
   };
@@ -486,9 +415,9 @@ void Namespace::lookup(Reply reply, NodeId parent, const char* name) {
   const std::function<void()> end = [parked, on_interrupt] {
     if (std::optional<Reply> later = parked->take()) on_interrupt(*std::move(later));
   };
-  const std::optional<std::uint64_t> number = core_->begin_wait(end);
+  const std::optional<std::uint64_t> number = core_->begin_wait(thread, end).number;
   if (!number) return end();
-  wait_at_name({parked, *number}, thread, share, *prefix + name, prefix->size(), kMostWaits);
+  wait_at_name({parked, *number}, thread, share, prefix + name, prefix.size(), kMostWaits);
 }
 
 void Namespace::look_up_key(Reply reply, const std::string& prefix, const std::string& name,
@@ -500,20 +429,26 @@ void Namespace::look_up_key(Reply reply, const std::string& prefix, const std::s
   }
   const auto parked =
       ParkedReply::park(std::move(reply), [](Reply interrupted) { std::move(interrupted).error(EINTR); });
-  // Where names are about to change, which waits for the lock of the directory that this look-up holds, the caller's kernel asks once
-  // more (path_resolution(7) is silent of it: retry_estale() of Linux), and then waits.
-  const std::optional<std::uint64_t> wait = core_->begin_wait([parked] {
+  // Where names are about to change, which waits for the lock of the directory that this look-up holds, the caller's
+  // kernel asks once more (path_resolution(7) is silent of it: retry_estale() of Linux), and then waits. A second
+  // ESTALE it would hand on to the program.
+  const std::function<void()> send_back = [parked] {
     if (std::optional<Reply> later = parked->take()) std::move(*later).error(ESTALE);
-  });
+  };
+  const auto [wait, is_sent_back] = core_->begin_wait(caller.pid, send_back);
+  if (is_sent_back) return send_back();
   core_->setup().manager.look_up(
       prefix + name, caller.uid,
-      [this, parked, wait, prefix, name](const Result<std::shared_ptr<manager::Share>>& found) {
+      [this, parked, wait = wait, prefix, name](const Result<std::shared_ptr<manager::Share>>& found) {
         if (wait) core_->end_wait(*wait);
         std::optional<Reply> later = parked->take();
         if (!later) return;
         if (!found && found.error().code() != ENOENT) return std::move(*later).error(found.error().code());
-        if (found) core_->note_changed(prefix);
-        answer(std::move(*later), prefix, name.c_str());
+        if (!found) return answer(std::move(*later), prefix, name.c_str());
+        core_->note_changed(prefix);
+        // The name is a directory of what was made.
+        if (*found == nullptr) return answer(std::move(*later), prefix, name.c_str());
+        look_up_share(std::move(*later), prefix, name.c_str(), *found);
       });
 }
 
@@ -592,10 +527,11 @@ void Namespace::readdirplus(Reply reply, NodeId node, std::size_t size, off_t of
   if (offset < 0) return std::move(reply).error(EINVAL);
   const TimePoint now = std::chrono::steady_clock::now();
   DirentBuffer page(reply, size);
-  const off_t end = kFirstName + static_cast<off_t>(listing->names.size());
+  const off_t end = kFirstName + static_cast<off_t>(listing->size());
   while (offset < end && core_->add(page, *listing, offset, now)) ++offset;
   // Programs that ask for no attributes get them with the first part only, if there are more.
-  if (offset == end) core_->note_listed(node, now);
+  // What is hidden may be in use by the next time.
+  if (offset == end && !listing->hides()) core_->note_listed(node, now);
   std::move(reply).data(page.bytes());
 }
 

@@ -44,8 +44,8 @@ class Namespace final : public Operations {
   explicit Namespace(Setup setup);
   ~Namespace() override;
 
-  /// These names lead elsewhere now, or are there for the first time: the kernel is told (ManagerSetup::on_catalog_change). May
-  /// block, though not for a share: look-ups that wait at a name go on by berth.
+  /// These names lead elsewhere now, or are there for the first time: the kernel is told
+  /// (ManagerSetup::on_catalog_change). May block, though not for a share: look-ups that wait at a name go on by berth.
   void forget_names(const std::vector<std::string>& names, Session& session);
 
   void lookup(Reply reply, NodeId parent, const char* name) override;
@@ -67,9 +67,12 @@ class Namespace final : public Operations {
   void answer(Reply reply, const std::string& prefix, const char* name);
   /// A name that a template knows: answered when there is a share, or when it is known that there is none.
   void look_up_key(Reply reply, const std::string& prefix, const std::string& name, const manager::ShareSpec& pattern);
+  void look_up_share(Reply reply, const std::string& prefix, const char* name,
+                     const std::shared_ptr<manager::Share>& share);
   /// Opens a directory when its keys are listed.
   void browse(Reply reply, const std::string& prefix);
-  /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when its real mount has been laid or is not.
+  /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when its real mount has been laid or
+  /// is not.
   void wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,
                     const std::string& path, std::size_t name_at, int waits);
 

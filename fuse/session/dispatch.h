@@ -9,8 +9,8 @@ namespace berth::fuse {
 /// wall. The session is libfuse's user data.
 fuse_lowlevel_ops dispatch_table() noexcept;
 
-/// Gives a whole request that libfuse 3.14 does not know (O_TMPFILE, statx(2)) the opcode of one that it parses in the same
-/// way. What is in the table knows it again when it is called, by this thread and before the next request.
+/// Gives a whole request that libfuse 3.14 does not know (O_TMPFILE, statx(2)) the opcode of one that it parses in the
+/// same way. What is in the table knows it again when it is called, by this thread and before the next request.
 void map_unknown_opcodes(const protocol::Message& message) noexcept;
 
 }  // namespace berth::fuse

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fuse/wire/protocol.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/sys/other_threads.h"
 #include "src/lib/sys/thread.h"
 
@@ -43,12 +44,20 @@ Lane::Waiting waiting_of(const protocol::Message& message, TimePoint now) {
   Lane::Waiting waiting;
   waiting.unique = header.unique;
   waiting.node = header.nodeid;
+  waiting.target = protocol::target_of_copy(message);
   waiting.opcode = header.opcode;
   waiting.uid = header.uid;
   waiting.pid = static_cast<pid_t>(header.pid);
   waiting.since = now;
+  waiting.written_back = protocol::size_written_back(message);
+  // The kernel takes a refusal for an error of the disk, and drops the pages.
+  waiting.must_be_done = protocol::must_be_done(header.opcode) || waiting.written_back != 0;
   waiting.message.assign(message.bytes.begin(), message.bytes.end());
   return waiting;
+}
+
+std::string_view bytes_of(const fuse_write_out& answer) {
+  return {reinterpret_cast<const char*>(&answer), sizeof answer};
 }
 
 std::deque<Lane::Waiting> one(Lane::Waiting waiting) {
@@ -114,6 +123,7 @@ void InFlight::begin(Slot& slot, const fuse_in_header& header, RequestRecord* re
   slot.record.store(record, std::memory_order_relaxed);
   slot.lane.store(lane, std::memory_order_relaxed);
   if (slot.changes.load(std::memory_order_relaxed)) slot.changes.store(false, std::memory_order_relaxed);
+  if (slot.written_back.load(std::memory_order_relaxed) != 0) slot.written_back.store(0, std::memory_order_relaxed);
   slot.serial.store(slot.serial.load(std::memory_order_relaxed) + 1, std::memory_order_release);
   // An INTERRUPT has no answer of its own, and its number is that of the request with the bit of a claim.
   slot.word.store(header.opcode == FUSE_INTERRUPT ? 0 : word, std::memory_order_release);
@@ -156,10 +166,9 @@ Lane::Entry InFlight::enter(Slot& slot, Lane& lane, const protocol::Message& mes
   const TimePoint now = std::chrono::steady_clock::now();
   Lane::Waiting waiting = waiting_of(message, now);
   const std::uint64_t unique = waiting.unique;
-  const bool must = protocol::must_be_done(waiting.opcode);
   Lane::Epoch epoch = 0;
   troubles_.fetch_add(1, std::memory_order_relaxed);  // before any thread may take it out again
-  const Lane::Entry entry = lane.enter(now, most_inside(), must, epoch, waiting);
+  const Lane::Entry entry = lane.enter(now, most_inside(), epoch, waiting);
   slot.entered_in.store(epoch, std::memory_order_relaxed);
   if (entry == Lane::Entry::kWaits) {
     note_waiting(lane, unique);
@@ -167,6 +176,10 @@ Lane::Entry InFlight::enter(Slot& slot, Lane& lane, const protocol::Message& mes
     stopped_waiting();
   }
   if (entry == Lane::Entry::kRefused) setup_.answer(unique, EAGAIN, {});
+  // At once, for such a program may have thousands of open files, which it closes one after the other.
+  if (entry == Lane::Entry::kWaits && message.header.opcode == FUSE_FLUSH) {
+    answer_exiting(lane, unique, static_cast<pid_t>(message.header.pid));
+  }
   return entry;
 }
 
@@ -195,7 +208,7 @@ void InFlight::go_on(Lane& lane, Lane::Waiting waiting) {
   const std::uint64_t unique = waiting.unique;
   Lane::Epoch epoch = 0;
   troubles_.fetch_add(1, std::memory_order_relaxed);
-  switch (lane.enter(now, most_inside(), false, epoch, waiting)) {
+  switch (lane.enter(now, most_inside(), epoch, waiting)) {
     case Lane::Entry::kWaits:
       return note_waiting(lane, unique);
     case Lane::Entry::kRefused:
@@ -219,6 +232,12 @@ void InFlight::handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting w
   header.pid = static_cast<std::uint32_t>(waiting.pid);
   slot.entered_in.store(epoch, std::memory_order_relaxed);
   begin(slot, header, record, &lane, waiting.unique | (waiting.answered ? kClaimed : 0));
+  if (waiting.written_back != 0) {
+    begin_write_back(slot, protocol::Message(waiting.message));
+    MutexLock lock(slot.mutex);
+    slot.kept = waiting.kept;
+  }
+  if (waiting.changes) slot.changes.store(true, std::memory_order_relaxed);
   if (waiting.message.empty()) {
     waiting.work(0);
   } else {
@@ -324,6 +343,12 @@ void InFlight::repeat_interrupts(TimePoint now) {
   for (const Interrupt& one : due) setup_.answer(one.unique | kOfInterrupt, EAGAIN, {});
 }
 
+/// Answers a request that is not done.
+void InFlight::refuse(Lane::Waiting& waiting, int error) {
+  if (waiting.work) return waiting.work(error);
+  setup_.answer(waiting.unique, error, {});
+}
+
 /// Answers the request with that number if it waits in a lane.
 bool InFlight::interrupt_waiting(std::uint64_t unique) {
   std::vector<Lane*> lanes;
@@ -338,9 +363,9 @@ bool InFlight::interrupt_waiting(std::uint64_t unique) {
     bool stays = false;
     std::optional<Lane::Waiting> taken = lane->take(unique, stays);
     if (taken) stopped_waiting();
-    if (taken && taken->work) {
-      taken->work(EINTR);
-    } else if (taken || stays) {
+    if (taken) {
+      refuse(*taken, EINTR);
+    } else if (stays) {
       setup_.answer(unique, EINTR, {});
     }
     if (taken || stays) return true;
@@ -366,6 +391,7 @@ void InFlight::look_at(Slot& slot, TimePoint now, bool look_for_exits) {
   const std::uint64_t unique = slot.word.load(std::memory_order_acquire);
   if (unique == 0 || (unique & kClaimed) != 0) return;
   answer_known(slot, unique);
+  acknowledge(slot, unique, now);
   answer_overdue(slot, unique, now);
   if (!look_for_exits || slot.opcode.load(std::memory_order_relaxed) != FUSE_FLUSH) return;
   if (!sys::has_no_memory(slot.pid.load(std::memory_order_relaxed)) || !claim(slot, unique)) return;
@@ -401,6 +427,86 @@ void InFlight::answer_known(Slot& slot, std::uint64_t unique) {
   if (claim(slot, unique)) setup_.answer(unique, error, known);
 }
 
+/// The kernel has close(2), msync(2) and the end of a process wait for pages that it writes back, and no signal ends
+/// that. So it is told that they are written. The next fsync(2) or close(2) waits until they are, or is told the error.
+void InFlight::acknowledge(Slot& slot, std::uint64_t unique, TimePoint now) {
+  const std::uint32_t size = slot.written_back.load(std::memory_order_relaxed);
+  Lane* const lane = slot.stuck.load(std::memory_order_relaxed);
+  if (size == 0 || lane == nullptr) return;
+  if (now - slot.since.load(std::memory_order_relaxed) < Lane::kWriteBackPatience) return;
+  const std::uint64_t node = slot.node.load(std::memory_order_relaxed);
+  {
+    MutexLock lock(slot.mutex);  // its thread does not end the request meanwhile
+    if (slot.message.empty() || slot.kept || slot.word.load() != unique) return;
+    slot.kept = unwritten_->keep(slot.message);
+    if (!slot.kept) return;
+  }
+  lane->add_unwritten(node, unique);
+  if (!claim(slot, unique)) {
+    lane->remove_unwritten(node, unique);
+    return;
+  }
+  setup_.answer(unique, 0, bytes_of({.size = size, .padding = 0}));
+  crash_point("pages-acknowledged");
+}
+
+void InFlight::acknowledge(Lane& lane, TimePoint now) {
+  const auto keep_copy = [this](std::span<const char> message) { return unwritten_->keep(message); };
+  for (const Lane::Acknowledged& one : lane.acknowledge(now, keep_copy)) {
+    setup_.answer(one.unique, 0, bytes_of({.size = one.size, .padding = 0}));
+    crash_point("pages-acknowledged");
+  }
+}
+
+void InFlight::begin_write_back(Slot& slot, const protocol::Message& message) noexcept {
+  const std::uint32_t size = protocol::size_written_back(message);
+  if (size == 0) return;
+  slot.is_written.store(false, std::memory_order_relaxed);
+  {
+    MutexLock lock(slot.mutex);
+    slot.message = message.bytes;
+    slot.kept.reset();
+  }
+  slot.written_back.store(size, std::memory_order_relaxed);
+}
+
+void InFlight::end_write_back(Slot& slot) {
+  std::optional<std::uint32_t> kept;
+  {
+    MutexLock lock(slot.mutex);
+    slot.message = {};
+    kept = std::exchange(slot.kept, std::nullopt);
+  }
+  const std::uint64_t word = slot.word.load(std::memory_order_acquire);
+  const bool is_claimed = (word & kClaimed) != 0;
+  const std::uint64_t node = slot.node.load(std::memory_order_relaxed);
+  if (is_claimed && !slot.is_written.load(std::memory_order_relaxed)) setup_.note_lost_pages(node);
+  if (kept) crash_point("pages-done");
+  // Before others may write to the file: the next server would write these pages again.
+  drop_kept(kept);
+  Lane* const stuck = slot.stuck.load(std::memory_order_acquire);
+  Lane* const lane = stuck != nullptr ? stuck : slot.lane.load(std::memory_order_relaxed);
+  if (is_claimed && lane != nullptr) lane->remove_unwritten(node, word & ~kClaimed);
+}
+
+void InFlight::keep_in(UnwrittenPages& unwritten) {
+  unwritten_ = &unwritten;
+  for (UnwrittenPages::Left& left : unwritten.left()) {
+    Lane::Waiting waiting = waiting_of(protocol::Message(left.message), std::chrono::steady_clock::now());
+    Lane* const lane = lane_of(waiting.node, waiting.opcode);
+    if (lane == nullptr || waiting.written_back == 0) {
+      unwritten.drop(left.slot);
+      continue;
+    }
+    waiting.kept = left.slot;
+    waiting.answered = true;
+    const std::uint64_t unique = waiting.unique;
+    troubles_.fetch_add(1, std::memory_order_relaxed);
+    lane->take_over(std::move(waiting));
+    note_waiting(*lane, unique);
+  }
+}
+
 void InFlight::interrupt_stuck(Slot& slot, std::uint64_t unique) {
   const pid_t caller = slot.pid.load(std::memory_order_relaxed);
   const std::uint32_t opcode = slot.opcode.load(std::memory_order_relaxed);
@@ -417,9 +523,9 @@ void InFlight::answer_overdue(Slot& slot, std::uint64_t unique, TimePoint now) {
 }
 
 void InFlight::answer_overdue(Lane& lane, TimePoint now) {
-  for (const Lane::Waiting& one : lane.take_overdue(now)) {
+  for (Lane::Waiting& one : lane.take_overdue(now)) {
     stopped_waiting();
-    setup_.answer(one.unique, ETIMEDOUT, {});
+    refuse(one, ETIMEDOUT);
   }
 }
 
@@ -464,22 +570,27 @@ void InFlight::look_at_lanes(TimePoint now, bool look_for_exits) {
       handle_apart(*lane, epoch, one(*std::move(next)));
     }
     answer_overdue(*lane, now);
+    acknowledge(*lane, now);
     if (look_for_exits) answer_exiting(*lane);
   }
 }
 
 /// A program that ends cannot be interrupted any more: it waits in the FLUSH of each of its files.
 void InFlight::answer_exiting(Lane& lane) {
-  for (const Lane::Caller& caller : lane.callers(FUSE_FLUSH)) {
-    bool stays = false;
-    if (!sys::has_no_memory(caller.pid)) continue;
-    static_cast<void>(lane.take(caller.unique, stays));
-    if (stays) setup_.answer(caller.unique, 0, {});
-  }
+  for (const Lane::Caller& caller : lane.callers(FUSE_FLUSH)) answer_exiting(lane, caller.unique, caller.pid);
+}
+
+void InFlight::answer_exiting(Lane& lane, std::uint64_t unique, pid_t caller) {
+  bool stays = false;
+  if (!sys::has_no_memory(caller)) return;
+  static_cast<void>(lane.take(unique, stays));
+  if (stays) setup_.answer(unique, 0, {});
 }
 
 void InFlight::give_up(Lane& lane, int error) {
-  std::deque<Lane::Waiting> waiting = lane.begin_again();
+  std::vector<std::uint64_t> unwritten;
+  std::deque<Lane::Waiting> waiting = lane.begin_again(unwritten);
+  for (const std::uint64_t node : unwritten) setup_.note_lost_pages(node);
   stopped_waiting(waiting.size());
   for (Slot* const slot : slots()) {
     const std::uint64_t unique = slot->word.load(std::memory_order_acquire);
@@ -489,13 +600,14 @@ void InFlight::give_up(Lane& lane, int error) {
   }
   std::deque<Lane::Waiting> to_do;
   for (Lane::Waiting& one : waiting) {
-    if (protocol::must_be_done(one.opcode)) {
+    if (one.written_back != 0) {
+      if (!one.answered) setup_.answer(one.unique, error, {});
+      drop_kept(one.kept);
+    } else if (one.must_be_done) {
       if (!std::exchange(one.answered, true)) setup_.answer(one.unique, error, {});
       to_do.push_back(std::move(one));
-    } else if (one.work) {
-      one.work(error);
     } else {
-      setup_.answer(one.unique, error, {});
+      refuse(one, error);
     }
   }
   // In no epoch: they take no place of another request.

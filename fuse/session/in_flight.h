@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "fuse/kept/requests.h"
+#include "fuse/kept/unwritten_pages.h"
 #include "fuse/session/lane.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/base/clock.h"
@@ -39,6 +40,8 @@ class InFlight {
     std::function<void(std::uint64_t unique, int error, std::span<const char> body)> answer;
     /// The lane of a request by its node and opcode. Null: it never has to wait for a server. 0: the lane of the node.
     std::function<Lane*(std::uint64_t node, std::uint32_t opcode)> lane_of;
+    /// Operations::note_lost_pages()
+    std::function<void(std::uint64_t node)> note_lost_pages;
   };
   explicit InFlight(Setup setup);
   ~InFlight();
@@ -60,10 +63,12 @@ class InFlight {
     /// The lane in which the thread is counted as stuck. A thread that takes this out must count it off.
     std::atomic<Lane*> stuck{nullptr};
     std::atomic<Lane::Epoch> entered_in{0}, stuck_in{0};
-    std::atomic<bool> stuck_outside{false};  ///< `stuck` was not entered, and must be left
-    std::atomic<bool> answered{true};        ///< no caller waits for this thread
-    std::atomic<bool> changes{false};        ///< it is an OPEN that truncates its file
-    std::atomic<bool> free{false};           ///< the slot belongs to no thread
+    std::atomic<bool> stuck_outside{false};      ///< `stuck` was not entered, and must be left
+    std::atomic<bool> answered{true};            ///< no caller waits for this thread
+    std::atomic<bool> changes{false};            ///< it is an OPEN that truncates its file
+    std::atomic<std::uint32_t> written_back{0};  ///< bytes of pages that the request writes back for the kernel
+    std::atomic<bool> is_written{false};         ///< these have been written
+    std::atomic<bool> free{false};               ///< the slot belongs to no thread
 
     // Used by care() only.
     std::uint64_t seen = 0;          ///< `serial` at the last check
@@ -73,6 +78,9 @@ class InFlight {
     std::uint64_t known_for BERTH_GUARDED_BY(mutex) = 0;
     int known_error BERTH_GUARDED_BY(mutex) = 0;  ///< the answer to that request if the share does not give one
     std::string known BERTH_GUARDED_BY(mutex);
+    /// The request, as it was read, if it writes pages back and has not ended; and where a copy of it is kept.
+    std::span<const char> message BERTH_GUARDED_BY(mutex);
+    std::optional<std::uint32_t> kept BERTH_GUARDED_BY(mutex);
   };
   static constexpr std::uint64_t kClaimed = 1;  ///< the kernel's numbers of requests are even
 
@@ -94,11 +102,14 @@ class InFlight {
   };
 
   /// The thread handles a request from here on. `lane`: the lane that the request has entered, or null.
-  static void begin(Slot& slot, const fuse_in_header& header, RequestRecord* record, Lane* lane) noexcept {
-    begin(slot, header, record, lane, header.unique);
+  static void begin(Slot& slot, const protocol::Message& message, RequestRecord* record, Lane* lane) noexcept {
+    begin(slot, message.header, record, lane, message.header.unique);
+    if (message.header.opcode == FUSE_WRITE) begin_write_back(slot, message);
   }
   /// The thread has handled the request. True: it has a lane to leave (serve_waiting()).
-  static bool end(Slot& slot) noexcept {
+  bool end(Slot& slot) {
+    if (slot.written_back.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      end_write_back(slot);
     slot.word.store(0, std::memory_order_relaxed);
     slot.serial.fetch_add(1, std::memory_order_seq_cst);
     return slot.stuck.load(std::memory_order_seq_cst) != nullptr ||
@@ -123,6 +134,11 @@ class InFlight {
   /// It changes something, though its opcode does not say so.
   static void set_changes() noexcept {
     if (current_ != nullptr) current_->changes.store(true, std::memory_order_relaxed);
+  }
+  static bool changes() noexcept { return current_ != nullptr && current_->changes.load(std::memory_order_relaxed); }
+  /// The pages that it writes back have been written.
+  static void set_written() noexcept {
+    if (current_ != nullptr) current_->is_written.store(true, std::memory_order_relaxed);
   }
   /// Another thread has answered it: what it brings is not told to its caller.
   static bool is_given_up() noexcept {
@@ -157,13 +173,17 @@ class InFlight {
   /// first request.
   void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting);
 
+  /// Where copies of acknowledged requests are kept. What an earlier server has kept is written as soon as requests are
+  /// read. Before the first request, and after serve().
+  void keep_in(UnwrittenPages& unwritten);
+
   /// A caller has given up. False: its request does not wait in a lane, and the owner of the request must be notified;
   /// if it is stuck in a share, it is answered EINTR soon.
   bool interrupt(std::uint64_t unique);
   /// Whether the interrupt of a request of `caller` ends the request: the kernel interrupts it also where the caller is
   /// only to stop (SIGSTOP, ptrace(2)), and programs do not expect EINTR then. If not, the kernel is asked to
-  /// interrupt it again in a moment, for it does so once, whatever signals come next. A wait for a lock ends always: the
-  /// kernel makes ERESTARTSYS of its EINTR (fuse_setlk()).
+  /// interrupt it again in a moment, for it does so once, whatever signals come next. A wait for a lock ends always:
+  /// the kernel makes ERESTARTSYS of its EINTR (fuse_setlk()).
   [[nodiscard]] bool ends_request(std::uint64_t unique, pid_t caller, std::uint32_t opcode);
   /// Looks after stuck and waiting requests; to be called every few milliseconds while needs_care().
   void care(TimePoint now);
@@ -193,9 +213,17 @@ class InFlight {
   bool come_back(Slot& slot, Lane& lane);
   void leave(Lane& lane, Lane::Epoch epoch, TimePoint now);
   void answer_known(Slot& slot, std::uint64_t unique);
+  void acknowledge(Slot& slot, std::uint64_t unique, TimePoint now);
+  void acknowledge(Lane& lane, TimePoint now);
+  static void begin_write_back(Slot& slot, const protocol::Message& message) noexcept;
+  void end_write_back(Slot& slot);
+  void drop_kept(std::optional<std::uint32_t> slot) noexcept {
+    if (slot) unwritten_->drop(*slot);
+  }
   void answer_overdue(Slot& slot, std::uint64_t unique, TimePoint now);
   void answer_overdue(Lane& lane, TimePoint now);
   void answer_interrupts(const std::vector<Slot*>& slots, TimePoint now);
+  void refuse(Lane::Waiting& waiting, int error);
   bool interrupt_waiting(std::uint64_t unique);
   void repeat_interrupts(TimePoint now);
   void interrupt_stuck(Slot& slot, std::uint64_t unique);
@@ -203,6 +231,7 @@ class InFlight {
   void handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting, RequestRecord* record);
   void handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all);
   void answer_exiting(Lane& lane);
+  void answer_exiting(Lane& lane, std::uint64_t unique, pid_t caller);
   void note_waiting(Lane& lane, std::uint64_t unique);
   void stopped_waiting(std::size_t count = 1) noexcept { troubles_.fetch_sub(count, std::memory_order_relaxed); }
 
@@ -212,6 +241,8 @@ class InFlight {
   Handle handle_;
   std::function<void()> wake_;
   std::function<void(std::uint64_t)> note_waiting_;
+  UnwrittenPages not_kept_{nullptr};
+  UnwrittenPages* unwritten_ = &not_kept_;
 
   std::atomic<std::size_t> troubles_{0};  ///< threads that are stuck, and requests that wait
   std::atomic<std::size_t> stuck_{0};     ///< threads

@@ -11,8 +11,8 @@
 
 namespace berth::fuse {
 
-/// A node as the kernel names it: a key into a table of berth's, never a pointer. The two top bits are the owner's, so
-/// that a request finds its owner without a look-up.
+/// A node as the kernel names it: a key into a table of berth's, never a pointer. Bits 61 and 62 are the owner's, so
+/// that a request finds its owner without a look-up; bit 63 is never set.
 using NodeId = std::uint64_t;
 
 enum class NodeOwner : std::uint8_t {
@@ -48,6 +48,8 @@ class Operations {
 
   /// The lane of a request by its node and opcode (FUSE_*); it outlives the session. Null: it waits for no server.
   [[nodiscard]] virtual Lane* lane_of(NodeId node, std::uint32_t opcode) const;
+  /// Pages of `node` that the kernel has written back, and was told to be written, will not be. Any thread.
+  virtual void note_lost_pages(NodeId) {}
 
   virtual void lookup(Reply reply, NodeId parent, const char* name);
   /// `count` look-ups less; has no answer.

@@ -6,9 +6,10 @@
 #include <cstdint>
 #include <span>
 
-/// The ids of a connection that belongs to another user namespace than the server: that of the host, where fusermount3 has mounted it for an
-/// ordinary user, while the server is root in a user namespace that has this one user. The kernel sends and takes ids of the connection's
-/// user namespace (fs/fuse/dev.c, fc->user_ns). Without set_outer_ids() they are the server's.
+/// The ids of a connection that belongs to another user namespace than the server: that of the host, where fusermount3
+/// has mounted it for an ordinary user, while the server is root in a user namespace that has this one user. The kernel
+/// sends and takes ids of the connection's user namespace (fs/fuse/dev.c, fc->user_ns). Without set_outer_ids() they
+/// are the server's.
 ///
 /// Threading: set_outer_ids() before the first request; all else from any thread.
 namespace berth::fuse {

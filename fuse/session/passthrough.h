@@ -20,8 +20,8 @@ inline constexpr BackingId kNoBacking = 0;
 /// Threading: any thread may call anything.
 class Passthrough {
  public:
-  /// The kernel agreed to it. `device`: the FUSE device, which stays open. In another user namespace than the initial one it stays off: it
-  /// takes CAP_SYS_ADMIN there (fuse_backing_open()).
+  /// The kernel agreed to it. `device`: the FUSE device, which stays open. In another user namespace than the initial
+  /// one it stays off: it takes CAP_SYS_ADMIN there (fuse_backing_open()).
   void enable(int device) noexcept;
   [[nodiscard]] bool enabled() const noexcept { return enabled_.load(std::memory_order_acquire); }
 

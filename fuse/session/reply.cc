@@ -174,6 +174,7 @@ void Reply::run_interrupt(fuse_req_t request, void* interrupt) noexcept {
 }
 
 void Reply::on_interrupt(UniqueFunction<void()> function) {
+  drop_interrupt();
   auto interrupt = std::make_unique<Interrupt>(Interrupt{std::move(function), InFlight::number(), InFlight::opcode()});
   answered_ = !InFlight::hand_on();
   const fuse_req_t request = request_;
@@ -186,12 +187,15 @@ void Reply::on_interrupt(UniqueFunction<void()> function) {
   if (at_once) at_once();
 }
 
+void Reply::drop_interrupt() noexcept {
+  if (interrupt_ == nullptr) return;
+  // Waits for a function that runs on another thread.
+  if (interrupting != request_) fuse_req_interrupt_func(request_, nullptr, nullptr);
+  delete std::exchange(interrupt_, nullptr);
+}
+
 fuse_req_t Reply::take() noexcept {
-  if (interrupt_ != nullptr) {
-    // Waits for a function that runs on another thread.
-    if (interrupting != request_) fuse_req_interrupt_func(request_, nullptr, nullptr);
-    delete std::exchange(interrupt_, nullptr);
-  }
+  drop_interrupt();
   return std::exchange(request_, nullptr);
 }
 
@@ -287,8 +291,8 @@ void Reply::link_target(const char* target) && noexcept {
   answer([&](fuse_req_t request) { return fuse_reply_readlink(request, target); });
 }
 
-void Reply::data(std::span<const char> bytes) && noexcept {
-  answer([&](fuse_req_t request) { return fuse_reply_buf(request, bytes.data(), bytes.size()); });
+bool Reply::data(std::span<const char> bytes) && noexcept {
+  return answer([&](fuse_req_t request) { return fuse_reply_buf(request, bytes.data(), bytes.size()); });
 }
 
 void Reply::written(std::size_t bytes) && noexcept {

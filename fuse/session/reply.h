@@ -73,8 +73,8 @@ class Reply {
   /// The caller's file mode creation mask (umask(2)).
   [[nodiscard]] mode_t umask() const noexcept;
 
-  /// Sets a function that is called, at most once, when the caller does not want an answer any more (a signal). Call
-  /// this at most once.
+  /// Sets a function that is called, at most once, when the caller does not want an answer any more (a signal). It
+  /// replaces the one before.
   /// - The function runs on another thread, or before this returns when the kernel has reported the interrupt already.
   /// - It may answer, if it can get at this Reply. It must not wait: answering waits until it has returned, and
   ///   afterwards it is not called any more. This touches what is shared with other threads only before the function
@@ -89,7 +89,8 @@ class Reply {
   /// `born`: where it is known; not all requests for attributes can carry it.
   void attributes(const struct stat& attributes, Seconds valid, std::optional<timespec> born = {}) && noexcept;
   void link_target(const char* target) && noexcept;
-  void data(std::span<const char> bytes) && noexcept;
+  /// False: the caller does not get it. Look-ups that were counted for a page are taken back then.
+  bool data(std::span<const char> bytes) && noexcept;
   void written(std::size_t bytes) && noexcept;
   void statistics(const struct statvfs& statistics) && noexcept;
   void xattr_size(std::size_t bytes) && noexcept;
@@ -117,6 +118,7 @@ class Reply {
  private:
   struct Interrupt;
   static void run_interrupt(fuse_req_t request, void* interrupt) noexcept;
+  void drop_interrupt() noexcept;
   fuse_req_t take() noexcept;
   template <typename Send>
   bool answer(Send send) noexcept;

@@ -113,6 +113,10 @@ Lane* Session::lane_of(NodeId node, std::uint32_t opcode) const {
                           : nullptr;
 }
 
+void Session::note_lost_pages(NodeId node) const {
+  if (Operations* const owner = router_.find(node); owner != nullptr) owner->note_lost_pages(node);
+}
+
 std::size_t Session::buffer_size() const noexcept {
   return std::max<std::size_t>(options_.max_write + protocol::kHeaderRoom, FUSE_MIN_READ_BUFFER);
 }

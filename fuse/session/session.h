@@ -118,9 +118,9 @@ class Session {
   /// The kernel forgets a node's attributes and, from `offset` on, `length` bytes of cached contents (0: to the end; a
   /// negative offset: attributes alone).
   Result<> invalidate_node(NodeId node, off_t offset, off_t length) noexcept;
-  /// The kernel drops the name, takes off what is mounted on it in every mount namespace, and gives back what is not in use
-  /// below it. It waits for the directory's lock, which look-ups in it hold until they are answered. Errors: ENOENT when it
-  /// does not know the name.
+  /// The kernel drops the name, takes off what is mounted on it in every mount namespace, and gives back what is not in
+  /// use below it. It waits for the directory's lock, which look-ups in it hold until they are answered. Errors: ENOENT
+  /// when it does not know the name.
   Result<> invalidate_name(NodeId directory, const std::string& name) noexcept;
 
  private:
@@ -130,7 +130,8 @@ class Session {
         record_(record),
         in_flight_({.answer = [this](std::uint64_t unique, int error,
                                      std::span<const char> body) { answer(unique, error, body); },
-                    .lane_of = [this](NodeId node, std::uint32_t opcode) { return lane_of(node, opcode); }}) {}
+                    .lane_of = [this](NodeId node, std::uint32_t opcode) { return lane_of(node, opcode); },
+                    .note_lost_pages = [this](NodeId node) { note_lost_pages(node); }}) {}
 
   struct Destroy {
     void operator()(fuse_session* session) const noexcept;
@@ -138,6 +139,7 @@ class Session {
   friend struct SessionAccess;
 
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const;
+  void note_lost_pages(NodeId node) const;
   void note_init(const protocol::Message& message) noexcept;
   void on_init(fuse_conn_info& connection) noexcept;
   ssize_t send(int fd, iovec* parts, int count) noexcept;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "fuse/session/room.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/thread.h"
 
@@ -24,20 +25,24 @@ LockWaiters::~LockWaiters() {
 }
 
 void LockWaiters::wait(ShareIndex share, Reply reply, Try attempt, Undo undo) {
+  const uid_t user = reply.caller().uid;
   // An interrupt answers, and the next attempt notices that.
   auto parked = ParkedReply::park(std::move(reply), [](Reply interrupted) { std::move(interrupted).error(EINTR); });
   std::list<Waiter> one;
-  one.push_back({parked, std::move(attempt), std::move(undo)});
+  one.push_back({user, parked, std::move(attempt), std::move(undo)});
   bool start = false;
   bool full = false;
   anybody_.store(true, std::memory_order_release);
   {
     MutexLock lock(mutex_);
     Line& line = lines_[share];
-    full = stopping_ || line.waiting >= kMostWaiting;
+    const auto of_user = line.of_users.find(user);
+    const std::size_t of_one = of_user != line.of_users.end() ? of_user->second : 0;
+    full = stopping_ || !has_room(user, line.waiting, of_one, kMostWaiting, kMostWaitingOfUser);
     if (!full) {
       line.arrived.splice(line.arrived.end(), one);
       ++line.waiting;
+      ++line.of_users[user];
       start = !std::exchange(line.served, true);
       if (start) ++threads_;
       changed_.notify_all();
@@ -57,6 +62,7 @@ void LockWaiters::wait(ShareIndex share, Reply reply, Try attempt, Undo undo) {
     Line& line = lines_[share];
     refused.swap(line.arrived);
     line.waiting = 0;
+    line.of_users.clear();
     line.served = false;
     --threads_;
     changed_.notify_all();
@@ -92,6 +98,10 @@ bool LockWaiters::take_arrived(ShareIndex share, std::list<Waiter>& waiters) {
   MutexLock lock(mutex_);
   Line& line = lines_[share];
   waiters.splice(waiters.end(), line.arrived);
+  if (line.waiting != waiters.size()) {  // some have ended
+    line.of_users.clear();
+    for (const Waiter& waiter : waiters) ++line.of_users[waiter.user];
+  }
   line.waiting = waiters.size();
   line.woken = false;
   if (!waiters.empty() && !stopping_) return true;

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
-#include <cstdint>
+#include <cstddef>
 #include <list>
 #include <map>
 #include <memory>
 #include <optional>
 
+#include "fuse/session/lane.h"
 #include "fuse/session/parked_reply.h"
 #include "fuse/tables/node_table.h"
 #include "src/lib/base/mutex.h"
@@ -17,6 +20,8 @@ namespace berth::fuse {
 /// Requests that wait for a lock of a real file. A thread that waits in the kernel could not be called back when its
 /// caller is interrupted, and each request would need one. So these try again: at once when a lock was given back
 /// through berth, and every few milliseconds for locks that programs hold past berth.
+///
+/// As in Lane, a user can take a part of the room in a share, and root has some beyond the others'.
 ///
 /// A share has one thread while a request waits in it, because a server that does not answer may hold it up.
 ///
@@ -34,15 +39,17 @@ class LockWaiters {
   LockWaiters& operator=(const LockWaiters&) = delete;
 
   /// Answers `reply` as soon as `attempt` does not return EAGAIN, or with EINTR when its caller is interrupted. ENOLCK
-  /// when there are kMostWaiting in the share.
+  /// when kMostWaiting wait in the share, or kMostWaitingOfUser of the caller's user.
   void wait(ShareIndex share, Reply reply, Try attempt, Undo undo);
   /// A lock was given back in `share`.
   void wake(ShareIndex share);
 
-  static constexpr std::size_t kMostWaiting = 4096;
+  static constexpr std::size_t kMostWaiting = Lane::kMostWaiting;
+  static constexpr std::size_t kMostWaitingOfUser = Lane::kMostWaitingOfUser;
 
  private:
   struct Waiter {
+    uid_t user;
     std::shared_ptr<ParkedReply> reply;
     Try attempt;
     Undo undo;
@@ -51,7 +58,8 @@ class LockWaiters {
   struct Line {
     std::list<Waiter> arrived;
     std::size_t waiting = 0;
-    bool served = false;  ///< a thread does
+    std::map<uid_t, std::size_t> of_users;  ///< of those waiting
+    bool served = false;                    ///< a thread does
     bool woken = false;
   };
 

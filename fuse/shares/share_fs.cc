@@ -131,6 +131,8 @@ void ShareFs::before_unmount(manager::Share& share, int root, bool force) {
   known->release_root(root);
 }
 
+void ShareFs::note_lost_pages(NodeId node) { core_->handles.note_late_error(node, EIO); }
+
 Lane* ShareFs::lane_of(NodeId node, std::uint32_t opcode) const {
   switch (opcode) {
     case FUSE_FORGET:
@@ -167,12 +169,12 @@ void ShareFs::forget(NodeId node, std::uint64_t count) noexcept {
 
 void ShareFs::getattr(Reply reply, NodeId node, const fuse_file_info* handle) {
   if (handle != nullptr) {
-    return core_->with_file(
-        std::move(reply), node, handle->fh,
-        [](const ShareRequest&, const Handle& open) { return sys::stat_at(open.fd(), "", kAllAttributes); },
-        [core = core_.get(), node](Reply to, const struct statx& x) {
-          core->reply_attributes(std::move(to), node, x);
-        });
+    return core_->with_file(std::move(reply), node, handle->fh,
+                            [core = core_.get(), node](const ShareRequest&, const Handle& open, Reply& to) -> Result<> {
+                              const struct statx x = TRY(sys::stat_at(open.fd(), "", kAllAttributes));
+                              core->reply_attributes(std::move(to), node, x);
+                              return {};
+                            });
   }
   if (NodeTable::is_root(node)) return core_->answer_root(std::move(reply), node);
   core_->with_share(
@@ -187,9 +189,12 @@ void ShareFs::setattr(Reply reply, NodeId node, const struct stat& attributes, i
     return core->real_files.set_attributes(request, node, attributes, to_set, open);
   };
   if (handle != nullptr) {
-    return core_->with_handle_as_caller(
-        std::move(reply), node, handle->fh, Core::Access::kModify,
-        [&](const ShareRequest& request, const Handle& open) { return set(request, &open); });
+    return core_->with_handle_as_caller(std::move(reply), node, handle->fh, Core::Access::kModify,
+                                        [&](const ShareRequest& request, Handle& open) {
+                                          Result<struct stat> done = set(request, &open);
+                                          if (done) core_->real_files.note_written(request.share, open);
+                                          return done;
+                                        });
   }
   core_->with_share(std::move(reply), node, Core::Access::kModify,
                     [set](const ShareRequest& request) { return set(request, nullptr); });

@@ -56,7 +56,8 @@ class ShareFs final : public Operations {
   void finish_take_over();
 
   /// The root directory of `share`, as a look-up answers it: one reference that the kernel gives back by forget().
-  /// Asks no real file system and takes no long lock, so that a list of thousands is cheap. `listed`: with others, in a listing.
+  /// Asks no real file system and takes no long lock, so that a list of thousands is cheap. `listed`: with others, in a
+  /// listing.
   /// Errors: ENOSPC when there are more shares than can be numbered.
   [[nodiscard]] Result<Entry> root_entry(const std::shared_ptr<manager::Share>& share, bool listed);
   /// How long the kernel may cache the attributes of the root of a share that is not mounted. It is notified when it is
@@ -68,23 +69,25 @@ class ShareFs final : public Operations {
   /// Takes back what root_entry() counted, when the kernel did not get it.
   void forget_root(const Entry& entry) noexcept { forget(entry.node, 1); }
 
-  /// Whether `thread` has been sent back from `share` (StaleRetries) and is to wait at its name until that leads to the
-  /// real mount.
-  [[nodiscard]] bool waits_for_overmount(pid_t thread, const manager::Share& share) const;
-  /// It goes on from there. False: by berth, and just now the real mount is being laid, so that it has to wait for that.
+  /// Whether `thread`, which asks about the name of `share`, has been sent back (StaleRetries) and is to wait until the
+  /// name leads to the real mount.
+  [[nodiscard]] bool waits_for_overmount(pid_t thread, const std::shared_ptr<manager::Share>& share);
+  /// It goes on from there. False: by berth, and just now the real mount is being laid, so that it has to wait for
+  /// that.
   [[nodiscard]] bool passes_name(pid_t thread, const manager::Share& share);
   /// Threads that have come into `share` through us a moment ago, and may be between the two walks of a system call.
   [[nodiscard]] std::vector<StaleRetries::Seen> walking_in(const manager::Share& share) const;
-  /// Threads that were let go on from the name of `share` into its real mount a moment ago.
+  /// Threads that were let go on from the name of `share` into its real mount, and are not known to have come there.
   [[nodiscard]] std::vector<StaleRetries::Seen> passed_in(const manager::Share& share) const;
   /// Whether a thread of which nothing is known may have come into a share just now.
   [[nodiscard]] bool has_unseen_callers() const;
   /// One of these was seen to be in no such call. False: it has asked for something meanwhile.
   bool has_ended(const manager::Share& share, const StaleRetries::Seen& thread);
-  /// From now on, until it is laid or is not, a caller that begins to walk into `share` is sent back to its name to wait there.
+  /// From now on, until it is laid or is not, a caller that begins to walk into `share` is sent back to its name to
+  /// wait there.
   void set_overmounting(const manager::Share& share, bool overmounting);
-  /// Whether a program may have something there that an overmount of `share` would hide: the kernel knows a name in it, or
-  /// its root may be watched (KnownShare).
+  /// Whether a program may have something there that an overmount of `share` would hide: the kernel knows a name in it,
+  /// or its root may be watched (KnownShare).
   [[nodiscard]] bool may_hide(const manager::Share& share) const;
   void set_may_be_watched(const manager::Share& share, bool may_be);
   [[nodiscard]] bool is_in(NodeId node, const manager::Share& share) const;
@@ -116,8 +119,8 @@ class ShareFs final : public Operations {
   /// (ManagerSetup::after_mount), or its policy has changed.
   void on_mounted(const manager::Share& share);
 
-  /// Has the kernel drop what is not in use of a removed share (ManagerSetup::drop_unused). Without Linux 6.18 it does so when its memory
-  /// runs short.
+  /// Has the kernel drop what is not in use of a removed share (ManagerSetup::drop_unused). Without Linux 6.18 it does
+  /// so when its memory runs short.
   void drop_unused(const manager::Share& share);
   /// Whether the kernel knows anything of it, or anything below its root (ManagerSetup::is_known).
   [[nodiscard]] bool is_known(const manager::Share& share, bool below) const;
@@ -132,6 +135,7 @@ class ShareFs final : public Operations {
 
   /// Null for what is answered from what is known of the root.
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const override;
+  void note_lost_pages(NodeId node) override;
   void lookup(Reply reply, NodeId parent, const char* name) override;
   void forget(NodeId node, std::uint64_t count) noexcept override;
   void getattr(Reply reply, NodeId node, const fuse_file_info* handle) override;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "fuse/callers/path_calls.h"
 #include "fuse/session/exception_barrier.h"
+#include "fuse/session/in_flight.h"
 #include "fuse/session/session.h"
 #include "fuse/shares/root_questions.h"
 #include "src/lib/base/mutex.h"
@@ -11,9 +13,6 @@
 
 namespace berth::fuse {
 namespace {
-
-/// The answers of a FUSE file system whose server is dead: to later requests, and to those that it was working on.
-bool says_disconnected(const Error& error) noexcept { return error.code() == ENOTCONN || error.code() == ECONNABORTED; }
 
 /// The number of a parked request on its way from Manager::lease() to an interrupt, whichever comes first.
 class Waiting {
@@ -73,16 +72,35 @@ ShareFs::Core::Core(const Setup& setup)
       handles(setup.kept != nullptr ? &setup.kept->handles : nullptr, with_records(setup.open_files)),
       locks(setup.kept != nullptr ? &setup.kept->locks : nullptr, &handles),
       real_files(nodes, handles, locks, setup.passthrough),
-      stale_retries(setup.kept != nullptr ? &setup.kept->stale_retries : nullptr) {
+      stale_retries(
+          setup.kept != nullptr ? &setup.kept->stale_retries : nullptr,
+          [](pid_t thread) {
+            const sys::AsDaemon as_daemon;
+            return call_of(thread);
+          },
+          [](pid_t thread) {
+            const sys::AsDaemon as_daemon;
+            const std::optional<PathWalk> walk = path_walk_of(thread);
+            return walk ? std::optional(walk->begun_at) : std::nullopt;
+          }) {
   handles.open_files().on_few([this] {
     nodes.drop_all_descriptors();
     manager.make_room();
   });
 }
 
-void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
-  const uid_t user = reply.caller().uid;
-  if (!share.lane().wait_for_mount(user)) return std::move(reply).error(EAGAIN);
+void ShareFs::Core::park(KnownShare& share, Reply reply, Work work, unsigned deaths) {
+  const sys::Identity caller = reply.caller();
+  if (!share.lane().wait_for_mount(caller.uid)) return std::move(reply).error(EAGAIN);
+  const std::uint64_t unique = CurrentRequest::unique();
+  // For the lane, when there is a mount. Before the reply is handed on: afterwards this thread has no request.
+  Lane::Waiting later;
+  later.unique = InFlight::number() != 0 ? InFlight::number() : unique;
+  later.node = NodeTable::root_id(share.index());
+  later.opcode = InFlight::opcode();
+  later.uid = caller.uid;
+  later.pid = caller.pid;
+  later.changes = InFlight::changes();
   const auto waiting = std::make_shared<Waiting>();
   reply.on_interrupt([this, &share, waiting] {
     const manager::WaiterId id = waiting->interrupted();
@@ -92,26 +110,20 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work) {
   CurrentRequest::note_parked();
   const FirstAttempt* const first_attempt = CurrentRequest::first_attempt();
   const manager::WaiterId id = manager.lease(
-      share.share(),
-      [this, &share, user, reply = std::move(reply), work = std::move(work), unique = CurrentRequest::unique(),
-       first_attempt = first_attempt != nullptr ? std::optional(*first_attempt)
-                                                : std::nullopt](Result<manager::Lease> lease) mutable {
-        share.lane().stop_waiting(user);
-        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, first_attempt});
+      share.share(), [this, &share, reply = std::move(reply), work = std::move(work), later = std::move(later), unique,
+                      first_attempt = first_attempt != nullptr ? std::optional(*first_attempt) : std::nullopt,
+                      deaths](Result<manager::Lease> lease) mutable {
+        share.lane().stop_waiting(later.uid);
+        go_on({share, std::move(lease), std::move(reply), std::move(work), unique, first_attempt, deaths},
+              std::move(later));
       });
   if (waiting->began(id) != 0) manager.interrupt(share.share(), id);
 }
 
 /// On a thread of the manager's, which must not be lost in a share that does not answer now.
-void ShareFs::Core::go_on(Parked parked) {
+void ShareFs::Core::go_on(Parked parked, Lane::Waiting waiting) {
   Session* const serving = session;
   if (serving == nullptr || !parked.lease) return finish_parked(parked);
-  const sys::Identity caller = parked.reply.caller();
-  Lane::Waiting waiting;
-  waiting.unique = parked.unique;
-  waiting.node = NodeTable::root_id(parked.share.index());
-  waiting.uid = caller.uid;
-  waiting.pid = caller.pid;
   Lane& lane = parked.share.lane();
   waiting.work = [this, parked = std::move(parked)](int refused) mutable {
     if (refused != 0) parked.lease = fail(refused);
@@ -124,45 +136,52 @@ void ShareFs::Core::go_on(Parked parked) {
 void ShareFs::Core::finish_parked(Parked& parked) noexcept {
   if (!parked.lease) return std::move(parked.reply).error(parked.lease.error());
   const Requests::Borrowed record(requests);
-  const CurrentRequest request(record.get(), parked.unique, parked.first_attempt ? &*parked.first_attempt : nullptr);
+  const CurrentRequest request(record.get(), parked.unique, parked.first_attempt ? &*parked.first_attempt : nullptr, 0,
+                               requests);
   InFlight::set_record(record.get());
   ExceptionBarrier wall(parked.reply.request());
   try {
-    perform(parked.share, *std::move(parked.lease), std::move(parked.reply), parked.work);
+    perform(parked.share, *std::move(parked.lease), std::move(parked.reply), parked.work, parked.deaths);
   } catch (...) {
     wall.answer_exception();
   }
   sys::assume_daemon();
 }
 
-bool ShareFs::Core::is_to_be_reopened(const Handle& handle, const Error& error) const noexcept {
-  const manager::Share& share = handle.lease.share();
-  const manager::SharePolicy& policy = share.spec().policy();
-  const bool is_of_earlier_mount = handle.mount_generation != share.mount_generation();
+bool ShareFs::Core::is_to_be_reopened(const ShareRequest& request, const Handle& handle,
+                                      const Error& error) const noexcept {
+  const bool is_of_earlier_mount = handle.mount_generation != handle.lease.share().mount_generation();
   if (!says_disconnected(error) && !(is_of_earlier_mount && error.code() == ESTALE)) return false;
-  if (handle.directory || policy.on_stale == manager::OnStale::kError) return false;
-  if (policy.reopen == manager::Reopen::kReadOnly) return !may_write(handle.flags);
-  return policy.reopen == manager::Reopen::kAlways;
+  return !InFlight::is_given_up() && RealFiles::may_reopen(request, handle);
 }
 
-void ShareFs::Core::look_whether_lost(const ShareRequest& request) {
+/// What may have been changed in the dead mount is not changed once more. A caller that has its answer waits for no
+/// mount.
+bool ShareFs::Core::may_be_done_again(const Error& error) noexcept {
+  return says_disconnected(error) && !CurrentRequest::may_have_changed() && !InFlight::is_given_up();
+}
+
+bool ShareFs::Core::look_whether_lost(const ShareRequest& request) {
   const sys::AsDaemon as_daemon;
   // Not something else that is mounted in the share, and not what the kernel remembers.
   const Result<struct statx> root = sys::stat_at(request.lease.root(), "", STATX_TYPE, AT_STATX_FORCE_SYNC);
   const bool is_dead = !root && (says_disconnected(root.error()) || root.error().code() == ESTALE);
   if (is_dead) manager.report_lost(request.share.share(), request.mount_generation);
+  return is_dead;
 }
 
 void ShareFs::Core::reply_error(const ShareRequest& request, Reply reply, const Error& error) {
-  const bool is_dead = says_disconnected(error);
-  if (is_dead || error.code() == ESTALE) look_whether_lost(request);
-  // What is open in a dead mount is of no use any more; another request finds the next mount.
-  if (is_dead && request.own_lease == nullptr) return std::move(reply).error(EIO);
-  if (error.code() == EMFILE || error.code() == ENFILE) nodes.drop_all_descriptors();
-  if (error.code() == ESTALE) note_stale(request.share, request.caller.pid);
+  const bool says_dead = says_disconnected(error);
+  const bool is_lost = (says_dead || error.code() == ESTALE) && look_whether_lost(request);
+  int code = error.code();
+  // What is open in a dead mount is of no use any more, and of what was being changed there it is not known what became
+  // of it. Another request finds the next mount.
+  if (says_dead && (is_lost || request.own_lease == nullptr)) code = EIO;
+  if (code == EMFILE || code == ENFILE) nodes.drop_all_descriptors();
+  if (code == ESTALE) note_stale(request.share, request.caller.pid);
   request.release_lease();
   // EMFILE would mean that the caller has no descriptors left, which it has.
-  std::move(reply).error(error.code() == EMFILE ? Error(ENFILE) : error);
+  std::move(reply).error(code == EMFILE ? ENFILE : code);
 }
 
 void ShareFs::Core::answer_root(Reply reply, NodeId node) {
@@ -178,6 +197,7 @@ void ShareFs::Core::answer_root(Reply reply, NodeId node) {
     return std::move(reply).error(ESTALE);
   }
   if (lease) {
+    lease->only_look();
     if (!share->is_local()) reply.set_known_attributes(share->root_attributes(), root_ttl(*share));
     // As the caller: what was refused is answered from what is known.
     const bool met = sys::assume(reply.caller()) && share->on_mounted_root(*lease);
@@ -220,8 +240,9 @@ void ShareFs::Core::invalidate_root(KnownShare& share) noexcept {
   if (told != nullptr) static_cast<void>(told->invalidate_node(NodeTable::root_id(share.index()), -1, 0));
 }
 
-/// Where it is not mounted until it is, of which the kernel is told. But what walks into a share that is to be native must ask, so
-/// there they are believed only where they come with a listing of the namespace, for a program that asks for all of them next.
+/// Where it is not mounted until it is, of which the kernel is told. But what walks into a share that is to be native
+/// must ask, so there they are believed only where they come with a listing of the namespace, for a program that asks
+/// for all of them next.
 Seconds ShareFs::Core::root_ttl(KnownShare& share, bool listed) const noexcept {
   const bool is_mounted = !share.share().gate().closed();
   if (is_mounted || share.policy().attr_timeout.count() <= 0 || session == nullptr) return share.attr_ttl();
@@ -236,7 +257,10 @@ Seconds ShareFs::Core::root_ttl(KnownShare& share, bool listed) const noexcept {
 bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_view name, std::size_t size) {
   KnownShare* const share = share_of(node);
   if (share == nullptr) return false;
-  const bool is_asked = share->share().try_lease() && may_ask_root(*share);
+  std::optional<manager::Lease> lease = share->share().try_lease();
+  if (lease) lease->only_look();
+  const bool is_asked = lease && may_ask_root(*share);
+  lease.reset();
   if (is_asked && share->is_local()) return false;
   // A program that lists a namespace asks for a label and access lists of each share, and the kernel asks for access
   // lists.
@@ -262,7 +286,7 @@ bool ShareFs::Core::answer_root_xattr(Reply& reply, NodeId node, std::string_vie
 }
 
 void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId /*node*/, const Entry& entry) {
-  if (!std::move(reply).entry(entry) && entry.node != 0) nodes.forget(entry.node, 1);
+  if (!std::move(reply).entry(entry) && entry.node != 0) take_back(std::span(&entry.node, 1));
 }
 
 void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId node, const Opened& opened) {
@@ -273,7 +297,13 @@ void ShareFs::Core::reply_with(const KnownShare& /*share*/, Reply reply, NodeId 
                                const RealFiles::Created& created) {
   if (std::move(reply).created(created.entry, created.opened)) return;
   real_files.close(created.opened.handle, created.entry.node);
-  nodes.forget(created.entry.node, 1);
+  take_back(std::span(&created.entry.node, 1));
+}
+
+void ShareFs::Core::take_back(std::span<const NodeId> looked_up) noexcept {
+  if (looked_up.empty()) return;
+  CurrentRequest::note_taken_back();
+  for (const NodeId node : looked_up) nodes.forget(node, 1);
 }
 
 void ShareFs::Core::reply_with(const KnownShare& share, Reply reply, NodeId /*node*/, const struct statx& x) {

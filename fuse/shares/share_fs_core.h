@@ -15,6 +15,7 @@
 #include "fuse/files/real_files.h"
 #include "fuse/files/share_request.h"
 #include "fuse/shares/access_check.h"
+#include "fuse/shares/lock_requests.h"
 #include "fuse/shares/lock_waiters.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/tables/handle_table.h"
@@ -73,9 +74,12 @@ class ShareFs::Core {
     if (const Result<> allowed = check_access(share->policy(), caller, access != Access::kRead); !allowed) {
       return std::move(reply).error(allowed.error());
     }
-    auto work = [this, node, access, operation = std::move(operation)](const ShareRequest& request, Reply to) {
+    auto work = [this, node, access, operation = std::move(operation)](const ShareRequest& request, Reply& to) {
       if (access == Access::kOpenForWriting) note_writer(request);
-      answer(request, std::move(to), node, with_fresh_rights(request.caller, [&] { return operation(request); }));
+      const auto done = with_fresh_rights(request.caller, [&] { return operation(request); });
+      if (!done && may_be_done_again(done.error())) return Result<>(fail(done.error()));
+      answer(request, std::move(to), node, done);
+      return Result<>();
     };
     if (std::optional<manager::Lease> lease = share->share().try_lease()) {
       return perform(*share, *std::move(lease), std::move(reply), work);
@@ -90,49 +94,57 @@ class ShareFs::Core {
     const std::shared_ptr<Handle> handle = handles.find(number, node);
     if (handle == nullptr) return std::move(reply).error(EBADF);
     const ShareRequest request = request_of(*handle, reply);  // before the reply is moved
+    act_for(request);
     work(request, *handle, std::move(reply));
     handle->lease.share().note_answer();
   }
 
-  /// The same of what can be done again: `operation(const ShareRequest&, Handle&)` returns a Result, and `respond(Reply, const T&)`
-  /// answers it.
-  /// Where the mount of the handle is dead and the share's policy says so, the file is opened again in the next mount, and it is
-  /// done there. So both own copies of what they need.
-  template <typename Operation, typename Respond>
-  void with_file(Reply reply, NodeId node, std::uint64_t number, Operation operation, Respond respond) {
+  /// The same of what can be done again: `operation(const ShareRequest&, Handle&, Reply&) -> Result<>` takes the reply
+  /// and answers, or returns an error. Where the mount of the handle is dead and the share's policy says so, the file
+  /// is opened again in the next mount, and it is done there: what `keep()` answers is, which owns copies of what it
+  /// needs.
+  /// `again`: false: it cannot be done in another mount.
+  template <typename Operation, typename Keep>
+  void with_file_or_copy(Reply reply, NodeId node, std::uint64_t number, const Operation& operation, const Keep& keep,
+                         bool again = true) {
     std::shared_ptr<Handle> handle = handles.find(number, node);
     if (handle == nullptr) return std::move(reply).error(EBADF);
     const ShareRequest request = request_of(*handle, reply);
-    const auto done = operation(request, *handle);
+    act_for(request);
+    Result<> done = operation(request, *handle, reply);
+    if (!done && done.error().code() == EACCES && !request.share.is_local()) {
+      const sys::AsDaemon as_daemon;
+      done = operation(request, *handle, reply);
+    }
     handle->lease.share().note_answer();
-    if (done) return respond(std::move(reply), *done);
-    if (!is_to_be_reopened(*handle, done.error())) return reply_error(request, std::move(reply), done.error());
-    do_in_next_mount(request, std::move(handle), std::move(reply), std::move(operation), std::move(respond));
-  }
-  template <typename Operation, typename Respond>
-  void do_in_next_mount(const ShareRequest& request, std::shared_ptr<Handle> handle, Reply reply, Operation operation,
-                        Respond respond) {
+    if (done) return;
+    if (!again || !is_to_be_reopened(request, *handle, done.error())) {
+      return reply_error(request, std::move(reply), done.error());
+    }
     look_whether_lost(request);
     park(request.share, std::move(reply),
-         [this, handle = std::move(handle), operation = std::move(operation), respond = std::move(respond)](
-             const ShareRequest& next, Reply to) mutable {
-           const Result<> reopened = real_files.reopen(next, *handle);
-           if (!reopened) return reply_error(next, std::move(to), reopened.error());
-           const auto done = operation(next, *handle);
-           if (!done) return reply_error(next, std::move(to), done.error());
-           next.release_lease();
-           respond(std::move(to), *done);
+         [this, handle = std::move(handle), kept = keep()](const ShareRequest& next, Reply& to) mutable -> Result<> {
+           TRY_VOID(real_files.reopen(next, *handle));
+           act_for(next);
+           return kept(next, *handle, to);
          });
   }
+  /// The same where `operation` owns all that it needs.
+  template <typename Operation>
+  void with_file(Reply reply, NodeId node, std::uint64_t number, const Operation& operation, bool again = true) {
+    with_file_or_copy(
+        std::move(reply), node, number, operation, [&operation] { return operation; }, again);
+  }
   /// Whether a request on `handle` that met `error` is to be done in the next mount.
-  [[nodiscard]] bool is_to_be_reopened(const Handle& handle, const Error& error) const noexcept;
+  [[nodiscard]] bool is_to_be_reopened(const ShareRequest& request, const Handle& handle,
+                                       const Error& error) const noexcept;
 
-  /// The same for an operation that is decided anew by the caller's identity: `operation(const ShareRequest&, const
+  /// The same for an operation that is decided anew by the caller's identity: `operation(const ShareRequest&,
   /// Handle&)`, as with_share().
   template <typename Operation>
   void with_handle_as_caller(Reply reply, NodeId node, std::uint64_t number, Access access,
                              const Operation& operation) {
-    with_handle(std::move(reply), node, number, [&](const ShareRequest& request, const Handle& handle, Reply to) {
+    with_handle(std::move(reply), node, number, [&](const ShareRequest& request, Handle& handle, Reply to) {
       if (const Result<> allowed = check_access(request.share.policy(), request.caller, access != Access::kRead);
           !allowed) {
         return std::move(to).error(allowed.error());
@@ -142,12 +154,25 @@ class ShareFs::Core {
     });
   }
 
+  /// A server elsewhere is asked as the caller also about what is open: it answers each request by who sends it
+  /// (GETATTR of NFS with Kerberos), while the kernel reads and writes with the rights that the file was opened with.
+  /// These are enough: where the server refuses the caller, or the caller has no user id here, the daemon asks.
+  static void act_for(const ShareRequest& request) noexcept {
+    if (!request.share.is_local() && !request.assume_caller()) sys::assume_daemon();
+  }
+
   // The code that answers leaves the share first (ShareRequest::release_lease).
 
-  /// Reports the mount that a request is in, if its root says that it is dead. After an error that says so of a file.
-  void look_whether_lost(const ShareRequest& request);
+  /// Reports the mount that a request is in, if its root says that it is dead, and answers whether it does. After an
+  /// error that says so of a file.
+  bool look_whether_lost(const ShareRequest& request);
   /// Answers an error of the real file system. A mount whose helper is dead is reported on the way.
   void reply_error(const ShareRequest& request, Reply reply, const Error& error);
+  /// Answers a request for a lock with `code`, or, where it may wait and that is EAGAIN, has it wait.
+  void finish_lock(Reply reply, ShareIndex share, int code, bool wait, LockWaiters::Try attempt,
+                   LockWaiters::Undo undo);
+  /// Look-ups that were counted for an answer that its caller does not get.
+  void take_back(std::span<const NodeId> looked_up) noexcept;
   /// Answers with the result of a request about `node`. If the kernel does not want it any more, its effects are
   /// undone: look-ups, and what was opened.
   template <typename T>
@@ -207,27 +232,42 @@ class ShareFs::Core {
   LockTable locks;
   RealFiles real_files;
   StaleRetries stale_retries;
-  std::atomic<std::size_t> overmounting_count{0};  ///< of `laying`
+  std::atomic<std::size_t> overmounting_count{0};  ///< of `overmounting`
   std::atomic<Duration::rep> unseen_at{0};         ///< when one came last that cannot be known (TimePoint)
   Mutex overmounting_mutex;
   std::set<ShareIndex> overmounting BERTH_GUARDED_BY(overmounting_mutex);
+  LockRequests record_locks, file_locks;
   LockWaiters waiters;  ///< last, because waiting requests use the others
-
  private:
-  using Work = UniqueFunction<void(const ShareRequest&, Reply)>;
+  /// What a request does in its share. It takes the reply and answers; or it answers nothing, and returns an error that
+  /// perform() deals with.
+  using Work = UniqueFunction<Result<>(const ShareRequest&, Reply&)>;
 
   [[nodiscard]] ShareRequest request_of(const Handle& handle, const Reply& reply) const {
     return ShareRequest{*shares.find(handle.share), handle.lease, reply.caller(), nullptr, 0, handle.mount_generation};
   }
 
+  /// Does `work`; where its mount is dead, in the next one, as the share's policy says. `deaths`: of mounts that it was
+  /// in.
   template <typename W>
-  void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work) {
+  void perform(KnownShare& share, manager::Lease lease, Reply reply, W& work, unsigned deaths = 0) {
     const ShareRequest request{share, lease, reply.caller(), &lease, reply.umask()};
-    if (const Result<> asked = share.on_mounted_root(lease); !asked)
-      return reply_error(request, std::move(reply), asked.error());
-    work(request, std::move(reply));
-    share.share().note_answer();
+    Result<> done = share.on_mounted_root(lease);
+    if (done) {
+      done = work(request, reply);
+      share.share().note_answer();
+    }
+    if (done) return;
+    if (deaths == kMostDeaths || !may_be_done_again(done.error()) || !look_whether_lost(request)) {
+      return reply_error(request, std::move(reply), done.error());
+    }
+    request.release_lease();
+    park(share, std::move(reply), std::move(work), deaths + 1);
   }
+  /// A helper that dies of a request is not started for it for ever.
+  static constexpr unsigned kMostDeaths = 5;
+  /// Whether a request that met `error` is to be done again if its mount is dead.
+  [[nodiscard]] static bool may_be_done_again(const Error& error) noexcept;
 
   /// Does `operation`, and does it again where the caller was refused with cached rights: a thread may change its
   /// groups and capabilities, which are cached.
@@ -261,18 +301,21 @@ class ShareFs::Core {
   [[nodiscard]] bool is_answered_stale(KnownShare& share, pid_t thread, Origin comes, TimePoint now);
   [[nodiscard]] bool is_sent_back_from_root(KnownShare& share, pid_t thread);
   bool send_back(KnownShare& share, pid_t thread, TimePoint now);
+  void note_walk(const KnownShare& share, pid_t thread);
   void note_stale(KnownShare& share, pid_t thread);
-  void park(KnownShare& share, Reply reply, Work work);
+  void park(KnownShare& share, Reply reply, Work work, unsigned deaths = 0);
   /// A request that has waited for a mount.
   struct Parked {
     KnownShare& share;
     Result<manager::Lease> lease;
     Reply reply;
     Work work;
-    std::uint64_t unique;
+    std::uint64_t unique;  ///< its number in its record
     std::optional<FirstAttempt> first_attempt;
+    unsigned deaths;
   };
-  void go_on(Parked parked);
+  /// `waiting`: the request as its lane knows it.
+  void go_on(Parked parked, Lane::Waiting waiting);
   void finish_parked(Parked& parked) noexcept;
 };
 

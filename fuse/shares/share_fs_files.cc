@@ -21,12 +21,26 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
   return written_back ? sys::Identity{} : caller;
 }
 
-/// What fsync(2) and close(2) are told: also of a write that its caller has not waited for. A caller that has gone is not
-/// told, so that the next one is.
-Result<> with_late_error(Handle& handle, Result<> done) {
+/// What fsync(2) and close(2) are told: also of a write that was answered before it had ended. A caller that has gone
+/// is not told, so that the next one is.
+Result<> with_late_error(const HandleTable& handles, Handle& handle, Result<> done) {
+  // The file server may tell it once (sshfs).
+  if (!done && InFlight::is_given_up()) handles.note_late_error(handle.node, done.error().code());
   if (!done || InFlight::is_given_up()) return done;
-  const int late = handle.late_error.exchange(0);
+  const int late = handles.take_late_error(handle);
   if (late != 0) return fail(Error(late));
+  return done;
+}
+
+/// Pages that the kernel writes back. It takes a part for the whole (fuse_writepage_end()), so that the error is told
+/// which keeps the rest from being written.
+Result<std::size_t> write_back_at(const Handle& handle, std::span<const char> bytes, off_t offset) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const std::size_t written = TRY(write_at(handle, bytes.subspan(done), offset + static_cast<off_t>(done), 0));
+    if (written == 0) return fail(EIO);
+    done += written;
+  }
   return done;
 }
 
@@ -64,61 +78,60 @@ void ShareFs::read(Reply reply, NodeId node, std::size_t size, off_t offset, con
   // A request that reads a page for a mapping, or ahead, does not name its process (fuse_read_args_fill(),
   // FUSE_READ_LOCKOWNER).
   const int flags = handle.lock_owner != 0 ? handle.flags : 0;
-  core_->with_file(
-      std::move(reply), node, handle.fh,
-      [size, offset, flags](const ShareRequest&, const Handle& open) -> Result<std::span<char>> {
-        if (open.directory) return fail(EISDIR);
-        // With the identity that this thread has: permission to read was given when the file was opened.
-        const std::span<char> buffer = thread_buffer(size);
-        return buffer.first(TRY(read_at(open, buffer, offset, flags)));
-      },
-      [](Reply to, std::span<char> bytes) { std::move(to).data(bytes); });
+  core_->with_file(std::move(reply), node, handle.fh,
+                   [size, offset, flags](const ShareRequest&, const Handle& open, Reply& to) -> Result<> {
+                     if (open.directory) return fail(EISDIR);
+                     // With whatever identity this thread has where the file is local: permission to read was given
+                     // when it was opened.
+                     const std::span<char> buffer = thread_buffer(size);
+                     std::move(to).data(buffer.first(TRY(read_at(open, buffer, offset, flags))));
+                     return {};
+                   });
 }
 
 void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t offset, const fuse_file_info& handle) {
-  core_->with_handle(std::move(reply), node, handle.fh,
-                     [this, node, bytes, offset, &handle](const ShareRequest& request, Handle& open, Reply to) {
-                       const bool written_back = handle.writepage != 0;
-                       const ShareRequest as{request.share, request.lease, writer(request.caller, written_back)};
-                       if (const Result<> acts = as.assume_caller(); !acts) return std::move(to).error(acts.error());
-                       const int flags = written_back ? 0 : handle.flags;
-                       const Result<std::size_t> done = write_at(open, bytes, offset, flags);
-                       if (done) return std::move(to).written(*done);
-                       // As on NFS: the write was pending when its caller went.
-                       if (InFlight::is_given_up()) open.late_error = done.error().code();
-                       if (!core_->is_to_be_reopened(open, done.error())) {
-                         return core_->reply_error(request, std::move(to), done.error());
-                       }
-                       core_->do_in_next_mount(
-                           request, core_->handles.find(handle.fh, node), std::move(to),
-                           [copy = std::vector<char>(bytes.begin(), bytes.end()), offset, flags, written_back](
-                               const ShareRequest& next, Handle& again) -> Result<std::size_t> {
-                             const ShareRequest writes{next.share, next.lease, writer(next.caller, written_back)};
-                             TRY_VOID(writes.assume_caller());
-                             return write_at(again, copy, offset, flags);
-                           },
-                           [](Reply answer, std::size_t written) { std::move(answer).written(written); });
-                     });
+  const bool written_back = handle.writepage != 0;
+  const auto write = [core = core_.get(), offset, flags = handle.flags, written_back](
+                         const ShareRequest& request, Handle& open, Reply& to, std::span<const char> from) -> Result<> {
+    const ShareRequest as{request.share, request.lease, writer(request.caller, written_back)};
+    TRY_VOID(as.assume_caller());
+    const Result<std::size_t> written =
+        written_back ? write_back_at(open, from, offset) : write_at(open, from, offset, flags);
+    // As on NFS: the write was pending when it was answered.
+    if (!written && InFlight::is_given_up()) core->handles.note_late_error(open.node, written.error().code());
+    if (!written) return fail(written.error());
+    if (written_back) InFlight::set_written();
+    core->real_files.note_written(request.share, open);
+    std::move(to).written(*written);
+    return {};
+  };
+  core_->with_file_or_copy(
+      std::move(reply), node, handle.fh,
+      [write, bytes](const ShareRequest& request, Handle& open, Reply& to) { return write(request, open, to, bytes); },
+      [write, bytes] {
+        return [write, copy = std::vector<char>(bytes.begin(), bytes.end())](
+                   const ShareRequest& request, Handle& open, Reply& to) { return write(request, open, to, copy); };
+      });
 }
 
 void ShareFs::fallocate(Reply reply, NodeId node, int mode, off_t offset, off_t length, const fuse_file_info& handle) {
-  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
+  core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, Handle& open, Reply to) {
     if (const Result<> acts = request.assume_caller(); !acts) return std::move(to).error(acts.error());
-    const bool done = ::fallocate(open.fd(), mode, offset, length) == 0;
+    const Result<> done = ::fallocate(open.fd(), mode, offset, length) == 0 ? Result<>() : fail_errno();
     crash_point("allocated");
-    core_->answer(request, std::move(to), node, done ? Result<>() : fail_errno());
+    if (done) core_->real_files.note_written(request.share, open);
+    core_->answer(request, std::move(to), node, done);
   });
 }
 
 void ShareFs::lseek(Reply reply, NodeId node, off_t offset, int whence, const fuse_file_info& handle) {
-  core_->with_file(
-      std::move(reply), node, handle.fh,
-      [offset, whence](const ShareRequest&, const Handle& open) -> Result<off_t> {
-        const off_t found = ::lseek(open.fd(), offset, whence);
-        if (found < 0) return fail_errno();
-        return found;
-      },
-      [](Reply to, off_t found) { std::move(to).offset(found); });
+  core_->with_file(std::move(reply), node, handle.fh,
+                   [offset, whence](const ShareRequest&, const Handle& open, Reply& to) -> Result<> {
+                     const off_t found = ::lseek(open.fd(), offset, whence);
+                     if (found < 0) return fail_errno();
+                     std::move(to).offset(found);
+                     return {};
+                   });
 }
 
 void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::size_t size) {
@@ -130,6 +143,7 @@ void ShareFs::copy(Reply reply, const Position& from, const Position& to, std::s
                          return std::move(answer).error(acts.error());
                        const Result<std::size_t> done = fuse::copy(source, from.offset, *target, to.offset, size);
                        if (!done) return core_->reply_error(request, std::move(answer), done.error());
+                       core_->real_files.note_written(*core_->shares.find(target->share), *target);
                        std::move(answer).written(*done);
                      });
 }
@@ -152,26 +166,29 @@ void ShareFs::flush(Reply reply, NodeId node, const fuse_file_info& handle) {
     if (core_->locks.drop_owner(node, handle.lock_owner)) core_->waiters.wake(open.share);
     Result<> flushed = request.share.is_local() ? Result<>() : fuse::flush(open);
     // What was only read has nothing to lose when its mount is dead.
-    if (!flushed && core_->is_to_be_reopened(open, flushed.error()) && !may_write(open.flags)) flushed = {};
-    core_->answer(request, std::move(to), node, with_late_error(open, std::move(flushed)));
+    if (!flushed && core_->is_to_be_reopened(request, open, flushed.error()) && !may_write(open.flags)) flushed = {};
+    core_->answer(request, std::move(to), node, with_late_error(core_->handles, open, std::move(flushed)));
+    core_->handles.note_told(open);
   });
 }
 
 void ShareFs::fsync(Reply reply, NodeId node, bool data_only, const fuse_file_info& handle) {
-  core_->with_handle(std::move(reply), node, handle.fh,
-                     [this, node, data_only](const ShareRequest& request, Handle& open, Reply to) {
-                       core_->answer(request, std::move(to), node, with_late_error(open, sync_file(open, data_only)));
-                     });
+  core_->with_handle(
+      std::move(reply), node, handle.fh, [this, node, data_only](const ShareRequest& request, Handle& open, Reply to) {
+        core_->answer(request, std::move(to), node, with_late_error(core_->handles, open, sync_file(open, data_only)));
+        core_->handles.note_told(open);
+      });
 }
 
 void ShareFs::release(Reply reply, NodeId node, const fuse_file_info& handle) {
   const std::optional<ShareIndex> share = core_->nodes.share_of(node);
-  core_->locks.drop_handle(node, handle.fh);
-  if (handle.flock_release != 0) {
-    // The kernel may have this very descriptor registered as a backing file, and keep it open.
-    if (const auto open = core_->handles.find(handle.fh, node)) ::flock(open->fd(), LOCK_UN);
-  }
+  // The kernel may have this very descriptor registered as a backing file, and keep it open.
+  std::shared_ptr<Handle> locked = handle.flock_release != 0 ? core_->handles.find(handle.fh, node) : nullptr;
   const bool closed = core_->real_files.close(handle.fh, node);
+  // Now: a request for a lock that comes later, of a caller that has gone, finds that the handle is closed.
+  core_->locks.drop_handle(node, handle.fh);
+  if (locked != nullptr) ::flock(locked->fd(), LOCK_UN);
+  locked = nullptr;
   if (share) core_->waiters.wake(*share);
   std::move(reply).error(closed ? 0 : EBADF);
 }

@@ -4,9 +4,12 @@
 #include <cerrno>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "fuse/session/in_flight.h"
+#include "fuse/shares/lock_requests.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
 #include "src/lib/sys/identity.h"
@@ -48,10 +51,88 @@ bool asks_for_process(pid_t caller) {
   return activity.call != -1 && activity.arguments[1] != F_OFD_SETLKW;
 }
 
+/// Towards file systems the thread acts as the caller: a server may know no other user of a file. What gives a lock
+/// back must not fail for that.
+int act_as(const sys::Identity& caller, bool locks) noexcept {
+  const Result<> acts = assume_caller(caller);
+  return locks ? code_of(acts) : 0;
+}
+
+/// A request for a record lock.
+class RecordLock {
+ public:
+  /// The open file by which the owner asks.
+  struct Asker {
+    std::shared_ptr<Handle> open;
+    std::uint64_t number;
+    LockOwner owner;
+    sys::Identity caller;
+  };
+  RecordLock(LockTable& locks, const HandleTable& handles, LockRequests& all, Asker asker, const struct flock& range)
+      : locks_(locks),
+        handles_(handles),
+        asker_(std::move(asker)),
+        asked_{*asker_.open, asker_.number, asker_.owner, range},
+        request_(all, asker_.open->node, asker_.owner, range) {}
+
+  /// Notes what the owner has locked there, for end(), unless no lock has changed since.
+  void note_before() {
+    if (asked_.range.l_type == F_UNLCK) return;
+    const std::uint64_t now = locks_.changes();
+    if (std::exchange(noted_, now) != now) before_ = locks_.held(asked_);
+  }
+  int set() {
+    if (request_.must_wait()) return EAGAIN;
+    const bool is_lock = asked_.range.l_type != F_UNLCK;
+    if (const int refused = act_as(asker_.caller, is_lock); refused != 0) return refused;
+    const int code = code_of(locks_.set(asked_));
+    if (code == 0) request_.note_set();
+    return code;
+  }
+  /// The same of a caller that waits: EDEADLK where it would wait in a circle. That is looked for when locks have
+  /// changed.
+  int set_or_wait() {
+    const int code = set();
+    if (code != EAGAIN) return code;
+    if (!waits_) waits_ = std::make_unique<LockTable::Wait>(locks_, asked_);
+    const std::uint64_t now = locks_.changes();
+    if (std::exchange(looked_, now) == now) return code;
+    if (!locks_.is_in_circle(*waits_) || !asks_for_process(asker_.caller.pid)) return code;
+    waits_.reset();  // at once, so that no other one in the circle is answered so
+    return EDEADLK;
+  }
+  /// After the last set(). `is_late`: it has locked, and the caller was told of an interrupt: the owner's locks are as
+  /// before.
+  void end(bool is_late) {
+    if (is_late && asked_.range.l_type != F_UNLCK) take_back();
+    // Closed meanwhile: nothing else would end what was left.
+    const NodeId node = asker_.open->node;
+    if (handles_.find(asker_.number, node) == nullptr) locks_.drop_handle(node, asker_.number);
+  }
+
+ private:
+  void take_back() {
+    const LockRequests::Later later = request_.begin_undo();
+    if (later == LockRequests::Later::kLock) return;
+    locks_.put_back(asked_, later == LockRequests::Later::kNothing ? before_ : LockTable::Held());
+  }
+
+  LockTable& locks_;
+  const HandleTable& handles_;
+  const Asker asker_;
+  const LockTable::Request asked_;
+  LockRequests::Request request_;
+  std::optional<std::uint64_t> noted_;
+  LockTable::Held before_;
+  std::unique_ptr<LockTable::Wait> waits_;
+  std::optional<std::uint64_t> looked_;  ///< LockTable::changes() at the last look for a circle
+};
+
 }  // namespace
 
 void ShareFs::getlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range) {
   core_->with_handle(std::move(reply), node, handle.fh, [&](const ShareRequest& request, const Handle& open, Reply to) {
+    if (const Result<> acts = request.assume_caller(); !acts) return std::move(to).error(acts.error());
     const Result<struct flock> found = core_->locks.find({open, handle.fh, handle.lock_owner, range});
     if (!found) return core_->reply_error(request, std::move(to), found.error());
     std::move(to).lock(*found);
@@ -61,48 +142,58 @@ void ShareFs::getlk(Reply reply, NodeId node, const fuse_file_info& handle, cons
 void ShareFs::setlk(Reply reply, NodeId node, const fuse_file_info& handle, const struct flock& range, bool wait) {
   const std::shared_ptr<Handle> open = core_->handles.find(handle.fh, node);
   if (open == nullptr) return std::move(reply).error(EBADF);
-  const auto set = [core = core_.get(), open, number = handle.fh, owner = handle.lock_owner](struct flock to) {
-    return code_of(core->locks.set({*open, number, owner, to}));
-  };
-  const int code = attempt_surely(wait, [&] { return set(range); });
+  const auto lock =
+      std::make_shared<RecordLock>(core_->locks, core_->handles, core_->record_locks,
+                                   RecordLock::Asker{open, handle.fh, handle.lock_owner, reply.caller()}, range);
+  // An unlock is not refused: it waits for an earlier request that is being undone.
+  wait |= range.l_type == F_UNLCK;
+  // A local file system keeps no thread until its caller is told of an interrupt.
+  if (!core_->shares.find(open->share)->is_local()) lock->note_before();
+  const int code = attempt_surely(wait, [&] { return wait ? lock->set_or_wait() : lock->set(); });
   if (code == 0 && range.l_type != F_WRLCK) core_->waiters.wake(open->share);  // a read lock may replace one to write
-  if (code != EAGAIN || !wait) return std::move(reply).error(code);
-  auto waits =
-      std::make_unique<LockTable::Wait>(core_->locks, LockTable::Request{*open, handle.fh, handle.lock_owner, range});
-  std::uint64_t seen = core_->locks.changes();
-  const pid_t caller = reply.caller().pid;
-  if (core_->locks.is_in_circle(*waits) && asks_for_process(caller)) return std::move(reply).error(EDEADLK);
-  struct flock nothing = range;
-  nothing.l_type = F_UNLCK;
-  core_->waiters.wait(
-      open->share, std::move(reply),
-      [core = core_.get(), set, range, waits = std::move(waits), seen, caller]() mutable {
-        const int again = set(range);
-        const std::uint64_t now = core->locks.changes();
-        if (again != EAGAIN || now == std::exchange(seen, now)) return again;
-        if (!core->locks.is_in_circle(*waits) || !asks_for_process(caller)) return again;
-        waits.reset();  // at once, so that no other one in the circle is answered so
-        return EDEADLK;
+  core_->finish_lock(
+      std::move(reply), open->share, code, wait,
+      [lock] {
+        lock->note_before();
+        return lock->set_or_wait();
       },
-      [core = core_.get(), set, nothing, node, number = handle.fh](bool taken) {
-        if (taken) set(nothing);
-        // Closed meanwhile: nothing else would end what an attempt has left.
-        if (core->handles.find(number, node) == nullptr) core->locks.drop_handle(node, number);
-      });
+      [lock](bool taken) { lock->end(taken); });
+}
+
+/// `undo(taken)`: the caller has its answer already, or is told of an interrupt.
+void ShareFs::Core::finish_lock(Reply reply, ShareIndex share, int code, bool wait, LockWaiters::Try attempt,
+                                LockWaiters::Undo undo) {
+  if (!InFlight::hand_on()) {
+    undo(code == 0);
+    waiters.wake(share);
+    return std::move(reply).error(EINTR);
+  }
+  if (code != EAGAIN || !wait) return std::move(reply).error(code);
+  waiters.wait(share, std::move(reply), std::move(attempt), std::move(undo));
 }
 
 void ShareFs::flock(Reply reply, NodeId node, const fuse_file_info& handle, int operation) {
   const std::shared_ptr<Handle> open = core_->handles.find(handle.fh, node);
   if (open == nullptr) return std::move(reply).error(EBADF);
   const bool wait = (operation & LOCK_NB) == 0;
-  const int code = attempt_surely(wait, [&] { return lock_file(*open, operation); });
+  const bool is_lock = (operation & LOCK_UN) == 0;
+  struct flock whole {};
+  whole.l_type = is_lock ? F_WRLCK : F_UNLCK;
+  const auto request = std::make_shared<LockRequests::Request>(core_->file_locks, node, handle.fh, whole);
+  const auto set = [open, operation, is_lock, request, caller = reply.caller()] {
+    if (request->must_wait()) return EAGAIN;
+    if (const int refused = act_as(caller, is_lock); refused != 0) return refused;
+    const int code = lock_file(*open, operation);
+    if (code == 0) request->note_set();
+    return code;
+  };
+  const auto end = [core = core_.get(), open, is_lock, request, node, number = handle.fh](bool is_late) {
+    const bool undo = is_late && is_lock && request->begin_undo() != LockRequests::Later::kLock;
+    if (undo || core->handles.find(number, node) == nullptr) lock_file(*open, LOCK_UN);
+  };
+  const int code = attempt_surely(wait, set);
   if (code == 0 && (operation & LOCK_EX) == 0) core_->waiters.wake(open->share);
-  if (code != EAGAIN || !wait) return std::move(reply).error(code);
-  core_->waiters.wait(
-      open->share, std::move(reply), [open, operation] { return lock_file(*open, operation); },
-      [open](bool taken) {
-        if (taken) lock_file(*open, LOCK_UN);
-      });
+  core_->finish_lock(std::move(reply), open->share, code, wait, set, end);
 }
 
 }  // namespace berth::fuse

@@ -8,7 +8,6 @@
 #include "fuse/callers/path_calls.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
-#include "manager/model/catalog.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/sys/file.h"
 
@@ -16,15 +15,15 @@
 namespace berth::fuse {
 namespace {
 
-static_assert(manager::kMaxShares <= std::size_t{1} << StaleRetries::kShareBits);
+static_assert(KnownShares::kMost <= std::size_t{1} << StaleRetries::kShareBits);
 
 /// For so long after a share was overmounted a caller may come that has passed the share's name before, in the same
 /// system call.
 constexpr std::chrono::seconds kJustOvermounted{1};
 /// How long the call of a thread may be that cannot be looked at.
 constexpr std::chrono::milliseconds kUnseenCall{100};
-/// When the kernel has believed nothing of a share's root for so long, a caller that asks for that as the first thing is on the
-/// first path of its call.
+/// When the kernel has believed nothing of a share's root for so long, a caller that asks for that as the first thing
+/// is on the first path of its call.
 constexpr std::chrono::seconds kLongestCall{1};
 
 }  // namespace
@@ -43,23 +42,34 @@ bool ShareFs::Core::may_send_back(const KnownShare& share, pid_t thread, TimePoi
 }
 
 bool ShareFs::Core::send_back(KnownShare& share, pid_t thread, TimePoint now) {
+  if (stale_retries.was_sent_back_elsewhere(thread, share.index(), now)) {
+    stale_retries.set(thread, share.index(), StaleRetries::Stage::kInsideTwice, now);
+    return false;
+  }
   // What is believed of the root would let others walk past us.
   if (share.root_asked_since() > now) invalidate_root(share);
-  const bool sent = stale_retries.set(thread, share.index(), StaleRetries::Stage::kOnItsWay, now);
+  const bool sent = stale_retries.set_sent_back(thread, share.index(), now);
   if (sent) crash_point("sent-back");
   return sent;
 }
 
 /// The kernel walks again for an ESTALE that has another reason, too: a node is no longer the file. The caller is not
-/// sent back again in the same call, for its program would see the second ESTALE.
+/// sent back again in the same call, for its program would see the second ESTALE: not by this share, nor by one that
+/// the path leads to from here, nor by the next incarnation of this share's name.
 void ShareFs::Core::note_stale(KnownShare& share, pid_t thread) {
   const TimePoint now = std::chrono::steady_clock::now();
-  if (!may_send_back(share, thread, now)) return;
   using Stage = StaleRetries::Stage;
   const Stage stage = stale_retries.stage_of(thread, share.index(), now);
   if (stage == Stage::kUnknown || stage == Stage::kWalking) {
-    stale_retries.set(thread, share.index(), Stage::kOnItsWay, now);
+    stale_retries.set_sent_back(thread, share.index(), now);
   }
+}
+
+/// Of one that walks again, and has not come by the share's name.
+void ShareFs::Core::note_walk(const KnownShare& share, pid_t thread) {
+  const sys::AsDaemon as_daemon;
+  const std::optional<PathWalk> walk = path_walk_of(thread);
+  if (walk) stale_retries.set_walk(thread, share.index(), walk->begun_at);
 }
 
 /// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
@@ -72,6 +82,7 @@ bool ShareFs::Core::must_retry_walk(KnownShare& share, NodeId node, pid_t thread
   const Stage stage = stale_retries.stage_of(thread, share.index(), now);
   if (stage != Stage::kUnknown && stage != Stage::kWalking) {
     const bool is_twice = stage == Stage::kInsideTwice;
+    if (stage == Stage::kOnItsWay) note_walk(share, thread);
     stale_retries.set(thread, share.index(), is_twice ? Stage::kInsideTwice : Stage::kInside, now);
     return false;
   }
@@ -82,8 +93,8 @@ bool ShareFs::Core::must_retry_walk(KnownShare& share, NodeId node, pid_t thread
 }
 
 bool ShareFs::Core::is_answered_stale(KnownShare& share, pid_t thread, Origin comes, TimePoint now) {
-  // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes off what is
-  // mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
+  // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes
+  // off what is mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
   if (comes == Origin::kOnItsWay && nodes.size(share.index()) > 0) {
     stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
     return false;
@@ -104,8 +115,9 @@ bool ShareFs::Core::is_answered_stale(KnownShare& share, pid_t thread, Origin co
   return false;
 }
 
-/// A walk through the share's root asks for its attributes first of all (may_lookup(), fs/namei.c), where the kernel believes none.
-/// That is the only question of a rename(2) of two names in that directory between its two paths, so here it is known.
+/// A walk through the share's root asks for its attributes first of all (may_lookup(), fs/namei.c), where the kernel
+/// believes none. That is the only question of a rename(2) of two names in that directory between its two paths, so
+/// here it is known.
 bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   const TimePoint now = std::chrono::steady_clock::now();
   if (thread == 0) share.set_may_be_watched(true);
@@ -120,6 +132,7 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   if (call == RootCall::kWatches || call == RootCall::kUnknown) share.set_may_be_watched(true);
   const bool may_walk_twice = call == RootCall::kWalksTwice || call == RootCall::kUnknown;
   if (stage == Stage::kOnItsWay || stage == Stage::kPassed) {
+    if (stage == Stage::kOnItsWay) note_walk(share, thread);
     stale_retries.set(thread, share.index(), may_walk_twice ? Stage::kInsideTwice : Stage::kInside, now);
     return false;
   }
@@ -166,16 +179,41 @@ Result<Entry> ShareFs::Core::look_up(const ShareRequest& request, NodeId parent,
   if (found->node != 0 && !nodes.is_new(found->node)) return found;
   const sys::AsDaemon as_daemon;
   if (path_call_of(thread) != PathCall::kAnywhere) return found;
-  if (!stale_retries.set(thread, share, StaleRetries::Stage::kOnItsWay, now)) return found;
-  if (found->node != 0) nodes.forget(found->node, 1);
+  if (stale_retries.was_sent_back_elsewhere(thread, share, now)) return found;
+  if (!stale_retries.set_sent_back(thread, share, now)) return found;
+  if (found->node != 0) take_back(std::span(&found->node, 1));
   return fail(ESTALE);
 }
 
-bool ShareFs::waits_for_overmount(pid_t thread, const manager::Share& share) const {
+/// One that was sent back from another share comes by a link or "..", perhaps. If it is in the same call, its program
+/// would see the next ESTALE. So it waits here, or berth serves it where it may only be looking, which mounts nothing.
+/// Not so where the kernel does not have the name: then it has all others wait that ask about the name, which would be
+/// the agent. Such a caller is served by berth when it comes in (send_back()).
+bool ShareFs::waits_for_overmount(pid_t thread, const std::shared_ptr<manager::Share>& share) {
+  if (share->native_door() == manager::NativeDoor::kNone || !core_->stale_retries.is_known(thread)) return false;
+  const Result<KnownShare*> known = core_->shares.add(share);
+  if (!known) return false;
+  using Stage = StaleRetries::Stage;
   const TimePoint now = std::chrono::steady_clock::now();
-  const KnownShare* const known = core_->shares.find(share);
-  if (known == nullptr) return false;
-  return core_->stale_retries.stage_of(thread, known->index(), now) == StaleRetries::Stage::kOnItsWay;
+  const ShareIndex index = (*known)->index();
+  StaleRetries& retries = core_->stale_retries;
+  const Stage stage = retries.stage_of(thread, index, now);
+  if (stage != Stage::kUnknown && stage != Stage::kOnItsWay) return false;
+  const bool is_sent_back = stage == Stage::kOnItsWay;
+  const std::optional<TimePoint> before =
+      is_sent_back ? std::optional(now) : retries.came_from_elsewhere(thread, index);
+  if (!before) return false;
+  const sys::AsDaemon as_daemon;
+  const std::optional<PathWalk> walk = path_walk_of(thread);
+  if (!(walk ? walk->asks_again : is_sent_back || (*known)->is_root_looked_up())) return false;
+  if (!is_sent_back && !retries.set_sent_back(thread, index, now)) return false;
+  if (walk) retries.set_walk(thread, index, walk->begun_at);
+  if (is_sent_back) return true;
+  const RootCall call = root_call_of(thread);
+  const bool goes_in = call == RootCall::kWalks || call == RootCall::kWalksTwice || call == RootCall::kMakesNode;
+  if (goes_in && now < *before + kLongestCall) return true;
+  retries.set(thread, index, Stage::kPassed, now);
+  return false;
 }
 
 bool ShareFs::passes_name(pid_t thread, const manager::Share& share) {
@@ -185,7 +223,8 @@ bool ShareFs::passes_name(pid_t thread, const manager::Share& share) {
   const auto set = [&](Stage stage) {
     core_->stale_retries.set(thread, known->index(), stage, std::chrono::steady_clock::now());
   };
-  // Noted first, as in is_sent_back_from_root(): either the one that takes the mount off sees it, or it sees that this has begun.
+  // Noted first, as in is_sent_back_from_root(): either the one that takes the mount off sees it, or it sees that this
+  // has begun.
   set(Stage::kPassed);
   if (share.native_door() == manager::NativeDoor::kOpen) return true;
   set(Stage::kInsideTwice);  // what is known of its call is that it has begun
@@ -207,7 +246,7 @@ std::vector<StaleRetries::Seen> ShareFs::walking_in(const manager::Share& share)
 std::vector<StaleRetries::Seen> ShareFs::passed_in(const manager::Share& share) const {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return {};
-  return core_->stale_retries.passed_in(known->index(), std::chrono::steady_clock::now());
+  return core_->stale_retries.passed_in(known->index());
 }
 
 bool ShareFs::has_ended(const manager::Share& share, const StaleRetries::Seen& thread) {

@@ -72,6 +72,7 @@ bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   handle->lease.count_as_writer(may_write(record.flags));
   handle->pid = record.pid;
   handle->uid = record.uid;
+  handle->late_error = record.late_error.load();
   handle->directory = record.kind == HandleRecord::kDirectory;
   // How far reading had come is lost with the dead server; the kernel sends the offset where it continues.
   if (handle->directory) ::lseek(handle->fd(), 0, SEEK_SET);

@@ -24,6 +24,8 @@ void ShareFs::getxattr(Reply reply, NodeId node, const char* name, std::size_t s
   if (NodeTable::is_root(node) && core_->answer_root_xattr(reply, node, name, size)) return;
   core_->with_share(std::move(reply), node, Core::Access::kRead,
                     [core = core_.get(), node, name = std::string(name), size](const ShareRequest& request) {
+                      // `ls -l` of the namespace asks for the access lists of each share.
+                      if (NodeTable::is_root(node) && request.own_lease != nullptr) request.own_lease->only_look();
                       return read_bytes(size, [&](std::span<char> buffer) {
                         return core->real_files.get_xattr(request, node, name.c_str(), buffer);
                       });

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "fuse/kept/kept_state.h"
@@ -15,6 +16,7 @@
 #include "fuse/tables/open_files.h"
 #include "manager/model/share.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/base/rate.h"
 #include "src/lib/sys/directory_stream.h"
 
 namespace berth::fuse {
@@ -34,16 +36,26 @@ constexpr bool may_write(int flags) noexcept {
 /// Threading: constant but for what is atomic, and `stream` and `interrupted`, which belong to the thread that holds
 /// `reading`. The number of the descriptor stays when the file is opened again (RealFiles::reopen()).
 struct Handle {
+  /// A directory opened once more, while a thread is stuck in reading it whose caller was interrupted. It belongs to
+  /// the thread that holds `reading`.
+  struct Spare {
+    explicit Spare(UniqueFd directory) noexcept : file(std::move(directory)) {}
+    const UniqueFd file;
+    sys::DirectoryStream stream;
+    std::atomic_flag reading = ATOMIC_FLAG_INIT;
+  };
+
   manager::Lease lease;
   SharedFd file;
   NodeId node = 0;
   ShareIndex share = 0;
   std::uint32_t device = 0;                        ///< of a directory: RealFile::device
   std::atomic<std::uint32_t> mount_generation{0};  ///< of the mount that it is in
-  /// Of a write whose caller had gone: an errno value that the next fsync(2) or close(2) is told.
+  /// Of a write that was answered before it ended: an errno value that the next fsync(2) or close(2) is told.
   std::atomic<int> late_error{0};
-  std::uint64_t identity =
-      0;          ///< of the file when it was opened; 0: it cannot be told from another (RealFiles::reopen())
+  /// Of the file when it was opened, or was last written to by this handle; 0: it cannot be told from another
+  /// (RealFiles::reopen()).
+  std::atomic<std::uint64_t> identity{0};
   int flags = 0;  ///< of the real descriptor: O_* (open(2))
   pid_t pid = 0;  ///< the thread that opened it
   uid_t uid = 0;
@@ -52,6 +64,8 @@ struct Handle {
   sys::DirectoryStream stream;  ///< of a directory: where reading it has come to
   bool interrupted = false;     ///< of a directory: a server died while it read it
   std::atomic_flag reading = ATOMIC_FLAG_INIT;
+  Mutex mutex;
+  std::shared_ptr<Spare> spare BERTH_GUARDED_BY(mutex);  ///< null: `stream` is free, or was when it was read last
 
   [[nodiscard]] int fd() const noexcept { return file->get(); }
 };
@@ -93,17 +107,28 @@ class HandleTable {
   [[nodiscard]] std::vector<Inherited> left() const;
   /// Puts a handle of a dead server back under its number.
   void take_over(std::uint64_t number, std::shared_ptr<Handle> handle);
-  /// The file of a handle was opened again, in the mount that the handle says.
-  void note_mount(const Handle& handle) const noexcept;
+  /// The file of a handle was opened again, in the mount that the handle says, or was changed by it.
+  void note_file(const Handle& handle) const noexcept;
+  /// Those of files in a share that can be known again in its next mount (Handle::identity). Looks at all there are.
+  [[nodiscard]] std::vector<std::shared_ptr<Handle>> recognizable(ShareIndex share) const;
+  /// The file of `handle` cannot be known again.
+  void forget_identity(Handle& handle) const noexcept;
   /// A thread begins to read a directory, or has ended.
   void note_reading(const Handle& handle, bool reads) const noexcept;
+  /// For each handle of `node`. It looks at all there are.
+  void note_late_error(NodeId node, int error) const noexcept;
+  /// The error that is to be told, once; 0: none. The next server tells it again, until note_told().
+  [[nodiscard]] int take_late_error(Handle& handle) const noexcept;
+  /// What was taken has been told.
+  void note_told(const Handle& handle) const noexcept;
   /// Forgets a handle that cannot be restored; its descriptor is the caller's.
   void forget(std::uint64_t number) noexcept;
 
   /// Shows all handles in a share, in no order, each under a lock: `show` only looks.
   void each_of_share(ShareIndex share, const std::function<void(const Handle&)>& show) const;
-  /// Some handle of `node`. Looks at all there are.
-  [[nodiscard]] std::shared_ptr<Handle> find_any(NodeId node) const;
+  /// Handles of `node`, no more than some. First those in the mount of `generation`, then those that only read. Looks
+  /// at all there are.
+  [[nodiscard]] std::vector<std::shared_ptr<Handle>> find_some(NodeId node, std::uint32_t generation) const;
   [[nodiscard]] std::size_t size() const;
 
  private:
@@ -121,7 +146,11 @@ class HandleTable {
   [[nodiscard]] HandleRecord* record_of(std::uint32_t descriptor) const noexcept {
     return area_ != nullptr && descriptor < HandleArea::kMaxHandles ? &area_->handles[descriptor] : nullptr;
   }
+  [[nodiscard]] HandleRecord* record_of(const Handle& handle) const noexcept {
+    return record_of(static_cast<std::uint32_t>(handle.fd()));
+  }
   void note(const Handle& handle, std::uint32_t descriptor, std::uint32_t sequence) const noexcept;
+  void tell_lost(const std::string& share, int error);
 
   struct Part {
     mutable Mutex mutex;
@@ -131,6 +160,8 @@ class HandleTable {
   };
   HandleArea* const area_;
   OpenFiles open_files_;
+  Mutex lost_mutex_;
+  Rate tells_lost_ BERTH_GUARDED_BY(lost_mutex_){1, std::chrono::seconds(1)};  ///< a user may lose much
   mutable Part parts_[kParts];
 };
 

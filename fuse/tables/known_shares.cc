@@ -159,7 +159,8 @@ void KnownShare::note_root_sent(std::optional<TimePoint> now) noexcept {
   root_told_.store(static_cast<std::uint32_t>(time), std::memory_order_relaxed);
 }
 
-/// The kernel gives all back at once when it drops the root. A dead server may have counted more, which is in `count` then.
+/// The kernel gives all back at once when it drops the root. A dead server may have counted more, which is in `count`
+/// then.
 void KnownShare::forget_root_lookups(std::uint64_t count) noexcept {
   const auto given_back = static_cast<std::int64_t>(count);
   if (root_lookups_.fetch_sub(given_back) > given_back) return;

@@ -79,8 +79,8 @@ class KnownShare {
   /// Since when the kernel believes no attributes of the root, so that whatever walks through it asks; may be to come.
   [[nodiscard]] TimePoint root_asked_since() const noexcept { return TimePoint(Duration(root_asked_since_)); }
   void note_root_asked(TimePoint since) noexcept { root_asked_since_ = since.time_since_epoch().count(); }
-  /// Whether a program may watch the root, as far as its requests tell: it asked for the root's attributes to watch it, or
-  /// had no need to ask.
+  /// Whether a program may watch the root, as far as its requests tell: it asked for the root's attributes to watch it,
+  /// or had no need to ask.
   [[nodiscard]] bool may_be_watched() const noexcept { return may_be_watched_; }
   void set_may_be_watched(bool may_be) noexcept { may_be_watched_ = may_be; }
   /// Notes what the real root has just answered.
@@ -95,6 +95,8 @@ class KnownShare {
     is_root_held_.store(true, std::memory_order_release);
   }
   void forget_root_lookups(std::uint64_t count) noexcept;
+  /// Whether the kernel was told of it by this server, and has not given it back.
+  [[nodiscard]] bool is_root_looked_up() const noexcept { return root_lookups_ > 0; }
   /// Whether the kernel may know the root. Of what a dead server has counted only the end is known.
   [[nodiscard]] bool is_root_held() const noexcept { return is_root_held_.load(std::memory_order_acquire); }
   /// The requests in it.
@@ -138,8 +140,13 @@ class KnownShare {
 ///
 /// Threading: any thread may call anything; finding by index takes no lock.
 class KnownShares {
+  static constexpr std::size_t kBlockSize = 64;
+  static constexpr std::size_t kMaxBlocks = 1U << 14;
+
  public:
-  /// `names`: outlives this, and keeps which incarnation of a share has which index for a successor. Null: there will be none.
+  static constexpr std::size_t kMost = kMaxBlocks * kBlockSize;  ///< a million incarnations
+  /// `names`: outlives this, and keeps which incarnation of a share has which index for a successor. Null: there will
+  /// be none.
   explicit KnownShares(NameLog* names = nullptr);
   ~KnownShares();
   KnownShares(const KnownShares&) = delete;
@@ -163,8 +170,6 @@ class KnownShares {
   KnownShare* put(std::unique_ptr<KnownShare> known) noexcept BERTH_REQUIRES(mutex_);
   [[nodiscard]] KnownShare* find_locked(const manager::Share& share) const BERTH_REQUIRES(mutex_);
 
-  static constexpr std::size_t kBlockSize = 64;
-  static constexpr std::size_t kMaxBlocks = 1U << 14;  ///< a million incarnations
   using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
 
   NameLog* const names_;

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "fuse/tables/lock_range.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/identity.h"
@@ -17,6 +19,10 @@ namespace {
 /// Of /proc/PID/fdinfo/FD, which has a line for each lock.
 constexpr std::size_t kLongestInfo = std::size_t{1} << 20;
 
+/// Whose lock it is shows in /proc. For each owner that is looked at there the kernel goes through all locks of the
+/// file, of which one user may have thousands.
+constexpr std::size_t kMostLooks = 64;
+
 /// MAX_DEADLK_ITERATIONS of fs/locks.c.
 constexpr int kLongestCircle = 10;
 
@@ -26,18 +32,24 @@ struct flock without_pid(struct flock range) noexcept {
   return range;
 }
 
-/// An open file description of its own, to read or to write: the owner's rights were checked when it opened the file.
+/// An open file description of its own: the owner's rights were checked when it opened the file. It is open for writing
+/// where the handle is, and must be if `writes`.
 Result<UniqueFd> open_another(const Handle& handle, bool writes) {
+  const int append = handle.flags & O_APPEND;  // a file of chattr +a cannot be opened for writing without O_APPEND
   const auto open = [&](int mode) { return sys::reopen(handle.fd(), mode | O_NONBLOCK | O_NOCTTY); };
-  Result<UniqueFd> file = [&] {
+  const auto open_as_daemon = [&](int mode) {
     const sys::AsDaemon as_daemon;
-    return open(writes ? O_RDWR : O_RDONLY);
-  }();
+    return open(mode);
+  };
+  Result<UniqueFd> file = open_as_daemon(writes || may_write(handle.flags) ? O_RDWR | append : O_RDONLY);
   // As the caller, where the daemon has no rights on the server.
-  if (!file) file = open(handle.flags & O_ACCMODE);
+  if (!file) file = open((handle.flags & O_ACCMODE) | append);
+  if (!file && !writes) file = open_as_daemon(O_RDONLY);
   if (!file) return fail(file.error().code() == EMFILE || file.error().code() == ENFILE ? ENOLCK : file.error().code());
   return file;
 }
+
+bool is_open_for_writing(int descriptor) noexcept { return may_write(::fcntl(descriptor, F_GETFL)); }
 
 /// The lines of /proc about the locks of `file`, one for each.
 Result<std::string> locks_of(const UniqueFd& file) {
@@ -63,18 +75,44 @@ std::optional<struct flock> range_in(std::string_view line) {
   return range;
 }
 
-/// Locks for reading what `from` has locked for reading, on another file description of the same file, so that it is
-/// locked all the time.
-Result<> carry_over(const UniqueFd& from, const UniqueFd& to) {
-  const std::string locks = TRY(locks_of(from));
-  for (const std::string_view line : split(locks, '\n')) {
+/// The locks of `file`, in order.
+Result<std::vector<struct flock>> ranges_of(const UniqueFd& file) {
+  const std::string locks = TRY(locks_of(file));
+  const std::vector<std::string_view> lines = split(locks, '\n');
+  std::vector<struct flock> ranges;
+  ranges.reserve(lines.size());
+  for (const std::string_view line : lines) {
     if (!line.starts_with("lock:") || line.find(" OFDLCK ") == std::string_view::npos) continue;
     std::optional<struct flock> range = range_in(line);
     if (!range) continue;
-    range->l_type = F_RDLCK;
-    if (::fcntl(to.get(), F_OFD_SETLK, &*range) != 0) return fail(ENOLCK);
+    range->l_type = line.find(" READ ") != std::string_view::npos ? F_RDLCK : F_WRLCK;
+    ranges.push_back(*range);
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const auto& one, const auto& other) { return one.l_start < other.l_start; });
+  return ranges;
+}
+
+/// Locks for reading what `from` has locked for reading, on another file description of the same file, so that it is
+/// locked all the time.
+Result<> carry_over(const UniqueFd& from, const UniqueFd& to) {
+  for (struct flock range : TRY(ranges_of(from))) {
+    range.l_type = F_RDLCK;
+    if (::fcntl(to.get(), F_OFD_SETLK, &range) != 0) return fail(ENOLCK);
   }
   return {};
+}
+
+/// The last byte of a range.
+off_t last_of(const struct flock& range) noexcept { return range.l_len == 0 ? kEnd : range.l_start + range.l_len - 1; }
+
+/// From `start` until before `end`.
+struct flock range_between(short type, off_t start, off_t end) noexcept {
+  struct flock range {};
+  range.l_type = type;
+  range.l_start = start;
+  range.l_len = end == kEnd ? 0 : end - start;
+  return range;
 }
 
 /// Whether a lock of just this range belongs to `file`. That a range conflicts with none proves nothing about shared
@@ -97,7 +135,7 @@ LockTable::File LockTable::file_of(NodeId node, LockOwner owner) const {
   const auto found = holders_.find(node);
   if (found == holders_.end()) return {};
   for (const Holder& holder : found->second) {
-    if (holder.owner == owner) return {holder.file, holder.writes};
+    if (holder.owner == owner) return {holder.file, holder.writes, holder.number};
   }
   return {};
 }
@@ -112,7 +150,8 @@ Result<SharedFd> LockTable::file_for(const Request& request) {
       own.file != nullptr || handles_ == nullptr || handles_->open_files().admit(request.handle.uid);
   if (!is_admitted) return fail(ENOLCK);
   if (own.file == nullptr || (writes && !own.writes)) {
-    file = {std::make_shared<const UniqueFd>(TRY(open_another(request.handle, writes))), writes};
+    file.file = std::make_shared<const UniqueFd>(TRY(open_another(request.handle, writes)));
+    file.writes = is_open_for_writing(file.file->get());
     if (own.file != nullptr) TRY_VOID(carry_over(*own.file, *file.file));
   }
   SharedFd chosen = enter(request, file);
@@ -133,10 +172,20 @@ SharedFd LockTable::enter(const Request& request, File file) {
     auto holder =
         std::find_if(holders.begin(), holders.end(), [&](const Holder& h) { return h.owner == request.owner; });
     if (holder == holders.end()) {
-      holders.push_back({request.owner, request.range.l_pid, request.handle.uid, file.file, file.writes, {}});
+      holders.push_back({request.owner,
+                         request.range.l_pid,
+                         request.handle.uid,
+                         file.file,
+                         file.writes,
+                         {},
+                         request.range.l_start,
+                         last_of(request.range),
+                         ++holders_made_});
       holder = std::prev(holders.end());
       is_counted = true;
     }
+    holder->first = std::min(holder->first, request.range.l_start);
+    holder->last = std::max(holder->last, last_of(request.range));
     const bool replaces = file.writes && !holder->writes;
     if (replaces) {
       replaced = std::exchange(holder->file, file.file);
@@ -188,7 +237,7 @@ void LockTable::take_over(std::vector<int>& left) {
     left.erase(found);
     Holder holder{record.owner, record.pid, 0, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))),
                   false,        {}};
-    holder.writes = (::fcntl(static_cast<int>(descriptor), F_GETFL) & O_ACCMODE) == O_RDWR;
+    holder.writes = is_open_for_writing(static_cast<int>(descriptor));
     for (const std::uint64_t handle : record.handles) {
       if (handle != 0) holder.handles.push_back(handle);
     }
@@ -225,6 +274,7 @@ void LockTable::take_over(NodeId node, Holder holder) {
       forget(holder.file);
       dropped = std::move(holder.file);
     } else {
+      holder.number = ++holders_made_;
       holders.push_back(std::move(holder));
     }
   }
@@ -246,6 +296,41 @@ Result<> LockTable::set(const Request& request) {
   }
 }
 
+LockTable::Held LockTable::held(const Request& request) const {
+  const File own = file_of(request.handle.node, request.owner);
+  Held held{own.holder};
+  if (own.file == nullptr) return held;
+  const Result<std::vector<struct flock>> all = ranges_of(*own.file);
+  if (!all) return held;
+  held.ranges.reserve(all->size());
+  for (const struct flock& one : *all) {
+    const off_t start = std::max(one.l_start, request.range.l_start);
+    const off_t end = std::min(end_of(one), end_of(request.range));
+    if (start < end) held.ranges.push_back(range_between(one.l_type, start, end));
+  }
+  return held;
+}
+
+void LockTable::put_back(const Request& request, const Held& before) noexcept {
+  const File own = file_of(request.handle.node, request.owner);
+  if (own.file == nullptr) return;
+  // A lock to write becomes one to read by one call, so that no other owner comes between.
+  const auto set = [&](short type, off_t start, off_t end) {
+    const struct flock range = range_between(type, start, end);
+    if (start < end) ::fcntl(own.file->get(), F_OFD_SETLK, &range);
+  };
+  off_t done = request.range.l_start;
+  if (own.holder == before.holder) {
+    for (const struct flock& one : before.ranges) {
+      set(F_UNLCK, done, one.l_start);
+      set(one.l_type, one.l_start, end_of(one));
+      done = end_of(one);
+    }
+  }
+  set(F_UNLCK, done, end_of(request.range));
+  changes_.fetch_add(1, std::memory_order_acq_rel);
+}
+
 Result<struct flock> LockTable::find(const Request& request) const {
   const SharedFd own = file_of(request.handle.node, request.owner).file;
   struct flock found = without_pid(request.range);
@@ -256,17 +341,23 @@ Result<struct flock> LockTable::find(const Request& request) const {
   return found;
 }
 
-/// The owner of the lock that was found to conflict with the request of `asker`.
+/// The owner of the lock that was found to conflict with the request of `asker`. Nothing: it is none of this table's,
+/// or too many owners come into question.
 std::optional<LockTable::Holder> LockTable::holder_of(NodeId node, LockOwner asker, const struct flock& found) const {
   Holders others;
   {
     MutexLock lock(mutex_);
-    if (const auto at = holders_.find(node); at != holders_.end()) others = at->second;
+    const auto at = holders_.find(node);
+    if (at == holders_.end()) return std::nullopt;
+    for (const Holder& other : at->second) {
+      const bool may_be = other.owner != asker && other.first <= found.l_start && other.last >= last_of(found);
+      if (may_be && others.size() < kMostLooks) others.push_back(other);
+    }
   }
-  for (Holder& other : others) {
-    if (other.owner != asker && holds(*other.file, found)) return std::move(other);
-  }
-  return std::nullopt;
+  const sys::AsDaemon as_daemon;  // once for all
+  const auto holder =
+      std::find_if(others.begin(), others.end(), [&](const Holder& other) { return holds(*other.file, found); });
+  return holder != others.end() ? std::optional(std::move(*holder)) : std::nullopt;
 }
 
 LockTable::Wait::Wait(LockTable& table, const Request& request)

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <unordered_map>
 #include <vector>
@@ -22,10 +23,11 @@ using LockOwner = std::uint64_t;
 /// of programs that lock the real file past berth, in both directions.
 ///
 /// - The ranges of an owner are held by an open file description of their own, as OFD locks: those of one owner must
-///   not conflict with each other, and all end when it is closed. It is open for reading until the owner asks for a
-///   write lock: a file that is open for writing cannot be executed. An owner's locks end when the owner closes any
-///   descriptor of the file (drop_owner, by FLUSH), and at the latest when a handle by which it locked is closed
-///   (drop_handle).
+///   not conflict with each other, and all end when it is closed. It is opened for writing if the owner's first handle
+///   is. Otherwise another one takes its place at the first write lock, because a file that is open for writing cannot
+///   be executed; the locks of a FUSE server that keeps them itself cannot be carried over to it. An owner's locks end
+///   when the owner closes any descriptor of the file (drop_owner, by FLUSH), and at the latest when a handle by which
+///   it locked is closed (drop_handle).
 ///
 /// - What a successor needs is in memory that outlives the server (LockArea): the descriptors stay open when it dies.
 ///
@@ -37,8 +39,8 @@ class LockTable {
   explicit LockTable(LockArea* area = nullptr, HandleTable* handles = nullptr) noexcept
       : area_(area), handles_(handles) {}
 
-  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Handles are taken over already.
-  /// No other thread uses the table yet.
+  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Handles are taken
+  /// over already. No other thread uses the table yet.
   void take_over(std::vector<int>& left);
 
   /// A lock that is asked for, set or given back.
@@ -49,11 +51,22 @@ class LockTable {
     struct flock range;  ///< l_whence SEEK_SET; l_pid: the caller's process
   };
 
-  /// F_SETLK. Errors: EAGAIN when another owner's lock conflicts; ENOLCK when no descriptor is left for locks of the user that opened
-  /// the file.
+  /// F_SETLK. Errors: EAGAIN when another owner's lock conflicts; ENOLCK when no descriptor is left for locks of the
+  /// user that opened the file.
   Result<> set(const Request& request);
   /// F_GETLK: the lock that is in the way, or F_UNLCK.
   Result<struct flock> find(const Request& request) const;
+
+  /// What an owner had locked in the range of a request.
+  struct Held {
+    std::uint64_t holder = 0;            ///< Holder::number; 0: none
+    std::vector<struct flock> ranges{};  ///< in order
+  };
+  /// By /proc, so without the locks that a FUSE server keeps itself.
+  [[nodiscard]] Held held(const Request& request) const;
+  /// Gives back what the request has set, but for what the owner had before. Nothing that the owner had is put back
+  /// where all its locks have ended since.
+  void put_back(const Request& request, const Held& before) noexcept;
 
   /// A request that waits for a lock, as long as this lives.
   class Wait {
@@ -91,12 +104,17 @@ class LockTable {
     SharedFd file;
     bool writes = false;                 ///< `file` is open for writing; else its locks are to read
     std::vector<std::uint64_t> handles;  ///< by which the owner has locked
+    /// From the first byte to the last one that the owner has ever asked for. Of one that was taken over: all.
+    off_t first = 0;
+    off_t last = std::numeric_limits<off_t>::max();
+    std::uint64_t number = 0;  ///< of all that there have been in this table
   };
   using Holders = std::vector<Holder>;
 
   struct File {
     SharedFd file;  ///< null: none
     bool writes = false;
+    std::uint64_t holder = 0;  ///< Holder::number
   };
   File file_of(NodeId node, LockOwner owner) const;
   [[nodiscard]] std::optional<Holder> holder_of(NodeId node, LockOwner asker, const struct flock& found) const;
@@ -120,6 +138,7 @@ class LockTable {
   std::atomic<std::uint64_t> changes_{0};
   mutable Mutex mutex_;
   std::unordered_map<NodeId, Holders> holders_ BERTH_GUARDED_BY(mutex_);
+  std::uint64_t holders_made_ BERTH_GUARDED_BY(mutex_) = 0;
   std::vector<const Wait*> waits_ BERTH_GUARDED_BY(mutex_);
 };
 

@@ -59,6 +59,7 @@ class NodeTable::Part {
     std::uint32_t clock_slot = kNoSlot;  ///< among those with a descriptor
     bool descriptor_referenced = false;  ///< reference bit of its descriptor, since the clock's hand last passed
     bool referenced = false;             ///< reference bit of the node itself, since collect_cold() last passed
+    bool renumbered = false;             ///< as NodeTable::note_renumbered()
   };
   /// What a freed node leaves.
   struct Freed {
@@ -164,6 +165,7 @@ class NodeTable::Part {
 
   /// Counts one look-up more.
   void count(std::uint32_t slot) BERTH_REQUIRES(mutex) {
+    nodes_[slot].renumbered = false;
     const std::uint64_t tag = CurrentRequest::note_look_up(id(slot));
     record(slot).lookups.store(tag | (record(slot).count() + 1), std::memory_order_release);
     crash_point("look-up-done");

@@ -127,6 +127,13 @@ NodeId NodeTable::put(const RealFile& file, mode_t type, const Dentry& dentry, b
   return node;
 }
 
+bool NodeTable::note_renumbered(NodeId node) {
+  Part& part = part_of(node);
+  MutexLock lock(part.mutex);
+  const std::uint32_t slot = part.find(node);
+  return slot != kNoSlot && !std::exchange(part.at(slot).renumbered, true);
+}
+
 void NodeTable::move(const RealFile& file, mode_t type, NodeId parent, std::string_view name,
                      std::uint32_t inode_generation) {
   NodeId known = 0;

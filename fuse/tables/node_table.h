@@ -96,6 +96,9 @@ class NodeTable {
   /// 0: `parent` is stale.
   NodeId remember(const RealFile& file, mode_t type, NodeId parent, std::string_view name, bool fresh = false,
                   std::uint32_t inode_generation = 0);
+  /// The name of the node leads to a file of another number now. True: that was not noted since the node was last
+  /// looked up.
+  [[nodiscard]] bool note_renumbered(NodeId node);
   /// Whether the kernel has got it by no more than one look-up, which may be under way.
   [[nodiscard]] bool is_new(NodeId node) const;
   /// `count` look-ups less.

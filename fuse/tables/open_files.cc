@@ -12,7 +12,6 @@ namespace {
 
 /// So near to the end it is looked for room before each open.
 constexpr int kNear = 64;
-constexpr std::chrono::minutes kComplainAgain{1};
 /// Users that are remembered without an open file.
 constexpr std::size_t kMostUsers = 4096;
 
@@ -44,12 +43,11 @@ bool OpenFiles::has_room() {
   return sys::lowest_free_descriptor() < limits_.end;
 }
 
-/// At most once a minute: users that open files decide how often it is called.
 void OpenFiles::complain(const char* reason, std::size_t limit) {
-  const Duration::rep now = std::chrono::steady_clock::now().time_since_epoch().count();
-  Duration::rep last = complained_.load();
-  if (last != 0 && now - last < Duration(kComplainAgain).count()) return;
-  if (!complained_.compare_exchange_strong(last, now)) return;
+  {
+    const MutexLock lock(mutex_);
+    if (!complaints_.take(std::chrono::steady_clock::now())) return;
+  }
   log::warning(
       "{} ({}): start berth with a higher limit of open files (ulimit -n, systemd: LimitNOFILE=, at most fs.nr_open)",
       reason, limit);

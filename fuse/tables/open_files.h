@@ -3,14 +3,15 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <unordered_map>
 
-#include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
+#include "src/lib/base/rate.h"
 #include "src/lib/base/result.h"
 
 namespace berth::fuse {
@@ -48,9 +49,10 @@ class OpenFiles {
   const Limits limits_;
   std::function<void()> give_up_;
   std::atomic<bool> near_{false};  ///< the numbers near `end` are in use, or were at the last check
-  std::atomic<Duration::rep> complained_{0};
   Mutex mutex_;
   std::unordered_map<uid_t, std::size_t> users_ BERTH_GUARDED_BY(mutex_);
+  /// Users that open files decide how often it complains.
+  Rate complaints_ BERTH_GUARDED_BY(mutex_){1, std::chrono::minutes(1)};
 };
 
 }  // namespace berth::fuse

@@ -51,6 +51,25 @@ constexpr bool must_be_done(std::uint32_t opcode) noexcept {
   return opcode == FUSE_FLUSH || opcode == FUSE_RELEASE || opcode == FUSE_RELEASEDIR;
 }
 
+/// How many bytes of pages a request writes back for the kernel; 0: it does something else. No process waits for its
+/// answer in a way that a signal could end: close(2), msync(2) and the end of a process wait in the kernel until it
+/// comes.
+inline std::uint32_t size_written_back(const Message& message) noexcept {
+  fuse_write_in in{};
+  if (message.header.opcode != FUSE_WRITE || message.bytes.size() < sizeof(fuse_in_header) + sizeof in) return 0;
+  std::memcpy(&in, message.bytes.data() + sizeof(fuse_in_header), sizeof in);
+  return (in.write_flags & FUSE_WRITE_CACHE) != 0 ? in.size : 0;
+}
+
+/// The node whose file a COPY_FILE_RANGE changes; 0: it is none.
+inline std::uint64_t target_of_copy(const Message& message) noexcept {
+  fuse_copy_file_range_in in{};
+  if (message.header.opcode != FUSE_COPY_FILE_RANGE || message.bytes.size() < sizeof(fuse_in_header) + sizeof in)
+    return 0;
+  std::memcpy(&in, message.bytes.data() + sizeof(fuse_in_header), sizeof in);
+  return in.nodeid_out;
+}
+
 /// Whether a request changes nothing, whenever it is done. An OPEN may truncate its file: the caller looks at that.
 constexpr bool changes_nothing(std::uint32_t opcode) noexcept {
   switch (opcode) {

@@ -224,9 +224,9 @@ void Workers::handle(Worker& self, const protocol::Message& message) noexcept {
   if (may_pin_idle_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
   if (enter_lane(self, message, lane)) {
     RequestRecord* const record = self.buffer->record();
-    InFlight::begin(slot, header, record, lane);
+    InFlight::begin(slot, message, record, lane);
     requests_.handle(record, message, process_);
-    if (InFlight::end(slot)) [[unlikely]]
+    if (in_flight_.end(slot)) [[unlikely]]
       in_flight_.serve_waiting(slot, record);
   }
   slot.answered.store(true, std::memory_order_relaxed);

@@ -1,11 +1,11 @@
 #include "manager/backends/attempt_failure.h"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <string_view>
 #include <utility>
 
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
 
@@ -21,12 +21,6 @@ constexpr std::array kTelling = {
     Telling{"permission denied", EACCES},       Telling{"access denied", EACCES},  Telling{"mount error(13)", EACCES},
     Telling{"unknown filesystem type", ENODEV}, Telling{"no such device", ENODEV},
 };
-
-bool contains_ignoring_case(std::string_view text, std::string_view words) {
-  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-  return std::search(text.begin(), text.end(), words.begin(), words.end(),
-                     [&](char a, char b) { return lower(a) == b; }) != text.end();
-}
 
 int code_of(const sys::Finished& finished) {
   for (const Telling& telling : kTelling) {
@@ -50,6 +44,11 @@ int caller_code(int code) noexcept {
     default:
       return EHOSTDOWN;
   }
+}
+
+Error too_late(std::string_view what, const ShareSpec& spec) {
+  return Error(ETIMEDOUT, std::string(what) + " in time (mount_timeout is " +
+                              format_duration(spec.policy().mount_timeout) + "); does its server answer?");
 }
 
 AttemptFailure failed_step(const Error& cause, std::vector<std::string> command) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "manager/model/backend.h"
@@ -18,6 +19,9 @@ int caller_code(int code) noexcept;
 
 /// A failed step of berth's own, `cause` being what really happened. `command`: the program that it was about, if any.
 AttemptFailure failed_step(const Error& cause, std::vector<std::string> command = {});
+
+/// Of a program that was still under way when mount_timeout was over: `what` it did not do. The errno is ETIMEDOUT.
+Error too_late(std::string_view what, const ShareSpec& spec);
 
 /// A program that ended without success. If what it wrote shows the cause, that decides the errno for callers
 /// ("Permission denied": EACCES; "unknown filesystem type": ENODEV).

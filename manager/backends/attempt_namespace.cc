@@ -2,41 +2,30 @@
 
 #include <fcntl.h>
 #include <linux/nsfs.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <chrono>
-#include <csignal>
 #include <filesystem>
-#include <set>
 #include <utility>
 
 #include "manager/backends/berth_backend.h"
+#include "manager/backends/namespace_programs.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
-#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {
 
+constexpr const char* kMount = "mnt";
+
 /// How long the programs of a failed attempt have between SIGTERM and SIGKILL.
 constexpr std::chrono::seconds kTermGrace{2};
-/// A program that SIGKILL does not end within this is stuck in the kernel, and not waited for any longer.
-constexpr std::chrono::seconds kKillPatience{5};
-/// Time between two searches for programs that are left: a program may start others while it is being ended.
-constexpr std::chrono::milliseconds kLookAgain{20};
-constexpr std::size_t kMaxProcFile = 64U << 10;
-/// Of /proc, on a host where processes end all the time.
-constexpr int kMostListings = 20;
 
 /// Places of the system itself, where programs find their parts, and what is mounted below some of them.
 constexpr std::array<std::string_view, 14> kSystem = {"/",     "/boot", "/gnu", "/home", "/lib", "/nix",     "/opt",
@@ -63,89 +52,6 @@ bool is_needed(std::string_view target, const std::vector<std::string>& words) {
          std::any_of(words.begin(), words.end(), [&](const std::string& word) { return leads_through(word, target); });
 }
 
-std::uint64_t number_of(int mount_namespace) noexcept {
-  struct stat status {};
-  return ::fstat(mount_namespace, &status) == 0 ? status.st_ino : 0;
-}
-
-std::string link_target(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::read_symlink(path, error).string();
-}
-
-/// The numbers of a process, one for each pid namespace that it is in, from that of /proc inwards.
-std::vector<pid_t> numbers_of(const std::string& process) {
-  constexpr std::string_view kKey = "NSpid:";
-  std::vector<pid_t> numbers;
-  const Result<std::string> status = sys::read_file(process + "/status", kMaxProcFile);
-  if (!status) return numbers;
-  for (const std::string_view line : split(*status, '\n')) {
-    if (!line.starts_with(kKey)) continue;
-    for (const std::string_view word : split(line.substr(kKey.size()), '\t')) {
-      pid_t number = 0;
-      std::from_chars(word.data(), word.data() + word.size(), number);
-      if (number != 0) numbers.push_back(number);
-    }
-  }
-  return numbers;
-}
-
-/// The paths in /proc of the processes in a mount namespace. A process may fork and end between the listing of /proc and the look at it, and
-/// its child is not in that listing: so where nothing is found but a process has ended meanwhile, /proc is listed again.
-std::vector<std::string> processes_in(std::uint64_t mount_namespace) {
-  const std::string name = "mnt:[" + std::to_string(mount_namespace) + "]";
-  std::vector<std::string> found;
-  std::set<std::string> ended;
-  for (int listings = 0; listings < kMostListings; ++listings) {
-    bool has_one_ended = false;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-      const std::string process = entry.path();
-      const char first = process[sizeof "/proc/" - 1];
-      if (first < '0' || first > '9') continue;
-      const std::string target = link_target(process + "/ns/mnt");
-      if (target == name) found.push_back(process);
-      if (target.empty() && ended.insert(process).second) has_one_ended = true;
-    }
-    if (!found.empty() || !has_one_ended) break;
-  }
-  return found;
-}
-
-/// Sends `signal` to all processes in a mount namespace.
-void signal_programs(std::uint64_t mount_namespace, int signal) {
-  const std::string name = "mnt:[" + std::to_string(mount_namespace) + "]";
-  const std::size_t depth = numbers_of("/proc/self").size();
-  for (const std::string& process : processes_in(mount_namespace)) {
-    const std::vector<pid_t> numbers = numbers_of(process);
-    if (depth == 0 || numbers.size() < depth || numbers[depth - 1] == ::getpid()) continue;
-    const Result<UniqueFd> pidfd = sys::open_process(numbers[depth - 1]);
-    // Asked again, now that the number cannot be given to another one.
-    if (!pidfd || link_target(process + "/ns/mnt") != name) continue;
-    ::syscall(SYS_pidfd_send_signal, pidfd->get(), signal, nullptr, 0);
-  }
-}
-
-/// Sends `signal` until no process is left; false at `deadline`.
-bool end_until(std::uint64_t mount_namespace, int signal, TimePoint deadline) {
-  for (bool repeat = true;; repeat = signal == SIGKILL) {
-    if (repeat) signal_programs(mount_namespace, signal);
-    if (processes_in(mount_namespace).empty()) return true;
-    if (now() >= deadline) return false;
-    ::poll(nullptr, 0, static_cast<int>(kLookAgain.count()));
-  }
-}
-
-void end_programs(std::uint64_t mount_namespace, TimePoint deadline) noexcept {
-  try {
-    if (!has_programs(mount_namespace)) return;
-    if (now() < deadline && end_until(mount_namespace, SIGTERM, deadline)) return;
-    end_until(mount_namespace, SIGKILL, now() + kKillPatience);
-  } catch (const std::exception&) {
-    // Out of memory: they run until berth ends.
-  }
-}
-
 /// Mounts that are attached nowhere, by the paths at which programs look for them.
 using RequiredTrees = std::vector<std::pair<std::string, UniqueFd>>;
 
@@ -163,8 +69,8 @@ Result<RequiredTrees> clone_required(const HostView& host, const std::vector<Req
   return trees;
 }
 
-/// Puts them where the host shows the shares, which are not to be seen here: a program that used them through the namespace would have the
-/// server wait for itself.
+/// Puts them where the host shows the shares, which are not to be seen here: a program that used them through the
+/// namespace would have the server wait for itself.
 Result<> show_required(const std::string& shares, const RequiredTrees& trees) {
   MountOptions options;
   options.parameters = {{"mode", "0755"}, {"size", "64k"}};
@@ -182,7 +88,7 @@ Result<> show_required(const std::string& shares, const RequiredTrees& trees) {
 class NamespacePrograms final : public AttemptPrograms {
  public:
   NamespacePrograms(UniqueFd self, std::string berth)
-      : self_(std::move(self)), number_(number_of(self_.get())), berth_(std::move(berth)) {}
+      : self_(std::move(self)), number_(namespace_number(self_.get())), berth_(std::move(berth)) {}
 
   [[nodiscard]] int descriptor() const noexcept override { return self_.get(); }
 
@@ -193,7 +99,7 @@ class NamespacePrograms final : public AttemptPrograms {
     }));
   }
 
-  void end(TimePoint deadline) noexcept override { end_programs(number_, deadline); }
+  void end(TimePoint deadline, int hurry_fd) noexcept override { end_processes({kMount, number_}, deadline, hurry_fd); }
 
  private:
   const UniqueFd self_;
@@ -225,7 +131,7 @@ Result<AttemptNamespace> AttemptNamespace::enter(const HostView& host, const Att
   }
   TRY_VOID(detach_copies(needed));
   UniqueFd self = TRY(sys::current_mount_namespace());
-  const std::uint64_t number = number_of(self.get());
+  const std::uint64_t number = namespace_number(self.get());
   if (attempt.programs != nullptr) *attempt.programs = self.get();
   return AttemptNamespace(std::move(visit), std::move(self), number, attempt);
 }
@@ -233,7 +139,7 @@ Result<AttemptNamespace> AttemptNamespace::enter(const HostView& host, const Att
 AttemptNamespace::~AttemptNamespace() {
   if (!self_) return;
   visit_.reset();
-  end_programs(number_, now() + kTermGrace);
+  end_processes({kMount, number_}, now() + kTermGrace);
   if (noted_ != nullptr) *noted_ = -1;
 }
 
@@ -256,11 +162,11 @@ std::unique_ptr<AttemptPrograms> AttemptNamespace::leave() {
 std::unique_ptr<AttemptPrograms> adopt_programs(UniqueFd mount_namespace, const std::string& berth) {
   if (!mount_namespace || ::ioctl(mount_namespace.get(), NS_GET_NSTYPE) != CLONE_NEWNS) return nullptr;
   const Result<UniqueFd> own = sys::current_mount_namespace();
-  if (!own || number_of(own->get()) == number_of(mount_namespace.get())) return nullptr;
+  if (!own || namespace_number(own->get()) == namespace_number(mount_namespace.get())) return nullptr;
   return std::make_unique<NamespacePrograms>(std::move(mount_namespace), berth);
 }
 
-bool has_programs(std::uint64_t mount_namespace) { return !processes_in(mount_namespace).empty(); }
+bool has_programs(std::uint64_t mount_namespace) { return has_processes({kMount, mount_namespace}); }
 
 Result<> detach_copies(const std::vector<std::string>& words) {
   std::vector<sys::MountEntry> entries = TRY(sys::read_mount_table());

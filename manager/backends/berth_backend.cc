@@ -18,6 +18,7 @@
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/time_left.h"
 
 namespace berth::manager {
 namespace {
@@ -64,10 +65,10 @@ bool ends_by_itself(const RealMount& mount, const std::string& berth) {
 
 /// Ends the helper of a mount that is gone. One that ends by itself may have data to write first, so it has half of the
 /// time for that before it is asked to.
-void end_helper(HelperProcess& helper, bool ends_by_itself, TimePoint deadline) {
+void end_helper(HelperProcess& helper, bool ends_by_itself, TimePoint deadline, int hurry_fd) {
   const TimePoint start = now();
-  if (ends_by_itself) wait_readable(helper.pidfd(), start + (deadline - start) / 2);
-  helper.end(std::max(deadline, now() + kTermGrace));
+  if (ends_by_itself) wait_readable(helper.pidfd(), start + (deadline - start) / 2, hurry_fd);
+  helper.end(std::max(deadline, now() + kTermGrace), hurry_fd);
 }
 
 bool has_mounts_below(const std::string& berth) {
@@ -144,16 +145,17 @@ void clear_berth(const std::string& berth) noexcept {
   }
 }
 
-bool wait_readable(int fd, TimePoint deadline) noexcept {
+bool wait_readable(int fd, TimePoint deadline, int hurry_fd) noexcept {
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now()).count();
-    pollfd watched{fd, POLLIN, 0};
-    const int ready = ::poll(&watched, 1, static_cast<int>(std::clamp<long>(left, 0, 3'600'000)));
-    if (ready > 0) return true;
+    std::array<pollfd, 2> watched{{{fd, POLLIN, 0}, {hurry_fd, POLLIN, 0}}};  // poll(2) ignores -1
+    const int ready = ::poll(watched.data(), watched.size(), sys::poll_timeout(deadline));
+    if (ready > 0) return watched[0].revents != 0;
     if (ready < 0 && errno != EINTR) return false;
     if (now() >= deadline) return false;
   }
 }
+
+bool is_readable(int fd) noexcept { return wait_readable(fd, now()); }
 
 Result<RealMount> attach_at_berth(UniqueFd mount, const std::string& source, const std::string& berth) {
   RealMount made;
@@ -164,7 +166,7 @@ Result<RealMount> attach_at_berth(UniqueFd mount, const std::string& source, con
   return made;
 }
 
-Result<std::optional<RealMount>> find_at_berth(const ShareSpec& spec, const std::string& berth) {
+Result<std::optional<MountAtBerth>> find_at_berth(const ShareSpec& spec, const std::string& berth) {
   const std::optional<sys::MountEntry> entry = TRY(sys::find_mount(berth));
   if (!entry) return std::nullopt;
   RealMount mount;
@@ -173,7 +175,7 @@ Result<std::optional<RealMount>> find_at_berth(const ShareSpec& spec, const std:
   mount.source = source_of(spec, entry->source);
   // A bind shows what another program keeps mounted.
   mount.holds_only_copy = spec.kind() != ShareKind::kBind && is_memory_type(entry->type);
-  return mount;
+  return MountAtBerth{.mount = std::move(mount), .is_served = is_served_type(entry->type)};
 }
 
 MountResult BerthBackend::mount(const ShareSpec& spec, const Attempt& attempt) {
@@ -182,7 +184,9 @@ MountResult BerthBackend::mount(const ShareSpec& spec, const Attempt& attempt) {
 }
 
 Result<std::optional<RealMount>> BerthBackend::find(const ShareSpec& spec, const Attempt& attempt) {
-  return find_at_berth(spec, attempt.berth);
+  std::optional<MountAtBerth> found = TRY(find_at_berth(spec, attempt.berth));
+  if (!found) return std::nullopt;
+  return std::move(found->mount);
 }
 
 Result<bool> BerthBackend::is_there(const Attempt& attempt) { return sys::is_mountpoint(attempt.berth); }
@@ -194,13 +198,15 @@ Result<> BerthBackend::unmount(const ShareSpec& spec, RealMount& mount, const At
   Result<> gone = force ? detach(attempt.berth) : take_off(spec, mount, attempt);
   if (!gone && !is_there(attempt).value_or(true)) gone = {};
   if (!gone) {
-    take_again(mount.root, attempt.berth);
+    // Of a server that does not answer, the root would not be found; and it is about to be detached.
+    if (!is_readable(attempt.cancel_fd)) take_again(mount.root, attempt.berth);
     return gone;
   }
   if (mount.programs) mount.programs->let_go();
-  if (mount.helper && force) mount.helper->end(now());
-  if (mount.helper && !force) end_helper(*mount.helper, patient, attempt.deadline);
-  if (mount.programs) mount.programs->end(force ? now() : std::max(attempt.deadline, now() + kTermGrace));
+  if (mount.helper && force) mount.helper->end(now(), -1);
+  if (mount.helper && !force) end_helper(*mount.helper, patient, attempt.deadline, attempt.cancel_fd);
+  const TimePoint until = force ? now() : std::max(attempt.deadline, now() + kTermGrace);
+  if (mount.programs) mount.programs->end(until, attempt.cancel_fd);
   mount = RealMount{};
   return {};
 }

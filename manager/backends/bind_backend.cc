@@ -1,17 +1,17 @@
 #include "manager/backends/bind_backend.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <filesystem>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
+#include "manager/backends/host_walk.h"
 #include "manager/backends/mount_policy.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
@@ -19,12 +19,6 @@
 
 namespace berth::manager {
 namespace {
-
-struct SourceDirectory {
-  UniqueFd directory;
-  std::vector<UniqueFd>
-      way;  ///< directories and symbolic links that the walk went through, but for "/" and the last one
-};
 
 std::string path_of(int directory) {
   std::error_code error;
@@ -35,76 +29,6 @@ bool is_below(std::string_view path, std::string_view directory) {
   if (directory.empty() || !path.starts_with(directory)) return false;
   return directory == "/" || path.size() == directory.size() || path[directory.size()] == '/';
 }
-
-/// The device number of the namespace; 0: there is none yet. It asks berth nothing.
-dev_t device_of_namespace(const HostView& host) {
-  if (host.shown.empty()) return 0;
-  const Result<struct statx> shown = sys::stat_at(AT_FDCWD, host.shown.c_str(), STATX_TYPE, AT_STATX_DONT_SYNC);
-  return shown ? makedev(shown->stx_dev_major, shown->stx_dev_minor) : 0;
-}
-
-/// The walk to a source, one name at a time: a look-up in the namespace itself would be a request to berth, which would wait for
-/// what it is made for, and could not even be killed with berth.
-class Walk {
- public:
-  explicit Walk(const HostView& host) : namespace_(device_of_namespace(host)) {}
-
-  /// Errors: open(2)'s; ELOOP.
-  Result<SourceDirectory> to(const std::string& path) {
-    constexpr int kMostLinks = 40;  // MAXSYMLINKS, path_resolution(7)
-    TRY_VOID(go_to_root());
-    std::string rest = path;
-    for (int links = 0;;) {
-      const std::size_t begin = rest.find_first_not_of('/');
-      if (begin == std::string::npos) return SourceDirectory{std::move(at_), std::move(way_)};
-      const std::size_t end = std::min(rest.find('/', begin), rest.size());
-      const std::string name = rest.substr(begin, end - begin);
-      rest.erase(0, end);
-      // O_DIRECTORY: what is mounted there on demand is.
-      Result<UniqueFd> directory = sys::open_at(at_.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_DIRECTORY);
-      if (directory) {
-        TRY_VOID(enter(*std::move(directory)));
-        continue;
-      }
-      if (directory.error().code() != ENOTDIR) return fail(directory.error());
-      if (++links > kMostLinks) return fail(ELOOP);
-      rest.insert(0, TRY(follow(name)));
-      if (rest.front() == '/') TRY_VOID(go_to_root());
-    }
-  }
-
- private:
-  Result<> go_to_root() {
-    at_ = TRY(sys::open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
-    is_root_ = true;
-    return {};
-  }
-
-  Result<> enter(UniqueFd directory) {
-    const struct statx found = TRY(sys::stat_at(directory.get(), "", STATX_TYPE, AT_STATX_DONT_SYNC));
-    if (namespace_ != 0 && makedev(found.stx_dev_major, found.stx_dev_minor) == namespace_) {
-      return fail(ELOOP, "it leads into the namespace itself");
-    }
-    if (!std::exchange(is_root_, false)) way_.push_back(std::move(at_));
-    at_ = std::move(directory);
-    return {};
-  }
-
-  /// Where the symbolic link leads. ENOTDIR: it is none.
-  Result<std::string> follow(const std::string& name) {
-    UniqueFd link = TRY(sys::open_at(at_.get(), name.c_str(), O_PATH | O_NOFOLLOW));
-    std::array<char, PATH_MAX> target{};
-    const ssize_t length = ::readlinkat(link.get(), "", target.data(), target.size());
-    if (length <= 0) return fail(ENOTDIR);
-    way_.push_back(std::move(link));
-    return std::string(target.data(), static_cast<std::size_t>(length));
-  }
-
-  const dev_t namespace_;
-  UniqueFd at_;
-  bool is_root_ = true;  ///< `at_` is
-  std::vector<UniqueFd> way_;
-};
 
 /// Where `source` lies in that share: "." for its root; "": elsewhere.
 std::string part_of(const HostView& host, const RequiredShare& share, const std::string& source) {
@@ -119,8 +43,8 @@ Result<DirectoryIdentity> identity_of(int directory) {
   return DirectoryIdentity{.device = makedev(found.stx_dev_major, found.stx_dev_minor), .inode = found.stx_ino};
 }
 
-/// A directory of a share that this one requires, in that share's own mount: nothing is asked through the namespace. No symbolic link
-/// leads out of it.
+/// A directory of a share that this one requires, in that share's own mount: nothing is asked through the namespace. No
+/// symbolic link leads out of it.
 Result<UniqueFd> bind_of_part(const HostView& host, const RequiredShare& of, const std::string& source,
                               const MountOptions& options) {
   const std::string part = part_of(host, of, source);
@@ -145,6 +69,7 @@ Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::s
   };
   UniqueFd tree = TRY(in_host(host, clone));
   RealMount made = TRY(attach_at_berth(std::move(tree), source, attempt.berth));
+  made.parents = std::move(noted.parents);
   made.way = std::move(noted.way);
   made.identity = noted.identity;
   return made;
@@ -161,21 +86,23 @@ Result<UniqueFd> bind_of(int directory, const std::string& source, const MountOp
 
 Result<UniqueFd> open_source_directory(const HostView& host, const std::string& source, bool with_mounts,
                                        RealMount& mount) {
-  Result<SourceDirectory> found = Walk(host).to(source);
+  Result<WalkedPath> found = walk_on_host(host, source, WalkTo::kDirectory);
   if (!found) {
     if (found.error().code() == ENOTDIR) {
       return fail(ENOTDIR, "the source " + quote(source) + " is not a directory; a share shows a directory");
     }
     return fail(found.error().within("cannot open the source " + quote(source)));
   }
-  if (with_mounts && is_below(host.shown, path_of(found->directory.get()))) {
+  if (with_mounts && is_below(host.shown, path_of(found->end.get()))) {
     return fail(ELOOP,
                 "the source " + quote(source) + " holds the namespace itself; use a bind, which shows no other mounts");
   }
-  mount.identity = TRY(identity_of(found->directory.get()));
-  mount.way = std::move(found->way);
-  mount.way.insert(mount.way.begin(), TRY(sys::open_at(found->directory.get(), "..", O_PATH | O_DIRECTORY)));
-  return std::move(found->directory);
+  mount.identity = TRY(identity_of(found->end.get()));
+  std::move(found->way.begin(), found->way.end(), std::back_inserter(mount.way));
+  Result<UniqueFd> above = sys::open_at(found->end.get(), "..", O_PATH | O_DIRECTORY);
+  if (!above) return fail(above.error().within("cannot look into the source " + quote(source)));
+  mount.parents.push_back(*std::move(above));
+  return std::move(found->end);
 }
 
 bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted) {
@@ -197,7 +124,7 @@ bool has_source_directory(const HostView& host, const ShareSpec& spec) {
 
 bool BindBackend::has_source(const ShareSpec& spec) { return has_source_directory(host_, spec); }
 
-bool BindBackend::is_current(const std::string& source, const DirectoryIdentity& mounted) {
+bool BindBackend::is_current(const ShareSpec& /*spec*/, const std::string& source, const DirectoryIdentity& mounted) {
   return is_still(host_, source, mounted);
 }
 

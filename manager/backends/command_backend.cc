@@ -4,7 +4,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <memory>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "manager/backends/attempt_namespace.h"
@@ -17,16 +19,20 @@
 #include "manager/backends/root_answer.h"
 #include "manager/backends/secret_files.h"
 #include "manager/backends/serving_program.h"
+#include "manager/backends/started_programs.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/process.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::manager {
 namespace {
 
 /// How long a program whose mount needs no server has to end, so that its exit status is known with the attempt.
 constexpr std::chrono::seconds kEndGrace{1};
+/// How long programs that an unmount has left have between SIGTERM and SIGKILL.
+constexpr std::chrono::seconds kTermGrace{2};
 
 /// What became of a program that was started to mount.
 struct Outcome {
@@ -147,9 +153,9 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   const Result<Outcome> outcome = await_mount(process, *watch, attempt);
   if (!outcome) {
     const bool late = outcome.error().code() == ETIMEDOUT;
-    const char* const state = is_mounted(attempt.berth) ? " had mounted and did not answer" : " had not mounted";
-    const Error cause =
-        late ? outcome.error().within(argv.front() + state + " when its time was over") : outcome.error();
+    const char* const state =
+        is_mounted(attempt.berth) ? " has mounted, but its root did not answer" : " did not mount";
+    const Error cause = late ? too_late(argv.front() + state, spec) : outcome.error();
     return tl::unexpected(give_up(cause, std::move(argv), process));
   }
   if (!outcome->ended) {
@@ -172,12 +178,14 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   return tl::unexpected(std::move(failure));
 }
 
-Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) {
-  if (spec.unmount_command().empty()) return BerthBackend::take_off(spec, mount, attempt);
+namespace {
+
+/// Runs the unmount command, and waits until nothing is mounted any more.
+Result<> unmount_by(const std::vector<std::string>& argv, const std::vector<std::string>& environment,
+                    const RealMount& mount, const Attempt& attempt) {
   // A helper that is asked to end takes off the mount that it sees, in its own mount namespace.
   MountWatch watch = TRY(MountWatch::make(mount.helper ? mount.helper->pidfd() : -1));
-  const std::vector<std::string> argv = expand_command(spec.unmount_command(), mount.source, attempt.berth);
-  const std::vector<std::string> environment = TRY(in_host(host_, [&] { return program_environment(spec); }));
+  if (attempt.cancel_fd >= 0) TRY_VOID(watch.also(attempt.cancel_fd));
   const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd, environment));
   if (!finished.status.success() && is_mounted(attempt.berth)) {
     const Error told = failed_program(argv, finished).error;
@@ -187,9 +195,30 @@ Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount,
   // The command may only have asked the helper to end.
   while (is_mounted(attempt.berth)) {
     if (!watch.wait(attempt.deadline)) return fail(ETIMEDOUT, argv.front() + " ended, but the mount is still there");
+    if (is_readable(attempt.cancel_fd)) return fail(ECANCELED);
     if (watch.cancelled()) return sys::unmount(attempt.berth, 0);
   }
   return {};
+}
+
+}  // namespace
+
+Result<> CommandBackend::take_off(const ShareSpec& spec, const RealMount& mount, const Attempt& attempt) {
+  if (spec.unmount_command().empty()) return BerthBackend::take_off(spec, mount, attempt);
+  const std::vector<std::string> argv = expand_command(spec.unmount_command(), mount.source, attempt.berth);
+  const std::vector<std::string> environment = TRY(in_host(host_, [&] { return program_environment(spec); }));
+  Result<> result;
+  // A thread of its own, which stays in their namespace.
+  std::thread thread = TRY(sys::start_thread("berth-unmount", [&] {
+    const std::unique_ptr<AttemptPrograms> programs = begin_started_programs();
+    if (programs && attempt.programs != nullptr) *attempt.programs = programs->descriptor();
+    result = unmount_by(argv, environment, mount, attempt);
+    if (!programs) return;
+    programs->end(now() + kTermGrace, attempt.cancel_fd);
+    if (attempt.programs != nullptr) *attempt.programs = -1;
+  }));
+  thread.join();
+  return result;
 }
 
 }  // namespace berth::manager

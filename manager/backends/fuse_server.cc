@@ -1,12 +1,12 @@
 #include "manager/backends/fuse_server.h"
 
 #include <fcntl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -14,7 +14,6 @@
 #include "manager/backends/berth_backend.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/proc.h"
-#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {
@@ -26,37 +25,52 @@ constexpr std::chrono::seconds kKillPatience{5};
 
 class FuseServer final : public HelperProcess {
  public:
-  FuseServer(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
-  [[nodiscard]] pid_t pid() const noexcept override { return pid_; }
-  [[nodiscard]] int pidfd() const noexcept override { return pidfd_.get(); }
-  [[nodiscard]] int process() const noexcept override { return pidfd_.get(); }
+  explicit FuseServer(proc::HeldProcess process) : process_(std::move(process)) {}
+  [[nodiscard]] pid_t pid() const noexcept override { return process_.number; }
+  [[nodiscard]] int pidfd() const noexcept override { return process_.pidfd.get(); }
+  [[nodiscard]] int process() const noexcept override { return process_.pidfd.get(); }
 
-  void end(TimePoint deadline) noexcept override {
-    if (!wait_readable(pidfd_.get(), now())) {
-      signal(SIGTERM);
-      if (!wait_readable(pidfd_.get(), deadline)) {
-        signal(SIGKILL);
-        wait_readable(pidfd_.get(), now() + kKillPatience);
-      }
-    }
+  void end(TimePoint deadline, int hurry_fd) noexcept override {
+    if (has_ended_at(now())) return;
+    process_.signal(SIGTERM);
+    if (has_ended_at(deadline, hurry_fd)) return;
+    process_.signal(SIGKILL);
+    has_ended_at(now() + kKillPatience);
   }
 
  private:
-  void signal(int number) const noexcept { ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0); }
+  bool has_ended_at(TimePoint deadline, int hurry_fd = -1) const noexcept {
+    return wait_readable(process_.pidfd.get(), deadline, hurry_fd);
+  }
 
-  const pid_t pid_;
-  const UniqueFd pidfd_;
+  const proc::HeldProcess process_;
 };
 
-/// Whether the process has the FUSE connection open.
-bool serves(pid_t process, std::string_view connection) {
+/// The FUSE connections that a process has open; "" of each that the kernel does not tell the number of.
+std::vector<std::string> connections_of(pid_t process) {
+  std::vector<std::string> connections;
   const std::string files = proc::path_of(process, "fd/");
   for (const pid_t fd : proc::numbers_in(files)) {
     if (proc::link_target(files + std::to_string(fd)) != "/dev/fuse") continue;
     const Result<std::string> info = proc::read(proc::path_of(process, "fdinfo/" + std::to_string(fd)));
-    if (info && proc::field_of(*info, "fuse_connection") == connection) return true;
+    if (info) connections.emplace_back(proc::field_of(*info, "fuse_connection"));
   }
-  return false;
+  return connections;
+}
+
+bool serves(pid_t process, const std::string& connection) {
+  const std::vector<std::string> connections = connections_of(process);
+  return std::find(connections.begin(), connections.end(), connection) != connections.end();
+}
+
+/// Whether a look at all processes may find anything. The calling process serves the namespace, and so has a
+/// connection.
+bool kernel_may_tell_numbers() {
+  static const bool kMayTell = [] {
+    const std::vector<std::string> own = connections_of(proc::own_process());
+    return own.empty() || std::any_of(own.begin(), own.end(), [](const std::string& one) { return !one.empty(); });
+  }();
+  return kMayTell;
 }
 
 }  // namespace
@@ -66,19 +80,18 @@ bool is_served_type(std::string_view type) {
 }
 
 std::unique_ptr<HelperProcess> find_fuse_server(int root) {
+  if (!kernel_may_tell_numbers()) return nullptr;
   const Result<struct statx> status = sys::stat_at(root, "", 0, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT);
   if (!status) return nullptr;
   // The connection is named by the device number, the file system type has the major number 0.
   const std::string connection = std::to_string(status->stx_dev_minor);
-  const pid_t self = proc::own_process();
-  for (const pid_t process : proc::numbers_in("/proc")) {
-    if (process == self || !proc::is_in_own_pid_namespace(process) || !serves(process, connection)) continue;
-    const Result<std::string> text = proc::read(proc::path_of(process, "status"));
-    const pid_t pid = text ? proc::last_number_of(proc::field_of(*text, "NSpid")) : 0;
-    if (pid == 0) continue;
-    UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    // Asked again, now that the number cannot be given to another one.
-    if (pidfd && serves(process, connection)) return std::make_unique<FuseServer>(process, std::move(pidfd));
+  const auto is_it = [&connection](pid_t number) { return serves(number, connection); };
+  std::optional<proc::HeldProcess> server = proc::hold_newest(is_it);
+  // What serves may have handed its files on to a child, such as the ssh of an sshfs.
+  while (server) {
+    std::optional<proc::HeldProcess> parent = proc::hold(proc::parent_of(server->number), is_it);
+    if (!parent) return std::make_unique<FuseServer>(*std::move(server));
+    server = std::move(parent);
   }
   return nullptr;
 }

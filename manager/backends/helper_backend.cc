@@ -47,9 +47,9 @@ Result<> check(const ShareSpec& spec, const std::string& source) {
 
 Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, const std::string& berth,
                               std::uint64_t attributes, std::string warning) {
-  Result<std::optional<RealMount>> found = find_at_berth(spec, berth);
+  Result<std::optional<MountAtBerth>> found = find_at_berth(spec, berth);
   Result<> obeys;
-  if (found && *found) obeys = enforce_attributes((*found)->root.get(), attributes);
+  if (found && *found) obeys = enforce_attributes((*found)->mount.root.get(), attributes);
   if (!found || !obeys) {
     Error error = found ? obeys.error() : found.error();
     found = fail(error);  // closes the root, which would keep a forced unmount from ending the file system
@@ -57,9 +57,9 @@ Result<RealMount> adopt_mount(const ShareSpec& spec, const std::string& source, 
     return fail(std::move(error));
   }
   if (!*found) return fail(ENOENT, "nothing is mounted at " + quote(berth));
-  RealMount mount = std::move(**found);
+  RealMount mount = std::move((*found)->mount);
   mount.source = source;
-  mount.helper = find_fuse_server(mount.root.get());
+  if ((*found)->is_served) mount.helper = find_fuse_server(mount.root.get());
   mount.warning = std::move(warning);
   return mount;
 }
@@ -95,8 +95,7 @@ MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string
   const Result<sys::ExitStatus> ended = process->wait(attempt.deadline, attempt.cancel_fd);
   if (!ended) {
     const bool late = ended.error().code() == ETIMEDOUT;
-    const Error cause =
-        late ? ended.error().within(argv.front() + " had not ended when its time was over") : ended.error();
+    const Error cause = late ? too_late(argv.front() + " did not finish", spec) : ended.error();
     return tl::unexpected(give_up(cause, std::move(argv), *process));
   }
   const bool success = ended->success();

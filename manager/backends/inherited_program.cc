@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <csignal>
-#include <utility>
 
 #include "manager/backends/berth_backend.h"
 
@@ -17,15 +16,9 @@ constexpr std::chrono::seconds kKillPatience{5};
 
 }  // namespace
 
-std::unique_ptr<InheritedProgram> InheritedProgram::make(pid_t number, UniqueFd pidfd, UniqueFd output,
-                                                         std::function<void(std::string_view)> said) {
-  return std::unique_ptr<InheritedProgram>(
-      new InheritedProgram(number, std::move(pidfd), OutputReader::make(std::move(output), std::move(said))));
-}
-
 pid_t InheritedProgram::pid() const noexcept { return wait_readable(pidfd_.get(), now()) ? 0 : number_; }
 
-void InheritedProgram::end(TimePoint deadline) noexcept {
+void InheritedProgram::end(TimePoint deadline, int hurry_fd) noexcept {
   // With all that it has started (PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9), as sys::Process does.
   constexpr unsigned kProcessGroup = 4;
   const auto signal = [this](int number) {
@@ -34,7 +27,7 @@ void InheritedProgram::end(TimePoint deadline) noexcept {
   };
   if (wait_readable(pidfd_.get(), now())) return;
   signal(SIGTERM);
-  if (wait_readable(pidfd_.get(), deadline)) return;
+  if (wait_readable(pidfd_.get(), deadline, hurry_fd)) return;
   signal(SIGKILL);
   wait_readable(pidfd_.get(), now() + kKillPatience);
 }

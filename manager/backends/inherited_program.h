@@ -1,11 +1,9 @@
 #pragma once
 
-#include <functional>
-#include <memory>
-#include <string_view>
+#include <utility>
 
-#include "manager/backends/output_reader.h"
 #include "manager/model/backend.h"
+#include "src/lib/base/unique_fd.h"
 
 namespace berth::manager {
 
@@ -16,24 +14,17 @@ namespace berth::manager {
 /// Threading: one thread at a time, but pid() from any.
 class InheritedProgram final : public HelperProcess {
  public:
-  /// `number`: in /proc. `pidfd`: of the program. `output`: non-blocking reading end of what it writes, or empty.
-  /// `said`: as in Attempt.
-  static std::unique_ptr<InheritedProgram> make(pid_t number, UniqueFd pidfd, UniqueFd output,
-                                                std::function<void(std::string_view)> said);
+  /// `number`: in /proc. `pidfd`: of the program. What it writes is RealMount::output.
+  InheritedProgram(pid_t number, UniqueFd pidfd) noexcept : number_(number), pidfd_(std::move(pidfd)) {}
 
   [[nodiscard]] pid_t pid() const noexcept override;
   [[nodiscard]] int pidfd() const noexcept override { return pidfd_.get(); }
   [[nodiscard]] int process() const noexcept override { return pidfd_.get(); }
-  [[nodiscard]] int output() const noexcept override { return output_ ? output_->descriptor() : -1; }
-  void end(TimePoint deadline) noexcept override;
+  void end(TimePoint deadline, int hurry_fd) noexcept override;
 
  private:
-  InheritedProgram(pid_t number, UniqueFd pidfd, std::unique_ptr<OutputReader> output) noexcept
-      : number_(number), pidfd_(std::move(pidfd)), output_(std::move(output)) {}
-
   const pid_t number_;
   const UniqueFd pidfd_;
-  const std::unique_ptr<OutputReader> output_;
 };
 
 }  // namespace berth::manager

@@ -11,8 +11,11 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "manager/backends/bind_backend.h"
 #include "manager/backends/mount_policy.h"
+#include "src/lib/base/hash.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
@@ -55,6 +58,34 @@ Result<UniqueFd> make_by_kernel(const ShareSpec& spec, const std::string& source
   return sys::make_mount(spec.type(), loop ? loop->path : source, options);
 }
 
+/// The directories that an overlay shows.
+std::vector<std::string> layers_of(const ShareSpec& spec) {
+  std::vector<std::string> layers;
+  if (spec.type() != "overlay") return layers;
+  for (const auto& [key, value] : spec.mount_options().parameters) {
+    if (key == "lowerdir" && value) layers = paths_in_option(*value);
+  }
+  for (const auto& [key, value] : spec.mount_options().parameters) {
+    if ((key == "upperdir" || key == "lowerdir+" || key == "datadir+") && value) layers.push_back(*value);
+  }
+  std::erase(layers, "");
+  return layers;
+}
+
+/// Where the layers are, by which ways, and which directories they are. An overlay whose layer was removed shows an
+/// empty directory there. In the host's mount namespace. Errors: of a layer that cannot be opened.
+Result<RealMount> note_layers(const HostView& host, const std::vector<std::string>& layers) {
+  RealMount noted;
+  std::vector<std::uint64_t> numbers;
+  for (const std::string& layer : layers) {
+    TRY(open_source_directory(host, layer, false, noted));
+    numbers.insert(numbers.end(), {noted.identity.device, noted.identity.inode});
+  }
+  const auto* const bytes = reinterpret_cast<const char*>(numbers.data());
+  noted.identity = {.device = fnv1a({bytes, numbers.size() * sizeof(std::uint64_t)}), .inode = numbers.size()};
+  return noted;
+}
+
 /// A mount that is attached nowhere, of a directory in the mount of `root`, which is attached.
 Result<UniqueFd> clone_part(int root, const std::string& directory) {
   const UniqueFd part = TRY(sys::open_beneath(root, directory.c_str(), O_PATH | O_DIRECTORY));
@@ -63,7 +94,14 @@ Result<UniqueFd> clone_part(int root, const std::string& directory) {
 
 Result<RealMount> mount_by_kernel(const HostView& host, const ShareSpec& spec, const std::string& source,
                                   const std::string& berth) {
-  UniqueFd mount = TRY(in_host(host, [&] { return make_by_kernel(spec, source); }));
+  const std::vector<std::string> layers = layers_of(spec);
+  RealMount noted;
+  UniqueFd mount = TRY(in_host(host, [&]() -> Result<UniqueFd> {
+    // First: what becomes of a layer meanwhile is seen afterwards.
+    Result<RealMount> found = layers.empty() ? Result<RealMount>(RealMount{}) : note_layers(host, layers);
+    if (found) noted = *std::move(found);
+    return make_by_kernel(spec, source);
+  }));
   RealMount made = TRY(attach_at_berth(std::move(mount), source, berth));
   const std::string& subdirectory = spec.mount_options().subdirectory;
   if (!subdirectory.empty()) {
@@ -74,10 +112,18 @@ Result<RealMount> mount_by_kernel(const HostView& host, const ShareSpec& spec, c
     made = TRY(attach_at_berth(*std::move(part), source, berth));
   }
   made.holds_only_copy = is_memory_type(spec.type());
+  made.parents = std::move(noted.parents);
+  made.way = std::move(noted.way);
+  made.identity = noted.identity;
   return made;
 }
 
 }  // namespace
+
+bool KernelBackend::is_current(const ShareSpec& spec, const std::string& /*source*/, const DirectoryIdentity& mounted) {
+  const Result<RealMount> found = in_host(host_, [&] { return note_layers(host_, layers_of(spec)); });
+  return found && found->identity == mounted;
+}
 
 MountResult KernelBackend::mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) {
   Result<RealMount> made = mount_by_kernel(host_, spec, source, attempt.berth);

@@ -22,8 +22,8 @@ bool is_blank(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; });
 }
 
-/// Runs it, and answers what it printed; nothing: there is no such key. A program that has not ended is killed: it has nothing to clean
-/// up.
+/// Runs it, and answers what it printed; nothing: there is no such key. A program that has not ended is killed: it has
+/// nothing to clean up.
 Result<std::optional<std::string>> run(const LookUpQuestion& question) {
   std::vector<std::string> environment = TRY(program_environment(question.pattern));
   environment.insert(environment.end(), question.environment.begin(), question.environment.end());

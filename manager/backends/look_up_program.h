@@ -27,16 +27,19 @@ struct LookUpQuestion {
   std::atomic<std::int32_t>* programs = nullptr;  ///< as Attempt::programs
 };
 
-/// Runs a program that answers by its standard output, and what it has started with it, until the deadline. It runs in a mount namespace of its
-/// own, a copy of the host's (AttemptNamespace), so that nothing of it is left. What it prints is the answer.
+/// Runs a program that answers by its standard output, and what it has started with it, until the deadline. It runs in
+/// a mount namespace of its own, a copy of the host's (AttemptNamespace), so that nothing of it is left. What it prints
+/// is the answer.
 ///
-/// Errors: ENOENT when it succeeds and prints nothing, or exits with kNoSuchKey; ETIMEDOUT; ECANCELED; EHOSTDOWN otherwise (EACCES where it says
-/// "permission denied"), with a story of what it wrote to its standard error, without secrets.
+/// Errors: ENOENT when it succeeds and prints nothing, or exits with kNoSuchKey; ETIMEDOUT; ECANCELED; EHOSTDOWN
+/// otherwise (EACCES where it says "permission denied"), with a story of what it wrote to its standard error, without
+/// secrets.
 /// Threading: any; blocks.
 Result<std::string> ask_program(const HostView& host, const LookUpQuestion& question);
 
-/// The keys of a template, sorted: the lines that its program prints (`question.argv`, instantiate_listing()), or the names in
-/// browsed_directory(). What is no key is left out. Errors: as ask_program(), but for ENOENT; EFBIG beyond kMostKeys.
+/// The keys of a template, sorted: the lines that its program prints (`question.argv`, instantiate_listing()), or the
+/// names in browsed_directory(). What is no key is left out. Errors: as ask_program(), but for ENOENT; EFBIG beyond
+/// kMostKeys.
 Result<std::vector<std::string>> list_keys(const HostView& host, const LookUpQuestion& question);
 inline constexpr std::size_t kMostKeys = 10'000;
 

@@ -15,9 +15,9 @@
 namespace berth::manager {
 namespace {
 
-/// What Debian calls the package with a helper or a FUSE program.
+/// What Debian calls the package with a helper or a program.
 struct Package {
-  std::string_view name;  ///< of the file system type, or of the program of a FUSE type
+  std::string_view name;  ///< of the file system type, of the program, or of the program of a FUSE type
   std::string_view package;
 };
 constexpr std::string_view kFirstFuseProgram = "sshfs";
@@ -37,6 +37,10 @@ constexpr std::array kPackages = {
     Package{"ntfs", "ntfs-3g"},
     Package{"fuse", "fuse3"},
     Package{"fuse3", "fuse3"},
+    // Programs of templates and of catalog sources.
+    Package{"showmount", "nfs-common"},
+    Package{"berth-source-etcd", "berth-source-etcd"},
+    Package{"berth-source-ldap", "berth-source-ldap"},
     // Programs, as in fuse.PROGRAM.
     Package{"sshfs", "sshfs"},
     Package{"rclone", "rclone"},
@@ -83,9 +87,8 @@ std::string_view fuse_program(std::string_view type, std::string_view source) {
 Error missing(std::string_view what, std::string_view name) {
   std::string story(what);
   story.append(" is not installed");
-  if (const std::string_view package = package_of(name); !package.empty()) {
-    story.append("; on Debian: apt install ").append(package);
-  }
+  const std::string_view package = package_of(name);
+  story.append(package.empty() ? "; install it, or correct its name" : "; on Debian: apt install ").append(package);
   return Error(ENODEV, std::move(story));
 }
 
@@ -127,6 +130,8 @@ Result<> check_may_mount(std::string_view type) {
 Result<> check_program(std::string_view program) {
   const bool is_path = program.find('/') != std::string_view::npos;
   if (is_path ? ::access(std::string(program).c_str(), X_OK) == 0 : !sys::find_program(program).empty()) return {};
+  if (is_path && ::access(std::string(program).c_str(), F_OK) == 0)
+    return fail(EACCES, std::string(program) + " is not executable; chmod +x, or correct the path");
   return fail(missing(program, program.substr(program.rfind('/') + 1)));
 }
 

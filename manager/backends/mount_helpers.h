@@ -17,8 +17,8 @@ bool wants_mount_program(std::string_view type, std::string_view source);
 /// Errors: ENODEV with a story that names what is missing and the Debian package that has it.
 Result<> check_mount_helper(std::string_view type, std::string_view source);
 
-/// Whether this process may mount such a file system: where berth is root in a user namespace of its own alone, the kernel lets it mount
-/// few types (FS_USERNS_MOUNT, include/linux/fs.h). Errors: EPERM with a story.
+/// Whether this process may mount such a file system: where berth is root in a user namespace of its own alone, the
+/// kernel lets it mount few types (FS_USERNS_MOUNT, include/linux/fs.h). Errors: EPERM with a story.
 Result<> check_may_mount(std::string_view type);
 
 /// Whether `program` is there: a path, or a name in the PATH of programs that mount. Errors: ENODEV as above.

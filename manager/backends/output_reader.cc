@@ -11,15 +11,24 @@
 
 namespace berth::manager {
 
-std::unique_ptr<OutputReader> OutputReader::make(UniqueFd pipe, std::function<void(std::string_view)> said) {
+std::unique_ptr<OutputReader> OutputReader::hold(UniqueFd pipe) {
   if (!pipe) return nullptr;
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return nullptr;
-  std::unique_ptr<OutputReader> reader(new OutputReader(std::move(pipe), std::move(stop), std::move(said)));
-  Result<std::thread> thread = sys::start_thread("berth-output", [raw = reader.get()] { raw->read(); });
-  if (!thread) return nullptr;
-  reader->thread_ = std::move(*thread);
+  return std::unique_ptr<OutputReader>(new OutputReader(std::move(pipe), std::move(stop)));
+}
+
+std::unique_ptr<OutputReader> OutputReader::make(UniqueFd pipe, std::function<void(std::string_view)> said) {
+  std::unique_ptr<OutputReader> reader = hold(std::move(pipe));
+  if (reader && !reader->begin(std::move(said))) return nullptr;
   return reader;
+}
+
+bool OutputReader::begin(std::function<void(std::string_view)> said) {
+  said_ = std::move(said);
+  Result<std::thread> thread = sys::start_thread("berth-output", [this] { read(); });
+  if (thread) thread_ = std::move(*thread);
+  return thread.has_value();
 }
 
 OutputReader::~OutputReader() {

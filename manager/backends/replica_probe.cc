@@ -23,12 +23,13 @@
 #include "src/lib/base/text.h"
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/thread.h"
+#include "src/lib/sys/time_left.h"
 
 namespace berth::manager {
 namespace {
 
-/// Once a server has answered, the others may take so long, or as long again. A server that is much slower is not the one
-/// to take.
+/// Once a server has answered, the others may take so long, or as long again. A server that is much slower is not the
+/// one to take.
 constexpr std::chrono::milliseconds kGrace{50};
 
 /// Whether the programs that mount this type know a server by the resolver's name alone. ssh and others have names of
@@ -70,8 +71,7 @@ Result<> connect_to_any(const addrinfo* addresses, TimePoint deadline) {
     sockets.push_back(std::move(socket));
   }
   while (!pending.empty()) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now()).count();
-    if (::poll(pending.data(), pending.size(), static_cast<int>(std::max<long>(left, 0))) <= 0) return fail(ETIMEDOUT);
+    if (::poll(pending.data(), pending.size(), sys::poll_timeout(deadline)) <= 0) return fail(ETIMEDOUT);
     for (const pollfd& one : std::vector<pollfd>(pending)) {
       if (one.revents == 0) continue;
       int code = 0;
@@ -124,17 +124,18 @@ class Answers {
   /// Until all have answered, one has and the others are much slower, or `cancel_fd` is readable.
   void wait(TimePoint deadline, int cancel_fd) const {
     while (const std::optional<TimePoint> until = waits_until(deadline)) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - now()).count();
-      if (left <= 0) return;
+      const int left = sys::poll_timeout(*until);
+      if (left == 0) return;
       std::array<pollfd, 2> watched{{{changed_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}}};
-      if (::poll(watched.data(), watched.size(), static_cast<int>(left)) < 0 || watched[1].revents != 0) return;
+      if (::poll(watched.data(), watched.size(), left) < 0 || watched[1].revents != 0) return;
       std::uint64_t count = 0;
       if (::read(changed_.get(), &count, sizeof count) < 0) {
       }  // nothing has changed
     }
   }
 
-  /// Those that have answered, the one that costs least at the head: the time of its answer, once more for each of its weight.
+  /// Those that have answered, the one that costs least at the head: the time of its answer, once more for each of its
+  /// weight.
   [[nodiscard]] std::vector<std::size_t> order() const {
     std::vector<std::pair<Duration, std::size_t>> answered;
     {
@@ -276,8 +277,8 @@ ReplicaOrder ask(const ShareSpec& spec, const std::vector<std::string>& sources,
     const bool is_unknown = is_name_needed && !is_resolved && (answer || waited >= kResolverPatience);
     (is_unknown ? order.unknown : order.silent).push_back({sources[i], std::move(why)});
   }
-  // Nothing is lost by trying them after the others; and where none has answered, something else may be in the way of the
-  // question.
+  // Nothing is lost by trying them after the others; and where none has answered, something else may be in the way of
+  // the question.
   for (const PassedOver& silent : order.silent) order.sources.push_back(silent.source);
   return order;
 }

@@ -5,22 +5,16 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <string_view>
 #include <utility>
 
+#include "manager/backends/host_walk.h"
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 
 namespace berth::manager {
 namespace {
-
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r";
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  return begin == std::string_view::npos ? std::string_view()
-                                         : text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
 
 std::string_view unquoted(std::string_view value) {
   const bool quoted =
@@ -28,40 +22,48 @@ std::string_view unquoted(std::string_view value) {
   return quoted ? value.substr(1, value.size() - 2) : value;
 }
 
-Result<std::vector<std::string>> read_environment(const std::string& file) {
-  const Result<std::string> text = sys::read_regular_file(file, kMaxSecretFile);
+Result<std::vector<std::string>> variables_in(const std::string& file, const Result<std::string>& text) {
   if (!text) return fail(text.error().within("cannot read environment_file " + quote(file)));
   std::vector<std::string> variables;
   std::size_t number = 0;
   for (std::string_view line : split(*text, '\n')) {
     ++number;
-    line = trimmed(line);
-    if (line.starts_with("export ")) line = trimmed(line.substr(7));
+    line = trim(line);
+    if (line.starts_with("export ")) line = trim(line.substr(7));
     if (line.empty() || line.front() == '#') continue;
     const std::size_t equals = line.find('=');
     if (equals == std::string_view::npos || equals == 0 || line.find('\0') != std::string_view::npos) {
       return fail(EINVAL, quote(file) + ":" + std::to_string(number) + ": NAME=value is expected");
     }
     variables.push_back(
-        std::string(trimmed(line.substr(0, equals))).append("=").append(unquoted(trimmed(line.substr(equals + 1)))));
+        std::string(trim(line.substr(0, equals))).append("=").append(unquoted(trim(line.substr(equals + 1)))));
   }
   return variables;
 }
 
-/// A file in a share is not read: the server would wait for itself, a server that takes over for ever.
-bool is_in_share(const HostView& host, const std::string& file) {
-  const std::string path = std::filesystem::path(file).lexically_normal().native();
-  return !host.shares.empty() && path.starts_with(host.shares + "/");
+/// Of the host, by a way that does not lead into the namespace: a server that takes over would wait for itself.
+Result<UniqueFd> find_file(const HostView& host, const std::string& file) {
+  return std::move(TRY(walk_on_host(host, file, WalkTo::kFile)).end);
 }
 
-/// What a program is given in an argument that not every user may read, such as its configuration: what has a secret's key in it.
+Result<std::string> read_found(int file) { return sys::read_regular_file(sys::proc_path(file), kMaxSecretFile); }
+
+Result<std::string> read_on_host(const HostView& host, const std::string& file) {
+  const UniqueFd found = TRY(find_file(host, file));
+  return read_found(found.get());
+}
+
+/// What a program is given in an argument that not every user may read, such as its configuration: what has a secret's
+/// key in it.
 void add_closed_files(Secrets& secrets, const HostView& host, std::string_view argument) {
   for (const std::string_view option : split(argument, ',')) {
     const std::string file(unquoted(option.substr(option.starts_with('/') ? 0 : option.find('=') + 1)));
-    if (!file.starts_with('/') || is_in_share(host, file)) continue;
-    const Result<struct statx> attributes = sys::stat_at(AT_FDCWD, file.c_str(), STATX_MODE | STATX_TYPE);
+    if (!file.starts_with('/')) continue;
+    const Result<UniqueFd> found = find_file(host, file);
+    if (!found) continue;
+    const Result<struct statx> attributes = sys::stat_at(found->get(), "", STATX_MODE | STATX_TYPE);
     if (!attributes || !S_ISREG(attributes->stx_mode) || (attributes->stx_mode & S_IROTH) != 0) continue;
-    if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_source(*content);
+    if (const Result<std::string> content = read_found(found->get())) secrets.add_source(*content);
   }
 }
 
@@ -74,15 +76,14 @@ void add_files(Secrets& secrets, const HostView& host, const ShareSpec& spec) {
     for (std::string& file : secret_files_in(*argv)) files.push_back(std::move(file));
   }
   for (const std::string& file : files) {
-    if (is_in_share(host, file)) continue;
-    if (const Result<std::string> content = sys::read_regular_file(file, kMaxSecretFile)) secrets.add_file(*content);
+    if (const Result<std::string> content = read_on_host(host, file)) secrets.add_file(*content);
   }
   for (const std::vector<std::string>& argv : {std::vector<std::string>{spec.options()}, spec.mount_command(),
                                                spec.unmount_command(), spec.environment(), spec.program()}) {
     for (const std::string& argument : argv) add_closed_files(secrets, host, argument);
   }
-  if (!spec.environment_file().empty() && !is_in_share(host, spec.environment_file())) {
-    if (const Result<std::vector<std::string>> variables = read_environment(spec.environment_file())) {
+  if (const std::string& file = spec.environment_file(); !file.empty()) {
+    if (const Result<std::vector<std::string>> variables = variables_in(file, read_on_host(host, file))) {
       for (const std::string_view variable : *variables) {
         const std::string_view name = name_of(variable);
         secrets.add_variable(name, variable.substr(name.size() + 1));
@@ -95,7 +96,8 @@ void add_files(Secrets& secrets, const HostView& host, const ShareSpec& spec) {
 
 Result<std::vector<std::string>> program_environment(const ShareSpec& spec) {
   std::vector<std::string> variables;
-  if (!spec.environment_file().empty()) variables = TRY(read_environment(spec.environment_file()));
+  if (const std::string& file = spec.environment_file(); !file.empty())
+    variables = TRY(variables_in(file, sys::read_regular_file(file, kMaxSecretFile)));
   const std::size_t of_file = variables.size();
   for (const std::string& variable : spec.environment()) {
     const bool is_in_file = std::any_of(variables.begin(), variables.begin() + static_cast<std::ptrdiff_t>(of_file),

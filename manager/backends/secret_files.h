@@ -20,7 +20,8 @@ inline constexpr std::size_t kMaxSecretFile = std::size_t{64} << 10;
 Result<std::vector<std::string>> program_environment(const ShareSpec& spec);
 
 /// Everything of the share that must not be shown: ShareSpec::secrets(), and what is in the files that its options,
-/// commands and environment name as holding secrets, which are the host's. A file that cannot be read adds nothing. Blocks on the disk.
+/// commands and environment name as holding secrets, which are the host's. A file that cannot be read adds nothing,
+/// nor does one in the namespace. Blocks on the file systems that these are on: never on a thread that others wait for.
 Secrets known_secrets(const HostView& host, const ShareSpec& spec);
 
 }  // namespace berth::manager

@@ -50,15 +50,15 @@ ServingProgram::ServingProgram(sys::Process process, std::string berth, MountId 
       pid_(process.proc_number()),
       process_(std::move(process)) {}
 
-ServingProgram::~ServingProgram() { end(now()); }
+ServingProgram::~ServingProgram() { end(now(), -1); }
 
-void ServingProgram::end(TimePoint deadline) noexcept {
+void ServingProgram::end(TimePoint deadline, int hurry_fd) noexcept {
   if (thread_.joinable()) {
     signal(stop_);
     thread_.join();
   }
   if (!process_) return;
-  process_->end(deadline);
+  process_->end(deadline, hurry_fd);
   process_.reset();
   pid_.store(0, std::memory_order_relaxed);
   signal(lost_);

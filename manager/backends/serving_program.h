@@ -36,7 +36,7 @@ class ServingProgram final : public HelperProcess {
   [[nodiscard]] int pidfd() const noexcept override { return lost_.get(); }
   [[nodiscard]] int process() const noexcept override { return process_descriptor_; }
   [[nodiscard]] int output() const noexcept override { return output_descriptor_; }
-  void end(TimePoint deadline) noexcept override;
+  void end(TimePoint deadline, int hurry_fd) noexcept override;
 
  private:
   ServingProgram(sys::Process process, std::string berth, MountId mount, std::uint64_t namespace_number, UniqueFd stop,

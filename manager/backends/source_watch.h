@@ -7,9 +7,9 @@
 
 namespace berth::manager {
 
-/// Tells when a path may lead to another directory than before (inotify(7)): when one has gone from the directory that it is in, or when
-/// a directory or a symbolic link further up was renamed, removed or replaced. A mount of a removed directory shows it empty, and the
-/// kernel tells of the end of a directory only after its last user.
+/// Tells when a path may lead to another directory than before (inotify(7)): when one has gone from the directory that
+/// it is in, or when a directory or a symbolic link further up was renamed, removed or replaced. A mount of a removed
+/// directory shows it empty, and the kernel tells of the end of a directory only after its last user.
 ///
 /// Threading: one thread.
 class SourceWatch {
@@ -19,7 +19,8 @@ class SourceWatch {
 
   /// Readable when take() has something to report.
   [[nodiscard]] int descriptor() const noexcept { return events_.get(); }
-  /// Watches which directories go from a directory; a number, the same for the same directory. Errors: inotify_add_watch(2)'s.
+  /// Watches which directories go from a directory; a number, the same for the same directory. Errors:
+  /// inotify_add_watch(2)'s.
   Result<int> add(int directory) noexcept;
   /// Watches whether a directory or a symbolic link is renamed or removed itself. Likewise.
   Result<int> add_way(int directory_or_link) noexcept;

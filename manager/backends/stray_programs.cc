@@ -10,19 +10,14 @@
 
 #include "manager/backends/berth_backend.h"
 #include "src/lib/sys/proc.h"
-#include "src/lib/sys/process.h"
 
 namespace berth::manager {
 namespace {
 
+namespace proc = sys::proc;
+
 /// A program that SIGKILL does not end within this is stuck in the kernel, and not waited for any longer.
 constexpr std::chrono::seconds kKillPatience{1};
-
-/// A program that was started to mount.
-struct LeftProgram {
-  UniqueFd process;
-  pid_t group = 0;
-};
 
 /// Whether the arguments name just this path, be it within a longer one.
 bool names(std::string_view arguments, std::string_view berth) {
@@ -36,30 +31,20 @@ bool names(std::string_view arguments, std::string_view berth) {
   return false;
 }
 
-std::vector<LeftProgram> find(const std::string& berth) {
-  namespace proc = sys::proc;
-  std::vector<LeftProgram> found;
-  for (const pid_t process : proc::numbers_in("/proc")) {
-    if (!proc::is_in_own_pid_namespace(process)) continue;
-    const Result<std::string> arguments = proc::read(proc::path_of(process, "cmdline"));
-    if (!arguments || !names(*arguments, berth)) continue;
-    const Result<std::string> status = proc::read(proc::path_of(process, "status"));
-    if (!status) continue;
-    const pid_t group = proc::last_number_of(proc::field_of(*status, "NSpgid"));
-    Result<UniqueFd> pidfd = sys::open_process(proc::last_number_of(proc::field_of(*status, "NSpid")));
-    if (pidfd && group > 1 && group != ::getpgrp()) found.push_back({*std::move(pidfd), group});
-  }
-  return found;
-}
-
 }  // namespace
 
 void end_stray_programs(const std::string& berth) noexcept {
   try {
-    const std::vector<LeftProgram> programs = find(berth);
-    for (const LeftProgram& program : programs) ::kill(-program.group, SIGKILL);
+    const std::vector<proc::HeldProcess> programs = proc::hold_all([&berth](pid_t number) {
+      const Result<std::string> arguments = proc::read(proc::path_of(number, "cmdline"));
+      return arguments && names(*arguments, berth);
+    });
+    for (const proc::HeldProcess& program : programs) {
+      const pid_t group = ::getpgid(program.pid);
+      if (group > 1 && group != ::getpgrp()) ::kill(-group, SIGKILL);
+    }
     const TimePoint deadline = now() + kKillPatience;
-    for (const LeftProgram& program : programs) wait_readable(program.process.get(), deadline);
+    for (const proc::HeldProcess& program : programs) wait_readable(program.pidfd.get(), deadline);
     if (!programs.empty() && is_mounted(berth)) clear_berth(berth);
   } catch (const std::exception&) {
     // They run on: what they mount is found by the next attempt.

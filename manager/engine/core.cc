@@ -14,8 +14,8 @@ namespace berth::manager {
 namespace {
 
 /// Threads that may be stuck in the kernel at once, for operations and for what users do with an answer. A share has
-/// one operation at a time, and its users bound what they do in one share: dead servers must not take the last thread
-/// from the other shares.
+/// one operation at a time, and few that are stuck, and its users bound what they do in one share: dead servers must
+/// not take the last thread from the other shares.
 constexpr std::size_t kMaxOperationThreads = 4096;
 constexpr std::size_t kMaxCallbackThreads = 4096;
 /// The same for threads that ask whether a share answers.
@@ -139,9 +139,15 @@ void Manager::Core::on_left(Share& share) noexcept {
     const bool goes_at_once = share.spec().policy().idle_timeout.count() == 0 || share.standing() != Standing::kCurrent;
     if (drained_ || (goes_at_once && !share.gate().closed())) feed(share, life_cycle::BecameIdle{});
     if (share.is_removed()) look_at_removed_at_ = clock_.now();
-    // At once, for a program that comes back every few milliseconds would keep the old mount for ever.
-    if (record.pending && share.users() == 0 && !share.gate().closed()) feed(share, life_cycle::UnmountWanted{false});
+    unmount_if_pending(record);
   });
+}
+
+/// At once when no program is in it: programs that come back every few milliseconds would keep the old mount for ever.
+void Manager::Core::unmount_if_pending(Record& record) {
+  Share& share = record.share;
+  if (record.pending && share.users() == 0 && !share.gate().closed() && !is_left_native(record))
+    feed(share, life_cycle::UnmountWanted{false});
 }
 
 bool Manager::Core::run_commands() {
@@ -224,6 +230,8 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     }
     void operator()(SetTimer& timer) const { record.timer = timer.at; }
     void operator()(ClearTimer&) const { record.timer.reset(); }
+    void operator()(HurryOperation&) const { core.hurry_operation(record); }
+    void operator()(AbandonOperation&) const { core.abandon_operation(record); }
     void operator()(Overmount& lay) const { core.start_overmount(record, lay.deadline); }
     void operator()(RemoveOvermount& take) const { core.start_removing_overmount(record, take.when, take.deadline); }
     void operator()(Emit& tell) const {
@@ -265,6 +273,10 @@ void Manager::Core::publish(Record& record) {
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());
   status.busy = record.busy;
   status.held = record.held;
+  if (record.share.standing() != Standing::kCurrent) {
+    status.inside = record.inside;
+    if (status.held.empty()) status.held = record.unseen;
+  }
   status.required_by.assign(record.required_by.begin(), record.required_by.end());
   if (record.pending) status.pending = mount_changes(record.share.spec(), *record.pending);
   status.last_failure = record.last_failure;
@@ -331,6 +343,7 @@ bool Manager::Core::run_timers() {
     check_lost_mounts();
   }
   if (look_at_removed_at_ && *look_at_removed_at_ <= now) look_at_removed();
+  if (count_users_at_ && *count_users_at_ <= now) count_users();
   if (look_at_instances_at_ && *look_at_instances_at_ <= now) look_at_instances();
   start_queued_mounts();
   return any;
@@ -340,6 +353,7 @@ std::optional<TimePoint> Manager::Core::next_deadline() const {
   std::optional<TimePoint> next = check_table_at_;
   bring_forward(next, look_at_held_);
   bring_forward(next, look_at_removed_at_);
+  bring_forward(next, count_users_at_);
   bring_forward(next, look_at_instances_at_);
   bring_forward(next, mount_slots_.next_at(clock_.now()));
   if (!timers_.empty()) bring_forward(next, timers_.begin()->first);
@@ -374,6 +388,7 @@ void Manager::Core::begin_stop() {
     record->attachments.clear();
     record->without_lease = 0;
     record->reattach_at.reset();
+    if (std::holds_alternative<life_cycle::Mounting>(record->state)) hurry_operation(*record);
   }
   end_look_ups();
   unmount_idle();
@@ -387,8 +402,9 @@ void Manager::Core::unmount_idle() {
 
 void Manager::Core::force_stop() {
   for (const auto& [share, record] : records_) {
-    if (std::holds_alternative<life_cycle::Mounted>(record->state)) {
-      ++stopped_.given_up;
+    const bool is_mounted = std::holds_alternative<life_cycle::Mounted>(record->state);
+    if (is_mounted || std::holds_alternative<life_cycle::Expiring>(record->state)) {
+      if (is_mounted) ++stopped_.given_up;
       feed(*share, life_cycle::UnmountWanted{true});
     }
   }

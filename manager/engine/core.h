@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "manager/backends/source_watch.h"
+#include "manager/engine/hurry.h"
 #include "manager/engine/instances.h"
 #include "manager/engine/kept_catalog.h"
 #include "manager/engine/life_cycle.h"
@@ -33,7 +34,8 @@ namespace berth::manager {
 /// Everything but the queue of commands belongs to that one thread, which never blocks: other threads post commands,
 /// pool threads do what may block and post the outcome.
 ///
-/// Threading: post(), on_left(), directory(), find() from any thread; the rest on the control thread.
+/// Threading: post(), on_left(), directory(), find(), templates(), host(), state_report() and wants_room() from any
+/// thread; the rest on the control thread.
 class Manager::Core final : public LeaveListener, public std::enable_shared_from_this<Manager::Core> {
  public:
   static Result<std::shared_ptr<Core>> make(ManagerSetup setup, const Catalog& catalog, const Clock& clock);
@@ -79,10 +81,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void feed(Share& share, const life_cycle::Input& happening);
   void unmount(Share& share, bool force, DoneCallback done);
   void make_room();
-  void attach(Share& share, Attachment attachment, DoneCallback done);
-  void detach(Share& share, const Attachment& attachment, DoneCallback done);
-  void make_instance(Share& share, const std::string& instance, DoneCallback done);
-  void remove_instance(Share& share, const std::string& instance, DoneCallback done);
+  // Where `asked` is removed: of the share that has its name now.
+  void attach(Share& asked, Attachment attachment, DoneCallback done);
+  void detach(Share& asked, const Attachment& attachment, DoneCallback done);
+  void make_instance(Share& asked, const std::string& instance, DoneCallback done);
+  void remove_instance(Share& asked, const std::string& instance, DoneCallback done);
   void reattach(StoredState kept);
   void take_over_native(Share& share);
   void await_native(Share& share, NativeCallback done);
@@ -111,6 +114,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   /// Gives up on threads that are stuck in the kernel.
   void abandon_threads() noexcept;
   [[nodiscard]] StopReport stop_report() const;
+  [[nodiscard]] bool has_stuck_threads() const noexcept { return stuck_ > 0; }
 
  private:
   /// An operation of this generation, from its acceptance to the end of its callback.
@@ -169,6 +173,15 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::shared_ptr<Probe> probe;      ///< a probe that has not come back; null: none
   };
 
+  /// The root of a mount that was given up with users inside.
+  struct RetiredRoot {
+    UniqueFd root;
+    LeasedMount* mount;
+  };
+
+  /// Mounts of one share that have not come back, beside which another one may begin.
+  static constexpr std::size_t kMostStuckMounts = 4;
+
   /// What the control thread knows of a share that has been wanted at least once.
   struct Record {
     explicit Record(Share& of) : share(of) {}
@@ -177,9 +190,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     WallTime since{};
     RealMount mount;
     std::unique_ptr<AttemptPrograms> stray_programs;  ///< of a mount that an earlier server made and had not noted yet
-    std::vector<UniqueFd> retired_roots;              ///< of forced unmounts, until their users have left
+    std::unique_ptr<AttemptPrograms> stray_unmount;   ///< of an unmount that an earlier server had begun
+    std::vector<RetiredRoot> retired_roots;           ///< of forced unmounts, until their users have left
     std::list<Waiter> waiters;                        ///< in the order of their deadlines
     std::vector<DoneCallback> unmount_waiters;
+    std::shared_ptr<Hurry> operation;         ///< the mount or unmount that runs; what others bring is dropped
+    std::size_t stuck_mounts = 0;             ///< others that have not come back
+    std::uint32_t berth = 0;                  ///< where it is mounted, or about to be: berth_of()
     std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
     std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
     /// Attachments that are being recorded, and the callers that wait to do something with one of them next.
@@ -193,6 +210,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::shared_ptr<Gathering> gathering;    ///< of the attempt that runs; null: nothing is waited for
     std::optional<TimePoint> timer;          ///< of the life cycle
     std::optional<TimePoint> scheduled;      ///< its slot in timers_
+    std::uint64_t overmount = 0;             ///< NativeAccess::overmount(): over its directory, or with processes in it
+    std::size_t inside = 0;                  ///< these, when they were counted last
+    std::string unseen;                      ///< and whether there are more is not known, for this reason
     bool was_native = false;                 ///< an earlier manager has overmounted it already: so for its next mount
     MountRecord* kept = nullptr;             ///< the record that outlives this manager
     bool failure_is_kept = false;            ///< `kept` holds a failure as well
@@ -217,6 +237,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   struct Released {
     Record* record;
     NativeAccess::Unmounted unmounted;
+    std::shared_ptr<Hurry> operation = {};
     bool is_ended = false;  ///< the unmount has been told already: this is another look
   };
 
@@ -241,6 +262,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::optional<std::map<std::string, std::uint64_t>> templates;  ///< their numbers in the log; nothing: as before
     std::set<std::string> names;  ///< that lead elsewhere, besides those of `added` and `removed`
     ReloadReport report;
+
+    /// All that lead elsewhere.
+    [[nodiscard]] std::set<std::string> changed_names() const;
   };
 
   /// A caller that waits for what a template makes.
@@ -261,9 +285,10 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   };
   /// What a source has answered.
   struct SourceAnswer {
-    Result<ShareSpec> spec;
+    Result<std::vector<ShareSpec>> specs;
     bool has_failed = false;  ///< a program, for every user
     std::vector<std::string> keys = {};
+    std::vector<std::string> notes = {};
   };
 
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
@@ -271,7 +296,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   Record& record_of(Share& share);
   [[nodiscard]] Record* find_record(Share& share) const;
 
-  Result<> begin_catalog_with(const Catalog& catalog);
+  Result<> begin_catalog_with(const Catalog& wanted);
   void adopt_catalog(KeptCatalog kept);
   Result<> check_kinds(const std::vector<ShareSpec>& specs) const;
   Result<CatalogPlan> plan(const Catalog& next);
@@ -284,11 +309,13 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void carry_out(CatalogPlan& plan);
   void change_directory(const CatalogPlan& plan);
   void publish_shown();
+  void tell_change(const CatalogPlan& plan, Task then);
   void tell_names(std::set<std::string> names, std::vector<std::shared_ptr<Share>> policies, Task then);
   void change_policy(Share& share, const ShareSpec& spec);
   void leave(Record& record);
   void look_at_leaving(Record& record);
   void replace(Record& record);
+  void unmount_if_pending(Record& record);
   void hand_attachments_on(Record& from, Share& to);
   [[nodiscard]] bool is_held(const Record& record) const;
   [[nodiscard]] bool is_over(Share& share) const;
@@ -308,16 +335,23 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void note_failed(const std::string& name, const SourceAnswer& answer);
   void note_held(const std::string& name);
   void ask_again();
-  void on_asked_again(const std::shared_ptr<Share>& share, const SourceAnswer& answer, const ShareSpec& pattern);
-  void change_instance(const std::shared_ptr<Share>& share, const ShareSpec* spec);
+  void on_asked_again(const std::string& name, const SourceAnswer& answer, const ShareSpec& pattern);
+  void change_instances(const std::string& name, const std::vector<ShareSpec>& specs);
+  void tell_notes(const std::string& name, const std::vector<std::string>& notes);
   [[nodiscard]] const ShareSpec& wanted_spec(Share& share) const;
   void take_over_look_ups(KeptMounts& area);
   [[nodiscard]] bool is_unused(Share& share) const;
-  [[nodiscard]] std::shared_ptr<Share> instance_to_give_up(Instances::Full full, const std::string& name,
-                                                           uid_t user) const;
-  Result<> make_instance_of_template(const ShareSpec& spec, uid_t user);
+  [[nodiscard]] std::vector<std::shared_ptr<Share>> instances_of(const std::string& looked_up) const;
+  [[nodiscard]] std::vector<const Instances::Instance*> unused_instances(Instances::Full full, const std::string& name,
+                                                                         uid_t user) const;
+  Result<> plan_room(CatalogPlan& plan, const std::string& name, uid_t user, std::size_t count) const;
+  void add_adopted_instances(const std::map<std::string, uid_t>& instances);
+  Result<> make_instances(const std::string& name, std::vector<ShareSpec> specs, uid_t user);
+  [[nodiscard]] bool has_place(const std::string& name) const;
   void look_at_instances();
   void forget_instances();
+  [[nodiscard]] bool may_be_forgotten(const std::shared_ptr<Share>& share, const Instances::Instance& instance,
+                                      TimePoint now);
   void plan_instances(CatalogPlan& plan, const Catalog& next);
   void plan_templates(CatalogPlan& plan, const Catalog& next);
   [[nodiscard]] life_cycle::Step step_of(const Record& record, const life_cycle::Input& happening) const;
@@ -329,6 +363,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   static void keep_failure(const Record& record, FailureRecord& slot);
   void take_over_failure(Record& record, const FailureRecords& kept);
   void take_over_mount(Record& record, const MountRecord& kept);
+  void read_inherited_output(Record& record, UniqueFd pipe);
   void settle_unfinished(Record& record, MountRecord& kept);
   void watch_helper(Record& record);
   Result<> watch_sources();
@@ -358,11 +393,16 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void enqueue_mount(Record& record, const life_cycle::StartMount& start);
   void start_queued_mounts();
   void release_mount_slot(Record& record);
+  void hurry_operation(Record& record);
+  void abandon_operation(Record& record);
+  [[nodiscard]] std::string berth_of(const Record& record) const;
   void start_mount(Record& record, TimePoint deadline);
+  /// Blocks on the disk.
   [[nodiscard]] std::function<void(std::string_view)> output_of(const Share& share) const;
   void on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took);
+  void undo_abandoned(Record& record, std::string berth, tl::expected<RealMount, AttemptFailure> outcome);
   void start_unmount(Record& record, const life_cycle::StartUnmount& start);
-  void on_unmount_ended(Record& record, RealMount mount, Result<> outcome);
+  void on_unmount_ended(Record& record, std::shared_ptr<Hurry> operation, RealMount mount, Result<> outcome);
   [[nodiscard]] static std::uint64_t device_to_look_for(const Share& share, int root) noexcept;
   void look_for_holders(Released released);
   void look_for_holders();
@@ -378,6 +418,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void update_native_waiters(Record& record);
   void answer_native_waiters(const Record& record, std::list<NativeWaiter> waiters);
   void start_removing_overmount(Record& record, NativeAccess::When when, TimePoint deadline);
+  void note_overmount(Record& record, std::uint64_t overmount);
+  void count_users();
+  void on_users_counted(const std::vector<std::pair<Record*, std::uint64_t>>& counted,
+                        const Result<NativeAccess::Users>& users, Duration took);
+  void add_native_users(ReloadReport& report) const;
+  [[nodiscard]] bool is_left_native(const Record& record) const;
   void open_gate(Record& record);
   void close_gate_if_idle(Record& record);
 
@@ -393,6 +439,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void answer(DoneCallback done, Result<> result);
   void answer(NativeCallback done, bool native);
   void on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done);
+  [[nodiscard]] Share& holder_of(Share& share) const;
   void add_attachment(Record& record, const Attachment& attachment, Lease lease);
   void remove_attachment(Record& record, const Attachment& attachment);
   void end_change(Record& record, const Attachment& attachment);
@@ -446,6 +493,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::vector<Task> told_waiters_;  ///< of after_names_told()
   std::vector<MountRecord*> free_records_;
   std::optional<TimePoint> look_at_removed_at_;
+  std::optional<TimePoint> count_users_at_;  ///< in overmounts of shares that are to go
+  bool counting_users_ = false;
   Instances instances_;
   std::map<std::string, std::uint64_t> templates_kept_;  ///< their numbers in the log
   std::map<std::string, LookUp> look_ups_;               ///< by the name
@@ -488,8 +537,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::map<Record*, NativeAccess::Unmounted> held_;  ///< shares of which something was found
   std::optional<TimePoint> look_at_held_;            ///< when it is looked for again
   Duration held_pause_{};                            ///< before that
-  UniqueFd cancel_;                                  ///< readable when every attempt must be given up
+  UniqueFd cancel_;                                  ///< readable when every look-up must be given up
   bool stopping_ = false;
+  std::size_t stuck_ = 0;  ///< operations that were abandoned and have not come back
   bool quit_ = false;
   StopReport stopped_;
 

@@ -24,7 +24,18 @@ std::string count_of(std::size_t attachments) {
 
 }  // namespace
 
-void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback done) {
+/// The one that has the attachments of its name: the share, or where it is removed and another one has taken its name,
+/// the last of these.
+Share& Manager::Core::holder_of(Share& share) const {
+  if (!share.is_removed()) return share;
+  if (const std::shared_ptr<Share> current = find(share.name())) return *current;
+  const auto last = std::find_if(removed_.rbegin(), removed_.rend(),
+                                 [&share](const auto& other) { return other->name() == share.name(); });
+  return last != removed_.rend() ? **last : share;
+}
+
+void Manager::Core::attach(Share& asked, Attachment attachment, DoneCallback done) {
+  Share& share = holder_of(asked);
   if (!is_attachment_name(attachment.instance) || !is_attachment_name(attachment.volume)) {
     return answer(std::move(done),
                   fail(EINVAL, "an attachment's instance and volume are names of 1 to 255 bytes without '/'"));
@@ -52,6 +63,8 @@ void Manager::Core::attach(Share& share, Attachment attachment, DoneCallback don
 
 /// The share is mounted: the attachment is recorded, and then there.
 void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Lease> lease, DoneCallback done) {
+  // What is mounted is not what the name leads to any more.
+  if (share.is_removed()) return attach(share, std::move(attachment), std::move(done));
   if (!lease) return answer(std::move(done), fail(lease.error()));
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   Record& record = record_of(share);
@@ -67,24 +80,33 @@ void Manager::Core::on_attached(Share& share, Attachment attachment, Result<Leas
   }
   record.pending_attachments.try_emplace(attachment);
   ++record.attaching;
-  record_change({share.name(), attachment, true}, [this, &record, attachment, lease = std::move(*lease),
-                                                   done = std::move(done)](Result<> result) mutable {
-    --record.attaching;
-    if (result) add_attachment(record, attachment, std::move(lease));
-    lease = Lease();
-    answer(std::move(done), std::move(result));
-    end_change(record, attachment);
-  });
+  record_change({share.name(), attachment, true},
+                [this, &share, attachment, lease = std::move(*lease), done = std::move(done)](Result<> result) mutable {
+                  Record& holder = record_of(holder_of(share));
+                  --holder.attaching;
+                  if (result) add_attachment(holder, attachment, std::move(lease));
+                  lease = Lease();
+                  answer(std::move(done), std::move(result));
+                  end_change(holder, attachment);
+                });
 }
 
 void Manager::Core::add_attachment(Record& record, const Attachment& attachment, Lease lease) {
   record.share.add_attachment(attachment);
+  // The share that it was mounted for has been removed meanwhile: this one is still to be mounted.
+  if (lease && &lease.share() != &record.share) lease = Lease();
   // A manager that stops gives every lease back; the attachment is on disk, and belongs to the next start.
-  if (!stopping_) record.attachments.emplace(attachment, std::move(lease));
+  if (!stopping_) {
+    if (!lease) ++record.without_lease;
+    record.attachments.emplace(attachment, std::move(lease));
+    give_leases(record);
+    if (record.without_lease > 0 && !record.reattach_at) reattach_later(record, clock_.now());
+  }
   emit(record, Event::Kind::kAttached, 0, {}, told(attachment));
 }
 
-void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallback done) {
+void Manager::Core::detach(Share& asked, const Attachment& attachment, DoneCallback done) {
+  Share& share = holder_of(asked);
   Record& record = record_of(share);
   if (const auto change = record.pending_attachments.find(attachment); change != record.pending_attachments.end()) {
     change->second.emplace_back(
@@ -94,14 +116,16 @@ void Manager::Core::detach(Share& share, const Attachment& attachment, DoneCallb
   if (!share.has_attachment(attachment)) return answer(std::move(done), fail(ENOENT, "no such attachment"));
   record.pending_attachments.try_emplace(attachment);
   record_change({share.name(), attachment, false},
-                [this, &record, attachment, done = std::move(done)](Result<> result) mutable {
-                  if (result) remove_attachment(record, attachment);
+                [this, &share, attachment, done = std::move(done)](Result<> result) mutable {
+                  Record& holder = record_of(holder_of(share));
+                  if (result) remove_attachment(holder, attachment);
                   answer(std::move(done), std::move(result));
-                  end_change(record, attachment);
+                  end_change(holder, attachment);
                 });
 }
 
-void Manager::Core::make_instance(Share& share, const std::string& instance, DoneCallback done) {
+void Manager::Core::make_instance(Share& asked, const std::string& instance, DoneCallback done) {
+  Share& share = holder_of(asked);
   if (!is_attachment_name(instance)) {
     return answer(std::move(done), fail(EINVAL, "an instance is a name of 1 to 255 bytes without '/'"));
   }
@@ -119,14 +143,16 @@ void Manager::Core::make_instance(Share& share, const std::string& instance, Don
   }
   record.pending_attachments.try_emplace(directory);
   record_change({share.name(), directory, true},
-                [this, &record, directory, done = std::move(done)](Result<> result) mutable {
-                  if (result) record.share.add_instance(directory.instance);
+                [this, &share, directory, done = std::move(done)](Result<> result) mutable {
+                  Record& holder = record_of(holder_of(share));
+                  if (result) holder.share.add_instance(directory.instance);
                   answer(std::move(done), std::move(result));
-                  end_change(record, directory);
+                  end_change(holder, directory);
                 });
 }
 
-void Manager::Core::remove_instance(Share& share, const std::string& instance, DoneCallback done) {
+void Manager::Core::remove_instance(Share& asked, const std::string& instance, DoneCallback done) {
+  Share& share = holder_of(asked);
   const Attachment directory{.instance = instance, .volume = {}};
   Record& record = record_of(share);
   if (const auto change = record.pending_attachments.find(directory); change != record.pending_attachments.end()) {
@@ -139,10 +165,11 @@ void Manager::Core::remove_instance(Share& share, const std::string& instance, D
   if (!share.has_instance(instance)) return answer(std::move(done), fail(ENOENT));
   record.pending_attachments.try_emplace(directory);
   record_change({share.name(), directory, false},
-                [this, &record, directory, done = std::move(done)](Result<> result) mutable {
-                  if (result) record.share.remove_instance(directory.instance);
+                [this, &share, directory, done = std::move(done)](Result<> result) mutable {
+                  Record& holder = record_of(holder_of(share));
+                  if (result) holder.share.remove_instance(directory.instance);
                   answer(std::move(done), std::move(result));
-                  end_change(record, directory);
+                  end_change(holder, directory);
                 });
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "manager/engine/core.h"
+#include "manager/model/requirements.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 
@@ -17,7 +18,8 @@ using life_cycle::Idle;
 using life_cycle::Mounted;
 using life_cycle::Native;
 
-/// How often removed shares are looked at, which a working directory may be in: the kernel tells of its end by forgetting.
+/// How often removed shares are looked at, which a working directory may be in: the kernel tells of its end by
+/// forgetting.
 constexpr std::chrono::milliseconds kLookAtRemoved{500};
 
 /// `after` for a mount that is made by `before` and stays.
@@ -57,7 +59,10 @@ std::vector<std::shared_ptr<Share>> Manager::Core::removed() const {
 
 std::map<std::uint64_t, std::shared_ptr<Share>> Manager::Core::incarnations() const {
   std::map<std::uint64_t, std::shared_ptr<Share>> all;
-  for (const auto& [name, share] : *directory()) all.emplace(share->incarnation(), share);
+  // There is none before the first catalog is in force.
+  if (const std::shared_ptr<const Directory> shares = directory()) {
+    for (const auto& [name, share] : *shares) all.emplace(share->incarnation(), share);
+  }
   for (const std::shared_ptr<Share>& share : removed_) all.emplace(share->incarnation(), share);
   return all;
 }
@@ -74,25 +79,21 @@ Manager::Core::Record* Manager::Core::find_record(Share& share) const {
 }
 
 /// At the start: what the manager before this one had, and then the difference to what is configured now.
-Result<> Manager::Core::begin_catalog_with(const Catalog& catalog) {
+Result<> Manager::Core::begin_catalog_with(const Catalog& wanted) {
   KeptCatalog kept = catalog_log_.read();
   const bool is_kept = kept.configuration != 0 || !kept.shares.empty();
   const bool is_same = kept.configuration != 0 && kept.configuration == setup_.configuration;
   configuration_ = setup_.configuration;
   if (is_kept) adopt_catalog(std::move(kept));
   if (is_kept && is_same) return {};
+  const Catalog catalog = with_kept(wanted, catalog_);
   CatalogPlan planned = TRY(plan(catalog));
   planned.change.configuration(configuration_);
   // The kernel has never heard of any name yet, so none is to be told.
   if (!is_kept) planned.change.told();
   TRY_VOID(commit(planned.change));
   catalog_ = catalog;
-  if (is_kept) {
-    untold_.insert(planned.names.begin(), planned.names.end());
-    for (const auto* shares : {&planned.added, &planned.removed}) {
-      for (const std::shared_ptr<Share>& share : *shares) untold_.insert(share->name());
-    }
-  }
+  if (is_kept) untold_.merge(planned.changed_names());
   carry_out(planned);
   return {};
 }
@@ -101,6 +102,7 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
   last_incarnation_ = kept.last_incarnation;
   untold_ = std::move(kept.untold);
   std::vector<std::shared_ptr<Share>> current;
+  std::map<std::string, uid_t> instances;
   for (auto& [incarnation, one] : kept.shares) {
     if (one.spec.is_template()) {
       templates_kept_.emplace(one.spec.name(), incarnation);
@@ -113,7 +115,7 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
       removed_.push_back(std::move(share));
       continue;
     }
-    if (one.user) instances_.add(share->name(), *one.user, clock_.now());
+    if (one.user) instances.emplace(share->name(), *one.user);
     if (is_to_be_native(*share)) share->set_native_door(NativeDoor::kShut);
     if (one.pending) {
       share->set_standing(Standing::kPending);
@@ -121,6 +123,7 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
     }
     current.push_back(std::move(share));
   }
+  add_adopted_instances(instances);
   std::sort(current.begin(), current.end(), [](const auto& a, const auto& b) { return a->name() < b->name(); });
   auto directory = std::make_shared<Directory>();
   for (const std::shared_ptr<Share>& share : current) {
@@ -136,7 +139,7 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
     directory_ = std::move(directory);
   }
   publish_templates();
-  for (const auto& [name, instance] : instances_.all()) note_held(name);
+  for (const auto& [name, instance] : instances_.all()) note_held(instance.looked_up);
   publish_shown();
 }
 
@@ -228,6 +231,7 @@ ReloadReport::Share Manager::Core::report_of(Share& share) const {
   // Those of attachments are named.
   const Record* const record = find_record(share);
   if (record == nullptr) return report;
+  report.overmount = record->overmount;
   for (const auto& [attachment, lease] : record->attachments) {
     if (lease && report.users > 0) --report.users;
   }
@@ -272,25 +276,22 @@ CatalogLog::Change Manager::Core::whole_catalog() const {
 
 void Manager::Core::reload(Catalog catalog, bool dry_run, ReloadCallback done) {
   const auto answer = [this](ReloadCallback to, Result<ReloadReport> report) {
-    submit(callbacks_.get(), [to = std::move(to), report = std::move(report)]() mutable { to(std::move(report)); });
+    submit(callbacks_.get(), [self = shared_from_this(), to = std::move(to), report = std::move(report)]() mutable {
+      if (report) self->add_native_users(*report);
+      to(std::move(report));
+    });
   };
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
+  catalog = with_kept(std::move(catalog), catalog_);
   Result<CatalogPlan> planned = plan(catalog);
   if (!planned) return answer(std::move(done), fail(planned.error()));
   if (dry_run) return answer(std::move(done), std::move(planned->report));
   if (const Result<> kept = commit(planned->change); !kept) return answer(std::move(done), fail(kept.error()));
   catalog_ = std::move(catalog);
-  std::set<std::string> names = planned->names;
-  for (const auto* shares : {&planned->added, &planned->removed}) {
-    for (const std::shared_ptr<Share>& share : *shares) names.insert(share->name());
-  }
-  std::vector<std::shared_ptr<Share>> policies;
-  for (const CatalogPlan::NewSpec& one : planned->policies) policies.push_back(one.share);
   carry_out(*planned);
-  tell_names(std::move(names), std::move(policies),
-             [answer, done = std::move(done), report = std::move(planned->report)]() mutable {
-               answer(std::move(done), std::move(report));
-             });
+  tell_change(*planned, [answer, done = std::move(done), report = planned->report]() mutable {
+    answer(std::move(done), std::move(report));
+  });
 }
 
 /// What is kept already.
@@ -332,14 +333,16 @@ void Manager::Core::carry_out(CatalogPlan& plan) {
   }
   // Of those as well whose name was free for a while.
   for (const std::shared_ptr<Share>& share : removed_) {
-    const std::shared_ptr<Share> next =
-        share->attachment_count() > 0 || !share->instances().empty() ? find(share->name()) : nullptr;
-    Record* const record = next != nullptr ? find_record(*share) : nullptr;
-    if (record == nullptr) continue;
+    Record* const record = find_record(*share);
+    const bool has_any = record != nullptr && (share->attachment_count() > 0 || !share->instances().empty() ||
+                                               !record->pending_attachments.empty());
+    const std::shared_ptr<Share> next = has_any ? find(share->name()) : nullptr;
+    if (next == nullptr) continue;
     hand_attachments_on(*record, *next);
     leave(*record);
   }
   if (!removed_.empty()) look_at_removed_at_ = clock_.now() + kLookAtRemoved;
+  count_users_at_ = clock_.now();
   publish_shown();
 }
 
@@ -370,7 +373,8 @@ void Manager::Core::publish_shown() {
   for (const std::shared_ptr<Share>& share : removed_) {
     const Record* const record = find_record(*share);
     if (record == nullptr) continue;
-    if (life_cycle::is_active(record->state) || share->users() > 0 || share->attachment_count() > 0) {
+    if (life_cycle::is_active(record->state) || share->users() > 0 || share->attachment_count() > 0 ||
+        is_left_native(*record)) {
       in_use.push_back(share);
     }
   }
@@ -384,6 +388,21 @@ void Manager::Core::publish_shown() {
   MutexLock lock(mutex_);
   shown_ = std::move(shown);
   shown_removed_ = std::move(in_use);
+}
+
+std::set<std::string> Manager::Core::CatalogPlan::changed_names() const {
+  std::set<std::string> all = names;
+  for (const auto* shares : {&added, &removed}) {
+    for (const std::shared_ptr<Share>& share : *shares) all.insert(share->name());
+  }
+  return all;
+}
+
+/// Tells what has been carried out.
+void Manager::Core::tell_change(const CatalogPlan& plan, Task then) {
+  std::vector<std::shared_ptr<Share>> policies;
+  for (const CatalogPlan::NewSpec& one : plan.policies) policies.push_back(one.share);
+  tell_names(plan.changed_names(), std::move(policies), std::move(then));
 }
 
 void Manager::Core::tell_names(std::set<std::string> names, std::vector<std::shared_ptr<Share>> policies, Task then) {
@@ -420,6 +439,7 @@ void Manager::Core::begin_catalog() {
     if (share->standing() != Standing::kCurrent) leave(*record);
   }
   if (!removed_.empty()) look_at_removed_at_ = clock_.now() + kLookAtRemoved;
+  count_users_at_ = clock_.now();
   if (!instances_.all().empty()) look_at_instances_at_ = clock_.now() + kLookAtRemoved;
 }
 
@@ -443,8 +463,9 @@ void Manager::Core::change_policy(Share& share, const ShareSpec& spec) {
   schedule(*record);
 }
 
-/// A share that is to go, or not to be native any more. What lies over its directory is taken off at once where the name leads
-/// elsewhere now, or callers are to be looked at: programs that are in it stay, in a mount to which no path leads.
+/// A share that is to go, or not to be native any more. What lies over its directory is taken off at once where the
+/// name leads elsewhere now, or callers are to be looked at: programs that are in it stay, in a mount to which no path
+/// leads.
 void Manager::Core::leave(Record& record) {
   auto* const mounted = std::get_if<Mounted>(&record.state);
   if (mounted != nullptr) {
@@ -490,11 +511,11 @@ void Manager::Core::replace(Record& record) {
   plan_new(plan, *record.pending);
   if (!commit(plan.change)) return;
   carry_out(plan);
-  tell_names({record.share.name()}, {}, [] {});
+  tell_change(plan, [] {});
 }
 
-/// Attachments are of the share that has the name, as they are on disk: there alone they can be given back. What they held of the old
-/// one stays for as long as programs use it.
+/// Attachments, and changes of them that are being recorded, are of the share that has the name, as they are on disk:
+/// there alone they can be given back. What they held of the old one stays for as long as programs use it.
 void Manager::Core::hand_attachments_on(Record& from, Share& to) {
   Record& next = record_of(to);
   for (const std::string& instance : from.share.instances()) {
@@ -509,18 +530,23 @@ void Manager::Core::hand_attachments_on(Record& from, Share& to) {
   // The leases end here.
   from.attachments.clear();
   from.without_lease = 0;
+  next.pending_attachments.merge(from.pending_attachments);
+  next.attaching += std::exchange(from.attaching, 0);
   from.reattach_at.reset();
   schedule(from);
   if (next.without_lease > 0) reattach_later(next, clock_.now());
 }
 
-/// Whether a caller without a lease may come back into a removed share, and would miss what is mounted: a working directory.
+/// Whether a program without a lease would miss what is mounted in a share that is to go: one with its working
+/// directory there, or one that uses the native share directly.
 bool Manager::Core::is_held(const Record& record) const {
+  if (is_left_native(record)) return true;
   return record.share.is_removed() && setup_.is_known && setup_.is_known(record.share, !record.mount.holds_only_copy);
 }
 
 bool Manager::Core::is_over(Share& share) const {
   if (share.users() > 0 || share.attachment_count() > 0 || !is_mount_free(share)) return false;
+  if (const Record* const record = find_record(share); record != nullptr && is_left_native(*record)) return false;
   return !setup_.is_known || !setup_.is_known(share, false);
 }
 
@@ -548,6 +574,7 @@ void Manager::Core::look_at_removed() {
     kept->state = MountRecord::kNone;
     kept->generation = 0;
     kept->released = 0;
+    kept->overmount = 0;
     kept->share = 0;
     free_records_.push_back(kept);
   }
@@ -593,12 +620,13 @@ void Manager::Core::remount(Share& share, bool force, DoneCallback done) {
 /// A share that is to go has no patience when it is not in use.
 life_cycle::Step Manager::Core::step_of(const Record& record, const life_cycle::Input& happening) const {
   const SharePolicy& policy = record.share.spec().policy();
+  const bool may_abandon = record.operation != nullptr && record.stuck_mounts < kMostStuckMounts;
   if (record.share.standing() == Standing::kCurrent) {
-    return life_cycle::step(record.state, happening, policy, clock_.now(), drained_);
+    return life_cycle::step(record.state, happening, policy, clock_.now(), drained_, may_abandon);
   }
   SharePolicy leaving = policy;
   leaving.idle_timeout = std::chrono::milliseconds(0);
-  return life_cycle::step(record.state, happening, leaving, clock_.now(), drained_);
+  return life_cycle::step(record.state, happening, leaving, clock_.now(), drained_, may_abandon);
 }
 
 }  // namespace berth::manager

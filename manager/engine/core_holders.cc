@@ -1,4 +1,5 @@
-// What the control thread does about file systems that stay mounted elsewhere after their share's unmount (NativeAccess::find_holders).
+// What the control thread does about file systems that stay mounted elsewhere after their share's unmount
+// (NativeAccess::find_holders).
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -28,8 +29,8 @@ std::uint64_t Manager::Core::device_to_look_for(const Share& share, int root) no
   return found ? makedev(found->stx_dev_major, found->stx_dev_minor) : 0;
 }
 
-/// The unmount is told with what is found. One look at a time, for all that have been unmounted meanwhile: however many shares are
-/// unmounted at once, the mount namespaces are read a few times.
+/// The unmount is told with what is found. One look at a time, for all that have been unmounted meanwhile: however many
+/// shares are unmounted at once, the mount namespaces are read a few times.
 void Manager::Core::look_for_holders(Released released) {
   released_.push_back(std::move(released));
   look_for_holders();
@@ -71,7 +72,7 @@ void Manager::Core::on_holders_found(std::vector<Released> released, std::vector
     if (is_ended) {
       publish(record);
     } else {
-      on_unmount_ended(record, RealMount{}, {});
+      on_unmount_ended(record, std::move(released[i].operation), RealMount{}, {});
       held_pause_ = kFirstPause;
     }
   }
@@ -103,7 +104,7 @@ void Manager::Core::keep_released(Record& record, std::optional<std::uint64_t> d
 
 void Manager::Core::look_for_holders_again() {
   look_at_held_.reset();
-  for (const auto& [record, unmounted] : held_) released_.push_back({record, unmounted, true});
+  for (const auto& [record, unmounted] : held_) released_.push_back({record, unmounted, {}, true});
   look_for_holders();
 }
 

@@ -61,7 +61,7 @@ void Manager::Core::resume(DoneCallback done) {
 
 /// The new generation, when everything of the older ones has ended.
 ///
-/// Here the hypervisor could be asked what it has attached (NOVA.md, lines D), before any caller is let in.
+/// What a hypervisor has attached comes in as attachments (src/libvirt), before or after this.
 void Manager::Core::check_resumed() {
   if (resume_waiters_.empty() || operations_under_way_ > 0) return;
   drained_ = false;

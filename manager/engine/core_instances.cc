@@ -12,8 +12,8 @@
 namespace berth::manager {
 namespace {
 
-/// Look-ups of one user that ask a source at once: a source that hangs takes no thread from the other users. Of all users there are as many as
-/// there are slots (KeptMounts::look_ups).
+/// Look-ups of one user that ask a source at once: a source that hangs takes no thread from the other users. Of all
+/// users there are as many as there are slots (KeptMounts::look_ups).
 constexpr std::size_t kMostAskingOfUser = 4;
 /// Names that are being looked up, and callers that wait for one of them.
 constexpr std::size_t kMostLookedUp = 4096;
@@ -25,6 +25,13 @@ constexpr std::chrono::seconds kLookAtInstances{10};
 constexpr std::chrono::seconds kShortestStay{60};
 /// Failed look-ups that are shown.
 constexpr std::size_t kMostFailed = 256;
+
+/// Whether one of these has the name, lies below it, or lies above it with at least so many bytes.
+template <typename Shares>
+bool take_place(const Shares& shares, const std::string& name, std::size_t least_above = 1) {
+  return shares.contains(name) || shares.find_below(name) != shares.end() ||
+         shares.find_above(name, least_above) != shares.end();
+}
 
 std::string_view key_of(std::string_view name) {
   const std::size_t slash = name.rfind('/');
@@ -60,6 +67,8 @@ void Manager::Core::answer(ShareCallback done, Result<std::shared_ptr<Share>> fo
 void Manager::Core::look_up(const std::string& name, uid_t user, ShareCallback done) {
   if (stopping_) return answer(std::move(done), fail(ESHUTDOWN));
   if (const std::shared_ptr<Share> share = find(name)) return answer(std::move(done), share);
+  // It is the directory above them.
+  if (!instances_.made_of(name).empty()) return answer(std::move(done), std::shared_ptr<Share>());
   const ShareSpec* const pattern = template_of(name);
   if (pattern == nullptr) return answer(std::move(done), fail(ENOENT));
   if (const auto why = instances_.refusal_of(name, clock_.now())) return answer(std::move(done), fail(*why));
@@ -161,26 +170,30 @@ void Manager::Core::ask_sources() {
 /// On a pool thread.
 Manager::Core::SourceAnswer Manager::Core::ask_source(const LookUp& look_up, const std::string& name) {
   const ShareSpec& pattern = look_up.pattern;
-  SourceAnswer answer{.spec = fail(ENOENT)};
+  SourceAnswer answer{.specs = fail(ENOENT)};
   LookUpQuestion question{.pattern = pattern, .key = std::string(key_of(name))};
   question.deadline = clock_.now() + pattern.policy().lookup_timeout;
   question.cancel_fd = cancel_.get();
   if (setup_.kept != nullptr) question.programs = &setup_.kept->look_ups[*look_up.slot];
   if (look_up.is_listing) {
     Result<std::vector<std::string>> keys = list_by_source(setup_, std::move(question), look_up.user);
-    if (keys) return {.spec = fail(ENOENT), .keys = *std::move(keys)};
-    return {.spec = fail(keys.error()), .has_failed = true};
+    if (keys) return {.specs = fail(ENOENT), .keys = *std::move(keys)};
+    return {.specs = fail(keys.error()), .has_failed = true};
   }
   if (pattern.program().empty()) {
-    answer.spec = instantiate_for(pattern, key_of(name), look_up.user);
+    answer.specs = instantiate_for(pattern, key_of(name), look_up.user).map([](ShareSpec spec) {
+      return std::vector<ShareSpec>{std::move(spec)};
+    });
   } else {
     ProgramLookUp asked = look_up_by_program(setup_, std::move(question), look_up.user);
-    answer = {.spec = std::move(asked.spec), .has_failed = asked.has_failed};
+    answer = {.specs = std::move(asked.specs), .has_failed = asked.has_failed, .notes = std::move(asked.notes)};
   }
-  if (!answer.spec) return answer;
-  const auto backend = setup_.backends.find(answer.spec->kind());
-  const bool is_there = backend != setup_.backends.end() && backend->second->has_source(*answer.spec);
-  if (!is_there) answer.spec = fail(ENOENT);
+  if (!answer.specs) return answer;
+  std::erase_if(*answer.specs, [this](const ShareSpec& spec) {
+    const auto backend = setup_.backends.find(spec.kind());
+    return backend == setup_.backends.end() || !backend->second->has_source(spec);
+  });
+  if (answer.specs->empty()) answer.specs = fail(ENOENT);
   return answer;
 }
 
@@ -194,20 +207,21 @@ void Manager::Core::on_source_asked(const std::string& name, const SourceAnswer&
   ask_sources();
   if (look_up.is_listing) return on_listed(look_up, name, source);
   const ShareSpec* const pattern = template_of(name);
-  const std::shared_ptr<Share> known = find(name);
+  const bool is_known = find(name) != nullptr || !instances_.made_of(name).empty();
   const bool is_same = !stopping_ && pattern != nullptr && *pattern == look_up.pattern;
-  if (is_same && look_up.is_again && known != nullptr) return on_asked_again(known, source, *pattern);
-  if (!is_same || known != nullptr) {
+  if (is_same && look_up.is_again && is_known) return on_asked_again(name, source, *pattern);
+  if (!is_same || is_known) {
     // The catalog has changed meanwhile.
     for (Looker& one : look_up.waiters) this->look_up(name, one.user, std::move(one.done));
     return;
   }
-  if (source.spec) {
+  if (source.specs) {
     note_answered(name);
+    tell_notes(name, source.notes);
   } else {
     note_refused(name, source, pattern->policy());
   }
-  Result<> made = source.spec ? make_instance_of_template(*source.spec, look_up.user) : fail(source.spec.error());
+  Result<> made = source.specs ? make_instances(name, *source.specs, look_up.user) : fail(source.specs.error());
   const std::shared_ptr<Share> share = find(name);
   for (Looker& one : look_up.waiters) {
     // What is refused is refused to one user.
@@ -221,7 +235,7 @@ void Manager::Core::on_source_asked(const std::string& name, const SourceAnswer&
 
 /// What no user need ask again for a while.
 void Manager::Core::note_refused(const std::string& name, const SourceAnswer& source, const SharePolicy& policy) {
-  const Error& why = source.spec.error();
+  const Error& why = source.specs.error();
   if (why.code() == ENOENT) {
     note_answered(name);
     return instances_.note_refused(name, Error(ENOENT), clock_.now() + policy.negative_timeout);
@@ -233,13 +247,21 @@ void Manager::Core::note_refused(const std::string& name, const SourceAnswer& so
 
 /// Shows the reason.
 void Manager::Core::note_failed(const std::string& name, const SourceAnswer& source) {
-  const Error& why = source.spec.error();
+  const Error& why = source.specs.error();
   if (failures_told_.take(clock_.now()))
     emit({.kind = Event::Kind::kWarning, .share = name, .reason = std::string(why.story()), .code = why.code()});
   note_answered(name);
   MutexLock lock(mutex_);
   if (failed_look_ups_.size() >= kMostFailed) failed_look_ups_.erase(failed_look_ups_.begin());
   failed_look_ups_.push_back({.share = name, .when = clock_.wall_now(), .error = why});
+}
+
+/// What of an answer is not carried over, or is otherwise.
+void Manager::Core::tell_notes(const std::string& name, const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) {
+    if (!failures_told_.take(clock_.now())) return;
+    emit({.kind = Event::Kind::kWarning, .share = name, .reason = note});
+  }
 }
 
 /// What the program of its template has answered holds from now on.
@@ -254,51 +276,71 @@ void Manager::Core::ask_again() {
   for (const auto& [name, instance] : instances_.all()) {
     if (!instance.holds_until || clock_.now() < *instance.holds_until) continue;
     const std::shared_ptr<Share> share = find(name);
-    const ShareSpec* const pattern = template_of(name);
-    if (share == nullptr || pattern == nullptr || is_unused(*share) || look_ups_.contains(name)) continue;
+    const ShareSpec* const pattern = template_of(instance.looked_up);
+    if (share == nullptr || pattern == nullptr || is_unused(*share) || look_ups_.contains(instance.looked_up)) continue;
     if (look_ups_.size() >= kMostLookedUp) break;
-    LookUp& look_up = look_ups_.try_emplace(name, *pattern, instance.user).first->second;
+    LookUp& look_up = look_ups_.try_emplace(instance.looked_up, *pattern, instance.user).first->second;
     look_up.deadline = clock_.now() + pattern->policy().lookup_timeout;
     look_up.is_again = true;
-    to_ask_.push_back(name);
+    to_ask_.push_back(instance.looked_up);
   }
   ask_sources();
 }
 
 /// A program that has failed leaves what it has answered before in force.
-void Manager::Core::on_asked_again(const std::shared_ptr<Share>& share, const SourceAnswer& source,
-                                   const ShareSpec& pattern) {
-  note_held(share->name());
-  if (source.spec) {
-    note_answered(share->name());
-    if (!(*source.spec == wanted_spec(*share))) change_instance(share, &*source.spec);
-  } else if (source.spec.error().code() == ENOENT) {
-    change_instance(share, nullptr);
+void Manager::Core::on_asked_again(const std::string& name, const SourceAnswer& source, const ShareSpec& pattern) {
+  note_held(name);
+  if (source.specs) {
+    note_answered(name);
+    change_instances(name, *source.specs);
+  } else if (source.specs.error().code() == ENOENT) {
+    change_instances(name, {});
   } else {
-    instances_.set_holds_until(share->name(), clock_.now() + pattern.policy().negative_timeout);
-    note_failed(share->name(), source);
+    instances_.set_holds_until(name, clock_.now() + pattern.policy().negative_timeout);
+    note_failed(name, source);
   }
 }
 
-/// As a reload changes or removes (null) a share.
-void Manager::Core::change_instance(const std::shared_ptr<Share>& share, const ShareSpec* spec) {
+/// Makes what the name was looked up for these shares, as a reload does.
+void Manager::Core::change_instances(const std::string& name, const std::vector<ShareSpec>& specs) {
   CatalogPlan plan;
   plan.last_incarnation = last_incarnation_;
-  if (spec != nullptr) {
-    plan_change(plan, {.before = wanted_spec(*share), .after = *spec});
-  } else {
-    plan.change.remove(share->incarnation());
-    plan.removed.push_back(share);
-    plan.configured.insert(share->name());
+  const std::vector<std::string> before = instances_.made_of(name);
+  const uid_t user = before.empty() ? 0 : instances_.user_of(before.front()).value_or(0);
+  for (const std::string& one : before) {
+    const std::shared_ptr<Share> share = find(one);
+    if (share == nullptr) continue;
+    const auto spec = std::find_if(specs.begin(), specs.end(), [&](const ShareSpec& s) { return s.name() == one; });
+    if (spec == specs.end()) {
+      plan.change.remove(share->incarnation());
+      plan.removed.push_back(share);
+      plan.configured.insert(one);
+    } else if (const ShareSpec now = wanted_spec(*share); !(*spec == now)) {
+      plan_change(plan, {.before = now, .after = *spec});
+    }
   }
-  if (!commit(plan.change)) return;
-  std::set<std::string> names;
-  if (!plan.removed.empty()) names.insert(share->name());
-  std::vector<std::shared_ptr<Share>> policies;
-  for (const CatalogPlan::NewSpec& one : plan.policies) policies.push_back(one.share);
+  std::vector<std::string> added;
+  for (const ShareSpec& spec : specs) {
+    if (before.empty() || !has_place(spec.name())) continue;
+    added.push_back(spec.name());
+    instances_.add(spec.name(), name, user, clock_.now());
+    plan_new(plan, spec);
+  }
+  std::sort(plan.added.begin(), plan.added.end(), [](const auto& a, const auto& b) { return a->name() < b->name(); });
+  const bool is_same = plan.added.empty() && plan.removed.empty() && plan.policies.empty() && plan.pending.empty() &&
+                       plan.settled.empty();
+  if (is_same) return;
+  if (!commit(plan.change)) {
+    for (const std::string& one : added) instances_.remove(one);
+    return;
+  }
+  note_held(name);
   carry_out(plan);
-  tell_names(std::move(names), std::move(policies), [] {});
+  tell_change(plan, [] {});
 }
+
+/// Whether no share has the name, or lies above or below it.
+bool Manager::Core::has_place(const std::string& name) const { return !take_place(*directory(), name); }
 
 /// What a share is, or will be when it is not in use.
 const ShareSpec& Manager::Core::wanted_spec(Share& share) const {
@@ -331,65 +373,101 @@ bool Manager::Core::is_unused(Share& share) const {
          is_mount_free(share);
 }
 
-/// The one that was not used for longest of those that `full` counts. Null: all are in use.
-std::shared_ptr<Share> Manager::Core::instance_to_give_up(Instances::Full full, const std::string& name,
-                                                          uid_t user) const {
-  const std::string of_template = Instances::template_of(name);
-  std::shared_ptr<Share> oldest;
-  TimePoint oldest_used = TimePoint::max();
-  for (const auto& [one, instance] : instances_.all()) {
-    if (full == Instances::Full::kOfUser && instance.user != user) continue;
-    if (full == Instances::Full::kOfTemplate && Instances::template_of(one) != of_template) continue;
-    const std::shared_ptr<Share> share = find(one);
-    if (share == nullptr || !is_unused(*share)) continue;
-    const TimePoint used = std::max(instance.used, share->last_left());
-    if (used >= oldest_used) continue;
-    oldest_used = used;
-    oldest = share;
+std::vector<std::shared_ptr<Share>> Manager::Core::instances_of(const std::string& looked_up) const {
+  std::vector<std::shared_ptr<Share>> shares;
+  for (const std::string& name : instances_.made_of(looked_up)) {
+    if (std::shared_ptr<Share> share = find(name)) shares.push_back(std::move(share));
   }
-  return oldest;
+  return shares;
 }
 
-Result<> Manager::Core::make_instance_of_template(const ShareSpec& spec, uid_t user) {
-  const std::string& name = spec.name();
-  const std::shared_ptr<const Directory> shares = directory();
-  const auto below = shares->lower_bound(name + "/");
-  if (below != shares->end() && below->first.starts_with(name + "/")) return fail(ENOENT);
-  TRY_VOID(check_kinds({spec}));
+/// Of those that `full` counts, but for what was made together with one that is in use. The one that was not used for
+/// longest comes first.
+std::vector<const Instances::Instance*> Manager::Core::unused_instances(Instances::Full full, const std::string& name,
+                                                                        uid_t user) const {
+  const std::string of_template = Instances::template_of(name);
+  std::vector<std::pair<TimePoint, const Instances::Instance*>> unused;
+  std::set<std::string_view> stay_together;  // looked-up names of which a share stays
+  for (const auto& [one, instance] : instances_.all()) {
+    if (full == Instances::Full::kOfUser && instance.user != user) continue;
+    if (full == Instances::Full::kOfTemplate && Instances::template_of(instance.looked_up) != of_template) continue;
+    const std::shared_ptr<Share> share = find(one);
+    if (share != nullptr && is_unused(*share)) {
+      unused.emplace_back(std::max(instance.used, share->last_left()), &instance);
+    } else if (one != instance.looked_up) {
+      stay_together.insert(instance.looked_up);
+    }
+  }
+  std::stable_sort(unused.begin(), unused.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<const Instances::Instance*> oldest_first;
+  for (const auto& [used, instance] : unused) {
+    if (!stay_together.contains(instance->looked_up)) oldest_first.push_back(instance);
+  }
+  return oldest_first;
+}
+
+/// Has as much give way as `count` more need. EAGAIN: too much is in use.
+Result<> Manager::Core::plan_room(CatalogPlan& plan, const std::string& name, uid_t user, std::size_t count) const {
+  using Full = Instances::Full;
+  Instances::Counts gone{};
+  std::set<std::string_view> names;  // that were looked up for what gives way
+  for (const Full limit : {Full::kOfUser, Full::kOfTemplate, Full::kInAll}) {
+    const auto is_full = [&] { return instances_.full(name, user, count, gone) == limit; };
+    if (!is_full()) continue;
+    for (const Instances::Instance* const one : unused_instances(limit, name, user)) {
+      if (!is_full()) break;
+      if (!names.insert(one->looked_up).second) continue;
+      const std::vector<std::shared_ptr<Share>> together = instances_of(one->looked_up);
+      gone.in_all += together.size();
+      if (one->user == user) gone.of_user += together.size();
+      if (Instances::template_of(one->looked_up) == Instances::template_of(name)) gone.of_template += together.size();
+      for (const std::shared_ptr<Share>& share : together) plan.change.remove(share->incarnation());
+      plan.removed.insert(plan.removed.end(), together.begin(), together.end());
+    }
+    if (is_full()) return fail(EAGAIN);
+  }
+  return {};
+}
+
+Result<> Manager::Core::make_instances(const std::string& name, std::vector<ShareSpec> specs, uid_t user) {
+  if (!has_place(name)) return fail(ENOENT);
+  TRY_VOID(check_kinds(specs));
   CatalogPlan plan;
   plan.last_incarnation = last_incarnation_;
-  const Instances::Full full = instances_.full(name, user);
-  if (full != Instances::Full::kNo) {
-    const std::shared_ptr<Share> given_up = instance_to_give_up(full, name, user);
-    if (given_up == nullptr) return fail(EAGAIN);
-    plan.change.remove(given_up->incarnation());
-    plan.removed.push_back(given_up);
+  TRY_VOID(plan_room(plan, name, user, specs.size()));
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    if (!instances_.take_turn(user, clock_.now())) return fail(EAGAIN);
   }
-  if (!instances_.take_turn(user, clock_.now())) return fail(EAGAIN);
-  instances_.add(name, user, clock_.now());
+  std::sort(specs.begin(), specs.end(), [](const auto& a, const auto& b) { return a.name() < b.name(); });
+  for (const ShareSpec& spec : specs) {
+    instances_.add(spec.name(), name, user, clock_.now());
+    plan_new(plan, spec);
+  }
   note_held(name);
-  plan_new(plan, spec);
   // The kernel learns the name by the answer.
   const bool is_told = plan.removed.empty() && telling_ == 0 && untold_.empty();
   if (is_told) plan.change.told();
   if (Result<> kept = commit(plan.change); !kept) {
-    instances_.remove(name);
+    for (const ShareSpec& spec : specs) instances_.remove(spec.name());
     return kept;
   }
+  std::set<std::string> gone;
+  for (const std::shared_ptr<Share>& given_up : plan.removed) gone.insert(given_up->name());
   carry_out(plan);
-  if (!plan.removed.empty()) tell_names({plan.removed.front()->name()}, {}, [] {});
+  if (!gone.empty()) tell_names(std::move(gone), {}, [] {});
   if (!look_at_instances_at_) look_at_instances_at_ = clock_.now() + kLookAtInstances;
   return {};
 }
 
-/// What a template had made before all of berth ended, and attachments hold: its source is not asked, for the host may be about to boot.
+/// What a template had made before all of berth ended, and attachments hold: its source is not asked, for the host may
+/// be about to boot.
 /// False: nothing is made. A share of one caller is made by that caller.
 bool Manager::Core::restore_instance(const StoredAttachments& one) {
   const std::shared_ptr<const Directory> shares = shown();
   const ShareSpec* const pattern = template_of(one.share);
   if (shares->find(one.share) != shares->end() || pattern == nullptr || needs_values(*pattern)) return false;
   const Result<ShareSpec> spec = instantiate(*pattern, key_of(one.share));
-  if (!spec || !make_instance_of_template(*spec, 0)) return false;
+  if (!spec || !make_instances(one.share, {*spec}, 0)) return false;
   Share& share = *find(one.share);
   for (const Attachment& attachment : one.attachments) {
     if (attachment.volume.empty()) {
@@ -418,48 +496,69 @@ void Manager::Core::look_at_instances() {
   look_at_instances_at_ = std::min(look_at_instances_at_.value_or(TimePoint::max()), now + kLookAtInstances);
 }
 
-/// Those that no program has used for long, and of which the kernel knows nothing.
+/// Those that no program has used for long, and of which the kernel knows nothing: all that one look-up has made, or
+/// nothing of it.
 void Manager::Core::forget_instances() {
   const TimePoint now = clock_.now();
   CatalogPlan plan;
   plan.last_incarnation = last_incarnation_;
-  std::set<std::string> names;
+  std::set<std::string> stay_together;  // looked-up names of which a share stays
+  std::vector<std::pair<std::shared_ptr<Share>, const Instances::Instance*>> unused;
   for (const auto& [name, instance] : instances_.all()) {
     const std::shared_ptr<Share> share = find(name);
-    if (share == nullptr || !is_unused(*share)) continue;
-    const Duration stay = std::max<Duration>(2 * share->spec().policy().idle_timeout, kShortestStay);
-    const bool holds = !instance.holds_until || now < *instance.holds_until;
-    if (holds && now < std::max(instance.used, share->last_left()) + stay) continue;
-    if (setup_.is_known && setup_.is_known(*share, false)) {
-      if (!setup_.drop_unused) continue;
-      submit(callbacks_.get(), [self = shared_from_this(), share] { self->setup_.drop_unused(*share); });
-      continue;
+    if (share != nullptr && may_be_forgotten(share, instance, now)) {
+      unused.emplace_back(share, &instance);
+    } else if (name != instance.looked_up) {
+      stay_together.insert(instance.looked_up);
     }
+  }
+  for (const auto& [share, instance] : unused) {
+    if (stay_together.contains(instance->looked_up)) continue;
     plan.change.remove(share->incarnation());
     plan.removed.push_back(share);
-    names.insert(name);
   }
-  if (names.empty() || !commit(plan.change)) return;
+  if (plan.removed.empty() || !commit(plan.change)) return;
   carry_out(plan);
-  tell_names(std::move(names), {}, [] {});
+  tell_change(plan, [] {});
 }
 
-/// What another catalog makes of the instances that there are. They are by their templates what shares are by their sections: the same
-/// template leaves them alone, another one changes them, and none removes them.
+bool Manager::Core::may_be_forgotten(const std::shared_ptr<Share>& share, const Instances::Instance& instance,
+                                     TimePoint now) {
+  if (!is_unused(*share)) return false;
+  const Duration stay = std::max<Duration>(2 * share->spec().policy().idle_timeout, kShortestStay);
+  const bool holds = !instance.holds_until || now < *instance.holds_until;
+  if (holds && now < std::max(instance.used, share->last_left()) + stay) return false;
+  if (!setup_.is_known || !setup_.is_known(*share, false)) return true;
+  if (setup_.drop_unused)
+    submit(callbacks_.get(), [self = shared_from_this(), share] { self->setup_.drop_unused(*share); });
+  return false;
+}
+
+/// Of those that an earlier manager has made: by which look-up, their templates tell.
+void Manager::Core::add_adopted_instances(const std::map<std::string, uid_t>& instances) {
+  for (const auto& [name, user] : instances) {
+    std::string looked_up = name;
+    for (std::size_t end = 0; template_of(looked_up) == nullptr && end != std::string::npos;) {
+      end = looked_up.rfind('/');
+      if (end != std::string::npos) looked_up.resize(end);
+    }
+    instances_.add(name, template_of(looked_up) == nullptr ? name : looked_up, user, clock_.now());
+  }
+}
+
+/// What another catalog makes of the instances that there are. They are by their templates what shares are by their
+/// sections: the same template leaves them alone, another one changes them, and none removes them.
 void Manager::Core::plan_instances(CatalogPlan& plan, const Catalog& next) {
   for (const auto& [name, instance] : instances_.all()) {
     const std::shared_ptr<Share> share = find(name);
     if (share == nullptr) continue;
-    const ShareSpec* const configured = next.find(name);
-    const std::string prefix = name + "/";
-    const auto below = next.shares().lower_bound(prefix);
-    const bool is_directory = below != next.shares().end() && below->first.starts_with(prefix);
-    const auto pattern = next.templates().find(Instances::template_of(name));
-    if (configured == nullptr && !is_directory && pattern != next.templates().end()) {
-      const ShareSpec* const before = template_of(name);
+    const auto pattern = next.templates().find(Instances::template_of(instance.looked_up));
+    if (!take_place(next.shares(), name, instance.looked_up.size()) && pattern != next.templates().end()) {
+      const ShareSpec* const before = template_of(instance.looked_up);
       if (before != nullptr && *before == pattern->second) continue;
-      // One that needs to know its caller is made anew at the next look-up.
-      if (Result<ShareSpec> after = instantiate(pattern->second, key_of(name)); after && check_kinds({*after})) {
+      // One that needs to know its caller is made anew at the next look-up, and so are those that are several.
+      Result<ShareSpec> after = name == instance.looked_up ? instantiate(pattern->second, key_of(name)) : fail(ENOENT);
+      if (after && check_kinds({*after})) {
         const ShareSpec& now = wanted_spec(*share);
         if (!(*after == now)) plan_change(plan, {.before = now, .after = *std::move(after)});
         continue;

@@ -5,10 +5,13 @@
 #include <cerrno>
 #include <unordered_set>
 
+#include "manager/backends/attempt_namespace.h"
+#include "manager/backends/inherited_program.h"
 #include "manager/engine/core.h"
 #include "manager/engine/share_output.h"
 #include "manager/model/of_this_host.h"
 #include "manager/model/server_of.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount_table.h"
@@ -106,26 +109,75 @@ void Manager::Core::make_room() {
 void Manager::Core::start_mount(Record& record, TimePoint deadline) {
   // Not at once: this may be in the middle of another share's step.
   if (sys::few_descriptors_left() && wants_room()) post([this] { make_room(); });
+  // What is stuck may yet mount something where it was told to.
+  record.berth = record.stuck_mounts == 0 ? 0 : record.berth + 1;
+  if (MountRecord* const kept = kept_record_of(record)) kept->berth = record.berth;
   keep_state(record, MountRecord::kMounting);
+  record.operation = std::make_shared<Hurry>();
+  if (stopping_) record.operation->wanted();
   std::atomic<std::int32_t>* const programs = record.kept != nullptr ? &record.kept->programs : nullptr;
   // An attempt that has waited for its turn too long is over before it begins; its answer comes all the same.
-  auto work = [self = shared_from_this(), &record, programs, deadline, started = clock_.now(), avoided = record.avoided,
-               required = required_shares(record)] {
+  auto work = [self = shared_from_this(), &record, operation = record.operation, berth = berth_of(record), programs,
+               deadline, started = clock_.now(), avoided = record.avoided, required = required_shares(record),
+               stray = std::move(record.stray_unmount), kept = record.kept]() mutable {
+    if (stray) {  // it would take off what is found
+      stray->end(self->clock_.now(), -1);
+      kept->unmount_programs = -1;
+      stray.reset();
+    }
     const ShareSpec& spec = record.share.spec();
     Backend& backend = *self->setup_.backends.at(spec.kind());
     tl::expected<RealMount, AttemptFailure> outcome =
         self->clock_.now() >= deadline
             ? tl::unexpected(AttemptFailure{
                   .error = Error(ETIMEDOUT, "waited for other mounts (max_concurrent_mounts, max_mounts_per_server)")})
-            : perform_mount(backend, spec, record.share.berth(), self->berths_, deadline, self->cancel_.get(), programs,
+            : perform_mount(backend, spec, berth, self->berths_, deadline, operation->fd(), programs,
                             self->output_of(record.share), avoided, required);
+    if (outcome) crash_point("mount-made");
     if (outcome && self->setup_.after_mount) self->setup_.after_mount(record.share);
     Core* core = self.get();
-    core->post([core, &record, outcome = std::move(outcome), started]() mutable {
+    core->post([core, &record, operation = std::move(operation), berth = std::move(berth), outcome = std::move(outcome),
+                started]() mutable {
+      if (operation != record.operation) return core->undo_abandoned(record, std::move(berth), std::move(outcome));
+      operation.reset();
       core->on_mount_ended(record, std::move(outcome), core->clock_.now() - started);
     });
   };
   submit(operations_.get(), std::move(work));
+}
+
+/// What waits for its turn, or for shares that are required, ends without having begun.
+void Manager::Core::hurry_operation(Record& record) {
+  if (record.gathering == nullptr && !mount_slots_.drop(&record)) {
+    if (record.operation) record.operation->wanted();
+    return;
+  }
+  end_gathering(record);
+  // Not at once: this is in the middle of a step.
+  post([this, &record] { on_mount_ended(record, tl::unexpected(AttemptFailure{.error = Error(ECANCELED)}), {}); });
+}
+
+/// The name of the mountpoint that it has now. A mount beside one that is stuck has another one than that.
+std::string Manager::Core::berth_of(const Record& record) const {
+  if (record.berth == 0) return record.share.berth();
+  return ".berth." + std::to_string(record.share.incarnation()) + "." + std::to_string(record.berth);
+}
+
+/// What it brings is undone when it comes. What serves the mount that an unmount was of is ended by the operation that
+/// takes its place.
+void Manager::Core::abandon_operation(Record& record) {
+  const std::shared_ptr<Hurry> operation = std::exchange(record.operation, nullptr);
+  ++stuck_;
+  if (!std::holds_alternative<life_cycle::Expiring>(record.state)) {
+    operation->wanted();
+    release_mount_slot(record);
+    ++record.stuck_mounts;
+    record.is_failing = true;
+    return;
+  }
+  record.mount = RealMount{};
+  if (operation->helper) record.mount.helper = std::make_unique<InheritedProgram>(0, std::move(operation->helper));
+  record.mount.programs = adopt_programs(std::move(operation->programs), berths_.path_of(berth_of(record)));
 }
 
 /// The function that gets the output of the share's programs.
@@ -138,6 +190,7 @@ std::function<void(std::string_view)> Manager::Core::output_of(const Share& shar
 
 void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, AttemptFailure> outcome, Duration took) {
   release_mount_slot(record);
+  record.operation.reset();
   const bool overdue = life_cycle::name_of(record.state) == ShareState::kFailed;
   life_cycle::MountEnded ended;
   if (outcome) {
@@ -176,7 +229,26 @@ void Manager::Core::on_mount_ended(Record& record, tl::expected<RealMount, Attem
   }
 }
 
+/// Of a mount that was abandoned.
+void Manager::Core::undo_abandoned(Record& record, std::string berth, tl::expected<RealMount, AttemptFailure> outcome) {
+  auto work = [self = shared_from_this(), &record, berth = std::move(berth), outcome = std::move(outcome)]() mutable {
+    const ShareSpec& spec = record.share.spec();
+    if (outcome)  // where it fails, what is left of it goes with the namespace
+      (void)perform_unmount(*self->setup_.backends.at(spec.kind()), spec, berth, *outcome, self->berths_,
+                            self->clock_.now(), -1, true);
+    outcome = tl::unexpected(AttemptFailure{});
+    self->post([core = self.get(), &record] {
+      --core->stuck_;
+      --record.stuck_mounts;
+      // It has noted that it has no programs any more, where those of this mount are noted.
+      if (std::holds_alternative<life_cycle::Mounted>(record.state)) core->keep_mounted(record);
+    });
+  };
+  submit(operations_.get(), std::move(work));
+}
+
 void Manager::Core::open_gate(Record& record) {
+  collect_retired(record);
   record.share.touch(clock_.now());
   record.share.set_root(record.mount.root.get());
   record.share.gate().open();
@@ -184,7 +256,6 @@ void Manager::Core::open_gate(Record& record) {
   held_.erase(&record);
   keep_released(record, {});
   give_leases(record);
-  collect_retired(record);
   if (record.mount.helper) watch_helper(record);
   watch_health(record);
   keep_mounted(record);
@@ -198,12 +269,11 @@ void Manager::Core::watch_helper(Record& record) {
 void Manager::Core::close_gate_if_idle(Record& record) {
   // In the midst of the step that asked: until the answer is known the gate and the state would disagree.
   // A draining share's is closed already, and no caller comes in.
-  Gate& gate = record.share.gate();
   const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
   if (mounted != nullptr && !mounted->unmount_until && is_held(record)) {
     return feed(record.share, life_cycle::GateInUse{record.share.users() + 1});
   }
-  if (gate.close_if_idle() || (gate.closed() && gate.users() == 0)) {
+  if (record.share.close_if_idle()) {
     feed(record.share, life_cycle::GateClosed{});
   } else {
     feed(record.share, life_cycle::GateInUse{record.share.users()});
@@ -214,12 +284,19 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
   keep_state(record, MountRecord::kUnmounting);
   unwatch_source(record);
   record.health = {};
-  if (record.mount.helper) poller_.remove(record.mount.helper->pidfd());
-  // A request that is inside works with this number, which must not become another file's before it has left. And while it is open, to
-  // detach the mount does not end a file system of another host, which collect_retired() does.
+  record.operation = std::make_shared<Hurry>();
+  if (record.mount.programs) record.operation->programs = copy_of(record.mount.programs->descriptor());
+  if (record.mount.helper) {
+    record.operation->helper = copy_of(record.mount.helper->process());
+    poller_.remove(record.mount.helper->pidfd());
+  }
+  // A request that is inside works with this number, which must not become another file's before it has left. And while
+  // it is open, to detach the mount does not end a file system of another host, which collect_retired() does.
   if (record.share.users() > 0 || (start.force && !is_to_be_native(record.share)))
-    record.retired_roots.push_back(std::move(record.mount.root));
-  auto work = [self = shared_from_this(), &record, mount = std::move(record.mount), force = start.force,
+    record.retired_roots.push_back({std::move(record.mount.root), &record.share.retire_mount()});
+  auto work = [self = shared_from_this(), &record, operation = record.operation, berth = berth_of(record),
+               mount = std::move(record.mount),
+               programs = record.kept != nullptr ? &record.kept->unmount_programs : nullptr, force = start.force,
                dead = start.dead, deadline = start.deadline, native = start.native]() mutable {
     const ShareSpec& spec = record.share.spec();
     const bool is_native = self->is_to_be_native(record.share);
@@ -228,21 +305,32 @@ void Manager::Core::start_unmount(Record& record, const life_cycle::StartUnmount
     // A mount that cannot be taken off now goes with the namespace, or is found at the next start.
     if (native) (void)self->setup_.native->remove_overmount(record.share, NativeAccess::When::kAlways, deadline);
     if (self->setup_.before_unmount) self->setup_.before_unmount(record.share, mount.root.get(), force && !dead);
-    Result<> outcome = perform_unmount(*self->setup_.backends.at(spec.kind()), spec, record.share.berth(), mount,
-                                       self->berths_, deadline, force);
+    Result<> outcome = perform_unmount(*self->setup_.backends.at(spec.kind()), spec, berth, mount, self->berths_,
+                                       deadline, operation->fd(), force, programs);
     Core* core = self.get();
-    core->post([core, &record, is_native, device, mount = std::move(mount), outcome = std::move(outcome)]() mutable {
+    core->post([core, &record, operation = std::move(operation), is_native, device, mount = std::move(mount),
+                outcome = std::move(outcome)]() mutable {
       if (outcome && is_native) {
-        return core->look_for_holders({&record, {.share = record.share.name(), .device = device}});
+        return core->look_for_holders(
+            {&record, {.share = record.share.name(), .device = device}, std::move(operation)});
       }
-      core->on_unmount_ended(record, std::move(mount), std::move(outcome));
+      core->on_unmount_ended(record, std::move(operation), std::move(mount), std::move(outcome));
     });
   };
   record.mount = RealMount{};
   submit(operations_.get(), std::move(work));
 }
 
-void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> outcome) {
+void Manager::Core::on_unmount_ended(Record& record, std::shared_ptr<Hurry> operation, RealMount mount,
+                                     Result<> outcome) {
+  if (operation != record.operation) {  // it was stuck: another one has done its work
+    --stuck_;
+    // Ends what is left of the mount, which may wait for its server.
+    return submit(operations_.get(), [left = std::move(mount)]() mutable { left = RealMount{}; });
+  }
+  // With its descriptors, before the share is idle for others.
+  record.operation.reset();
+  operation.reset();
   life_cycle::UnmountEnded ended;
   ended.success = outcome.has_value();
   if (outcome) {
@@ -257,12 +345,23 @@ void Manager::Core::on_unmount_ended(Record& record, RealMount mount, Result<> o
 }
 
 void Manager::Core::collect_retired(Record& record) {
-  if (record.retired_roots.empty() || record.share.users() > 0 || !record.share.gate().closed()) return;
-  // The last descriptor of a mount that was detached ends its file system, which may wait for a server (NFS 4, DESTROY_SESSION).
-  const auto roots = std::make_shared<std::vector<UniqueFd>>(std::exchange(record.retired_roots, {}));
-  Result<std::thread> thread = sys::start_thread("berth-retire", [roots] { roots->clear(); });
-  if (thread) return thread->detach();
-  record.retired_roots = std::move(*roots);  // for another time
+  // No user comes in any more.
+  const auto unused = std::partition(record.retired_roots.begin(), record.retired_roots.end(),
+                                     [](const RetiredRoot& one) { return one.mount->gate.users() > 0; });
+  if (unused == record.retired_roots.end()) return;
+  // The last descriptor of a mount that was detached ends its file system, which may wait for a server (NFS 4,
+  // DESTROY_SESSION).
+  const auto roots = std::make_shared<std::vector<RetiredRoot>>(std::make_move_iterator(unused),
+                                                                std::make_move_iterator(record.retired_roots.end()));
+  record.retired_roots.erase(unused, record.retired_roots.end());
+  Result<std::thread> thread = sys::start_thread("berth-retire", [roots] {
+    for (RetiredRoot& one : *roots) one.root.reset();
+  });
+  if (thread) {
+    for (const RetiredRoot& one : *roots) one.mount->is_retired = false;
+    return thread->detach();
+  }
+  std::move(roots->begin(), roots->end(), std::back_inserter(record.retired_roots));  // for another time
 }
 
 void Manager::Core::admit_waiters(Record& record) {

@@ -45,7 +45,9 @@ void Manager::Core::gather(Record& record, const std::shared_ptr<Gathering>& gat
   if (const std::shared_ptr<Share> share = find_required(name)) return await_required(record, gathering, *share);
   look_up(name, instances_.user_of(record.share.name()).value_or(0),
           [self = shared_from_this(), &record, gathering](const Result<std::shared_ptr<Share>>& found) {
-            self->post([core = self.get(), &record, gathering, error = found ? Error(0) : found.error()] {
+            const Error none(ENOENT, "it is a directory of shares");
+            const Error error = !found ? found.error() : *found == nullptr ? none : Error(0);
+            self->post([core = self.get(), &record, gathering, error] {
               if (record.gathering != gathering) return;
               if (error.code() != 0) return core->fail_gathering(record, error);
               core->gather(record, gathering);

@@ -19,17 +19,21 @@ Result<> Manager::Core::watch_sources() {
 }
 
 void Manager::Core::watch_source(Record& record) {
+  const std::vector<UniqueFd> parents = std::move(record.mount.parents);
   const std::vector<UniqueFd> way = std::move(record.mount.way);
-  if (way.empty() || !source_watch_) return;
+  if (parents.empty() || !source_watch_) return;
   // Refused only when out of memory or watches: then the share shows what is mounted until it is mounted anew.
-  record.source_number = source_watch_->add(way.front().get()).value_or(0);
-  if (record.source_number != 0) ++watched_[record.source_number];
-  for (std::size_t i = 1; i < way.size(); ++i) {
-    const int number = source_watch_->add_way(way[i].get()).value_or(0);
-    if (number == 0) continue;
-    record.way_numbers.push_back(number);
-    ++watched_[number];
+  const auto note = [&](const Result<int>& number) {
+    if (!number) return;
+    record.way_numbers.push_back(*number);
+    ++watched_[*number];
+  };
+  for (const UniqueFd& parent : parents) note(source_watch_->add(parent.get()));
+  if (!record.way_numbers.empty()) {
+    record.source_number = record.way_numbers.front();
+    record.way_numbers.erase(record.way_numbers.begin());
   }
+  for (const UniqueFd& place : way) note(source_watch_->add_way(place.get()));
 }
 
 void Manager::Core::unwatch_source(Record& record) {
@@ -65,7 +69,7 @@ void Manager::Core::check_source(Record& record) {
   auto work = [self = shared_from_this(), &record, generation = record.share.mount_generation(),
                source = record.mount.source, identity = record.mount.identity] {
     const ShareSpec& spec = record.share.spec();
-    const bool current = self->setup_.backends.at(spec.kind())->is_current(source, identity);
+    const bool current = self->setup_.backends.at(spec.kind())->is_current(spec, source, identity);
     Core* core = self.get();
     core->post([core, &record, generation, current] {
       record.checking_source = false;

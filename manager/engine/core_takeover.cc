@@ -11,6 +11,7 @@
 #include "manager/backends/attempt_namespace.h"
 #include "manager/backends/inherited_program.h"
 #include "manager/backends/output_reader.h"
+#include "manager/backends/started_programs.h"
 #include "manager/backends/stray_programs.h"
 #include "manager/engine/core.h"
 #include "src/lib/sys/mount_table.h"
@@ -24,21 +25,20 @@ namespace {
 // Two binaries read and write these: another layout is another KeptDaemon::kVersion.
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std::uint32_t>::is_always_lock_free &&
               std::atomic<std::int32_t>::is_always_lock_free);
-static_assert(sizeof(MountRecord) == 280 && offsetof(MountRecord, state) == 8 && offsetof(MountRecord, id) == 16 &&
+static_assert(sizeof(MountRecord) == 296 && offsetof(MountRecord, state) == 8 && offsetof(MountRecord, id) == 16 &&
               offsetof(MountRecord, root) == 24 && offsetof(MountRecord, source_device) == 48 &&
-              offsetof(MountRecord, released) == 64 && offsetof(MountRecord, programs) == 72 &&
-              offsetof(MountRecord, source) == 76);
+              offsetof(MountRecord, released) == 64 && offsetof(MountRecord, overmount) == 72 &&
+              offsetof(MountRecord, programs) == 80 && offsetof(MountRecord, berth) == 88 &&
+              offsetof(MountRecord, source) == 92);
 static_assert(sizeof(FailureRecord) == 1840 && offsetof(FailureRecord, retry_at) == 8 &&
               offsetof(FailureRecord, story) == 40 && offsetof(FailureRecord, command_length) == 440 &&
               offsetof(FailureRecord, output) == 816);
-static_assert(offsetof(KeptMounts, records) == 264 && offsetof(KeptMounts, failures) == 36700424);
+static_assert(offsetof(KeptMounts, records) == 264 && offsetof(KeptMounts, failures) == 38797576);
 
 bool is_open(int descriptor) noexcept { return descriptor >= 0 && ::fcntl(descriptor, F_GETFD) >= 0; }
 
 /// Whether a number, which may have been used again since, is still a pidfd of that program.
 bool is_program(int pidfd, pid_t number) { return number > 0 && sys::proc::process_of(pidfd) == number; }
-
-UniqueFd copy_of(std::int32_t descriptor) noexcept { return UniqueFd(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)); }
 
 UniqueFd take(std::int32_t descriptor) noexcept { return UniqueFd(is_open(descriptor) ? descriptor : -1); }
 
@@ -82,6 +82,7 @@ MountRecord* Manager::Core::kept_record_of(Record& record) {
     record.kept = free_records_.back();
     free_records_.pop_back();
     record.kept->programs = -1;
+    record.kept->unmount_programs = -1;
     record.kept->share = record.share.incarnation();
     return record.kept;
   }
@@ -90,6 +91,7 @@ MountRecord* Manager::Core::kept_record_of(Record& record) {
   MountRecord& kept = area->records[slot];
   kept.share = record.share.incarnation();
   kept.programs = -1;
+  kept.unmount_programs = -1;
   area->used = slot + 1;
   return record.kept = &kept;
 }
@@ -187,7 +189,8 @@ void Manager::Core::take_over_failure(Record& record, const FailureRecords& kept
   schedule(record);
 }
 
-/// Programs that a dead server has asked are ended: its callers' kernel asks again. That may take as long as one is stuck in the kernel.
+/// Programs that a dead server has asked are ended: its callers' kernel asks again. That may take as long as one is
+/// stuck in the kernel.
 void Manager::Core::take_over_look_ups(KeptMounts& area) {
   const auto is_of_program = [](std::int32_t descriptor) { return descriptor > 0; };
   free_look_ups_.clear();
@@ -206,7 +209,7 @@ void Manager::Core::end_stray_look_ups() {
   for (std::size_t slot = 0; slot < stray_look_ups_.size(); ++slot) {
     if (stray_look_ups_[slot] == nullptr) continue;
     submit(look_up_pool_.get(), [self = shared_from_this(), slot] {
-      self->stray_look_ups_[slot]->end(self->clock_.now());
+      self->stray_look_ups_[slot]->end(self->clock_.now(), -1);
       self->post([core = self.get(), slot] {
         core->setup_.kept->look_ups[slot] = -1;
         core->stray_look_ups_[slot].reset();
@@ -234,6 +237,8 @@ void Manager::Core::take_over_mounts() {
     record.kept = &kept;
     record.source = source_of(record.share, kept);
     record.share.continue_generations(kept.generation);
+    record.overmount = kept.overmount;
+    record.berth = kept.berth;
     if (kept.state != MountRecord::kMounted) take_over_failure(record, area->failures[slot]);
     if (kept.state == MountRecord::kMounted && is_open(kept.root)) {
       take_over_mount(record, kept);
@@ -256,13 +261,10 @@ void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
   record.mount.identity = {.device = kept.source_device, .inode = kept.source_inode};
   record.source_number = source_watch_ ? kept.source_number : 0;
   if (record.source_number != 0) ++watched_[record.source_number];
-  if (is_open(kept.helper_pidfd)) {
-    record.mount.helper =
-        InheritedProgram::make(kept.helper, take(kept.helper_pidfd), take(kept.helper_output), output_of(record.share));
-  } else {
-    record.mount.output = OutputReader::make(take(kept.helper_output), output_of(record.share));
-  }
-  record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(record.share.berth()));
+  if (is_open(kept.helper_pidfd))
+    record.mount.helper = std::make_unique<InheritedProgram>(kept.helper, take(kept.helper_pidfd));
+  read_inherited_output(record, take(kept.helper_output));
+  record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(berth_of(record)));
   record.mounts = 1;
   const bool native = kept.id != 0 && is_to_be_native(record.share);
   life_cycle::Mounted mounted{.since = clock_.now()};
@@ -281,24 +283,47 @@ void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
   schedule(record);
 }
 
+/// What the share's secrets are must be known before anything is shown. The files that hold them may be on a file
+/// system that does not answer, and no take-over waits for one.
+void Manager::Core::read_inherited_output(Record& record, UniqueFd pipe) {
+  std::shared_ptr<OutputReader> reader = OutputReader::hold(std::move(pipe));
+  record.mount.output = reader;
+  if (!reader) return;
+  submit(operations_.get(), [self = shared_from_this(), &record, held = std::weak_ptr<OutputReader>(reader)] {
+    std::function<void(std::string_view)> said = self->output_of(record.share);
+    self->post([core = self.get(), &record, held, said = std::move(said)]() mutable {
+      // Unless the mount is gone by now.
+      const std::shared_ptr<OutputReader> there = held.lock();
+      if (!there || there->begin(std::move(said))) return;
+      // A pipe that nothing reads would stop the program when it is full; one without a reader does not.
+      record.mount.output.reset();
+      core->keep_mounted(record);
+    });
+  });
+}
+
 void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
-  const std::string berth = berths_.path_of(record.share.berth());
+  const std::string berth = berths_.path_of(berth_of(record));
   const Result<bool> there = sys::is_mountpoint(berth);
   if (!there || *there) {
     record.stray_programs = adopt_programs(take(kept.programs), berth);
+    record.stray_unmount = adopt_started_programs(take(kept.unmount_programs));
     return post([this, &record] { feed(record.share, life_cycle::LeaseWanted{"an earlier server was about to"}); });
   }
   // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay
   // taken.
   if (is_program(kept.helper_pidfd, kept.helper)) {
-    InheritedProgram::make(kept.helper, copy_of(kept.helper_pidfd), UniqueFd(), {})->end(clock_.now());
+    InheritedProgram(kept.helper, copy_of(kept.helper_pidfd)).end(clock_.now(), -1);
   }
   const std::unique_ptr<AttemptPrograms> programs = adopt_programs(copy_of(kept.programs), berth);
-  if (programs) programs->end(clock_.now());
+  if (programs) programs->end(clock_.now(), -1);
   kept.programs = -1;
+  const std::unique_ptr<AttemptPrograms> unmount = adopt_started_programs(copy_of(kept.unmount_programs));
+  if (unmount) unmount->end(clock_.now(), -1);
+  kept.unmount_programs = -1;
   end_stray_programs(berth);
   kept.state = MountRecord::kNone;
-  berths_.remove(record.share.berth());
+  berths_.remove(berth_of(record));
 }
 
 std::vector<int> Manager::Core::kept_descriptors() const {
@@ -309,7 +334,8 @@ std::vector<int> Manager::Core::kept_descriptors() const {
   }
   for (const auto& [share, record] : records_) {
     numbers.push_back(record->mount.root.get());
-    for (const AttemptPrograms* const programs : {record->mount.programs.get(), record->stray_programs.get()}) {
+    for (const AttemptPrograms* const programs :
+         {record->mount.programs.get(), record->stray_programs.get(), record->stray_unmount.get()}) {
       if (programs != nullptr) numbers.push_back(programs->descriptor());
     }
     if (const LeftOutput* const left = record->mount.output.get(); left != nullptr)

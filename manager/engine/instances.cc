@@ -20,27 +20,37 @@ void take_one(Counts& counts, const Key& key) {
 
 }  // namespace
 
-std::string Instances::template_of(std::string_view name) {
-  const std::size_t slash = name.rfind('/');
-  return std::string(name.substr(0, slash == std::string_view::npos ? 0 : slash + 1)) + "*";
+std::string Instances::template_of(std::string_view looked_up) {
+  const std::size_t slash = looked_up.rfind('/');
+  return std::string(looked_up.substr(0, slash == std::string_view::npos ? 0 : slash + 1)) + "*";
 }
 
-void Instances::add(const std::string& name, uid_t user, TimePoint now) {
-  if (!instances_.try_emplace(name, Instance{.user = user, .used = now}).second) return;
+void Instances::add(const std::string& name, const std::string& looked_up, uid_t user, TimePoint now) {
+  const Instance instance{.user = user, .looked_up = looked_up, .used = now};
+  if (!instances_.try_emplace(name, instance).second) return;
   ++of_user_[user];
-  ++of_template_[template_of(name)];
+  ++of_template_[template_of(looked_up)];
 }
 
-void Instances::set_holds_until(std::string_view name, TimePoint until) {
-  const auto found = instances_.find(name);
-  if (found != instances_.end()) found->second.holds_until = until;
+void Instances::set_holds_until(const std::string& looked_up, TimePoint until) {
+  for (const std::string& name : made_of(looked_up)) instances_.find(name)->second.holds_until = until;
+}
+
+std::vector<std::string> Instances::made_of(const std::string& looked_up) const {
+  std::vector<std::string> names;
+  if (instances_.contains(looked_up)) names.push_back(looked_up);
+  const std::string below = looked_up + "/";
+  for (auto at = instances_.lower_bound(below); at != instances_.end() && at->first.starts_with(below); ++at) {
+    if (at->second.looked_up == looked_up) names.push_back(at->first);
+  }
+  return names;
 }
 
 void Instances::remove(std::string_view name) {
   const auto found = instances_.find(name);
   if (found == instances_.end()) return;
   take_one(of_user_, found->second.user);
-  take_one(of_template_, template_of(name));
+  take_one(of_template_, template_of(found->second.looked_up));
   instances_.erase(found);
 }
 
@@ -50,10 +60,14 @@ std::optional<uid_t> Instances::user_of(std::string_view name) const {
   return found->second.user;
 }
 
-Instances::Full Instances::full(std::string_view name, uid_t user) const {
-  if (user != 0 && count_of(of_user_, user) >= limits_.of_user) return Full::kOfUser;
-  if (count_of(of_template_, template_of(name)) >= limits_.of_template) return Full::kOfTemplate;
-  return instances_.size() >= limits_.in_all ? Full::kInAll : Full::kNo;
+Instances::Full Instances::full(std::string_view looked_up, uid_t user, std::size_t count, const Counts& gone) const {
+  const auto is_over = [count](std::size_t there, std::size_t less, std::size_t limit) {
+    return there + count > limit + less;
+  };
+  if (user != 0 && is_over(count_of(of_user_, user), gone.of_user, limits_.of_user)) return Full::kOfUser;
+  if (is_over(count_of(of_template_, template_of(looked_up)), gone.of_template, limits_.of_template))
+    return Full::kOfTemplate;
+  return is_over(instances_.size(), gone.in_all, limits_.in_all) ? Full::kInAll : Full::kNo;
 }
 
 bool Instances::take_turn(uid_t user, TimePoint now) {

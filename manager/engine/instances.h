@@ -9,14 +9,15 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "src/lib/base/clock.h"
 #include "src/lib/base/error.h"
 
 namespace berth::manager {
 
-/// The shares that templates have made on look-up, how many more there may be, and the names that were looked up in vain, with the error. All of it is
-/// bounded: any user of the host can look names up.
+/// The shares that templates have made on look-up, how many more there may be, and the names that were looked up in
+/// vain, with the error. All of it is bounded: any user of the host can look names up.
 ///
 /// Threading: one thread.
 class Instances {
@@ -35,6 +36,7 @@ class Instances {
 
   struct Instance {
     uid_t user = 0;                          ///< that it was made for
+    std::string looked_up = {};              ///< the name that was: the share's, or that of a directory above it
     TimePoint used{};                        ///< when it was made or taken over
     std::optional<TimePoint> holds_until{};  ///< what its program has answered; nothing: there is no program
   };
@@ -45,14 +47,22 @@ class Instances {
 
   /// Which limit keeps another one from being made.
   enum class Full : std::uint8_t { kNo, kOfUser, kOfTemplate, kInAll };
+  /// How many there are for each limit.
+  struct Counts {
+    std::size_t of_user, of_template, in_all;
+  };
 
-  void add(const std::string& name, uid_t user, TimePoint now);
+  void add(const std::string& name, const std::string& looked_up, uid_t user, TimePoint now);
   void remove(std::string_view name);
-  void set_holds_until(std::string_view name, TimePoint until);
+  /// Of all that was made when `looked_up` was.
+  void set_holds_until(const std::string& looked_up, TimePoint until);
+  /// The names of these, sorted.
+  [[nodiscard]] std::vector<std::string> made_of(const std::string& looked_up) const;
   [[nodiscard]] const Map& all() const noexcept { return instances_; }
   /// Nothing: the share is configured.
   [[nodiscard]] std::optional<uid_t> user_of(std::string_view name) const;
-  [[nodiscard]] Full full(std::string_view name, uid_t user) const;
+  /// For `count` more, as if `gone` of those that there are had been removed.
+  [[nodiscard]] Full full(std::string_view looked_up, uid_t user, std::size_t count, const Counts& gone = {}) const;
 
   /// False: the user has had too many made lately.
   bool take_turn(uid_t user, TimePoint now);
@@ -63,8 +73,8 @@ class Instances {
   [[nodiscard]] std::optional<Error> refusal_of(std::string_view name, TimePoint now) const;
   void forget_refused();
 
-  /// The name of the template of an instance: "home/*" of "home/alice".
-  static std::string template_of(std::string_view name);
+  /// The name of the template of a name that is looked up: "home/*" of "home/alice".
+  static std::string template_of(std::string_view looked_up);
 
  private:
   struct Refusal {

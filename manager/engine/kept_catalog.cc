@@ -123,8 +123,8 @@ std::string common_of(const ShareFields& fields) {
   writer.number(policy.reopen);
   writer.texts(policy.required);
   writer.numbers(policy.weights);
-  for (const bool flag :
-       {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices, policy.browse}) {
+  for (const bool flag : {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices,
+                          policy.browse, policy.hidden}) {
     writer.number(flag);
   }
   writer.numbers(policy.allow_users);
@@ -157,8 +157,8 @@ void read_common(std::string_view bytes, ShareFields& fields) {
   policy.reopen = reader.number<Reopen>();
   policy.required = reader.texts();
   policy.weights = reader.numbers<std::uint32_t>();
-  for (bool* const flag :
-       {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices, &policy.browse}) {
+  for (bool* const flag : {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices,
+                           &policy.browse, &policy.hidden}) {
     *flag = reader.number<bool>();
   }
   policy.allow_users = reader.numbers<uid_t>();

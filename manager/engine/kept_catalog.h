@@ -29,8 +29,8 @@ struct KeptCatalog {
   std::set<std::string> untold;     ///< names that changed, and the kernel may not have been told of
 };
 
-/// Writes a catalog to memory that outlives the manager. A change is made by one store, so that a crash at any instruction leaves
-/// the old catalog or the new one.
+/// Writes a catalog to memory that outlives the manager. A change is made by one store, so that a crash at any
+/// instruction leaves the old catalog or the new one.
 ///
 /// Threading: one thread.
 class CatalogLog {

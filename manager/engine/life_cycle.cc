@@ -17,7 +17,8 @@ std::string told(const Error& error) { return error.story().empty() ? error.mess
 /// One step: what each state makes of each input. A pair that is not named leaves the state as it is.
 class Stepper {
  public:
-  Stepper(const SharePolicy& policy, TimePoint now, bool drained) : policy_(policy), now_(now), drained_(drained) {}
+  Stepper(const SharePolicy& policy, TimePoint now, bool drained, bool may_abandon)
+      : policy_(policy), now_(now), drained_(drained), may_abandon_(may_abandon) {}
 
   // Idle
   Step operator()(Idle, const LeaseWanted& wanted) const { return start_mount(1, wanted.reason); }
@@ -27,7 +28,19 @@ class Stepper {
   // Mounting
   Step operator()(Mounting state, const LeaseWanted&) const {
     if (!state.overdue) return {state, {}};  // joins the mount that runs
-    return {state, {FailWaiters{overdue_error()}}};
+    if (is_stuck(state) && now_ >= state.retry_at) return mount_beside(state);
+    return {state, {FailWaiters{state.forced ? forced_error() : overdue_error()}}};
+  }
+  Step operator()(Mounting state, const NativeWanted&) const {
+    if (is_stuck(state) && now_ >= state.retry_at) return mount_beside(state);
+    return {state, {}};
+  }
+  Step operator()(Mounting state, const RetryWanted&) const {
+    if (!state.overdue) return {state, {}};
+    state.retry_at = now_;
+    if (!is_stuck(state)) return {state, {}};
+    return {Failed{0, now_, state.forced ? forced_error() : overdue_error()},
+            {AbandonOperation{}, ClearTimer{}, AnswerUnmount{Error(0)}}};
   }
   Step operator()(Mounting state, const MountEnded& ended) const {
     if (ended.success && state.overdue) return undo(state, ended.jitter);
@@ -35,16 +48,20 @@ class Stepper {
     return failed(state, ended);
   }
   Step operator()(Mounting state, const Timer& timer) const {
+    if (state.forced && is_stuck(state)) return given_up_by_force({AbandonOperation{}});
+    if (state.forced) return {state, {AnswerUnmount{Error(ETIMEDOUT, "the attempt to mount it does not end")}}};
     if (state.overdue) return {state, {}};
-    state.overdue = true;
-    state.retry_at = now_ + backoff(state.attempt, timer.jitter);
-    return {state,
-            {ClearTimer{}, FailWaiters{overdue_error()},
-             Emit{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(overdue_error()),
-                  overdue_error().code()}}};
+    return give_up(state, backoff(state.attempt, timer.jitter), overdue_error());
   }
-  Step operator()(Mounting state, const UnmountWanted&) const {
-    return {state, {AnswerUnmount{Error(EBUSY, "it is being mounted")}}};
+  Step operator()(Mounting state, const UnmountWanted& wanted) const {
+    if (!wanted.force) return {state, {AnswerUnmount{Error(EBUSY, "it is being mounted")}}};
+    Step step = state.overdue ? Step{state, {}} : give_up(state, {}, forced_error());
+    auto& given_up = std::get<Mounting>(step.state);
+    given_up.forced = true;
+    given_up.retry_at = now_;
+    given_up.stuck_at = now_ + kForcePatience;
+    step.effects.insert(step.effects.end(), {HurryOperation{}, SetTimer{now_ + kForcePatience}});
+    return step;
   }
 
   // Mounted
@@ -208,6 +225,7 @@ class Stepper {
   }
   Step operator()(Expiring state, const UnmountEnded& ended) const {
     const Duration took = now_ - state.started;
+    if (!ended.success && state.force == Force::kWanted) return follow_by_force(state, Force::kUsed);
     if (!ended.success) return still_mounted(state, ended.error, took);
     Step next = state.wanted_again ? start_mount(1, "wanted again while unmounting")
                                    : Step{after_unmount(state), {ClearTimer{}}};
@@ -215,7 +233,18 @@ class Stepper {
     next.effects.insert(next.effects.begin(), {Emit{Event::Kind::kUnmounted, 0, took, ""}, AnswerUnmount{Error(0)}});
     return next;
   }
-  Step operator()(Expiring state, const UnmountWanted&) const { return {state, {}}; }  // answered when it has ended
+  Step operator()(Expiring state, const UnmountWanted& wanted) const {  // answered when it has ended
+    if (!wanted.force || state.force != Force::kNo) return {state, {}};
+    state.force = Force::kWanted;
+    state.wanted_again = false;
+    return {state, {FailWaiters{forced_error()}, HurryOperation{}, SetTimer{now_ + kForcePatience}}};
+  }
+  Step operator()(Expiring state, const Timer&) const {
+    if (state.force != Force::kWanted && state.force != Force::kUsed) return {state, {}};
+    Step step = follow_by_force(state, Force::kBeside);
+    step.effects.insert(step.effects.begin(), AbandonOperation{});
+    return step;
+  }
 
   // Failed
   Step operator()(Failed state, const LeaseWanted&) const {
@@ -239,6 +268,29 @@ class Stepper {
   }
 
  private:
+  /// No caller waits for the mount any more. What it still makes is undone.
+  [[nodiscard]] Step give_up(Mounting state, Duration pause, const Error& why) const {
+    state.overdue = true;
+    state.retry_at = now_ + pause;
+    state.stuck_at = now_ + kForcePatience;
+    Emit failed{Event::Kind::kMountFailed, state.attempt, now_ - state.started, told(why), why.code()};
+    return {state, {ClearTimer{}, FailWaiters{why}, std::move(failed)}};
+  }
+  /// Its deadline is over, or it was told to end, and it has not come back.
+  [[nodiscard]] bool is_stuck(const Mounting& state) const {
+    return state.overdue && now_ >= state.stuck_at && may_abandon_;
+  }
+  [[nodiscard]] Step mount_beside(const Mounting& stuck) const {
+    Step step = start_mount(stuck.forced ? 1 : stuck.attempt + 1, "beside an attempt that does not end");
+    step.effects.insert(step.effects.begin(), {AbandonOperation{}, AnswerUnmount{Error(0)}});
+    return step;
+  }
+  /// Not idle at once: callers that the attempt has held up would begin the next one.
+  [[nodiscard]] Step given_up_by_force(Effects effects) const {
+    Failed given_up{0, now_ + kFirstBackoff, forced_error()};
+    effects.insert(effects.end(), {SetTimer{given_up.retry_at}, AnswerUnmount{Error(0)}});
+    return {std::move(given_up), std::move(effects)};
+  }
   /// When a share is due that no caller comes to any more.
   [[nodiscard]] TimePoint idle_at(const Mounted& state, const Timer& timer) const {
     if (state.stays && !drained_) return now_ + kLongestLook;
@@ -328,6 +380,8 @@ class Stepper {
     return {std::move(next), std::move(before)};
   }
 
+  [[nodiscard]] static Error forced_error() { return Error(ECONNABORTED, "given up by a forced unmount"); }
+
   [[nodiscard]] static Error stale_error() {
     return Error(ESTALE, "its mount was dead, and on_stale = \"error\": retry has it mounted again");
   }
@@ -338,7 +392,7 @@ class Stepper {
 
   [[nodiscard]] Step start_mount(std::uint32_t attempt, std::string reason) const {
     const TimePoint deadline = now_ + policy_.mount_timeout;
-    return {Mounting{attempt, now_, false, {}},
+    return {Mounting{.attempt = attempt, .started = now_},
             {Emit{Event::Kind::kMounting, attempt, {}, std::move(reason)}, SetTimer{deadline},
              StartMount{attempt, deadline}}};
   }
@@ -355,6 +409,7 @@ class Stepper {
   }
 
   [[nodiscard]] Step failed(const Mounting& state, const MountEnded& ended) const {
+    if (state.forced) return given_up_by_force({});
     if (state.overdue) {  // reported when it became overdue; now its thread is back
       return {Failed{state.attempt, state.retry_at, overdue_error()}, {SetTimer{state.retry_at}}};
     }
@@ -366,21 +421,33 @@ class Stepper {
   }
 
   [[nodiscard]] Step undo(const Mounting& state, double jitter) const {
-    Step step = start_unmount({}, true, "mounted after its mount_timeout");
-    std::get<Expiring>(step.state).undo = true;
+    Step step = start_unmount({}, true, state.forced ? "forced" : "mounted after its mount_timeout");
+    std::get<Expiring>(step.state).undo = !state.forced;
     std::get<Expiring>(step.state).failed_attempts = state.attempt;
     std::get<Expiring>(step.state).jitter = jitter;
     return step;
   }
 
   [[nodiscard]] Step start_unmount(const Mounted& state, bool force, std::string reason) const {
+    // What is native must not be mounted again before the overmount is gone.
+    const bool is_bounded = force && state.native != Native::kOn;
     return {Expiring{.started = now_,
+                     .force = force ? Force::kUsed : Force::kNo,
                      .wanted_again = state.wanted,
                      .stale = state.dead && !state.moves && policy_.on_stale == OnStale::kError,
                      .native = state.native != Native::kNever,
                      .stays = state.stays},
-            {Emit{Event::Kind::kUnmounting, 0, {}, std::move(reason)}, ClearTimer{},
+            {Emit{Event::Kind::kUnmounting, 0, {}, std::move(reason)},
+             is_bounded ? Effect(SetTimer{now_ + kForcePatience}) : Effect(ClearTimer{}),
              StartUnmount{force, now_ + policy_.unmount_timeout, state.native == Native::kOn, state.dead}}};
+  }
+
+  /// After an unmount that has failed, or beside one that does not end.
+  [[nodiscard]] Step follow_by_force(Expiring state, Force force) const {
+    state.force = force;
+    return {state,
+            {Emit{Event::Kind::kUnmounting, 0, {}, "forced"}, SetTimer{now_ + kForcePatience},
+             StartUnmount{.force = true, .deadline = now_}}};
   }
 
   [[nodiscard]] Step still_mounted(const Expiring& state, const Error& error, Duration took) const {
@@ -398,6 +465,7 @@ class Stepper {
   const SharePolicy& policy_;
   TimePoint now_;
   bool drained_;
+  bool may_abandon_;
 };
 
 }  // namespace
@@ -446,8 +514,9 @@ Duration backoff(std::uint32_t attempts, double jitter) {
          std::chrono::milliseconds(static_cast<std::int64_t>(static_cast<double>(wait.count()) * jitter / 2));
 }
 
-Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained) {
-  return std::visit(Stepper(policy, now, drained), state, happening);
+Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained,
+          bool may_abandon) {
+  return std::visit(Stepper(policy, now, drained, may_abandon), state, happening);
 }
 
 }  // namespace berth::manager::life_cycle

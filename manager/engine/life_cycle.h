@@ -30,7 +30,12 @@
 /// nothing is known of.
 ///
 /// A mount that is overdue stays Mounting (its thread is still in the kernel) but is shown and answered as failed; if
-/// it succeeds after all it is undone.
+/// it succeeds after all it is undone. So does one that an unmount by force gives up, which is told to end. One that
+/// does not end within kForcePatience is stuck. The next LeaseWanted begins another one beside it, and a RetryWanted or
+/// an unmount by force leaves it to itself.
+///
+/// An unmount by force that finds another unmount has that end, and follows it. One that does not end within
+/// kForcePatience is left to itself: the next one takes its place.
 ///
 /// Mounted, it may be stalled: its file system has not answered for stall_timeout. That changes what is shown, and
 /// nothing else; it ends with the next answer.
@@ -54,7 +59,9 @@ struct Mounting {
   std::uint32_t attempt = 1;
   TimePoint started;
   bool overdue = false;
-  TimePoint retry_at;  ///< overdue: the remembered failure is answered until then
+  TimePoint retry_at;   ///< overdue: the remembered failure is answered until then
+  bool forced = false;  ///< overdue, because an unmount by force has given it up
+  TimePoint stuck_at;   ///< overdue: from then on it counts as stuck
 };
 /// Whether the share's directory is overmounted with its real mount.
 enum class Native : std::uint8_t {
@@ -81,9 +88,17 @@ struct Mounted {
   bool moves = false;       ///< MountLost::moves
   bool wanted = false;      ///< the same: it is in use, and to be mounted again
 };
+/// Whether an unmount gives up what is in use.
+enum class Force : std::uint8_t {
+  kNo,      ///< the operation that runs does not
+  kWanted,  ///< the same, and it was told to end; if it fails, one that does follows
+  kUsed,    ///< the operation that runs does
+  kBeside,  ///< the same; an earlier one is stuck, and what it brings is dropped
+};
 /// An unmount operation runs, the gate is closed.
 struct Expiring {
   TimePoint started;
+  Force force = Force::kNo;
   bool wanted_again = false;  ///< too late to call the unmount back: mounted again as soon as it is gone
   bool undo = false;          ///< of a mount that came too late: it counts as failed
   bool stale = false;         ///< of a dead mount that is not to be mounted again by itself: the same
@@ -175,6 +190,8 @@ struct StartUnmount {
   bool native = false;  ///< the overmount must be removed first, whichever processes are in it
   bool dead = false;    ///< MountLost::is_dead
 };
+struct HurryOperation {};    ///< the mount or unmount that runs, or waits for its turn, is to end at once
+struct AbandonOperation {};  ///< what the mount or unmount that runs brings is dropped
 struct Overmount {
   TimePoint deadline;
 };
@@ -205,7 +222,8 @@ struct Emit {
   int code = 0;  ///< errno of what failed
 };
 using Effect = std::variant<StartMount, StartUnmount, OpenGate, ReopenGate, CloseGate, CloseGateIfIdle, AdmitWaiters,
-                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Emit, Overmount, RemoveOvermount>;
+                            FailWaiters, AnswerUnmount, SetTimer, ClearTimer, Emit, HurryOperation, AbandonOperation,
+                            Overmount, RemoveOvermount>;
 
 struct Step {
   State state;
@@ -213,8 +231,9 @@ struct Step {
 };
 
 /// The next state of a share and what is to be done. Pure: the same arguments give the same answer. `drained`: the host
-/// is.
-Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained = false);
+/// is. `may_abandon`: the mount that runs has begun, and not too many of the share are stuck already.
+Step step(const State& state, const Input& happening, const SharePolicy& policy, TimePoint now, bool drained = false,
+          bool may_abandon = true);
 
 /// The longest wait after a first failed attempt; doubled for each further one up to kLongestBackoff. Half of it is for
 /// `jitter`, in [0, 1), to choose: hosts that fail at once do not come back at once (README.md, FleetTest).
@@ -231,6 +250,9 @@ inline constexpr std::chrono::milliseconds kLinger{10};
 /// from it, so that a share may still be in use for a moment when the program that used it has ended.
 inline constexpr std::chrono::milliseconds kReleasePatience{200};
 inline constexpr std::chrono::milliseconds kReleaseRetry{5};
+/// How long an operation that was told to end, or that gives up what is in use, has for that. One that takes longer is
+/// stuck in the kernel.
+inline constexpr std::chrono::milliseconds kForcePatience{std::chrono::seconds(3)};
 /// How long an operation of NativeAccess may take.
 inline constexpr std::chrono::milliseconds kNativePatience{std::chrono::seconds(10)};
 /// How often a native share in use is looked at: a quarter of its idle timeout, within these.

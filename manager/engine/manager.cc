@@ -235,19 +235,18 @@ Manager::StopReport Manager::stop(TimePoint deadline) {
     left = wait_until_idle(std::chrono::steady_clock::now() + kForcedUnmountPatience, false);
   }
   StopReport report;
+  bool is_stuck = left > 0;
   std::promise<void> over;
   core_->post([&] {
     report = core_->stop_report();
+    is_stuck = is_stuck || core_->has_stuck_threads();
     core_->quit();
     over.set_value();
   });
   over.get_future().wait();
   control_.join();
-  if (left > 0) {
-    core_->abandon_threads();
-  } else {
-    core_->drain_callbacks();
-  }
+  if (left == 0) core_->drain_callbacks();
+  if (is_stuck) core_->abandon_threads();
   return report;
 }
 

@@ -17,6 +17,7 @@
 #include "manager/model/backend.h"
 #include "manager/model/catalog.h"
 #include "manager/model/events.h"
+#include "manager/model/look_up_answer.h"
 #include "manager/model/native_access.h"
 #include "manager/model/share.h"
 #include "manager/state/attachment_store.h"
@@ -90,18 +91,19 @@ struct ManagerSetup {
   std::function<Result<>(int root)> ask_root;
   /// Answers which callers wait for an answer of a share, in words; "": none. On the control thread; must not block.
   std::function<std::string(const Share&)> waiting_in;
-  /// Told on a pool thread when a catalog has changed: `names` lead to another share, to none, or to one for the first time, and
-  /// `shares` have another policy. May block. Until it has returned the kernel may have been told of nothing.
+  /// Told on a pool thread when a catalog has changed: `names` lead to another share, to none, or to one for the first
+  /// time, and `shares` have another policy. May block. Until it has returned the kernel may have been told of nothing.
   std::function<void(const std::vector<std::string>& names, const std::vector<std::shared_ptr<Share>>& shares)>
       on_catalog_change;
-  /// Whether anything of a removed share is known outside, so that a caller may come back that holds no lease (a working
-  /// directory). `below`: only what lies below its root counts. Any thread; must not block.
+  /// Whether anything of a removed share is known outside, so that a caller may come back that holds no lease (a
+  /// working directory). `below`: only what lies below its root counts. Any thread; must not block.
   std::function<bool(const Share&, bool below)> is_known;
   /// Has what is not in use outside of a removed share dropped, so that is_known() tells. On a pool thread.
   std::function<void(const Share&)> drop_unused;
-  /// Asks the program of a template for a share: `question.fields` with what it answers. On a thread that may block until the question's
-  /// deadline. Errors: ENOENT when there is no such key; else those of the program, with a story without secrets.
-  std::function<Result<ShareFields>(const LookUpQuestion& question)> ask_program;
+  /// Asks the program of a template for a share: `question.fields` with what it answers. On a thread that may block
+  /// until the question's deadline. Errors: ENOENT when there is no such key; else those of the program, with a story
+  /// without secrets.
+  std::function<Result<LookUpAnswer>(const LookUpQuestion& question)> ask_program;
   /// Lists the keys of a template, likewise. Errors: those of the source, with a story without secrets.
   std::function<Result<std::vector<std::string>>(const LookUpQuestion& question)> list_keys;
   /// Numbers what the catalog was read from: a manager that succeeds one with the same number goes on with the catalog
@@ -122,8 +124,8 @@ struct ManagerSetup {
 /// The conversation with users is one call, lease(): the share is mounted when it answers, and stays so while the lease
 /// is held.
 ///
-/// Threading: any thread may call anything. Callbacks come on a pool thread, each exactly once, never before the call
-/// returned its WaiterId is visible to the caller's own locks: a callback may run before the call returns.
+/// Threading: any thread may call anything. Each callback comes exactly once, on a pool thread, and may run before the
+/// call returns.
 class Manager {
  public:
   /// Shares by name, sorted bytewise.
@@ -143,16 +145,19 @@ class Manager {
   [[nodiscard]] std::shared_ptr<Share> find(std::string_view name) const;
   /// The templates there are, by their names ("home/*"); an immutable snapshot.
   [[nodiscard]] std::shared_ptr<const Catalog::Map> templates() const;
-  /// The share of that name, which a template makes where there is none yet: for a caller that may, which is the user `user`.
-  /// Its source may be asked whether it is there, so the answer can take the template's `mount_timeout`; a program, its `lookup_timeout`.
+  /// The share of that name, which a template makes where there is none yet: for a caller that may, which is the user
+  /// `user`. Its source may be asked whether it is there, so the answer can take the template's `mount_timeout`; a
+  /// program, its `lookup_timeout`.
   /// Errors: ENOENT; EAGAIN when too many were made or are asked for; ETIMEDOUT, ESHUTDOWN; those of the program.
   void look_up(std::string name, uid_t user, ShareCallback done);
-  /// The keys that the template of names in `prefix` ("home/", "") lists, sorted; null: it lists none, or has not yet been asked.
+  /// The keys that the template of names in `prefix` ("home/", "") lists, sorted; null: it lists none, or has not yet
+  /// been asked.
   [[nodiscard]] std::shared_ptr<const std::vector<std::string>> browsed(const std::string& prefix) const;
-  /// Has them listed anew, where they are older than the template's `negative_timeout`; answers (with no share) when that is done or has
-  /// failed. Errors: EAGAIN when too many are asked for; ETIMEDOUT, ESHUTDOWN.
+  /// Has them listed anew, where they are older than the template's `negative_timeout`; answers (with no share) when
+  /// that is done or has failed. Errors: EAGAIN when too many are asked for; ETIMEDOUT, ESHUTDOWN.
   void browse(std::string prefix, uid_t user, ShareCallback done);
-  /// The keys for which a program has failed last, and has said neither a share nor that there is none since: the oldest first, bounded.
+  /// The keys for which a program has failed last, and has said neither a share nor that there is none since: the
+  /// oldest first, bounded.
   [[nodiscard]] std::vector<FailedLookUp> failed_look_ups() const;
   /// The same with removed shares that are in use, where no other share has their name.
   [[nodiscard]] std::shared_ptr<const Directory> shown() const;
@@ -160,16 +165,20 @@ class Manager {
   [[nodiscard]] std::vector<std::shared_ptr<Share>> removed() const;
   /// Every share that anything may still lead to, by its incarnation.
   [[nodiscard]] std::map<std::uint64_t, std::shared_ptr<Share>> incarnations() const;
-  /// Names of which the kernel may know what they were: for a server that takes over, before begin(), which has it told.
+  /// Names of which the kernel may know what they were: for a server that takes over, before begin(), which has it
+  /// told.
   [[nodiscard]] std::vector<std::string> untold() const;
 
-  /// Puts `catalog` in the place of the one in force, by their difference. Nothing happens to what is the same. An added
-  /// share is there when this answers. Of a changed one the policy is in force; another mount is, where the old one is not in use, and
-  /// else as soon as it is not. A removed one is gone for look-ups; callers inside go on, and it is unmounted when the last one
-  /// has left and the last attachment is given back. `dry_run`: answers what would be, and does nothing.
-  /// Errors: EINVAL when a kind of share has no backend, ENOSPC when there is no room to keep it, ESHUTDOWN; nothing has changed then.
+  /// Puts `catalog` in the place of the one in force, by their difference. Nothing happens to what is the same. An
+  /// added share is there when this answers. Of a changed one the policy is in force; another mount is, where the old
+  /// one is not in use, and else as soon as it is not. A removed one is gone for look-ups; callers inside go on, and it
+  /// is unmounted when the last one has left and the last attachment is given back. `dry_run`: answers what would be,
+  /// and does nothing.
+  /// Errors: EINVAL when a kind of share has no backend, ENOSPC when there is no room to keep it, ESHUTDOWN; nothing
+  /// has changed then.
   void reload(Catalog catalog, bool dry_run, ReloadCallback done);
-  /// Mounts a share anew, by what is pending for it. Errors: EBUSY when it is in use and `force` is not set; as mount().
+  /// Mounts a share anew, by what is pending for it. Errors: EBUSY when it is in use and `force` is not set; as
+  /// mount().
   void remount(Share& share, bool force, DoneCallback done);
 
   /// A lease on `share`: at once when it is mounted, else after the mount that this starts or joins.

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "manager/backends/berth_backend.h"
 #include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 
@@ -95,14 +96,16 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
 }
 
 Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
-                          const BerthDirectory& berths, TimePoint deadline, bool force) {
-  const Attempt attempt{berths.path_of(berth), deadline};
+                          const BerthDirectory& berths, TimePoint deadline, int hurry_fd, bool force,
+                          std::atomic<std::int32_t>* programs) {
+  const Attempt attempt{berths.path_of(berth), deadline, hurry_fd, programs};
+  if (!force && is_readable(hurry_fd)) return fail(ECANCELED);
   if (force && backend.needs_berth()) {
     const Result<bool> there = backend.is_there(attempt);
     if (there && !*there) {  // it went away by itself, or another process unmounted it
       if (mount.programs) mount.programs->let_go();
-      if (mount.helper) mount.helper->end(deadline);
-      if (mount.programs) mount.programs->end(deadline);
+      if (mount.helper) mount.helper->end(deadline, hurry_fd);
+      if (mount.programs) mount.programs->end(deadline, hurry_fd);
       mount = RealMount{};
       berths.remove(berth);
       return {};
@@ -145,8 +148,9 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
 }
 
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
-                         const BerthDirectory& berths, TimePoint deadline, bool force) {
-  Result<> unmounted = unmount_unmasked(backend, spec, berth, mount, berths, deadline, force);
+                         const BerthDirectory& berths, TimePoint deadline, int hurry_fd, bool force,
+                         std::atomic<std::int32_t>* programs) {
+  Result<> unmounted = unmount_unmasked(backend, spec, berth, mount, berths, deadline, hurry_fd, force, programs);
   if (!unmounted) return fail(masked(backend.secrets_of(spec), unmounted.error()));
   return unmounted;
 }

@@ -38,7 +38,8 @@ class BerthDirectory {
 ///
 /// No text of the result holds a secret of the share.
 ///
-/// `berth`: Share::berth(). `programs`, `said`, `avoided`, `required`: as in Attempt. Blocks until `deadline` at the latest, as far as the kernel lets it.
+/// `berth`: Share::berth(). `programs`, `said`, `avoided`, `required`: as in Attempt. Blocks until `deadline` at the
+/// latest, as far as the kernel lets it.
 tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const ShareSpec& spec, std::string_view berth,
                                                       const BerthDirectory& berths, TimePoint deadline, int cancel_fd,
                                                       std::atomic<std::int32_t>* programs = nullptr,
@@ -49,7 +50,11 @@ tl::expected<RealMount, AttemptFailure> perform_mount(Backend& backend, const Sh
 /// Unmounts, and removes the directory that perform_mount made. A failed attempt after which nothing is mounted counts
 /// as unmounted; what another program has unmounted already is not unmounted again. The story of an error holds no
 /// secret of the share.
+///
+/// `programs`: as in Attempt. `hurry_fd`: Attempt::cancel_fd. Nothing is unmounted any more once it is readable
+/// (ECANCELED), but by force.
 Result<> perform_unmount(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
-                         const BerthDirectory& berths, TimePoint deadline, bool force);
+                         const BerthDirectory& berths, TimePoint deadline, int hurry_fd, bool force,
+                         std::atomic<std::int32_t>* programs = nullptr);
 
 }  // namespace berth::manager

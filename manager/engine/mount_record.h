@@ -36,8 +36,11 @@ struct MountRecord {
   std::uint64_t source_inode;     ///< the same
   std::atomic<std::uint64_t>
       released;  ///< the device of what was unmounted last and may be mounted elsewhere yet; 0: nothing
+  std::atomic<std::uint64_t> overmount;  ///< NativeAccess::overmount(), with processes in it perhaps; 0: there is none
   std::atomic<std::int32_t> programs;    ///< AttemptPrograms::descriptor(), also of an attempt that runs; -1: none
-  std::array<char, kSourceKept> source;  ///< RealMount::source, cut off where it is longer; ends with a zero
+  std::atomic<std::int32_t> unmount_programs;  ///< the same of an unmount that runs; -1: none
+  std::uint32_t berth;                         ///< which of the share's mountpoints it is at
+  std::array<char, kSourceKept> source;        ///< RealMount::source, cut off where it is longer; ends with a zero
 };
 
 /// That mounting a share has failed: two of them take turns, so that one is whole at any instant.
@@ -63,8 +66,8 @@ struct FailureRecords {
   std::array<FailureRecord, 2> slots;
 };
 
-/// The catalog that is in force, as KeptCatalog writes it: a log of what has become of each incarnation of a share. It is in one half;
-/// when that has grown large, what still counts is written to the other one.
+/// The catalog that is in force, as KeptCatalog writes it: a log of what has become of each incarnation of a share. It
+/// is in one half; when that has grown large, what still counts is written to the other one.
 struct CatalogArea {
   static constexpr std::size_t kHalf = std::size_t{1} << 27;
   struct Half {

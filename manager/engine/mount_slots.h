@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +14,10 @@
 
 namespace berth::manager {
 
-/// Which mounts may begin: so many at once that they do not overload this host, and of each server so many that this host
-/// does not overload it. A mount that takes long only waits for a server that does not answer. It gives its slot to the
-/// next, but still counts among those of its server. Mounts of this host alone have slots of their own, because they wait
-/// for no server.
+/// Which mounts may begin: so many at once that they do not overload this host, and of each server so many that this
+/// host does not overload it. A mount that takes long only waits for a server that does not answer. It gives its slot
+/// to the next, but still counts among those of its server. Mounts of this host alone have slots of their own, because
+/// they wait for no server.
 ///
 /// Mounts begin in the order in which they were added. Where a server has enough under way, its mounts let those of
 /// others pass. So a thousand shares of one server do not keep the share of another one waiting.
@@ -60,6 +61,24 @@ class MountSlots {
       return turn;
     }
     return std::nullopt;
+  }
+  /// It is not to begin any more; false: it does not wait for its turn.
+  bool drop(const Mount* mount) {
+    for (const Kind kind : {Kind::kLocal, Kind::kRemote}) {
+      Servers& servers = servers_[index(kind)];
+      for (auto of = servers.begin(); of != servers.end(); ++of) {
+        std::deque<Queued>& queue = of->second.queue;
+        const auto found = std::find_if(queue.begin(), queue.end(),
+                                        [mount](const Queued& queued) { return queued.turn.mount == mount; });
+        if (found == queue.end()) continue;
+        ready_[index(kind)].erase(queue.front().order);
+        queue.erase(found);
+        note_ready(kind, of);
+        if (of->second.under_way == 0 && queue.empty()) servers.erase(of);
+        return true;
+      }
+    }
+    return false;
   }
   /// It is over; false: it was not under way.
   bool end(Mount* mount) {

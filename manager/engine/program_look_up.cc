@@ -10,36 +10,46 @@
 namespace berth::manager {
 namespace {
 
-/// Errors: those of the program; EHOSTDOWN with a story when it answers what is no share, for callers must not take that for absent.
-Result<ShareSpec> ask(const ManagerSetup& setup, const LookUpQuestion& question) {
-  const auto refuse = [&](const Error& why) {
-    return fail(EHOSTDOWN, question.argv.front() + " has answered what is no share: " + std::string(why.story()));
-  };
+/// Of several that one answer names, one that is wrong is left out, and noted.
+/// Errors: those of the program; EHOSTDOWN with a story when it answers what is no share, for callers must not take
+/// that for absent.
+Result<std::vector<ShareSpec>> ask(const ManagerSetup& setup, const LookUpQuestion& question,
+                                   std::vector<std::string>& notes) {
   if (!setup.ask_program) return fail(EHOSTDOWN, "programs are not asked here");
-  ShareFields fields = TRY(setup.ask_program(question));
-  fields.name = question.fields.name;
-  Result<ShareSpec> spec = ShareSpec::make(std::move(fields), &question.pattern);
-  if (!spec) return refuse(spec.error());
-  if (!setup.backends.contains(spec->kind())) return refuse(Error(EINVAL, "its type is not served here"));
-  return spec;
+  LookUpAnswer answer = TRY(setup.ask_program(question));
+  notes = std::move(answer.notes);
+  std::vector<ShareSpec> specs;
+  std::string fault = "it names none";
+  for (ShareFields& fields : answer.shares) {
+    Result<ShareSpec> spec = ShareSpec::make(std::move(fields), &question.pattern);
+    if (spec && setup.backends.contains(spec->kind())) {
+      specs.push_back(*std::move(spec));
+      continue;
+    }
+    fault = spec ? "its type is not served here" : std::string(spec.error().story());
+    if (answer.shares.size() > 1) notes.push_back("not carried over: " + fault);
+  }
+  if (specs.empty()) return fail(EHOSTDOWN, question.argv.front() + " has answered what is no share: " + fault);
+  return specs;
 }
 
 }  // namespace
 
 ProgramLookUp look_up_by_program(const ManagerSetup& setup, LookUpQuestion question, uid_t user) {
   const Result<TemplateValues> values = values_for(question.pattern, question.key, user);
-  if (!values) return {.spec = fail(values.error())};
+  if (!values) return {.specs = fail(values.error())};
   // What cannot be given to the program is no key that it knows.
   Result<std::vector<std::string>> argv = instantiate_program(question.pattern, *values);
-  if (!argv) return {.spec = fail(ENOENT, argv.error().message())};
+  if (!argv) return {.specs = fail(ENOENT, argv.error().message())};
   Result<ShareFields> fields = instantiate_fields(question.pattern, *values);
-  if (!fields) return {.spec = fail(ENOENT, fields.error().message())};
+  if (!fields) return {.specs = fail(ENOENT, fields.error().message())};
   question.argv = *std::move(argv);
   question.fields = *std::move(fields);
   if (question.pattern.type() == kMapType) question.environment = map_environment(user);
-  Result<ShareSpec> spec = ask(setup, question);
-  const bool has_failed = !spec && spec.error().code() != ENOENT;
-  return {.spec = std::move(spec), .has_failed = has_failed};
+  std::vector<std::string> notes;
+  Result<std::vector<ShareSpec>> specs = ask(setup, question, notes);
+  const bool has_failed = !specs && specs.error().code() != ENOENT;
+  return {.specs = std::move(specs), .has_failed = has_failed, .notes = std::move(notes)};
 }
 
 Result<std::vector<std::string>> list_by_source(const ManagerSetup& setup, LookUpQuestion question, uid_t user) {

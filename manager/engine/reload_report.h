@@ -12,6 +12,7 @@ struct ReloadReport {
   struct Share {
     std::string name;
     std::uint64_t users = 0;               ///< callers that are inside
+    std::uint64_t overmount = 0;           ///< of a native one: whose processes are counted before it is told
     std::vector<std::string> attachments;  ///< "instance/volume": they hold it
     bool is_pending = false;               ///< changed, and in use: the change waits until it is not
   };

@@ -12,7 +12,8 @@
 
 namespace berth::manager {
 
-/// What stands for the marks of a template when the user `user` looks `key` up: asks the user database and may so block for long.
+/// What stands for the marks of a template when the user `user` looks `key` up: asks the user database and may so block
+/// for long.
 /// Errors: ENOENT when there is no such user; EACCES when the key is another user's.
 Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key, uid_t user);
 
@@ -23,8 +24,8 @@ Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key
 /// The variables of the host.
 void add_host_values(TemplateValues& values);
 
-/// What executable maps of autofs are told of the user `user` and of the host, as variables: AUTOFS_USER, AUTOFS_UID, ... (autofs(5)).
-/// Asks the user database.
+/// What executable maps of autofs are told of the user `user` and of the host, as variables: AUTOFS_USER, AUTOFS_UID,
+/// ... (autofs(5)). Asks the user database.
 std::vector<std::string> map_environment(uid_t user);
 
 }  // namespace berth::manager

@@ -30,8 +30,9 @@ class HelperProcess {
   /// A pidfd of the program itself, and the reading end of what it writes, for a successor. -1: there is none.
   [[nodiscard]] virtual int process() const noexcept { return -1; }
   [[nodiscard]] virtual int output() const noexcept { return -1; }
-  /// Ends it: SIGTERM, then SIGKILL at `deadline`; collects it. Blocks until it has ended.
-  virtual void end(TimePoint deadline) noexcept = 0;
+  /// Ends it: SIGTERM, then SIGKILL at `deadline` or when `hurry_fd` is readable (-1: never); collects it. Blocks until
+  /// it has ended.
+  virtual void end(TimePoint deadline, int hurry_fd) noexcept = 0;
 };
 
 /// The programs that an attempt has started and that may still run, however they have left their parents: daemons, and
@@ -43,11 +44,13 @@ class AttemptPrograms {
   [[nodiscard]] virtual int descriptor() const noexcept = 0;
   /// Takes the mount away from them, after the server's own is gone.
   virtual void let_go() noexcept = 0;
-  /// Ends all of them: SIGTERM, then SIGKILL at `deadline`. Blocks until they have ended, or cannot.
-  virtual void end(TimePoint deadline) noexcept = 0;
+  /// Ends all of them: SIGTERM, then SIGKILL at `deadline` or when `hurry_fd` is readable (-1: never). Blocks until
+  /// they have ended, or cannot.
+  virtual void end(TimePoint deadline, int hurry_fd) noexcept = 0;
 };
 
-/// What a program that has mounted and ended left open: a daemon of it may write there.
+/// What programs of a mount write into that this server has not started as its own: daemons that one which has mounted
+/// and ended left behind, or all that an earlier server has started.
 class LeftOutput {
  public:
   virtual ~LeftOutput() = default;
@@ -75,13 +78,14 @@ struct RealMount {
   std::string source;                         ///< the one of the sources that was mounted
   std::unique_ptr<HelperProcess> helper;      ///< null unless a program serves it
   std::unique_ptr<AttemptPrograms> programs;  ///< null when none is left
-  std::unique_ptr<LeftOutput> output;         ///< null when no program can write there
+  std::shared_ptr<LeftOutput> output;         ///< null when no program can write there
   std::string warning;                        ///< what went wrong although the mount is there; "" when nothing did
-  /// O_PATH descriptors: of the directory that a local source is in, then of the directories and symbolic links that the walk to it
-  /// goes through. None: it is not to be watched.
-  std::vector<UniqueFd> way;
-  DirectoryIdentity identity;           ///< of that source
-  bool holds_only_copy = false;         ///< its files are gone with it (is_memory_type())
+  /// O_PATH descriptors of the directories that a local source, or the layers of an overlay, are in. None: they are not
+  /// to be watched.
+  std::vector<UniqueFd> parents;
+  std::vector<UniqueFd> way;     ///< the same of the directories and symbolic links that the walks to them go through
+  DirectoryIdentity identity;    ///< of that source, or of all layers
+  bool holds_only_copy = false;  ///< its files are gone with it (is_memory_type())
   std::vector<PassedOver> passed_over;  ///< the sources before this one
 };
 
@@ -103,7 +107,7 @@ struct RequiredShare {
 struct Attempt {
   std::string berth;   ///< absolute path of the share's private mountpoint: an existing empty directory
   TimePoint deadline;  ///< after it the attempt has failed, whatever it does
-  int cancel_fd = -1;  ///< readable when the attempt must be given up at once (-1: never)
+  int cancel_fd = -1;  ///< readable when the attempt, or an unmount, must be given up at once (-1: never)
   std::atomic<std::int32_t>* programs =
       nullptr;  ///< AttemptPrograms::descriptor() is noted there while the attempt runs
   /// Is shown what programs write that have mounted, then and for as long as they serve the mount; from one thread at a
@@ -124,7 +128,8 @@ class Backend {
   /// Mounts `spec` at `attempt.berth`.
   virtual tl::expected<RealMount, AttemptFailure> mount(const ShareSpec& spec, const Attempt& attempt) = 0;
 
-  /// The mount at `attempt.berth`, if any. To open its root may take an answer of the share's server (nfs_weak_revalidate()).
+  /// The mount at `attempt.berth`, if any. To open its root may take an answer of the share's server
+  /// (nfs_weak_revalidate()).
   virtual Result<std::optional<RealMount>> find(const ShareSpec& spec, const Attempt& attempt) = 0;
 
   /// Whether there is one. Never asks the share's server.
@@ -135,10 +140,14 @@ class Backend {
   /// Errors: EBUSY when in use, ETIMEDOUT.
   virtual Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) = 0;
 
-  /// Whether `source` still leads to the directory that was mounted. May block.
-  virtual bool is_current(const std::string& /*source*/, const DirectoryIdentity& /*mounted*/) { return true; }
+  /// Whether `source`, or the layers of an overlay, still lead to the directories that were mounted. May block.
+  virtual bool is_current(const ShareSpec& /*spec*/, const std::string& /*source*/,
+                          const DirectoryIdentity& /*mounted*/) {
+    return true;
+  }
 
-  /// Whether the source of what a template has made is there, as far as that can be known without mounting it. May block.
+  /// Whether the source of what a template has made is there, as far as that can be known without mounting it. May
+  /// block.
   virtual bool has_source(const ShareSpec& /*spec*/) { return true; }
 
   /// Everything of the share that no text may show. Blocks on the disk.

@@ -7,29 +7,8 @@
 namespace berth::manager {
 namespace {
 
-/// The directory that holds a share, or the instances of a template: "home" of "home/alice" and of "home/*".
-std::string_view parent_of(std::string_view name) noexcept {
-  const std::size_t slash = name.rfind('/');
-  return slash == std::string_view::npos ? std::string_view() : name.substr(0, slash);
-}
-
 std::string told(const ShareSpec& spec) {
   return "share " + quote(spec.name()) + (spec.origin().empty() ? "" : " (" + spec.origin() + ")");
-}
-
-/// A share that is a directory above `name`, if one is.
-const ShareSpec* find_above(const Catalog::Map& shares, std::string_view name) {
-  for (std::string_view above = parent_of(name); !above.empty(); above = parent_of(above)) {
-    if (const auto found = shares.find(above); found != shares.end()) return &found->second;
-  }
-  return nullptr;
-}
-
-/// A share or template that needs `name` to be a directory, if one does.
-const ShareSpec* find_below(const Catalog::Map& shares, std::string_view name) {
-  const std::string prefix = std::string(name) + "/";
-  const auto found = shares.lower_bound(prefix);
-  return found != shares.end() && found->first.starts_with(prefix) ? &found->second : nullptr;
 }
 
 }  // namespace
@@ -37,19 +16,20 @@ const ShareSpec* find_below(const Catalog::Map& shares, std::string_view name) {
 Result<> Catalog::add(ShareSpec spec) {
   Map& map = spec.is_template() ? templates_ : shares_;
   if (const auto same = map.find(spec.name()); same != map.end()) {
-    return fail(EEXIST, told(spec) + " is there already: " + told(same->second));
+    const std::string there = same->second.origin();
+    return fail(EEXIST, told(spec) + " is there already" + (there.empty() ? "" : ", in " + there));
   }
   if (shares_.size() + templates_.size() >= kMaxShares) {
     return fail(ENOSPC, told(spec) + " is one too many; a catalog has at most " + std::to_string(kMaxShares));
   }
   constexpr const char* kWhy = ", which would have to be a directory above it";
-  if (const ShareSpec* above = find_above(shares_, spec.name())) {
-    return fail(EEXIST, told(spec) + " lies inside of " + told(*above) + kWhy);
+  if (const auto above = shares_.find_above(spec.name()); above != shares_.end()) {
+    return fail(EEXIST, told(spec) + " lies inside of " + told(above->second) + kWhy);
   }
-  if (!spec.is_template()) {
-    const ShareSpec* below = find_below(shares_, spec.name());
-    if (below == nullptr) below = find_below(templates_, spec.name());
-    if (below != nullptr) return fail(EEXIST, told(*below) + " lies inside of " + told(spec) + kWhy);
+  for (const Map* const others : {&shares_, &templates_}) {
+    const auto below = others->find_below(spec.name());
+    if (below == others->end()) continue;
+    return fail(EEXIST, told(below->second) + " lies inside of " + told(spec) + kWhy);
   }
   const std::string_view name = spec.name();
   map.add(name, std::move(spec));

@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "manager/model/share_spec.h"
@@ -25,6 +26,10 @@ class Catalog {
   /// origins), ENOSPC when there are kMaxShares shares and templates.
   Result<> add(ShareSpec spec);
 
+  /// Which shares of this origin there are is not known: those that are in force stay (with_kept()).
+  void keep(std::string origin) { kept_origins_.push_back(std::move(origin)); }
+  [[nodiscard]] const std::vector<std::string>& kept_origins() const noexcept { return kept_origins_; }
+
   [[nodiscard]] const ShareSpec* find(std::string_view name) const;
   [[nodiscard]] const Map& shares() const noexcept { return shares_; }
   /// By their names, "home/*".
@@ -33,10 +38,11 @@ class Catalog {
  private:
   Map shares_;
   Map templates_;
+  std::vector<std::string> kept_origins_;
 };
 
-/// What becomes of a catalog when another one takes its place, by the names of the shares alone: where a share is written, and in
-/// which order, makes no difference. Each list is in the order of the names.
+/// What becomes of a catalog when another one takes its place, by the names of the shares alone: where a share is
+/// written, and in which order, makes no difference. Each list is in the order of the names.
 struct CatalogDifference {
   struct Changed {
     ShareSpec before, after;

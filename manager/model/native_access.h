@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,7 +25,8 @@ class NativeAccess {
   /// - EAGAIN: not now. A caller is about to walk to a second path in the share in one system call and must not find it
   ///   elsewhere, or a file is open for writing through berth (Share::writers()).
   /// - EBUSY: the overmount would hide something. Any other error: it does not work here. The story has the reason.
-  virtual Result<> overmount(Share& share, int root, TimePoint deadline) = 0;
+  /// Answers what the overmount is called in count_users(); no mount ever has the same number again.
+  virtual Result<std::uint64_t> overmount(Share& share, int root, TimePoint deadline) = 0;
 
   /// On which condition the overmount is removed.
   enum class When : std::uint8_t {
@@ -39,13 +41,22 @@ class NativeAccess {
   };
   virtual Result<Outcome> remove_overmount(const Share& share, When when, TimePoint deadline) = 0;
 
+  /// The processes in some overmounts: with a directory, an open file or a mapping.
+  struct Users {
+    std::vector<std::size_t> in;  ///< how many are in each
+    std::string unseen = {};      ///< which ones could not be looked at, in words; "": none
+  };
+  /// Also of an overmount to which no path leads any more. A user whose processes have too much open or mapped, or hold
+  /// up the look, is not counted. It may take some seconds. Errors: EAGAIN, not known now.
+  virtual Result<Users> count_users(const std::vector<std::uint64_t>& overmounts) = 0;
+
   /// A share whose real mount has been unmounted.
   struct Unmounted {
     std::string share;
     std::uint64_t device = 0;  ///< of its file system, as stat(2) tells it; 0: that is not the share's alone
   };
-  /// What still has each of them mounted all the same, in words: a process with a mount namespace of its own, or the host at another
-  /// place; "": nothing that is seen. It may take a second.
+  /// What still has each of them mounted all the same, in words: a process with a mount namespace of its own, or the
+  /// host at another place; "": nothing that is seen. It may take a second.
   virtual Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) = 0;
 };
 

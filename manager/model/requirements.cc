@@ -99,6 +99,28 @@ const ShareSpec* find_maker(const Catalog& catalog, std::string_view name) {
   return key == "&" || check_key_of(found->second, key) ? &found->second : nullptr;
 }
 
+Catalog with_kept(Catalog next, const Catalog& before) {
+  const std::vector<std::string>& origins = next.kept_origins();
+  std::vector<const ShareSpec*> waiting;
+  if (origins.empty()) return next;
+  for (const Catalog::Map* const map : {&before.shares(), &before.templates()}) {
+    for (const auto& [name, spec] : *map) {
+      if (std::find(origins.begin(), origins.end(), spec.origin()) != origins.end()) waiting.push_back(&spec);
+    }
+  }
+  for (std::size_t left = 0; left != waiting.size();) {
+    left = waiting.size();
+    std::erase_if(waiting, [&next](const ShareSpec* spec) {
+      const std::vector<std::string>& required = spec->policy().required;
+      const auto is_there = [&next](const std::string& name) { return find_maker(next, name) != nullptr; };
+      if (!std::all_of(required.begin(), required.end(), is_there)) return false;
+      (void)next.add(*spec);
+      return true;
+    });
+  }
+  return next;
+}
+
 std::vector<RequirementFault> faults_of_requirements(const Catalog& catalog) { return Walk(catalog).all(); }
 
 }  // namespace berth::manager

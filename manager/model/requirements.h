@@ -22,6 +22,10 @@ struct RequirementFault {
 /// requires itself through whichever others, more than kMostInARow in a row. Each circle is told once.
 std::vector<RequirementFault> faults_of_requirements(const Catalog& catalog);
 
+/// `next`, and those shares and templates of `before` that stay (Catalog::keep()): whose name is free and whose
+/// requirements are there.
+Catalog with_kept(Catalog next, const Catalog& before);
+
 /// The share of that name, or the template that makes it; null: neither is there.
 const ShareSpec* find_maker(const Catalog& catalog, std::string_view name);
 

@@ -75,8 +75,8 @@ const char* to_string(Event::Kind kind) noexcept {
 }
 
 Lease Lease::duplicate() const noexcept {
-  share_->gate_.enter_again();
-  return Lease(share_, root_);
+  mount_->gate.enter_again();
+  return Lease(share_, mount_);
 }
 
 void Lease::count_as_writer(bool writes) noexcept {
@@ -91,15 +91,17 @@ void Lease::count_as_writer(bool writes) noexcept {
 
 void Lease::give_back() noexcept {
   count_as_writer(false);
-  if (Share* share = std::exchange(share_, nullptr)) share->leave();
+  if (Share* share = std::exchange(share_, nullptr)) share->leave(*mount_, !only_looks_);
 }
 
-void Share::leave() noexcept {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC_COARSE,
-                &now);  // the vDSO's cheapest; the reaper needs no better than a few milliseconds
-  touch(TimePoint(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec)));
-  switch (gate_.leave()) {
+void Share::leave(LeasedMount& mount, bool was_use) noexcept {
+  if (was_use) {
+    timespec now{};
+    // The vDSO's cheapest; the reaper needs no better than a few milliseconds.
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    touch(TimePoint(std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec)));
+  }
+  switch (mount.gate.leave()) {
     case Gate::Left::kOthers:
       return;
     case Gate::Left::kIdle:
@@ -111,24 +113,69 @@ void Share::leave() noexcept {
   listener_.on_left(*this);
 }
 
-void Share::set_spec(ShareSpec spec) {
-  // One that it had before serves again, so that a policy that goes back and forth takes no more memory each time.
-  const auto same = std::find(specs_.begin(), specs_.end(), spec);
-  if (same == specs_.end()) specs_.push_front(std::move(spec));
-  spec_.store(same != specs_.end() ? &*same : &specs_.front(), std::memory_order_release);
+Share::~Share() {
+  delete told();
+  for (LeasedMount* mount = mounts_.load(); mount != &first_mount_;) delete std::exchange(mount, mount->next);
 }
 
-void Share::set_root(int root) noexcept {
-  root_.store(root, std::memory_order_relaxed);
+std::uint64_t Share::users() const noexcept { return users_before(nullptr); }
+
+std::uint64_t Share::users_before(const LeasedMount* mount) const noexcept {
+  std::uint64_t users = 0;
+  for (const LeasedMount* one = mounts_.load(std::memory_order_acquire); one != nullptr; one = one->next) {
+    if (one != mount) users += one->gate.users();
+  }
+  return users;
+}
+
+bool Share::close_if_idle() noexcept {
+  const LeasedMount* const mount = mount_.load(std::memory_order_acquire);
+  // No user comes into a mount that was given up.
+  if (users_before(mount) > 0) return false;
+  return gate().close_if_idle() || (gate().closed() && gate().users() == 0);
+}
+
+Share::Told& Share::make_told() {
+  if (told() == nullptr) told_.store(std::make_unique<Told>().release(), std::memory_order_release);
+  return *told();
+}
+
+void Share::set_spec(ShareSpec spec) {
+  // One that it had before serves again, so that a policy that goes back and forth takes no more memory each time.
+  if (spec == first_spec_) return spec_.store(&first_spec_, std::memory_order_release);
+  const auto same = std::find(later_specs_.begin(), later_specs_.end(), spec);
+  if (same == later_specs_.end()) later_specs_.push_front(std::move(spec));
+  spec_.store(same != later_specs_.end() ? &*same : &later_specs_.front(), std::memory_order_release);
+}
+
+LeasedMount& Share::retire_mount() noexcept {
+  LeasedMount& mount = *mount_.load();
+  mount.is_retired = true;
+  return mount;
+}
+
+void Share::set_root(int root) {
+  LeasedMount* mount = mount_.load();
+  if (mount->is_retired) {
+    mount = mounts_.load();
+    while (mount != nullptr && mount->is_retired) mount = mount->next;
+  }
+  if (mount == nullptr) {
+    mount = std::make_unique<LeasedMount>().release();
+    mount->next = mounts_.load();
+    mounts_.store(mount, std::memory_order_release);
+  }
+  mount->root.store(root, std::memory_order_relaxed);
+  mount_.store(mount, std::memory_order_release);
   mount_generation_.fetch_add(1, std::memory_order_release);
 }
 
 ShareStatus Share::status() const {
   ShareStatus status;
-  {
-    MutexLock lock(mutex_);
-    if (status_) status = *status_;
-    status.attachments.assign(attachments().begin(), attachments().end());
+  if (Told* const told = this->told()) {
+    MutexLock lock(told->mutex);
+    if (told->status) status = *told->status;
+    status.attachments.assign(told->attachments.begin(), told->attachments.end());
   }
   // When a native share was used last only the kernel knows.
   if (status.state == ShareState::kMounted && users() == 0 && !status.native && !status.stays) {
@@ -138,85 +185,100 @@ ShareStatus Share::status() const {
   return status;
 }
 
-const std::set<Attachment>& Share::attachments() const noexcept {
-  static const std::set<Attachment> none;
-  return attachments_ == nullptr ? none : *attachments_;
-}
-
 bool Share::has_attachment(const Attachment& attachment) const {
-  MutexLock lock(mutex_);
-  return attachments().contains(attachment);
+  Told* const told = this->told();
+  if (told == nullptr) return false;
+  MutexLock lock(told->mutex);
+  return told->attachments.contains(attachment);
 }
 
 bool Share::has_attachments_of(const std::string& instance) const {
+  Told* const told = this->told();
+  if (told == nullptr) return false;
   const Attachment first{.instance = instance, .volume = {}};
-  MutexLock lock(mutex_);
-  const auto at = attachments().lower_bound(first);
-  return at != attachments().end() && at->instance == instance;
+  MutexLock lock(told->mutex);
+  const auto at = told->attachments.lower_bound(first);
+  return at != told->attachments.end() && at->instance == instance;
 }
 
 std::optional<Attacher> Share::attacher_of(const Attachment& attachment) const {
-  MutexLock lock(mutex_);
-  const auto found = attachments().find(attachment);
-  if (found == attachments().end()) return std::nullopt;
+  Told* const told = this->told();
+  if (told == nullptr) return std::nullopt;
+  MutexLock lock(told->mutex);
+  const auto found = told->attachments.find(attachment);
+  if (found == told->attachments.end()) return std::nullopt;
   return found->by;
 }
 
 bool Share::has_instance(const std::string& instance) const {
   if (has_attachments_of(instance)) return true;
-  MutexLock lock(mutex_);
-  return instances_ != nullptr && instances_->contains(instance);
+  Told* const told = this->told();
+  if (told == nullptr) return false;
+  MutexLock lock(told->mutex);
+  return told->instances.contains(instance);
 }
 
 std::vector<std::string> Share::instances() const {
-  std::set<std::string> all;
-  MutexLock lock(mutex_);
-  if (instances_ != nullptr) all = *instances_;
-  for (const Attachment& attachment : attachments()) all.insert(attachment.instance);
+  Told* const told = this->told();
+  if (told == nullptr) return {};
+  MutexLock lock(told->mutex);
+  std::set<std::string> all = told->instances;
+  for (const Attachment& attachment : told->attachments) all.insert(attachment.instance);
   return {all.begin(), all.end()};
 }
 
 std::size_t Share::made_instance_count() const {
-  MutexLock lock(mutex_);
-  return instances_ == nullptr ? 0 : instances_->size();
+  Told* const told = this->told();
+  if (told == nullptr) return 0;
+  MutexLock lock(told->mutex);
+  return told->instances.size();
 }
 
 bool Share::add_instance(const std::string& instance) {
-  MutexLock lock(mutex_);
-  if (instances_ == nullptr) instances_ = std::make_unique<std::set<std::string>>();
-  return instances_->insert(instance).second;
+  Told& told = make_told();
+  MutexLock lock(told.mutex);
+  return told.instances.insert(instance).second;
 }
 
 bool Share::remove_instance(const std::string& instance) {
-  MutexLock lock(mutex_);
-  return instances_ != nullptr && instances_->erase(instance) > 0;
+  Told* const told = this->told();
+  if (told == nullptr) return false;
+  MutexLock lock(told->mutex);
+  return told->instances.erase(instance) > 0;
 }
 
 ShareState Share::state() const {
-  MutexLock lock(mutex_);
-  return status_ ? status_->state : ShareState::kIdle;
+  Told* const told = this->told();
+  if (told == nullptr) return ShareState::kIdle;
+  MutexLock lock(told->mutex);
+  return told->status ? told->status->state : ShareState::kIdle;
 }
 
 void Share::publish(ShareStatus status) {
   auto next = std::make_unique<const ShareStatus>(std::move(status));
-  MutexLock lock(mutex_);
-  status_.swap(next);
+  Told& told = make_told();
+  MutexLock lock(told.mutex);
+  told.status.swap(next);
 }
 
 bool Share::add_attachment(const Attachment& attachment) {
-  MutexLock lock(mutex_);
-  if (attachments_ == nullptr) attachments_ = std::make_unique<std::set<Attachment>>();
-  return attachments_->insert(attachment).second;
+  Told& told = make_told();
+  MutexLock lock(told.mutex);
+  return told.attachments.insert(attachment).second;
 }
 
 bool Share::remove_attachment(const Attachment& attachment) {
-  MutexLock lock(mutex_);
-  return attachments_ != nullptr && attachments_->erase(attachment) > 0;
+  Told* const told = this->told();
+  if (told == nullptr) return false;
+  MutexLock lock(told->mutex);
+  return told->attachments.erase(attachment) > 0;
 }
 
 std::size_t Share::attachment_count() const {
-  MutexLock lock(mutex_);
-  return attachments().size();
+  Told* const told = this->told();
+  if (told == nullptr) return 0;
+  MutexLock lock(told->mutex);
+  return told->attachments.size();
 }
 
 }  // namespace berth::manager

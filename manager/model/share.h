@@ -36,6 +36,15 @@ class LeaveListener {
   virtual void on_left(Share& share) noexcept = 0;
 };
 
+/// A mount of a share, for its users: the gate to it, and its root. A mount that gives up its users leaves it to them,
+/// and the next one has another.
+struct LeasedMount {
+  Gate gate;
+  std::atomic<int> root{-1};    ///< stored before the gate opens
+  bool is_retired = false;      ///< of the control thread: it is left to its users
+  LeasedMount* next = nullptr;  ///< an older one of the same share
+};
+
 /// A claim on a mounted share: while one is held, the share is not unmounted because it is idle. Given back by the
 /// destructor.
 ///
@@ -45,14 +54,16 @@ class Lease {
   Lease() noexcept = default;
   Lease(Lease&& other) noexcept
       : share_(std::exchange(other.share_, nullptr)),
-        root_(other.root_),
-        writes_(std::exchange(other.writes_, false)) {}
+        mount_(other.mount_),
+        writes_(std::exchange(other.writes_, false)),
+        only_looks_(other.only_looks_) {}
   Lease& operator=(Lease&& other) noexcept {
     if (this != &other) {
       give_back();
       share_ = std::exchange(other.share_, nullptr);
-      root_ = other.root_;
+      mount_ = other.mount_;
       writes_ = std::exchange(other.writes_, false);
+      only_looks_ = other.only_looks_;
     }
     return *this;
   }
@@ -63,21 +74,26 @@ class Lease {
   [[nodiscard]] explicit operator bool() const noexcept { return share_ != nullptr; }
   [[nodiscard]] Share& share() const noexcept { return *share_; }
   /// O_PATH descriptor of the real mount's root directory, valid while this lease is held.
-  [[nodiscard]] int root() const noexcept { return root_; }
+  [[nodiscard]] int root() const noexcept {
+    return mount_ == nullptr ? -1 : mount_->root.load(std::memory_order_relaxed);
+  }
   /// A second claim, for something that outlives the request (an open file).
   [[nodiscard]] Lease duplicate() const noexcept;
 
   /// Whether this is for a file that is open for writing: while it is held, the share is not overmounted.
   void count_as_writer(bool writes) noexcept;
+  /// This is for a caller that looks at the share from outside: the time for which the share has been idle goes on.
+  void only_look() noexcept { only_looks_ = true; }
 
  private:
   friend class Share;
-  Lease(Share* share, int root) noexcept : share_(share), root_(root) {}
+  Lease(Share* share, LeasedMount* mount) noexcept : share_(share), mount_(mount) {}
   void give_back() noexcept;
 
   Share* share_ = nullptr;
-  int root_ = -1;
+  LeasedMount* mount_ = nullptr;
   bool writes_ = false;
+  bool only_looks_ = false;
 };
 
 /// Whether a share is in the catalog.
@@ -99,9 +115,10 @@ class Share {
   /// `listener` outlives every lease. `incarnation`: no other share of this namespace has or had it.
   /// `is_second`: an older one of its name is still there.
   Share(ShareSpec spec, LeaveListener& listener, std::uint64_t incarnation = 0, bool is_second = false)
-      : listener_(listener), incarnation_(incarnation), is_second_(is_second) {
-    set_spec(std::move(spec));
-  }
+      : listener_(listener), incarnation_(incarnation), first_spec_(std::move(spec)), is_second_(is_second) {}
+  ~Share();
+  Share(const Share&) = delete;
+  Share& operator=(const Share&) = delete;
 
   /// As it is now; the reference stays good for as long as the share is there.
   [[nodiscard]] const ShareSpec& spec() const noexcept { return *spec_.load(std::memory_order_acquire); }
@@ -115,13 +132,15 @@ class Share {
 
   /// A lease, if the share is mounted now. Takes no lock and never waits.
   [[nodiscard]] std::optional<Lease> try_lease() noexcept {
-    if (!gate_.try_enter()) return std::nullopt;
-    return Lease(this, root_.load(std::memory_order_relaxed));
+    LeasedMount* const mount = mount_.load(std::memory_order_acquire);
+    if (!mount->gate.try_enter()) return std::nullopt;
+    return Lease(this, mount);
   }
   /// A lease for a user that was inside when an earlier server ran, mounted or not: its mount may be gone.
   [[nodiscard]] Lease lease_again() noexcept {
-    gate_.enter_again();
-    return {this, root_.load(std::memory_order_relaxed)};
+    LeasedMount* const mount = mount_.load(std::memory_order_acquire);
+    mount->gate.enter_again();
+    return {this, mount};
   }
 
   /// Notes that its file system has answered a request. Costs a load where that is known already.
@@ -131,8 +150,8 @@ class Share {
   /// Whether its file system has answered since the last call.
   [[nodiscard]] bool take_answered() noexcept { return answered_.exchange(false, std::memory_order_relaxed); }
 
-  /// Users now inside: leases of requests, handles and attachments.
-  [[nodiscard]] std::uint64_t users() const noexcept { return gate_.users(); }
+  /// Users now inside, of this mount or of one before it: leases of requests, handles and attachments.
+  [[nodiscard]] std::uint64_t users() const noexcept;
   /// How many of these are files that are open for writing (Lease::count_as_writer()).
   [[nodiscard]] std::uint32_t writers() const noexcept { return writers_.load(std::memory_order_seq_cst); }
 
@@ -170,18 +189,23 @@ class Share {
   [[nodiscard]] std::size_t made_instance_count() const;
 
   // For the control thread.
-  Gate& gate() noexcept { return gate_; }
+  Gate& gate() noexcept { return mount_.load(std::memory_order_acquire)->gate; }
+  /// Closes the gate only if no user is inside, of this mount or of one before it; true, too, where it is closed and
+  /// none is.
+  [[nodiscard]] bool close_if_idle() noexcept;
   /// With the same name and another policy. What it was before is kept, because requests may be reading it.
   void set_spec(ShareSpec spec);
   /// From here on each last user that leaves is reported to the listener, unless it is kCurrent.
   void set_standing(Standing standing) noexcept { standing_.store(standing, std::memory_order_release); }
   /// Before the gate opens: what leases will hand out, and a new mount generation.
-  void set_root(int root) noexcept;
+  void set_root(int root);
+  /// Leaves the mount, whose gate is closed, to its users: their root has to stay until none of them is inside.
+  LeasedMount& retire_mount() noexcept;
   void set_native_door(NativeDoor door) noexcept { native_door_.store(door, std::memory_order_release); }
   /// After a dead server: generations continue where its own ended.
   void continue_generations(std::uint32_t generation) noexcept { mount_generation_.store(generation); }
   /// As set_root(), for the mount that the generation is of already.
-  void take_over_root(int root) noexcept { root_.store(root, std::memory_order_relaxed); }
+  void take_over_root(int root) noexcept { mount_.load()->root.store(root, std::memory_order_relaxed); }
   void publish(ShareStatus status);
   /// Records an attachment; false when it was there already.
   bool add_attachment(const Attachment& attachment);
@@ -199,28 +223,38 @@ class Share {
 
  private:
   friend class Lease;
-  void leave() noexcept;
-  [[nodiscard]] const std::set<Attachment>& attachments() const noexcept BERTH_REQUIRES(mutex_);
+  /// What there is to tell of a share that was ever used: thousands never are.
+  struct Told {
+    Mutex mutex;
+    std::unique_ptr<const ShareStatus> status BERTH_GUARDED_BY(mutex);  ///< null: idle since the start
+    std::set<Attachment> attachments BERTH_GUARDED_BY(mutex);
+    std::set<std::string> instances BERTH_GUARDED_BY(mutex);  ///< that were made
+  };
+  void leave(LeasedMount& mount, bool was_use) noexcept;
+  [[nodiscard]] std::uint64_t users_before(const LeasedMount* mount) const noexcept;
+  /// Null: there is nothing yet. Once there, it stays.
+  [[nodiscard]] Told* told() const noexcept { return told_.load(std::memory_order_acquire); }
+  /// For the control thread, which alone makes it.
+  [[nodiscard]] Told& make_told();
 
+  // In an order without gaps: there are thousands.
   LeaveListener& listener_;
   const std::uint64_t incarnation_;
-  const bool is_second_;
-  std::atomic<const ShareSpec*> spec_{nullptr};  ///< in specs_
-  std::forward_list<ShareSpec> specs_;           ///< of the control thread: all that it ever had
-  std::atomic<Standing> standing_{Standing::kCurrent};
-  Gate gate_;
-  std::atomic<int> root_{-1};
-  std::atomic<std::uint32_t> mount_generation_{0};
+  const ShareSpec first_spec_;
+  std::forward_list<ShareSpec> later_specs_;  ///< of the control thread: all that it had since
+  std::atomic<const ShareSpec*> spec_{&first_spec_};
+  std::atomic<Told*> told_{nullptr};
+  LeasedMount first_mount_;
+  std::atomic<LeasedMount*> mount_{&first_mount_};   ///< of now
+  std::atomic<LeasedMount*> mounts_{&first_mount_};  ///< all, used again when they have no user
   std::atomic<Duration::rep> last_left_{0};
-  std::atomic<NativeDoor> native_door_{NativeDoor::kNone};
   std::atomic<Duration::rep> overmounted_at_{0};
+  std::atomic<std::uint32_t> mount_generation_{0};
   std::atomic<std::uint32_t> writers_{0};
+  const bool is_second_;
+  std::atomic<Standing> standing_{Standing::kCurrent};
+  std::atomic<NativeDoor> native_door_{NativeDoor::kNone};
   std::atomic<bool> answered_{false};
-
-  mutable Mutex mutex_;
-  std::unique_ptr<const ShareStatus> status_ BERTH_GUARDED_BY(mutex_);          ///< null: idle since the start
-  std::unique_ptr<std::set<Attachment>> attachments_ BERTH_GUARDED_BY(mutex_);  ///< null: most shares never have any
-  std::unique_ptr<std::set<std::string>> instances_ BERTH_GUARDED_BY(mutex_);   ///< that were made; null likewise
 };
 
 }  // namespace berth::manager

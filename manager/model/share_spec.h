@@ -75,6 +75,7 @@ struct SharePolicy {
   gid_t group = 0;
   mode_t mode = 0755;
   bool browse = false;  ///< of a template: its keys are listed as far as its source can tell
+  bool hidden = false;  ///< not listed while it is not mounted
 
   friend bool operator==(const SharePolicy&, const SharePolicy&) = default;
 };
@@ -89,7 +90,8 @@ struct ShareFields {
   std::vector<std::string> unmount_command;  ///< kCommand: argv that asks it to end; empty: SIGTERM
   std::vector<std::string> environment;      ///< of programs, besides the daemon's own: "NAME=value"
   std::string environment_file;              ///< more of these, read at each attempt; "": none
-  /// Of a template: argv of what is asked for the share of a key; "{key}" stands for that. Empty: the template says all.
+  /// Of a template: argv of what is asked for the share of a key; "{key}" stands for that. Empty: the template says
+  /// all.
   std::vector<std::string> program;
   SharePolicy policy;
   std::string origin_file;        ///< where it was read: "/etc/berth/berth.toml", "--share"

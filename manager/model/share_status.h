@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -65,12 +66,14 @@ struct ShareStatus {
   std::vector<std::string> pending;      ///< what will be different of its mount when it is not in use: mount_changes()
   std::vector<std::string> required_by;  ///< shares that are mounted, or about to be, and require this one; sorted
   std::string busy;                      ///< why the last unmount did not succeed; "" when it did
+  /// Of one that is to go, also who may be in it past berth, where that is not known.
   std::string held;  ///< it did, but what still has the file system mounted; "": nothing that is seen
   std::optional<FailureReport> last_failure;
-  bool stays = false;                   ///< kMounted: it does not expire, for it holds the only copy of its files
-  bool native = false;                  ///< its directory is overmounted with its real mount
-  std::string with_berth;               ///< why it is not native; "": it is, or will be at the next access
-  pid_t helper = 0;                     ///< the program that serves the mount; 0: none
+  bool stays = false;      ///< kMounted: it does not expire, for it holds the only copy of its files
+  std::size_t inside = 0;  ///< of one that is to go: processes in it past berth, when they were counted last
+  bool native = false;     ///< its directory is overmounted with its real mount
+  std::string with_berth;  ///< why it is not native; "": it is, or will be at the next access
+  pid_t helper = 0;        ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted
 };
 

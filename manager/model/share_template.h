@@ -11,7 +11,8 @@
 
 #include "src/lib/base/result.h"
 
-/// The rules of share templates: where a key may stand, and what it may be. instantiate() of share_spec.h is made of them.
+/// The rules of share templates: where a key may stand, and what it may be. instantiate() of share_spec.h is made of
+/// them.
 namespace berth::manager {
 
 class ShareSpec;
@@ -28,8 +29,8 @@ struct TemplateValues {
   std::optional<uid_t> only_user;  ///< no other user may go in; nothing: as the template says
 };
 
-/// The share that a template becomes. A value that could be taken for more than it is has it refused, as a key has: each is one
-/// part of a path, and `home` an absolute path. Errors: EINVAL, ENAMETOOLONG with a story.
+/// The share that a template becomes. A value that could be taken for more than it is has it refused, as a key has:
+/// each is one part of a path, and `home` an absolute path. Errors: EINVAL, ENAMETOOLONG with a story.
 Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values);
 
 /// The fields of that share, not yet checked: those of a template with a program are for its answer to add to.
@@ -57,6 +58,8 @@ std::string key_position_fault(const std::vector<std::string>& argv);
 
 /// The type of a template whose program is an executable map of autofs.
 inline constexpr std::string_view kMapType = "autofs";
+/// The type of a template whose program lists the exports of a host, as showmount(8) does (-hosts of autofs).
+inline constexpr std::string_view kHostsType = "autofs-hosts";
 /// In the argv of a look-up program: the key, as an argument of its own.
 inline constexpr std::string_view kKeyArgument = "{key}";
 /// What a look-up program gets in its place when it is to list its keys. No key starts with '-'.

@@ -221,10 +221,12 @@ Result<> AttachmentStore::replace(const std::string& share, Journal& journal) {
     text += state_format::line(true, attachment);
     room += line_size(attachment);
   }
-  // When it fails the new file may be in its place all the same, and not yet for good.
-  journal.is_uncertain = true;
-  TRY_VOID(directory_.replace(journal.file, text, room));
-  journal.is_uncertain = journal.is_gone = false;
+  bool is_uncertain = false;
+  Result<> replaced = directory_.replace(journal.file, text, room, is_uncertain);
+  // A failure before that leaves the file as it was, be that certain or not.
+  journal.is_uncertain = !replaced && (journal.is_uncertain || is_uncertain);
+  if (!replaced) return replaced;
+  journal.is_gone = false;
   journal.size = text.size();
   journal.lines = journal.attachments.size();
   journal.room = room;

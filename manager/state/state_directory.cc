@@ -35,8 +35,8 @@ Result<> reserve_room(int fd, std::size_t end) {
   return {};
 }
 
-/// Whether the process that took the flock(2) on `fd` is gone, though the lock is not (proc(5), /proc/locks). A process that
-/// cannot be seen from this pid namespace counts as alive.
+/// Whether the process that took the flock(2) on `fd` is gone, though the lock is not (proc(5), /proc/locks). A process
+/// that cannot be seen from this pid namespace counts as alive.
 bool is_owner_dead(int fd) {
   constexpr std::size_t kMostRead = std::size_t{16} << 20;
   struct stat there {};
@@ -138,7 +138,10 @@ bool StateDirectory::is_removed() const {
 Result<> StateDirectory::recreate() {
   StateDirectory next(state_dir_, namespace_directory_);
   TRY(next.open());
-  if (!TRY(next.list()).empty()) return fail(ENOTEMPTY, quote(path_) + " is not the directory that it was");
+  // The shares of catalog sources are kept again while they change.
+  const std::vector<std::string> there = TRY(next.list());
+  if (!std::all_of(there.begin(), there.end(), state_format::is_of_source))
+    return fail(ENOTEMPTY, quote(path_) + " is not the directory that it was");
   directory_ = std::move(next.directory_);
   // The server's and the keeper's numbers are of one table.
   if (lent_ >= 0 && ::dup3(directory_.get(), lent_, O_CLOEXEC) < 0) return fail_errno();
@@ -179,7 +182,13 @@ Result<std::string> StateDirectory::read(const std::string& name) {
   return sys::read_file(sys::proc_path(file.get()), kMaxFile);
 }
 
-Result<> StateDirectory::replace(const std::string& name, std::string_view text, std::size_t reserve) {
+Result<> StateDirectory::replace(const std::string& name, std::string_view text) {
+  bool is_uncertain = false;
+  return replace(name, text, 0, is_uncertain);
+}
+
+Result<> StateDirectory::replace(const std::string& name, std::string_view text, std::size_t reserve,
+                                 bool& is_uncertain) {
   const int directory = TRY(open());
   const std::string next = name + std::string(kNewSuffix);
   const auto write = [&]() -> Result<> {
@@ -188,6 +197,7 @@ Result<> StateDirectory::replace(const std::string& name, std::string_view text,
     TRY_VOID(sys::write_all(file.get(), text));
     if (reserve > 0) TRY_VOID(reserve_room(file.get(), text.size() + reserve));
     if (::fsync(file.get()) != 0) return fail_errno();
+    is_uncertain = true;
     if (::renameat(directory, next.c_str(), directory, name.c_str()) != 0) return fail_errno();
     return {};
   };
@@ -195,7 +205,9 @@ Result<> StateDirectory::replace(const std::string& name, std::string_view text,
     ::unlinkat(directory, next.c_str(), 0);
     return written;
   }
-  return sync();
+  TRY_VOID(sync());
+  is_uncertain = false;
+  return {};
 }
 
 Result<> StateDirectory::append(const std::string& name, const Position& position, std::string_view text,

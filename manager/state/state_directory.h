@@ -51,7 +51,8 @@ class StateDirectory {
   /// Whether it is no directory any more.
   [[nodiscard]] bool is_removed() const;
   /// Makes it anew where its path leads now, and continues there, and so does the object that shares its descriptor
-  /// (duplicate()). Errors: ENOTEMPTY when there is something in it; those of open().
+  /// (duplicate()). Errors: ENOTEMPTY when there is something else than shares of catalog sources in it; those of
+  /// open().
   Result<> recreate();
 
   /// Whether there is a file of that name; true also where that cannot be checked.
@@ -60,8 +61,11 @@ class StateDirectory {
   Result<std::vector<std::string>> list();
   /// Errors: ENOENT; EFBIG when it is larger than any of ours can be.
   Result<std::string> read(const std::string& name);
-  /// Makes or replaces a file. `reserve`: room to keep behind the text, for append() to find.
-  Result<> replace(const std::string& name, std::string_view text, std::size_t reserve = 0);
+  /// Makes or replaces a file.
+  Result<> replace(const std::string& name, std::string_view text);
+  /// `reserve`: room to keep behind the text, for append() to find. `is_uncertain` is set where it failed and the new
+  /// file may be in its place all the same.
+  Result<> replace(const std::string& name, std::string_view text, std::size_t reserve, bool& is_uncertain);
   struct Position {
     std::size_t size;     ///< of the file, as the caller knows it
     std::size_t reserve;  ///< as in replace()

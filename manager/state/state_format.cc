@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "manager/model/attachment_name.h"
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/hash.h"
 #include "src/lib/base/text.h"
 
@@ -39,7 +40,7 @@ std::uint32_t checksum(std::string_view text) noexcept {
 
 bool is_plain(char c) noexcept {
   constexpr std::string_view kPlain = "-_.:@+,~=";
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || kPlain.find(c) != kPlain.npos;
+  return is_alphanumeric(c) || kPlain.find(c) != kPlain.npos;
 }
 
 std::string encode(std::string_view raw) {
@@ -221,6 +222,12 @@ Result<HostState> parse_host(std::string_view directory, std::string_view text) 
   host.up = words[4] == "up";
   host.since = to_time(since);
   return host;
+}
+
+bool is_of_source(std::string_view file) noexcept {
+  // The name of a source has no '.', and that of a journal has its end.
+  if (file.ends_with(kUnfinished)) file.remove_suffix(kUnfinished.size());
+  return file.starts_with(kSourcePrefix) && file.find('.') == std::string_view::npos;
 }
 
 std::string file_name(std::string_view name) {

@@ -46,6 +46,14 @@ std::string render(std::string_view directory, const HostState& host);
 /// Errors: EBADMSG with a story, also when it is of another namespace.
 Result<HostState> parse_host(std::string_view directory, std::string_view text);
 
+/// How the names of files begin that keep the shares of catalog sources (config::source_file()). They are no
+/// attachments.
+inline constexpr std::string_view kSourcePrefix = "source-";
+/// The end of the name of a file that is being written and not whole yet.
+inline constexpr std::string_view kUnfinished = ".unfinished";
+/// Whether it is such a file, or one that is being written.
+bool is_of_source(std::string_view file) noexcept;
+
 /// A file name for something with any name: readable, at most 64 bytes, different for different names.
 std::string file_name(std::string_view name);
 

@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <string_view>
 
+#include "src/lib/base/ascii.h"
+
 /// Characters as automount sorts them, whatever the locale.
 namespace berth::autofs {
 
 inline bool is_blank(char c) noexcept { return c == ' ' || c == '\t'; }
 inline bool is_space(char c) noexcept { return is_blank(c) || (c >= '\n' && c <= '\r'); }
-inline bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-inline bool is_letter(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 /// Of the name of a variable or an option.
-inline bool is_name(char c) noexcept { return is_letter(c) || is_digit(c) || c == '_'; }
+inline bool is_name(char c) noexcept { return is_alphanumeric(c) || c == '_'; }
 
 /// `text` without the blanks that it starts with.
 inline std::string_view skip_spaces(std::string_view text) noexcept {

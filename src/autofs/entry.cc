@@ -45,11 +45,13 @@ Result<Location> read_server(std::string_view text) {
 /// "host1,host2(5):/path" of NFS, appended to `locations`.
 Result<> read_servers(std::string_view text, std::size_t colon, std::vector<Location>& locations) {
   const std::string_view path = text.substr(colon + 1);
+  const std::size_t before = locations.size();
   for (const std::string_view name : split(text.substr(0, colon), ',')) {
-    if (name.empty()) return fail(EINVAL, quote(text) + " has a server without a name");
+    if (name.empty()) continue;
     locations.push_back(TRY(read_server(name)));
     locations.back().path = path;
   }
+  if (locations.size() == before) return fail(EINVAL, quote(text) + " names no server");
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 
@@ -15,14 +16,8 @@ namespace {
 
 constexpr std::size_t kMaxFile = std::size_t{1} << 20;
 
-std::string_view trimmed(std::string_view text) {
-  constexpr const char* kBlanks = " \t\r";
-  const std::size_t start = text.find_first_not_of(kBlanks);
-  if (start == std::string_view::npos) return {};
-  return text.substr(start, text.find_last_not_of(kBlanks) - start + 1);
-}
-
-/// The lines of a file with their numbers, without comments and what is blank around them. None where it cannot be read.
+/// The lines of a file with their numbers, without comments and what is blank around them. None where it cannot be
+/// read.
 std::vector<std::pair<std::uint32_t, std::string>> lines_of(const std::string& path, HostDefaults& defaults) {
   std::vector<std::pair<std::uint32_t, std::string>> lines;
   const Result<std::string> text = sys::read_regular_file(path, kMaxFile);
@@ -31,7 +26,7 @@ std::vector<std::pair<std::uint32_t, std::string>> lines_of(const std::string& p
   std::uint32_t number = 0;
   for (const std::string_view line : split(*text, '\n')) {
     ++number;
-    const std::string_view said = trimmed(line.substr(0, line.find('#')));
+    const std::string_view said = trim(line.substr(0, line.find('#')));
     if (!said.empty()) lines.emplace_back(number, said);
   }
   return lines;
@@ -41,14 +36,19 @@ void read_autofs_conf(const std::string& path, HostDefaults& defaults) {
   bool is_ours = true;
   for (const auto& [number, line] : lines_of(path, defaults)) {
     if (line.front() == '[') {
-      is_ours = trimmed(std::string_view(line).substr(1, line.find(']') - 1)) == "autofs";
+      is_ours = trim(std::string_view(line).substr(1, line.find(']') - 1)) == "autofs";
       continue;
     }
     const std::size_t equals = line.find('=');
     if (!is_ours || equals == std::string::npos) continue;
-    const std::string_view key = trimmed(std::string_view(line).substr(0, equals));
-    std::string_view value = trimmed(std::string_view(line).substr(equals + 1));
+    const std::string_view key = trim(std::string_view(line).substr(0, equals));
+    std::string_view value = trim(std::string_view(line).substr(equals + 1));
     if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
+    if (key == "browse_mode") {
+      if (value != "yes" && value != "no")
+        defaults.faults.push_back({path, number, quote(key) + " is neither yes nor no"});
+      defaults.browse = value != "no";
+    }
     const std::array<std::pair<std::string_view, std::optional<std::chrono::seconds>*>, 2> times{
         {{"timeout", &defaults.timeout}, {"negative_timeout", &defaults.negative_timeout}}};
     for (const auto& [name, target] : times) {

@@ -13,12 +13,14 @@ namespace berth::autofs {
 struct HostDefaults {
   std::optional<std::chrono::seconds> timeout;           ///< autofs.conf: timeout
   std::optional<std::chrono::seconds> negative_timeout;  ///< autofs.conf: negative_timeout
+  std::optional<bool> browse;                            ///< autofs.conf: browse_mode
   std::vector<Fault> faults;
   std::vector<std::string> files;  ///< that were read
 };
 
-/// Reads autofs.conf (autofs.conf(5), the section "autofs") and the line "automount:" of nsswitch.conf in `directory`, which is that of the
-/// master map. A file that is not there says nothing; a source of nsswitch.conf that is not read here is a fault.
+/// Reads autofs.conf (autofs.conf(5), the section "autofs") and the line "automount:" of nsswitch.conf in `directory`,
+/// which is that of the master map. A file that is not there says nothing; a source of nsswitch.conf that is not read
+/// here is a fault.
 HostDefaults read_host_defaults(const std::string& directory);
 
 }  // namespace berth::autofs

@@ -178,6 +178,7 @@ Result<Maps> load_master(const std::string& file) {
   for (Map& map : maps.maps) {
     if (!map.options.timeout) map.options.timeout = host.timeout;
     if (!map.options.negative_timeout) map.options.negative_timeout = host.negative_timeout;
+    if (!map.options.browse) map.options.browse = host.browse;
   }
   std::move(host.faults.begin(), host.faults.end(), std::back_inserter(maps.findings.faults));
   std::move(host.files.begin(), host.files.end(), std::back_inserter(maps.findings.files));

@@ -40,9 +40,9 @@ struct Maps {
   Findings findings;
 };
 
-/// Reads a master map, and the files that it names and includes: names without a slash in the directory of the master map, the
-/// way automount looks in /etc. Times that it does not say are those of autofs.conf beside it. Programs are not run; a Map with one has it
-/// in `sources`.
+/// Reads a master map, and the files that it names and includes: names without a slash in the directory of the master
+/// map, the way automount looks in /etc. Times that it does not say are those of autofs.conf beside it. Programs are
+/// not run; a Map with one has it in `sources`.
 /// Errors: those of open(2) for the master map itself, EFBIG beyond kMaxFileSize, with a story.
 Result<Maps> load_master(const std::string& file);
 

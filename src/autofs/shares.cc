@@ -231,7 +231,7 @@ class Translator {
   Translation take() { return std::move(result_); }
 
  private:
-  void add_program(const Map& map, const std::string& program);
+  void add_program(const Map& map, const std::string& type, std::vector<std::string> program);
   void add_entry(const Map& map, const MapEntry& entry, int depth);
   void add_mount(const Map& map, const MapEntry& entry, const Mount& mount, int depth);
   void add_submap(const Map& map, const MapEntry& entry, const Mount& mount, const std::string& path, int depth);
@@ -260,9 +260,10 @@ std::string Translator::name_of(const std::string& path) const {
 void Translator::add(const Map& map, int depth) {
   for (const MapSource& source : map.sources) {
     if (source.type == "hosts") {
-      fault(map.file, map.line, "\"-hosts\" is not carried over: the exports of a host are known when it is asked");
+      add_program(map, std::string(manager::kHostsType),
+                  {"showmount", "--no-headers", "--exports", std::string(manager::kKeyArgument)});
     } else if (source.type == "program") {
-      add_program(map, source.name);
+      add_program(map, std::string(manager::kMapType), {source.name, std::string(manager::kKeyArgument)});
     }
   }
   for (const std::string& option : map.options.own) {
@@ -277,15 +278,16 @@ void Translator::add(const Map& map, int depth) {
 }
 
 /// A template whose program is the map.
-void Translator::add_program(const Map& map, const std::string& program) {
+void Translator::add_program(const Map& map, const std::string& type, std::vector<std::string> program) {
   if (map.mount_point == "/-") {
-    return fault(map.file, map.line,
-                 "the program " + quote(program) + " is not carried over: its keys are paths, which no program lists");
+    return fault(
+        map.file, map.line,
+        "the program " + quote(program.front()) + " is not carried over: its keys are paths, which no program lists");
   }
-  Share share = ShareMaker(map, {"*", "", map.file, map.line},
-                           {.type = std::string(manager::kMapType), .options = map.options.mount_options}, defaults_)
-                    .make((map.mount_point == namespace_ ? "" : name_of(map.mount_point) + "/") + "*");
-  share.fields.program = {program, std::string(manager::kKeyArgument)};
+  Share share =
+      ShareMaker(map, {"*", "", map.file, map.line}, {.type = type, .options = map.options.mount_options}, defaults_)
+          .make((map.mount_point == namespace_ ? "" : name_of(map.mount_point) + "/") + "*");
+  share.fields.program = std::move(program);
   for (const auto& [name, value] : map.options.variables) share.fields.environment.push_back(name + "=" + value);
   add_share(std::move(share), map.mount_point, map.mount_point);
 }
@@ -314,6 +316,9 @@ void Translator::add_mount(const Map& map, const MapEntry& entry, const Mount& m
   }
   if (mount.type == "autofs") return add_submap(map, entry, mount, path, depth);
   Share share = ShareMaker(map, entry, mount, defaults_).make(name_of(path));
+  // Its key alone is a name that automount hides.
+  share.fields.policy.hidden =
+      !is_direct && mount.offset == "/" && entry.key != "*" && !map.options.browse.value_or(true);
   if (entry.value.find('$') != std::string::npos)
     share.notes.emplace_back("variables of the host are put in as they are on this one");
   add_share(std::move(share), path, is_direct ? key_path : map.mount_point);
@@ -362,29 +367,69 @@ Translation translate(const Maps& maps, const std::string& namespace_directory, 
   return result;
 }
 
-Result<manager::ShareFields> translate_answer(std::string_view value, const std::string& key,
-                                              manager::ShareFields fields) {
-  EntryContext context{key, host_variables(), {}, true, {}};
+namespace {
+
+/// What `fields` say of all mounts of an answer.
+std::vector<std::string> options_of(const manager::ShareFields& fields) {
+  std::vector<std::string> options;
+  for (const std::string_view option : split(fields.options, ',')) {
+    if (!option.empty()) options.emplace_back(option);
+  }
+  return options;
+}
+
+std::vector<Share> make_answered(std::vector<Mount> mounts, const MapEntry& entry, const manager::ShareFields& fields) {
+  const Map map{"/-", {}, {}, {}, fields.origin_file, fields.origin_line};
+  std::sort(mounts.begin(), mounts.end(), [](const Mount& a, const Mount& b) { return a.offset < b.offset; });
+  std::vector<Share> shares;
+  for (const Mount& mount : mounts) {
+    const std::string name = fields.name + (mount.offset == "/" ? "" : mount.offset);
+    const auto outer = std::find_if(shares.begin(), shares.end(),
+                                    [&name](const Share& share) { return is_below(name, share.fields.name); });
+    if (outer != shares.end()) {
+      outer->notes.push_back("what is mounted within it at " + quote(mount.offset) + " is not carried over");
+      continue;
+    }
+    Share share = ShareMaker(map, entry, mount, fields.policy).make(name);
+    share.fields.environment = fields.environment;
+    share.fields.environment_file = fields.environment_file;
+    shares.push_back(std::move(share));
+  }
+  return shares;
+}
+
+}  // namespace
+
+Result<std::vector<Share>> translate_answer(std::string_view value, const std::string& key,
+                                            const manager::ShareFields& fields) {
+  EntryContext context{key, host_variables(), options_of(fields), true, {}};
   for (const std::string& variable : fields.environment) {
     const std::size_t equals = variable.find('=');
     context.variables.insert_or_assign(variable.substr(0, equals), variable.substr(equals + 1));
   }
-  for (const std::string_view option : split(fields.options, ',')) {
-    if (!option.empty()) context.options.emplace_back(option);
-  }
   if (!fields.type.empty() && fields.type != manager::kMapType)
     context.options.insert(context.options.begin(), "fstype=" + fields.type);
-  const std::vector<Mount> mounts = TRY(parse_entry(value, context));
-  if (mounts.size() != 1 || mounts.front().offset != "/") {
-    return fail(EINVAL, "the entry has mounts below its key, and a look-up makes one share");
+  std::vector<Mount> mounts = TRY(parse_entry(value, context));
+  const auto is_map = [](const Mount& mount) { return mount.type == "autofs"; };
+  if (std::any_of(mounts.begin(), mounts.end(), is_map)) {
+    return fail(EINVAL, "the entry is a map, and a look-up makes shares");
   }
-  if (mounts.front().type == "autofs") return fail(EINVAL, "the entry is a map, and a look-up makes one share");
-  const Map map{"/-", {}, {}, {}, fields.origin_file, fields.origin_line};
-  const MapEntry entry{key, std::string(value), fields.origin_file, fields.origin_line};
-  Share share = ShareMaker(map, entry, mounts.front(), fields.policy).make(fields.name);
-  share.fields.environment = std::move(fields.environment);
-  share.fields.environment_file = std::move(fields.environment_file);
-  return std::move(share.fields);
+  return make_answered(std::move(mounts), {key, std::string(value), fields.origin_file, fields.origin_line}, fields);
+}
+
+Result<std::vector<Share>> translate_exports(std::string_view text, const std::string& key,
+                                             const manager::ShareFields& fields) {
+  std::vector<Mount> mounts;
+  for (const std::string_view line : split(text, '\n')) {
+    // The clients have no blank in them, and a path may have.
+    const std::size_t clients = line.find_last_of(" \t");
+    if (!line.starts_with('/') || clients == std::string_view::npos) continue;
+    const std::string_view path = line.substr(0, line.find_last_not_of(" \t", clients) + 1);
+    mounts.push_back(
+        {.offset = std::string(path), .options = options_of(fields), .locations = {{key, 0, std::string(path)}}});
+  }
+  if (mounts.empty()) return fail(ENOENT);
+  return make_answered(std::move(mounts), {key, "", fields.origin_file, fields.origin_line}, fields);
 }
 
 std::string only_mount_point(const Maps& maps) {

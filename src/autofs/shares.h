@@ -31,16 +31,24 @@ struct Translation {
   Findings findings;               ///< with what is not carried over at all; those of the maps come first
 };
 
-/// What `maps` are as shares of the namespace at `namespace_directory`: a share has the path of its key, below the namespace if
-/// that is where it was. `directory`: of the master map; maps of maps (-fstype=autofs) are looked for there, and read.
+/// What `maps` are as shares of the namespace at `namespace_directory`: a share has the path of its key, below the
+/// namespace if that is where it was. `directory`: of the master map; maps of maps (-fstype=autofs) are looked for
+/// there, and read.
 /// `defaults`: what shares have of which the maps say nothing.
 Translation translate(const Maps& maps, const std::string& namespace_directory, const std::string& directory,
                       const manager::SharePolicy& defaults = {});
 
-/// The share `fields.name` by an entry that a program has printed for `key`. `fields`: what the entry is added to; its options come before those of
-/// the entry. Errors: EINVAL with a story, also for an entry of several mounts.
-Result<manager::ShareFields> translate_answer(std::string_view value, const std::string& key,
-                                              manager::ShareFields fields);
+/// The share `fields.name` by an entry that a program has printed for `key`, or those below that name of an entry with
+/// offsets. Of mounts within one another the outer one is there, with a note. `fields`: what the entry is added to; its
+/// options come before those of the entry.
+/// Errors: EINVAL with a story.
+Result<std::vector<Share>> translate_answer(std::string_view value, const std::string& key,
+                                            const manager::ShareFields& fields);
+
+/// The same of what showmount(8) prints of the exports of the host `key` (-hosts): "PATH  CLIENTS", one a line.
+/// Errors: ENOENT, there are none.
+Result<std::vector<Share>> translate_exports(std::string_view text, const std::string& key,
+                                             const manager::ShareFields& fields);
 
 /// The only place where maps are mounted, when there is one and no direct map; else "".
 std::string only_mount_point(const Maps& maps);

@@ -30,7 +30,7 @@ bool says_gone(int code) { return code == ENOTCONN || code == ECONNABORTED; }
 
 /// The meaning of an errno of the control tree, where strerror(3) misleads or means little; empty for others.
 std::string_view meaning_of(int code) {
-  constexpr std::array<std::pair<int, std::string_view>, 8> kMeanings{{
+  constexpr std::array<std::pair<int, std::string_view>, 7> kMeanings{{
       {ESHUTDOWN, ": berth is stopping"},
       {ECANCELED, ": called off by another drain or resume"},
       {ENOEXEC, ": refused, and going on as before; the log of berth says why"},
@@ -38,7 +38,6 @@ std::string_view meaning_of(int code) {
       {EAGAIN, ": too many wait for this share already"},
       {EMLINK, ": the share has as many attachments as it may have"},
       {ENOSPC, ": the disk of the state directory is full, and an attachment that cannot be recorded is not made"},
-      {EINTR, ": interrupted"},
   }};
   for (const auto& [known, meaning] : kMeanings) {
     if (known == code) return meaning;
@@ -63,7 +62,8 @@ std::string paint_state(std::string_view state, std::string_view padded) {
   return std::string(padded);
 }
 
-/// While it lives, Ctrl-C ends the system call that waits (EINTR), and not this program. Where SIGINT is ignored it stays so.
+/// While it lives, Ctrl-C ends the system call that waits (EINTR), and not this program. Where SIGINT is ignored it
+/// stays so.
 class CtrlC {
  public:
   CtrlC() {
@@ -115,11 +115,13 @@ class Action {
            std::holds_alternative<MetricsCommand>(command_.action);
   }
   [[nodiscard]] int reload(const HostCommand& host) const;
+  [[nodiscard]] Span span_of(const std::string& share) const;
   [[nodiscard]] formats::NamespaceView look() const;
   [[nodiscard]] Result<std::string> table_of(const StatusCommand& status) const;
   void warn(const HostCommand& host, const formats::HostView& now) const;
   [[nodiscard]] std::string in_use(const formats::NamespaceView& berth) const;
-  [[nodiscard]] std::string hint(const Error& error, const std::string& share) const;
+  [[nodiscard]] std::string hint(int code, const std::string& share) const;
+  [[nodiscard]] std::string of_interrupted(const std::string& share) const;
 
   const Command& command_;
   const Tree& tree_;
@@ -136,10 +138,11 @@ int Action::finish(const Result<>& result, const std::string& share) const {
   return result ? kOk : explain(result.error(), share);
 }
 
-/// What is known beyond the errno: the share's last failure, the users that may do this, or the users that hold the
-/// share.
-std::string Action::hint(const Error& error, const std::string& share) const {
-  const int code = error.code();
+std::string see_status(const std::string& share) { return "; see `berth status " + quote_command({share}) + "`"; }
+
+/// What is known beyond the errno, to be added to it: the share's last failure, the users that may do this, or the
+/// users that hold the share.
+std::string Action::hint(int code, const std::string& share) const {
   const bool refused = code == EACCES || code == EPERM;
   if (refused && std::holds_alternative<HostCommand>(command_.action))
     return ": only root and the group of [control] may do this";
@@ -148,29 +151,40 @@ std::string Action::hint(const Error& error, const std::string& share) const {
   if (refused && !tree_.may_change(share)) {
     return ": only " + tree_.who_may_change(share) + " may change this share";
   }
-  if (const formats::NamespaceView berth = look(); code == ESHUTDOWN && berth.host.state != "up") {
+  const formats::NamespaceView berth = look();
+  if (code == ESHUTDOWN && berth.host.state != "up") {
     return fmt::format(": the host is {}; `berth resume` gives shares out again", berth.host.state);
   }
   const auto view = tree_.read(share, formats::kStatusJson).and_then(formats::parse_share_json);
   if (!view) return "";
-  const std::string see_status = "; see `berth status " + quote_command({share}) + "`";
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
   if (code == EBUSY && control != nullptr &&
       (control->word == formats::ControlCommand::kUnmount || control->word == formats::ControlCommand::kRemount)) {
-    return fmt::format(": used by {}; see {}, or use --force", view->users,
+    // berth cannot count the programs in a native share.
+    const std::string by = view->users == 0
+                               ? "in use in its real mount"
+                               : fmt::format("in use by {} {}", view->users, view->users == 1 ? "user" : "users");
+    return fmt::format(": {}; see {}, or use --force", by,
                        quote_command({formats::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
-  if (code == EINTR) {
-    const bool attaches = std::holds_alternative<AttachCommand>(command_.action);
-    const bool mounts = attaches || (control != nullptr && control->word != formats::ControlCommand::kUnmount &&
-                                     control->word != formats::ControlCommand::kForceUnmount);
-    return fmt::format(": interrupted; the {} goes on{}", mounts ? "mount" : "unmount",
-                       attaches ? ", and nothing is attached" : "") +
-           see_status;
+  if (!view->last_failure || view->last_failure->code != code) {
+    const std::string& unrecorded = berth.state.failure;
+    if (std::holds_alternative<AttachCommand>(command_.action) && !unrecorded.empty())
+      return ": what cannot be recorded is not attached: " + prose(unrecorded);
+    return std::string(meaning_of(code)) + see_status(share);
   }
-  if (!view->last_failure || view->last_failure->code != code) return std::string(meaning_of(code)) + see_status;
   const std::string text = formats::render_error(view->last_failure);
-  return fmt::format(": {}{}", formats::last_words(text), see_status);
+  return fmt::format(": {}{}", formats::last_words(text), see_status(share));
+}
+
+/// For a caller that has interrupted the command, and knows what has ended it: what goes on all the same.
+std::string Action::of_interrupted(const std::string& share) const {
+  const auto* const control = std::get_if<ControlCommand>(&command_.action);
+  const bool unmounts = control != nullptr && (control->word == formats::ControlCommand::kUnmount ||
+                                               control->word == formats::ControlCommand::kForceUnmount);
+  const bool attaches = std::holds_alternative<AttachCommand>(command_.action);
+  return fmt::format("interrupted; the {} goes on{}{}", unmounts ? "unmount" : "mount",
+                     attaches ? ", and nothing is attached" : "", see_status(share));
 }
 
 int Action::explain(const Error& error, const std::string& share) const {
@@ -183,9 +197,13 @@ int Action::explain(const Error& error, const std::string& share) const {
     world_.err(text);
     return kUnavailable;
   }
-  const bool told = !error.story().empty();
-  text.append(told ? std::string(error.story()) : fmt::format("{} ({})", errno_text(code), errno_name(code)));
-  if (!told) text.append(hint(error, share));
+  if (!error.story().empty()) {
+    text.append(error.story());
+  } else if (code == EINTR && !share.empty()) {
+    text.append(of_interrupted(share));
+  } else {
+    text.append(fmt::format("{} ({})", errno_text(code), errno_name(code))).append(hint(code, share));
+  }
   world_.err(text + "\n");
   const bool refused = code == EACCES || code == EPERM;
   const bool of_host = std::holds_alternative<HostCommand>(command_.action);
@@ -226,11 +244,19 @@ int Action::operator()(const TopCommand& top) const {
   return finish(shown, "");
 }
 
+/// From where a share is mounted and how long that may take, as far as a terminal is to be told.
+Span Action::span_of(const std::string& share) const {
+  if (!world_.err_is_terminal) return {};
+  const auto view = tree_.read(share, formats::kStatusJson).and_then(formats::parse_share_json);
+  if (!view) return {};
+  return {.from = view->sources.empty() ? "" : prose(view->sources.front()), .limit = view->mount_timeout};
+}
+
 int Action::operator()(const AttachCommand& attach) const {
   Result<> result;
   {
     const CtrlC ctrl_c;
-    const Progress progress(world_, "mounting " + quote_command({attach.share}));
+    const Progress progress(world_, "mounting " + quote_command({attach.share}), span_of(attach.share));
     result = tree_.attach(attach.share, attach.instance, attach.volume);
   }
   return finish(result, attach.share);
@@ -247,7 +273,7 @@ int Action::operator()(const ControlCommand& control) const {
   Result<> result;
   {
     const CtrlC ctrl_c;
-    const Progress progress(world_, verb + quote_command({control.share}));
+    const Progress progress(world_, verb + quote_command({control.share}), unmounts ? Span{} : span_of(control.share));
     result = tree_.write(control.share, control.word);
   }
   return finish(result, control.share);
@@ -340,7 +366,13 @@ int Action::operator()(const EventsCommand& events) const {
 /// Writes `openmetrics` to a file for node exporter, which sees the old text or the new one. False: it says why not.
 bool write_textfile(const std::string& path, std::string_view openmetrics, const World& world) {
   const Result<> written = sys::replace_file(path, formats::to_text_format(openmetrics), 0644);
-  if (!written) world.err(fmt::format("berth: metrics: {}: {}\n", quote(path), errno_text(written.error().code())));
+  if (!written) {
+    const bool is_absent = written.error().code() == ENOENT;
+    world.err(fmt::format("berth: metrics: {}: {}\n", quote(path),
+                          is_absent ? "there is no such directory; the package prometheus-node-exporter makes its own, "
+                                      "/var/lib/prometheus/node-exporter"
+                                    : errno_text(written.error().code())));
+  }
   return written.has_value();
 }
 

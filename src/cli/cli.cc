@@ -16,7 +16,32 @@ namespace berth::cli {
 
 namespace {
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+constexpr const char* kNameOne = "name one with --config FILE, or make it, see berth.toml(5)";
+
+int say_none(const std::string& command, const Error& error, const World& world) {
+  world.err("berth: " + command + ": " + std::string(error.story()) + "\n");
+  return kConfiguration;
+}
+
+/// Whether there is such a file, or this user may not even know.
+bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0 || errno == EACCES; }
+
+/// The configuration that was named, or the default one. `advice`: how to name one. Errors: ENOENT with a story.
+Result<std::string> configuration_file(const std::string& named, const char* advice, const World& world) {
+  if (!named.empty()) return named;
+  if (exists(world.default_config)) return world.default_config;
+  return fail(ENOENT, "there is no configuration " + quote(world.default_config) + "; " + advice +
+                          (world.host_config.empty() ? "" : "; " + quote(world.host_config) + " is for root (sudo)"));
+}
+
+/// Runs what works on a configuration, with the one that was named or the default one. `advice`: how to name one.
+template <typename Options, typename Run>
+int run_with_configuration(const Command& command, Options options, const char* advice, const World& world, Run run) {
+  Result<std::string> file = configuration_file(options.config, advice, world);
+  if (!file) return say_none(command.name, file.error(), world);
+  options.config = *std::move(file);
+  return run(options);
+}
 
 int say(const NoCommand& none, const World& world) {
   if (none.exit_code == kOk) {
@@ -30,12 +55,7 @@ int say(const NoCommand& none, const World& world) {
 /// Fills in the options that were not given. `advice`: how to give an option that has no default.
 /// Errors: ENOENT with a story when there is nothing to serve.
 Result<ServeOptions> complete(ServeOptions options, const char* advice, const World& world) {
-  if (options.config.empty() && options.shares.empty()) {
-    if (!exists(world.default_config)) {
-      return fail(ENOENT, "there is no configuration " + quote(world.default_config) + "; " + advice);
-    }
-    options.config = world.default_config;
-  }
+  if (options.config.empty() && options.shares.empty()) options.config = TRY(configuration_file("", advice, world));
   if (options.config.empty() && options.namespace_directory.empty()) {
     return fail(ENOENT, "nothing says where to show the shares; name an empty directory with --namespace DIR");
   }
@@ -45,14 +65,7 @@ Result<ServeOptions> complete(ServeOptions options, const char* advice, const Wo
 int run_serve(const ServeOptions& asked, const World& world, const Programs& programs) {
   const Result<ServeOptions> options =
       complete(asked, "name one with --config FILE, or a directory with --share NAME=DIR", world);
-  if (options) return programs.serve(*options);
-  world.err("berth: serve: " + std::string(options.error().story()) + "\n");
-  return kConfiguration;
-}
-
-int run_check(CheckOptions options, const World& world, const Programs& programs) {
-  if (options.config.empty()) options.config = world.default_config;
-  return programs.check(options);
+  return options ? programs.serve(*options) : say_none("serve", options.error(), world);
 }
 
 int run_mount_helper(const std::vector<std::string>& arguments, const World& world, const Programs& programs) {
@@ -76,22 +89,37 @@ int run_mount_helper(const std::vector<std::string>& arguments, const World& wor
   return programs.serve(*options) == kOk ? kMountOk : kMountFailed;
 }
 
-/// Has the namespace read a file that was written or deleted; what it refuses is undone, so that it is not in the way later.
+/// Says why a file was not written or deleted.
+int refuse_change(const std::string& subject, const Error& error, const World& world) {
+  const int code = error.code();
+  std::string text(error.story());
+  // What is wrong with the configuration is a list, one mistake a line; of the others some say all, and some want the
+  // errno.
+  if (code == EINVAL && !text.empty()) {
+    text = "nothing is changed, for this would be wrong:\n" + text;
+  } else if (code != EEXIST && code != EBUSY && code != ENXIO && code != ENAMETOOLONG) {
+    text = error.message();
+  }
+  if (code == EACCES || code == EPERM) text.append("; try it as root (sudo)");
+  world.err(subject + text + "\n");
+  if (code == EINVAL || code == ENOENT) return kConfiguration;
+  return code == EACCES || code == EPERM ? kNoPermission : kFailed;
+}
+
+/// Has the namespace read a file that was written or deleted; what it refuses is undone, so that it is not in the way
+/// later.
 int run_change(const Command& command, const std::string& share, const Result<ChangedFile>& changed, const char* done,
                const World& world) {
   const std::string subject = "berth: " + command.name + ": " + quote_command({share}) + ": ";
-  if (!changed) {
-    const Error& error = changed.error();
-    world.err(subject + error.message() + "\n");
-    if (error.code() == EINVAL || error.code() == ENOENT) return kConfiguration;
-    return error.code() == EACCES ? kNoPermission : kFailed;
-  }
+  if (!changed) return refuse_change(subject, changed.error(), world);
   world.out(done + changed->path + "\n");
+  for (const std::string& warning : changed->warnings) world.err(warning + "\n");
   const std::string& wanted =
       command.namespace_directory.empty() ? changed->namespace_directory : command.namespace_directory;
   const Result<std::string> directory = locate_namespace(wanted, world);
   if (!directory) {
-    world.err(subject + "it is so at the next start of berth: " + std::string(directory.error().story()) + "\n");
+    world.err(subject + (wanted.empty() ? std::string(directory.error().story()) : "no berth serves " + quote(wanted)) +
+              "; this is in force at its next start\n");
     return kOk;
   }
   const Command reload{command.name, *directory, command.config,
@@ -127,18 +155,20 @@ int run_import(const ImportOptions& options, const World& world, const Programs&
 
 int run_command(const Command& command, const World& world, const Programs& programs) {
   if (const auto* serve = std::get_if<ServeOptions>(&command.action)) return run_serve(*serve, world, programs);
-  if (const auto* check = std::get_if<CheckOptions>(&command.action)) return run_check(*check, world, programs);
+  if (const auto* check = std::get_if<CheckOptions>(&command.action)) {
+    return run_with_configuration(command, *check, "name one, or make it, see berth.toml(5)", world, programs.check);
+  }
   if (const auto* doctor = std::get_if<DoctorOptions>(&command.action))
     return programs.doctor({doctor->config.empty() ? world.default_config : doctor->config, doctor->json});
   if (const auto* add = std::get_if<AddOptions>(&command.action)) {
-    AddOptions options = *add;
-    if (options.config.empty()) options.config = world.default_config;
-    return run_change(command, options.name, programs.add(options), "wrote ", world);
+    return run_with_configuration(command, *add, kNameOne, world, [&](const AddOptions& options) {
+      return run_change(command, options.name, programs.add(options), "wrote ", world);
+    });
   }
   if (const auto* remove = std::get_if<RemoveOptions>(&command.action)) {
-    RemoveOptions options = *remove;
-    if (options.config.empty()) options.config = world.default_config;
-    return run_change(command, options.name, programs.remove(options), "deleted ", world);
+    return run_with_configuration(command, *remove, kNameOne, world, [&](const RemoveOptions& options) {
+      return run_change(command, options.name, programs.remove(options), "deleted ", world);
+    });
   }
   if (const auto* import = std::get_if<ImportOptions>(&command.action)) return run_import(*import, world, programs);
   std::string wanted = command.namespace_directory;
@@ -150,13 +180,18 @@ int run_command(const Command& command, const World& world, const Programs& prog
     }
     wanted = *std::move(named);
   }
-  const Result<std::string> directory = locate_namespace(wanted, world);
+  const auto* const program = std::get_if<ExecCommand>(&command.action);
+  const Result<std::string> directory =
+      locate_namespace(wanted, world, program != nullptr ? Purpose::kProgram : Purpose::kTalk);
   if (!directory) {
     note_absence(command, world);
-    world.err("berth: " + command.name + ": " + std::string(directory.error().story()) + "\n");
+    // A configuration that names another namespace than the one that is served is in force at the next start.
+    const bool is_configured = command.namespace_directory.empty() && !wanted.empty();
+    world.err("berth: " + command.name + ": " + std::string(directory.error().story()) +
+              (is_configured ? "; where the configuration named another one before, restart berth" : "") + "\n");
     return directory.error().code() == EACCES ? kNoPermission : kUnavailable;
   }
-  if (const auto* program = std::get_if<ExecCommand>(&command.action)) return run_program(*program, world);
+  if (program != nullptr) return run_program(*program, world);
   return act(command, Tree(*directory), world);
 }
 
@@ -167,7 +202,12 @@ int run(const std::vector<std::string>& arguments, const World& world, const Pro
   const std::vector<std::string> rest(arguments.empty() ? arguments.end() : arguments.begin() + 1, arguments.end());
   if (program == "mount.berth" || program == "mount.fuse.berth") return run_mount_helper(rest, world, programs);
   const auto command = parse(rest);
-  return command ? run_command(*command, world, programs) : say(command.error(), world);
+  const int exit_code = command ? run_command(*command, world, programs) : say(command.error(), world);
+  const int failure = *world.out_failure;
+  // A reader that has gone wants no more.
+  if (failure == 0 || failure == EPIPE) return exit_code;
+  world.err("berth: standard output: " + errno_text(failure) + "\n");
+  return exit_code == kOk ? kFailed : exit_code;
 }
 
 }  // namespace berth::cli

@@ -23,7 +23,7 @@ _berth_candidates() { # one a line, for the command and the arguments before the
   local command=$1 given=("${@:2}")
   if [[ $current == -* ]]; then
     "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
-  elif [[ ! $command ]]; then
+  elif [[ ! $command ]] || { [[ $command == help ]] && ((${#given[@]} == 0)); }; then
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
   elif ((${#given[@]} == 0)) && [[ $command =~ ^(status|attach|detach|mount|unmount|remount|retry|remove)$ ]]; then
     _berth_shares
@@ -47,7 +47,7 @@ _berth() {
   COMPREPLY=()
   case $command${given:+-file}:$previous:$current in
     *:-n:* | *:--namespace:* | *:--state-dir:*) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
-    *:-c:* | *:--config:* | check:*:[^-]* | check:*: | doctor:*:[^-]* | doctor:*: | import-file:*:[^-]* | import-file:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
+    *:-c:* | *:--config:* | *:--textfile:* | check:*:[^-]* | check:*: | doctor:*:[^-]* | doctor:*: | import-file:*:[^-]* | import-file:*:) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
     *:--sort:*) mapfile -t COMPREPLY < <(compgen -W 'name state users since' -- "$current") ;;
     *:--log-level:*) mapfile -t COMPREPLY < <(compgen -W 'debug info warning error' -- "$current") ;;
     *)

@@ -40,7 +40,7 @@ function __berth_candidates # one a line
     set -l tree (__berth_tree)
     if string match --quiet -- '-*' (commandline --current-token)
         $program $given[1] --help 2>/dev/null | string replace --filter --regex '^  (?:-[a-z],)?(--[a-z-]+).*' '$1'
-    else if test (count $given) = 0
+    else if test (count $given) = 0; or test "$given" = help
         $program --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
     else if test (count $given) = 1; and contains -- $given[1] status attach detach mount unmount remount retry remove
         find "$tree/shares" -name control -type f -printf '%P\n' 2>/dev/null | sed 's|/control$||'
@@ -60,7 +60,7 @@ end
 
 function __berth_wants_file
     set -l given (__berth_arguments)
-    __berth_previous -c --config; and return
+    __berth_previous -c --config --textfile; and return
     contains -- "$given[1]" check doctor; or test "$given[1]" = import -a (count $given) -gt 1; or return
     not string match --quiet -- '-*' (commandline --current-token)
 end

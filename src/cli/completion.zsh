@@ -24,7 +24,7 @@ _berth_candidates() { # one a line, for the command and the arguments before the
   shift
   if [[ $current == -* ]]; then
     "$program" ${command:+"$command"} --help 2>/dev/null | sed -nE 's/^  (-[a-z],)?(--[a-z-]+).*/\2/p'
-  elif [[ -z $command ]]; then
+  elif [[ -z $command ]] || { (( $# == 0 )) && [[ $command == help ]] }; then
     "$program" --help 2>/dev/null | sed -nE '/^Commands:/,/^$/s/^  ([a-z]+) .*/\1/p'
   elif (( $# == 0 )) && [[ $command == (status|attach|detach|mount|unmount|remount|retry|remove) ]]; then
     _berth_shares
@@ -47,7 +47,7 @@ _berth() {
   done
   case $command${given:+-file}:$previous:${words[CURRENT]} in
     (*:-n:*|*:--namespace:*|*:--state-dir:*) _files -/ ;;
-    (*:-c:*|*:--config:*|check:*:[^-]*|check:*:|doctor:*:[^-]*|doctor:*:|import-file:*:[^-]*|import-file:*:) _files ;;
+    (*:-c:*|*:--config:*|*:--textfile:*|check:*:[^-]*|check:*:|doctor:*:[^-]*|doctor:*:|import-file:*:[^-]*|import-file:*:) _files ;;
     (*:--sort:*) compadd -- name state users since ;;
     (*:--log-level:*) compadd -- debug info warning error ;;
     (*) compadd -- "${(@f)$(_berth_candidates "$command" "${given[@]}")}" ;;

@@ -20,6 +20,12 @@ Result<std::string> checked(const std::string& directory, const char* said_by) {
   struct stat attributes {};
   if (::stat(formats::tree_path(path).c_str(), &attributes) == 0 && S_ISDIR(attributes.st_mode)) return path;
   if (errno == EACCES) return fail(EACCES, quote(path) + " (from " + said_by + "): you may not read its control tree");
+  if (errno == ENOTCONN || errno == ECONNABORTED) {
+    return fail(ENXIO,
+                quote(path) + " (from " + said_by +
+                    "): the berth that served it has died; start it again (such as `systemctl start berth`), or " +
+                    "unmount it (`umount " + quote_command({path}) + "`)");
+  }
   const Error error = errno == ENOENT ? Error(ENOENT, "it has no " + quote(formats::kTree)) : Error::last();
   const std::string reason = error.story().empty() ? error.message() : std::string(error.story());
   return fail(ENXIO, quote(path) + " (from " + said_by + ") is not the namespace of a running berth: " + reason);
@@ -31,8 +37,8 @@ std::string list(const std::vector<std::string>& paths) {
   return text;
 }
 
-/// Goes to where a namespace of this user's own is seen, at `directory`, or wherever it is where that is empty. Where none is, `otherwise`
-/// is the answer.
+/// Goes to where a namespace of this user's own is seen, at `directory`, or wherever it is where that is empty. Where
+/// none is, `otherwise` is the answer.
 Result<std::string> enter_own(const std::string& directory, const World& world, const Error& otherwise) {
   std::vector<sys::OwnMount> own = world.own_namespaces ? world.own_namespaces() : std::vector<sys::OwnMount>();
   const std::string path = directory.empty() ? "" : absolute_path(directory);
@@ -56,10 +62,16 @@ Result<std::string> checked_or_own(const std::string& directory, const char* sai
 
 }  // namespace
 
-Result<std::string> locate_namespace(const std::string& option, const World& world) {
+Result<std::string> locate_namespace(const std::string& option, const World& world, Purpose purpose) {
   if (!option.empty()) return checked_or_own(option, "--namespace", world);
   if (const auto variable = world.environment("BERTH_NAMESPACE")) {
     return checked_or_own(*variable, "BERTH_NAMESPACE", world);
+  }
+  // A program sees those of the host anyway.
+  const bool is_program = purpose == Purpose::kProgram;
+  if (is_program) {
+    Result<std::string> own = enter_own("", world, Error(ENODATA));
+    if (own || own.error().code() != ENODATA) return own;
   }
   std::vector<std::string> found;
   for (const sys::MountEntry& mount : TRY(world.mount_table())) {
@@ -69,7 +81,7 @@ Result<std::string> locate_namespace(const std::string& option, const World& wor
       found.push_back(mount.target);
     }
   }
-  if (found.size() == 1) return checked(found.front(), "the mount table");
+  if (found.size() == 1 || (is_program && !found.empty())) return checked(found.front(), "the mount table");
   if (found.empty()) {
     return enter_own(
         "", world,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "src/cli/world.h"
@@ -7,9 +8,15 @@
 
 namespace berth::cli {
 
-/// The namespace that a command talks to: `option` (--namespace), else BERTH_NAMESPACE, else the only mount of type
+enum class Purpose : std::uint8_t {
+  kTalk,     ///< to talk to the berth that serves it
+  kProgram,  ///< to execute a program where it is seen: one of this user's own goes before those of the host
+};
+
+/// The namespace that a command is for: `option` (--namespace), else BERTH_NAMESPACE, else the only mount of type
 /// fuse.berth. No trailing '/'.
-/// Errors: EACCES when the caller may not read its control tree; ENXIO with a story, without touching the namespace's server where there is none.
-Result<std::string> locate_namespace(const std::string& option, const World& world);
+/// Errors: EACCES when the caller may not read its control tree; ENXIO with a story, without touching the namespace's
+/// server where there is none.
+Result<std::string> locate_namespace(const std::string& option, const World& world, Purpose purpose = Purpose::kTalk);
 
 }  // namespace berth::cli

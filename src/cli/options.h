@@ -75,7 +75,8 @@ struct Imported {
 /// A change of the configuration's files that is on disk.
 struct ChangedFile {
   std::string path;
-  std::string namespace_directory;  ///< that the configuration names; "": none
+  std::string namespace_directory;    ///< that the configuration names; "": none
+  std::vector<std::string> warnings;  ///< what `berth check` says of the new share, one line each
   std::function<Result<>()> undo;
 };
 
@@ -86,8 +87,8 @@ struct Programs {
   std::function<int(const DoctorOptions&)> doctor;
   /// The namespace directory that a configuration names. Errors: EINVAL with the mistakes in it, one a line.
   std::function<Result<std::string>(const std::string& config)> namespace_in;
-  /// Write and delete the file of a share. Errors: EINVAL with the mistakes in the configuration, one a line; others with a
-  /// story.
+  /// Write and delete the file of a share. Errors: EINVAL with the mistakes in the configuration, one a line; others
+  /// with a story.
   std::function<Result<ChangedFile>(const AddOptions&)> add;
   std::function<Result<ChangedFile>(const RemoveOptions&)> remove;
   /// Reads the maps of autofs. Errors: the master map cannot be read.

@@ -230,6 +230,8 @@ std::string Parser::explain_unexpected(const CLI::App& app, const std::string& w
   std::string story = what + quote(typed);
   if (command || option) {
     if (!meant.empty()) story.append("; did you mean ").append(quote(meant)).append("?");
+  } else if (app.get_option_no_throw("SHARE") != nullptr) {
+    story.append("; a name with a blank in it needs quotes");
   }
   return story;
 }
@@ -391,7 +393,9 @@ tl::expected<Command, NoCommand> Parser::command_of(const CLI::App& app) const {
 
 tl::expected<Command, NoCommand> Parser::parse(std::vector<std::string> arguments) {
   // `berth help COMMAND` is `berth COMMAND --help`.
-  if (!arguments.empty() && arguments.front() == "help" && arguments.size() <= 2) {
+  if (!arguments.empty() && arguments.front() == "help") {
+    if (arguments.size() > 2)
+      return tl::unexpected(usage_error("", "help: too many arguments, from " + quote(arguments[2])));
     arguments.erase(arguments.begin());
     const auto known = app_.get_subcommands({});
     const bool is_known = arguments.empty() || std::any_of(known.begin(), known.end(), [&](const CLI::App* command) {
@@ -413,6 +417,16 @@ tl::expected<Command, NoCommand> Parser::parse(std::vector<std::string> argument
   }
   const CLI::App* command = chosen();
   if (command == nullptr) return tl::unexpected(usage_error("", "no command is given"));
+  // As of a variable of a script that is not set.
+  for (const CLI::App* const app : {static_cast<const CLI::App*>(&app_), command}) {
+    for (const CLI::Option* const option : app->get_options()) {
+      const std::vector<std::string>& given = option->results();
+      const bool is_empty = !option->get_positional() && std::find(given.begin(), given.end(), "") != given.end();
+      if (is_empty)
+        return tl::unexpected(
+            usage_error(command->get_name(), option->get_name() + " wants a value, and is given an empty one"));
+    }
+  }
   return command_of(*command);
 }
 

@@ -67,7 +67,7 @@ std::string absolute_path(const std::string& path) {
 }
 
 Result<> check_share(std::string_view share) {
-  if (share.empty()) return fail(EINVAL, "the name of a share is not empty");
+  if (share.empty()) return fail(EINVAL, "the name of a share cannot be empty");
   if (share.front() == '/') {
     return fail(EINVAL, shown(share) + " is a path; say the name of the share, which is its path below the namespace");
   }

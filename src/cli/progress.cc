@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "src/lib/base/clock.h"
+#include "src/lib/base/text.h"
 
 namespace berth::cli {
 
@@ -17,7 +18,9 @@ constexpr std::string_view kWipe = "\r\033[K";
 
 }  // namespace
 
-Progress::Progress(const World& world, std::string what) : world_(world), what_(std::move(what)) {
+Progress::Progress(const World& world, std::string what, const Span& span) : world_(world), what_(std::move(what)) {
+  if (!span.from.empty()) what_.append(" from ").append(span.from);
+  if (span.limit.count() > 0) of_ = " of " + format_duration(span.limit);
   if (!world_.err_is_terminal) return;
   // Signals are for the thread that waits: its system call is to end with EINTR.
   sigset_t all;
@@ -55,7 +58,7 @@ void Progress::show() {
       if (over_) break;
     }
     const auto waited = std::chrono::duration_cast<std::chrono::seconds>(SystemClock().now() - start);
-    world_.err(fmt::format("{}{} ... {} s", kWipe, what_, waited.count()));
+    world_.err(fmt::format("{}{} ... {} s{}", kWipe, what_, waited.count(), of_));
     shown = true;
   }
   if (shown) world_.err(kWipe);

@@ -9,14 +9,20 @@
 
 namespace berth::cli {
 
+/// What is known of a wait.
+struct Span {
+  std::string from;                   ///< what is waited for; empty: not known
+  std::chrono::milliseconds limit{};  ///< how long it may take; 0: not known
+};
+
 /// While it lives, shows a waiting user on the terminal what the command waits for: nothing for the first interval,
-/// then "mounting "media" ... 3 s", rewritten in place and wiped at the end. Silent where standard error is no
-/// terminal.
+/// then "mounting media from nfs1:/media ... 3 s of 30s", rewritten in place and wiped at the end. Silent where
+/// standard error is no terminal.
 ///
 /// Threading: a thread of its own, ended by the destructor.
 class Progress {
  public:
-  Progress(const World& world, std::string what);
+  Progress(const World& world, std::string what, const Span& span = {});
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -25,7 +31,8 @@ class Progress {
   void show();
 
   const World& world_;
-  const std::string what_;
+  std::string what_;
+  std::string of_;  ///< " of 30s"
   Mutex mutex_;
   ConditionVariable changed_;
   bool over_ BERTH_GUARDED_BY(mutex_) = false;

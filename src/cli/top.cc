@@ -187,7 +187,10 @@ class Top {
     const std::size_t above = lines.size() - shares;  // of the rows: about berth, and the names of the columns
     std::size_t at = 0;
     Screen::put(at++, told());
-    for (std::size_t i = 0; i < above && at + 1 < Screen::height(); ++i)
+    // A low window has the names of the columns and a row before all that is about berth.
+    constexpr std::size_t kOthers = 3;  // what is told, a row, the keys
+    const std::size_t room = Screen::height() > kOthers ? Screen::height() - kOthers : 0;
+    for (std::size_t i = above - std::min(above, room); i < above; ++i)
       Screen::put(at++, lines[i], i + 1 == above && shares > 0 ? A_BOLD : A_NORMAL);
     page_ = Screen::height() > at + 1 ? Screen::height() - at - 1 : 1;
     // The chosen row is on the page, and the page is full.

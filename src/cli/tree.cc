@@ -124,7 +124,7 @@ Result<> Tree::check_exists(std::string_view share) const {
   // A directory above shares ("home" of "home/alice") has no control file.
   if (::faccessat(AT_FDCWD, path(share, formats::kControl).c_str(), F_OK, AT_EACCESS) == 0) return {};
   if (errno != ENOENT && errno != ENOTDIR) return fail_errno();
-  std::string story = "no such share";
+  std::string story = "no such share; `berth status` shows all";
   // Only to add to the message, so its own failure is ignored.
   const Result<formats::NamespaceView> known = read(formats::kStatusJson).and_then(formats::parse_namespace_json);
   if (known) {
@@ -132,9 +132,14 @@ Result<> Tree::check_exists(std::string_view share) const {
       if (failed.name == share) return fail(failed.code, "the look-up has failed: " + failed.story);
     }
     std::vector<std::string_view> names;
-    for (const formats::ShareSummary& summary : known->shares) names.push_back(summary.name);
+    for (const formats::ShareSummary& summary : known->shares) {
+      if (summary.name.starts_with(std::string(share) + "/")) {
+        return fail(ENOENT, "a directory of shares; name one of them, such as " + quote(summary.name));
+      }
+      names.push_back(summary.name);
+    }
     const std::string_view meant = nearest(share, names);
-    if (!meant.empty()) story.append("; did you mean ").append(quote(meant)).append("?");
+    if (!meant.empty()) story = "no such share; did you mean " + quote(meant) + "?";
   }
   return fail(ENOENT, std::move(story));
 }
@@ -182,7 +187,10 @@ Result<> Tree::detach(std::string_view share, const std::string& instance, const
   TRY_VOID(check_exists(share));
   const std::string parent = path(share, formats::kAttachments) + "/" + instance;
   if (::rmdir((parent + "/" + volume).c_str()) < 0) {
-    if (errno == ENOENT) return fail(ENOENT, "no such attachment");
+    if (errno == ENOENT) {
+      return fail(ENOENT, "it has no attachment " + quote(instance + "/" + volume) + "; see `berth status " +
+                              quote_command({std::string(share)}) + "`");
+    }
     return fail_errno();
   }
   // The last volume takes the instance with it; one that has others is not empty, and one that is gone is as well.

@@ -19,7 +19,11 @@ World real_world() {
     if (value == nullptr || *value == '\0') return std::nullopt;
     return value;
   };
-  world.out = [](std::string_view text) { return sys::write_all(STDOUT_FILENO, text).has_value(); };
+  world.out = [failure = world.out_failure](std::string_view text) {
+    const Result<> written = sys::write_all(STDOUT_FILENO, text);
+    if (!written) *failure = written.error().code();
+    return written.has_value();
+  };
   world.err = [](std::string_view text) { static_cast<void>(sys::write_all(STDERR_FILENO, text)); };
   world.out_is_terminal = ::isatty(STDOUT_FILENO) == 1;
   world.err_is_terminal = ::isatty(STDERR_FILENO) == 1;
@@ -45,7 +49,9 @@ World real_world() {
     ::execvp(argv.front(), argv.data());
     return Error::last();
   };
+  const std::string host_config = world.default_config;
   world.default_config = sys::default_configuration_file();
+  if (world.default_config != host_config) world.host_config = host_config;
   return world;
 }
 

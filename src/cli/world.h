@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,8 +19,9 @@ namespace berth::cli {
 struct World {
   /// A variable of the environment; absent when it is not set or empty.
   std::function<std::optional<std::string>(const char* name)> environment;
-  /// Standard output, unbuffered. False when its reader is gone.
+  /// Standard output, unbuffered. False when its reader is gone, or it takes no more; then `out_failure` has the errno.
   std::function<bool(std::string_view)> out;
+  std::shared_ptr<int> out_failure = std::make_shared<int>(0);
   /// Standard error. Any thread may call it, one at a time.
   std::function<void(std::string_view)> err;
   bool out_is_terminal = false;
@@ -28,7 +30,8 @@ struct World {
   std::optional<std::size_t> width;
   std::function<WallTime()> now = [] { return SystemClock().wall_now(); };
   std::function<Result<std::vector<sys::MountEntry>>()> mount_table;
-  /// Namespaces in mount namespaces of this user's own, which only a process in these sees (berth without root). Null: none.
+  /// Namespaces in mount namespaces of this user's own, which only a process in these sees (berth without root). Null:
+  /// none.
   std::function<std::vector<sys::OwnMount>()> own_namespaces;
   /// Puts this process where that one is seen, for good.
   std::function<Result<>(const sys::OwnMount&)> enter;
@@ -36,6 +39,8 @@ struct World {
   std::function<Error(const std::vector<std::string>& arguments)> execute;
   /// What `serve` and `check` read by default.
   std::string default_config = "/etc/berth/berth.toml";
+  /// That of the host, where the default one is this user's own; else empty.
+  std::string host_config;
   /// How long a command may take before its progress is shown, and how often.
   std::chrono::milliseconds progress_interval{1000};
   /// How often `status --watch` shows the table.

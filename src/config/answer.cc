@@ -1,14 +1,18 @@
 #include "src/config/answer.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
+#include "manager/model/share_template.h"
 #include "src/autofs/shares.h"
 #include "src/config/accounts.h"
 #include "src/config/document.h"
 #include "src/config/mistakes.h"
 #include "src/config/section.h"
 #include "src/config/share_section.h"
+#include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 
 namespace berth::config {
@@ -16,22 +20,29 @@ namespace {
 
 constexpr const char* kBlanks = " \t\r\n";
 
-/// The first line that says something.
-std::string_view first_line(std::string_view text) {
-  for (const std::string_view line : split(text, '\n')) {
+/// An entry of a map: the first line that says something, and those that a backslash at the end of the one before adds.
+std::string entry_of(std::string_view text) {
+  std::string entry;
+  bool goes_on = false;
+  for (std::string_view line : split(text, '\n')) {
     const std::size_t start = line.find_first_not_of(kBlanks);
-    if (start != std::string_view::npos && line[start] != '#') return line.substr(start);
+    if (!goes_on && (start == std::string_view::npos || line[start] == '#')) continue;
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    goes_on = line.ends_with('\\');
+    if (goes_on) line.remove_suffix(1);
+    entry.append(entry.empty() ? "" : " ").append(line.substr(std::min(start, line.size())));
+    if (!goes_on) break;
   }
-  return {};
+  return entry;
 }
 
 /// "source = ...": no word of an entry of a map stands before a '='.
-bool is_toml(std::string_view line) {
+bool is_toml(std::string_view entry) {
   constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
-  const std::size_t end = line.find_first_not_of(kLetters);
+  const std::size_t end = entry.find_first_not_of(kLetters);
   if (end == 0 || end == std::string_view::npos) return false;
-  const std::size_t next = line.find_first_not_of(kBlanks, end);
-  return next != std::string_view::npos && line[next] == '=';
+  const std::size_t next = entry.find_first_not_of(kBlanks, end);
+  return next != std::string_view::npos && entry[next] == '=';
 }
 
 Result<manager::ShareFields> read_toml(std::string_view text, manager::ShareFields fields) {
@@ -52,14 +63,26 @@ Result<manager::ShareFields> read_toml(std::string_view text, manager::ShareFiel
 
 }  // namespace
 
-Result<manager::ShareFields> read_answer(std::string_view text, const std::string& key, manager::ShareFields fields) {
-  const std::string_view line = first_line(text);
-  manager::ShareFields answer =
-      TRY(is_toml(line) ? read_toml(text, std::move(fields)) : autofs::translate_answer(line, key, std::move(fields)));
-  // What the template says of them is for its own program as well.
-  if (answer.type == "dir" || answer.type == "bind") {
-    answer.environment.clear();
-    answer.environment_file.clear();
+Result<manager::LookUpAnswer> read_answer(std::string_view text, const std::string& key, manager::ShareFields fields) {
+  const std::string entry = entry_of(text);
+  manager::LookUpAnswer answer;
+  if (fields.type != manager::kHostsType && is_toml(entry)) {
+    answer.shares.push_back(TRY(read_toml(text, std::move(fields))));
+  } else {
+    std::vector<autofs::Share> shares =
+        TRY(fields.type == manager::kHostsType ? autofs::translate_exports(text, key, fields)
+                                               : autofs::translate_answer(entry, key, fields));
+    for (autofs::Share& share : shares) {
+      for (std::string& note : share.notes)
+        answer.notes.push_back(quote(share.fields.name) + ": " + mask_secrets(note));
+      answer.shares.push_back(std::move(share.fields));
+    }
+  }
+  for (manager::ShareFields& share : answer.shares) {
+    // What the template says of them is for its own program as well.
+    if (share.type != "dir" && share.type != "bind") continue;
+    share.environment.clear();
+    share.environment_file.clear();
   }
   return answer;
 }

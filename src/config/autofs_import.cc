@@ -83,6 +83,7 @@ Result<std::string> section_of(const autofs::Share& share) {
   if (!fields.environment.empty()) text += "environment = " + TRY(environment_table(fields.environment)) + "\n";
   if (!fields.options.empty()) text += "options = " + TRY(toml_text(fields.options)) + "\n";
   if (fields.policy.read_only) text += "read_only = true\n";
+  if (fields.policy.hidden) text += "hidden = true\n";
   if (fields.policy.allow_suid) text += "allow_suid = true\n";
   if (fields.policy.allow_devices) text += "allow_devices = true\n";
   if (fields.policy.idle_timeout_is_own) {

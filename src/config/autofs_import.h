@@ -14,8 +14,8 @@ struct ImportedMaps {
   std::size_t faults = 0;  ///< entries and maps that are not carried over
 };
 
-/// Reads the master map `file` and the maps it names. `namespace_directory`: where the shares will be; "": where the maps are
-/// mounted if that is one place, else "/volumes".
+/// Reads the master map `file` and the maps it names. `namespace_directory`: where the shares will be; "": where the
+/// maps are mounted if that is one place, else "/volumes".
 /// Errors: those of open(2) for the master map, with a story.
 Result<ImportedMaps> import_autofs(const std::string& file, std::string namespace_directory);
 

@@ -18,6 +18,7 @@
 #include "src/config/catalog_source_section.h"
 #include "src/config/document.h"
 #include "src/config/share_section.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
@@ -184,42 +185,46 @@ Result<> read_put(std::string_view line, manager::ShareFields& fields, Accounts&
   return read_share_of(TRY(parse_object(line)), fields, accounts);
 }
 
+std::string source_origin(const std::string& source) { return "catalog source " + source; }
+
 std::string source_directory(std::string_view state_dir, std::string_view namespace_directory) {
   if (state_dir.empty() || namespace_directory.empty()) return "";
   return std::string(state_dir) + "/" + manager::state_format::file_name(namespace_directory);
 }
 
 std::string source_file(const std::string& directory, const std::string& source) {
-  return directory + "/source-" + source;
+  return directory + "/" + std::string(manager::state_format::kSourcePrefix) + source;
 }
 
 namespace {
 
-/// The last line of a file that is whole.
-constexpr std::string_view kEnd = "{\"synced\":true}";
+/// The last line of a file: it has all shares of the source, or not.
+constexpr std::string_view kWhole = "{\"synced\":true}";
+constexpr std::string_view kPart = "{\"incomplete\":true}";
 
 }  // namespace
 
-Result<SourceLines> read_source_file(const std::string& path) {
+Result<KeptShares> read_source_file(const std::string& path) {
   const std::string text = TRY(sys::read_regular_file(path, kMostOfSource + (std::size_t{1} << 20)));
-  SourceLines lines;
+  KeptShares kept;
   for (std::string_view rest = text; !rest.empty();) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (line == kEnd && rest.empty()) return lines;
+    kept.is_whole = line == kWhole;
+    if (rest.empty() && (kept.is_whole || line == kPart)) return kept;
     const Json json = TRY(parse_object(line));
-    lines.emplace_hint(lines.end(), TRY(text_of(json, "put")), line);
+    kept.lines.emplace_hint(kept.lines.end(), TRY(text_of(json, "put")), line);
   }
   return fail(EBADMSG, "its end is missing");
 }
 
-Result<> write_source_file(const std::string& path, const SourceLines& lines) {
+Result<> write_source_file(const std::string& path, const SourceLines& lines, bool is_whole) {
   const std::string directory = path.substr(0, path.rfind('/'));
   TRY_VOID(sys::make_directories(directory, 0700));
   const UniqueFd above = TRY(sys::open_at(AT_FDCWD, directory.c_str(), O_RDONLY | O_DIRECTORY));
   // Hidden from attachments, which are found by the ends of names, until it is whole.
-  const std::string unfinished = path + ".unfinished";
+  const std::string unfinished = path + std::string(manager::state_format::kUnfinished);
   UniqueFd file = TRY(sys::open_at(AT_FDCWD, unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   std::string piece;
   constexpr std::size_t kPiece = std::size_t{256} << 10;
@@ -229,9 +234,11 @@ Result<> write_source_file(const std::string& path, const SourceLines& lines) {
     TRY_VOID(sys::write_all(file.get(), piece));
     piece.clear();
   }
-  TRY_VOID(sys::write_all(file.get(), piece.append(kEnd).append("\n")));
+  TRY_VOID(sys::write_all(file.get(), piece.append(is_whole ? kWhole : kPart).append("\n")));
   if (::fsync(file.get()) != 0) return fail_errno();
+  crash_point("source-written");
   if (::rename(unfinished.c_str(), path.c_str()) != 0) return fail_errno();
+  crash_point("source-renamed");
   // EINVAL: a file system that has nothing to synchronise.
   if (::fsync(above.get()) != 0 && errno != EINVAL) return fail_errno();
   return {};

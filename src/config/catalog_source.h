@@ -12,7 +12,8 @@
 #include "manager/model/share_spec.h"
 #include "src/lib/base/result.h"
 
-/// Catalog sources: programs that name shares, as those of a store that many hosts read. berth-source(7) describes what they write.
+/// Catalog sources: programs that name shares, as those of a store that many hosts read. berth-source(7) describes what
+/// they write.
 namespace berth::config {
 
 /// [[catalog_source]].
@@ -30,8 +31,9 @@ struct CatalogSource {
 inline constexpr std::size_t kMaxCatalogSources = 16;
 /// Longest line that a source may write, in bytes, without its end.
 inline constexpr std::size_t kLongestSourceLine = std::size_t{64} << 10;
-/// Most bytes of the lines of all shares of one source.
-inline constexpr std::size_t kMostOfSource = std::size_t{128} << 20;
+/// Most bytes of the lines of all shares of one source, and of those of all sources that are in a catalog. Half of what
+/// the catalog is kept in (manager::CatalogArea::kHalf): there a share takes some more.
+inline constexpr std::size_t kMostOfSource = std::size_t{64} << 20;
 
 /// One line that a source has written.
 struct SourceMessage {
@@ -59,20 +61,29 @@ Result<SourceMessage> read_source_line(std::string_view line, std::string_view n
 /// Shares of a source as they are kept: the line with which each was put, by name.
 using SourceLines = std::map<std::string, std::string, std::less<>>;
 
+/// What such shares have as their ShareSpec::origin().
+std::string source_origin(const std::string& source);
 /// The directory in which the shares of catalog sources are kept; "" where there is none.
 std::string source_directory(std::string_view state_dir, std::string_view namespace_directory);
 /// The file of one source in it.
 std::string source_file(const std::string& directory, const std::string& source);
 
-/// Errors: ENOENT where nothing was kept; open(2)'s; EBADMSG where it is not whole.
-Result<SourceLines> read_source_file(const std::string& path);
+/// What a file has of a source.
+struct KeptShares {
+  SourceLines lines;
+  bool is_whole = true;  ///< false: an earlier file was lost that had more, and these are still in force
+};
+
+/// Errors: ENOENT where nothing was kept; open(2)'s; EBADMSG where its end is missing.
+Result<KeptShares> read_source_file(const std::string& path);
 /// Puts the shares in the place of those that were kept, on disk when it returns; makes the directory.
 /// Errors: those of write(2).
-Result<> write_source_file(const std::string& path, const SourceLines& lines);
+Result<> write_source_file(const std::string& path, const SourceLines& lines, bool is_whole = true);
 
 /// What became of the shares of a source when a configuration was read.
 struct SourceShares {
   std::string source;
+  std::string unread;      ///< why what was kept of it cannot be read; "": it could, or nothing was
   std::size_t shares = 0;  ///< in the catalog
   /// Those that are not, by name: why. Of many the first ones.
   std::map<std::string, std::string, std::less<>> refused;

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <new>
 #include <utility>
@@ -45,7 +46,8 @@ class Loader {
   void read_document(const toml::table& document, bool is_main);
   void read_top_level(const toml::table& document, bool is_main);
   void read_daemon_sections(const toml::table& document);
-  void read_drop_ins(const std::string& file);
+  /// Errors: EACCES, of the first that this user may not read; what else is wrong with one is a mistake.
+  Result<> read_drop_ins(const std::string& file);
   void read_shares(const toml::table& document);
   void read_share(std::string_view name, std::uint32_t line, const toml::table& table);
   void read_quick_share(const std::string& argument);
@@ -57,8 +59,13 @@ class Loader {
   /// Adds the shares of the catalog sources, last of all: what is configured goes before them.
   void read_sources();
   SourceShares read_source(const CatalogSource& source);
+  using Refuse = std::function<void(const std::string& name, const std::string& why)>;
+  void add_of_source(manager::ShareFields fields, const Refuse& refuse);
+  /// Adds those whose requirements are there, until there are none: so there is no circle, in whichever order they are.
+  void add_in_order(std::vector<manager::ShareFields> waiting, const Refuse& refuse);
   void check_requirements();
-  /// A share that is required and not there yet; "": there is none. What is put later requires what is there, so it makes no circle.
+  /// A share that is required and not there yet; "": there is none. What is put later requires what is there, so it
+  /// makes no circle.
   [[nodiscard]] std::string missing_requirement(const manager::ShareFields& fields) const;
   /// Adds a share if nothing is wrong with it. `reject(key, reason)` gets what is.
   template <typename Reject>
@@ -74,6 +81,7 @@ class Loader {
   Mistakes mistakes_;
   std::string main_file_;
   std::size_t shares_with_secrets_ = 0;
+  std::size_t source_bytes_ = 0;  ///< of the lines of all catalog sources
   /// A [[map]].
   struct MapSection {
     std::string master;
@@ -100,7 +108,7 @@ Result<Configuration> Loader::load(const std::string& file) {
     if (!main) return fail(main.error().code(), shown_path(file) + ": " + std::string(main.error().story()));
     read_file(file, *main, true);
   }
-  read_drop_ins(file);
+  TRY_VOID(read_drop_ins(file));
   read_maps();
   return finish();
 }
@@ -120,11 +128,13 @@ Result<Configuration> Loader::finish() {
   if (shares_with_secrets_ > kMaxMistakesTold) {
     loaded_.warnings.push_back(std::to_string(shares_with_secrets_ - kMaxMistakesTold) + " more shares have a secret");
   }
+  // They quote what maps and the catalog say.
+  for (std::string& warning : loaded_.warnings) warning = mask_secrets(warning);
   return std::move(loaded_);
 }
 
-/// Of all shares together, so a share may stand before those that it requires. Where there are other mistakes, a share that could not
-/// be read would be reported once more.
+/// Of all shares together, so a share may stand before those that it requires. Where there are other mistakes, a share
+/// that could not be read would be reported once more.
 void Loader::check_requirements() {
   if (!mistakes_.empty()) return;
   for (const manager::RequirementFault& fault : manager::faults_of_requirements(loaded_.catalog)) {
@@ -143,12 +153,15 @@ std::string Loader::missing_requirement(const manager::ShareFields& fields) cons
   return "";
 }
 
-void Loader::read_drop_ins(const std::string& file) {
+Result<> Loader::read_drop_ins(const std::string& file) {
   const std::string directory = (std::filesystem::path(file).parent_path() / "shares.d").native();
   Result<std::vector<std::string>> paths = find_drop_ins(directory);
+  const auto is_forbidden = [](const Error& error) { return error.code() == EACCES; };
   if (!paths) {
+    if (is_forbidden(paths.error())) return fail(paths.error().within(shown_path(directory)));
     mistakes_.begin(shown_path(directory));
-    return mistakes_.add(0, std::string(paths.error().story()));
+    mistakes_.add(0, std::string(paths.error().story()));
+    return {};
   }
   struct stat attributes {};
   if (::stat(directory.c_str(), &attributes) == 0) warn_of_owner(directory, attributes);
@@ -161,11 +174,14 @@ void Loader::read_drop_ins(const std::string& file) {
       read_file(path, {.text = *change_->text, .attributes = {}}, false);
     } else if (Result<ConfigFile> drop_in = read_config_file(path)) {
       read_file(path, *drop_in, false);
+    } else if (is_forbidden(drop_in.error())) {
+      return fail(drop_in.error().within(shown_path(path)));
     } else {
       mistakes_.begin(shown_path(path));
       mistakes_.add(0, std::string(drop_in.error().story()));
     }
   }
+  return {};
 }
 
 void Loader::warn_of_owner(const std::string& path, const struct stat& attributes) {
@@ -192,7 +208,7 @@ void Loader::warn_of_secrets(const manager::ShareFields& fields) {
   loaded_.warnings.push_back(std::move(warning) +
                              ", which every user can read in /proc while a program is told it; put it into a "
                              "credentials file that only root can read "
-                             "(\"credentials=FILE\" where the type has that option, or \"environment_file\")");
+                             "(the option \"credentials\" where the type has it, or \"environment_file\")");
 }
 
 void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_main) {
@@ -343,41 +359,72 @@ SourceShares Loader::read_source(const CatalogSource& source) {
                                     ? source_directory(settings.state_dir, settings.namespace_directory)
                                     : command_line_.source_directory;
   const std::string path = source_file(directory, source.name);
-  const Result<SourceLines> lines = read_source_file(path);
-  const std::string origin = "catalog source " + source.name;
-  if (!lines) {
+  const Result<KeptShares> kept = read_source_file(path);
+  const std::string origin = source_origin(source.name);
+  // What cannot be read removes nothing.
+  if (!kept || !kept->is_whole) loaded_.catalog.keep(origin);
+  if (!kept) {
     // Nothing has been kept yet, or only root may read it.
-    if (lines.error().code() != ENOENT && lines.error().code() != EACCES)
-      loaded_.warnings.push_back(origin + ": its shares cannot be read: " + path + ": " + lines.error().message());
+    if (kept.error().code() == ENOENT) return result;
+    result.unread = "its shares cannot be read: " + path + ": " + kept.error().message();
+    if (kept.error().code() != EACCES) loaded_.warnings.push_back(origin + ": " + result.unread);
     return result;
   }
-  for (const auto& [name, line] : *lines) {
-    std::string why;
-    const auto refuse = [&](std::string_view key, const std::string& reason) {
-      if (why.empty()) why = (key.empty() ? "" : quote(key) + ": ") + reason;
-    };
+  const Refuse refuse = [&](const std::string& name, const std::string& why) {
+    if (++result.refused_count > kMaxMistakesTold) return;
+    result.refused.emplace(name, prose(why));
+    loaded_.warnings.push_back(origin + ": " + section_label("share", name) + ": " + prose(why));
+  };
+  std::vector<manager::ShareFields> waiting;  // for shares that they require
+  for (const auto& [name, line] : kept->lines) {
     manager::ShareFields fields;
     fields.policy = defaults_;
     fields.origin_file = origin;
-    if (const Result<> read = read_put(line, fields, accounts_); !read) {
-      refuse("", std::string(read.error().story()));
-    } else if (const std::string missing = missing_requirement(fields); !missing.empty()) {
-      refuse("requires", shown(missing) + " is neither configured nor put before it");
+    source_bytes_ += line.size();
+    if (source_bytes_ > kMostOfSource) {
+      refuse(name, "the shares of all catalog sources together have more than " + std::to_string(kMostOfSource >> 20) +
+                       " MiB");
+    } else if (const Result<> read = read_put(line, fields, accounts_); !read) {
+      refuse(name, std::string(read.error().story()));
+    } else if (!missing_requirement(fields).empty()) {
+      waiting.push_back(std::move(fields));
     } else {
-      add_share(std::move(fields), refuse);
-    }
-    if (why.empty()) {
-      ++result.shares;
-    } else if (++result.refused_count <= kMaxMistakesTold) {
-      result.refused.emplace(name, prose(why));
-      loaded_.warnings.push_back(origin + ": " + section_label("share", name) + ": " + prose(why));
+      add_of_source(std::move(fields), refuse);
     }
   }
+  add_in_order(std::move(waiting), refuse);
+  result.shares = kept->lines.size() - result.refused_count;
   if (result.refused_count > kMaxMistakesTold) {
     loaded_.warnings.push_back(origin + ": " + std::to_string(result.refused_count - kMaxMistakesTold) +
                                " more shares are refused");
   }
   return result;
+}
+
+void Loader::add_of_source(manager::ShareFields fields, const Refuse& refuse) {
+  const std::string name = fields.name;
+  std::string why;
+  add_share(std::move(fields), [&why](std::string_view key, const std::string& reason) {
+    if (why.empty()) why = (key.empty() ? "" : quote(key) + ": ") + reason;
+  });
+  if (!why.empty()) refuse(name, why);
+}
+
+void Loader::add_in_order(std::vector<manager::ShareFields> waiting, const Refuse& refuse) {
+  for (std::size_t before = 0; before != waiting.size();) {
+    before = waiting.size();
+    std::vector<manager::ShareFields> left;
+    for (manager::ShareFields& fields : waiting) {
+      if (missing_requirement(fields).empty()) {
+        add_of_source(std::move(fields), refuse);
+      } else {
+        left.push_back(std::move(fields));
+      }
+    }
+    waiting = std::move(left);
+  }
+  for (const manager::ShareFields& fields : waiting)
+    refuse(fields.name, quote("requires") + ": " + shown(missing_requirement(fields)) + " is no share that is there");
 }
 
 void Loader::read_shares(const toml::table& document) {
@@ -388,8 +435,12 @@ void Loader::read_shares(const toml::table& document) {
     if (const toml::table* table = value.as_table()) {
       read_share(key.str(), line, *table);
     } else {
-      mistakes_.add(line, shown(key.str()) + " in [share] is not a section: a share is written as " +
-                              section_label("share", key.str()) + " with its keys below");
+      const std::vector<std::string_view>& keys = share_keys();
+      const bool is_key = std::find(keys.begin(), keys.end(), key.str()) != keys.end();
+      mistakes_.add(line,
+                    is_key ? quote(key.str()) + " in [share]: the name of the share is missing, such as [share.media]"
+                           : shown(key.str()) + " in [share] is not a section: a share is written as " +
+                                 section_label("share", key.str()) + " with its keys below");
     }
   }
 }

@@ -72,8 +72,8 @@ struct DropInChange {
 /// Reads `file` and the drop-ins, `*.toml` of the directory `shares.d` beside it (sorted bytewise, hidden ones ignored;
 /// a missing directory is an empty one). A configuration with any mistake is refused whole.
 ///
-/// The shares that catalog sources have named are read from where they were kept in the state directory. What cannot be read there,
-/// or is no share any more, keeps nothing else from being there.
+/// The shares that catalog sources have named are read from where they were kept in the state directory. What cannot be
+/// read there, or is no share any more, keeps nothing else from being there.
 ///
 /// Does not touch what the shares are on: neither sources nor the namespace directory are looked at.
 ///
@@ -88,6 +88,10 @@ Result<Configuration> load(const std::string& file, const CommandLine& command_l
 /// The configuration without any file: defaults, and the command line's settings.
 /// Errors: EINVAL as above, with "--share NAME=DIR: message".
 Result<Configuration> default_configuration(const CommandLine& command_line = {});
+
+/// The text of a configuration that reads as these settings and has no shares. A directory that no configuration can
+/// name, as the command line can, is left out.
+std::string text_of(const Settings& settings);
 
 /// Most bytes of one file.
 inline constexpr std::size_t kMaxFileSize = std::size_t{16} << 20;

@@ -5,22 +5,29 @@
 #include <system_error>
 
 #include "src/config/share_section.h"
+#include "src/config/toml_text.h"
 
 namespace berth::config {
 namespace {
 
 using std::chrono::milliseconds;
 
+/// What is wrong with a path that must be absolute; "": nothing.
+std::string fault_of_directory(const std::string& path) {
+  if (path.empty()) return "an absolute path is expected, such as \"/volumes\"";
+  const bool plain =
+      std::none_of(path.begin(), path.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+  if (path.front() != '/') return shown(path) + " is not an absolute path";
+  if (!plain) return shown(path) + " holds a control character";
+  if (path.size() > 4095) return shown(path) + " is longer than 4095 bytes";
+  return "";
+}
+
 /// A path that must be absolute; what is wrong with it is a mistake and leaves `target` alone.
 void read_directory(Section& section, std::string_view key, std::string& target) {
   std::string path;
   if (!section.text(key, path)) return;
-  if (path.empty()) return section.reject(key, "an absolute path is expected, such as \"/volumes\"");
-  const bool plain =
-      std::none_of(path.begin(), path.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; });
-  if (path.front() != '/') return section.reject(key, shown(path) + " is not an absolute path");
-  if (!plain) return section.reject(key, shown(path) + " holds a control character");
-  if (path.size() > 4095) return section.reject(key, shown(path) + " is longer than 4095 bytes");
+  if (const std::string fault = fault_of_directory(path); !fault.empty()) return section.reject(key, fault);
   target = normal_path(path);
 }
 
@@ -110,8 +117,47 @@ void read_daemon_section(Section& section, Settings& settings, manager::SharePol
   section.reject_unknown([](std::string_view key, const toml::node&) -> std::string {
     const std::vector<std::string_view>& of_shares = share_keys();
     const bool is_of_share = std::find(of_shares.begin(), of_shares.end(), key) != of_shares.end();
+    if (key == "share" || key == "control") return "; it is a section of its own, whose name is in [...] on a line";
     return is_of_share ? "; it belongs in [share.NAME]" : "";
   });
+}
+
+std::string text_of(const Settings& settings) {
+  // All of them: with one more this does not compile.
+  const auto& [namespace_directory, state_dir, takeover_timeout, crash_limit, crash_window, stop_timeout,
+               max_concurrent_mounts, max_mounts_per_server, max_instances, max_instances_per_template,
+               max_instances_per_user, max_nodes, inode_bits, control] = settings;
+  const auto& [group, readable_by_everyone] = control;
+  std::string text;
+  const auto add = [&text](const char* key, const std::string& value) {
+    text.append(key).append(" = " + value + "\n");
+  };
+  const auto add_directory = [&add](const char* key, const std::string& path) {
+    const Result<std::string> value = toml_text(path);
+    if (value && fault_of_directory(path).empty()) add(key, *value);
+  };
+  const auto add_time = [&add](const char* key, milliseconds time) {
+    add(key, '"' + std::to_string(time.count()) + "ms\"");
+  };
+  const auto add_count = [&add](const char* key, std::size_t count) { add(key, std::to_string(count)); };
+  text += "[berth]\n";
+  add_directory("namespace", namespace_directory);
+  add_directory("state_dir", state_dir);
+  add_time("takeover_timeout", takeover_timeout);
+  add_count("crash_limit", crash_limit);
+  add_time("crash_window", crash_window);
+  add_time("stop_timeout", stop_timeout);
+  add_count("max_concurrent_mounts", max_concurrent_mounts);
+  add_count("max_mounts_per_server", max_mounts_per_server);
+  add_count("max_instances", max_instances);
+  add_count("max_instances_per_template", max_instances_per_template);
+  add_count("max_instances_per_user", max_instances_per_user);
+  add_count("max_nodes", max_nodes);
+  add_count("inode_bits", inode_bits);
+  text += "[control]\n";
+  if (group) add_count("group", *group);
+  add("readers", readable_by_everyone ? "\"everyone\"" : "\"group\"");
+  return text;
 }
 
 void read_control_section(Section& section, ControlSettings& control, Accounts& accounts) {

@@ -17,6 +17,8 @@
 #include "src/config/document.h"
 #include "src/config/section.h"
 #include "src/config/toml_text.h"
+#include "src/lib/base/ascii.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 
@@ -31,10 +33,6 @@ Result<std::string> toml_value(const std::string& key, const std::string& value)
   if (!parsed) return fail(EINVAL, key + ": " + parsed.error().text);
   if (parsed->size() != 1) return fail(EINVAL, key + ": one value is expected");
   return value;
-}
-
-bool is_bare_key(std::string_view key) {
-  return !key.empty() && key.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string_view::npos;
 }
 
 Result<std::string> section_of(const NewShare& share) {
@@ -58,8 +56,9 @@ Result<> sync(const UniqueFd& directory) {
   return {};
 }
 
-/// The directory of drop-ins, which this process alone changes as long as it is open: a check is of what is written. The lock is on the
-/// file that is written, which is root's alone: any user that may read the directory could lock that (flock(2)).
+/// The directory of drop-ins, which this process alone changes as long as it is open: a check is of what is written.
+/// The lock is on the file that is written, which is root's alone: any user that may read the directory could lock that
+/// (flock(2)).
 class DropIns {
  public:
   static Result<DropIns> open(const std::string& path, bool makes) {
@@ -89,8 +88,10 @@ class DropIns {
       if (::ftruncate(file_.get(), 0) != 0) return fail_errno();
       TRY_VOID(sys::write_all(file_.get(), text));
       if (::fsync(file_.get()) != 0) return fail_errno();
+      crash_point("drop-in-written");
       const int fd = directory_.get();
       if (::renameat2(fd, kHidden, fd, name.c_str(), RENAME_NOREPLACE) != 0) return fail_errno();
+      crash_point("drop-in-renamed");
       file_.reset();
       return sync(directory_);
     };
@@ -99,7 +100,9 @@ class DropIns {
   }
 
   [[nodiscard]] Result<> remove(const std::string& name) const {
+    crash_point("drop-in-leaves");
     if (::unlinkat(directory_.get(), name.c_str(), 0) != 0) return fail(Error::last().within(path_of(name)));
+    crash_point("drop-in-gone");
     return sync(directory_);
   }
 
@@ -140,6 +143,16 @@ const manager::ShareSpec* find(const manager::Catalog& catalog, const std::strin
   return found == catalog.templates().end() ? nullptr : &found->second;
 }
 
+/// Of a configuration the share `name` alone, and the warnings of its drop-in.
+Result<Configuration> only(const std::string& name, const std::string& path, const Configuration& all) {
+  Configuration one;
+  if (const manager::ShareSpec* const share = find(all.catalog, name)) TRY_VOID(one.catalog.add(*share));
+  for (const std::string& warning : all.warnings) {
+    if (warning.starts_with(shown_path(path) + ":")) one.warnings.push_back(warning);
+  }
+  return one;
+}
+
 /// Whether `path` is a file with this share and nothing else.
 bool holds_only(const std::string& text, const std::string& name) {
   const tl::expected<toml::table, SyntaxFault> document = parse(text);
@@ -153,8 +166,7 @@ bool holds_only(const std::string& text, const std::string& name) {
 std::string drop_in_name(std::string_view share) {
   std::string name;
   for (const char c : share) {
-    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-                          c == '-' || (c == '.' && !name.empty());
+    const bool is_plain = is_alphanumeric(c) || c == '_' || c == '-' || (c == '.' && !name.empty());
     if (is_plain) {
       name += c;
       continue;
@@ -167,6 +179,7 @@ std::string drop_in_name(std::string_view share) {
 }
 
 Result<ChangedDropIn> add_share(const std::string& file, const CommandLine& command_line, const NewShare& share) {
+  arm_crash_points();
   const std::string text = TRY(section_of(share));
   const std::string name = drop_in_name(share.name);
   if (name.size() > NAME_MAX) {
@@ -183,15 +196,21 @@ Result<ChangedDropIn> add_share(const std::string& file, const CommandLine& comm
   if (::access(path.c_str(), F_OK) == 0)
     return fail(EEXIST, "there is a file " + quote(path) + ", which holds something else");
   const DropInChange change{path, text};
-  TRY(load(file, command_line, &change));
+  const Configuration changed = TRY(load(file, command_line, &change));
   TRY_VOID(drop_ins.write(name, text));
-  return ChangedDropIn{path, std::nullopt, now.settings.namespace_directory};
+  return ChangedDropIn{path, std::nullopt, now.settings.namespace_directory, TRY(only(share.name, path, changed))};
 }
 
 Result<ChangedDropIn> remove_share(const std::string& file, const CommandLine& command_line, const std::string& name) {
+  arm_crash_points();
   const Configuration now = TRY(load(file, command_line));
   const manager::ShareSpec* const share = find(now.catalog, name);
-  if (share == nullptr) return fail(ENOENT, "no such share in " + shown_path(file) + " and its drop-ins");
+  if (share == nullptr) {
+    std::vector<std::string_view> names;
+    names.reserve(now.catalog.shares().size());
+    for (const auto& [known, spec] : now.catalog.shares()) names.emplace_back(known);
+    return fail(ENXIO, "no such share in " + shown_path(file) + " and its drop-ins" + suggestion(name, names));
+  }
   const std::string elsewhere =
       "it stands in " + share->origin() + ", not in a drop-in of its own; delete the section there";
   const std::string file_name = drop_in_name(name);
@@ -204,7 +223,7 @@ Result<ChangedDropIn> remove_share(const std::string& file, const CommandLine& c
   const DropInChange change{path, std::nullopt};
   TRY(load(file, command_line, &change));
   TRY_VOID(drop_ins.remove(file_name));
-  return ChangedDropIn{path, text->text, now.settings.namespace_directory};
+  return ChangedDropIn{path, text->text, now.settings.namespace_directory, {}};
 }
 
 Result<> undo(const ChangedDropIn& change) {

@@ -27,16 +27,17 @@ struct ChangedDropIn {
   std::string path;
   std::optional<std::string> before;  ///< the text of what was deleted; absent: the drop-in is new
   std::string namespace_directory;    ///< of the configuration; "": it names none
+  Configuration added;                ///< the new share alone, with the warnings of its drop-in; empty: none is new
 };
 
-/// Writes the drop-in of `share` beside the configuration `file`, after a check of the configuration with it. The file appears
-/// whole, on disk, and only root can read it. Two of these calls at once are made one after the other.
+/// Writes the drop-in of `share` beside the configuration `file`, after a check of the configuration with it. The file
+/// appears whole, on disk, and only root can read it. Two of these calls at once are made one after the other.
 /// Errors: EEXIST with the file and line where the name is already; EINVAL as load(); those of write(2).
 Result<ChangedDropIn> add_share(const std::string& file, const CommandLine& command_line, const NewShare& share);
 
 /// Deletes the drop-in of the share `name`, after a check of the configuration without it.
-/// Errors: ENOENT when there is no such share; EBUSY with file and line when it stands in the main file, or in a drop-in with
-/// others or of another name; EINVAL as load(); those of unlink(2).
+/// Errors: ENXIO when there is no such share; EBUSY with file and line when it stands in the main file, or in a drop-in
+/// with others or of another name; EINVAL as load(); those of unlink(2).
 Result<ChangedDropIn> remove_share(const std::string& file, const CommandLine& command_line, const std::string& name);
 
 /// Makes the change undone, where the drop-in is still as it was left. Errors: those of write(2) and unlink(2).

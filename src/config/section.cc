@@ -4,6 +4,7 @@
 
 #include "manager/model/share_spec.h"
 #include "manager/model/share_template.h"
+#include "src/config/toml_text.h"
 #include "src/config/units.h"
 #include "src/lib/base/text.h"
 
@@ -36,16 +37,10 @@ std::string_view kind_of(const toml::node& value) {
   return "nothing";
 }
 
-bool is_bare(std::string_view key) {
-  return !key.empty() && std::all_of(key.begin(), key.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-  });
-}
-
 }  // namespace
 
 std::string section_label(std::string_view section, std::string_view name) {
-  const auto part = [](std::string_view text) { return is_bare(text) ? std::string(text) : shown(text); };
+  const auto part = [](std::string_view text) { return is_bare_key(text) ? std::string(text) : shown(text); };
   return "[" + part(section) + (name.data() == nullptr ? "" : "." + part(name)) + "]";
 }
 

@@ -28,7 +28,8 @@ class Section {
   bool text(std::string_view key, std::string& target);
   /// A string, or an array of strings.
   void texts(std::string_view key, std::vector<std::string>& target);
-  /// As texts(), where a table { source = "...", weight = 2 } stands for a string as well. `weights`: empty where none has one.
+  /// As texts(), where a table { source = "...", weight = 2 } stands for a string as well. `weights`: empty where none
+  /// has one.
   void sources(std::string_view key, std::vector<std::string>& target, std::vector<std::uint32_t>& weights);
   /// An array of strings.
   void command(std::string_view key, std::vector<std::string>& target);

@@ -37,6 +37,7 @@ void read_policy(Section& section, manager::SharePolicy& policy, Accounts& accou
   section.group("group", policy.group, accounts);
   section.mode("mode", policy.mode);
   section.flag("browse", policy.browse);
+  section.flag("hidden", policy.hidden);
   section.texts("requires", policy.required);
 }
 
@@ -79,6 +80,7 @@ const std::vector<std::string_view>& share_keys() {
       "positive_timeout",
       "negative_timeout",
       "browse",
+      "hidden",
       "requires",
   };
   return kKeys;

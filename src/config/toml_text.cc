@@ -1,9 +1,11 @@
 #include "src/config/toml_text.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
 
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/text.h"
 
 namespace berth::config {
@@ -31,6 +33,11 @@ Result<std::string> toml_texts(const std::vector<std::string>& texts) {
   std::string result = "[";
   for (const std::string& text : texts) result.append(result.size() > 1 ? ", " : "").append(TRY(toml_text(text)));
   return result + "]";
+}
+
+bool is_bare_key(std::string_view key) noexcept {
+  const auto is_bare = [](char c) { return is_alphanumeric(c) || c == '_' || c == '-'; };
+  return !key.empty() && std::all_of(key.begin(), key.end(), is_bare);
 }
 
 }  // namespace berth::config

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/daemon/common/background.h"
@@ -34,6 +36,7 @@
 #include "src/daemon/server/server.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/inherited.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/proc.h"
@@ -44,7 +47,9 @@
 namespace berth::daemon {
 namespace {
 
-void complain(const std::string& message) { std::fprintf(stderr, "berth: serve: %s\n", message.c_str()); }
+void complain(const ServeOptions& options, const std::string& message) {
+  std::fprintf(stderr, "%s: %s\n", options.background ? "mount.berth" : "berth: serve", message.c_str());
+}
 
 int exit_code_of(const Error& error) {
   switch (error.code()) {
@@ -170,25 +175,52 @@ std::vector<std::string> arguments_of(const ServeOptions& options) {
   return arguments;
 }
 
-/// What is the keeper's. Where it was started with more descriptors than can be handed over, at least all that it
-/// needs.
+/// What is the keeper's: all that is not a server's (sys::occupy_copied_descriptors()).
 std::set<int> own_of(const KeeperDescriptors& handed, int memory) {
-  std::set<int> own(handed.own, handed.own + handed.own_count);
-  own.insert({STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO, memory, handed.device, handed.keepers_end, handed.servers_end,
-              handed.keeper, handed.signals, handed.run_directory, handed.state, handed.native_servers_end,
-              handed.native_agents_end, handed.user_mounter});
+  std::set<int> own;
+  for (int number = 0; number < sys::kCopiedDescriptors; ++number) own.insert(own.end(), number);
+  own.insert({memory, handed.device, handed.keepers_end, handed.servers_end, handed.keeper, handed.signals,
+              handed.run_directory, handed.state, handed.native_servers_end, handed.native_agents_end,
+              handed.user_mounter});
   return own;
 }
 
+/// The settings of the keeper before this one, without shares.
+Result<config::Configuration> read_settings(const ServeOptions& options, const std::string& text) {
+  const UniqueFd file(::memfd_create("berth-settings", MFD_CLOEXEC));
+  if (!file) return fail_errno();
+  TRY_VOID(sys::write_all(file.get(), text));
+  Result<config::Configuration> settings = config::load(sys::proc_path(file.get()), options.command_line);
+  if (settings) settings->catalog = {};
+  return settings;
+}
+
+/// What a keeper goes on with that has executed this program. A configuration that has become wrong since the consent
+/// (an editor has written half of it) must not end berth: then the shares are those that the servers have kept, and the
+/// server reads it again.
+Result<config::Configuration> read_to_go_on(const ServeOptions& options, const std::optional<std::string>& settings,
+                                            KeptDaemon& record) {
+  Result<config::Configuration> configuration = read_configuration(options);
+  if (configuration) {
+    ++record.configuration;
+  } else {
+    for (const std::string_view line : split(configuration.error().story(), '\n'))
+      log::error("upgrade: the configuration cannot be read, and berth goes on with what it has: {}", line);
+    configuration = settings ? read_settings(options, *settings) : fail(configuration.error());
+    record.sources_changed = true;  // so it is read again, and what is said of it is the last reload's
+  }
+  return configuration;
+}
+
 /// In the place of a keeper that has executed this program: takes over all that it had.
-Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
+Result<int> go_on(const ServeOptions& options, int memory_descriptor, const std::optional<std::string>& settings) {
   const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), sizeof(KeptMemory)));
   auto& record = *reinterpret_cast<KeptDaemon*>(memory.data());
   record.upgrade_done = record.upgrade_request.load();
   const KeeperDescriptors handed = record.keeper_descriptors;
   record.drop_ins_changed = drop_ins_changed_at(options.config);
   record.sources_changed = false;
-  config::Configuration configuration = TRY(read_configuration(options));
+  config::Configuration configuration = TRY(read_to_go_on(options, settings, record));
   const std::string directory = record.directory;
   std::optional<manager::StateDirectory> state;
   if (handed.state >= 0) {
@@ -200,7 +232,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor) {
   const UniqueFd signals(handed.signals);
   ServerSetup setup{
       .configuration = std::move(configuration),
-      .configuration_number = ++record.configuration,
+      .configuration_number = record.configuration,
       .configuration_file = options.config,
       .command_line = options.command_line,
       .arguments = arguments_of(options),
@@ -242,7 +274,8 @@ Result<int> check_take_over(const ServeOptions& options, const std::string& vers
   return EXIT_SUCCESS;
 }
 
-/// Mounts the namespace for the user's programs on the host where that can be, else in this berth's own mount namespace alone.
+/// Mounts the namespace for the user's programs on the host where that can be, else in this berth's own mount namespace
+/// alone.
 Result<NamespaceMount> mount_for_user(const std::shared_ptr<const UserMounter>& mounter, UniqueFd& device,
                                       const std::string& directory) {
   Result<UniqueFd> mounted = mounter ? mounter->mount(directory) : fail(ENOENT);
@@ -252,7 +285,7 @@ Result<NamespaceMount> mount_for_user(const std::shared_ptr<const UserMounter>& 
     (void)sys::unmount(directory, MNT_DETACH);
     return NamespaceMount{.mounter = mounter};
   }
-  log::info("{} is seen by the programs alone that `berth exec` and `berth shell` start", quote(directory));
+  log::info("only programs that `berth exec` and `berth shell` start see {}", quote(directory));
   device = TRY(open_fuse_device());
   return mount_namespace(device.get(), directory);
 }
@@ -317,9 +350,10 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
 int serve(const ServeOptions& options) {
   const std::optional<std::string> version = is_asked_for_consent();
   const std::optional<int> memory = inherited_memory();
+  const std::optional<std::string> settings = inherited_settings();
   log::start(options.log_level);
   if (const Result<> settled = settle_surroundings(memory.has_value()); !settled) {
-    complain(settled.error().message());
+    complain(options, settled.error().message());
     return exit_code_of(settled.error());
   }
   std::shared_ptr<const UserMounter> mounter;
@@ -327,7 +361,7 @@ int serve(const ServeOptions& options) {
     if (Result<UserMounter> started = UserMounter::start())
       mounter = std::make_shared<const UserMounter>(*std::move(started));
     if (const Result<> became = sys::become_own_root(); !became) {
-      complain(became.error().message());
+      complain(options, became.error().message());
       return exit_code_of(became.error());
     }
   }
@@ -336,18 +370,18 @@ int serve(const ServeOptions& options) {
   if (options.background && !version && !memory) {
     const Result<std::optional<int>> callers = background.daemonize();
     if (!callers) {
-      complain(callers.error().message());
+      complain(options, callers.error().message());
       return kExitOs;
     }
     if (*callers) return **callers;
   }
   const Result<int> code = version  ? check_take_over(options, *version)
-                           : memory ? go_on(options, *memory)
+                           : memory ? go_on(options, *memory, settings)
                                     : serve_until_stopped(options, background, mounter);
   if (code) return *code;
   // A wrong configuration is reported line by line; the errno would only blur it.
-  complain(code.error().code() == EINVAL && !code.error().story().empty() ? std::string(code.error().story())
-                                                                          : code.error().message());
+  complain(options, code.error().code() == EINVAL && !code.error().story().empty() ? std::string(code.error().story())
+                                                                                   : code.error().message());
   return exit_code_of(code.error());
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
+
+#include "src/config/config.h"
 
 namespace berth::doctor {
 
@@ -10,8 +13,12 @@ struct CheckOptions {
   bool offline = false;  ///< look at the configuration alone, and not at the host
 };
 
-/// `berth check`: says what is wrong with a configuration, and what of it cannot work on this host. Returns the exit code.
+/// `berth check`: says what is wrong with a configuration, and what of it cannot work on this host. Returns the exit
+/// code.
 int check(const CheckOptions& options);
+
+/// What `berth check` says of the shares of a configuration and nothing else, one line each, all of it as warnings.
+std::vector<std::string> warnings_of(const config::Configuration& shares);
 
 struct DoctorOptions {
   std::string file;

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <chrono>
 #include <map>
 #include <string>
 #include <string_view>
@@ -9,6 +11,7 @@
 #include "manager/model/helper_type.h"
 #include "src/doctor/examine.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/ask_on_thread.h"
 
 namespace berth::doctor {
 namespace {
@@ -131,6 +134,29 @@ void examine_type(const Host& host, const Types& types, const ShareSpec& share, 
   }
 }
 
+/// Sources that the helper of their type does not understand, and templates that show the same under each name.
+void examine_source(const ShareSpec& share, std::vector<FindingView>& to) {
+  const std::string& type = share.type();
+  const bool is_nfs = type == "nfs" || type == "nfs4";
+  const bool is_smb = type == "cifs" || type == "smb3";
+  bool has_variable = false;
+  for (const std::string& source : share.sources()) {
+    has_variable = has_variable || source.find_first_of("&$") != std::string::npos;
+    const bool is_right = is_nfs   ? source.find(":/") != std::string::npos
+                          : is_smb ? source.starts_with("//") || source.starts_with("\\\\")
+                                   : true;
+    if (is_right) continue;
+    to.push_back(
+        finding_of(share, Severity::kError, "wrong-source",
+                   "the source " + quote(share.secrets().mask(source)) + " is none of the type " + quote(type),
+                   "the share cannot be mounted",
+                   is_nfs ? "write HOST:/PATH, such as nfs1:/media" : "write //HOST/SHARE, such as //filer/media"));
+  }
+  if (!share.is_template() || share.sources().empty() || has_variable) return;
+  to.push_back(finding_of(share, Severity::kWarning, "same-source", "its source has no '&', which stands for the name",
+                          "each name shows the same", "write & where the name belongs in the source"));
+}
+
 void examine_command(const Host& host, const ShareSpec& share, std::vector<FindingView>& to) {
   for (const std::vector<std::string>& command : {share.mount_command(), share.unmount_command(), share.program()}) {
     if (command.empty()) continue;
@@ -166,9 +192,9 @@ void examine_allow_other(const ShareSpec& share, std::vector<FindingView>& to) {
 }
 
 /// Directories that the system is in: what is there would be covered.
-constexpr std::array<std::string_view, 20> kSystem{"/",      "/bin",   "/boot", "/dev",  "/etc",  "/home", "/lib",
-                                                   "/lib32", "/lib64", "/opt",  "/proc", "/root", "/run",  "/sbin",
-                                                   "/srv",   "/sys",   "/tmp",  "/usr",  "/var",  "/mnt"};
+constexpr std::array<std::string_view, 16> kSystem{"/",      "/bin",   "/boot", "/dev",  "/etc", "/lib",
+                                                   "/lib32", "/lib64", "/proc", "/root", "/run", "/sbin",
+                                                   "/sys",   "/tmp",   "/usr",  "/var"};
 /// All that is below these is the system's, too.
 constexpr std::array<std::string_view, 8> kWholeSystem{"/bin/", "/boot/", "/dev/",  "/etc/",
                                                        "/lib/", "/proc/", "/sbin/", "/sys/"};
@@ -217,7 +243,36 @@ void examine_namespace(const Host& host, const std::string& directory, std::vect
                           "berth, do not see it, nor native shares that are mounted later",
                   .remedy = "mount --make-shared " + std::string(split(mount, ' ')[4])});
   }
-  if (const Result<> there = host.find(directory); !there && there.error().code() == ENOENT) {
+  // Looking into an automount point would mount what it is for.
+  const bool may_look = mount.find(" - autofs ") == std::string_view::npos && !is_of_system(directory);
+  struct Looked {
+    bool is_empty;
+    Result<> found;
+  };
+  const Result<Looked> looked = sys::ask_on_thread<Looked>(
+      "berth-doctor",
+      [host, directory, may_look] {
+        return Looked{!may_look || host.is_empty(directory), host.find(directory)};
+      },
+      std::chrono::steady_clock::now() + host.patience);
+  if (!looked) {
+    to.push_back({.severity = Severity::kError,
+                  .id = "no-answer",
+                  .subject = subject,
+                  .what = "there is no answer for it",
+                  .cost = "berth serve waits, or fails",
+                  .remedy = "look at the disk or the server that it is on, or use another directory"});
+    return;
+  }
+  if (!looked->is_empty) {
+    to.push_back({.severity = Severity::kError,
+                  .id = "full-namespace",
+                  .subject = subject,
+                  .what = "the directory is not empty",
+                  .cost = "berth serve fails, for a namespace covers what is there",
+                  .remedy = "move away what is in it, or use an empty directory, such as /volumes"});
+  }
+  if (!looked->found && looked->found.error().code() == ENOENT) {
     to.push_back({.id = "no-namespace",
                   .subject = subject,
                   .what = "there is no such directory",
@@ -236,6 +291,7 @@ std::vector<FindingView> examine_configuration(const Host& host, const config::C
     examine_command(host, share, findings);
     if (!share.program().empty()) return;  // which says the rest
     if (share.kind() == ShareKind::kFilesystem) examine_type(host, types, share, findings);
+    examine_source(share, findings);
     examine_allow_other(share, findings);
   };
   for (const auto& [name, share] : configuration.catalog.shares()) examine(share);

@@ -48,7 +48,7 @@ void examine_fuse(const Host& host, std::vector<FindingView>& to) {
                   .subject = "FUSE",
                   .what = "this user may not open /dev/fuse: " + opens.error().message(),
                   .cost = "`berth serve` of this user fails",
-                  .remedy = "`chmod 666 /dev/fuse` lets every user, as on most systems"});
+                  .remedy = "`chmod 666 /dev/fuse` lets every user open it, as on most systems"});
   }
   // Linux 6.16, Documentation/admin-guide/sysctl/fs.rst.
   for (const char* const name : {"default_request_timeout", "max_request_timeout"}) {
@@ -135,6 +135,17 @@ std::vector<FindingView> examine_host(const Host& host, std::size_t shares) {
   return findings;
 }
 
+std::vector<FindingView> examine(const Host& host, const config::Configuration& configuration) {
+  std::vector<FindingView> all;
+  all.reserve(configuration.warnings.size());
+  for (const std::string& warning : configuration.warnings) all.push_back({.id = "configuration", .what = warning});
+  for (auto&& findings : {examine_configuration(host, configuration), examine_sources(host, configuration.catalog),
+                          examine_catalog_sources(host, configuration), examine_running(host, configuration)}) {
+    all.insert(all.end(), findings.begin(), findings.end());
+  }
+  return all;
+}
+
 formats::DiagnosisView diagnose(const Host& host, const config::Configuration* configuration) {
   formats::DiagnosisView diagnosis{.kernel = host.kernel};
   for (const KernelFeature& feature : kernel_features()) {
@@ -144,12 +155,8 @@ formats::DiagnosisView diagnose(const Host& host, const config::Configuration* c
   }
   diagnosis.findings = examine_host(host, configuration == nullptr ? 0 : configuration->catalog.shares().size());
   if (configuration == nullptr) return diagnosis;
-  for (const std::string& warning : configuration->warnings)
-    diagnosis.findings.push_back({.id = "configuration", .what = warning});
-  for (auto&& findings : {examine_configuration(host, *configuration), examine_sources(host, configuration->catalog),
-                          examine_catalog_sources(host, *configuration)}) {
-    diagnosis.findings.insert(diagnosis.findings.end(), findings.begin(), findings.end());
-  }
+  const std::vector<FindingView> findings = examine(host, *configuration);
+  diagnosis.findings.insert(diagnosis.findings.end(), findings.begin(), findings.end());
   return diagnosis;
 }
 

@@ -67,7 +67,7 @@ std::optional<Need> need_of(const ShareSpec& share, std::string_view source) {
   if (!host.empty()) return Need{Need::Kind::kHost, std::string(host)};
   if (std::string device = path_of_tag(source); !device.empty()) return Need{Need::Kind::kPath, std::move(device)};
   const bool is_own_syntax = manager::is_helper_type(type) && type != "auto" && type != "ntfs-3g";
-  if (is_own_syntax || !source.starts_with('/')) return std::nullopt;
+  if (is_own_syntax || !source.starts_with('/') || source.starts_with("//")) return std::nullopt;
   return Need{Need::Kind::kPath, std::string(source)};
 }
 

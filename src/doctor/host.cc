@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
+#include <system_error>
 
 #include "manager/backends/mount_helpers.h"
 #include "src/lib/sys/file.h"
@@ -47,6 +49,12 @@ Result<> find(const std::string& path) {
   return {};
 }
 
+bool is_empty(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::directory_iterator first(path, error);
+  return error || first == std::filesystem::directory_iterator();
+}
+
 Result<> resolve(const std::string& name) {
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(name.c_str(), nullptr, nullptr, &found);
@@ -69,6 +77,7 @@ Host real_host() {
           .find = find,
           .is_private = is_private,
           .may_open = may_open,
+          .is_empty = is_empty,
           .resolve = resolve};
 }
 

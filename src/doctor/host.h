@@ -28,6 +28,8 @@ struct Host {
   std::function<Result<>(const std::string& path)> is_private = [](const std::string&) { return Result<>(); };
   /// Whether this process may open a device for reading and writing. Errors: access(2)'s.
   std::function<Result<>(const std::string& path)> may_open = [](const std::string&) { return Result<>(); };
+  /// Whether a directory of this host has nothing in it, or is not there.
+  std::function<bool(const std::string& path)> is_empty = [](const std::string&) { return true; };
   /// Whether a host has an address. Any thread; may block. Errors: a story.
   std::function<Result<>(const std::string& name)> resolve;
   /// How long paths and names are waited for, all together.

@@ -21,14 +21,15 @@
 
 namespace berth::libvirt {
 
-/// Makes the attachments of one origin in all namespaces of the host what the guests need: attaches what is missing, detaches what is too
-/// much. Attachments of other origins it leaves alone.
+/// Makes the attachments of one origin in all namespaces of the host what the guests need: attaches what is missing,
+/// detaches what is too much. Attachments of other origins it leaves alone.
 ///
-/// It compares what is there with what is wanted, and does so again when the guests change, when a namespace comes, goes, is resumed or
-/// loses an attachment, and later and later after an attachment failed. A share that hangs holds up its own attachments alone.
+/// It compares what is there with what is wanted, and does so again when the guests change, when a namespace comes,
+/// goes, is resumed or loses an attachment, and later and later after an attachment failed. A share that hangs holds up
+/// its own attachments alone.
 ///
-/// Threading: any thread may call anything. It has a thread that compares, and one for each share that it attaches or detaches, up to
-/// kMostShares.
+/// Threading: any thread may call anything. It has a thread that compares, and one for each share that it attaches or
+/// detaches, up to kMostShares.
 class Attacher {
  public:
   static constexpr std::size_t kMostShares = 64;

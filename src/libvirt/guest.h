@@ -21,8 +21,9 @@ struct Guest {
 /// By UUID.
 using Guests = std::map<std::string, Guest>;
 
-/// What the definition of a guest (libvirt's domain XML) names: the files of its disks with their backing files and the copies that are
-/// being made of them, and the directories that it shares. Nothing is looked at. Errors: EBADMSG when it is no XML.
+/// What the definition of a guest (libvirt's domain XML) names: the files of its disks with their backing files and the
+/// copies that are being made of them, and the directories that it shares. Nothing is looked at. Errors: EBADMSG when
+/// it is no XML.
 Result<std::set<std::string>> files_in_definition(std::string_view xml);
 
 }  // namespace berth::libvirt

@@ -37,7 +37,8 @@ Result<std::set<std::string>> files_of(virDomainPtr domain, unsigned flags) {
   return files_in_definition(xml.get());
 }
 
-/// What it runs with and what it will be started with next: a disk may be in one of them alone. Errors: ENOENT when it is gone.
+/// What it runs with and what it will be started with next: a disk may be in one of them alone. Errors: ENOENT when it
+/// is gone.
 Result<Guest> read_guest(virDomainPtr domain) {
   Guest guest;
   guest.name = ::virDomainGetName(domain);

@@ -14,18 +14,20 @@
 
 namespace berth::libvirt {
 
-/// Starts libvirt's own event loop (virEventRunDefaultImpl()), before the first connection. Errors are not printed from now on.
+/// Starts libvirt's own event loop (virEventRunDefaultImpl()), before the first connection. Errors are not printed from
+/// now on.
 Result<> prepare_event_loop();
 
-/// All guests of a connection, running or not. One that goes meanwhile is left out. Errors: EIO, with the hypervisor's words.
+/// All guests of a connection, running or not. One that goes meanwhile is left out. Errors: EIO, with the hypervisor's
+/// words.
 Result<Guests> list_guests(virConnectPtr connection);
 
 /// The last error of libvirt on this thread.
 Error libvirt_error(const std::string& what);
 
-/// Follows the guests of a hypervisor: those that are there, and those that are defined, changed, started, stopped and undefined. A
-/// connection that is lost is made again, later and later, and then all guests are read again. Until then the guests are what was known
-/// last: a daemon that restarts has said nothing about them.
+/// Follows the guests of a hypervisor: those that are there, and those that are defined, changed, started, stopped and
+/// undefined. A connection that is lost is made again, later and later, and then all guests are read again. Until then
+/// the guests are what was known last: a daemon that restarts has said nothing about them.
 ///
 /// Threading: all in the thread that runs libvirt's event loop, callbacks as well.
 class Hypervisor {

@@ -14,7 +14,8 @@
 namespace berth::libvirt {
 namespace {
 
-/// From the share's status, because the kernel keeps the directory of an instance locked while a caller waits there for mkdir(2).
+/// From the share's status, because the kernel keeps the directory of an instance locked while a caller waits there for
+/// mkdir(2).
 Result<Attachments> attachments_of(const std::string& namespace_directory, const std::string& share) {
   const std::string directory = formats::share_path(namespace_directory, share);
   std::error_code error;

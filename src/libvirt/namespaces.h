@@ -17,7 +17,8 @@ struct Seen {
   std::set<std::string> shares;
   SharedAttachments attachments;
 };
-/// Shares of templates are there only when their names have been looked up, so first the names on the way to each file of the guests are.
+/// Shares of templates are there only when their names have been looked up, so first the names on the way to each file
+/// of the guests are.
 /// Errors: those of the control tree: ENOENT, ENOTCONN when it is gone.
 Result<Seen> look_into(const std::string& namespace_directory, const Guests& guests);
 

@@ -33,7 +33,8 @@ Place place_of(std::string_view path, const std::set<std::string>& shares);
 /// `path` without `directory` and the '/' after it; "" where it does not lie below.
 std::string_view below(std::string_view path, std::string_view directory);
 
-/// The attachment of a file of a guest: instance ORIGIN:UUID, and the file's path in the share. In that '/' is "%2F", and '%' "%25".
+/// The attachment of a file of a guest: instance ORIGIN:UUID, and the file's path in the share. In that '/' is "%2F",
+/// and '%' "%25".
 Attachment attachment_of(std::string_view origin, std::string_view uuid, std::string_view rest);
 /// Whether an attachment is of `origin`, and so this program's own.
 bool is_of(const Attachment& attachment, std::string_view origin);
@@ -54,8 +55,9 @@ struct Line {
   bool is_by_hand = false;   ///< of another origin
   std::string disagreement;  ///< "": none
 };
-/// The hypervisor's attachments and all others beside each other. An attachment by hand disagrees with the hypervisor when its instance is
-/// the name or the UUID of a guest that has no file in the share, or a UUID of none. Other names say nothing about guests.
+/// The hypervisor's attachments and all others beside each other. An attachment by hand disagrees with the hypervisor
+/// when its instance is the name or the UUID of a guest that has no file in the share, or a UUID of none. Other names
+/// say nothing about guests.
 std::vector<Line> compare(const Wanted& wanted, const SharedAttachments& there, const Guests& guests,
                           std::string_view origin);
 

@@ -85,8 +85,25 @@ TEST_F(Cli, CtrlCEndsTheWaitAndSaysThatTheMountGoesOn) {
   const Outcome said = outcome.get();
   ::sigaction(SIGINT, &before, nullptr);
   EXPECT_EQ(said.exit_code, 1);
-  EXPECT_THAT(said.err, HasSubstr("berth: mount: media: Interrupted system call (EINTR): interrupted; the mount goes "
-                                  "on; see `berth status media`"));
+  EXPECT_THAT(said.err, HasSubstr("berth: mount: media: interrupted; the mount goes on; see `berth status media`"));
+}
+
+TEST_F(Cli, WhatCannotBeWrittenIsToldAndFails) {
+  stage_.world.out = [failure = stage_.world.out_failure](std::string_view) {
+    *failure = ENOSPC;
+    return false;
+  };
+  Outcome outcome = stage_.run({"berth", "status"});
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_EQ(outcome.err, "berth: standard output: No space left on device\n");
+  EXPECT_EQ(stage_.run({"berth", "--help"}).exit_code, 1);
+  stage_.world.out = [failure = stage_.world.out_failure](std::string_view) {
+    *failure = EPIPE;
+    return false;
+  };
+  outcome = stage_.run({"berth", "status", "--json"});
+  EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.err, "");
 }
 
 TEST_F(Cli, AttachIsMkdir) {
@@ -116,6 +133,32 @@ TEST_F(Cli, NamespaceOfTheUsersOwnIsEnteredWhereNoOtherIsSeen) {
   EXPECT_THAT(executed, testing::ElementsAre("ls", "-l", "a b"));
   EXPECT_EQ(stage_.run({"berth", "exec", "-n", stage_.namespace_directory(), "--", "-x"}).exit_code, 127);
   EXPECT_THAT(executed, testing::ElementsAre("-x"));
+}
+
+/// A host may have a berth of root beside it, and a program sees all namespaces of the host.
+TEST_F(Cli, ProgramIsExecutedWhereTheUsersOwnNamespaceIsSeenWhateverTheHostHas) {
+  std::vector<sys::OwnMount> own{{.process = 17, .target = stage_.namespace_directory()}};
+  stage_.world.own_namespaces = [&own] { return own; };
+  std::vector<pid_t> entered;
+  stage_.world.enter = [&entered](const sys::OwnMount& mount) {
+    entered.push_back(mount.process);
+    return Result<>();
+  };
+  stage_.world.execute = [](const std::vector<std::string>&) { return Error(ENOENT); };
+  EXPECT_EQ(stage_.run({"berth", "exec", "ls"}).exit_code, 127);
+  EXPECT_THAT(entered, testing::ElementsAre(17));
+  own.clear();
+  stage_.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/srv/more", .type = "fuse.berth"});
+  EXPECT_EQ(stage_.run({"berth", "exec", "ls"}).exit_code, 127);
+  EXPECT_EQ(stage_.run({"berth", "status"}).exit_code, 69);
+  EXPECT_THAT(entered, testing::ElementsAre(17));
+}
+
+TEST_F(Cli, NamespaceThatTheConfigurationNamesAnewIsThatOfTheNextStart) {
+  fs::remove_all(stage_.namespace_directory());
+  const Outcome outcome = stage_.run({"berth", "reload", "--config", "/named.toml"});
+  EXPECT_EQ(outcome.exit_code, 69);
+  EXPECT_THAT(outcome.err, HasSubstr("; where the configuration named another one before, restart berth\n"));
 }
 
 TEST_F(Cli, AttachingTwiceIsAttachingOnce) {
@@ -258,7 +301,8 @@ TEST_F(Cli, ALongWaitShowsProgressOnATerminalAndWipesIt) {
   stage_.world.err_is_terminal = true;
   stage_.world.progress_interval = std::chrono::milliseconds(1);
   auto outcome = std::async(std::launch::async, [this] { return stage_.run({"berth", "mount", "media"}); });
-  while (stage_.err_so_far().find("mounting media ... 0 s") == std::string::npos) std::this_thread::yield();
+  while (stage_.err_so_far().find("mounting media from nfs1:/media ... 0 s of 30s") == std::string::npos)
+    std::this_thread::yield();
   const UniqueFd reader(::open(control.c_str(), O_RDONLY | O_CLOEXEC));
   const Outcome end = outcome.get();
   EXPECT_EQ(end.exit_code, 0);
@@ -305,6 +349,7 @@ TEST_F(Cli, ServeAndCheckEndAsTheirProgramsDo) {
   EXPECT_EQ(stage_.run({"berth", "serve", "--config", "/x"}).exit_code, 71);
   EXPECT_EQ(stage_.run({"berth", "check", "/x/../y.toml"}).exit_code, 71);
   EXPECT_EQ(stage_.checked->config, "/y.toml");
+  stage_.write_file(stage_.world.default_config, "");
   EXPECT_EQ(stage_.run({"berth", "check"}).exit_code, 71);
   EXPECT_EQ(stage_.checked->config, stage_.world.default_config);
   EXPECT_FALSE(stage_.checked->strict || stage_.checked->offline);
@@ -423,6 +468,7 @@ TEST_F(Cli, AddSaysWhatTheReloadSays) {
 }
 
 TEST_F(Cli, WhatTheReloadRefusesIsUndone) {
+  stage_.write_file(stage_.world.default_config, "");
   stage_.write_file(stage_.namespace_directory() + "/.berth/reload", "--share a: it is there already\n");
   const Fault fault(EINVAL);
   for (const std::vector<std::string>& command :
@@ -463,15 +509,17 @@ TEST_F(Cli, ImportOfWhatCannotBeReadFails) {
 }
 
 TEST_F(Cli, AddWithoutABerthIsForItsNextStart) {
+  stage_.write_file(stage_.world.default_config, "");
   stage_.mounts.clear();
   fs::remove_all(stage_.namespace_directory());
   const Outcome outcome = stage_.run({"berth", "add", "a", "--type", "bind", "--source", "/srv"});
   EXPECT_EQ(outcome.exit_code, 0);
-  EXPECT_THAT(outcome.err, HasSubstr("berth: add: a: it is so at the next start of berth: "));
+  EXPECT_THAT(outcome.err, HasSubstr("; this is in force at its next start\n"));
   EXPECT_FALSE(stage_.undone);
 }
 
 TEST_F(Cli, ShareThatStandsElsewhereIsNotRemoved) {
+  stage_.write_file(stage_.world.default_config, "");
   stage_.change = fail(EBUSY, "it stands in /etc/berth/berth.toml:4");
   const Outcome outcome = stage_.run({"berth", "remove", "a"});
   EXPECT_EQ(outcome.exit_code, 1);

@@ -57,6 +57,15 @@ ssize_t write(int fd, const void* bytes, size_t size) {
   return ::syscall(SYS_write, fd, bytes, size);
 }
 
+/// What is below /dead is of a namespace whose berth was killed.
+int stat(const char* path, struct stat* attributes) noexcept {
+  if (std::string_view(path).starts_with("/dead/")) {
+    errno = ENOTCONN;
+    return -1;
+  }
+  return static_cast<int>(::syscall(SYS_newfstatat, AT_FDCWD, path, attributes, 0));
+}
+
 int faccessat(int directory, const char* path, int mode, int) noexcept {
   if (mode == W_OK && berth::test::stranger) {
     errno = EACCES;

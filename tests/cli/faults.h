@@ -2,8 +2,9 @@
 
 namespace berth::test {
 
-/// Makes a system call fail as the control tree would make it fail, which plain files cannot: mkdir(2) and the write(2) of
-/// a control word answer `code` as long as this lives, the first `spared` of them excepted. 0: none fails. One at a time.
+/// Makes a system call fail as the control tree would make it fail, which plain files cannot: mkdir(2) and the write(2)
+/// of a control word answer `code` as long as this lives, the first `spared` of them excepted. 0: none fails. One at a
+/// time.
 class Fault {
  public:
   explicit Fault(int code, int spared = 0) noexcept;

@@ -52,6 +52,12 @@ void two_namespaces(Stage& stage) {
   stage.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/srv/more", .type = "fuse.berth"});
 }
 
+/// What answers as the mount of a berth that was killed.
+void dead(Stage& stage) {
+  stage.mounts.clear();
+  stage.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/dead", .type = "fuse.berth"});
+}
+
 void wrong_variable(Stage& stage) { stage.environment["BERTH_NAMESPACE"] = "/srv/nothing"; }
 
 void hostile_names(Stage& stage) {
@@ -95,6 +101,30 @@ void old_failure(Stage& stage) {
                    .last_failure = formats::FailureView{.when = kMoment, .code = EHOSTDOWN, .story = "long ago"}});
   stage.publish();
 }
+
+void unrecorded(Stage& stage) {
+  stage.berth().state = {.directory = "/var/lib/berth/volumes",
+                         .failure = "cannot record attachments in /var/lib/berth/volumes: Read-only file system"};
+  stage.add_usual_shares();
+}
+
+void warned(Stage& stage) {
+  stage.add_usual_shares();
+  stage.write_file(stage.world.default_config, "");
+  stage.write_file(stage.namespace_directory() + "/.berth/reload", "+1 added\n");
+  stage.warnings = {
+      "warning: /etc/berth/shares.d/a.toml:2: [share.a]: neither this kernel nor a mount helper knows the type "
+      "\"ntfs5\""};
+}
+
+std::function<void(Stage&)> refusing(const Error& error) {
+  return [error](Stage& stage) {
+    stage.write_file(stage.world.default_config, "");
+    stage.change = fail(error);
+  };
+}
+
+void users_own(Stage& stage) { stage.world.host_config = "/etc/berth/berth.toml"; }
 
 void hostile_failure(Stage& stage) {
   stage.add_share({.name = "media",
@@ -158,6 +188,26 @@ std::vector<Case> usage_cases() {
       {"usage-timeout-of-nothing", {"berth", "drain", "--timeout", "0"}},
       {"usage-drain-of-a-share", {"berth", "drain", "media"}},
       {"usage-add-without-type", {"berth", "add", "media", "--source", "/srv"}},
+      {"add-warned", {"berth", "add", "a", "--type", "ntfs5"}, warned},
+      {"usage-empty-value", {"berth", "status", "--namespace", ""}},
+      {"usage-empty-value-before", {"berth", "-n", "", "status"}},
+      {"usage-empty-source", {"berth", "add", "a", "--type=bind", "--source="}},
+      {"add-mistake",
+       {"berth", "add", "a", "--type", "bind"},
+       refusing({EINVAL,
+                 "/etc/berth/shares.d/a.toml:2: \"source\" in [share.a]: is missing\n/etc/berth/berth.toml:7: more"})},
+      {"add-taken",
+       {"berth", "add", "a", "--type", "bind"},
+       refusing({EEXIST, "it is there already, in /etc/berth/berth.toml:4"})},
+      {"add-forbidden",
+       {"berth", "add", "a", "--type", "bind"},
+       refusing({EACCES, "/etc/berth/shares.d/b.toml: cannot be read: Permission denied"})},
+      {"add-disk-full", {"berth", "add", "a", "--type", "bind"}, refusing({ENOSPC, "/etc/berth/shares.d/a.toml"})},
+      {"remove-unknown",
+       {"berth", "remove", "a"},
+       refusing({ENXIO, "no such share in /etc/berth/berth.toml and its drop-ins; did you mean \"b\"?"})},
+      {"check-no-configuration", {"berth", "check"}, [](Stage&) {}},
+      {"add-no-configuration", {"berth", "add", "a", "--type", "bind"}, users_own},
       {"usage-add-setting", {"berth", "add", "media", "--type", "bind", "--set", "read_only"}},
       {"usage-volume-too-long", {"berth", "attach", "media", "vm-17", std::string(256, 'v')}},
   };
@@ -170,6 +220,7 @@ std::vector<Case> namespace_cases() {
       {"namespace-not-one", {"berth", "status", "--namespace", "/proc"}},
       {"namespace-missing", {"berth", "status", "-n", "/srv/nothing"}},
       {"namespace-wrong-variable", {"berth", "status"}, wrong_variable},
+      {"namespace-dead", {"berth", "status"}, dead},
       {"namespace-broken-status", {"berth", "status"}, broken_status},
       {"namespace-gone", {"berth", "mount", "media"}, [](Stage& s) { s.add_usual_shares(); }, ENOTCONN},
   };
@@ -182,6 +233,7 @@ std::vector<Case> share_cases() {
       {"version-short", {"berth", "-V"}},
       {"top-without-a-terminal", {"berth", "top"}},
       {"help-of-a-command", {"berth", "help", "retry"}},
+      {"help-of-two", {"berth", "help", "add", "remove"}},
       {"help-of-all", {"berth", "help"}},
       {"help-of-no-command", {"berth", "help", "retyr"}},
       {"status", {"berth", "status"}},
@@ -206,6 +258,7 @@ std::vector<Case> share_cases() {
       {"attach-fails-hostile-output", {"berth", "attach", "media", "vm-17", "disk-0"}, hostile_failure, EHOSTDOWN},
       {"attach-too-many", {"berth", "attach", "media", "vm-17", "disk-0"}, old_failure, EMLINK},
       {"attach-disk-full", {"berth", "attach", "media", "vm-17", "disk-0"}, old_failure, ENOSPC},
+      {"attach-state-read-only", {"berth", "attach", "media", "vm-17", "disk-0"}, unrecorded, EROFS},
       {"attach-forbidden", {"berth", "attach", "media", "vm-17", "disk-0"}, usual, EACCES, true},
       {"attach-server-forbids", {"berth", "attach", "media", "vm-17", "disk-0"}, usual, EACCES},
       {"detach-unknown", {"berth", "detach", "media", "vm-17", "disk-9"}},
@@ -222,6 +275,7 @@ std::vector<Case> share_cases() {
       {"drain-forbidden", {"berth", "drain"}, usual, EACCES, true},
       {"resume-already", {"berth", "resume"}, usual},
       {"status-damaged", {"berth", "status"}, damaged},
+      {"unmount-busy-native", {"berth", "unmount", "home/alice"}, usual, EBUSY},
       {"unmount-busy", {"berth", "unmount", "media"}, usual, EBUSY},
       {"unmount-forbidden", {"berth", "unmount", "media"}, usual, EACCES, true},
   };

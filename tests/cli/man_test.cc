@@ -82,6 +82,21 @@ TEST(ManPage, HasEveryCommandAndEveryOptionOfIt) {
   }
 }
 
+TEST(ManPage, HasEveryCommandInItsSynopsis) {
+  const std::string synopsis = sections("berth.8").at("SYNOPSIS");
+  for (const std::string& command : matches(help_part("Commands:"), "(?:^|\n)  ([a-z]+) ")) {
+    const std::size_t begin = synopsis.find(".B berth " + command);
+    ASSERT_NE(begin, std::string::npos) << command;
+    Words options = matches(help(command), "\n  (?:-[a-z],)?(--[a-z-]+)");
+    for (const char* said_once : {"--help", "--foreground"}) options.erase(said_once);
+    if (command != "serve" && command != "import") {
+      for (const char* said_once : {"--namespace", "--config"}) options.erase(said_once);
+    }
+    const std::string of_command = synopsis.substr(begin, synopsis.find("\n.br\n", begin) - begin);
+    EXPECT_EQ(matches(of_command, "(--[a-z-]+)"), options) << command;
+  }
+}
+
 TEST(ManPage, HasTheExitCodesOfTheHelp) {
   const auto page = sections("berth.8");
   const std::string in_help = help_part("Exit status:");

@@ -127,6 +127,7 @@ void Stage::add_usual_shares() {
              .mount_id = 812,
              .access = "auto",
              .idle_timeout = std::chrono::minutes(5),
+             .mount_timeout = std::chrono::seconds(30),
              .busy = "used by 3 when it was to be unmounted",
              .attachments = {{"vm-17", "disk-0"}, {"vm-17", "disk-1"}}});
   publish();
@@ -140,7 +141,7 @@ void Stage::publish() const {
 Outcome Stage::run(const std::vector<std::string>& arguments) {
   const auto changed = [this]() -> Result<cli::ChangedFile> {
     if (!change) return fail(change.error());
-    return cli::ChangedFile{"/etc/berth/shares.d/a.toml", namespace_directory(), [this]() -> Result<> {
+    return cli::ChangedFile{"/etc/berth/shares.d/a.toml", namespace_directory(), warnings, [this]() -> Result<> {
                               undone = true;
                               return {};
                             }};

@@ -68,6 +68,7 @@ class Stage {
   std::optional<cli::AddOptions> added;
   std::optional<cli::RemoveOptions> removed;
   Result<> change;
+  std::vector<std::string> warnings;
 
   // What import was started with, and what it answers.
   std::optional<cli::ImportOptions> import_asked;

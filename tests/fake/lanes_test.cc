@@ -1,10 +1,14 @@
 // Requests in a share that does not answer, over the wire.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <set>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/lib/base/mutex.h"
@@ -20,13 +24,38 @@ using testing::Caller;
 using testing::FakeMount;
 
 constexpr NodeId kShareNode = make_node_id(NodeOwner::kShare, 7);
+constexpr NodeId kSecondNode = make_node_id(NodeOwner::kShare, 8);  ///< of the same share; look-ups in it do not hang
 constexpr NodeId kOtherNode = make_node_id(NodeOwner::kNamespace, 7);
 
 /// A share that answers no look-up and no close while it hangs.
 class HangingShare : public Operations {
  public:
   [[nodiscard]] Lane* lane_of(NodeId node, std::uint32_t opcode) const override {
-    return node == kShareNode && opcode != FUSE_FORGET ? &lane : nullptr;
+    return (node == kShareNode || node == kSecondNode) && opcode != FUSE_FORGET ? &lane : nullptr;
+  }
+  void note_lost_pages(NodeId node) override {
+    EXPECT_EQ(node, kShareNode);
+    ++lost;
+  }
+  void write(Reply reply, NodeId, std::span<const char> bytes, off_t, const fuse_file_info& handle) override {
+    EXPECT_NE(handle.writepage, 0U);
+    {
+      MutexLock lock(mutex_);
+      ++inside_;
+      while (hangs_) changed_.wait(mutex_);
+      --inside_;
+      done_.emplace_back("write");
+    }
+    if (!is_full) InFlight::set_written();
+    if (is_full) return std::move(reply).error(ENOSPC);
+    std::move(reply).written(bytes.size());
+  }
+  void fsync(Reply reply, NodeId, bool, const fuse_file_info&) override {
+    {
+      MutexLock lock(mutex_);
+      done_.emplace_back("fsync");
+    }
+    std::move(reply).error(0);
   }
   void lookup(Reply reply, NodeId parent, const char* name) override {
     {
@@ -61,6 +90,8 @@ class HangingShare : public Operations {
   }
 
   mutable Lane lane;
+  std::atomic<bool> is_full{false};
+  std::atomic<int> lost{0};
   std::atomic<int> not_taken{0};
   std::atomic<int> flushed{0};
 
@@ -85,6 +116,17 @@ class LanesTest : public ::testing::Test {
 
   std::uint64_t ask(const std::string& name, const Caller& caller = {}) {
     return mount.kernel().send(FUSE_LOOKUP, kShareNode, std::string_view(name.c_str(), name.size() + 1), caller);
+  }
+  std::uint64_t write_back(const std::string& pages) {
+    fuse_write_in in{};
+    in.size = static_cast<std::uint32_t>(pages.size());
+    in.write_flags = FUSE_WRITE_CACHE;
+    return mount.kernel().send(FUSE_WRITE, kShareNode,
+                               std::string(reinterpret_cast<const char*>(&in), sizeof in) + pages);
+  }
+  std::uint64_t sync(NodeId node) {
+    const fuse_fsync_in in{};
+    return mount.kernel().send(FUSE_FSYNC, node, std::string(reinterpret_cast<const char*>(&in), sizeof in));
   }
   /// Until the share is silent, and what comes next waits behind all that will be sent to try.
   void fill() {
@@ -150,6 +192,29 @@ TEST_F(LanesTest, InterruptOfARequestThatWaitsLeavesItUndone) {
   for (const std::string& name : share.done()) EXPECT_NE(name, "given-up");
 }
 
+/// A request that was parked for a mount has its opcode with it, so request_timeout knows whether it changes something.
+TEST_F(LanesTest, RequestThatWasParkedIsTimedOutUnlessItChangesSomething) {
+  fill();
+  share.lane.set_request_timeout(std::chrono::milliseconds(100));
+  std::atomic<int> looked_up{-1};
+  std::atomic<int> truncated{-1};
+  const auto park = [&](std::uint64_t number, std::uint32_t opcode, bool changes, std::atomic<int>& told) {
+    Lane::Waiting waiting;
+    waiting.unique = number;
+    waiting.node = kShareNode;
+    waiting.opcode = opcode;
+    waiting.changes = changes;
+    waiting.work = [&told](int refused) { told = refused; };
+    mount.session().in_flight().go_on(share.lane, std::move(waiting));
+  };
+  park(1'000'000, FUSE_LOOKUP, false, looked_up);
+  park(1'000'002, FUSE_OPEN, true, truncated);
+  EXPECT_TRUE(eventually([&] { return looked_up == ETIMEDOUT; }));
+  EXPECT_EQ(truncated, -1);
+  share.hang(false);
+  EXPECT_TRUE(eventually([&] { return truncated == 0; }));
+}
+
 // It gives locks back.
 TEST_F(LanesTest, CloseThatIsGivenUpIsDoneAllTheSame) {
   fill();
@@ -162,6 +227,52 @@ TEST_F(LanesTest, CloseThatIsGivenUpIsDoneAllTheSame) {
   EXPECT_EQ(mount.kernel().wait(request).error, EINTR);
   share.hang(false);
   EXPECT_TRUE(eventually([this] { return share.flushed == 1; }));
+}
+
+TEST_F(LanesTest, PagesAreAcknowledgedAndOtherRequestsOnTheirNodeWaitForThem) {
+  const std::uint64_t written = write_back("pages");
+  EXPECT_EQ(mount.kernel().wait(written).error, 0);
+  EXPECT_EQ(share.inside(), 1U);
+  const std::uint64_t behind = sync(kShareNode);
+  ASSERT_TRUE(eventually([this] { return share.lane.callers().size() == 1; }));
+  // Not on another node of the share, which answers.
+  EXPECT_EQ(mount.kernel().wait(sync(kSecondNode)).error, 0);
+  EXPECT_FALSE(mount.kernel().answered(behind));
+  share.hang(false);
+  EXPECT_EQ(mount.kernel().wait(behind).error, 0);
+  EXPECT_EQ(share.done(), (std::vector<std::string>{"fsync", "write", "fsync"}));
+  EXPECT_EQ(share.lost, 0);
+}
+
+TEST_F(LanesTest, PagesThatWaitForASilentShareAreAcknowledgedAndNeverRefused) {
+  fill();
+  const std::size_t most = Lane::kMostWaiting + Lane::kMostWaitingOfUser;
+  for (std::size_t i = 0; i < most + 8; ++i) EXPECT_EQ(mount.kernel().wait(write_back("pages")).error, 0);
+  const std::uint64_t behind = sync(kShareNode);
+  share.hang(false);
+  EXPECT_EQ(mount.kernel().wait(behind).error, 0);
+  for (const std::uint64_t one : stuck) mount.kernel().wait(one);
+  ASSERT_TRUE(eventually([this] { return !share.lane.has_waiting() && share.inside() == 0; }));
+  const std::vector<std::string> done = share.done();
+  EXPECT_EQ(static_cast<std::size_t>(std::count(done.begin(), done.end(), "write")), most + 8);
+  const auto last = std::find(done.rbegin(), done.rend(), "write");
+  EXPECT_NE(std::find(done.rbegin(), last, "fsync"), last) << "it waited for all of them";
+  EXPECT_EQ(share.lost, 0);
+}
+
+TEST_F(LanesTest, AcknowledgedPagesThatAreNotWrittenAreLost) {
+  share.is_full = true;
+  EXPECT_EQ(mount.kernel().wait(write_back("pages")).error, 0);
+  share.hang(false);
+  EXPECT_EQ(mount.kernel().wait(sync(kShareNode)).error, 0);
+  EXPECT_EQ(share.lost, 1);
+}
+
+TEST_F(LanesTest, GivingAShareUpLosesItsAcknowledgedPages) {
+  EXPECT_EQ(mount.kernel().wait(write_back("pages")).error, 0);
+  mount.session().in_flight().give_up(share.lane, ECONNABORTED);
+  EXPECT_EQ(share.lost, 1);
+  EXPECT_EQ(mount.kernel().wait(sync(kShareNode)).error, 0) << "it waits for no server any more";
 }
 
 TEST_F(LanesTest, OneUsersRequestsLeaveRoomForOthersAndForRoot) {

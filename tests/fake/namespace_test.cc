@@ -4,7 +4,12 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
+#include <latch>
 #include <set>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "tests/fake/shares_fixture.h"
 
@@ -114,6 +119,27 @@ int list_error(FakeKernel& kernel, NodeId node, std::string_view name, pid_t thr
   std::string payload(reinterpret_cast<const char*>(&in), sizeof in);
   payload.append(name).push_back('\0');
   return kernel.call(FUSE_GETXATTR, node, payload, {.pid = thread}).error;
+}
+
+TEST_F(NamespaceTest, LookUpThatComesWhileNamesAreForgottenIsSentBackOnceAndWaitsThen) {
+  add_share("home/*", {}, real("homes/{key}"));
+  std::filesystem::create_directories(real("homes/alice"));
+  start();
+  const NodeId home = node("home");
+  // More than the connection holds: the names are being forgotten for as long as nothing is received.
+  std::vector<std::string> names;
+  for (int i = 0; i < 20000; ++i) names.push_back("home/" + std::string(200, 'x') + std::to_string(i));
+  std::thread forgetting([&] { names_->forget_names(names, mount_->session()); });
+  EXPECT_EQ(kernel().wait_notification().code, FUSE_NOTIFY_INVAL_ENTRY);
+  std::latch source(1);
+  backend_->look_up_waits_for = &source;
+  const Caller caller{.pid = ::getpid()};
+  EXPECT_EQ(kernel().lookup(home, "alice", caller).error, ESTALE) << "it would hold the lock of its directory";
+  const std::uint64_t again = kernel().send(FUSE_LOOKUP, home, std::string("alice") + '\0', caller);
+  while (kernel().wait_notification().code != FUSE_NOTIFY_INVAL_INODE) EXPECT_FALSE(kernel().answered(again));
+  source.count_down();
+  EXPECT_EQ(kernel().wait(again).error, 0) << "its program would be told a second time";
+  forgetting.join();
 }
 
 TEST_F(NamespaceTest, SaysOfAnIdleShareThatItHasNoListsAndNotThatItCannotHaveAny) {

@@ -43,11 +43,16 @@ class TestBackend final : public manager::Backend {
     mount = manager::RealMount{};
     return {};
   }
+  bool has_source(const manager::ShareSpec&) override {
+    if (std::latch* const latch = look_up_waits_for.load()) latch->wait();
+    return true;
+  }
   [[nodiscard]] bool needs_berth() const noexcept override { return false; }
 
   std::atomic<int> mounts{0};
   std::atomic<int> error{0};
   std::atomic<std::latch*> wait_for{nullptr};
+  std::atomic<std::latch*> look_up_waits_for{nullptr};  ///< of a name that a template knows
 };
 
 /// The namespace and the shares' file system over a real manager, with a fake kernel. After each test everything that

@@ -251,11 +251,12 @@ const std::vector<Operation>& operations() {
 }
 
 constexpr const char* kPoints[] = {
-    "begun",        "answer-ready", "answer-sent",     "answered",      "look-up-noted", "look-up-done",
-    "forget-noted", "forget-done",  "make-noted",      "make-done",     "remove-noted",  "remove-done",
-    "move-noted",   "move-done",    "move-followed",   "create-noted",  "create-done",   "open-done",
-    "handle-noted", "handle-done",  "release-done",    "xattr-noted",   "xattr-done",    "append-noted",
-    "copy-noted",   "write-done",   "attributes-done", "nameless-made", "allocated",     "copied",
+    "read",         "begun",          "answer-ready", "answer-sent",     "answered",      "look-up-noted",
+    "look-up-done", "forget-noted",   "forget-done",  "make-noted",      "make-done",     "remove-noted",
+    "remove-done",  "move-noted",     "move-done",    "move-followed",   "create-noted",  "create-done",
+    "open-done",    "handle-noted",   "handle-done",  "release-done",    "xattr-noted",   "xattr-done",
+    "append-noted", "copy-noted",     "write-done",   "attributes-done", "nameless-made", "allocated",
+    "copied",       "forget-dropped",
 };
 
 /// Points of the work that a successor does over what was left: reached when a server dies at another one first.
@@ -377,7 +378,56 @@ TEST_P(CrashPoints, NorOfOneAfterAnotherThatHadOnlyBegun) {
 
 INSTANTIATE_TEST_SUITE_P(Points, CrashOverACrash, ::testing::ValuesIn(kLaterPoints), word_of);
 
-/// Points on the way into a share that is to be native, and from it: of the server, and of the agent that overmounts it.
+/// Points of a mount that requires another one, one after another: between the two, and when either is made and not
+/// noted yet.
+constexpr const char* kRequirementPoints[] = {"required-mounted", "required-mounted required-mounted", "mount-made",
+                                              "mount-made mount-made", "mount-made required-mounted mount-made"};
+
+class RequirementCrashPoints : public CrashPoints {};
+
+TEST_P(RequirementCrashPoints, FirstCallerSeesNothingOfIt) {
+  const std::string keys = server_.make_directory("keys");
+  ASSERT_TRUE(ok(server_.write_file("keys/key", "open\n")));
+  ASSERT_TRUE(ok(server_.write_file("script",
+                                    "mount -t tmpfs the-crypt \"$1\" && cp \"$2\" \"$1/key\" || exit 1\n"
+                                    "exec sleep 1000\n")));
+  ASSERT_NO_FATAL_FAILURE(
+      start("", "",
+            "[share.keys]\ntype = \"bind\"\naccess = \"proxy\"\nidle_timeout = \"0\"\nsource = \"" + keys +
+                "\"\n[share.crypt]\ntype = \"command\"\nrequires = [\"keys\"]\nidle_timeout = "
+                "\"1h\"\nmount = [\"sh\", \"" +
+                server_.path("script") + "\", \"{mountpoint}\", \"" + server_.in_namespace("keys/key") + "\"]\n"));
+  const auto use = [this] { return server_.read_file("namespace/crypt/key").value_or("none"); };
+  const auto give_back = [this] {
+    EXPECT_TRUE(ok(server_.write_control("shares/crypt/control", "unmount")));
+    EXPECT_TRUE(server_.wait_for_state("keys", "idle"));
+  };
+  EXPECT_EQ(use(), "open\n");
+  give_back();
+  const Footprint before = server_.footprint();
+  for (int round = 0; round < 3; ++round) {
+    arm(GetParam());
+    EXPECT_EQ(use(), "open\n");
+    EXPECT_FALSE(is_armed()) << "the point was never reached";
+    ::unlink(trigger_.c_str());
+    EXPECT_EQ(server_.state("keys"), "mounted");
+    EXPECT_EQ(server_.read_json("shares/keys/status.json")["required_by"], nlohmann::json::array({"crypt"}));
+    EXPECT_FALSE(server_.write_control("shares/keys/control", "unmount")) << "it is held";
+    give_back();
+  }
+  expect_footprint_of(before);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, RequirementCrashPoints, ::testing::ValuesIn(kRequirementPoints),
+                         [](const auto& chosen) {
+                           std::string word = word_of(chosen);
+                           std::replace(word.begin(), word.end(), ' ', '_');
+                           return word;
+                         });
+
+/// Points on the way into a share that is to be native, and from it: of the server, and of the agent that overmounts
+/// it.
 constexpr const char* kNativePoints[] = {"sent-back", "at-the-name", "overmount-asked", "overmount-done",
                                          "removal-asked"};
 constexpr const char* kAgentPoints[] = {"agent-overmounts", "agent-overmounted", "agent-removed"};
@@ -430,7 +480,7 @@ class NativeCrashPoints : public CrashPoints {
     EXPECT_EQ(mounts(), 1U);
     EXPECT_EQ(tree_at(in(name)), tree_at(plain)) << "as it is shown";
     ASSERT_NO_FATAL_FAILURE(unmount());
-    struck_ += is_armed() ? 0 : 1;
+    if (!is_armed()) ++struck_;
     if (is_armed()) ::unlink(trigger_.c_str());
   }
 
@@ -444,7 +494,8 @@ TEST_P(NativeCrashPoints, FirstCallerSeesNothingOfIt) {
   for (const Operation& operation : operations()) {
     ASSERT_NO_FATAL_FAILURE(expect_undisturbed_first(operation, GetParam()));
   }
-  // A caller that has not gone to sleep in its system call yet cannot be seen in it, and is served without being sent back.
+  // A caller that has not gone to sleep in its system call yet cannot be seen in it, and is served without being sent
+  // back.
   EXPECT_GT(struck_, operations().size() / 2);
   expect_footprint_of(before);
   EXPECT_EQ(server_.stop(), Ending{});
@@ -502,6 +553,41 @@ TEST_F(WithoutResend, WhatWasUnderWayFailsAndAllElseGoesOn) {
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(server_.stop(), Ending{});
 }
+
+/// Operations where the server dies at a point, on such a kernel.
+class CrashPointsWithoutResend : public CrashPoints {
+ protected:
+  void start_without_resend() {
+    ASSERT_EQ(::setenv("BERTH_NO_RESEND", "1", 1), 0);
+    start();
+    ::unsetenv("BERTH_NO_RESEND");
+  }
+};
+
+TEST_P(CrashPointsWithoutResend, EveryCallerIsAnswered) {
+  ASSERT_NO_FATAL_FAILURE(start_without_resend());
+  for (const Operation& operation : operations()) {
+    SCOPED_TRACE(operation.name);
+    const std::string plain = expected_ + "/" + operation.name;
+    const std::string shown = in(operation.name);
+    ASSERT_EQ(::mkdir(plain.c_str(), 0755), 0);
+    ASSERT_EQ(operation.prepare(plain), 0);
+    const int expected = operation.run(plain);
+    ASSERT_EQ(::mkdir(shown.c_str(), 0755), 0) << errno_name(errno);
+    ASSERT_EQ(operation.prepare(shown), 0);
+    arm(GetParam());
+    Doer caller([&] { return operation.run(shown); });
+    const int code = caller.result();
+    ASSERT_TRUE(code == expected || code == EIO)
+        << code << " instead of " << errno_name(expected) << "; " << server_.log();
+    EXPECT_TRUE(eventually([this] { return !is_armed(); }));
+    EXPECT_TRUE(eventually([this] { return server_.read_file("namespace/a/hello").value_or("") == "hello"; }));
+  }
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, CrashPointsWithoutResend,
+                         ::testing::Values("read", "begun", "answer-ready", "answer-sent"), word_of);
 
 }  // namespace
 }  // namespace berth::test

@@ -1,5 +1,5 @@
-// autofs's maps: whatever is in one, each of its lines is read as an entry of a map and of a master map, or refused with
-// words that a terminal can show. What was read holds the promises of the headers.
+// autofs's maps: whatever is in one, each of its lines is read as an entry of a map and of a master map, or refused
+// with words that a terminal can show. What was read holds the promises of the headers.
 
 #include <algorithm>
 #include <cstddef>

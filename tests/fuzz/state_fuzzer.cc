@@ -31,7 +31,8 @@ void check_journal(std::string_view text) {
   const format::Journal journal = format::parse(text);
   for (const Attachment& attachment : journal.attachments) {
     require(berth::manager::is_attachment_name(attachment.instance));
-    require(berth::manager::is_attachment_name(attachment.volume));
+    // Without a volume it is the directory of an instance.
+    require(attachment.volume.empty() || berth::manager::is_attachment_name(attachment.volume));
   }
   require(journal.attachments.size() <= journal.lines);
   require(berth::is_utf8(journal.fault));

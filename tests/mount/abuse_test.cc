@@ -40,14 +40,17 @@ class Sshfs : public ::testing::Test {
     }
     ASSERT_TRUE(ok(server_.write_file("ssh", std::string("#!/bin/sh\nexec ") + kSftpServer + "\n")));
     ASSERT_EQ(::chmod(server_.path("ssh").c_str(), 0755), 0);
-    ASSERT_TRUE(ok(
-        server_.start("[share.s]\ntype = \"fuse.sshfs\"\nattr_timeout = \"0\"\nsource = \"x:" + server_.path("source") +
-                      "\"\noptions = \"ssh_command=" + server_.path("ssh") + "\"\n")));
+    ASSERT_TRUE(ok(server_.start(share("s", "0") + share("believed", "1m"))));
   }
-  void unmount() {
+  [[nodiscard]] std::string share(const std::string& name, const std::string& attr_timeout) const {
+    return "[share." + name + "]\ntype = \"fuse.sshfs\"\nattr_timeout = \"" + attr_timeout +
+           "\"\nsource = \"x:" + server_.path("source") + "\"\noptions = \"ssh_command=" + server_.path("ssh") + "\"\n";
+  }
+  void unmount(const std::string& share = "s") {
     // Busy until the kernel has released the last file.
-    ASSERT_TRUE(eventually([&] { return server_.write_control("shares/s/control", "unmount").has_value(); }));
-    ASSERT_TRUE(server_.wait_for_state("s", "idle"));
+    ASSERT_TRUE(
+        eventually([&] { return server_.write_control("shares/" + share + "/control", "unmount").has_value(); }));
+    ASSERT_TRUE(server_.wait_for_state(share, "idle"));
   }
   /// 0, unless it is a process of the server.
   pid_t helper() {
@@ -84,6 +87,34 @@ TEST_F(Sshfs, FileThatIsOpenInALostMountIsReadAfreshByOthers) {
   EXPECT_EQ(content_of(path.c_str()), "one");
 }
 
+/// SQLite takes a file whose number changes for one that was moved, and processes that lock it must meet.
+TEST_F(Sshfs, FileThatIsOpenedInTheNextMountHasTheNumberThatItsNameHas) {
+  const std::string path = server_.in_namespace("believed/one/file");
+  struct stat by_name {};
+  struct stat opened {};
+  ASSERT_EQ(::stat(path.c_str(), &by_name), 0);
+  ASSERT_NO_FATAL_FAILURE(unmount("believed"));
+  // These take the numbers that the file and its directory had.
+  ASSERT_EQ(content_of(server_.in_namespace("believed/two/file").c_str()), "two");
+  const UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(file) << errno_name(errno);
+  // This has the name looked up, whatever the kernel believes of it.
+  ASSERT_TRUE(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644) < 0 && errno == EEXIST);
+  ASSERT_EQ(::stat(path.c_str(), &by_name), 0);
+  ASSERT_EQ(::fstat(file.get(), &opened), 0);
+  EXPECT_EQ(opened.st_ino, by_name.st_ino);
+}
+
+TEST_F(Sshfs, FileThatIsHeldWithoutAccessIsOpenedInTheNextMount) {
+  const UniqueFd held(::open(server_.in_namespace("believed/one/file").c_str(), O_PATH | O_CLOEXEC));
+  ASSERT_TRUE(held);
+  ASSERT_NO_FATAL_FAILURE(unmount("believed"));
+  ASSERT_EQ(content_of(server_.in_namespace("believed/two/file").c_str()), "two");
+  const std::string link = "/proc/self/fd/" + std::to_string(held.get());
+  static_cast<void>(content_of(link.c_str()));  // once it may be ESTALE
+  EXPECT_EQ(content_of(link.c_str()), "one");
+}
+
 TEST(Helper, MakesFilesThatOthersMayNotWrite) {
   BerthServer server;
   const std::string made = server.path("made");
@@ -107,7 +138,7 @@ class InExecveForEver : public ::testing::Test {
     ASSERT_TRUE(
         ok(server_.start("[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nsource = \"" + source +
                          "\"\n[share.n]\ntype = \"bind\"\naccess = \"native\"\nsource = \"" + source + "\"\n")));
-    threads_ = "/proc/" + std::to_string(server_.read_json("status.json").value("server_pid", 0)) + "/task";
+    threads_ = "/proc/" + std::to_string(server_.server_pid()) + "/task";
     const std::string silent = silent_.make_directory("source");
     ASSERT_TRUE(ok(silent_.write_file("source/file", "")));
     ASSERT_TRUE(ok(silent_.start_shares({{"a", silent}})));

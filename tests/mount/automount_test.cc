@@ -1,4 +1,5 @@
-// Sources that an automounter mounts when they are walked to: autofs(5), on the host, which here is the test's mount namespace.
+// Sources that an automounter mounts when they are walked to: autofs(5), on the host, which here is the test's mount
+// namespace.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>

@@ -496,6 +496,30 @@ TEST_F(CommandTest, ProgramThatStaysWithAMountOfTheKernelIsEndedWithIt) {
   EXPECT_EQ(processes(), std::vector<pid_t>());
 }
 
+TEST_F(CommandTest, UnmountProgramIsEndedWithAllThatItStarted) {
+  const std::string child = script("child", "trap '' HUP; sleep 1000\n");
+  const std::string leaves = "setsid " + child + " & env -i setsid " + child + " &\n";
+  const auto share = spec(command({"mount", "-t", "tmpfs", "tmpfs", "{mountpoint}"},
+                                  {script("unmounts", leaves + "case $(cat " + file("mood", "busy") +
+                                                          ") in busy) echo target is busy >&2; exit 32 ;; hangs) "
+                                                          "sleep 1000 ;; esac\nexec umount \"$1\"\n"),
+                                   "{mountpoint}"}));
+  auto mounted = mount(share);
+  ASSERT_TRUE(mounted) << told(mounted);
+  const Result<> busy = unmount(share, *mounted);
+  ASSERT_FALSE(busy);
+  EXPECT_EQ(busy.error().code(), EBUSY) << busy.error().message();
+  EXPECT_EQ(processes(), std::vector<pid_t>()) << "of one that has failed";
+  file("mood", "hangs");
+  const Result<> late = backend(share).unmount(share, *mounted, soon(attempt()), false);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code(), ETIMEDOUT) << late.error().message();
+  EXPECT_EQ(processes(), std::vector<pid_t>()) << "of one that was given up";
+  file("mood", "good");
+  EXPECT_TRUE(unmount(share, *mounted));
+  EXPECT_EQ(processes(), std::vector<pid_t>()) << "of one that has succeeded";
+}
+
 TEST_F(CommandTest, SuccessWithoutAMountIsAFailure) {
   const auto mounted = mount(spec(command({script("nothing", "exit 0\n"), "{mountpoint}"})));
   ASSERT_FALSE(mounted);
@@ -525,7 +549,7 @@ TEST_F(CommandTest, ProgramThatHangsIsEndedAtTheDeadlineWithAllItStarted) {
       mount(spec(command({script("hangs", path("child") + " & wait\n"), "{mountpoint}"})), soon(attempt()));
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT);
-  EXPECT_NE(mounted.error().error.story().find("hangs had not mounted"), std::string::npos) << told(mounted);
+  EXPECT_NE(mounted.error().error.story().find("hangs did not mount in time"), std::string::npos) << told(mounted);
   EXPECT_EQ(processes(), std::vector<pid_t>());
 }
 
@@ -541,7 +565,8 @@ TEST_F(CommandTest, MountThatDoesNotAnswerIsNoMount) {
     const auto mounted = mount(spec(command({script("silent", kSilent + what_next), "{mountpoint}"})), soon);
     ASSERT_FALSE(mounted);
     EXPECT_EQ(mounted.error().error.code(), ETIMEDOUT) << told(mounted);
-    EXPECT_NE(mounted.error().error.story().find("had mounted and did not answer"), std::string::npos) << told(mounted);
+    EXPECT_NE(mounted.error().error.story().find("has mounted, but its root did not answer in time"), std::string::npos)
+        << told(mounted);
     EXPECT_EQ(mounted_options(), "");
   }
 }

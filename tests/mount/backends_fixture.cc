@@ -16,13 +16,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "manager/backends/make_backends.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/process.h"
+#include "tests/mount/text_of.h"
 
 namespace berth::test {
 namespace {
@@ -43,12 +43,6 @@ std::string enter_private_namespace() {
     return "no mount namespace of its own: " + errno_text(errno);
   }
   return "";
-}
-
-std::string text_of(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
 }
 
 std::size_t open_descriptors() {

@@ -393,6 +393,21 @@ nlohmann::json BerthServer::read_json(std::string_view name) const {
   return value.is_discarded() ? nlohmann::json() : value;
 }
 
+pid_t BerthServer::server_pid() const {
+  const auto status = read_json("status.json");
+  return status.is_object() ? status.value("server_pid", 0) : 0;
+}
+
+void BerthServer::kill_server() const {
+  const pid_t server = server_pid();
+  ASSERT_GT(server, 0);
+  ASSERT_EQ(::kill(server, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] {
+    const pid_t next = server_pid();
+    return next > 0 && next != server;
+  }));
+}
+
 std::string BerthServer::state(std::string_view share) const {
   std::string text = read_control("shares/" + std::string(share) + "/state").value_or("");
   if (text.ends_with('\n')) text.pop_back();

@@ -108,7 +108,8 @@ class BerthServer {
   Ending stop(int signal = SIGTERM);
   /// How it ended; meaningful after stop() or a failed start().
   [[nodiscard]] Ending ending() const noexcept { return ending_; }
-  /// Whether the one that ended last left the namespace mounted, dead. stop() has taken it off then, unless told to leave it.
+  /// Whether the one that ended last left the namespace mounted, dead. stop() has taken it off then, unless told to
+  /// leave it.
   [[nodiscard]] bool left_a_dead_namespace() const noexcept { return left_dead_; }
   /// From now on stop() leaves a dead namespace where it is.
   void leave_dead_namespace() noexcept { leaves_dead_ = true; }
@@ -120,6 +121,10 @@ class BerthServer {
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   /// All processes of the server that run now, helpers included.
   [[nodiscard]] std::vector<pid_t> processes() const;
+  /// The server, as its status says; 0: it cannot be read.
+  [[nodiscard]] pid_t server_pid() const;
+  /// kill -9 of the server, until the next one serves; fails the test where none does.
+  void kill_server() const;
   /// What they hold now. For two to compare, let the server be at rest at both.
   [[nodiscard]] Footprint footprint() const;
 

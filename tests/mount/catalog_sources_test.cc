@@ -3,9 +3,12 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 #include <string>
@@ -17,8 +20,8 @@
 namespace berth::test {
 namespace {
 
-/// A berth with the source "fleet", whose program is a script of the test. The script says what is in the file `said`, and goes on
-/// with what is appended to it.
+/// A berth with the source "fleet", whose program is a script of the test. The script says what is in the file `said`,
+/// and goes on with what is appended to it.
 class CatalogSources : public testing::Test {
  protected:
   CatalogSources() {
@@ -65,17 +68,14 @@ class CatalogSources : public testing::Test {
   [[nodiscard]] bool state_comes(const std::string& state) const {
     return eventually([&] { return status().value("state", "") == state; });
   }
-  [[nodiscard]] std::string error() const { return status().value("error", ""); }
-  [[nodiscard]] pid_t server_pid() const { return server_.read_json("status.json").value("server_pid", 0); }
-  void kill_server() {
-    const pid_t pid = server_pid();
-    ASSERT_GT(pid, 0);
-    ASSERT_EQ(::kill(pid, SIGKILL), 0);
-    ASSERT_TRUE(eventually([&] {
-      const pid_t now = server_pid();
-      return now > 0 && now != pid;
-    }));
+  /// Where the shares of the source are kept; "": they are not.
+  [[nodiscard]] std::string kept_file() const {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(server_.path("state"))) {
+      if (entry.path().filename() == "source-fleet") return entry.path().native();
+    }
+    return "";
   }
+  [[nodiscard]] std::string error() const { return status().value("error", ""); }
 
   BerthServer server_;
   std::string config_;
@@ -124,6 +124,62 @@ TEST_F(CatalogSources, AHostServesWhatItKnewWhileTheStoreIsAway) {
   EXPECT_TRUE(comes("a", "none"));
 }
 
+// What is kept on disk is no list of the store: without it nothing is removed.
+TEST_F(CatalogSources, ALostStateDirectoryRemovesNoShareAndIsWrittenAgain) {
+  say({put("a", "a"), put("b", "b"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  ASSERT_TRUE(comes("b", "b"));
+  ASSERT_TRUE(state_comes("synced"));
+  const std::string kept = kept_file();
+  ASSERT_NE(kept, "");
+  std::filesystem::remove_all(server_.path("state"));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_EQ(name_in("a"), "a");
+  EXPECT_EQ(name_in("b"), "b");
+  // One change makes the directory anew, which is no other berth's for that.
+  say({put("c", "c"), kSynced});
+  EXPECT_TRUE(comes("c", "c"));
+  EXPECT_TRUE(eventually([&] { return std::filesystem::exists(kept); }));
+  // A store that does not change writes it as well.
+  std::filesystem::remove(kept);
+  EXPECT_TRUE(eventually([&] {
+    say({kSynced});
+    return std::filesystem::exists(kept);
+  }));
+  EXPECT_EQ(name_in("b"), "b");
+}
+
+TEST_F(CatalogSources, AFileThatCannotBeReadRemovesNoShareOverReloadsKillsAndUpgrades) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  ASSERT_TRUE(state_comes("synced"));
+  const std::string kept = kept_file();
+  std::filesystem::remove(kept);
+  std::filesystem::create_directories(kept + "/in-the-way");
+  // The next program has nothing to say for now.
+  script("exec tail -n +1 -f '" + server_.path("later") + "'\n");
+  ASSERT_TRUE(ok(server_.write_file("later", "")));
+  ASSERT_TRUE(ok(server_.write_file(
+      "berth.toml", config_ + "[share.local]\ntype = \"bind\"\nsource = \"" + server_.path("dirs/c") + "\"\n")));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_TRUE(comes("local", "c")) << "other changes are made";
+  EXPECT_EQ(name_in("a"), "a");
+  ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+  EXPECT_EQ(name_in("a"), "a");
+  server_.kill_server();
+  EXPECT_EQ(name_in("a"), "a");
+  EXPECT_NE(server_.log().find("cannot be read"), std::string::npos);
+  std::filesystem::remove_all(kept);
+  EXPECT_TRUE(ok(server_.write_file("later", put("b", "b") + "\n")));
+  EXPECT_TRUE(comes("b", "b"));
+  EXPECT_EQ(name_in("a"), "a") << "the list is not complete";
+  EXPECT_TRUE(ok(server_.write_file("later", put("b", "b") + "\n" + kSynced + "\n")));
+  EXPECT_TRUE(comes("a", "none"));
+  EXPECT_EQ(name_in("b"), "b");
+}
+
 TEST_F(CatalogSources, WhatIsConfiguredGoesFirstAndIsTold) {
   say({put("a", "b"), put("c", "c"), kSynced});
   ASSERT_TRUE(ok(start("[share.a]\ntype = \"bind\"\nsource = \"" + server_.path("dirs/a") + "\"\n")));
@@ -162,6 +218,13 @@ TEST_F(CatalogSources, AnEndlessLineAndASilentProgramAreEndedAndStartedAgain) {
   EXPECT_TRUE(state_comes("listing"));
 }
 
+TEST_F(CatalogSources, AStoreThatIsAwayAtTheStartIsFailing) {
+  say({R"({"error":"no route to the store"})"});
+  ASSERT_TRUE(ok(start()));
+  EXPECT_TRUE(state_comes("failing"));
+  EXPECT_EQ(error(), "no route to the store");
+}
+
 TEST_F(CatalogSources, AKilledServerFlapsNothingAndLeavesNoProgram) {
   say({put("a", "a"), put("b", "b"), kSynced});
   ASSERT_TRUE(ok(start()));
@@ -173,7 +236,7 @@ TEST_F(CatalogSources, AKilledServerFlapsNothingAndLeavesNoProgram) {
   const pid_t first = status().value("pid", 0);
   ASSERT_GT(first, 0);
   for (int i = 0; i < 3; ++i) {
-    kill_server();
+    server_.kill_server();
     EXPECT_EQ(name_in("a"), "a");
     EXPECT_EQ(name_in("b"), "b");
     EXPECT_TRUE(state_comes("listing"));
@@ -184,6 +247,22 @@ TEST_F(CatalogSources, AKilledServerFlapsNothingAndLeavesNoProgram) {
   EXPECT_EQ(name_in("a"), "a");
 }
 
+TEST_F(CatalogSources, AProgramThatEndsLeavesNothingRunning) {
+  const std::string left = server_.path("left");
+  script("if [ ! -e '" + left + "' ]; then setsid sleep 1000 & : >'" + left + "'; fi\necho '" + kSynced + "'\n");
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(eventually([&] { return status().value("starts", 0) >= 2; }));
+  EXPECT_TRUE(server_.read_file("left").has_value());
+  const std::vector<pid_t> running = server_.processes();
+  EXPECT_EQ(std::count_if(running.begin(), running.end(),
+                          [&](pid_t pid) {
+                            std::string name;
+                            std::ifstream("/proc/" + std::to_string(pid) + "/comm") >> name;
+                            return name == "sleep";
+                          }),
+            0);
+}
+
 TEST_F(CatalogSources, SourcesComeAndGoWithAReloadAndOutliveAKilledServer) {
   say({put("a", "a"), kSynced});
   ASSERT_TRUE(ok(server_.start("")));
@@ -192,7 +271,7 @@ TEST_F(CatalogSources, SourcesComeAndGoWithAReloadAndOutliveAKilledServer) {
   ASSERT_TRUE(ok(server_.write_file(file, section)));
   ASSERT_TRUE(ok(server_.write_control("control", "reload")));
   EXPECT_TRUE(comes("a", "a"));
-  kill_server();
+  server_.kill_server();
   EXPECT_TRUE(state_comes("synced")) << status();
   EXPECT_EQ(name_in("a"), "a");
   ASSERT_TRUE(ok(server_.write_file(file, "")));
@@ -221,8 +300,8 @@ TEST_F(CatalogSources, AnUpgradeGoesOnWithTheSharesAndStartsTheProgramAgain) {
   EXPECT_NE(::kill(last, 0), 0) << "it ends with berth";
 }
 
-// Shares come and go, the program, the server and the binary are killed and replaced; the share that is always there never fails, and in
-// the end there is what the store has.
+// Shares come and go, the program, the server and the binary are killed and replaced; the share that is always there
+// never fails, and in the end there is what the store has.
 TEST_F(CatalogSources, WhateverIsKilledAShareThatStaysIsThereAndAllIsTakenOverInTheEnd) {
   const char* const wanted = std::getenv("BERTH_ROUNDS");
   const int rounds = wanted != nullptr ? std::atoi(wanted) : 40;
@@ -258,7 +337,7 @@ TEST_F(CatalogSources, WhateverIsKilledAShareThatStaysIsThereAndAllIsTakenOverIn
     }
     write_store();
     const unsigned what = draw(6);
-    if (what == 0) kill_server();
+    if (what == 0) server_.kill_server();
     if (what == 1) {
       EXPECT_TRUE(ok(server_.write_control("control", "upgrade")));
     }

@@ -1,4 +1,5 @@
-// For LD_PRELOAD: a berth whose servers crash as soon as they begin. Nothing else of it that upgrades enters a namespace.
+// For LD_PRELOAD: a berth whose servers crash as soon as they begin. Nothing else of it that upgrades enters a
+// namespace.
 #include <sched.h>
 
 #include <cstdlib>

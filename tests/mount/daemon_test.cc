@@ -23,8 +23,6 @@ std::size_t mounts_at(const std::string& prefix) {
       std::count_if(table->begin(), table->end(), [&](const auto& entry) { return entry.target.starts_with(prefix); }));
 }
 
-pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
-
 std::size_t occurrences(const std::string& text, std::string_view what) {
   std::size_t count = 0;
   for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
@@ -57,6 +55,19 @@ TEST_F(Daemon, ListingAndStatMountNothingGoingInMounts) {
   EXPECT_EQ(server_.state("a"), "idle");
   touch();
   EXPECT_EQ(server_.state("a"), "mounted");
+  EXPECT_EQ(server_.read_json("shares/a/status.json").value("mounts", -1), 1);
+}
+
+TEST_F(Daemon, ShareThatIsOnlyLookedAtIsUnmounted) {
+  ASSERT_TRUE(ok(server_.start(
+      "[share.a]\ntype = \"bind\"\naccess = \"proxy\"\nidle_timeout = \"1s\"\nattr_timeout = \"0\"\nsource = \"" +
+      source_ + "\"\n")));
+  touch();
+  const std::string look = "ls -l " + server_.namespace_path() + " && stat " + server_.in_namespace("a");
+  EXPECT_TRUE(eventually([&] {
+    EXPECT_EQ(::system(("( " + look + " ) >/dev/null").c_str()), 0);
+    return server_.state("a") == "idle";
+  }));
   EXPECT_EQ(server_.read_json("shares/a/status.json").value("mounts", -1), 1);
 }
 
@@ -114,10 +125,10 @@ TEST_F(Daemon, OpenFileHoldsTheStopBackASecondSignalForces) {
 TEST_F(Daemon, KilledServerIsSucceeded) {
   start();
   touch();
-  const pid_t first = server_of(server_);
+  const pid_t first = server_.server_pid();
   ASSERT_EQ(::kill(first, SIGKILL), 0);
   touch();
-  EXPECT_NE(server_of(server_), first);
+  EXPECT_NE(server_.server_pid(), first);
   // The keeper says so when it has read that, which may be after the answer.
   EXPECT_TRUE(eventually([&] { return server_.log().find("a new server has taken over") != std::string::npos; }))
       << server_.log();
@@ -129,9 +140,9 @@ TEST_F(Daemon, OneCrashTooManyEndsTheConnection) {
                                source_ + "\"\n")));
   touch();
   const UniqueFd inside(::open(server_.in_namespace("a").c_str(), O_PATH | O_CLOEXEC));
-  ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+  ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
   touch();
-  ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+  ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
   EXPECT_NE(server_.stop(0).code, 0);
   EXPECT_TRUE(server_.left_a_dead_namespace());
   EXPECT_NE(server_.log().find("crash_limit"), std::string::npos) << server_.log();
@@ -147,7 +158,7 @@ TEST_F(Daemon, ServerThatDoesNotTakeOverEndsTheConnection) {
   const auto given_up = [&] { return server_.log().find("giving up") != std::string::npos; };
   for (std::size_t takeovers = 0;;) {
     const std::vector<pid_t> before = server_.processes();
-    ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+    ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
     std::vector<pid_t> stopped;
     while (stopped.empty() && !given_up()) {
       for (const pid_t pid : server_.processes()) {
@@ -208,7 +219,7 @@ TEST_F(Daemon, RequestThatHangsInAMountDoesNotHoldTheStopBack) {
 TEST_F(Daemon, ServerThatDoesNotAnswerIsKilledAtTheThirdSignal) {
   start();
   touch();
-  const pid_t server = server_of(server_);
+  const pid_t server = server_.server_pid();
   ASSERT_EQ(::kill(server, SIGSTOP), 0);
   for (const char* said : {"stopping; a second one forces", "stopping at once"}) {
     ASSERT_EQ(::kill(server_.pid(), SIGTERM), 0);

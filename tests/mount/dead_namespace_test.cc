@@ -50,7 +50,8 @@ class DeadNamespace : public ::testing::Test {
   void SetUp() override {
     source_ = server_.make_directory("source");
     ASSERT_TRUE(ok(server_.write_file("source/hello", "hello")));
-    // The directory below the namespace, seen through another mount. What appears in it even for a moment changes its times.
+    // The directory below the namespace, seen through another mount. What appears in it even for a moment changes its
+    // times.
     const std::string below = server_.make_directory("below");
     ASSERT_EQ(::mount(server_.directory().c_str(), below.c_str(), nullptr, MS_BIND, nullptr), 0);
     ASSERT_EQ(::stat(server_.path("below/namespace").c_str(), &before_), 0);
@@ -70,7 +71,6 @@ class DeadNamespace : public ::testing::Test {
                                  "\"\naccess = \"proxy\"\n")));
     ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   }
-  [[nodiscard]] pid_t server_pid() const { return server_.read_json("status.json").value("server_pid", 0); }
   [[nodiscard]] pid_t first_process() const { return process_named("berth-first"); }
   [[nodiscard]] pid_t process_named(const std::string& name) const {
     for (const pid_t pid : server_.processes()) {
@@ -119,7 +119,7 @@ TEST_P(InEachOrder, StaysAndIsReplaced) {
   server_.leave_dead_namespace();
   {
     const Writer writer(server_.in_namespace("out"));
-    GetParam().kill(server_.pid(), server_pid(), first_process());
+    GetParam().kill(server_.pid(), server_.server_pid(), first_process());
     EXPECT_NE(server_.stop(0), Ending{});
   }
   expect_dead_and_replaced();
@@ -167,7 +167,7 @@ TEST_F(DeadNamespace, IsNotWhatFollowsTheDeathOfTheAgentAloneOrWithTheServer) {
   for (const bool with_server : {false, true}) {
     SCOPED_TRACE(with_server);
     const pid_t agent = process_named("berth-agent");
-    const pid_t server = server_pid();
+    const pid_t server = server_.server_pid();
     ASSERT_NE(agent, 0);
     ASSERT_EQ(::kill(agent, SIGKILL), 0);
     if (with_server) {
@@ -176,7 +176,7 @@ TEST_F(DeadNamespace, IsNotWhatFollowsTheDeathOfTheAgentAloneOrWithTheServer) {
     EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
     EXPECT_TRUE(eventually([&] {
       const pid_t now = process_named("berth-agent");
-      return now != 0 && now != agent && server_pid() != 0 && (server_pid() != server) == with_server;
+      return now != 0 && now != agent && server_.server_pid() != 0 && (server_.server_pid() != server) == with_server;
     }));
     EXPECT_EQ(namespaces(), 1U);
   }
@@ -202,7 +202,7 @@ TEST_F(DeadNamespace, StaysWhenTheServerCrashesTooOften) {
   server_.leave_dead_namespace();
   {
     const Writer writer(server_.in_namespace("out"));
-    ASSERT_EQ(::kill(server_pid(), SIGKILL), 0);
+    ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
     EXPECT_EQ(server_.stop(0), (Ending{69, 0}));
   }
   expect_dead_and_replaced();

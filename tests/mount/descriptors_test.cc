@@ -44,7 +44,7 @@ class Descriptors : public ::testing::Test {
                                 "--inh-caps=-sys_resource \"$0\" \"$@\""});
   }
   [[nodiscard]] std::size_t of_server() const {
-    const pid_t server = server_.read_json("status.json").value("server_pid", 0);
+    const pid_t server = server_.server_pid();
     const std::filesystem::directory_iterator begin("/proc/" + std::to_string(server) + "/fd");
     return static_cast<std::size_t>(std::distance(begin, std::filesystem::directory_iterator()));
   }
@@ -115,9 +115,9 @@ TEST_F(Descriptors, OpenFilesLeaveRoomForMountsAttachmentsAndTheControlTree) {
     EXPECT_EQ(::mkdir(server_.in_namespace(attachments + "/disk").c_str(), 0755), 0) << errno_name(errno);
   }
   EXPECT_NE(server_.read_control("status").value_or(""), "");
-  const pid_t before = server_.read_json("status.json").value("server_pid", 0);
+  const pid_t before = server_.server_pid();
   ASSERT_EQ(::kill(before, SIGKILL), 0);
-  EXPECT_NE(server_.read_json("status.json").value("server_pid", 0), before);
+  EXPECT_NE(server_.server_pid(), before);
   files.resize(files.size() - 80);
   EXPECT_TRUE(eventually([&] { return UniqueFd(open(1)).get() >= 0; })) << "room that is given back is there again";
   for (std::size_t i = 1; i < 40; ++i) {

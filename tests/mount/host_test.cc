@@ -134,21 +134,13 @@ TEST_F(HostDrain, RestartOfEverythingIsANewGenerationAndKeepsDrained) {
 
 TEST_F(HostDrain, SuccessorOfACrashedServerGoesOnInTheSameGenerationAndMountsNothingAgain) {
   ASSERT_EQ(berth("attach a vm disk"), 0);
-  const auto crash = [&] {
-    const pid_t server = server_.read_json("status.json").value("server_pid", 0);
-    ASSERT_EQ(::kill(server, SIGKILL), 0);
-    ASSERT_TRUE(eventually([&] {
-      const pid_t now = server_.read_json("status.json").value("server_pid", 0);
-      return now != 0 && now != server;
-    }));
-  };
-  crash();
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   EXPECT_EQ(generation(), 0U);
   EXPECT_EQ(host(), "up");
   EXPECT_TRUE(server_.wait_for_state("a", "mounted"));
   EXPECT_EQ(::access(server_.in_namespace(".berth/shares/a/attachments/vm/disk").c_str(), F_OK), 0);
   EXPECT_EQ(berth("drain --timeout 50ms"), 1);
-  crash();
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   EXPECT_NE(host(), "up");
   EXPECT_EQ(berth("resume"), 0);
   EXPECT_EQ(generation(), 1U);

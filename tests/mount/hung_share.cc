@@ -10,19 +10,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 
+#include "tests/mount/text_of.h"
+
 namespace berth::test {
-namespace {
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-}  // namespace
-
 void HungShareTest::SetUp() {
   if (::access("/usr/bin/sshfs", X_OK) != 0 || ::access("/usr/lib/openssh/sftp-server", X_OK) != 0) {
     GTEST_SKIP() << "takes sshfs and sftp-server";
@@ -66,8 +58,8 @@ std::vector<pid_t> HungShareTest::other_sides(int share) const {
   const std::string mark = "SHARE=host-r" + std::to_string(share) + '\0';
   std::erase_if(found, [&](pid_t pid) {
     const std::string process = "/proc/" + std::to_string(pid);
-    return slurp(process + "/environ").find(mark) == std::string::npos ||
-           slurp(process + "/cmdline").find("sftp-server") == std::string::npos;
+    return text_of(process + "/environ").find(mark) == std::string::npos ||
+           text_of(process + "/cmdline").find("sftp-server") == std::string::npos;
   });
   return found;
 }
@@ -143,7 +135,7 @@ std::size_t Callers::ended_with(int status) const {
 bool Callers::all_wait() {
   const bool all = eventually([this] {
     return std::all_of(running_.begin(), running_.end(), [](pid_t pid) {
-      const std::string wchan = slurp("/proc/" + std::to_string(pid) + "/wchan");
+      const std::string wchan = text_of("/proc/" + std::to_string(pid) + "/wchan");
       return wchan.find("request_wait_answer") != std::string::npos || wchan.find("fuse") != std::string::npos ||
              wchan.find("folio_wait") != std::string::npos || wchan.find("rwsem") != std::string::npos ||
              wchan.find("path_openat") != std::string::npos || wchan.find("filename_create") != std::string::npos ||
@@ -152,7 +144,7 @@ bool Callers::all_wait() {
     });
   });
   for (const pid_t pid : running_) {
-    if (!all) ADD_FAILURE() << pid << " is in " << slurp("/proc/" + std::to_string(pid) + "/wchan");
+    if (!all) ADD_FAILURE() << pid << " is in " << text_of("/proc/" + std::to_string(pid) + "/wchan");
   }
   return all;
 }
@@ -160,7 +152,7 @@ bool Callers::all_wait() {
 void stop_process(pid_t pid) {
   ASSERT_EQ(::kill(pid, SIGSTOP), 0);
   const auto is_stopped = [](const std::filesystem::directory_entry& thread) {
-    const std::string stat = slurp(thread.path() / "stat");
+    const std::string stat = text_of(thread.path() / "stat");
     return stat.find(") T ") != std::string::npos;
   };
   EXPECT_TRUE(eventually([&] {

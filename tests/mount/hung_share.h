@@ -32,7 +32,7 @@ class HungShareTest : public ::testing::Test {
   void kill_helper(int share) const;
   /// Those of all shares.
   void all_go_on();
-  [[nodiscard]] pid_t server() const { return server_.read_json("status.json").value("server_pid", 0); }
+  [[nodiscard]] pid_t server() const { return server_.server_pid(); }
   [[nodiscard]] std::size_t threads() const;
 
   BerthServer server_;

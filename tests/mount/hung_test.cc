@@ -1,15 +1,20 @@
 // Shares whose servers do not answer: callers that wait in them can be killed, and no other caller notices.
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
@@ -124,6 +129,68 @@ TEST_F(HungShareTest, SignalThatIsHandledEndsTheCall) {
   EXPECT_EQ(caller.ended_with(EINTR << 8), 1U);
 }
 
+// Late in the server: to lock takes another open file there.
+TEST_F(HungShareTest, LockOfACallerThatWasInterruptedOrKilledIsNotHeldAfterwards) {
+  start(1);
+  touch_remote(1);
+  ASSERT_TRUE(ok(server_.write_file("far0/locked", "0123456789")));
+  const auto lock = [](int file, short type, off_t start) {
+    struct flock range {};
+    range.l_type = type;
+    range.l_start = start;
+    range.l_len = 10;
+    return code(::fcntl(file, F_SETLK, &range) == 0);
+  };
+  const std::map<std::string, std::function<int(int)>> calls{
+      {"a record lock", [&](int file) { return lock(file, F_WRLCK, 0); }},
+      {"a lock to write after one to read", [&](int file) { return lock(file, F_WRLCK, 20); }},
+  };
+  for (const int signal : {SIGUSR1, SIGKILL}) {
+    for (const auto& [name, call] : calls) {
+      SCOPED_TRACE(name + " by signal " + std::to_string(signal));
+      const UniqueFd other(::open(in("r0/locked").c_str(), O_RDWR | O_CLOEXEC));
+      int ready[2], go[2];
+      ASSERT_TRUE(other && ::pipe2(ready, O_CLOEXEC) == 0 && ::pipe2(go, O_CLOEXEC) == 0);
+      char byte = 0;
+      Callers caller;
+      caller.add([&, run = call] {
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        ::sigaction(SIGUSR1, &action, nullptr);
+        const UniqueFd reader(::open(in("r0/locked").c_str(), O_RDONLY | O_CLOEXEC));
+        const UniqueFd writer(::open(in("r0/locked").c_str(), O_RDWR | O_CLOEXEC));
+        if (lock(reader.get(), F_RDLCK, 20) != 0 || ::write(ready[1], &byte, 1) != 1 || ::read(go[0], &byte, 1) != 1)
+          return EIO;
+        const int met = run(writer.get());
+        if (::write(ready[1], &byte, 1) != 1 || ::read(go[0], &byte, 1) != 1) return EIO;
+        return met;
+      });
+      ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+      hang(0);
+      ASSERT_EQ(::write(go[1], &byte, 1), 1);
+      ASSERT_TRUE(caller.all_wait());
+      caller.kill(signal);
+      if (signal == SIGKILL) {
+        EXPECT_TRUE(caller.all_end());
+      } else {
+        ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+      }
+      go_on(0);
+      EXPECT_TRUE(eventually([&] { return lock(other.get(), F_WRLCK, 0) == 0; })) << "what was never held";
+      if (signal == SIGKILL) {
+        EXPECT_TRUE(eventually([&] { return lock(other.get(), F_WRLCK, 20) == 0; })) << "ended with its process";
+      } else {
+        EXPECT_TRUE(eventually([&] { return lock(other.get(), F_RDLCK, 20) == 0; })) << "for reading, as before";
+        EXPECT_EQ(lock(other.get(), F_WRLCK, 20), EAGAIN) << "held before";
+        ASSERT_EQ(::write(go[1], &byte, 1), 1);
+        EXPECT_TRUE(caller.all_end());
+        EXPECT_EQ(caller.ended_with(EINTR << 8), 1U);
+      }
+      for (const int end : {ready[0], ready[1], go[0], go[1]}) ::close(end);
+    }
+  }
+}
+
 // The kernel interrupts a call for a stop as well; on Linux such a call goes on afterwards.
 TEST_F(EachCall, ThatIsStoppedWhileItWaitsGoesOnAfterwards) {
   start(1);
@@ -185,6 +252,24 @@ TEST_F(HungShareTest, CallerThatIsStoppedWhileItWaitsForTheMountGoesOnAfterwards
   }
 }
 
+// On other file systems such a call goes on.
+TEST_F(EachCall, IsNotInterruptedByASignalThatOnlyTellsOfSomething) {
+  start(1);
+  touch_remote(1);
+  for (const int signal : kSignalsThatOnlyTell) {
+    SCOPED_TRACE(signal);
+    hang(0);
+    StoppedCaller interrupted([this] { return look_at(in("r0/file")); });
+    ASSERT_NO_FATAL_FAILURE(interrupted.signal_that_changes_nothing(signal));
+    interrupted.signal(SIGUSR1);
+    EXPECT_EQ(errno_name(interrupted.end()), errno_name(EINTR));
+    StoppedCaller patient([this] { return look_at(in("r0/file")); });
+    ASSERT_NO_FATAL_FAILURE(patient.signal_that_changes_nothing(signal));
+    go_on(0);
+    EXPECT_EQ(errno_name(patient.end()), errno_name(0));
+  }
+}
+
 // What comes after the stop is another matter.
 TEST_F(EachCall, ThatIsStoppedCanBeInterruptedAndKilledAllTheSame) {
   start(1);
@@ -241,6 +326,25 @@ TEST_F(HungShareTest, EachOfManyHungSharesHoldsUpItselfAlone) {
   EXPECT_EQ(stuck.ended_with(0), kHung * 40U);
 }
 
+// A helper that serves ten requests at once answers no FLUSH then, and each copy of an open file that is closed asks
+// for one.
+TEST_F(HungShareTest, ProgramsOfOtherSharesStartAlthoughFilesOfItAreOpen) {
+  start(2);
+  touch_remote(1);
+  const UniqueFd file(::open(in("r0/file").c_str(), O_RDWR | O_CLOEXEC));
+  ASSERT_TRUE(file) << errno_name(errno);
+  hang(0);
+  Callers stuck;
+  stuck.add([this] { return look_at(in("r0/file")); }, kUser, 60);
+  ASSERT_TRUE(stuck.all_wait());
+  Callers others;
+  others.add([this] { return read_one(in("r1/file")); }, kUser + 1);
+  EXPECT_TRUE(others.all_end());
+  EXPECT_EQ(others.ended_with(0), 1U) << server_.read_control("shares/r1/error").value_or("");
+  EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r1/control", "unmount").has_value(); }));
+  go_on(0);  // else the close of the file waits
+}
+
 TEST_F(HungShareTest, WhoWaitedIsAnsweredWhenTheServerIsBack) {
   start(1);
   touch_remote(1);
@@ -284,6 +388,152 @@ TEST_F(HungShareTest, RootOfAHungShareIsAnsweredFromWhatIsKnown) {
   EXPECT_EQ(lookers.ended_with(0), 9U);
 }
 
+TEST_F(HungShareTest, RequestsOnAnOpenFileAreTheCallersAndNotThoseOfAnEarlierCaller) {
+  ASSERT_TRUE(
+      ok(server_.write_file(server_.make_directory("own").substr(server_.directory().size() + 1) + "/file", "text")));
+  // Without allow_other the kernel lets the user that has mounted it ask alone.
+  start(1, "[share.own]\ntype = \"fuse.sshfs\"\nsource = \"root@host-own:" + server_.path("own") +
+               "\"\noptions = \"cache=no,attr_timeout=0,entry_timeout=0,ssh_command=" + server_.path("pipe") +
+               "\"\nattr_timeout = \"0\"\n");
+  const UniqueFd file(::open(in("own/file").c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd directory(::open(in("own").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_TRUE(file && directory);
+  for (int round = 0; round < 50; ++round) {
+    Callers others;
+    others.add([this] { return read_one(in("h0/file")); }, kUser, 8);
+    ASSERT_TRUE(others.all_end());
+    char text[16];
+    EXPECT_EQ(::lseek(file.get(), 0, SEEK_END), 4) << errno_name(errno);
+    EXPECT_EQ(::pread(file.get(), text, sizeof text, 0), 4) << errno_name(errno);
+    EXPECT_EQ(::fsync(file.get()), 0) << errno_name(errno);
+    ASSERT_FALSE(HasFailure());
+  }
+  Callers heir;
+  heir.add([&] { return ::lseek(file.get(), 0, SEEK_END) == 4 ? 0 : errno; }, kUser);
+  EXPECT_TRUE(heir.all_end());
+  EXPECT_EQ(heir.ended_with(0), 1U) << "the file is open, which is permission enough";
+}
+
+/// How much the pages of the namespace may be dirty where the kernel's own bound for FUSE holds (1 %), at most.
+std::size_t most_dirty_bytes() {
+  std::ifstream lines("/proc/meminfo");
+  std::size_t kilobytes = 0;
+  for (std::string name, rest; lines >> name >> kilobytes && std::getline(lines, rest) && name != "MemAvailable:";) {
+  }
+  std::size_t percent = 0;
+  std::ifstream("/proc/sys/vm/dirty_ratio") >> percent;
+  return kilobytes * 1024 / 100 * percent / 100;
+}
+
+/// A file that is mapped, with all pages read.
+class ReadMapping {
+ public:
+  ReadMapping(const std::string& path, std::size_t size) : size_(size) {
+    const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+    if (!file || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0) return;
+    void* const bytes = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file.get(), 0);
+    if (bytes != MAP_FAILED) bytes_ = static_cast<volatile char*>(bytes);
+    for (std::size_t at = 0; bytes_ != nullptr && at < size_; at += kPage) sum_ += bytes_[at];
+  }
+  [[nodiscard]] bool is_there() const noexcept { return bytes_ != nullptr; }
+  /// Returns when the kernel lets it.
+  void write() const {
+    for (std::size_t at = 0; at < size_; at += kPage) bytes_[at] = 1;
+  }
+
+ private:
+  static constexpr std::size_t kPage = 4096;
+  std::size_t size_;
+  volatile char* bytes_ = nullptr;
+  int sum_ = 0;
+};
+
+TEST_F(HungShareTest, WriterOfAMappingGoesOnBesideTheDirtyPagesOfAnotherShare) {
+  if (::access("/sys/class/bdi", W_OK) != 0) GTEST_SKIP() << "takes a /sys that can be written to";
+  const std::size_t most = most_dirty_bytes();
+  start(2);
+  touch_remote(2);
+  std::array<int, 2> ready{};
+  ASSERT_EQ(::pipe2(ready.data(), O_CLOEXEC), 0);
+  const UniqueFd told(ready[0]);
+  const UniqueFd tells(ready[1]);
+  std::array<int, 2> go{};
+  ASSERT_EQ(::pipe2(go.data(), O_CLOEXEC), 0);
+  UniqueFd goes(go[1]);
+  const UniqueFd waits(go[0]);
+  const auto writer = [&](const std::string& file, std::size_t size) {
+    const ReadMapping mapping(file, size);
+    char byte = 0;
+    if (!mapping.is_there() || ::write(tells.get(), "r", 1) != 1) return EIO;
+    goes.reset();
+    if (::read(waits.get(), &byte, 1) != 0) return EIO;
+    mapping.write();
+    // The end of the mapping waits for what is written back (fuse_vma_close()).
+    if (::write(tells.get(), "w", 1) != 1) return EIO;
+    ::pause();
+    return 0;
+  };
+  Callers hungry;
+  hungry.add([&] { return writer(in("r0/mapped"), 2 * most); });
+  char byte = 0;
+  ASSERT_EQ(::read(told.get(), &byte, 1), 1);
+  hang(0);
+  goes.reset();
+  const auto has_told = [&] {
+    pollfd watched{told.get(), POLLIN, 0};
+    return eventually([&] { return ::poll(&watched, 1, 0) == 1; }) && ::read(told.get(), &byte, 1) == 1;
+  };
+  EXPECT_TRUE(has_told()) << "as a writer of a mapping on NFS";
+  Callers other;
+  other.add([&] { return writer(in("r1/mapped"), std::max<std::size_t>(most / 2, 1U << 20U)); });
+  EXPECT_TRUE(has_told()) << "it begins";
+  EXPECT_TRUE(has_told()) << "and ends: the server of its share answers";
+  go_on(0);
+  hungry.kill(SIGKILL);
+  other.kill(SIGKILL);
+  EXPECT_TRUE(hungry.all_end());
+  EXPECT_TRUE(other.all_end());
+}
+
+/// What getdents64(2) answers, -1 with errno set for an error.
+long read_names(int directory) {
+  std::array<char, 4096> names{};
+  return ::syscall(SYS_getdents64, directory, names.data(), names.size());
+}
+
+TEST_F(HungShareTest, DirectoryIsReadOnAfterACallThatWasInterrupted) {
+  start(1);
+  touch_remote(1);
+  int pipes[2];
+  ASSERT_EQ(::pipe2(pipes, O_CLOEXEC), 0);
+  const UniqueFd read_end(pipes[0]);
+  const UniqueFd write_end(pipes[1]);
+  const UniqueFd directory(::open(in("r0").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  ASSERT_TRUE(directory);
+  hang(0);
+  Callers reader;
+  reader.add([&] {
+    struct sigaction handled {};
+    handled.sa_handler = [](int) {};
+    ::sigaction(SIGUSR1, &handled, nullptr);
+    for (int i = 0; i < 3; ++i) {
+      if (read_names(directory.get()) >= 0 || errno != EINTR) return errno;
+      if (::write(write_end.get(), "i", 1) != 1) return EIO;
+    }
+    return read_names(directory.get()) > 0 ? 0 : errno;
+  });
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(reader.all_wait());
+    reader.kill(SIGUSR1);
+    char byte = 0;
+    ASSERT_EQ(::read(read_end.get(), &byte, 1), 1);
+  }
+  EXPECT_TRUE(reader.all_wait()) << "as any call on a share that does not answer";
+  go_on(0);
+  EXPECT_TRUE(reader.all_end());
+  EXPECT_EQ(reader.ended_with(0), 1U);
+}
+
 TEST_F(HungShareTest, ForceAnswersAllWhoWaitAndTheNextAccessMountsAgain) {
   start(1);
   touch_remote(1);
@@ -298,6 +548,60 @@ TEST_F(HungShareTest, ForceAnswersAllWhoWaitAndTheNextAccessMountsAgain) {
   EXPECT_TRUE(stuck.all_end());
   EXPECT_EQ(read_one(in("r0/file")), 0);
   EXPECT_EQ(server_.state("r0"), "mounted");
+}
+
+TEST_F(HungShareTest, ForceAnswersAllWhoWaitForAMountThatDoesNotEnd) {
+  start(0, "[share.slow]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"exec sleep 1000\", \"{mountpoint}\"]\n");
+  Callers waiting;
+  waiting.add([this] { return look_at(in("slow/file")); }, kUser, 50);
+  ASSERT_TRUE(server_.wait_for_state("slow", "mounting"));
+  ASSERT_TRUE(waiting.all_wait());
+  const Result<> asked = server_.write_control("shares/slow/control", "unmount");
+  EXPECT_TRUE(!asked && asked.error().code() == EBUSY);
+  EXPECT_TRUE(ok(server_.write_control("shares/slow/control", "force-unmount")));
+  EXPECT_TRUE(waiting.all_end());
+  // A caller whose request is read only afterwards is told that the mount takes too long.
+  EXPECT_GT(waiting.ended_with(ECONNABORTED << 8), 0U);
+  EXPECT_EQ(waiting.ended_with(ECONNABORTED << 8) + waiting.ended_with(ETIMEDOUT << 8), 50U);
+  EXPECT_EQ(server_.state("slow"), "failed");
+  // The attempt has been ended, so that nothing is in the way of the next one.
+  Callers next;
+  next.add([this] {
+    for (int told = ECONNABORTED; told == ECONNABORTED || told == ETIMEDOUT;) told = look_at(in("slow/file"));
+    return EIO;
+  });
+  EXPECT_TRUE(server_.wait_for_state("slow", "mounting"));
+  next.kill(SIGKILL);
+  EXPECT_TRUE(ok(server_.write_control("shares/slow/control", "force-unmount")));
+}
+
+TEST_F(HungShareTest, ForceEndsAnUnmountProgramThatDoesNotEnd) {
+  const auto share_with = [](const std::string& name, const std::string& unmount) {
+    return "[share." + name +
+           "]\ntype = \"command\"\nmount = [\"mount\", \"-t\", \"tmpfs\", \"tmpfs\", \"{mountpoint}\"]\n" +
+           "unmount = [\"sh\", \"-c\", \"" + unmount + "\", \"{mountpoint}\"]\n";
+  };
+  start(0, share_with("slow", "exec sleep 1000") + share_with("stubborn", "trap '' TERM; sleep 1000; sleep 1000"));
+  for (const std::string share : {"slow", "stubborn"}) {
+    const std::string control = "shares/" + share + "/control";
+    ASSERT_EQ(look_at(in(share + "/file")), ENOENT);
+    Callers unmount;
+    unmount.add([&] { return server_.write_control(control, "unmount") ? 0 : EIO; });
+    ASSERT_TRUE(server_.wait_for_state(share, "expiring"));
+    Callers waiting;
+    // Each at a name of its own: the kernel asks about one name once.
+    waiting.add([&] { return look_at(in(share + "/" + std::to_string(::getpid()))); }, kUser, 50);
+    ASSERT_TRUE(
+        eventually([&] { return server_.read_json("shares/" + share + "/status.json").value("waiting", 0) == 50; }));
+    EXPECT_TRUE(ok(server_.write_control(control, "force-unmount")));
+    EXPECT_EQ(server_.state(share), "idle");
+    EXPECT_TRUE(unmount.all_end());
+    EXPECT_EQ(unmount.ended_with(0), 1U) << "what was asked for is done";
+    EXPECT_TRUE(waiting.all_end());
+    EXPECT_EQ(waiting.ended_with(ECONNABORTED << 8), 50U);
+    EXPECT_EQ(look_at(in(share + "/file")), ENOENT) << "mounted again";
+    EXPECT_TRUE(ok(server_.write_control(control, "force-unmount")));
+  }
 }
 
 TEST_F(HungShareTest, ProgramThatEndsWithOpenFilesOfAHungShareEnds) {
@@ -323,6 +627,40 @@ TEST_F(HungShareTest, ProgramThatEndsWithOpenFilesOfAHungShareEnds) {
     return writer.running() == 0;
   }));
   EXPECT_EQ(writer.ended_with(SIGKILL), 1U);
+  ::close(pipes[0]);
+  ::close(pipes[1]);
+}
+
+TEST_F(HungShareTest, ProgramWithThousandsOfOpenFilesOfAHungShareEnds) {
+  constexpr int kFiles = 2000;
+  start(1);
+  touch_remote(1);
+  int pipes[2];
+  ASSERT_EQ(::pipe2(pipes, O_CLOEXEC), 0);
+  Callers holder;
+  holder.add([&] {
+    const int file = ::open(in("r0/file").c_str(), O_RDWR);
+    for (int i = 0; i < kFiles; ++i) {
+      if (::fcntl(file, F_DUPFD, 0) < 0) return 1;
+    }
+    if (::write(pipes[1], "o", 1) != 1) return 2;
+    ::raise(SIGSTOP);
+    return 0;
+  });
+  char byte = 0;
+  ASSERT_EQ(::read(pipes[0], &byte, 1), 1);
+  hang(0);
+  Callers stuck;
+  stuck.add([this] { return look_at(in("r0/other")); }, kUser, 60);
+  ASSERT_TRUE(stuck.all_wait());
+  EXPECT_TRUE(eventually([&] {
+    holder.kill(SIGCONT);
+    return holder.running() == 0;
+  }));
+  EXPECT_EQ(holder.ended_with(0), 1U);
+  go_on(0);
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(stuck.ended_with(ENOENT << 8), 60U);
   ::close(pipes[0]);
   ::close(pipes[1]);
 }
@@ -454,240 +792,6 @@ TEST_F(HungShareTest, ErrorOfAWriteWhoseCallerHasGoneIsToldAtFsync) {
   file.reset();
   EXPECT_TRUE(eventually([this] { return server_.write_control("shares/full/control", "unmount").has_value(); }));
   EXPECT_EQ(::umount2(full.c_str(), MNT_DETACH), 0) << errno_name(errno);
-}
-
-constexpr std::size_t kBig = std::size_t{2} << 20;
-
-std::string big_text() {
-  std::string text(kBig, ' ');
-  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i / 4096 % 26);
-  return text;
-}
-
-constexpr std::time_t kLongAgo = 1'000'000'000;
-
-/// Seconds since the epoch; sshfs tells no less.
-void set_time(const std::string& path, std::time_t seconds) {
-  const timespec times[2]{{seconds, 0}, {seconds, 0}};
-  EXPECT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0) << path << ": " << errno_name(errno);
-}
-
-/// Reads from `fd` in pieces to the end; answers an errno value, or -1 for other bytes than big_text()'s.
-int read_rest(int fd, std::size_t from, const std::function<void(std::size_t)>& between = {}) {
-  const std::string expected = big_text();
-  std::string piece(64 << 10, '\0');
-  while (from < kBig) {
-    if (between) between(from);
-    const ssize_t got = ::pread(fd, piece.data(), piece.size(), static_cast<off_t>(from));
-    if (got <= 0) return got < 0 ? errno : -1;
-    if (expected.compare(from, static_cast<std::size_t>(got), piece, 0, static_cast<std::size_t>(got)) != 0) return -1;
-    from += static_cast<std::size_t>(got);
-  }
-  return 0;
-}
-
-TEST_F(HungShareTest, ReaderGoesOnWhenTheHelperIsKilled) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  std::size_t kills = 0;
-  EXPECT_EQ(read_rest(file.get(), 0,
-                      [&](std::size_t at) {
-                        if (at < (kills + 1) * (kBig / 4)) return;
-                        ++kills;
-                        kill_helper(0);
-                      }),
-            0);
-  EXPECT_EQ(kills, 3U);
-  struct stat attributes {};
-  EXPECT_EQ(::fstat(file.get(), &attributes), 0) << errno_name(errno);
-  EXPECT_EQ(attributes.st_size, static_cast<off_t>(kBig));
-  kill_helper(0);
-  EXPECT_EQ(::close(file.release()), 0) << errno_name(errno);
-  EXPECT_EQ(read_one(in("r0/file")), 0);
-  EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
-}
-
-/// tail -f asks for nothing else while the file does not grow.
-TEST_F(HungShareTest, FileThatIsReadHasItsAttributesInTheNextMount) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  for (const char* name : {"first", "second"})
-    ASSERT_TRUE(ok(server_.write_file(std::string("far0/") + name, "it takes an inode number")));
-  kill_helper(0);
-  for (const char* name : {"r0/first", "r0/second"}) ASSERT_EQ(read_one(in(name)), 0);
-  struct stat attributes {};
-  EXPECT_EQ(::fstat(file.get(), &attributes), 0) << errno_name(errno);
-  EXPECT_EQ(attributes.st_size, static_cast<off_t>(kBig));
-}
-
-TEST_F(HungShareTest, ReaderThatWaitsWhenTheHelperIsKilledGoesOn) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  hang(0);
-  Callers readers;
-  readers.add([&] { return read_rest(file.get(), 0); }, 0, 10);
-  ASSERT_TRUE(readers.all_wait());
-  ASSERT_NO_FATAL_FAILURE(kill_helper(0));
-  EXPECT_TRUE(readers.all_end());
-  EXPECT_EQ(readers.ended_with(0), 10U);
-}
-
-TEST_F(HungShareTest, ReaderGoesOnWhenHelperAndServerAreKilled) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  kill_helper(0);
-  EXPECT_EQ(read_rest(file.get(), 0), 0) << "opened again";
-  const pid_t before = server();
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
-  kill_helper(0);
-  ASSERT_EQ(::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED), 0);
-  EXPECT_EQ(read_rest(file.get(), 0), 0) << "and again by the next server";
-}
-
-TEST_F(HungShareTest, ReaderGoesOnWhenTheServerIsKilledBeforeTheNextMountIsMade) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  const std::string pipe = server_.read_file("pipe").value_or("");
-  ASSERT_TRUE(ok(server_.write_file("pipe", "#!/bin/sh\nexec sleep 1000\n")));
-  ASSERT_NO_FATAL_FAILURE(kill_helper(0));
-  ASSERT_TRUE(server_.wait_for_state("r0", "mounting"));
-  const pid_t before = server();
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
-  ASSERT_TRUE(ok(server_.write_file("pipe", pipe)));
-  EXPECT_EQ(read_rest(file.get(), 0), 0);
-  EXPECT_EQ(::close(file.release()), 0) << errno_name(errno);
-  EXPECT_TRUE(eventually([this] { return server_.write_control("shares/r0/control", "unmount").has_value(); }));
-}
-
-TEST_F(HungShareTest, OpenFileIsOpenedAgainOnlyWhereItIsTheSameAndWasOnlyRead) {
-  start(1);
-  for (const char* name : {"far0/big", "far0/replaced", "far0/removed"})
-    ASSERT_TRUE(ok(server_.write_file(name, big_text())));
-  for (const char* name : {"far0/big", "far0/replaced", "far0/removed"}) set_time(server_.path(name), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd replaced(::open(in("r0/replaced").c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd removed(::open(in("r0/removed").c_str(), O_RDONLY | O_CLOEXEC));
-  const UniqueFd writer(::open(in("r0/big").c_str(), O_RDWR | O_CLOEXEC));
-  ASSERT_TRUE(replaced && removed && writer);
-  ASSERT_TRUE(ok(server_.write_file("far0/replaced", "another one")));
-  ASSERT_EQ(::unlink(server_.path("far0/removed").c_str()), 0);
-  ASSERT_NO_FATAL_FAILURE(kill_helper(0));
-  EXPECT_EQ(read_rest(replaced.get(), kBig / 2), EIO);
-  EXPECT_EQ(read_rest(removed.get(), kBig / 2), EIO);
-  EXPECT_EQ(read_rest(writer.get(), kBig / 2), EIO);
-  EXPECT_TRUE(::pwrite(writer.get(), "x", 1, 0) < 0 && errno == EIO) << errno_name(errno);
-  EXPECT_EQ(read_one(in("r0/big")), 0) << "what is opened now is in the next mount";
-}
-
-/// FUSE keeps the inode of a path, and has the attributes of whichever file was looked up there last.
-TEST_F(HungShareTest, ReaderIsNotGivenAFileThatTookTheNameThoughTheKernelKnowsItBySize) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  ASSERT_TRUE(ok(server_.write_file("far0/other", std::string(kBig, '#'))));
-  set_time(server_.path("far0/big"), kLongAgo);
-  set_time(server_.path("far0/other"), kLongAgo + 1);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  ASSERT_EQ(::rename(server_.path("far0/other").c_str(), server_.path("far0/big").c_str()), 0);
-  struct stat attributes {};
-  ASSERT_EQ(::stat(in("r0/big").c_str(), &attributes), 0) << errno_name(errno);
-  ASSERT_EQ(attributes.st_mtime, kLongAgo + 1) << "the kernel knows the other one";
-  kill_helper(0);
-  EXPECT_EQ(read_rest(file.get(), 0), EIO);
-}
-
-TEST_F(HungShareTest, ReaderIsNotGivenAFileOfTheSameSizeAndSecond) {
-  start(1);
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  ASSERT_TRUE(ok(server_.write_file("far0/other", std::string(kBig, '#'))));
-  const std::time_t now = std::time(nullptr);
-  set_time(server_.path("far0/big"), now);
-  set_time(server_.path("far0/other"), now);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  ASSERT_EQ(::rename(server_.path("far0/other").c_str(), server_.path("far0/big").c_str()), 0);
-  kill_helper(0);
-  EXPECT_EQ(read_rest(file.get(), 0), EIO);
-}
-
-TEST_F(HungShareTest, WriterGoesOnWhereFilesAreAlwaysOpenedAgain) {
-  start(1, "", "reopen = \"always\"\n");
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd writer(::open(in("r0/big").c_str(), O_RDWR | O_CLOEXEC));
-  ASSERT_TRUE(writer);
-  kill_helper(0);
-  EXPECT_EQ(::pwrite(writer.get(), "AAAA", 4, 4096), 4) << errno_name(errno);
-  EXPECT_EQ(::fsync(writer.get()), 0) << errno_name(errno);
-  EXPECT_EQ(server_.read_file("far0/big").value_or("").size(), std::min<std::size_t>(kBig, 1 << 20));
-}
-
-TEST_F(HungShareTest, NoFileIsOpenedAgainWhereThatIsForbidden) {
-  start(1, "", "reopen = \"never\"\n");
-  ASSERT_TRUE(ok(server_.write_file("far0/big", big_text())));
-  set_time(server_.path("far0/big"), kLongAgo);
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  const UniqueFd file(::open(in("r0/big").c_str(), O_RDONLY | O_CLOEXEC));
-  ASSERT_TRUE(file);
-  kill_helper(0);
-  EXPECT_EQ(read_rest(file.get(), kBig / 2), EIO);
-}
-
-TEST_F(HungShareTest, ShareInUseIsMountedAgainByItselfWhenTheHelperIsKilled) {
-  start(1);
-  ASSERT_EQ(::mkdir(in(".berth/shares/r0/attachments/vm").c_str(), 0755), 0);
-  ASSERT_EQ(::mkdir(in(".berth/shares/r0/attachments/vm/disk").c_str(), 0755), 0);
-  const pid_t before = helper(0);
-  if (before == 0) GTEST_SKIP() << kNoHelper;
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  EXPECT_TRUE(eventually([&] { return server_.state("r0") == "mounted" && helper(0) != before && helper(0) != 0; }));
-}
-
-TEST_F(HungShareTest, DeadMountIsAnErrorUntilRetryWhereThePolicySaysSo) {
-  start(1, "", "on_stale = \"error\"\n");
-  touch_remote(1);
-  if (helper(0) == 0) GTEST_SKIP() << kNoHelper;
-  kill_helper(0);
-  ASSERT_TRUE(server_.wait_for_state("r0", "failed"));
-  EXPECT_EQ(read_one(in("r0/file")), ESTALE);
-  EXPECT_NE(server_.read_control("shares/r0/error").value_or("").find("retry"), std::string::npos);
-  ASSERT_TRUE(ok(server_.write_control("shares/r0/control", "retry")));
-  EXPECT_EQ(read_one(in("r0/file")), 0);
 }
 
 // What a stuck thread brings after its caller has gone is dropped.

@@ -13,11 +13,11 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
-#include <sstream>
 #include <vector>
 
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/process.h"
+#include "tests/mount/text_of.h"
 
 namespace berth::test {
 namespace {
@@ -32,12 +32,6 @@ Result<> make_key(const std::string& path) {
       TRY(sys::run({"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "berth-test", "-f", path}, deadline));
   if (!made.status.success()) return fail(EIO, "ssh-keygen: " + made.output);
   return {};
-}
-
-std::string contents(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
 }
 
 /// A port that was free when it was tried.
@@ -61,7 +55,7 @@ void write_configuration(const std::string& directory, unsigned port) {
       << "/key.pub\nPidFile none\nPermitRootLogin yes\nStrictModes no\nUsePAM no\n"
          "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
          "MaxStartups 1000\nSubsystem sftp internal-sftp\n";
-  std::ofstream(directory + "/known_hosts") << "[127.0.0.1]:" << port << " " << contents(directory + "/host_key.pub");
+  std::ofstream(directory + "/known_hosts") << "[127.0.0.1]:" << port << " " << text_of(directory + "/host_key.pub");
 }
 
 /// Starts sshd with its standard error on `output`.

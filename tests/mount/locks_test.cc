@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -196,6 +197,31 @@ class Waiter {
   const pid_t child_;
 };
 
+TEST_F(Locks, OwnerIsToldAmongManyOthers) {
+  constexpr int kOwners = 300;
+  std::vector<UniqueFd> others;
+  others.reserve(kOwners);
+  for (int i = 0; i < kOwners; ++i) {
+    others.push_back(open(through_));
+    ASSERT_EQ(lock(others.back().get(), F_OFD_SETLK, F_WRLCK, 100 + i, 1), 0);
+  }
+  const UniqueFd mine = open(through_);
+  ASSERT_EQ(lock(mine.get(), F_SETLK, F_WRLCK, 5, 2), 0);
+  ASSERT_EQ(lock(mine.get(), F_SETLK, F_WRLCK, 1000, 0), 0);
+  const pid_t self = ::getpid();
+  for (const off_t start : {5, 6, 5000}) {
+    EXPECT_EQ(elsewhere([&] {
+                struct flock range {};
+                range.l_type = F_RDLCK;
+                range.l_start = start;
+                range.l_len = 1;
+                if (::fcntl(open(through_).get(), F_GETLK, &range) != 0) return errno;
+                return range.l_pid == self && range.l_type == F_WRLCK ? 0 : ESRCH;
+              }),
+              kFree);
+  }
+}
+
 TEST_F(Locks, ThoseWhoWaitGetThemInTheEnd) {
   for (const std::string& holder : {through_, beside_}) {
     for (const bool whole : {false, true}) {
@@ -331,6 +357,51 @@ TEST_F(Locks, ToReadBecomeLocksToWriteAndAreNotLostOnTheWay) {
   EXPECT_EQ(of_another(F_WRLCK, 0), kFree);
 }
 
+TEST_F(Locks, OfOneUserLeaveRoomToWaitForOthers) {
+  constexpr int kOfUser = 1024, kProcesses = 8;
+  std::filesystem::permissions(beside_, std::filesystem::perms(0666));
+  const UniqueFd fd = open(beside_);
+  ASSERT_EQ(flock_of(fd.get(), LOCK_EX), 0);
+  const auto wait_as = [&](uid_t user) {
+    return Waiter([&, user] {
+      const UniqueFd own = open(through_);
+      return ::setresuid(user, user, user) == 0 ? flock_of(own.get(), LOCK_EX) : EPERM;
+    });
+  };
+  int refused[2];
+  ASSERT_EQ(::pipe2(refused, O_CLOEXEC), 0);
+  std::vector<Waiter> processes;
+  processes.reserve(kProcesses);
+  for (int i = 0; i < kProcesses; ++i) {
+    processes.emplace_back([&] {
+      if (::setresuid(kNobody, kNobody, kNobody) != 0) return EPERM;
+      std::vector<std::thread> threads;
+      threads.reserve(kOfUser / kProcesses + 1);
+      for (int j = 0; j <= kOfUser / kProcesses; ++j) {
+        threads.emplace_back([&] {
+          const char code = static_cast<char>(flock_of(open(through_).get(), LOCK_EX));
+          if (::write(refused[1], &code, 1) != 1) ::_exit(EIO);
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      return 0;
+    });
+  }
+  char code = 0;
+  for (int i = 0; i < kProcesses; ++i) {
+    ASSERT_EQ(::read(refused[0], &code, 1), 1);
+    EXPECT_EQ(code, ENOLCK) << "one too many";
+  }
+  const Waiter of_another_user = wait_as(kNobody - 1), of_root = wait_as(0);
+  EXPECT_TRUE(eventually([&] { return of_another_user.is_asleep() && of_root.is_asleep(); }));
+  EXPECT_TRUE(of_another_user.waits() && of_root.waits());
+  ASSERT_EQ(flock_of(fd.get(), LOCK_UN), 0);
+  EXPECT_EQ(of_another_user.end(), 0);
+  EXPECT_EQ(of_root.end(), 0);
+  for (const Waiter& process : processes) EXPECT_EQ(process.end(), 0);
+  for (const int end : refused) ::close(end);
+}
+
 TEST_F(Locks, OutliveTheServer) {
   const UniqueFd record = open(through_);
   UniqueFd whole = open(share_ + "/whole", O_RDWR | O_CREAT);
@@ -338,11 +409,7 @@ TEST_F(Locks, OutliveTheServer) {
   ASSERT_EQ(flock_of(whole.get(), LOCK_EX), 0);
   const Waiter waiter([&] { return lock(open(through_).get(), F_SETLKW, F_WRLCK, 4, 4); });
   ASSERT_TRUE(eventually([&] { return waiter.is_asleep(); }));
-  const auto server = [&] { return server_.read_json("status.json").value("server_pid", 0); };
-  const pid_t first = server();
-  ASSERT_GT(first, 0);
-  ASSERT_EQ(::kill(first, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server() > 0 && server() != first; }));
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   EXPECT_EQ(elsewhere([&] { return lock(open(beside_).get(), F_SETLK, F_RDLCK, 4, 1); }), kTaken);
   EXPECT_EQ(elsewhere([&] { return flock_of(open(source_ + "/whole").get(), LOCK_SH | LOCK_NB); }), kTaken);
   EXPECT_TRUE(waiter.waits());

@@ -11,10 +11,13 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "tests/mount/berth_fixture.h"
 #include "tests/mount/faults.h"
@@ -60,10 +63,9 @@ class SlowSecondPath : public NativeRaces {
     NativeRaces::SetUp();
     const std::string slow = server_.make_directory("slow");
     server_.make_directory("slow/d");
-    more_ =
-        "[share.slow]\ntype = \"command\"\naccess = \"proxy\"\nmount = [\"sh\", \"-c\", \"sleep 1 && exec mount --bind "
-        "'" +
-        slow + "' \\\"$0\\\"\", \"{mountpoint}\"]\nunmount = [\"umount\", \"{mountpoint}\"]\n";
+    more_ = "[share.slow]\ntype = \"command\"\naccess = \"proxy\"\nmount = [\"sh\", \"-c\", \"sleep " +
+            std::to_string(seconds_) + " && exec mount --bind '" + slow +
+            "' \\\"$0\\\"\", \"{mountpoint}\"]\nunmount = [\"umount\", \"{mountpoint}\"]\n";
   }
   /// A path to `name` in the share, by way of the slow one.
   [[nodiscard]] std::string by_a_detour(const std::string& name) const {
@@ -78,7 +80,14 @@ class SlowSecondPath : public NativeRaces {
     caller.join();
     return code;
   }
+  int seconds_ = 1;
   std::string more_;
+};
+
+/// The same, more than a thread is known for that asks for nothing.
+class SlowDetour : public SlowSecondPath {
+ protected:
+  SlowDetour() { seconds_ = 3; }
 };
 
 TEST_F(SlowSecondPath, OfARenameInTheSharesOwnDirectoryIsInTheMountOfTheFirst) {
@@ -100,6 +109,56 @@ TEST_F(SlowSecondPath, OfALinkIsInTheMountOfTheFirst) {
   start("", more_);
   EXPECT_EQ(errno_name(run([&] { return ::link((share() + "/hello").c_str(), by_a_detour("again").c_str()); })),
             errno_name(0));
+  EXPECT_TRUE(is_native());
+}
+
+TEST_F(SlowDetour, ToAShareThatHasExpiredMeanwhileMeetsNoError) {
+  start("idle_timeout = \"1ms\"", more_);
+  const std::string path = server_.in_namespace("a/../slow/d/../../a/hello");
+  for (int round = 0; round < 2; ++round) {
+    std::thread([&] {
+      const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      EXPECT_TRUE(file) << errno_name(errno);
+    }).join();
+    ASSERT_TRUE(eventually([&] { return unmount(); }));
+    ASSERT_TRUE(eventually([&] { return server_.write_control("shares/slow/control", "unmount").has_value(); }));
+  }
+}
+
+/// A share whose server takes its time for each answer, so that a walk through it takes more than a thread is known for
+/// that asks for nothing.
+class SlowWay : public NativeRaces {
+ protected:
+  void SetUp() override {
+    NativeRaces::SetUp();
+    server_.make_directory("slow/d");
+    ASSERT_TRUE(ok(server_.write_file(
+        "pipe",
+        "#!/usr/bin/env python3\n"
+        "import os, subprocess, time\n"
+        "server = subprocess.Popen(['/usr/lib/openssh/sftp-server'], stdin=subprocess.PIPE, bufsize=0)\n"
+        "while asked := os.read(0, 65536):\n"
+        "    time.sleep(1.2)\n"
+        "    server.stdin.write(asked)\n")));
+    std::filesystem::permissions(server_.path("pipe"), std::filesystem::perms::owner_all);
+    start("", "[share.slow]\ntype = \"fuse.sshfs\"\nsource = \"host:" + server_.path("slow") +
+                  "\"\noptions = \"allow_other,cache=no,attr_timeout=0,entry_timeout=0,ssh_command=" +
+                  server_.path("pipe") + "\"\n");
+  }
+};
+
+// The kernel asks for each name of the path again when the call is sent back, and so each takes as long again.
+TEST_F(SlowWay, BackToTheNameOfAShareMeetsNoError) {
+  const std::string path = server_.in_namespace("slow/d/../../a/");
+  std::thread([&] {
+    const UniqueFd file(::open((path + "hello").c_str(), O_RDONLY | O_CLOEXEC));
+    EXPECT_TRUE(file) << errno_name(errno);
+  }).join();
+  EXPECT_TRUE(is_native());
+  ASSERT_TRUE(eventually([&] { return unmount(); }));
+  std::thread([&] {
+    EXPECT_EQ(::rename((path + "hello").c_str(), (share() + "/moved").c_str()), 0) << errno_name(errno);
+  }).join();
   EXPECT_TRUE(is_native());
 }
 
@@ -171,6 +230,42 @@ TEST_F(NativeRaces, CallersThatComeIntoAnIdleShareAtOnceMeetNoError) {
   EXPECT_EQ(faults.counts(), (std::map<std::string, int>{}));
   std::printf("native after %d of %d rounds\n", native, rounds());
   EXPECT_GT(native, rounds() / 2) << "of " << rounds();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+// By a link in another idle share, and neither name has been asked for.
+TEST_F(NativeRaces, CallersThatComeByALinkToANewNameAtOnceMeetNoError) {
+  constexpr int kThreads = 8;
+  constexpr int kRounds = 60;
+  const std::string links = server_.make_directory("links");
+  std::string more;
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string id = std::to_string(round);
+    for (const auto& [name, source] : {std::pair("to" + id, source_), std::pair("from" + id, links)}) {
+      more += "[share." + name + "]\ntype = \"bind\"\nsource = \"" + source + "\"\n";
+    }
+    std::filesystem::create_symlink("../to" + id, links + "/link" + id);
+  }
+  start("", more);
+  Faults faults;
+  for (int i = 0; i < kThreads; ++i) {
+    ASSERT_TRUE(ok(server_.write_file("source/f" + std::to_string(i), "")));
+    ASSERT_TRUE(ok(server_.write_file("source/d/e/f" + std::to_string(i), "")));
+  }
+  for (int round = 0; round < kRounds; ++round) {
+    const std::string id = std::to_string(round);
+    std::barrier<> gate(kThreads);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kThreads; ++i) {
+      threads.emplace_back([&, i] {
+        gate.arrive_and_wait();
+        const std::string share = server_.in_namespace("from" + id + "/link" + id);
+        Racer{share, "f" + std::to_string(i), faults}(static_cast<unsigned>(round + i));
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  EXPECT_EQ(faults.counts(), (std::map<std::string, int>{}));
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

@@ -2,6 +2,7 @@
 // caller notices.
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/fanotify.h>
 #include <sys/inotify.h>
@@ -9,6 +10,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/swap.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -96,6 +99,9 @@ class Native : public ::testing::Test {
     for (const char* name : {"/empty", "/d/e", "/d/other"}) std::filesystem::create_directories(source_ + name);
     for (const char* name : {"/hello", "/d/gone", "/d/file", "/d/e/f"}) std::ofstream(source_ + name) << "hello";
     if (!std::filesystem::is_symlink(source_ + "/link")) std::filesystem::create_symlink("hello", source_ + "/link");
+    for (const char* name : {"/program", "/d/program"}) {
+      if (!std::filesystem::exists(source_ + name)) std::filesystem::copy_file("/bin/true", source_ + name);
+    }
   }
   /// The agent, and those that it has at work.
   [[nodiscard]] std::vector<pid_t> agents() const {
@@ -107,6 +113,18 @@ class Native : public ::testing::Test {
       if (size > 0 && name.starts_with("berth-agent")) found.push_back(pid);
     }
     return found;
+  }
+  /// SIGSTOP, and until each thread has stopped: one that is busy does so later.
+  static void stop_process(pid_t process) {
+    ASSERT_EQ(::kill(process, SIGSTOP), 0);
+    ASSERT_TRUE(eventually([process] {
+      const std::filesystem::directory_iterator threads("/proc/" + std::to_string(process) + "/task");
+      return std::all_of(begin(threads), end(threads), [](const auto& thread) {
+        std::string stat;
+        std::getline(std::ifstream(thread.path() / "stat"), stat);
+        return stat.find(") T ") != std::string::npos;
+      });
+    }));
   }
   [[nodiscard]] bool unmount() const { return server_.write_control("shares/a/control", "unmount").has_value(); }
 
@@ -215,7 +233,7 @@ TEST_F(Native, NothingIsHandedOverWhileSomebodyWritesThroughBerth) {
   ASSERT_TRUE(another) << errno_name(errno);
   EXPECT_TRUE(leads_to(in("d/new"), another.get()));
   // The next server knows it as well.
-  ASSERT_EQ(::kill(server_.read_json("status.json").value("server_pid", 0), SIGKILL), 0);
+  ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT_TRUE(leads_to(in("hello"), file.get()));
   EXPECT_FALSE(is_native());
@@ -474,7 +492,7 @@ TEST_F(Native, ProcessThatKeepsAnUnmountedImageByADescriptorAloneIsNamed) {
   ASSERT_TRUE(unmount());
   EXPECT_NE(held().find(self + "(\"mount-native\") holds a mount namespace"), std::string::npos) << status();
   EXPECT_TRUE(is_attached());
-  ASSERT_EQ(::kill(server_.read_json("status.json").value("server_pid", 0), SIGKILL), 0);
+  ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
   EXPECT_TRUE(eventually([&] { return held().find(self) != std::string::npos; }))
       << "the next server knows it, too: " << status();
   elsewhere.reset();
@@ -547,10 +565,10 @@ TEST_F(Native, ShareStaysNativeOverTheDeathOfTheServer) {
   go_native();
   const UniqueFd file(::open(in("hello").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file);
-  const pid_t server = server_.read_json("status.json").value("server_pid", 0);
+  const pid_t server = server_.server_pid();
   ASSERT_EQ(::kill(server, SIGKILL), 0);
   ASSERT_TRUE(eventually([&] { return is_native(); })) << "the next one knows";
-  EXPECT_NE(server_.read_json("status.json").value("server_pid", 0), server);
+  EXPECT_NE(server_.server_pid(), server);
   EXPECT_EQ(mounts_at(share()), 1U);
   touch();
   EXPECT_EQ(device_of(in("hello")), device_of(source_ + "/hello"));
@@ -674,12 +692,42 @@ int open_and_close(const std::string& path, int flags) {
   return file ? 0 : errno;
 }
 
-int bind_socket(const std::string& path) {
+int with_socket_address(const std::string& path, int (*call)(int, const sockaddr*, socklen_t)) {
   const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof address.sun_path - 1);
-  return code_of(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address));
+  return code_of(call(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address));
+}
+
+/// 0 where a call fails as it does with a file of that kind on any file system.
+int unless(int expected, long result) { return result < 0 && errno == expected ? 0 : code_of(result); }
+
+/// In a process of its own.
+int in_child(const std::function<int()>& call) {
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(call());
+  int status = -1;
+  return ::waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
+int execute(const std::string& path) {
+  return in_child([&] {
+    ::execl(path.c_str(), path.c_str(), nullptr);
+    return errno;
+  });
+}
+
+/// A script whose interpreter is at `path`.
+int interpret_by(const std::string& path) {
+  char script[] = "/tmp/berth-script-XXXXXX";
+  UniqueFd file(::mkostemp(script, O_CLOEXEC));
+  const std::string line = "#!" + path + "\n";
+  if (!file || ::write(file.get(), line.data(), line.size()) < 0 || ::fchmod(file.get(), 0755) != 0) return errno;
+  file.reset();
+  const int code = execute(script);
+  ::unlink(script);
+  return code;
 }
 
 const std::vector<FirstCall>& first_calls() {
@@ -697,6 +745,57 @@ const std::vector<FirstCall>& first_calls() {
        }},
       {"open", true, [](const auto& in) { return open_and_close(in + "/hello", O_RDONLY); }},
       {"open deep", true, [](const auto& in) { return open_and_close(in + "/d/e/f", O_RDWR); }},
+      {"openat2", true,
+       [](const auto& in) {
+         open_how how{};
+         how.flags = O_RDONLY | O_CLOEXEC;
+         const UniqueFd file(
+             static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, (in + "/d/e/f").c_str(), &how, sizeof how)));
+         return file ? 0 : errno;
+       }},
+      {"open of a link", true, [](const auto& in) { return open_and_close(in + "/link", O_PATH | O_NOFOLLOW); }},
+      {"execve", true, [](const auto& in) { return execute(in + "/program"); }},
+      {"execve of a script that it interprets", true, [](const auto& in) { return interpret_by(in + "/d/program"); }},
+      {"chroot", true, [](const auto& in) { return in_child([&] { return code_of(::chroot((in + "/d").c_str())); }); }},
+      {"connect", true,
+       [](const auto& in) {
+         const int code = with_socket_address(in + "/hello", ::connect);
+         return code == ECONNREFUSED ? 0 : code;
+       }},
+      {"mark", true,
+       [](const auto& in) {
+         const UniqueFd marks(::fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC, O_RDONLY | O_CLOEXEC));
+         return code_of(::fanotify_mark(marks.get(), FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, (in + "/d").c_str()));
+       }},
+      {"bind mount of", true,
+       [](const auto& in) {
+         const std::string at = in + "/empty";
+         const int mounted = code_of(::mount((in + "/d").c_str(), at.c_str(), nullptr, MS_BIND, nullptr));
+         return mounted != 0 ? mounted : code_of(::umount2(at.c_str(), MNT_DETACH));
+       }},
+      {"umount", true, [](const auto& in) { return unless(EINVAL, ::umount2((in + "/d").c_str(), 0)); }},
+      {"pivot_root", true,
+       [](const auto& in) {
+         return unless(EINVAL, ::syscall(SYS_pivot_root, (in + "/d").c_str(), (in + "/d/e").c_str()));
+       }},
+      {"swapon", true, [](const auto& in) { return unless(EINVAL, ::swapon((in + "/hello").c_str(), 0)); }},
+      {"statx", true,
+       [](const auto& in) {
+         struct statx it {};
+         return code_of(::statx(AT_FDCWD, (in + "/d/e/f").c_str(), AT_SYMLINK_NOFOLLOW, STATX_ALL, &it));
+       }},
+      {"faccessat2", true,
+       [](const auto& in) { return code_of(::faccessat(AT_FDCWD, (in + "/hello").c_str(), R_OK, AT_EACCESS)); }},
+      {"listxattr", true, [](const auto& in) { return code_of(::listxattr((in + "/hello").c_str(), nullptr, 0)); }},
+      {"lgetxattr", true,
+       [](const auto& in) { return unless(ENODATA, ::lgetxattr((in + "/d/e/f").c_str(), "user.none", nullptr, 0)); }},
+      {"removexattr", true,
+       [](const auto& in) { return unless(ENODATA, ::removexattr((in + "/d/e/f").c_str(), "user.none")); }},
+      {"exchange", true,
+       [](const auto& in) {
+         return code_of(
+             ::renameat2(AT_FDCWD, (in + "/hello").c_str(), AT_FDCWD, (in + "/d/file").c_str(), RENAME_EXCHANGE));
+       }},
       {"open directory", true, [](const auto& in) { return open_and_close(in, O_RDONLY | O_DIRECTORY); }},
       {"create", true, [](const auto& in) { return open_and_close(in + "/new", O_CREAT | O_EXCL | O_WRONLY); }},
       {"create deep", true, [](const auto& in) { return open_and_close(in + "/d/new", O_CREAT | O_WRONLY); }},
@@ -753,7 +852,7 @@ const std::vector<FirstCall>& first_calls() {
        [](const auto& in) { return code_of(::rename((in + "/hello").c_str(), (in + "/d/e/new").c_str())); }},
       {"rename up", true,
        [](const auto& in) { return code_of(::rename((in + "/d/e/f").c_str(), (in + "/new").c_str())); }},
-      {"bind of a socket", true, [](const auto& in) { return bind_socket(in + "/new"); }},
+      {"bind of a socket", true, [](const auto& in) { return with_socket_address(in + "/new", ::bind); }},
   };
   return calls;
 }
@@ -772,7 +871,152 @@ TEST_F(Native, FirstCallOfEachKindSucceedsAndIsInTheRealMount) {
   }
 }
 
-// While the agent does not answer, callers wait at the share's name.
+// The kernel walks again once in a call, and so the call is sent back once, however many idle shares its path leads
+// through.
+TEST_F(Native, FirstCallOfEachKindSucceedsThroughLinksInOtherIdleShares) {
+  const std::string shares = server_.make_directory("others");
+  std::string lines;
+  for (const char* name : {"b", "c"}) {
+    server_.make_directory("others/" + std::string(name));
+    lines += "[share." + std::string(name) + "]\ntype = \"bind\"\nsource = \"" + shares + "/" + name + "\"\n";
+  }
+  std::filesystem::create_symlink("../a", shares + "/b/to-a");
+  std::filesystem::create_symlink("../b/to-a", shares + "/c/to-b");
+  start(lines);
+  const auto make_idle = [&](const char* name) {
+    return server_.write_control("shares/" + std::string(name) + "/control", "unmount").has_value();
+  };
+  int round = 0;
+  // The kernel has the names: what is left is in fuse/shares/README.md.
+  for (const char* name : {"a", "b", "c"}) EXPECT_EQ(::access(server_.in_namespace(name).c_str(), F_OK), 0);
+  for (const char* way : {"b/to-a", "c/to-b", "b/../c/../a", "b/to-a/../c/to-b"}) {
+    for (const FirstCall& first : first_calls()) {
+      // Their path is not followed by a link at its end, or is what they are to find.
+      if (std::string_view(first.name).find("of the share") != std::string_view::npos) continue;
+      SCOPED_TRACE(std::string(first.name) + " by " + way + " in round " + std::to_string(round++));
+      for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(eventually([&] { return make_idle(name); }));
+      furnish();
+      std::thread([&] { EXPECT_EQ(errno_name(first.call(server_.in_namespace(way))), errno_name(0)); }).join();
+    }
+  }
+  for (const char* name : {"a", "b", "c"}) ASSERT_TRUE(eventually([&] { return make_idle(name); }));
+  // One thread, with its path at one place, as a program that opens one file after another.
+  for (const char* name : {"a", "b", "c"}) {
+    ASSERT_TRUE(ok(server_.write_file("others/" + std::string(name == std::string("a") ? "b" : name) + "/hello", "")));
+  }
+  std::thread([&] {
+    std::array<char, 4096> path{};
+    for (const char* name : {"a", "b", "c"}) {
+      server_.in_namespace(std::string(name) + "/hello").copy(path.data(), path.size() - 1);
+      EXPECT_EQ(errno_name(open_and_close(path.data(), O_RDONLY)), errno_name(0));
+      EXPECT_TRUE(is_native(name)) << status(name);
+    }
+  }).join();
+}
+
+// The kernel has the names from the dead server.
+TEST_F(Native, FirstCallThroughALinkSucceedsWhenTheServerHasJustTakenOver) {
+  server_.make_directory("b");
+  std::filesystem::create_symlink("../a", server_.path("b/to-a"));
+  start("[share.b]\ntype = \"bind\"\nsource = \"" + server_.path("b") + "\"\n", "crash_limit = 1000\n");
+  for (const char* name : {"a", "b"}) EXPECT_EQ(::access(server_.in_namespace(name).c_str(), F_OK), 0);
+  for (const FirstCall& first : first_calls()) {
+    const std::string name = first.name;
+    if (name != "open" && name != "create" && name != "mkdir" && name != "rename down" && name != "stat") continue;
+    SCOPED_TRACE(name);
+    for (const char* share : {"a", "b"}) {
+      ASSERT_TRUE(eventually(
+          [&] { return server_.write_control("shares/" + std::string(share) + "/control", "unmount").has_value(); }));
+    }
+    furnish();
+    ASSERT_NO_FATAL_FAILURE(server_.kill_server());
+    std::thread([&] { EXPECT_EQ(errno_name(first.call(server_.in_namespace("b/to-a"))), errno_name(0)); }).join();
+  }
+}
+
+// A link leads to a share of which the kernel has not asked yet. All that ask about its name wait for that look-up, and
+// so would the agent that mounts there. Each call has shares of its own.
+TEST_F(Native, FirstCallOfEachKindSucceedsThroughLinksToNamesThatAreAskedForTheFirstTime) {
+  const auto at = [&](const std::string& name) { return server_.in_namespace(name); };
+  std::vector<UniqueFd> inside;
+  struct Way {
+    const char* name;
+    std::function<std::string(const std::string& id)> path;
+  };
+  const std::vector<Way> ways{
+      {"a link", [&](const auto& id) { return at("b" + id + "/to-a" + id); }},
+      {"a link to a link", [&](const auto& id) { return at("c" + id + "/to-b" + id); }},
+      {"the directory above", [&](const auto& id) { return at("b" + id + "/../c" + id + "/../a" + id); }},
+      {"a link outside of the namespace", [&](const auto& id) { return server_.path("to-c" + id); }},
+      {"a descriptor's link",
+       [&](const auto& id) {
+         inside.emplace_back(::open(at("a" + id).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+         const std::string link = "/to-fd" + id;
+         std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(inside.back().get()),
+                                         server_.path("others/b" + link));
+         return at("b" + id + link);
+       }},
+  };
+  const std::string others = server_.make_directory("others");
+  for (const char* name : {"b", "c"}) server_.make_directory("others/" + std::string(name));
+  const auto id_of = [](std::size_t way, std::size_t call) { return std::to_string(way) + "-" + std::to_string(call); };
+  std::string lines;
+  for (std::size_t number = 0; number < ways.size() * first_calls().size(); ++number) {
+    const std::string id = id_of(number / first_calls().size(), number % first_calls().size());
+    for (const std::string& share : {"a" + id, "b" + id, "c" + id}) {
+      lines += "[share." + share + "]\ntype = \"bind\"\nsource = \"" +
+               (share.starts_with("a") ? source_ : others + "/" + share.front()) + "\"\n";
+    }
+    std::filesystem::create_symlink("../a" + id, others + "/b/to-a" + id);
+    std::filesystem::create_symlink("../b" + id + "/to-a" + id, others + "/c/to-b" + id);
+    std::filesystem::create_symlink(at("c" + id + "/to-b" + id), server_.path("to-c" + id));
+  }
+  start(lines);
+  for (std::size_t way = 0; way < ways.size(); ++way) {
+    for (std::size_t call = 0; call < first_calls().size(); ++call) {
+      const FirstCall& first = first_calls()[call];
+      if (std::string_view(first.name).find("of the share") != std::string_view::npos) continue;
+      SCOPED_TRACE(std::string(first.name) + " by " + ways[way].name);
+      furnish();
+      const std::string path = ways[way].path(id_of(way, call));
+      std::thread([&] { EXPECT_EQ(errno_name(first.call(path)), errno_name(0)); }).join();
+    }
+  }
+}
+
+// More of them than a thread is known in at once; its path is at one place, as of a program that opens one file after
+// another.
+TEST_F(Native, OneThreadThatGoesThroughManySharesIsInTheRealMountOfEach) {
+  constexpr int kShares = 40;
+  std::string lines;
+  for (int i = 0; i < kShares; ++i) {
+    const std::string name = "m" + std::to_string(i);
+    lines += "[share." + name + "]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n";
+  }
+  start(lines);
+  std::thread([&] {
+    std::array<char, 4096> path{};
+    for (int i = 0; i < kShares; ++i) {
+      path = {};
+      server_.in_namespace("m" + std::to_string(i) + "/hello").copy(path.data(), path.size() - 1);
+      EXPECT_EQ(errno_name(open_and_close(path.data(), O_RDONLY)), errno_name(0));
+    }
+  }).join();
+  for (int i = 0; i < kShares; ++i) EXPECT_TRUE(is_native("m" + std::to_string(i))) << i;
+}
+
+TEST_F(Native, AgentThatIsStoppedIsContinued) {
+  start();
+  go_native();
+  ASSERT_TRUE(unmount());
+  ASSERT_EQ(agents().size(), 1U);
+  ASSERT_EQ(::kill(agents().front(), SIGSTOP), 0);
+  touch();
+  EXPECT_TRUE(is_native()) << status();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+// While the agent does not answer, callers wait at the share's name. The keeper would continue it.
 TEST_F(Native, CallerThatIsStoppedAtTheNameGoesOnAfterwards) {
   start();
   touch();
@@ -786,10 +1030,10 @@ TEST_F(Native, CallerThatIsStoppedAtTheNameGoesOnAfterwards) {
     ASSERT_TRUE(eventually([&] { return unmount(); }));
     ASSERT_EQ(mounts_at(share()), 0U);
     furnish();
-    ASSERT_EQ(::kill(agent, SIGSTOP), 0);
+    for (const pid_t pid : {server_.pid(), agent}) ASSERT_NO_FATAL_FAILURE(stop_process(pid));
     StoppedCaller caller([&] { return first.call(share()); });
     caller.stop(kStops[static_cast<std::size_t>(number++) % std::size(kStops)]);
-    ASSERT_EQ(::kill(agent, SIGCONT), 0);
+    for (const pid_t pid : {agent, server_.pid()}) ASSERT_EQ(::kill(pid, SIGCONT), 0);
     EXPECT_EQ(errno_name(caller.go_on()), errno_name(0));
     EXPECT_TRUE(is_native()) << status();
   }
@@ -805,7 +1049,8 @@ TEST_F(Native, WatchThatIsMadeFirstThingHearsWhatHappens) {
   EXPECT_GT(::read(watch.get(), events, sizeof events), 0) << errno_name(errno);
 }
 
-// Nothing is known below it. In the end also where the kernel has the attributes of the root from a listing, and asks nothing.
+// Nothing is known below it. In the end also where the kernel has the attributes of the root from a listing, and asks
+// nothing.
 TEST_F(Native, WatchOfTheSharesOwnDirectoryKeepsItWithBerthAndHearsWhatHappens) {
   start();
   enum class Before : std::uint8_t { kNothing, kListing, kDeath };
@@ -818,7 +1063,7 @@ TEST_F(Native, WatchOfTheSharesOwnDirectoryKeepsItWithBerthAndHearsWhatHappens) 
     ASSERT_GE(::inotify_add_watch(watch.get(), share().c_str(), IN_CREATE), 0);
     EXPECT_EQ(status().value("state", ""), "idle") << "a watch mounts nothing";
     if (before == Before::kDeath) {
-      ASSERT_EQ(::kill(server_.read_json("status.json").value("server_pid", 0), SIGKILL), 0);
+      ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
     }
     std::thread([&] { ASSERT_TRUE(ok(server_.write_file("namespace/a/new", "x"))); }).join();
     alignas(inotify_event) char events[1024];
@@ -939,8 +1184,8 @@ TEST_F(NativeOnAnOverlay, StaysWithBerthAndTheStatusSaysWhy) {
   EXPECT_NE(status().value("with_berth", "").find("different pages"), std::string::npos) << status();
 }
 
-// What the kernel knows of the share is not so any more, which is one reason to walk again, and that the share may be native
-// is another one. The kernel walks again once.
+// What the kernel knows of the share is not so any more, which is one reason to walk again, and that the share may be
+// native is another one. The kernel walks again once.
 TEST_F(NativeOnAnOverlay, FirstCallIntoADirectoryThatWasReplacedSucceeds) {
   std::vector<FirstCall> calls = first_calls();
   // These are not walked again where the look-up of their new name meets ESTALE (filename_create()), as on any share.

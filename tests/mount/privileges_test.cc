@@ -1,10 +1,10 @@
-// What each process of a `berth serve` may do, against the table in src/daemon/README.md, and what the programs that it starts may.
+// What each process of a `berth serve` may do, against the table in src/daemon/README.md, and what the programs that it
+// starts may.
 #include <unistd.h>
 
 #include <array>
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <sstream>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "tests/mount/berth_fixture.h"
+#include "tests/mount/text_of.h"
 
 namespace berth::test {
 namespace {
@@ -92,12 +93,6 @@ Set set_in(const std::string& status, const std::string& name) {
   return std::strtoull(field(status, name).c_str(), nullptr, 16);
 }
 
-std::string text_of(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
 std::string status_of(pid_t pid) { return text_of("/proc/" + std::to_string(pid) + "/status"); }
 
 /// Columns of the table: sets of those that have "yes", and in the keeper's "kept" for what is permitted alone.
@@ -156,7 +151,6 @@ class Privileges : public ::testing::Test {
                                  "\", \"{mountpoint}\", \"" + server_.path("status") + "\"]\n")));
     EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   }
-  [[nodiscard]] pid_t server_pid() const { return server_.read_json("status.json").value("server_pid", 0); }
   [[nodiscard]] std::string status_named(const std::string& name) const {
     for (const pid_t pid : server_.processes()) {
       if (text_of("/proc/" + std::to_string(pid) + "/comm") == name + "\n") return status_of(pid);
@@ -177,7 +171,7 @@ class Privileges : public ::testing::Test {
     EXPECT_EQ(words(set_in(status, "CapBnd")), words(bounding & bounding_));
   }
   void expect_table(Set programs) {
-    expect_processes(server_pid(), programs);
+    expect_processes(server_.server_pid(), programs);
     SCOPED_TRACE("programs");
     const std::string program = status_of_program();
     EXPECT_EQ(words(set_in(program, "CapPrm")), words(programs & bounding_));
@@ -226,16 +220,16 @@ TEST_F(Privileges, ProcessesHaveWhatTheTableSays) {
 
 TEST_F(Privileges, NextServerAndAgentHaveTheSame) {
   start();
-  const std::string before = words(set_in(status_of(server_pid()), "CapEff"));
+  const std::string before = words(set_in(status_of(server_.server_pid()), "CapEff"));
   const std::string agent = words(set_in(status_named("berth-agent"), "CapEff"));
-  const pid_t server = server_pid();
+  const pid_t server = server_.server_pid();
   for (const pid_t pid : server_.processes()) {
     const std::string comm = text_of("/proc/" + std::to_string(pid) + "/comm");
     if (pid == server || comm == "berth-agent\n") ::kill(pid, SIGKILL);
   }
   ASSERT_TRUE(eventually([&] { return server_.log().find("has taken over") != std::string::npos; }));
   ASSERT_TRUE(eventually([&] { return words(set_in(status_named("berth-agent"), "CapEff")) == agent; }));
-  EXPECT_EQ(words(set_in(status_of(server_pid()), "CapEff")), before);
+  EXPECT_EQ(words(set_in(status_of(server_.server_pid()), "CapEff")), before);
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(server_.stop(), Ending{});
 }

@@ -14,91 +14,12 @@
 #include <string>
 #include <vector>
 
-#include "src/lib/sys/mount_table.h"
-#include "src/lib/sys/process.h"
-#include "tests/mount/berth_fixture.h"
+#include "tests/mount/reload_fixture.h"
 
 namespace berth::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
-
-std::string read_at(int directory, const std::string& name) {
-  const UniqueFd file(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC));
-  char text[256];
-  const ssize_t size = ::read(file.get(), text, sizeof text);
-  return size < 0 ? errno_name(errno) : std::string(text, static_cast<std::size_t>(size));
-}
-
-bool append(int file, const std::string& text) {
-  return ::write(file, text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
-
-/// A server whose shares are drop-ins. Each source holds a file "name" with the source's own name.
-class Reload : public ::testing::Test {
- protected:
-  void SetUp() override { server_.make_directory("shares.d"); }
-
-  std::string make_source(const std::string& name) {
-    const std::string path = server_.make_directory(name);
-    EXPECT_TRUE(ok(server_.write_file(name + "/name", name)));
-    return path;
-  }
-  /// As tools do it that write files whole: by rename(2).
-  void put(const std::string& share, const std::string& source, const std::string& more = "access = \"proxy\"\n") {
-    const std::string text =
-        "[share.\"" + share + "\"]\ntype = \"bind\"\nsource = \"" + make_source(source) + "\"\n" + more;
-    ASSERT_TRUE(ok(server_.write_file("shares.d/.new", text)));
-    fs::rename(server_.path("shares.d/.new"), drop_in(share));
-  }
-  [[nodiscard]] std::string drop_in(std::string share) const {
-    std::replace(share.begin(), share.end(), '/', '-');
-    return server_.path("shares.d/" + share + ".toml");
-  }
-  void remove(const std::string& share) { fs::remove(drop_in(share)); }
-
-  void start() { ASSERT_TRUE(ok(server_.start("[berth]\nidle_timeout = \"1h\"\n"))); }
-  Result<> reload() { return server_.write_control("control", "reload"); }
-  /// What a command says, on either output.
-  [[nodiscard]] std::string berth(std::vector<std::string> command) const {
-    command.insert(command.begin(), std::getenv("BERTH"));
-    for (const std::string& word :
-         {std::string("--config"), server_.path("berth.toml"), std::string("--namespace"), server_.namespace_path()})
-      command.push_back(word);
-    const auto done = sys::run(command, std::chrono::steady_clock::now() + std::chrono::seconds(30));
-    return done ? done->output : done.error().message();
-  }
-  [[nodiscard]] std::string answer() const { return server_.read_control("reload").value_or("?"); }
-  /// Summaries may follow of the drop-ins that have settled meanwhile: "nothing has changed".
-  [[nodiscard]] std::string reload_says() {
-    const Result<> done = reload();
-    return done ? answer() : errno_name(done.error().code()) + std::string("\n") + answer();
-  }
-  [[nodiscard]] std::string name_in(const std::string& share) const {
-    return server_.read_file("namespace/" + share + "/name").value_or("?");
-  }
-  void kill_server() {
-    const pid_t server = server_of(server_);
-    ASSERT_GT(server, 0);
-    ASSERT_EQ(::kill(server, SIGKILL), 0);
-    ASSERT_TRUE(eventually([&] {
-      const pid_t next = server_of(server_);
-      return next > 0 && next != server;
-    }));
-  }
-  [[nodiscard]] bool is_shown(const std::string& share) const {
-    return server_.read_control("status").value_or("").find("\n" + share + " ") != std::string::npos;
-  }
-  UniqueFd open(const std::string& relative, int flags) const {
-    UniqueFd file(::open(server_.in_namespace(relative).c_str(), flags | O_CLOEXEC, 0644));
-    EXPECT_TRUE(file) << relative << ": " << errno_name(errno);
-    return file;
-  }
-
-  BerthServer server_;
-};
 
 TEST_F(Reload, AddedShareIsThereAtOnceThoughItsNameWasJustAbsent) {
   put("a", "one");
@@ -129,7 +50,7 @@ TEST_F(Reload, CallersInARemovedShareGoOnOverKillsUntilTheyLeave) {
   EXPECT_TRUE(append(file.get(), "1"));
   EXPECT_EQ(read_at(directory.get(), "name"), "one");
   EXPECT_EQ(server_.state("a"), "removed");
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(::access(server_.in_namespace("a").c_str(), F_OK), -1);
   EXPECT_TRUE(append(file.get(), "2"));
   EXPECT_EQ(read_at(directory.get(), "name"), "one");
@@ -153,15 +74,39 @@ TEST_F(Reload, ShareThatComesBackUnderItsNameIsAnotherOne) {
   put("a", "two");
   ASSERT_TRUE(ok(reload()));
   for (const bool killed : {false, true}) {
-    if (killed) kill_server();
+    if (killed) server_.kill_server();
     EXPECT_EQ(name_in("a"), "two");
-    EXPECT_EQ(read_at(directory.get(), "name"), "one");
-    EXPECT_TRUE(append(file.get(), "x"));
+    expect_inside(file, directory, "one");
   }
   EXPECT_EQ(server_.read_file("one/log").value_or(""), "xx");
   EXPECT_FALSE(fs::exists(server_.path("two/log")));
   file.reset();
   directory.reset();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// The kernel remembers that a directory is absent; which ones, the next server must know.
+TEST_F(Reload, DirectoryThatWasGoneWhenTheServerDiedComesBackWithAShare) {
+  put("stays", "zero");
+  put("home/a", "one");
+  put("deep/er/a", "one");
+  start();
+  for (const bool upgrades : {false, true}) {
+    SCOPED_TRACE(upgrades);
+    EXPECT_EQ(name_in("home/a"), "one");
+    EXPECT_EQ(name_in("deep/er/a"), "one");
+    remove("home/a");
+    remove("deep/er/a");
+    ASSERT_TRUE(ok(reload()));
+    EXPECT_EQ(name_in("home/a"), "?");
+    EXPECT_EQ(name_in("deep/er/a"), "?");
+    if (!upgrades) server_.kill_server();
+    put("home/a", "one");
+    put("deep/er/a", "one");
+    ASSERT_TRUE(ok(server_.write_control("control", upgrades ? "upgrade" : "reload")));
+    EXPECT_EQ(name_in("home/a"), "one");
+    EXPECT_EQ(name_in("deep/er/a"), "one");
+  }
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
@@ -178,8 +123,7 @@ TEST_F(Reload, UpgradesMakeTheSameDifference) {
     put("a", "back" + std::to_string(round));
     ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
     EXPECT_EQ(name_in("a"), "back" + std::to_string(round));
-    EXPECT_EQ(read_at(directory.get(), "name"), "one");
-    EXPECT_TRUE(append(file.get(), "x"));
+    expect_inside(file, directory, "one");
   }
   EXPECT_EQ(server_.read_file("one/log").value_or(""), "xxxxxx");
   file.reset();
@@ -195,7 +139,7 @@ TEST_F(Reload, AnotherSourceIsMountedWhenTheOldOneIsNotInUse) {
   EXPECT_EQ(name_in("a"), "one");
   const auto status = server_.read_json("shares/a/status.json");
   EXPECT_EQ(status["pending"].size(), 1U) << status;
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(name_in("a"), "one");
   const Result<> refused = server_.write_control("shares/a/control", "remount");
   ASSERT_FALSE(refused);
@@ -263,7 +207,7 @@ TEST_F(Reload, WhatTheLastOneCameToIsThereAfterTheServerDied) {
   ASSERT_FALSE(reload());
   const std::string refused = answer();
   EXPECT_NE(refused.find("berth.toml:1"), std::string::npos) << refused;
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(answer(), refused);
   ASSERT_TRUE(ok(server_.write_file("berth.toml", "[berth]\n")));
   EXPECT_TRUE(ok(reload()));
@@ -276,7 +220,7 @@ TEST_F(Reload, SignalReloadsEvenIfTheServerDies) {
   ASSERT_TRUE(
       ok(server_.write_file("berth.toml", "[share.a]\ntype = \"bind\"\nsource = \"" + make_source("one") + "\"\n")));
   ASSERT_EQ(::kill(server_.pid(), SIGHUP), 0);
-  ::kill(server_of(server_), SIGKILL);
+  ::kill(server_.server_pid(), SIGKILL);
   EXPECT_TRUE(eventually([&] { return name_in("a") == "one"; }));
   EXPECT_EQ(server_.stop(), Ending{});
 }
@@ -307,7 +251,8 @@ TEST_F(Reload, CommandsAddAndRemoveAShareAndSayWhatCameOfIt) {
   EXPECT_TRUE(fs::is_empty(server_.path("shares.d")));
 }
 
-/// The files do not know of a share of the command line: the server refuses, and nothing is left that it would refuse again.
+/// The files do not know of a share of the command line: the server refuses, and nothing is left that it would refuse
+/// again.
 TEST_F(Reload, WhatTheServerRefusesIsUndone) {
   ASSERT_TRUE(ok(server_.start("", {"--share", "a=" + make_source("one")})));
   const std::string said = berth({"add", "a/b", "--type", "bind", "--source", make_source("two")});
@@ -316,39 +261,8 @@ TEST_F(Reload, WhatTheServerRefusesIsUndone) {
   EXPECT_EQ(reload_says(), "nothing has changed\n");
 }
 
-TEST_F(Reload, NativeShareIsTakenOffAndItsUsersGoOn) {
-  put("a", "one", "access = \"auto\"\n");
-  start();
-  EXPECT_EQ(name_in("a"), "one");
-  UniqueFd file = open("a/log", O_CREAT | O_WRONLY | O_APPEND);
-  UniqueFd directory = open("a", O_RDONLY | O_DIRECTORY);
-  const bool is_native = server_.read_json("shares/a/status.json").value("native", false);
-  remove("a");
-  ASSERT_TRUE(ok(reload()));
-  EXPECT_EQ(::access(server_.in_namespace("a").c_str(), F_OK), -1);
-  put("a", "two", "access = \"auto\"\n");
-  ASSERT_TRUE(ok(reload()));
-  for (const bool killed : {false, true}) {
-    if (killed) kill_server();
-    EXPECT_EQ(name_in("a"), "two");
-    EXPECT_EQ(read_at(directory.get(), "name"), "one");
-    EXPECT_TRUE(append(file.get(), "x"));
-  }
-  if (is_native) {
-    // What the directory of the first one lay under is not in the table any more.
-    const auto table = sys::read_mount_table();
-    ASSERT_TRUE(table);
-    EXPECT_LE(std::count_if(table->begin(), table->end(),
-                            [&](const sys::MountEntry& entry) { return entry.target == server_.in_namespace("a"); }),
-              1);
-  }
-  file.reset();
-  directory.reset();
-  EXPECT_EQ(server_.stop(), Ending{});
-}
-
-/// Adds, removes and changes shares at random, with callers inside and the server killed and upgraded in between: each caller
-/// stays where it went in, and each name leads to what is configured.
+/// Adds, removes and changes shares at random, with callers inside and the server killed and upgraded in between: each
+/// caller stays where it went in, and each name leads to what is configured.
 TEST_F(Reload, CallersStayWhereTheyWentInOverManyReloads) {
   put("always", "always0");
   start();
@@ -374,7 +288,7 @@ TEST_F(Reload, CallersStayWhereTheyWentInOverManyReloads) {
       put(name, shares[name]);
     }
     ASSERT_TRUE(ok(reload()));
-    if (round % 20 == 7) kill_server();
+    if (round % 20 == 7) server_.kill_server();
     if (round % 50 == 31) {
       ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
     }

@@ -11,20 +11,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <thread>
 
 #include "tests/mount/berth_fixture.h"
+#include "tests/mount/text_of.h"
 
 namespace berth::test {
 namespace {
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 /// What stands for the port of a server; it accepts connections.
 UniqueFd listen_at(const char* address, std::uint16_t& port) {
@@ -85,8 +79,8 @@ class Replicas : public ::testing::Test {
     std::size_t count = 0;
     for (const pid_t pid : server_.processes()) {
       const std::string process = "/proc/" + std::to_string(pid);
-      const bool is_it = slurp(process + "/environ").find("SIDE=" + side + '\0') != std::string::npos &&
-                         slurp(process + "/cmdline").find("sftp-server") != std::string::npos;
+      const bool is_it = text_of(process + "/environ").find("SIDE=" + side + '\0') != std::string::npos &&
+                         text_of(process + "/cmdline").find("sftp-server") != std::string::npos;
       if (is_it && ::kill(pid, signal) == 0) ++count;
     }
     return count;

@@ -74,9 +74,7 @@ TEST_F(Sources, FailedShareIsCountedAsFailedAfterItsBackOffUntilAnAttemptSucceed
       << "the back-off ends";
   EXPECT_EQ(server_.state("a"), "failed");
   EXPECT_NE(server_.read_control("status").value_or("").find("1 failed"), std::string::npos);
-  const auto server = server_.read_json("status.json").value("server_pid", 0);
-  ASSERT_EQ(::kill(server, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   EXPECT_EQ(server_.state("a"), "failed") << "the next server knows";
   server_.make_directory("source");
   EXPECT_EQ(errno_of_listing("a"), ENOENT);
@@ -177,9 +175,7 @@ TEST_F(Sources, AllThatAnAttemptHasStartedEndsWithItOrWithItsMount) {
   EXPECT_EQ(errno_of_listing("good"), ENOENT);
   EXPECT_EQ(server_.processes().size(), before + 1) << "what a mount has started may serve it";
   // The next server knows of them.
-  const auto server = server_.read_json("status.json").value("server_pid", 0);
-  ASSERT_EQ(::kill(server, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   ASSERT_TRUE(ok(server_.write_control("shares/good/control", "unmount")));
   EXPECT_TRUE(eventually([&] { return server_.processes().size() == before; }));
 }
@@ -196,7 +192,7 @@ TEST_F(Sources, MountThatWasUnderWayWhenTheServerDiedIsBegunAgain) {
   const std::size_t before = server_.processes().size();
   std::thread caller([&] { EXPECT_EQ(errno_of_listing("a"), ENOENT); });
   EXPECT_TRUE(eventually([&] { return server_.read_file("attempts").value_or("") == "x\n"; }));
-  const auto server = server_.read_json("status.json").value("server_pid", 0);
+  const auto server = server_.server_pid();
   EXPECT_EQ(::kill(server, SIGKILL), 0);
   caller.join();
   EXPECT_EQ(server_.read_file("attempts").value_or(""), "x\nx\n");
@@ -241,9 +237,7 @@ TEST_F(Sources, RemovedOrReplacedSourceIsAnErrorOrTheNewDirectoryAndNeverAnEmpty
       const int held = ::open((server_.in_namespace(kind) + "/old").c_str(), O_RDONLY | O_CLOEXEC);
       EXPECT_GE(held, 0);
       if (kill_first) {
-        const auto server = server_.read_json("status.json").value("server_pid", 0);
-        ASSERT_EQ(::kill(server, SIGKILL), 0);
-        ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+        ASSERT_NO_FATAL_FAILURE(server_.kill_server());
       }
       ASSERT_EQ(::system(("rm -r " + source).c_str()), 0);
       EXPECT_TRUE(eventually([&] { return errno_of_listing(kind) == EHOSTDOWN; })) << "it is gone";
@@ -261,6 +255,65 @@ TEST_F(Sources, RemovedOrReplacedSourceIsAnErrorOrTheNewDirectoryAndNeverAnEmpty
       ::close(held);
     }
   }
+}
+
+TEST_F(Sources, SourceThatIsNoDirectoryAnyMoreIsAnErrorAtOnce) {
+  std::string config;
+  for (const std::string type : {"bind", "dir"}) {
+    server_.make_directory("src/" + type);
+    config += "[share." + type + "]\ntype = \"" + type + "\"\nsource = \"" + server_.path("src/" + type) + "\"\n";
+  }
+  ASSERT_TRUE(ok(server_.start(config)));
+  for (const std::string type : {"bind", "dir"}) {
+    const std::string source = server_.path("src/" + type);
+    for (const std::string other : {"touch ", "mkfifo ", "ln -s /nowhere "}) {
+      SCOPED_TRACE(type + ", " + other);
+      ASSERT_EQ(errno_of_listing(type), ENOENT);
+      ASSERT_EQ(::system(("rm -r " + source + " && " + other + source).c_str()), 0);
+      EXPECT_TRUE(eventually([&] { return errno_of_listing(type) == EHOSTDOWN; }));
+      ASSERT_EQ(::system(("rm " + source + " && mkdir " + source).c_str()), 0);
+      ASSERT_TRUE(ok(server_.write_control("shares/" + type + "/control", "retry")));
+      EXPECT_TRUE(eventually([&] { return errno_of_listing(type) == ENOENT; }));
+    }
+  }
+}
+
+TEST_F(Sources, RemovedOrReplacedLayerOfAnOverlayIsAnErrorOrTheNewOne) {
+  const std::string layers = server_.make_directory("layers");
+  ASSERT_EQ(::mount("none", layers.c_str(), "tmpfs", 0, nullptr), 0) << errno_name(errno);
+  const auto layer = [&](const std::string& name) { return layers + "/in/" + name; };
+  const std::vector<std::string> names{"first", "second", "up"};
+  for (const std::string& name : names) {
+    server_.make_directory("layers/in/" + name);
+    ASSERT_TRUE(ok(server_.write_file("layers/in/" + name + "/of-" + name, "old")));
+  }
+  server_.make_directory("layers/work");
+  ASSERT_TRUE(ok(server_.start("[share.o]\ntype = \"overlay\"\noptions = \"lowerdir=" + layer("first") + ":" +
+                               layer("second") + ",upperdir=" + layer("up") + ",workdir=" + layers + "/work\"\n")));
+  for (const bool kill_first : {false, true}) {
+    for (const std::string& name : names) {
+      SCOPED_TRACE(name);
+      ASSERT_TRUE(ok(server_.read_file("namespace/o/of-" + name)));
+      if (kill_first) {
+        ASSERT_NO_FATAL_FAILURE(server_.kill_server());
+      }
+      ASSERT_EQ(::system(("rm -r " + layer(name)).c_str()), 0);
+      EXPECT_TRUE(eventually([&] { return errno_of_listing("o") == EHOSTDOWN; })) << "it is gone";
+      server_.make_directory("layers/in/" + name);
+      ASSERT_TRUE(ok(server_.write_file("layers/in/" + name + "/of-" + name, "new")));
+      ASSERT_TRUE(ok(server_.write_control("shares/o/control", "retry")));
+      EXPECT_TRUE(eventually([&] { return server_.read_file("namespace/o/of-" + name).value_or("") == "new"; }));
+      // Another one in its place, at once.
+      ASSERT_EQ(::system(("cd " + layers + "/in && cp -r " + name + " other && mv " + name + " ../away && mv other " +
+                          name + " && echo moved > " + name + "/of-" + name)
+                             .c_str()),
+                0);
+      EXPECT_TRUE(eventually([&] { return server_.read_file("namespace/o/of-" + name).value_or("") == "moved\n"; }));
+      ASSERT_EQ(::system(("rm -r " + layers + "/away").c_str()), 0);
+    }
+  }
+  EXPECT_EQ(server_.stop(), Ending{});
+  EXPECT_EQ(::umount2(layers.c_str(), MNT_DETACH), 0) << errno_name(errno);
 }
 
 TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) {
@@ -308,9 +361,7 @@ TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) 
       EXPECT_TRUE(eventually([&, &share = share] { return ok(server_.read_file("namespace/" + share + "/old")); }));
     }
     if (kill_first) {
-      const auto server = server_.read_json("status.json").value("server_pid", 0);
-      ASSERT_EQ(::kill(server, SIGKILL), 0);
-      ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", server) != server; }));
+      ASSERT_NO_FATAL_FAILURE(server_.kill_server());
     }
     for (const auto& [share, way] : shares) {
       SCOPED_TRACE(share + (kill_first ? " after a take-over" : ""));

@@ -1,5 +1,6 @@
 // Attachments on a real disk, with the whole daemon: what mkdir answered stays, whatever is killed.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <string>
 #include <system_error>
 
 #include "tests/mount/berth_fixture.h"
@@ -45,9 +47,9 @@ class State : public ::testing::Test {
   [[nodiscard]] std::uint64_t users() const { return server_.read_json("shares/a/status.json").value("users", 0U); }
 
   /// Puts a small file system where the state is kept.
-  void mount_small_state(unsigned long flags = 0) {
+  void mount_small_state(unsigned long flags = 0, const char* options = "size=64k,nr_inodes=64,mode=700") {
     server_.make_directory("state");
-    ASSERT_EQ(::mount("tmpfs", server_.path("state").c_str(), "tmpfs", flags, "size=64k,nr_inodes=64,mode=700"), 0);
+    ASSERT_EQ(::mount("tmpfs", server_.path("state").c_str(), "tmpfs", flags, options), 0);
     mounted_ = true;
   }
   /// Takes all of its room.
@@ -89,16 +91,11 @@ TEST_F(State, AttachmentsOutliveTheKillingOfEverything) {
 TEST_F(State, EverythingThatMkdirAndRmdirHaveAnsweredSurvives) {
   start(share("a"));
   const auto make = [this](const std::string& name) { return ::mkdir(place(name).c_str(), 0755) == 0 ? 0 : errno; };
-  const auto kill_server = [this] {
-    const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
-    ASSERT_EQ(::kill(before, SIGKILL), 0);
-    ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
-  };
   ASSERT_EQ(make("vm1"), 0);
   ASSERT_EQ(make("vm2"), 0);
   ASSERT_EQ(detach("vm2"), 0);
   const UniqueFd held(::open(place("vm1").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  kill_server();
+  server_.kill_server();
   struct stat attributes {};
   EXPECT_EQ(::fstat(held.get(), &attributes), 0) << "the next server knows the nodes of the one before";
   EXPECT_EQ(::mkdirat(held.get(), "held", 0755), 0);
@@ -107,7 +104,7 @@ TEST_F(State, EverythingThatMkdirAndRmdirHaveAnsweredSurvives) {
   EXPECT_EQ(make("vm2/disk"), ENOENT);
   ASSERT_EQ(make("vm1/disk"), 0);
   ASSERT_EQ(detach("vm1/disk"), 0);
-  kill_server();
+  server_.kill_server();
   EXPECT_TRUE(is_attached("vm1")) << "it was made, and not removed";
   ASSERT_EQ(make("vm1/disk"), 0);
   server_.kill_all();
@@ -185,6 +182,18 @@ TEST_F(State, FullDiskFailsTheMkdirAndKeepsWhatIsThere) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+/// When most of the file is history it is written anew, and that takes more room than a line.
+TEST_F(State, FullDiskTakesBackEachOfManyAttachments) {
+  mount_small_state(0, "size=256k,nr_inodes=64,mode=700");
+  start(share("a"));
+  constexpr int kMany = 1000;
+  for (int i = 0; i < kMany; ++i) ASSERT_EQ(attach("vm1/disk" + std::to_string(i)), 0) << i;
+  fill_state();
+  for (int i = 0; i < kMany; ++i) ASSERT_EQ(detach("vm1/disk" + std::to_string(i)), 0) << i;
+  EXPECT_EQ(users(), 0U);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(State, FullDiskAtTheFirstAttachmentLeavesNothing) {
   mount_small_state();
   start(share("a"));
@@ -232,9 +241,7 @@ TEST_F(State, RemovedDirectoryIsMadeAgainAtTheNextChangeAndToldOf) {
         eventually([&] { return server_.read_control("status").value_or("").find(gone) != std::string::npos; }));
     EXPECT_NE(server_.read_control("events").value_or("").find(" state-damaged reason="), std::string::npos);
     EXPECT_NE(server_.log().find(gone), std::string::npos);
-    const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
-    ASSERT_EQ(::kill(before, SIGKILL), 0);
-    EXPECT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+    ASSERT_NO_FATAL_FAILURE(server_.kill_server());
     EXPECT_TRUE(is_attached("vm1/disk"));
   }
   server_.kill_all();
@@ -292,6 +299,41 @@ TEST_F(State, DamagedFileIsReportedSetAsideAndStopsNothing) {
   EXPECT_EQ(attach("vm1/disk"), 0);
 }
 
+/// The state lies on an sshfs whose other side stops.
+TEST_F(State, DiskThatDoesNotAnswerHoldsUpNoTakeover) {
+  if (::access("/usr/bin/sshfs", X_OK) != 0 || ::access("/usr/lib/openssh/sftp-server", X_OK) != 0)
+    GTEST_SKIP() << "takes sshfs and sftp-server";
+  const std::string side = server_.path("side");
+  ASSERT_TRUE(ok(server_.write_file("pipe", "#!/bin/sh\necho $$ >" + side + "\nexec /usr/lib/openssh/sftp-server\n")));
+  ASSERT_EQ(::chmod(server_.path("pipe").c_str(), 0755), 0);
+  const std::string command = "sshfs -o ssh_command=" + server_.path("pipe") +
+                              " root@far:" + server_.make_directory("far") + " " + server_.make_directory("state");
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  mounted_ = true;
+  ASSERT_TRUE(ok(server_.start("[berth]\ntakeover_timeout = \"4s\"\n" + share("a"))));
+  ASSERT_EQ(attach("vm1/disk"), 0);
+  const UniqueFd file(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file) << errno_name(errno);
+  const pid_t stopped = std::stoi(server_.read_file("side").value_or("0"));
+  ASSERT_GT(stopped, 0);
+  ASSERT_EQ(::kill(stopped, SIGSTOP), 0);
+  ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
+  EXPECT_TRUE(eventually([&] { return server_.log().find("has taken over") != std::string::npos; })) << server_.log();
+  const auto damages = server_.read_json("status.json")["state"]["damages"];
+  ::kill(stopped, SIGCONT);
+  ASSERT_EQ(damages.size(), 1U);
+  EXPECT_NE(damages[0].value("reason", "").find("does not answer"), std::string::npos) << damages;
+  EXPECT_EQ(server_.state("a"), "mounted");
+  char text[5] = {};
+  EXPECT_EQ(::pread(file.get(), text, sizeof text, 0), 5) << errno_name(errno);
+  EXPECT_EQ(attach("vm2/disk"), 0) << "the disk answers again";
+  EXPECT_EQ(server_.stop(), Ending{});
+  ASSERT_TRUE(ok(server_.start(share("a"))));
+  EXPECT_TRUE(is_attached("vm1/disk"));
+  EXPECT_TRUE(is_attached("vm2/disk"));
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(State, ShareThatIsNoLongerConfiguredKeepsItsAttachments) {
   start(share("a") + share("b"));
   ASSERT_EQ(attach("vm1/disk"), 0);
@@ -334,9 +376,7 @@ TEST_F(State, WithQuickSharesAloneAttachmentsOutliveTheServer) {
   for (int life = 0; life < 3; ++life) {
     const std::string name = "vm1/disk" + std::to_string(life);
     ASSERT_EQ(attach(name), 0);
-    const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
-    ASSERT_EQ(::kill(before, SIGKILL), 0);
-    EXPECT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+    ASSERT_NO_FATAL_FAILURE(server_.kill_server());
     EXPECT_TRUE(is_attached(name));
     EXPECT_EQ(users(), static_cast<std::uint64_t>(life + 1));
   }

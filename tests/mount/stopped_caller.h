@@ -19,6 +19,9 @@ namespace berth::test {
 enum class Stop : std::uint8_t { kSignal, kTerminal, kTracer };
 inline constexpr Stop kStops[] = {Stop::kSignal, Stop::kTerminal, Stop::kTracer};
 
+/// Signals that a program handles to be told of something.
+inline constexpr int kSignalsThatOnlyTell[] = {SIGCHLD, SIGCONT, SIGURG, SIGWINCH, SIGPROF, SIGVTALRM, SIGIO};
+
 /// A process in one call, which it waits in and is stopped in.
 class StoppedCaller {
  public:
@@ -28,6 +31,8 @@ class StoppedCaller {
     struct sigaction action {};
     action.sa_handler = [](int) {};
     ::sigaction(SIGUSR1, &action, nullptr);
+    action.sa_flags = SA_RESTART;
+    for (const int number : kSignalsThatOnlyTell) ::sigaction(number, &action, nullptr);
     ::_exit(call());
   }
   ~StoppedCaller() {
@@ -53,7 +58,16 @@ class StoppedCaller {
     EXPECT_TRUE(eventually([this] { return has_stopped(); }));
   }
   void signal(int number) const { ::kill(child_, number); }
-  /// When it has been answered it stops; lets it go on, and answers what the call did. Of a signal that ended it: -signal.
+  /// Waits until it waits for an answer of berth's, and sends the signal. It goes on waiting.
+  void signal_that_changes_nothing(int number) {
+    ASSERT_TRUE(eventually([this] { return waits(); })) << "in " << wchan();
+    signal(number);
+    // Long enough for berth to answer it, if that is what berth does.
+    ::usleep(250'000);
+    EXPECT_TRUE(is_in("request_wait_answer")) << "in " << wchan();
+  }
+  /// When it has been answered it stops; lets it go on, and answers what the call did. Of a signal that ended it:
+  /// -signal.
   int go_on() {
     int status = 0;
     if (::waitpid(child_, &status, WUNTRACED) != child_) return -1000;
@@ -73,7 +87,7 @@ class StoppedCaller {
  private:
   /// Waits until it waits for an answer of berth's, and has it stopped.
   void begin_stop(Stop how) {
-    ASSERT_TRUE(eventually([this] { return state() == 'S' && is_in("request_wait_answer"); })) << "in " << wchan();
+    ASSERT_TRUE(eventually([this] { return waits(); })) << "in " << wchan();
     how_ = how;
     if (how == Stop::kTracer) {
       ASSERT_EQ(::ptrace(PTRACE_SEIZE, child_, nullptr, nullptr), 0);
@@ -83,15 +97,24 @@ class StoppedCaller {
     }
     ASSERT_TRUE(eventually([this] { return state() != 'S'; }));
   }
-  [[nodiscard]] std::string wchan() const {
-    std::string name;
-    std::getline(std::ifstream("/proc/" + std::to_string(child_) + "/wchan"), name);
-    return name;
+  /// Whether it waits for an answer, and not for one on its way there that berth gives at once: it has not run for a
+  /// while.
+  [[nodiscard]] bool waits() const {
+    if (state() != 'S' || !is_in("request_wait_answer")) return false;
+    const std::string before = runs();
+    ::usleep(50'000);
+    return state() == 'S' && runs() == before;
   }
+  [[nodiscard]] std::string line_of(const std::string& file) const {
+    std::string line;
+    std::getline(std::ifstream("/proc/" + std::to_string(child_) + "/" + file), line);
+    return line;
+  }
+  [[nodiscard]] std::string runs() const { return line_of("schedstat"); }
+  [[nodiscard]] std::string wchan() const { return line_of("wchan"); }
   [[nodiscard]] bool is_in(const std::string& function) const { return wchan().find(function) != std::string::npos; }
   [[nodiscard]] char state() const {
-    std::string line;
-    std::getline(std::ifstream("/proc/" + std::to_string(child_) + "/stat"), line);
+    const std::string line = line_of("stat");
     const std::size_t name_end = line.rfind(") ");
     return name_end != std::string::npos ? line[name_end + 2] : '?';
   }

@@ -8,8 +8,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 #include <utility>
+
+#include "tests/mount/text_of.h"
 
 namespace berth::test {
 namespace {
@@ -18,12 +19,6 @@ std::size_t occurrences(const std::string& text, std::string_view what) {
   std::size_t count = 0;
   for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + 1)) ++count;
   return count;
-}
-
-std::string text_of(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
 }
 
 /// As a shell's `echo 3 > /proc/sys/vm/drop_caches`: the kernel gives back nodes that it only keeps in store.

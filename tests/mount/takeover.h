@@ -37,7 +37,7 @@ class TakeoverTest : public ::testing::Test {
   void start_overlay();
 
   [[nodiscard]] std::string in(std::string_view name) const { return server_.in_namespace("a/" + std::string(name)); }
-  [[nodiscard]] pid_t server() const { return server_.read_json("status.json").value("server_pid", 0); }
+  [[nodiscard]] pid_t server() const { return server_.server_pid(); }
   /// kill -9 of the server; returns when the next one says that it has taken over.
   void kill_server();
   /// kill -9 of the server, and nothing more.

@@ -1,6 +1,7 @@
 // The server dies (kill -9), and the programs that make and serve mounts are the next one's.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -284,6 +285,83 @@ TEST_F(TakeoverOfCommand, MountThatNobodyWaitsForAnyMoreLeavesNothing) {
   EXPECT_EQ(::access(server_.in_namespace("c/there").c_str(), F_OK), 0) << errno_name(errno);
   EXPECT_TRUE(eventually([&] { return real_mounts() == 1 && processes_named("sleep").size() == 1; }))
       << real_mounts() << " mounts, " << processes_named("sleep").size() << " helpers";
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TakeoverOfCommand, UnmountProgramOfADeadServerIsEndedWithAllThatItStarted) {
+  const std::string unmount = server_.path("unmount");
+  ASSERT_TRUE(ok(server_.write_file("unmount",
+                                    "test -e \"$2/go\" && exec umount \"$1\"\n"
+                                    "env -i setsid sleep 1000 & : > \"$2/unmounts\"; while :; do sleep 0.01; done\n")));
+  ASSERT_NO_FATAL_FAILURE(
+      start_script("mount -t tmpfs the-command \"$1\" && : > \"$1/there\"\n",
+                   "unmount = [\"sh\", \"" + unmount + "\", \"{mountpoint}\", \"" + server_.path("notes") + "\"]\n"));
+  ASSERT_EQ(::access(server_.in_namespace("c/there").c_str(), F_OK), 0) << errno_name(errno);
+  {
+    const Doer caller([&] { return server_.write_control("shares/c/control", "unmount") ? 0 : EIO; });
+    ASSERT_TRUE(eventually([&] { return server_.read_file("notes/unmounts").has_value(); }));
+    ASSERT_NO_FATAL_FAILURE(strike());
+  }  // and the caller as well
+  ASSERT_TRUE(ok(server_.write_file("notes/go", "")));
+  ASSERT_NO_FATAL_FAILURE(await_takeover());
+  EXPECT_TRUE(eventually([&] { return processes_named("sleep").empty() && processes_named("sh").empty(); }));
+  ASSERT_TRUE(eventually([&] { return server_.write_control("shares/c/control", "unmount").has_value(); }));
+  EXPECT_EQ(real_mounts(), 0U);
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// A command that stays, and an argument of which is the way to a file with a secret in it, a symbolic link.
+class TakeoverOfSecretFile : public TakeoverOfCommand {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(TakeoverOfCommand::SetUp());
+    ASSERT_TRUE(ok(server_.write_file("conf", "password = Open-Sesame-42\n")));
+    ASSERT_EQ(::chmod(server_.path("conf").c_str(), 0600), 0);
+    link_ = server_.path("link");
+    ASSERT_EQ(::symlink(server_.path("conf").c_str(), link_.c_str()), 0);
+    ASSERT_TRUE(ok(server_.write_file(
+        "script",
+        "mount -t tmpfs the-command \"$1\" && : > \"$1/there\"\n"
+        "until test -e \"$2/say\"; do sleep 0.01; done; echo \"my password is Open-Sesame-42\"; exec sleep 1000\n")));
+    const std::string notes = server_.make_directory("notes");
+    ASSERT_NO_FATAL_FAILURE(start("takeover_timeout = \"5s\"\n", "",
+                                  "[share.c]\ntype = \"command\"\naccess = \"proxy\"\nmount = [\"sh\", \"" +
+                                      server_.path("script") + "\", \"{mountpoint}\", \"" + notes + "\", \"" + link_ +
+                                      "\"]\n"));
+    ASSERT_EQ(::access(server_.in_namespace("c/there").c_str(), F_OK), 0) << errno_name(errno);
+  }
+  /// From now on it leads elsewhere.
+  void lead_to(const std::string& path) {
+    ASSERT_EQ(::unlink(link_.c_str()), 0);
+    ASSERT_EQ(::symlink(path.c_str(), link_.c_str()), 0);
+  }
+
+  std::string link_;
+};
+
+TEST_F(TakeoverOfSecretFile, WhatTheProgramSaysLaterIsToldWithoutIt) {
+  ASSERT_NO_FATAL_FAILURE(kill_server());
+  ASSERT_TRUE(ok(server_.write_file("notes/say", "")));
+  EXPECT_TRUE(eventually([&] { return server_.log().find("my password is") != std::string::npos; })) << server_.log();
+  EXPECT_EQ(server_.log().find("Open-Sesame"), std::string::npos) << server_.log();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(TakeoverOfSecretFile, OneThatDoesNotAnswerHoldsUpNoTakeover) {
+  const std::string silent = server_.make_directory("silent");
+  {
+    // No program answers what is asked there.
+    const UniqueFd device(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+    ASSERT_TRUE(device) << errno_name(errno);
+    const std::string options = "fd=" + std::to_string(device.get()) + ",rootmode=40755,user_id=0,group_id=0";
+    ASSERT_EQ(::mount("silent", silent.c_str(), "fuse", 0, options.c_str()), 0) << errno_name(errno);
+    ASSERT_NO_FATAL_FAILURE(lead_to(silent + "/conf"));
+    ASSERT_NO_FATAL_FAILURE(kill_server());
+    ASSERT_NO_FATAL_FAILURE(kill_server());
+    EXPECT_EQ(::access(server_.in_namespace("c/there").c_str(), F_OK), 0) << errno_name(errno);
+    EXPECT_EQ(server_.state("c"), "mounted");
+  }
+  ASSERT_EQ(::umount2(silent.c_str(), MNT_DETACH), 0) << errno_name(errno);
   EXPECT_EQ(server_.stop(), Ending{});
 }
 

@@ -3,6 +3,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -11,11 +13,15 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace berth::test {
@@ -273,7 +279,7 @@ TEST_F(TakeoverTest, NothingIsLostOfTwoHundredOpenFiles) {
 
 TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
   ASSERT_NO_FATAL_FAILURE(start());
-  const rlimit low{128, 128};
+  const rlimit low{320, 320};
   ASSERT_EQ(::prlimit(server_.pid(), RLIMIT_NOFILE, &low, nullptr), 0) << errno_name(errno);
   ASSERT_NO_FATAL_FAILURE(kill_server());  // the next one has it from the keeper
   std::vector<UniqueFd> files;
@@ -289,6 +295,107 @@ TEST_F(TakeoverTest, NextServerFindsRoomForItsOwnDescriptors) {
   files.clear();  // the kernel sends each RELEASE after close(2) has returned
   EXPECT_TRUE(eventually([&] { return server_.read_file("namespace/a/file-0").has_value(); }));
   EXPECT_EQ(server_.read_file("namespace/a/file-0").value_or(""), "xxx");
+}
+
+std::vector<pid_t> threads_of(pid_t process) {
+  std::vector<pid_t> threads;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(process) + "/task", error)) {
+    threads.push_back(std::stoi(entry.path().filename()));
+  }
+  return threads;
+}
+
+bool is_worker(pid_t thread) {
+  std::string name;
+  std::getline(std::ifstream("/proc/" + std::to_string(thread) + "/comm"), name);
+  return name == "berth-fuse";
+}
+
+/// Two processors: one that only some threads use, and which a process of the highest priority takes while it is
+/// wanted.
+class Processors {
+ public:
+  Processors() {
+    cpu_set_t usable;
+    CPU_ZERO(&usable);
+    if (::sched_getaffinity(0, sizeof usable, &usable) != 0 || CPU_COUNT(&usable) < 2) return;
+    CPU_ZERO(&taken_);
+    for (std::size_t cpu = CPU_SETSIZE; CPU_COUNT(&taken_) == 0; --cpu) {
+      if (CPU_ISSET(cpu - 1, &usable)) CPU_SET(cpu - 1, &taken_);
+    }
+    CPU_XOR(&others_, &usable, &taken_);
+  }
+  [[nodiscard]] explicit operator bool() const { return CPU_COUNT(&taken_) == 1; }
+  void use_taken(pid_t thread) const { use(thread, taken_); }
+  void use_others(pid_t thread) const { use(thread, others_); }
+
+  /// False: this process may not have such a priority.
+  [[nodiscard]] bool take() {
+    int ready[2];
+    if (::pipe2(ready, O_CLOEXEC) != 0) return false;
+    const UniqueFd read_end(ready[0]);
+    UniqueFd write_end(ready[1]);
+    hog_.emplace([&] {
+      use_taken(0);
+      const sched_param highest{.sched_priority = 1};
+      if (::sched_setscheduler(0, SCHED_FIFO, &highest) != 0 || ::write(write_end.get(), "x", 1) != 1) return 1;
+      for (std::atomic<unsigned> turns{0};;) ++turns;
+    });
+    write_end.reset();
+    char byte = 0;
+    return ::read(read_end.get(), &byte, 1) == 1;
+  }
+  void give_back() { hog_.reset(); }
+
+ private:
+  static void use(pid_t thread, const cpu_set_t& processors) {
+    const sched_param none{};
+    // A worker may have chosen another one.
+    ::sched_setscheduler(thread, SCHED_OTHER, &none);
+    EXPECT_EQ(::sched_setaffinity(thread, sizeof processors, &processors), 0) << errno_name(errno);
+  }
+
+  cpu_set_t taken_{};
+  cpu_set_t others_{};
+  std::optional<Doer> hog_;
+};
+
+// A killed thread that waits for a request takes one that is there by the time that it gets a processor.
+TEST_F(TakeoverTest, RequestIsAnsweredThoughReadersOfTheDeadServerGetNoProcessor) {
+  constexpr std::chrono::milliseconds kWithoutProcessor{500};
+  Processors processors;
+  if (!processors) GTEST_SKIP() << "needs two processors";
+  ASSERT_NO_FATAL_FAILURE(start());
+  ASSERT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  const pid_t before = server();
+  // Workers leave their processors when there is nothing to do.
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  for (const pid_t process : server_.processes()) {
+    for (const pid_t thread : threads_of(process)) {
+      process == before&& is_worker(thread) ? processors.use_taken(thread) : processors.use_others(thread);
+    }
+  }
+  if (!processors.take()) GTEST_SKIP() << "no priority of its own here";
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  const auto until = std::chrono::steady_clock::now() + kWithoutProcessor;
+  const auto has_successor = [this] { return server_.log().find("has taken over") != std::string::npos; };
+  while (!has_successor() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
+  // The readers of the dead server are to come first.
+  std::vector<pid_t> stopped;
+  if (has_successor()) stopped = server_.processes();
+  std::erase_if(stopped, [&](pid_t process) {
+    const std::vector<pid_t> threads = threads_of(process);
+    return process == before || std::none_of(threads.begin(), threads.end(), is_worker);
+  });
+  for (const pid_t process : stopped) EXPECT_EQ(::kill(process, SIGSTOP), 0);
+  Doer caller([this] { return ::access(in("absent").c_str(), F_OK) == 0 ? 0 : errno; });
+  EXPECT_TRUE(eventually([&] { return caller.waits(); }));
+  processors.give_back();
+  EXPECT_TRUE(eventually([&] { return threads_of(before).empty(); }));
+  for (const pid_t process : stopped) EXPECT_EQ(::kill(process, SIGCONT), 0);
+  EXPECT_EQ(errno_name(caller.result()), "ENOENT");
+  EXPECT_EQ(server_.stop(), Ending{});
 }
 
 /// A control group without memory: the kernel kills a process in it that needs any.

@@ -33,8 +33,6 @@ using Names = std::set<std::string>;
 constexpr uid_t kAlice = 4001;
 constexpr uid_t kBob = 4002;
 
-pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
-
 /// What `act` returns in a process of that user; -1: it did not end by itself.
 int as_user(uid_t user, const std::function<int()>& act) {
   const pid_t child = ::fork();
@@ -76,15 +74,6 @@ class Templates : public ::testing::Test {
     return names;
   }
   [[nodiscard]] int stat_of(const std::string& name) const { return code_of_stat(server_.in_namespace(name)); }
-  void kill_server() {
-    const pid_t server = server_of(server_);
-    ASSERT_GT(server, 0);
-    ASSERT_EQ(::kill(server, SIGKILL), 0);
-    ASSERT_TRUE(eventually([&] {
-      const pid_t next = server_of(server_);
-      return next > 0 && next != server;
-    }));
-  }
 
   BerthServer server_;
 };
@@ -113,7 +102,7 @@ TEST_F(Templates, NativeFromTheFirstTouchAsOtherShares) {
   ASSERT_TRUE(inside);
   EXPECT_EQ(server_.read_json("shares/home/alice/status.json").value("native", false),
             server_.read_json("shares/home/bob/status.json").value("native", false));
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(name_in("home/alice"), "alice");
   EXPECT_EQ(::faccessat(inside.get(), "name", R_OK, 0), 0);
   EXPECT_EQ(name_in("home/carol"), "carol");
@@ -126,7 +115,7 @@ TEST_F(Templates, SurviveTheServerWithThoseWhoseUsersAreInside) {
       ::open(server_.in_namespace("home/alice/log").c_str(), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0644));
   ASSERT_TRUE(file);
   for (const char* user : {"bob", "carol"}) {
-    kill_server();
+    server_.kill_server();
     EXPECT_EQ(::write(file.get(), "x", 1), 1);
     EXPECT_EQ(name_in("home/alice"), "alice");
     EXPECT_EQ(name_in(std::string("home/") + user), user);
@@ -199,7 +188,7 @@ TEST_F(Templates, ShareOfTheUserThatItsNameSays) {
   EXPECT_EQ(enters(2, "home/bin/name"), 0);
   // Not a user, though its source is there.
   EXPECT_EQ(stat_of("home/alice"), ENOENT);
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(enters(1, "home/daemon/name"), 0);
   EXPECT_EQ(enters(1, "home/bin/name"), EACCES);
   EXPECT_EQ(server_.stop(), Ending{});
@@ -334,7 +323,7 @@ esac
     EXPECT_EQ(stat_of(name), ENOENT) << name;
   }
   EXPECT_EQ(list("home"), (Names{"alice", "bob"}));
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(name_in("home/alice"), "alice");
   EXPECT_EQ(lines_of("asked"), (std::vector<std::string>{"alice", "bob", "nobody", "carol"}));
   EXPECT_EQ(server_.stop(), Ending{});
@@ -373,7 +362,7 @@ printf 'type = "bind"\nsource = "%s"\n' "$PWD/homes/$1"
   EXPECT_EQ(name_in("home/alice"), "alice");
   ASSERT_TRUE(ok(server_.write_file("names", "dave\n")));
   EXPECT_TRUE(eventually([&] { return list("home") == Names{"alice", "bob", "carol", "dave"}; }));
-  kill_server();
+  server_.kill_server();
   EXPECT_EQ(list("home"), (Names{"alice", "bob", "carol", "dave"}));
   EXPECT_EQ(server_.stop(), Ending{});
 }
@@ -503,7 +492,7 @@ printf 'type = "bind"\nsource = "%s"\n' "$PWD/homes/$1"
     ++runs;
     EXPECT_TRUE(eventually([&] { return lines_of("running").size() == runs; }));
     if (is_killed) {
-      kill_server();
+      server_.kill_server();
     } else {
       EXPECT_TRUE(ok(server_.write_control("control", "upgrade")));
     }

@@ -259,9 +259,7 @@ mount = ["sh", "-c", "mount -t tmpfs none $0 && echo serving && while sleep 0.1;
   EXPECT_TRUE(said().starts_with("serving\n")) << said();
   EXPECT_TRUE(eventually([&] { return server_.log().find("its program says: serving") != std::string::npos; }));
   // Over the server's death, too.
-  const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   const std::string left = said();
   EXPECT_TRUE(left.starts_with("serving\n")) << left;
   EXPECT_TRUE(eventually([&] { return said().size() > left.size(); })) << "the next server reads on";
@@ -293,9 +291,7 @@ TEST_F(Told, WhatADaemonSaysAfterItsMountProgramHasEnded) {
   };
   EXPECT_TRUE(said("mounting\n"));
   ask("first");
-  const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   ask("second");
   EXPECT_TRUE(ok(server_.write_control("shares/a/control", "unmount")));
 }
@@ -309,9 +305,7 @@ TEST_F(Told, WhatAFailedProgramSaidIsKeptOverTheDeathOfAServer) {
   EXPECT_FALSE(ok(server_.write_control("shares/a/control", "mount")));
   const auto failure = [&] { return server_.read_json("shares/a/status.json")["last_failure"]; };
   const auto first = failure();
-  const auto before = server_.read_json("status.json")["server_pid"].get<pid_t>();
-  ASSERT_EQ(::kill(before, SIGKILL), 0);
-  ASSERT_TRUE(eventually([&] { return server_.read_json("status.json").value("server_pid", before) != before; }));
+  ASSERT_NO_FATAL_FAILURE(server_.kill_server());
   const auto second = failure();
   for (const char* same : {"command", "exit", "errno", "story", "when"}) EXPECT_EQ(second[same], first[same]) << same;
   const std::string output = second.value("output", "");

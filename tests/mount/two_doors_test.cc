@@ -1,4 +1,5 @@
-// One share through two doors at once: natively on the host, and through berth in a mount namespace that has seen no real mount come.
+// One share through two doors at once: natively on the host, and through berth in a mount namespace that has seen no
+// real mount come.
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -208,8 +209,8 @@ TEST_P(TwoDoors, NoAcknowledgedCommitOfSqliteIsLost) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, TwoDoors,
                          ::testing::Values(Kind{"ext4", "ext4", true}, Kind{"xfs", "xfs", true},
-                                           Kind{"bind", "bind", true}, Kind{"overlay", "overlay", false},
-                                           Kind{"below", "bind", false}),
+                                           Kind{"btrfs", "btrfs", true}, Kind{"bind", "bind", true},
+                                           Kind{"overlay", "overlay", false}, Kind{"below", "bind", false}),
                          [](const auto& kind) { return std::string(kind.param.name); });
 
 }  // namespace

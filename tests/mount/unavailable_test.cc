@@ -1,5 +1,5 @@
-// A share whose source is not there, for each kind of backend: an error with its reason and never an empty directory, remembered with
-// a back-off that spreads, tried again at once by hand; and its name stays.
+// A share whose source is not there, for each kind of backend: an error with its reason and never an empty directory,
+// remembered with a back-off that spreads, tried again at once by hand; and its name stays.
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>

@@ -14,14 +14,13 @@
 #include <vector>
 
 #include "src/lib/base/text.h"
+#include "src/lib/sys/inherited.h"
 #include "tests/mount/takeover.h"
 
 namespace berth::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-pid_t server_of(const BerthServer& server) { return server.read_json("status.json").value("server_pid", 0); }
 
 /// A server that was started from a program of its own, which can be replaced.
 class Upgrade : public ::testing::Test {
@@ -69,6 +68,16 @@ class Upgrade : public ::testing::Test {
   }
 
   Result<> upgrade() { return server_.write_control("control", "upgrade"); }
+  /// Those that a started program gets copies of (sys::occupy_copied_descriptors()), which no file of a share may be
+  /// among.
+  void expect_copied_descriptors_taken() const {
+    const std::string table = "/proc/" + std::to_string(server_.server_pid()) + "/fd/";
+    for (int number = 0; number < sys::kCopiedDescriptors; ++number) {
+      std::error_code error;
+      static_cast<void>(fs::read_symlink(table + std::to_string(number), error));
+      EXPECT_FALSE(error) << number << ": " << error.message();
+    }
+  }
 
   BerthServer server_;
   std::string built_;
@@ -106,10 +115,10 @@ TEST_F(Upgrade, NobodyNotices) {
     }
   });
   for (int i = 0; i < 20; ++i) {
-    const pid_t before = server_of(server_);
+    const pid_t before = server_.server_pid();
     install(built_);
     EXPECT_TRUE(ok(upgrade()));
-    EXPECT_NE(server_of(server_), before);
+    EXPECT_NE(server_.server_pid(), before);
     const int sofar = done;
     EXPECT_TRUE(eventually([&] { return done > sofar || failed != 0; }));
   }
@@ -143,6 +152,27 @@ TEST_F(UpgradeFromADescriptorLeak, NobodyNotices) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+TEST_F(Upgrade, DescriptorsThatProgramsGetCopiesOfStayTaken) {
+  EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
+  expect_copied_descriptors_taken();
+  ASSERT_TRUE(ok(upgrade()));
+  expect_copied_descriptors_taken();
+}
+
+TEST_F(Upgrade, DescriptorsThatProgramsGetCopiesOfStayTakenInTheBackground) {
+  EXPECT_EQ(server_.stop(), Ending{});
+  fs::create_symlink(program_, server_.path("mount.berth"));
+  server_.launch_through({"sh", "-c",
+                          "exec " + server_.path("mount.berth") + " berth " + server_.namespace_path() +
+                              " -o share=a=" + source_ + " 0<&- 1>&-"});
+  ASSERT_TRUE(ok(server_.start_program({})));
+  expect_copied_descriptors_taken();
+  ASSERT_TRUE(ok(upgrade()));
+  expect_copied_descriptors_taken();
+  ASSERT_EQ(::umount2(server_.namespace_path().c_str(), 0), 0) << errno_name(errno);
+  EXPECT_EQ(server_.stop(0), Ending{});
+}
+
 /// Before Linux 6.9 what a server leaves unanswered fails with EIO.
 class UpgradeWithoutResend : public Upgrade {
  protected:
@@ -154,10 +184,10 @@ class UpgradeWithoutResend : public Upgrade {
 };
 
 TEST_F(UpgradeWithoutResend, IsAnsweredAllTheSame) {
-  const pid_t before = server_of(server_);
+  const pid_t before = server_.server_pid();
   install(built_);
   EXPECT_TRUE(ok(upgrade()));
-  EXPECT_TRUE(eventually([&] { return server_of(server_) != before; }));
+  EXPECT_TRUE(eventually([&] { return server_.server_pid() != before; }));
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
@@ -173,10 +203,10 @@ TEST_F(Upgrade, OfMountBerthFromAnotherWorkingDirectory) {
     return ::system(("cd " + server_.directory() + " && ./mount.berth berth namespace -o remount," + options).c_str());
   };
   EXPECT_EQ(remount("rw"), 0);
-  const pid_t before = server_of(server_);
+  const pid_t before = server_.server_pid();
   install(built_);
   EXPECT_TRUE(ok(upgrade()));
-  EXPECT_TRUE(eventually([&] { return server_of(server_) != before; }));
+  EXPECT_TRUE(eventually([&] { return server_.server_pid() != before; }));
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(remount("rw,share=a=source"), 0);
   EXPECT_NE(remount("share=a=/"), 0);
@@ -186,7 +216,7 @@ TEST_F(Upgrade, OfMountBerthFromAnotherWorkingDirectory) {
 }
 
 TEST_F(Upgrade, ProgramThatCannotGoOnIsRefused) {
-  const pid_t before = server_of(server_);
+  const pid_t before = server_.server_pid();
   ASSERT_TRUE(ok(server_.write_file("nonsense", "#!/bin/sh\necho other records; exit 1\n")));
   ASSERT_TRUE(ok(server_.write_file("garbage", "garbage")));
   ASSERT_TRUE(ok(server_.write_file("empty", "")));
@@ -199,24 +229,24 @@ TEST_F(Upgrade, ProgramThatCannotGoOnIsRefused) {
     ASSERT_FALSE(refused) << what;
     EXPECT_EQ(refused.error().code(), ENOEXEC) << what;
   }
-  EXPECT_EQ(server_of(server_), before);
+  EXPECT_EQ(server_.server_pid(), before);
   EXPECT_NE(server_.log().find("other records"), std::string::npos) << server_.log();
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
 }
 
 TEST_F(Upgrade, ProgramThatCannotBeExecutedIsRefused) {
-  const pid_t before = server_of(server_);
+  const pid_t before = server_.server_pid();
   fs::permissions(program_, fs::perms::owner_read);
   EXPECT_EQ(upgrade().error().code(), ENOEXEC);
   fs::remove(program_);
   EXPECT_EQ(upgrade().error().code(), ENOEXEC);
   fs::create_directory(program_);
   EXPECT_EQ(upgrade().error().code(), ENOEXEC);
-  EXPECT_EQ(server_of(server_), before);
+  EXPECT_EQ(server_.server_pid(), before);
   fs::remove(program_);
   install(built_);
   EXPECT_TRUE(ok(upgrade()));
-  EXPECT_NE(server_of(server_), before);
+  EXPECT_NE(server_.server_pid(), before);
 }
 
 TEST_F(Upgrade, ProgramThatIsAnotherOneWhenItsTurnComesLeavesTheOldOne) {
@@ -231,15 +261,15 @@ TEST_F(Upgrade, ProgramThatIsAnotherOneWhenItsTurnComesLeavesTheOldOne) {
 }
 
 TEST_F(Upgrade, ProgramWithOtherRecordsIsRefused) {
-  const pid_t before = server_of(server_);
+  const pid_t before = server_.server_pid();
   install_script("[ -z \"$BERTH_TAKE_OVER_CHECK\" ] || export BERTH_TAKE_OVER_CHECK=1.1");
   EXPECT_EQ(upgrade().error().code(), ENOEXEC);
   EXPECT_NE(server_.log().find("its records have version 1.1"), std::string::npos) << server_.log();
-  EXPECT_EQ(server_of(server_), before);
+  EXPECT_EQ(server_.server_pid(), before);
 }
 
 TEST_F(Upgrade, ConfigurationThatIsWrongByNowIsRefused) {
-  const pid_t before = server_of(server_);
+  const pid_t before = server_.server_pid();
   for (const auto& entry : fs::directory_iterator(server_.directory())) {
     if (entry.path().extension() == ".toml") {
       ASSERT_TRUE(
@@ -247,12 +277,44 @@ TEST_F(Upgrade, ConfigurationThatIsWrongByNowIsRefused) {
     }
   }
   EXPECT_FALSE(upgrade());
-  EXPECT_EQ(server_of(server_), before);
+  EXPECT_EQ(server_.server_pid(), before);
+}
+
+/// Half of it has been written by an editor, say.
+TEST_F(Upgrade, ConfigurationThatBecomesWrongAfterTheConsentEndsNothing) {
+  const std::string config = server_.path("berth.toml");
+  const UniqueFd file(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file) << errno_name(errno);
+  const std::string whole = server_.read_file("berth.toml").value_or("");
+  ASSERT_TRUE(
+      ok(server_.write_file("berth.toml", whole + "[berth]\nmax_nodes = 12345\n[control]\nreaders = \"group\"\n")));
+  install(built_);
+  ASSERT_TRUE(ok(upgrade()));
+  install_script("[ -z \"$BERTH_TAKE_OVER_CHECK\" ] || { " + built_ + " \"$@\"; code=$?; printf '[share.a' >" + config +
+                 "; exit $code; }");
+  const pid_t before = server_.server_pid();
+  ASSERT_TRUE(ok(upgrade()));
+  EXPECT_NE(server_.server_pid(), before);
+  EXPECT_EQ(server_.state("a"), "mounted");
+  char text[5] = {};
+  EXPECT_EQ(::pread(file.get(), text, sizeof text, 0), 5) << errno_name(errno);
+  EXPECT_NE(server_.log().find("goes on with what it has"), std::string::npos) << server_.log();
+  EXPECT_TRUE(eventually([&] {
+    return server_.read_control("reload").value_or("").find("berth.toml:") != std::string::npos;
+  })) << server_.read_control("reload").value_or("");
+  struct stat status {};
+  ASSERT_EQ(::stat(server_.in_namespace(".berth/status.json").c_str(), &status), 0) << errno_name(errno);
+  EXPECT_EQ(status.st_mode & S_IROTH, 0U) << "the settings are those that were in force";
+  ASSERT_TRUE(
+      ok(server_.write_file("berth.toml", whole + "[share.b]\ntype = \"bind\"\nsource = \"" + source_ + "\"\n")));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_EQ(server_.read_file("namespace/b/hello").value_or(""), "hello");
+  EXPECT_EQ(server_.stop(), Ending{});
 }
 
 TEST_F(Upgrade, ServerThatIsKilledAfterwardsIsSucceeded) {
   ASSERT_TRUE(ok(upgrade()));
-  ASSERT_EQ(::kill(server_of(server_), SIGKILL), 0);
+  ASSERT_EQ(::kill(server_.server_pid(), SIGKILL), 0);
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(server_.stop(), Ending{});
 }
@@ -261,14 +323,14 @@ TEST_F(Upgrade, ServerThatDiesWhileTheProgramIsAskedIsUpgradedAllTheSame) {
   install_slow();
   Doer asks = upgrader();
   ASSERT_TRUE(eventually([&] { return is_asked(); }));
-  const pid_t first = server_of(server_);
+  const pid_t first = server_.server_pid();
   ASSERT_EQ(::kill(first, SIGKILL), 0);
-  const pid_t second = server_of(server_);
+  const pid_t second = server_.server_pid();
   EXPECT_NE(second, first);
   EXPECT_TRUE(asks.waits()) << "nobody has said yet how it went";
   allow();
   EXPECT_EQ(asks.result(), 0);
-  EXPECT_NE(server_of(server_), second);
+  EXPECT_NE(server_.server_pid(), second);
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "hello");
   EXPECT_EQ(server_.stop(), Ending{});
 }

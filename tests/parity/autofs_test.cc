@@ -1,5 +1,5 @@
-// Maps of autofs are read as Debian's automount reads them: the cases in autofs/ by both. A case whose title starts with
-// "differs:" is one that is read otherwise on purpose (src/autofs/README.md), and is known to be.
+// Maps of autofs are read as Debian's automount reads them: the cases in autofs/ by both. A case whose title starts
+// with "differs:" is one that is read otherwise on purpose (src/autofs/README.md), and is known to be.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -224,7 +224,7 @@ Texts our_mounts(const Maps& maps) {
     if (!map.options.slashify_colons) arguments.emplace_back("no-slashify-colons");
     std::sort(arguments.begin(), arguments.end());
     std::string text = map.mount_point;
-    for (const MapSource& source : map.sources) text.append(" ").append(source.name);
+    for (const MapSource& source : map.sources) text.append(source.name.empty() ? "" : " ").append(source.name);
     result.push_back(text + " [" + joined(arguments, " ") + "]");
   }
   return result;

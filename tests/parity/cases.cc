@@ -40,8 +40,8 @@ bool are_names_of_one(std::string one, std::string other) {
   return one == other || (one == "file" && other == "hard") || (one == "hard" && other == "file");
 }
 
-/// That the share is read-only is not known to a FUSE client either, which sees to access(2) and to renames of something
-/// to itself alone.
+/// That the share is read-only is not known to a FUSE client either, which sees to access(2) and to renames of
+/// something to itself alone.
 bool is_for_read_only(const Operation& operation, const Outcomes& outcomes) {
   const bool nothing = operation.call->name == "rename" && are_names_of_one(operation.path, operation.other);
   return outcomes.native == "EROFS" && (outcomes.share.starts_with('E') || operation.call->name == "access" || nothing);

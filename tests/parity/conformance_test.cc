@@ -10,8 +10,8 @@
 #include "tests/parity/options.h"
 #include "tests/parity/sides.h"
 
-// Every corner of the calls that take a path: each way of calling, on each kind of path, as each user, must do as on the
-// file system itself.
+// Every corner of the calls that take a path: each way of calling, on each kind of path, as each user, must do as on
+// the file system itself.
 namespace berth::test {
 namespace {
 

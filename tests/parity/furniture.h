@@ -5,8 +5,8 @@
 
 namespace berth::test {
 
-/// Fills a directory with one of everything: files of each kind, directories that refuse, set-id bits, flags of chattr(1),
-/// loops and long names. As root, with fixed times.
+/// Fills a directory with one of everything: files of each kind, directories that refuse, set-id bits, flags of
+/// chattr(1), loops and long names. As root, with fixed times.
 void furnish(const std::string& directory);
 
 /// A few of the same, which cost less to look at.

@@ -37,8 +37,8 @@ class Hand {
   void put(int slot, int fd);
   /// What `slot` has open is a copy (dup(2)) of what `of` has.
   void note_copy(int slot, int of);
-  /// Whether this is root, and the file has got set-id bits since it was opened here: writing then takes them away through FUSE,
-  /// and nowhere else.
+  /// Whether this is root, and the file has got set-id bits since it was opened here: writing then takes them away
+  /// through FUSE, and nowhere else.
   [[nodiscard]] bool ends_bits_by_writing(int slot) const;
   /// The answer of close(2).
   int close(int slot);

@@ -35,8 +35,8 @@ Tree look(const std::string& root, bool with_data, const std::set<std::string>& 
 
 /// Differences between two sides, a line each; none when they are alike.
 ///
-/// Times: those that were set (before 2001) must be equal. Of the others it is asked whether they changed since the last
-/// look, which must be so on both sides or on none.
+/// Times: those that were set (before 2001) must be equal. Of the others it is asked whether they changed since the
+/// last look, which must be so on both sides or on none.
 class Comparison {
  public:
   explicit Comparison(Tolerance tolerance) noexcept : tolerance_(tolerance) {}

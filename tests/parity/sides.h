@@ -13,8 +13,8 @@ namespace berth::test {
 /// A file system, one directory of it as a share of a berth, another as it is.
 class Sides {
  public:
-  /// Makes and mounts it, and starts a berth. `type`: ext4, xfs, btrfs, tmpfs, overlay (of tmpfs). `read_only`: the share and what it is
-  /// compared with, not the file system.
+  /// Makes and mounts it, and starts a berth. `type`: ext4, xfs, btrfs, tmpfs, overlay (of tmpfs). `read_only`: the
+  /// share and what it is compared with, not the file system.
   explicit Sides(std::string type, bool read_only = false);
   ~Sides();
   Sides(const Sides&) = delete;
@@ -36,8 +36,8 @@ class Sides {
 
   /// Some operations that belong together.
   using Case = std::vector<Operation>;
-  /// Runs each case in a directory that `furnish` has filled, which serves several cases as long as they change nothing.
-  /// One text a failure, and no more than `most`.
+  /// Runs each case in a directory that `furnish` has filled, which serves several cases as long as they change
+  /// nothing. One text a failure, and no more than `most`.
   [[nodiscard]] std::vector<std::string> run_each(const std::vector<Case>& cases,
                                                   const std::function<void(const std::string&)>& furnish,
                                                   std::size_t most);

@@ -102,8 +102,9 @@ class Source:
             self.error = message["error"]
         elif "synced" in message:
             if self.is_listing:
-                check(self.listed or message.get("empty") or not self.shares, "an empty list that is not said to be meant")
-                self.shares = {name: share for name, share in self.shares.items() if name in self.listed}
+                check("empty" not in message, "a source that knows a list alone says that the store is meant to be empty")
+                if self.listed:
+                    self.shares = {name: share for name, share in self.shares.items() if name in self.listed}
                 self.lists += 1
             self.is_listing, self.error = False, ""
             self.syncs += 1

@@ -42,7 +42,8 @@ void Background::ready() noexcept {
   const char byte = 1;
   if (::write(caller_.get(), &byte, 1) < 0) {
   }  // the caller was killed meanwhile: there is none to notify
-  caller_.reset();
+  // In one step: the server, which shares the table, must not get its number (sys::occupy_copied_descriptors()).
+  ::dup3(STDIN_FILENO, caller_.release(), O_CLOEXEC);
 }
 
 void let_go_of_terminal() noexcept {

@@ -10,8 +10,6 @@ namespace berth::daemon {
 
 /// What a keeper hands to the binary that is executed in its place: numbers of descriptors, -1 where there is none.
 struct KeeperDescriptors {
-  static constexpr std::size_t kMaxOwn = 64;
-
   int device = -1;
   int keepers_end = -1;
   int servers_end = -1;
@@ -25,15 +23,13 @@ struct KeeperDescriptors {
   pid_t agent = 0;
   pid_t first_process = 0;
   bool background = false;  ///< ServerSetup::background
-  std::uint32_t own_count = 0;
-  int own[kMaxOwn]{};  ///< what is the keeper's, or the first of it
 };
 
 /// What keeper, first process and servers exchange in shared memory, apart from what the servers keep for their
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 21;
+  static constexpr std::uint32_t kVersion = 28;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
@@ -55,8 +51,8 @@ struct KeptDaemon {
   std::atomic<bool> sources_changed{false};          ///< a reload found other catalog sources than the keeper knows
   std::atomic<std::int64_t> drop_ins_changed{
       0};  ///< when their directory was changed before they were read last, in nanoseconds; -1: there is none
-  /// What the last reload came to, cut off where it is longer; each ends with a zero. They take turns, so that one is whole at any
-  /// instant: the last one is in answers[reload_answers % 2]; 0: there is none.
+  /// What the last reload came to, cut off where it is longer; each ends with a zero. They take turns, so that one is
+  /// whole at any instant: the last one is in answers[reload_answers % 2]; 0: there is none.
   static constexpr std::size_t kReloadAnswer = 4096;
   std::atomic<std::uint64_t> reload_answers{0};
   char answers[2][kReloadAnswer]{};

@@ -15,6 +15,8 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "src/lib/base/text.h"
@@ -28,10 +30,6 @@ namespace {
 
 /// How long a namespace that is there may take to show that it lives.
 constexpr std::chrono::seconds kProbePatience{3};
-
-/// STATX_MNT_ID_UNIQUE (Linux 6.8), newer than Debian 12's headers: a mount id that is never given out again. The old
-/// kind (STATX_MNT_ID) is, so soon that the next berth's namespace may well have it.
-constexpr unsigned kStatxMountIdUnique = 0x4000U;
 
 enum class Life { kDead, kAlive, kSilent };
 
@@ -55,7 +53,8 @@ Result<bool> is_stale(const std::string& directory) {
   if (!there || there->type != kNamespaceType) return false;
   switch (TRY(probe(directory))) {
     case Life::kAlive:
-      return fail(EBUSY, quote(directory) + " is served by another berth; see " + quote(directory + "/.berth/status"));
+      return fail(EBUSY,
+                  quote(directory) + " is served by another berth already; see " + quote(directory + "/.berth/status"));
     case Life::kSilent:
       return fail(EBUSY,
                   quote(directory) + " is a berth namespace whose berth does not answer; end that process first");
@@ -103,7 +102,11 @@ Result<> mount_on_empty(int device, const std::string& directory) {
   const std::string options = "fd=" + std::to_string(device) + ",rootmode=40755,user_id=" + std::to_string(::getuid()) +
                               ",group_id=" + std::to_string(::getgid()) + ",allow_other,default_permissions";
   if (::mount(kNamespaceSource, directory.c_str(), kNamespaceType, MS_NOSUID | MS_NODEV, options.c_str()) != 0) {
-    return fail(Error::last().within("cannot mount the namespace at " + quote(directory)));
+    const int code = errno;
+    const std::string where = "cannot mount the namespace at " + quote(directory);
+    // EINVAL would be a mistake in the configuration.
+    return code == EINVAL ? fail(ENODEV, where + ": /dev/fuse is none; make it with `mknod -m 666 /dev/fuse c 10 229`")
+                          : fail(Error(code).within(where));
   }
   return {};
 }
@@ -117,6 +120,23 @@ Result<> check_empty(const std::string& directory) {
                                "); a namespace would hide what is in it: choose an empty directory");
   }
   return {};
+}
+
+/// Pages that mappings of files have made dirty may take a part of what may be dirty on this host: of a FUSE file
+/// system 1 % (fuse_bdi_init()), for all shares together. Those of one share whose server does not answer can take all
+/// of it, and then no other writer of a mapping that comes through berth goes on. So they get more, and have a part of
+/// their own beside busy disks. Where /sys is not ours to write to (without root, in some containers) it stays as it
+/// is.
+void allow_dirty_pages(const std::string& directory) {
+  struct statx x {};
+  if (::statx(AT_FDCWD, directory.c_str(), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE, &x) != 0) return;
+  const std::string info =
+      "/sys/class/bdi/" + std::to_string(x.stx_dev_major) + ":" + std::to_string(x.stx_dev_minor) + "/";
+  const std::pair<const char*, std::string_view> ratios[] = {{"max_ratio", "20"}, {"min_ratio", "5"}};
+  for (const auto& [name, percent] : ratios) {
+    const Result<UniqueFd> file = sys::open_at(AT_FDCWD, (info + name).c_str(), O_WRONLY);
+    if (file) static_cast<void>(sys::write_all(file->get(), percent));
+  }
 }
 
 /// Where the namespace is mounted now, for `mount --move` may have taken it elsewhere. "": nowhere, or it is covered.
@@ -150,7 +170,8 @@ Result<UniqueFd> open_fuse_device() {
                 "cannot open /dev/fuse: this kernel has no FUSE loaded; try `modprobe fuse`, and in a container give "
                 "it the device");
   }
-  return fail(code, "cannot open /dev/fuse; `chmod 666 /dev/fuse` lets every user, as on most systems");
+  return fail(code, "cannot open /dev/fuse: " + errno_text(code) +
+                        "; `chmod 666 /dev/fuse` lets every user open it, as on most systems");
 }
 
 Result<std::string> prepare_namespace_directory(const std::string& directory) {
@@ -161,8 +182,8 @@ Result<std::string> prepare_namespace_directory(const std::string& directory) {
   if (!resolved) {
     const Error error = Error::last();
     if (error.code() == ENOENT) {
-      return fail(ENOENT,
-                  "the namespace directory " + quote(directory) + " does not exist; make it: mkdir -p " + directory);
+      return fail(ENOENT, "the namespace directory " + quote(directory) + " does not exist; make it: mkdir -p " +
+                              quote_command({directory}));
     }
     return fail(error.within("the namespace directory " + quote(directory)));
   }
@@ -191,6 +212,7 @@ Result<NamespaceMount> mount_namespace(int device, const std::string& directory)
   if (!there || there->type != kNamespaceType) {
     return fail(EBUSY, "the namespace at " + quote(directory) + " was covered by another mount at once");
   }
+  allow_dirty_pages(directory);
   return NamespaceMount{.id = TRY(mount_id_at(AT_FDCWD, directory)), .table_id = there->id};
 }
 

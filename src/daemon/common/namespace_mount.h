@@ -17,6 +17,10 @@ inline constexpr const char* kNamespaceSource = "berth";
 /// name may be a typing error.
 inline constexpr const char* kUsualNamespace = "/volumes";
 
+/// STATX_MNT_ID_UNIQUE (Linux 6.8), newer than Debian 12's headers: a mount id that is never given out again. The old
+/// kind (STATX_MNT_ID) is, so soon that the next mount may well have it.
+inline constexpr unsigned kStatxMountIdUnique = 0x4000U;
+
 /// Opens /dev/fuse. Errors: ENOENT, ENODEV, EACCES with what to do about it.
 Result<UniqueFd> open_fuse_device();
 
@@ -34,7 +38,8 @@ Result<std::uint64_t> mount_id_at(int directory, const std::string& path);
 struct NamespaceMount {
   std::uint64_t id = 0;        ///< of statx(2); one that is never used again on Linux 6.8 and later
   std::uint64_t table_id = 0;  ///< in mountinfo; may be another mount's once this one is gone
-  /// Of an ordinary user's berth whose namespace is mounted on the host, out of the keeper's sight: the ids are 0 then. Else null.
+  /// Of an ordinary user's berth whose namespace is mounted on the host, out of the keeper's sight: the ids are 0 then.
+  /// Else null.
   std::shared_ptr<const UserMounter> mounter;
 };
 
@@ -50,8 +55,8 @@ Result<bool> is_namespace_mounted(const NamespaceMount& mount, const std::string
 /// those that come. Nothing is done where another mount is on top.
 void abort_namespace(const NamespaceMount& mount);
 
-/// Unmounts the namespace where it is now, also when it is in use: then it is detached and goes with its last user. True
-/// when it was in use. What else may be mounted there meanwhile is left alone. `directory`: where it was mounted.
+/// Unmounts the namespace where it is now, also when it is in use: then it is detached and goes with its last user.
+/// True when it was in use. What else may be mounted there meanwhile is left alone. `directory`: where it was mounted.
 Result<bool> unmount_namespace(const NamespaceMount& mount, const std::string& directory);
 
 }  // namespace berth::daemon

@@ -11,7 +11,8 @@ enum class Role {
   kAgent,         ///< never executes a program
 };
 
-/// The calling process, which has one thread, gives up what its role does not need. What cannot be given up is a warning in the log.
+/// The calling process, which has one thread, gives up what its role does not need. What cannot be given up is a
+/// warning in the log.
 void narrow_to(Role role);
 
 }  // namespace berth::daemon

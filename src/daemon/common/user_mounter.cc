@@ -75,8 +75,8 @@ Result<UniqueFd> receive(int socket, void* bytes, std::size_t size) noexcept {
   return descriptor;
 }
 
-/// Executes fusermount3 to its end; `channel`: where it sends the connection to (_FUSE_COMMFD, lib/mount_util.c of libfuse), or -1, and it
-/// says nothing.
+/// Executes fusermount3 to its end; `channel`: where it sends the connection to (_FUSE_COMMFD, lib/mount_util.c of
+/// libfuse), or -1, and it says nothing.
 bool run_fusermount(const std::string& program, std::vector<std::string> arguments, int channel) noexcept {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -150,8 +150,8 @@ class Mounter {
     return run_fusermount(program_, {program_, "-u", "-z", "--", directory}, -1) ? 1 : -EBUSY;
   }
 
-  /// Attributes of its root may be cached, a name that was never asked for is not. One that does not answer has been refused before
-  /// (prepare_namespace_directory()).
+  /// Attributes of its root may be cached, a name that was never asked for is not. One that does not answer has been
+  /// refused before (prepare_namespace_directory()).
   static bool is_dead(const std::string& directory) {
     const std::string unknown = directory + "/.probe-" + std::to_string(::getpid());
     return ::access(unknown.c_str(), F_OK) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);

@@ -7,8 +7,9 @@
 
 namespace berth::daemon {
 
-/// A process that stays in the user namespace and the mount namespace that an ordinary user's berth leaves (become_own_root()), and mounts
-/// the berth's namespace there by fusermount3(1), so that all programs of that user see it. It ends when its other end is closed.
+/// A process that stays in the user namespace and the mount namespace that an ordinary user's berth leaves
+/// (become_own_root()), and mounts the berth's namespace there by fusermount3(1), so that all programs of that user see
+/// it. It ends when its other end is closed.
 ///
 /// Threading: one call at a time.
 class UserMounter {
@@ -18,8 +19,8 @@ class UserMounter {
   /// One that an earlier keeper has started, or that another process of this berth uses.
   static UserMounter of_descriptor(int socket) noexcept { return UserMounter(UniqueFd(socket)); }
 
-  /// Mounts a FUSE file system at `directory`, in the place of a dead one of berth's; the answer is its connection. Errors: EPERM when
-  /// fusermount3 refuses, which says why on standard error.
+  /// Mounts a FUSE file system at `directory`, in the place of a dead one of berth's; the answer is its connection.
+  /// Errors: EPERM when fusermount3 refuses, which says why on standard error.
   [[nodiscard]] Result<UniqueFd> mount(const std::string& directory) const;
   /// True: it was in use, and is detached.
   [[nodiscard]] Result<bool> unmount(const std::string& directory) const;

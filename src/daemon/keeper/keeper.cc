@@ -33,6 +33,7 @@
 #include "src/lib/sys/inherited.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/other_threads.h"
+#include "src/lib/sys/time_left.h"
 
 namespace berth::daemon {
 namespace {
@@ -44,17 +45,15 @@ constexpr std::chrono::seconds kEndingPatience{15};
 /// How long a server that ends may take to let go of what it has. Then the keeper looks for threads of it that cannot
 /// end.
 constexpr std::chrono::milliseconds kEndPatience{50};
+/// How long threads of it that wait for a processor may take.
+constexpr std::chrono::seconds kRunPatience{5};
 /// How long a server may take to answer the requests that would be lost with it, before it is ended for an upgrade.
 constexpr std::chrono::seconds kAnswerPatience{1};
 /// The keeper makes room for so many descriptors at the start: files and shares in use of a large host.
 constexpr unsigned kDescriptors = 65536;
 
-int milliseconds_to(TimePoint time) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - std::chrono::steady_clock::now());
-  return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
-}
-
-bool has_passed(const std::optional<TimePoint>& time) { return time && milliseconds_to(*time) == 0; }
+bool has_passed(TimePoint time) { return std::chrono::steady_clock::now() >= time; }
+bool has_passed(const std::optional<TimePoint>& time) { return time && has_passed(*time); }
 
 std::string how(int status) {
   if (WIFEXITED(status)) return "ended with status " + std::to_string(WEXITSTATUS(status));
@@ -103,6 +102,7 @@ Result<UniqueFd> Keeper::block_signals() {
 
 Keeper::Keeper(ServerSetup& setup, Background& background, std::set<int> own)
     : setup_(setup), background_(background), own_(std::move(own)), program_(own_program()) {
+  sys::occupy_copied_descriptors();
   const std::vector<int> open = own_.empty() ? open_descriptors() : std::vector<int>();
   own_.insert(open.begin(), open.end());
   ready_ = setup_.record().servers > 0;
@@ -166,7 +166,7 @@ int Keeper::serve(int signals) {
                                  {ending_until_ ? -1 : setup_.record().life.load(), POLLIN, 0},
                                  {stopping_ ? -1 : mount_table_.get(), POLLPRI, 0}}};
     if (::poll(ready.data(), ready.size(), milliseconds_to_work()) < 0) continue;
-    if (ready[3].revents != 0) ending_until_ = std::chrono::steady_clock::now() + kEndPatience;
+    if (ready[3].revents != 0) on_server_begins_to_end();
     if (ready[2].revents != 0) on_check_ended();
     if (ready[1].revents != 0) on_message();
     if (ready[4].revents != 0) on_mounts_changed();
@@ -220,7 +220,7 @@ void Keeper::on_message() {
 int Keeper::milliseconds_to_work() const {
   int left = -1;
   const auto at = [&left](TimePoint time) {
-    const int milliseconds = milliseconds_to(time);
+    const int milliseconds = sys::poll_timeout(time);
     left = left < 0 ? milliseconds : std::min(left, milliseconds);
   };
   if (kill_at_) at(*kill_at_);
@@ -238,7 +238,7 @@ int Keeper::milliseconds_to_work() const {
 /// At most once a second: the service manager need not be notified of each mount.
 void Keeper::notify_status() {
   if (has_passed(manager_.due())) manager_.tell();
-  if (!counts_ || stopping_ || milliseconds_to(next_status_) != 0) return;
+  if (!counts_ || stopping_ || !has_passed(next_status_)) return;
   manager_.status("serving " + escape(setup_.directory) + ": " + std::to_string(counts_->shares) +
                   (counts_->shares == 1 ? " share, " : " shares, ") + std::to_string(counts_->mounted) + " mounted");
   counts_.reset();
@@ -249,7 +249,7 @@ void Keeper::notify_status() {
 /// The service manager's watchdog is notified when the server works. While a deadline of berth's own bounds what the
 /// server does, the watchdog need not: it would end the mounts as well.
 void Keeper::feed_watchdog() {
-  if (!manager_.watchdog() || milliseconds_to(next_watch_) != 0) return;
+  if (!manager_.watchdog() || !has_passed(next_watch_)) return;
   next_watch_ = std::chrono::steady_clock::now() + *manager_.watchdog() / 4;
   if (stopping_ || takeover_until_ || handing_over_) {
     silent_at_.reset();
@@ -289,11 +289,20 @@ std::optional<int> Keeper::enforce_deadlines() {
   return std::nullopt;
 }
 
+void Keeper::on_server_begins_to_end() {
+  const TimePoint now = std::chrono::steady_clock::now();
+  ending_until_ = now + kEndPatience;
+  running_until_ = now + kRunPatience;
+}
+
 /// The server is dead, except for threads that are stuck in the kernel: a share hangs, or they wait for a process that
 /// waits for the next server. So the next server must not wait for them. None of them comes back to run anything.
+///
+/// It does wait for a thread that can run: such a one still reads the next request if it was waiting for one, and that
+/// request would be lost, or makes the change of its last one after the next server has made it.
 std::optional<int> Keeper::on_server_ending() {
   const std::optional<int> status = sys::status_of_zombie(server_);
-  if (!status) {
+  if (!status || (sys::has_running_thread(server_) && !has_passed(running_until_))) {
     ending_until_ = std::chrono::steady_clock::now() + kEndPatience;
     return std::nullopt;
   }
@@ -321,8 +330,7 @@ std::optional<int> Keeper::collect_children() {
     setup_.first_process = 0;
     return end_connection("the first process of the servers' pid namespace " + how(status));
   }
-  const pid_t agent = setup_.agent.pid();
-  if (agent > 0 && ::waitpid(agent, &status, WNOHANG) > 0) setup_.agent.on_ended(agent);
+  setup_.agent.look_after();
   if (::waitpid(server_, &status, WNOHANG) > 0) return on_server_ended(status);
   reap_stuck_server();
   return std::nullopt;
@@ -482,22 +490,19 @@ void Keeper::notify_refused() const { setup_.keepers_end.send({.kind = Message::
 std::optional<int> Keeper::hand_over() {
   own_.erase(mount_table_.get());
   mount_table_.reset();
-  KeeperDescriptors handed{.device = setup_.device,
-                           .keepers_end = setup_.keepers_end.fd(),
-                           .servers_end = setup_.servers_end.fd(),
-                           .keeper = setup_.keeper.get(),
-                           .signals = signals_,
-                           .run_directory = setup_.run_directory,
-                           .state = setup_.state ? setup_.state->fd() : -1,
-                           .native_servers_end = setup_.agent.channel().fd(),
-                           .native_agents_end = setup_.agent.agents_end().fd(),
-                           .user_mounter = setup_.mount.mounter ? setup_.mount.mounter->fd() : -1,
-                           .agent = setup_.agent.pid(),
-                           .first_process = setup_.first_process,
-                           .background = setup_.background};
-  for (const int number : own_) {
-    if (handed.own_count < KeeperDescriptors::kMaxOwn) handed.own[handed.own_count++] = number;
-  }
+  const KeeperDescriptors handed{.device = setup_.device,
+                                 .keepers_end = setup_.keepers_end.fd(),
+                                 .servers_end = setup_.servers_end.fd(),
+                                 .keeper = setup_.keeper.get(),
+                                 .signals = signals_,
+                                 .run_directory = setup_.run_directory,
+                                 .state = setup_.state ? setup_.state->fd() : -1,
+                                 .native_servers_end = setup_.agent.channel().fd(),
+                                 .native_agents_end = setup_.agent.agents_end().fd(),
+                                 .user_mounter = setup_.mount.mounter ? setup_.mount.mounter->fd() : -1,
+                                 .agent = setup_.agent.pid(),
+                                 .first_process = setup_.first_process,
+                                 .background = setup_.background};
   // It stays pending until then, and is read where it would have been (execve(2)).
   if (stop_signal_) ::kill(::getpid(), *stop_signal_);
   const Error error = execute_upgrade(program_, setup_, handed);
@@ -535,7 +540,7 @@ void Keeper::end_pid_namespace() {
     if (ended == setup_.first_process || (ended < 0 && errno != EINTR) || has_passed(until)) return;
     if (ended > 0) continue;
     pollfd child{signals_, POLLIN, 0};
-    ::poll(&child, 1, milliseconds_to(until));
+    ::poll(&child, 1, sys::poll_timeout(until));
     signalfd_siginfo info{};
     if (child.revents != 0 && ::read(signals_, &info, sizeof info) < 0) return;
   }

@@ -52,6 +52,7 @@ class Keeper {
   void on_silent_server();
   std::optional<int> enforce_deadlines();
   std::optional<int> on_server_ending();
+  void on_server_begins_to_end();
   std::optional<int> collect_children();
   int serve(int signals);
   void on_reload_signal();
@@ -98,6 +99,7 @@ class Keeper {
   std::optional<TimePoint> silent_at_;  ///< the server was asked whether it works, and is ended then without an answer
   std::optional<TimePoint> kill_at_;    ///< while stopping: when the server is killed
   std::optional<TimePoint> ending_until_;    ///< the server is ending, and is given until then
+  std::optional<TimePoint> running_until_;   ///< so are threads of it that can run
   std::optional<TimePoint> takeover_until_;  ///< a server has been started and does not serve yet
   std::deque<TimePoint> crashes_;            ///< within the last `crash_window`
   TimePoint crashed_{};                      ///< the last time

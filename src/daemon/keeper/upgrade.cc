@@ -63,14 +63,18 @@ Error execute_upgrade(const std::string& program, ServerSetup& setup, const Keep
   const std::vector<int> open = open_descriptors();
   set_close_on_exec(open, false);
   ::setenv(kTakeOverVariable, std::to_string(setup.memory->fd()).c_str(), 1);
+  ::setenv(kSettingsVariable, config::text_of(setup.configuration.settings).c_str(), 1);
   ::execv(program.c_str(), pointers.data());
   Error error = Error::last();
   ::unsetenv(kTakeOverVariable);
+  ::unsetenv(kSettingsVariable);
   set_close_on_exec(open, true);
   return error;
 }
 
 std::optional<std::string> is_asked_for_consent() { return take_variable(kCheckVariable); }
+
+std::optional<std::string> inherited_settings() { return take_variable(kSettingsVariable); }
 
 std::optional<int> inherited_memory() {
   const std::optional<std::string> text = take_variable(kTakeOverVariable);

@@ -14,11 +14,13 @@
 /// - First the new program is started with ServerSetup::arguments and kCheckVariable, to see whether it could take
 ///   over: it reads the configuration, compares the version of the records, and ends.
 /// - When the server has ended, it is executed in the keeper's place with kTakeOverVariable: the descriptor of the
-///   shared memory, where KeptDaemon::keeper_descriptors has the rest.
+///   shared memory, where KeptDaemon::keeper_descriptors has the rest; and with kSettingsVariable, for a configuration
+///   that cannot be read any more by then.
 namespace berth::daemon {
 
 inline constexpr const char* kCheckVariable = "BERTH_TAKE_OVER_CHECK";
 inline constexpr const char* kTakeOverVariable = "BERTH_TAKE_OVER";
+inline constexpr const char* kSettingsVariable = "BERTH_TAKE_OVER_SETTINGS";
 
 /// What is taken over must be laid out as the binary that takes over knows it.
 std::string record_version();
@@ -40,5 +42,7 @@ Error execute_upgrade(const std::string& program, ServerSetup& setup, const Keep
 /// The environment's value that this program was executed with; each is read once and removed from the environment.
 std::optional<std::string> is_asked_for_consent();
 std::optional<int> inherited_memory();
+/// Of the keeper that has executed this program: a configuration without shares.
+std::optional<std::string> inherited_settings();
 
 }  // namespace berth::daemon

@@ -77,8 +77,8 @@ struct Watched {
   std::set<std::uint64_t> mounts;  ///< their ids, on the host
 };
 
-/// Adds what one descriptor of inotify(7) or fanotify(7) watches there (proc(5), /proc/PID/fdinfo). fanotify(7) can mark a mount or a
-/// file system as a whole.
+/// Adds what one descriptor of inotify(7) or fanotify(7) watches there (proc(5), /proc/PID/fdinfo). fanotify(7) can
+/// mark a mount or a file system as a whole.
 void add_watches(std::string_view info, const Watched& watched, pid_t process, std::vector<Hidden::Watch>& found) {
   for (const std::string_view line : split(info, '\n')) {
     const char* const by = line.starts_with("inotify ")    ? "inotify"

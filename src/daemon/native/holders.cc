@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/native/mountinfo.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/text.h"
@@ -37,8 +38,9 @@ std::string told_of(pid_t process, const char* does) {
   return "process " + std::to_string(process) + " (" + quote(command_of(process)) + ") " + does;
 }
 
-/// Whether the kernel has the file system with that device number in use, as far as it tells without asking the file system: local
-/// disks in /sys/fs/TYPE/DISK, FUSE in /sys/fs/fuse/connections (Documentation/filesystems/fuse.rst), NFS in /proc/fs/nfsfs/volumes.
+/// Whether the kernel has the file system with that device number in use, as far as it tells without asking the file
+/// system: local disks in /sys/fs/TYPE/DISK, FUSE in /sys/fs/fuse/connections (Documentation/filesystems/fuse.rst), NFS
+/// in /proc/fs/nfsfs/volumes.
 bool is_in_use(std::uint64_t device) {
   const auto exists = [](const std::string& path) { return ::access(path.c_str(), F_OK) == 0; };
   const std::string number = std::to_string(major(device)) + ":" + std::to_string(minor(device));
@@ -170,15 +172,17 @@ std::vector<std::string> references_of(pid_t process) {
   return paths;
 }
 
-/// Of what a link of /proc leads to, without asking the file system; 0: not known.
+/// The device (makedev(3)) of the file that a link of /proc leads to, without asking its file system; 0: not known.
 std::uint64_t device_of(const std::string& path) {
   struct statx file {};
   if (::statx(AT_FDCWD, path.c_str(), AT_STATX_DONT_SYNC, STATX_TYPE, &file) != 0) return 0;
   return makedev(file.stx_dev_major, file.stx_dev_minor);
 }
 
-/// Names a process that has one of the file systems `devices` open, else one that holds a mount namespace which is not in `seen`.
-/// `paths`: what begins so is of the share as well, opened through berth: the kernel keeps the real file behind it open.
+/// Names a process that has one of the file systems `devices` open, else one that holds a mount namespace which is not
+/// in `seen`.
+/// `paths`: what begins so is of the share as well, opened through berth: the kernel keeps the real file behind it
+/// open.
 void look_at_descriptors(Look& look, std::map<std::uint64_t, std::size_t> devices,
                          const std::map<std::uint64_t, std::string>& paths, const std::set<std::string>& seen,
                          TimePoint until) {

@@ -22,12 +22,12 @@ struct MountLine {
 /// Absent: it is no such line. The device is a part of `line`.
 std::optional<MountLine> parse_mount_line(std::string_view line);
 
-/// The mount table of a process or a thread, as /proc numbers it. Errors: EBUSY when it has more than 4 MiB; ENOENT, ESRCH when the
-/// process is gone.
+/// The mount table of a process or a thread, as /proc numbers it. Errors: EBUSY when it has more than 4 MiB; ENOENT,
+/// ESRCH when the process is gone.
 Result<std::string> read_mountinfo(pid_t process);
 
-/// The device of what is mounted at `directory`, in the mount namespace of `process`: "0:45". Errors: ENOENT when nothing is; as
-/// read_mountinfo().
+/// The device of what is mounted at `directory`, in the mount namespace of `process`: "0:45". Errors: ENOENT when
+/// nothing is; as read_mountinfo().
 Result<std::string> device_at(pid_t process, const std::string& directory);
 
 }  // namespace berth::daemon

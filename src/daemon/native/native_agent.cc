@@ -1,9 +1,13 @@
 #include "src/daemon/native/native_agent.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +28,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/inherited.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/thread.h"
@@ -50,34 +55,34 @@ Result<UniqueFd> open_namespace(const NativeRequest& request) {
 
 std::string path_of(int root, const std::string& share) { return sys::proc_path(root) + "/" + share; }
 
-/// The id of the mount on the share's directory if it shows the same directory as `mount`: an earlier agent has got
-/// that far. Errors: EBUSY when it is something else.
-Result<std::uint64_t> find_overmount(int root, const std::string& share, int mount) {
-  const UniqueFd top = TRY(sys::open_at(root, share.c_str(), O_PATH));
+/// The mount on the share's directory if it shows the same directory as `mount`: an earlier agent has got that far.
+/// Errors: EBUSY when it is something else.
+Result<UniqueFd> find_overmount(int root, const std::string& share, int mount) {
+  UniqueFd top = TRY(sys::open_at(root, share.c_str(), O_PATH));
   const struct statx there = TRY(sys::stat_at(top.get(), "", STATX_INO, AT_STATX_DONT_SYNC));
   const struct statx ours = TRY(sys::stat_at(mount, "", STATX_INO, AT_STATX_DONT_SYNC));
   const bool is_same = there.stx_ino == ours.stx_ino && there.stx_dev_major == ours.stx_dev_major &&
                        there.stx_dev_minor == ours.stx_dev_minor;
   if (!is_same) return fail(EBUSY, "something is mounted on its directory");
-  return sys::mount_id(top.get());
+  return top;
 }
 
 /// Overmounts the share and answers. The descriptors are closed before the answer: with them the mount would look used.
 Result<> overmount(const NativeRequest& request, UniqueFd mount, const NativeCall& talk) {
   const UniqueFd root = TRY(open_namespace(request));
-  std::uint64_t id = TRY(sys::mount_id(mount.get()));
   Result<UniqueFd> directory = sys::open_in_mount(root.get(), request.share.c_str(), O_PATH | O_DIRECTORY);
   if (!directory && directory.error().code() == EXDEV) {
-    id = TRY(find_overmount(root.get(), request.share, mount.get()));
+    mount = TRY(find_overmount(root.get(), request.share, mount.get()));
   } else {
     const UniqueFd at = TRY(std::move(directory));
     crash_point("agent-overmounts");
     TRY_VOID(sys::attach_mount_at(mount.get(), at.get()));
     crash_point("agent-overmounted");
   }
+  const NativeAnswer answer{.value = TRY(sys::mount_id(mount.get())), .unique = TRY(mount_id_at(mount.get(), ""))};
   mount.reset();
   // A server that has given up waiting does not know about the overmount.
-  if (!talk.answer({.value = id})) return sys::unmount(path_of(root.get(), request.share), MNT_DETACH);
+  if (!talk.answer(answer)) return sys::unmount(path_of(root.get(), request.share), MNT_DETACH);
   return {};
 }
 
@@ -190,9 +195,11 @@ class Crew {
   std::atomic<int> waiting_{1};
 };
 
-/// Closes all that the parent had open, so that nothing lives longer because of the agent.
+/// Closes all that the parent has open, so that nothing lives longer because of the agent. The table is shared with the
+/// parent: files of shares are not copied to be closed, which may wait for their servers (spawn_program.cc).
 void keep_only(int fd) {
   const auto kept = static_cast<unsigned>(fd);
+  ::close_range(std::max<unsigned>(kept + 1, sys::kCopiedDescriptors), ~0U, CLOSE_RANGE_UNSHARE);
   if (kept > 3) ::close_range(3, kept - 1, 0);
   ::close_range(kept + 1, ~0U, 0);
 }
@@ -217,10 +224,13 @@ NativeAgent::NativeAgent(NativeChannel servers_end, NativeChannel agents_end) no
     : servers_end_(std::move(servers_end)), agents_end_(std::move(agents_end)) {}
 
 Result<> NativeAgent::fork_agent() {
-  const pid_t child = ::fork();
+  clone_args arguments{};
+  arguments.flags = CLONE_FILES;  // keep_only()
+  arguments.exit_signal = SIGCHLD;
+  const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
   if (child < 0) return fail(Error::last().within("cannot start the agent for native access"));
   if (child > 0) {
-    pid_ = child;
+    pid_ = static_cast<pid_t>(child);
     started_ = SystemClock().now();
     return {};
   }
@@ -239,8 +249,15 @@ Result<> NativeAgent::fork_agent() {
   ::_exit(EXIT_SUCCESS);
 }
 
-void NativeAgent::on_ended(pid_t child) {
-  if (child != pid_) return;
+void NativeAgent::look_after() {
+  int status = 0;
+  if (pid_ <= 0 || ::waitpid(pid_, &status, WNOHANG | WUNTRACED) != pid_) return;
+  if (!WIFSTOPPED(status)) return on_ended();
+  log::warning("the agent for native access was stopped (signal {}): continuing it", WSTOPSIG(status));
+  ::kill(pid_, SIGCONT);
+}
+
+void NativeAgent::on_ended() {
   pid_ = -1;
   short_lives_ = SystemClock().now() - started_ < kShortLife ? short_lives_ + 1 : 0;
   if (short_lives_ >= kMostShortLives) {

@@ -2,6 +2,8 @@
 
 #include <sys/types.h>
 
+#include <utility>
+
 #include "src/daemon/native/native_channel.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/result.h"
@@ -34,14 +36,18 @@ class NativeAgent {
 
   /// For the server.
   [[nodiscard]] const NativeChannel& channel() const noexcept { return servers_end_; }
+  /// For the server, when the keeper is gone: no process starts the agent again. From here on what is asked of an agent
+  /// that is dead, or dies, fails at once.
+  void expect_no_other() noexcept { const NativeChannel closed = std::move(agents_end_); }
 
-  /// A child of the process has ended: starts the agent again if it was that child. An agent that dies young again and
-  /// again is not started any more.
-  void on_ended(pid_t child);
+  /// A child of the process may have ended or stopped. An agent that has ended is started again, unless it dies young
+  /// again and again. One that was stopped (SIGSTOP) is continued: shares would wait for it.
+  void look_after();
 
  private:
   NativeAgent(NativeChannel servers_end, NativeChannel agents_end) noexcept;
   Result<> fork_agent();
+  void on_ended();
 
   NativeChannel servers_end_;
   NativeChannel agents_end_;

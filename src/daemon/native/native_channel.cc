@@ -7,9 +7,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <climits>
 #include <cstring>
+
+#include "src/lib/sys/time_left.h"
 
 namespace berth::daemon {
 namespace {
@@ -27,6 +28,7 @@ struct AnswerHeader {
   int code;
   std::uint32_t text_length;
   std::uint64_t value;
+  std::uint64_t unique;
 };
 constexpr std::size_t kLongestText = 2048;  // beyond the longest share name
 constexpr std::size_t kLongestRequest = sizeof(RequestHeader) + PATH_MAX + manager::kMaxShareName;
@@ -41,11 +43,6 @@ Result<std::pair<UniqueFd, UniqueFd>> make_sockets() noexcept {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) return fail_errno();
   return std::pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
-}
-
-int milliseconds_until(TimePoint deadline) {
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - SystemClock().now());
-  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
 }
 
 void put_descriptors(msghdr& message, DescriptorRoom& room, int talk, int mount) {
@@ -74,7 +71,7 @@ std::pair<UniqueFd, UniqueFd> take_descriptors(msghdr& message) {
 Result<std::optional<NativeAnswer>> NativeCall::next(TimePoint deadline) const {
   for (;;) {
     pollfd ready{socket_.get(), POLLIN, 0};
-    const int count = ::poll(&ready, 1, milliseconds_until(deadline));
+    const int count = ::poll(&ready, 1, sys::poll_timeout(deadline));
     if (count == 0) return fail(ETIMEDOUT, "the agent in the host's mount namespace does not answer");
     if (count > 0) break;
     if (errno != EINTR) return fail_errno();
@@ -89,7 +86,7 @@ Result<std::optional<NativeAnswer>> NativeCall::next(TimePoint deadline) const {
   if (got < 0 && errno != ECONNRESET) return fail_errno();
   if (got < static_cast<ssize_t>(sizeof header)) return std::nullopt;
   const std::size_t length = std::min<std::size_t>(header.text_length, static_cast<std::size_t>(got) - sizeof header);
-  return NativeAnswer{header.code, header.value, std::string(text.data(), length)};
+  return NativeAnswer{header.code, header.value, std::string(text.data(), length), header.unique};
 }
 
 Result<NativeAnswer> NativeCall::expect(TimePoint deadline) const {
@@ -100,8 +97,8 @@ Result<NativeAnswer> NativeCall::expect(TimePoint deadline) const {
 }
 
 bool NativeCall::answer(const NativeAnswer& answer) const {
-  AnswerHeader header{answer.code, static_cast<std::uint32_t>(std::min(answer.text.size(), kLongestText)),
-                      answer.value};
+  AnswerHeader header{answer.code, static_cast<std::uint32_t>(std::min(answer.text.size(), kLongestText)), answer.value,
+                      answer.unique};
   std::array<iovec, 2> parts{
       {{&header, sizeof header}, {const_cast<char*>(answer.text.data()), header.text_length}}};  // only read by sendmsg
   msghdr message{};

@@ -29,9 +29,10 @@ struct NativeRequest {
 
 /// One answer. More than one may belong to a request; the end of the talk is the end of the answers.
 struct NativeAnswer {
-  int code = 0;             ///< errno value; 0: success
-  std::uint64_t value = 0;  ///< kRemove: Outcome; kOvermount, kList: id of a mount, as in mountinfo
-  std::string text;         ///< an error's story; kList: the share's name
+  int code = 0;              ///< errno value; 0: success
+  std::uint64_t value = 0;   ///< kRemove: Outcome; kOvermount, kList: id of a mount, as in mountinfo
+  std::string text;          ///< an error's story; kList: the share's name
+  std::uint64_t unique = 0;  ///< kOvermount: id of the mount that no other mount will have (mount_id_at())
 };
 
 /// The messages about one request, between the server and a thread of the agent's (a SOCK_SEQPACKET pair). It has ended

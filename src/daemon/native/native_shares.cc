@@ -14,8 +14,8 @@
 #include "src/daemon/native/holders.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/ask_on_thread.h"
 #include "src/lib/sys/mount.h"
-#include "src/lib/sys/thread.h"
 
 namespace berth::daemon {
 namespace {
@@ -27,11 +27,27 @@ constexpr std::chrono::microseconds kLookAgain{200};
 constexpr std::chrono::milliseconds kLongestWay{500};
 /// How long looking at other processes may take at all.
 constexpr std::chrono::milliseconds kLookPatience{1000};
+/// The same for all that all processes have open.
+constexpr std::chrono::milliseconds kCountPatience{5000};
+/// Threads that look at one user's processes at once, and users of whom any does: some threads may hang for ever.
+constexpr int kMostCounts = 4;
+constexpr std::size_t kMostCountedUsers = 64;
+/// Users that are named.
+constexpr std::size_t kMostUnseenTold = 5;
 constexpr int kTries = 3;
 
 bool has_died(const Error& agents) noexcept { return agents.code() == ECONNRESET || agents.code() == EPIPE; }
 
 TimePoint from_now(std::chrono::milliseconds time) { return SystemClock().now() + time; }
+
+/// Looks at other processes on a thread of its own: such a process may hold up the thread (other_threads.h) as long as
+/// it likes.
+template <typename Found>
+Result<Found> look(UniqueFunction<Found()> at, std::chrono::milliseconds patience = kLookPatience) {
+  Result<Found> found = sys::ask_on_thread("berth-look", std::move(at), from_now(patience));
+  if (!found && found.error().code() == ETIMEDOUT) return fail(EAGAIN, "a process that was in it cannot be looked at");
+  return found;
+}
 
 }  // namespace
 
@@ -56,11 +72,11 @@ Result<std::vector<std::string>> NativeShares::take_over(TimePoint deadline) {
   return names;
 }
 
-Result<> NativeShares::overmount(manager::Share& share, int root, TimePoint deadline) {
+Result<std::uint64_t> NativeShares::overmount(manager::Share& share, int root, TimePoint deadline) {
   fuse::ShareFs* const shares = shares_;
   if (shares == nullptr) return fail(EAGAIN, "the server has just started");
   TRY_VOID(shares->shows_same_pages(root));
-  Result<> overmounted = overmount_when_quiet(share, root, deadline);
+  Result<std::uint64_t> overmounted = overmount_when_quiet(share, root, deadline);
   if (overmounted) share.set_overmounted(SystemClock().now());  // before anything is answered that waits for it
   // Berth is not asked about the root for a while now.
   if (!overmounted) shares->set_may_be_watched(share, true);
@@ -68,44 +84,18 @@ Result<> NativeShares::overmount(manager::Share& share, int root, TimePoint dead
   return overmounted;
 }
 
-Result<> NativeShares::overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
+Result<std::uint64_t> NativeShares::overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline) {
   TRY_VOID(await_walkers(share));
   TRY_VOID(look_for_hidden(share));
   // A program that writes a file may look whether its path still leads to it (SQLite: does not write any more if not).
   if (share.writers() > 0) return fail(EAGAIN, "a file is open for writing through berth");
-  Result<> overmounted = fail(ECONNRESET);
+  Result<std::uint64_t> overmounted = fail(ECONNRESET);
   // A repeated request gets the same answer, however far an agent came that has been killed.
   for (int tries = 0; tries < kTries && !overmounted && has_died(overmounted.error()); ++tries) {
     overmounted = ask_to_overmount(share, root, deadline);
   }
   return overmounted || !has_died(overmounted.error()) ? overmounted
                                                        : fail(EAGAIN, std::string(overmounted.error().story()));
-}
-
-/// Looks at other processes on a thread of its own: such a process may hold up the thread (other_threads.h) as long as
-/// it likes.
-template <typename Found>
-Result<Found> NativeShares::look(UniqueFunction<Found()> at) {
-  struct Round {
-    Mutex mutex;
-    ConditionVariable ended;
-    std::optional<Found> found BERTH_GUARDED_BY(mutex);
-  };
-  const auto round = std::make_shared<Round>();
-  auto work = [round, at = std::move(at)]() mutable {
-    Found found = at();
-    MutexLock lock(round->mutex);
-    round->found = std::move(found);
-    round->ended.notify_all();
-  };
-  Result<std::thread> looking = sys::start_thread("berth-look", std::move(work));
-  if (!looking) return fail(looking.error());
-  looking->detach();
-  const TimePoint until = from_now(kLookPatience);
-  MutexLock lock(round->mutex);
-  while (!round->found && SystemClock().now() < until) round->ended.wait_until(round->mutex, until);
-  if (!round->found) return fail(EAGAIN, "a process that was in it cannot be looked at");
-  return *std::move(round->found);
 }
 
 /// Notes which of these threads are in no such call (`may_be_in_call`), and answers the rest.
@@ -126,8 +116,8 @@ Result<std::vector<NativeShares::Seen>> NativeShares::still_in_call(const manage
   return threads;
 }
 
-/// When this has succeeded no caller is between two walks, and each that begins to walk is sent back to the share's name. One that
-/// runs has a moment to come out of its call, or to be sent back at its end.
+/// When this has succeeded no caller is between two walks, and each that begins to walk is sent back to the share's
+/// name. One that runs has a moment to come out of its call, or to be sent back at its end.
 Result<> NativeShares::await_walkers(const manager::Share& share) const {
   fuse::ShareFs& shares = *shares_.load();
   for (const TimePoint until = from_now(kWalkersPatience);; std::this_thread::sleep_for(kLookAgain)) {
@@ -163,7 +153,7 @@ Result<> NativeShares::look_for_hidden(const manager::Share& share) const {
   return {};
 }
 
-Result<> NativeShares::ask_to_overmount(const manager::Share& share, int root, TimePoint deadline) {
+Result<std::uint64_t> NativeShares::ask_to_overmount(const manager::Share& share, int root, TimePoint deadline) {
   UniqueFd mount = TRY(sys::clone_mount(root));
   NativeRequest wanted = request(NativeRequest::Kind::kOvermount, share.name());
   const NativeCall talk = TRY(setup_.agent.ask(wanted, mount));
@@ -172,21 +162,28 @@ Result<> NativeShares::ask_to_overmount(const manager::Share& share, int root, T
   const NativeAnswer answer = TRY(talk.expect(deadline));
   MutexLock lock(mutex_);
   overmounts_.insert_or_assign(share.name(), answer.value);
-  return {};
+  return answer.unique;
 }
 
-/// A caller that was let go on from the share's name, and finds the mount gone again before it has come there, would have to be sent
-/// back twice in one system call: its program would hear of it. True: there is none, or not for long.
+/// A caller that was let go on from the share's name, and finds the mount gone again before it has come there, would
+/// have to be sent back twice in one system call: its program would hear of it. True: there is none, or not for long.
+/// One that comes later still is served by berth.
 Result<bool> NativeShares::have_arrived(const manager::Share& share) const {
   const fuse::ShareFs* const shares = shares_;
   if (shares == nullptr) return true;
   for (const TimePoint until = from_now(kWalkersPatience);; std::this_thread::sleep_for(kLookAgain)) {
-    const std::vector<Seen> rest = TRY(still_in_call(share, shares->passed_in(share), &fuse::may_be_walking));
     const TimePoint now = SystemClock().now();
-    if (std::none_of(rest.begin(), rest.end(), [&](const Seen& one) { return now < one.last + kLongestWay; }))
-      return true;
+    std::vector<Seen> lately = shares->passed_in(share);
+    std::erase_if(lately, [&](const Seen& one) { return now >= one.last + kLongestWay; });
+    if (TRY(still_in_call(share, std::move(lately), &fuse::may_be_walking)).empty()) return true;
     if (now >= until) return false;
   }
+}
+
+/// Those that have come there are sent back when they come again after the mount has gone.
+void NativeShares::forget_arrived(const manager::Share& share) const {
+  const fuse::ShareFs* const shares = shares_;
+  if (shares != nullptr) (void)still_in_call(share, shares->passed_in(share), &fuse::may_be_walking);
 }
 
 Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount(const manager::Share& share, When when,
@@ -210,18 +207,19 @@ Result<manager::NativeAccess::Outcome> NativeShares::remove_overmount_of(const s
     if (overmounted == overmounts_.end()) return Outcome::kOff;
     wanted.overmount_id = overmounted->second;
   }
-  // A caller that cannot be looked at is known for two seconds only.
   const bool arrived = share == nullptr || have_arrived(*share).value_or(false);
   if (when != When::kAlways && !arrived) {
     return when == When::kUntouched ? Outcome::kTouched : Outcome::kInUse;
   }
+  if (share != nullptr) forget_arrived(*share);
   Result<NativeAnswer> answer = fail(ECONNRESET);
   // A repeated request gets the same answer, however far an agent came that has been killed.
   for (int tries = 0; tries < kTries && !answer && has_died(answer.error()); ++tries) {
-    const NativeCall talk = TRY(setup_.agent.ask(wanted));
+    const Result<NativeCall> talk = setup_.agent.ask(wanted);
     crash_point("removal-asked");
-    answer = talk.expect(deadline);
+    answer = talk ? talk->expect(deadline) : fail(talk.error());
   }
+  if (!answer && has_died(answer.error()) && is_last_agent_) return Outcome::kOff;
   const auto outcome = static_cast<Outcome>(TRY(std::move(answer)).value);
   if (outcome == Outcome::kOff) {
     // Another incarnation of the share may have been overmounted meanwhile.
@@ -238,13 +236,67 @@ Result<std::vector<std::string>> NativeShares::find_holders(const std::vector<Un
   // A process may hold up the thread that looks at it for as long as it likes. One thread at a time is risked.
   if (holders_looks_->exchange(true)) return not_known;
   using Holders = Result<std::vector<std::string>>;
+  std::shared_ptr<void> one(nullptr, [looks = holders_looks_](void*) { looks->store(false); });
   const auto found =
-      look<Holders>([keeper = setup_.keeper, directory = setup_.directory, shares, looks = holders_looks_] {
+      look<Holders>([keeper = setup_.keeper, directory = setup_.directory, shares, one = std::move(one)]() mutable {
         Holders holders = daemon::find_holders(keeper, directory, shares);
-        looks->store(false);
+        one.reset();
         return holders;
       });
   return found ? *found : not_known;
+}
+
+bool NativeShares::Looks::begin(uid_t user) {
+  MutexLock lock(mutex);
+  const auto known = of.find(user);
+  if (known != of.end() ? known->second == kMostCounts : of.size() == kMostCountedUsers) return false;
+  ++of[user];
+  return true;
+}
+
+void NativeShares::Looks::end(uid_t user) {
+  MutexLock lock(mutex);
+  if (--of[user] == 0) of.erase(user);
+}
+
+/// Each user's processes are looked at apart, those with few processes first, so that one user leaves time for the
+/// others. What the superuser's are in is known, or nothing is.
+Result<manager::NativeAccess::Users> NativeShares::count_users(const std::vector<std::uint64_t>& overmounts) {
+  const TimePoint until = from_now(kCountPatience);
+  std::vector<std::pair<uid_t, std::vector<pid_t>>> by_user;
+  for (auto& one : processes_by_user()) by_user.emplace_back(one.first, std::move(one.second));
+  std::stable_sort(by_user.begin(), by_user.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.first != 0, a.second.size()) < std::pair(b.first != 0, b.second.size());
+  });
+  Users users{.in = std::vector<std::size_t>(overmounts.size())};
+  std::vector<std::string> unseen;
+  for (std::size_t i = 0; i < by_user.size(); ++i) {
+    auto& [user, processes] = by_user[i];
+    const auto of_one = user == 0 ? 1 : static_cast<Duration::rep>(by_user.size() - i);
+    const auto time = (until - SystemClock().now()) / of_one;
+    const auto counted = count_users_of_one(user, std::move(processes), overmounts, time);
+    for (std::size_t k = 0; counted && k < overmounts.size(); ++k) users.in[k] += counted->users[k];
+    if (counted && counted->is_complete) continue;
+    if (user == 0) return fail(EAGAIN, "there are too many processes to look at");
+    unseen.push_back(std::to_string(user));
+  }
+  if (unseen.empty()) return users;
+  const std::size_t most = std::min(unseen.size(), kMostUnseenTold);
+  for (std::size_t i = 0; i < most; ++i) users.unseen += (i > 0 ? ", " : "") + unseen[i];
+  if (most < unseen.size()) users.unseen += " and " + std::to_string(unseen.size() - most) + " more";
+  users.unseen = "whether processes of user " + users.unseen +
+                 " use it is not known: they have too much open or mapped, or cannot be looked at";
+  return users;
+}
+
+Result<UsersOfMounts> NativeShares::count_users_of_one(uid_t user, std::vector<pid_t> processes,
+                                                       const std::vector<std::uint64_t>& overmounts, Duration time) {
+  if (!users_looks_->begin(user)) return fail(EAGAIN);
+  const std::shared_ptr<void> look_ends(nullptr, [user, looks = users_looks_](void*) { looks->end(user); });
+  const TimePoint until = SystemClock().now() + time - time / 10;
+  return look<UsersOfMounts>([overmounts, processes = std::move(processes), until,
+                              look_ends] { return count_users_of(overmounts, processes, until); },
+                             std::chrono::duration_cast<std::chrono::milliseconds>(time));
 }
 
 }  // namespace berth::daemon

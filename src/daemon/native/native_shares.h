@@ -1,6 +1,10 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -10,8 +14,8 @@
 #include "fuse/shares/share_fs.h"
 #include "manager/model/native_access.h"
 #include "src/daemon/native/native_channel.h"
+#include "src/daemon/native/native_users.h"
 #include "src/lib/base/mutex.h"
-#include "src/lib/base/unique_function.h"
 
 namespace berth::daemon {
 
@@ -36,9 +40,13 @@ class NativeShares final : public manager::NativeAccess {
   /// Asks for the overmounts that an earlier server has left, and takes them over: the names of their shares.
   Result<std::vector<std::string>> take_over(TimePoint deadline);
 
-  Result<> overmount(manager::Share& share, int root, TimePoint deadline) override;
+  Result<std::uint64_t> overmount(manager::Share& share, int root, TimePoint deadline) override;
   Result<Outcome> remove_overmount(const manager::Share& share, When when, TimePoint deadline) override;
+  Result<Users> count_users(const std::vector<std::uint64_t>& overmounts) override;
   Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) override;
+  /// The keeper is gone, and NativeAgent::expect_no_other() was called: an overmount that no agent removes stays for
+  /// the next start.
+  void expect_no_agent() noexcept { is_last_agent_ = true; }
   /// The same of an overmount that take_over() has found and no share is configured for.
   Result<Outcome> remove_unknown_overmount(const std::string& name, When when, TimePoint deadline);
 
@@ -47,21 +55,32 @@ class NativeShares final : public manager::NativeAccess {
   Result<Outcome> remove_overmount_of(const std::string& name, const manager::Share* share, When when,
                                       TimePoint deadline);
   [[nodiscard]] NativeRequest request(NativeRequest::Kind kind, const std::string& share) const;
-  template <typename Found>
-  static Result<Found> look(UniqueFunction<Found()> at);
   using Seen = fuse::StaleRetries::Seen;
   [[nodiscard]] Result<std::vector<Seen>> still_in_call(const manager::Share& share, std::vector<Seen> threads,
                                                         bool (*may_be_in_call)(pid_t)) const;
   Result<> await_walkers(const manager::Share& share) const;
-  Result<> overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline);
+  Result<std::uint64_t> overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline);
+  Result<UsersOfMounts> count_users_of_one(uid_t user, std::vector<pid_t> processes,
+                                           const std::vector<std::uint64_t>& overmounts, Duration time);
   [[nodiscard]] Result<bool> have_arrived(const manager::Share& share) const;
+  void forget_arrived(const manager::Share& share) const;
   Result<> look_for_hidden(const manager::Share& share) const;
-  Result<> ask_to_overmount(const manager::Share& share, int root, TimePoint deadline);
+  Result<std::uint64_t> ask_to_overmount(const manager::Share& share, int root, TimePoint deadline);
 
   const Setup setup_;
   /// Whether a thread looks for holders, which may outlive this.
   const std::shared_ptr<std::atomic<bool>> holders_looks_ = std::make_shared<std::atomic<bool>>(false);
+  /// How many threads look at the processes of each user, which may outlive this.
+  struct Looks {
+    Mutex mutex;
+    std::map<uid_t, int> of BERTH_GUARDED_BY(mutex);
+    /// False: there are too many already.
+    bool begin(uid_t user);
+    void end(uid_t user);
+  };
+  const std::shared_ptr<Looks> users_looks_ = std::make_shared<Looks>();
   std::atomic<fuse::ShareFs*> shares_{nullptr};
+  std::atomic<bool> is_last_agent_{false};
 
   Mutex mutex_;
   std::map<std::string, std::uint64_t> overmounts_ BERTH_GUARDED_BY(mutex_);  ///< ids of mounts, as in mountinfo

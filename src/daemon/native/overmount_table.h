@@ -11,8 +11,8 @@
 namespace berth::daemon {
 
 /// What is mounted below a directory, in the mount namespace of this process. The kernel's table is read again after it
-/// has changed, which costs microseconds for each mount of the host; each native share in use is looked up several times
-/// an idle_timeout.
+/// has changed, which costs microseconds for each mount of the host; each native share in use is looked up several
+/// times an idle_timeout.
 ///
 /// Threading: any thread may call anything.
 class OvermountTable {

@@ -28,7 +28,7 @@ void stop_all(const std::vector<std::shared_ptr<SourceRunner>>& runners) noexcep
 
 void CatalogSources::run(const std::vector<config::CatalogSource>& wanted, int host) {
   const auto is_wanted = [&](const std::shared_ptr<SourceRunner>& runner) {
-    return std::find(wanted.begin(), wanted.end(), runner->source()) != wanted.end();
+    return !runner->has_ended() && std::find(wanted.begin(), wanted.end(), runner->source()) != wanted.end();
   };
   std::vector<std::shared_ptr<SourceRunner>> ending;
   {
@@ -50,20 +50,25 @@ void CatalogSources::run(const std::vector<config::CatalogSource>& wanted, int h
 
 Result<> CatalogSources::start(const config::CatalogSource& source, int host) {
   if (setup_.directory.empty()) return fail(EINVAL, "there is no state directory to keep its shares in");
-  std::shared_ptr<SourceRunner> runner =
-      TRY(SourceRunner::make({.source = source,
-                              .file = config::source_file(setup_.directory, source.name),
-                              .namespace_directory = setup_.namespace_directory,
-                              .changed = setup_.changed,
-                              .host = host}));
+  std::shared_ptr<SourceRunner> runner = TRY(
+      SourceRunner::make({.source = source,
+                          .file = config::source_file(setup_.directory, source.name),
+                          .namespace_directory = setup_.namespace_directory,
+                          .changed = setup_.changed,
+                          .host = host,
+                          .has_shares = setup_.has_shares && setup_.has_shares(config::source_origin(source.name))}));
   {
     MutexLock lock(mutex_);
     if (stopped_) return {};
     runners_.push_back(runner);
   }
   // Detached: a disk that does not answer must not keep the server from its end.
-  std::thread thread = TRY(sys::start_thread("berth-source", [runner] { runner->run(); }));
-  thread.detach();
+  Result<std::thread> thread = sys::start_thread("berth-source", [runner] { runner->run(); });
+  if (thread) {
+    thread->detach();
+  } else {
+    runner->give_up(thread.error());
+  }
   return {};
 }
 
@@ -95,6 +100,7 @@ std::vector<formats::SourceView> CatalogSources::views() const {
     const auto found = std::find_if(in_force_.begin(), in_force_.end(),
                                     [&](const config::SourceShares& shares) { return shares.source == view.name; });
     if (found == in_force_.end()) continue;
+    if (view.error.empty()) view.error = found->unread;
     // What its file has and the catalog has not: another share has the name.
     view.wrong_count += found->refused_count;
     for (const auto& [name, reason] : found->refused) {

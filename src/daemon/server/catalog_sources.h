@@ -12,11 +12,12 @@
 
 namespace berth::daemon {
 
-/// Runs the programs of the catalog sources, and keeps on disk which shares they name. The configuration has its shares from there,
-/// so what a source says takes effect by a reload, and a start serves them while a store is away.
+/// Runs the programs of the catalog sources, and keeps on disk which shares they name. The configuration has its shares
+/// from there, so what a source says takes effect by a reload, and a start serves them while a store is away.
 ///
-/// Programs are started in the host's mount namespace and the servers' pid namespace, and again when they end, after a wait that grows.
-/// They end with the server; one that a dead server has left is killed before its successor starts another.
+/// Programs are started in the host's mount namespace and the servers' pid namespace, and again when they end, after a
+/// wait that grows. They end with the server; one that a dead server has left is killed before its successor starts
+/// another.
 ///
 /// Threading: any thread may call anything. A source has a thread, which may block on the disk.
 class CatalogSources {
@@ -26,6 +27,8 @@ class CatalogSources {
     std::string namespace_directory;
     /// The shares on disk have changed. Any thread.
     std::function<void()> changed;
+    /// Whether shares of that origin are in force. The thread that calls run().
+    std::function<bool(const std::string& origin)> has_shares;
   };
 
   explicit CatalogSources(Setup setup) : setup_(std::move(setup)) {}
@@ -33,8 +36,8 @@ class CatalogSources {
   CatalogSources(const CatalogSources&) = delete;
   CatalogSources& operator=(const CatalogSources&) = delete;
 
-  /// Runs these and no others. One that is the same runs on. May wait some seconds for the end of a program. `host`: the host's mount
-  /// namespace, which outlives this.
+  /// Runs these and no others. One that is the same runs on, and one that could not be run is tried again. May wait
+  /// some seconds for the end of a program. `host`: the host's mount namespace, which outlives this.
   void run(const std::vector<config::CatalogSource>& wanted, int host);
   /// What the last configuration in force made of their shares.
   void note(std::vector<config::SourceShares> in_force);

@@ -21,6 +21,7 @@
 #include "src/lib/log/log.h"
 #include "src/lib/sys/namespaces.h"
 #include "src/lib/sys/thread.h"
+#include "src/lib/sys/time_left.h"
 
 namespace berth::daemon {
 namespace {
@@ -134,11 +135,7 @@ class Reloader::Work {
   }
 
   void wait() {
-    int timeout = -1;
-    if (settled_at_) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*settled_at_ - std::chrono::steady_clock::now());
-      timeout = static_cast<int>(std::max<std::int64_t>(left.count(), 0));
-    }
+    const int timeout = settled_at_ ? sys::poll_timeout(*settled_at_) : -1;
     std::array<pollfd, 2> ready{{{shared_->wake.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}}};
     if (::poll(ready.data(), ready.size(), timeout) <= 0) return;
     if (ready[0].revents != 0) empty(shared_->wake);
@@ -200,6 +197,10 @@ class Reloader::Work {
                                                       : config::load(setup_.file, setup_.command_line);
     if (!configuration) return refuse(std::move(request), configuration.error(), wanted, changed);
     if (!request.dry_run && setup_.on_read) setup_.on_read(*configuration);
+    for (const config::SourceShares& source : configuration->source_shares) {
+      if (!source.unread.empty())
+        log::warning("catalog source {}: {}; those in force stay", source.source, source.unread);
+    }
     if (!begin_call()) return answer(request, fail(ESHUTDOWN));
     const std::string unchanged = told(unchanged_settings(setup_.settings, configuration->settings));
     const bool dry_run = request.dry_run;

@@ -14,14 +14,17 @@
 
 namespace berth::daemon {
 
-/// When the directory of drop-ins beside a configuration file was last changed, for KeptDaemon::drop_ins_changed. Taken before the
-/// configuration is read, so that a drop-in that comes meanwhile is seen as a change. In nanoseconds since 1970; -1: it is not there.
+/// When the directory of drop-ins beside a configuration file was last changed, for KeptDaemon::drop_ins_changed. Taken
+/// before the configuration is read, so that a drop-in that comes meanwhile is seen as a change. In nanoseconds since
+/// 1970; -1: it is not there.
 std::int64_t drop_ins_changed_at(const std::string& configuration_file);
 
-/// Reads the configuration again while berth serves, and has the manager put its shares in force: when it is asked to, when the keeper
-/// was (SIGHUP), and when a drop-in has changed. A configuration with a mistake is refused whole, and the old one goes on.
+/// Reads the configuration again while berth serves, and has the manager put its shares in force: when it is asked to,
+/// when the keeper was (SIGHUP), and when a drop-in has changed. A configuration with a mistake is refused whole, and
+/// the old one goes on.
 ///
-/// Threading: any thread may call anything. Reading is done on a thread of its own, which may block, in the host's mount namespace.
+/// Threading: any thread may call anything. Reading is done on a thread of its own, which may block, in the host's
+/// mount namespace.
 class Reloader {
  public:
   struct Setup {
@@ -35,11 +38,11 @@ class Reloader {
 
   explicit Reloader(Setup setup);
 
-  /// Begins to serve. `host`: the host's mount namespace. `manager`: outlives this, and calls no callback after it is gone. What an earlier server was asked for, or may have
-  /// missed, is done. Errors: EAGAIN, EMFILE.
+  /// Begins to serve. `host`: the host's mount namespace. `manager`: outlives this, and calls no callback after it is
+  /// gone. What an earlier server was asked for, or may have missed, is done. Errors: EAGAIN, EMFILE.
   Result<> start(manager::Manager& manager, int host);
-  /// No call of the manager is under way after it, nor comes. It does not wait for a file: a thread that reads from a server that
-  /// does not answer is left to the end of the process.
+  /// No call of the manager is under way after it, nor comes. It does not wait for a file: a thread that reads from a
+  /// server that does not answer is left to the end of the process.
   void stop() noexcept;
 
   /// Answers when it is in force, or for `dry_run` when it is known what would be. Errors: EINVAL for a mistake in the

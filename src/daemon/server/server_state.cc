@@ -4,12 +4,14 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <utility>
 
 #include "manager/model/catalog.h"
 #include "src/daemon/server/server.h"
 #include "src/lib/log/log.h"
+#include "src/lib/sys/ask_on_thread.h"
 #include "src/lib/sys/namespaces.h"
 
 namespace berth::daemon {
@@ -19,6 +21,15 @@ namespace {
 constexpr const char* kStateInMemory = "64m";
 /// A file for each share, and while it is written anew another one.
 constexpr std::uint64_t kMaxStateInodes = 4 * manager::kMaxShares;
+/// How much of takeover_timeout the state directory gets: the rest is for all else that a take-over does.
+constexpr int kPartOfTakeover = 4;
+
+/// Reads as a load does, and changes nothing.
+Result<> read_all(manager::StateDirectory& state) {
+  if (state.is_removed()) return {};
+  for (const std::string& file : TRY(state.list())) (void)state.read(file);
+  return {};
+}
 
 }  // namespace
 
@@ -47,14 +58,30 @@ Result<manager::StateDirectory> ServerState::state_in_memory() {
 }
 
 std::unique_ptr<manager::AttachmentStore> ServerState::load(manager::StateDirectory state) {
+  const Result<> answer = record_.servers > 1 ? ask(state) : Result<>();
   auto store = std::make_unique<manager::AttachmentStore>(std::move(state));
-  Result<manager::StoredState> kept = store->load();
+  Result<manager::StoredState> kept = answer ? store->load() : fail(answer.error());
   if (kept) {
     kept_ = *std::move(kept);
-  } else {
-    log::error("cannot read what was attached, and can record nothing: {}: {}", store->path(), kept.error().message());
+    return store;
   }
+  // It is loaded with the first change, so that nothing of it is lost on disk.
+  log::error("cannot read what was attached, and can record nothing: {}: {}", store->path(), kept.error().message());
+  kept_.damages.push_back({.file = store->path(),
+                           .reason = "what was attached could not be read (" + kept.error().message() +
+                                     "): this server keeps no share mounted for it; it stays on disk for the next",
+                           .set_aside = "",
+                           .is_new = true});
   return store;
+}
+
+Result<> ServerState::ask(const manager::StateDirectory& state) const {
+  const TimePoint until =
+      std::chrono::steady_clock::now() + setup_.configuration.settings.takeover_timeout / kPartOfTakeover;
+  const Result<Result<>> read = sys::ask_on_thread<Result<>>(
+      "berth-state-ask", [copy = state.duplicate()]() mutable { return read_all(copy); }, until);
+  if (read) return *read;
+  return read.error().code() == ETIMEDOUT ? fail(ETIMEDOUT, "it does not answer") : fail(read.error());
 }
 
 manager::HostState ServerState::begin_host(manager::AttachmentStore* store, WallTime now) {

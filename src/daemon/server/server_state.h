@@ -11,8 +11,8 @@
 
 namespace berth::daemon {
 
-/// Where a server finds what is attached and where the host stands: on disk, or in memory that ends with berth; and the host
-/// state, from the server before it.
+/// Where a server finds what is attached and where the host stands: on disk, or in memory that ends with berth; and the
+/// host state, from the server before it.
 ///
 /// Threading: one thread; keep_host() any, one at a time.
 class ServerState {
@@ -30,6 +30,9 @@ class ServerState {
 
  private:
   Result<manager::StateDirectory> state_in_memory();
+  /// Whether all that there is to load can be read soon. A disk that does not answer holds up a thread, and not the
+  /// take-over.
+  Result<> ask(const manager::StateDirectory& state) const;
   std::unique_ptr<manager::AttachmentStore> load(manager::StateDirectory state);
 
   const ServerSetup& setup_;

@@ -9,18 +9,19 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <climits>
 #include <csignal>
 #include <random>
 #include <utility>
 
 #include "manager/engine/share_output.h"
+#include "src/lib/base/crash_point.h"
 #include "src/lib/base/rate.h"
 #include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/namespaces.h"
 #include "src/lib/sys/proc.h"
+#include "src/lib/sys/time_left.h"
 
 namespace berth::daemon {
 namespace {
@@ -39,6 +40,8 @@ constexpr milliseconds kSettle{50};
 constexpr milliseconds kBetweenWrites{500};
 constexpr int kTimesOfWrite = 5;
 constexpr seconds kWriteAgain{5};
+/// The least time between two looks whether what is kept is still there.
+constexpr seconds kBetweenLooks{1};
 /// How much is read of a program in a second: one that writes without end must not take a processor for itself.
 constexpr std::size_t kMostInSecond = std::size_t{8} << 20;
 constexpr std::size_t kAtOnce = std::size_t{64} << 10;
@@ -52,18 +55,16 @@ std::string mark_of(const std::string& namespace_directory, const std::string& s
   return "BERTH_CATALOG_SOURCE=" + namespace_directory + ":" + source;
 }
 
-/// Kills what the program of a dead server has left, by the mark in its environment and the servers' pid namespace.
+/// Kills what a program has left that has ended, or that a dead server has started, by the mark in its environment.
 void kill_strays(const std::string& mark) {
   namespace proc = sys::proc;
-  for (const pid_t process : proc::numbers_in("/proc")) {
-    if (!proc::is_in_own_pid_namespace(process)) continue;
-    const Result<std::string> environment = proc::read(proc::path_of(process, "environ"));
-    if (!environment) continue;
+  const auto is_marked = [&mark](pid_t number) {
+    const Result<std::string> environment = proc::read(proc::path_of(number, "environ"));
+    if (!environment) return false;
     const std::vector<std::string_view> variables = split(*environment, '\0');
-    if (std::find(variables.begin(), variables.end(), mark) == variables.end()) continue;
-    const Result<std::string> status = proc::read(proc::path_of(process, "status"));
-    if (status) ::kill(proc::last_number_of(proc::field_of(*status, "NSpid")), SIGKILL);
-  }
+    return std::find(variables.begin(), variables.end(), mark) != variables.end();
+  };
+  for (const proc::HeldProcess& stray : proc::hold_all(is_marked)) stray.signal(SIGKILL);
 }
 
 /// The last whole lines of a text that is too long.
@@ -73,11 +74,37 @@ void keep_last(std::string& text, std::size_t most) {
   text.erase(0, std::min(text.find('\n'), text.size() - 1) + 1);
 }
 
+/// What was kept of a source by an earlier server.
+struct Kept {
+  config::KeptShares shares;
+  std::optional<struct stat> file;
+};
+
+std::optional<struct stat> attributes_of(const std::string& path) {
+  struct stat attributes {};
+  return ::stat(path.c_str(), &attributes) == 0 ? std::optional(attributes) : std::nullopt;
+}
+
+Kept read_kept(const SourceRunner::Setup& setup) {
+  const std::optional<struct stat> file = attributes_of(setup.file);
+  Result<config::KeptShares> shares = config::read_source_file(setup.file);
+  if (shares) return {*std::move(shares), file};
+  if (shares.error().code() != ENOENT)
+    log::warning("catalog source {}: {}: {}", setup.source.name, setup.file, shares.error().message());
+  return {{.lines = {}, .is_whole = !setup.has_shares}, file};
+}
+
 }  // namespace
 
 struct SourceRunner::Work {
-  explicit Work(SourceRunner& of)
-      : runner(of), setup(of.setup_), catalog_(read_kept(), setup.source.max_shares, setup.namespace_directory) {
+  explicit Work(SourceRunner& of) : Work(of, read_kept(of.setup_)) {}
+  Work(SourceRunner& of, Kept kept)
+      : runner(of),
+        setup(of.setup_),
+        file_(kept.file),
+        listing_(std::move(kept.shares.lines), setup.source.max_shares, setup.namespace_directory,
+                 kept.shares.is_whole) {
+    if (file_) kept_at_ = std::chrono::system_clock::from_time_t(file_->st_mtim.tv_sec);
     secrets_.add_command(setup.source.program);
   }
 
@@ -97,17 +124,21 @@ struct SourceRunner::Work {
   }
 
  private:
-  config::SourceLines read_kept() {
-    Result<config::SourceLines> lines = config::read_source_file(setup.file);
-    if (!lines) {
-      if (lines.error().code() != ENOENT)
-        log::warning("catalog source {}: {}: {}", setup.source.name, setup.file, lines.error().message());
-      return {};
-    }
-    struct stat attributes {};
-    if (::stat(setup.file.c_str(), &attributes) == 0)
-      kept_at_ = std::chrono::system_clock::from_time_t(attributes.st_mtim.tv_sec);
-    return *std::move(lines);
+  /// Whether nothing else has removed or replaced its file. Where that cannot be seen, it is taken as so.
+  [[nodiscard]] bool is_file_ours() const {
+    struct stat there {};
+    if (::stat(setup.file.c_str(), &there) != 0) return !file_ || (errno != ENOENT && errno != ENOTDIR);
+    return file_ && there.st_dev == file_->st_dev && there.st_ino == file_->st_ino && there.st_size == file_->st_size &&
+           there.st_mtim.tv_sec == file_->st_mtim.tv_sec && there.st_mtim.tv_nsec == file_->st_mtim.tv_nsec;
+  }
+
+  /// A file that has gone is written again, also where the store does not change.
+  void look_at_file() {
+    if (keep_at_ || now() < look_at_) return;
+    look_at_ = now() + kBetweenLooks;
+    if (is_file_ours()) return;
+    log::warning("catalog source {}: {} was removed or replaced: written again", setup.source.name, setup.file);
+    keep_at_ = now();
   }
 
   [[nodiscard]] bool is_stopped() const noexcept {
@@ -120,20 +151,17 @@ struct SourceRunner::Work {
     while (!is_stopped() && now() < deadline) {
       keep_if_due();
       pollfd stop{runner.wake_.get(), POLLIN, 0};
-      ::poll(&stop, 1, milliseconds_to(std::min(deadline, keep_at_.value_or(deadline))));
+      ::poll(&stop, 1, sys::poll_timeout(std::min(deadline, keep_at_.value_or(deadline))));
     }
-  }
-
-  static int milliseconds_to(TimePoint time) noexcept {
-    const auto left = std::chrono::ceil<milliseconds>(time - now()).count();
-    return static_cast<int>(std::clamp<std::int64_t>(left, 0, 60'000));
   }
 
   void run_program() {
     const std::string mark = mark_of(setup.namespace_directory, setup.source.name);
-    Result<sys::Process> started = sys::Process::start_question(setup.source.program, {mark});
+    // Of this run alone: a runner that has come to an end late must not kill the program of the next one.
+    const std::string run = "BERTH_CATALOG_RUN=" + std::to_string(now().time_since_epoch().count());
+    Result<sys::Process> started = sys::Process::start_question(setup.source.program, {mark, run});
     if (!started) {
-      catalog_.fail_with("it cannot be started: " + started.error().message(), wall_now());
+      listing_.fail_with("it cannot be started: " + started.error().message(), wall_now());
       return;
     }
     sys::Process program = *std::move(started);
@@ -142,17 +170,18 @@ struct SourceRunner::Work {
     program.give_output_to([&said](std::string_view bytes) { said(bytes); });
     ++starts_;
     pid_ = program.proc_number();
-    catalog_.begin_list();
+    listing_.begin_list();
     is_running_ = true;
     publish();
     line_.clear();
     const std::string why = converse(program, program.take_answer_pipe());
     const sys::ExitStatus status = program.end(now() + kGrace);
+    kill_strays(run);
     pid_ = 0;
     is_running_ = false;
     if (is_stopped()) return;
     keep_if_due(true);
-    catalog_.fail_with(why.empty() ? "it has ended with " + to_string(status) : why + "; it was ended", wall_now());
+    listing_.fail_with(why.empty() ? "it has ended with " + to_string(status) : why + "; it was ended", wall_now());
   }
 
   /// Reads what the program says until it ends, or has to: why then, else "".
@@ -166,7 +195,7 @@ struct SourceRunner::Work {
                                    {is_throttled ? -1 : pipe.get(), POLLIN, 0},
                                    {program.output_pipe(), POLLIN, 0},
                                    {program.pidfd(), POLLIN, 0}}};
-      ::poll(ready.data(), ready.size(), milliseconds_to(next_deadline(is_throttled)));
+      ::poll(ready.data(), ready.size(), sys::poll_timeout(next_deadline(is_throttled)));
       if (ready[0].revents != 0) return "";
       if (ready[2].revents != 0) (void)program.output();
       if (ready[1].revents != 0) is_open = read_from(pipe, why);
@@ -176,7 +205,7 @@ struct SourceRunner::Work {
         window_begun_ = now();
         in_window_ = 0;
       }
-      if (catalog_.is_listing() && now() - heard_at_ >= setup.source.list_timeout && !is_throttled)
+      if (listing_.is_listing() && now() - heard_at_ >= setup.source.list_timeout && !is_throttled)
         why =
             "it has written nothing for " + format_duration(setup.source.list_timeout) + " and has not ended its list";
       keep_if_due();
@@ -193,7 +222,7 @@ struct SourceRunner::Work {
     TimePoint next = now() + seconds(60);
     if (is_throttled) next = window_begun_ + seconds(1);
     if (keep_at_) next = std::min(next, *keep_at_);
-    if (catalog_.is_listing()) next = std::min(next, heard_at_ + setup.source.list_timeout);
+    if (listing_.is_listing()) next = std::min(next, heard_at_ + setup.source.list_timeout);
     return next;
   }
 
@@ -216,28 +245,32 @@ struct SourceRunner::Work {
       why = "it has written a line of more than " + std::to_string(config::kLongestSourceLine / 1024) + " KiB";
       line_.clear();
     }
-    if (catalog_.take_change() && !keep_at_) keep_at_ = std::max(now() + kSettle, next_write_);
+    if (listing_.take_change() && !keep_at_) keep_at_ = std::max(now() + kSettle, next_write_);
     return true;
   }
 
   void take_line() {
     if (line_.ends_with('\r')) line_.pop_back();
     if (line_.empty()) return;
-    catalog_.take(line_, wall_now());
+    listing_.take(line_, wall_now());
+    crash_point("source-heard");
   }
 
   /// Keeps the shares on disk, and has them put in force.
   void keep_if_due(bool at_once = false) {
+    look_at_file();
     if (!keep_at_ || (!at_once && now() < *keep_at_)) return;
     const TimePoint begun = now();
-    const Result<> kept = config::write_source_file(setup.file, catalog_.lines());
+    const Result<> kept = config::write_source_file(setup.file, listing_.lines(), listing_.is_whole());
     if (!kept) {
-      catalog_.fail_with("its shares cannot be kept: " + setup.file + ": " + kept.error().message(), wall_now());
+      listing_.fail_with("its shares cannot be kept: " + setup.file + ": " + kept.error().message(), wall_now());
       keep_at_ = now() + kWriteAgain;
       return;
     }
     keep_at_.reset();
+    file_ = attributes_of(setup.file);
     next_write_ = now() + std::max<Duration>(kBetweenWrites, (now() - begun) * kTimesOfWrite);
+    crash_point("source-kept");
     setup.changed();
   }
 
@@ -252,19 +285,20 @@ struct SourceRunner::Work {
   /// Shows what is so now.
   void publish() {
     std::string state = "down";
-    if (is_running_) state = catalog_.is_listing() ? "listing" : catalog_.error().empty() ? "synced" : "failing";
+    const bool is_listing = listing_.is_listing() && !listing_.has_failed();
+    if (is_running_) state = is_listing ? "listing" : listing_.error().empty() ? "synced" : "failing";
     formats::SourceView view{.name = setup.source.name,
                              .state = state,
-                             .shares = catalog_.lines().size(),
-                             .synced = catalog_.synced_at() ? catalog_.synced_at() : kept_at_,
+                             .shares = listing_.lines().size(),
+                             .synced = listing_.synced_at() ? listing_.synced_at() : kept_at_,
                              .pid = pid_,
                              .starts = starts_,
-                             .error = catalog_.error(),
-                             .wrong_count = catalog_.wrong_count(),
+                             .error = listing_.error(),
+                             .wrong_count = listing_.wrong_count(),
                              .program = secrets_.mask(setup.source.program),
                              .output = output_};
-    if (!view.error.empty()) view.error_at = catalog_.error_at();
-    for (const auto& [name, reason] : catalog_.wrong()) {
+    if (!view.error.empty()) view.error_at = listing_.error_at();
+    for (const auto& [name, reason] : listing_.wrong()) {
       if (view.wrong.size() >= formats::SourceView::kMostWrong) break;
       view.wrong.push_back({.share = name, .reason = reason});
     }
@@ -292,8 +326,9 @@ struct SourceRunner::Work {
   const Setup& setup;
 
  private:
-  std::optional<WallTime> kept_at_;  ///< before `catalog`, whose making sets it
-  config::SourceCatalog catalog_;
+  std::optional<WallTime> kept_at_;
+  std::optional<struct stat> file_;  ///< as it was written; absent: it was not there
+  config::SourceListing listing_;
   Secrets secrets_;
   bool is_running_ = false;
   pid_t pid_ = 0;
@@ -304,6 +339,7 @@ struct SourceRunner::Work {
   TimePoint window_begun_{};
   std::size_t in_window_ = 0;  ///< bytes
   std::optional<TimePoint> keep_at_;
+  TimePoint look_at_{};
   TimePoint next_write_{};
   Rate output_rate_{20, seconds(1)};
   std::string told_state_, told_error_;
@@ -326,13 +362,27 @@ void SourceRunner::run() {
     if (visit) {
       Work(*this).run();
     } else {
-      log::error("catalog source {}: {}", setup_.source.name, visit.error().message());
+      return give_up(visit.error());
     }
   }
   MutexLock lock(mutex_);
+  set_ended();
+}
+
+void SourceRunner::set_ended() {
   ended_ = true;
   ended_changed_.notify_all();
 }
+
+void SourceRunner::give_up(const Error& why) {
+  log::error("catalog source {}: {}", setup_.source.name, why.message());
+  MutexLock lock(mutex_);
+  view_.error = "it cannot be run: " + why.message();
+  view_.error_at = wall_now();
+  set_ended();
+}
+
+bool SourceRunner::has_ended() const { return ended_; }
 
 void SourceRunner::stop() noexcept {
   const std::uint64_t one = 1;

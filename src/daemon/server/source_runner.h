@@ -2,6 +2,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -11,7 +12,7 @@
 #include <string_view>
 
 #include "src/config/catalog_source.h"
-#include "src/config/source_catalog.h"
+#include "src/config/source_listing.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/unique_fd.h"
@@ -31,6 +32,7 @@ class SourceRunner {
     std::string namespace_directory;
     std::function<void()> changed;  ///< the shares in `file` are others now
     int host = -1;                  ///< the host's mount namespace
+    bool has_shares = false;        ///< some of it are in force
   };
 
   /// Errors: EMFILE.
@@ -38,6 +40,9 @@ class SourceRunner {
 
   /// Until it is told to stop.
   void run();
+  /// In the place of run(): it cannot be.
+  void give_up(const Error& why);
+  [[nodiscard]] bool has_ended() const;
   void stop() noexcept;
   /// False: run() has not ended by then.
   bool wait_for_end(TimePoint deadline) noexcept;
@@ -50,12 +55,13 @@ class SourceRunner {
 
   /// The thread's own.
   struct Work;
+  void set_ended() BERTH_REQUIRES(mutex_);
 
   const Setup setup_;
   const UniqueFd wake_;  ///< readable: stop
   mutable Mutex mutex_;
   ConditionVariable ended_changed_;
-  bool ended_ BERTH_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> ended_{false};  ///< stored under mutex_, for ended_changed_
   formats::SourceView view_ BERTH_GUARDED_BY(mutex_);
 };
 

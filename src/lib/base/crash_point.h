@@ -2,8 +2,8 @@
 
 namespace berth {
 
-/// A moment at which a test can have the server die (kill -9), to prove that the next one repairs what this one has
-/// begun. Nothing, unless built with -Dcrash_points=true.
+/// A moment at which a test can have the server (or the agent, `berth add`, `berth remove`) die (kill -9), to prove
+/// that the next one repairs what this one has begun. Nothing, unless built with -Dcrash_points=true.
 ///
 /// The environment's BERTH_CRASH_FILE names a file that the test writes when it is time. With "make-done taken-back",
 /// the server that comes to the first point dies there, and then the one that comes to the second point. The file goes

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "src/lib/base/ascii.h"
+
 namespace berth {
 namespace {
 
@@ -50,6 +52,7 @@ std::vector<Character> characters_of(std::string_view text) {
 }  // namespace
 
 std::size_t display_width(std::string_view text) {
+  if (printable_ascii_prefix(text) == text.size()) return text.size();
   std::size_t columns = 0;
   for (const Character& character : characters_of(text)) columns += character.columns;
   return columns;

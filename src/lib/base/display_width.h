@@ -6,8 +6,8 @@
 
 namespace berth {
 
-/// Columns that `text` takes on a terminal: two for an East Asian wide character, none for a combining one (wcwidth(3), in
-/// UTF-8 whatever the locale). A byte that is not UTF-8 takes one.
+/// Columns that `text` takes on a terminal: two for an East Asian wide character, none for a combining one (wcwidth(3),
+/// in UTF-8 whatever the locale). A byte that is not UTF-8 takes one.
 std::size_t display_width(std::string_view text);
 
 /// `text` in at most `columns`: cut in the middle, where "..." stands then, so that both ends are seen.

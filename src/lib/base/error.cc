@@ -12,11 +12,30 @@ Error Error::last() noexcept { return Error(errno); }
 
 std::string_view Error::story() const noexcept { return story_ ? std::string_view(*story_) : std::string_view(); }
 
+namespace {
+
+/// Whether a story goes on after a ';' that is not quoted: it says what to do then, and is whole.
+bool has_advice(std::string_view story) {
+  bool is_quoted = false;
+  for (std::size_t at = 0; at + 1 < story.size(); ++at) {
+    if (is_quoted && story[at] == '\\') {
+      ++at;
+    } else if (story[at] == '"') {
+      is_quoted = !is_quoted;
+    } else if (!is_quoted && story[at] == ';' && story[at + 1] == ' ') {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
 std::string Error::message() const {
   if (!story_) return errno_text(code_);
   const std::string text = errno_text(code_);
   // A story that already ends with the kernel's words does not need them twice.
-  if (story_->ends_with(text)) return *story_;
+  if (story_->ends_with(text) || has_advice(*story_)) return *story_;
   return *story_ + ": " + text;
 }
 

@@ -8,8 +8,8 @@
 
 namespace berth {
 
-/// A leaf lock: under it there is no system call, no reply, no callback and no second lock, so there is no lock order to
-/// learn. The compiler checks what it guards (BERTH_GUARDED_BY).
+/// A leaf lock: under it there is no system call, no reply, no callback and no second lock, so there is no lock order
+/// to learn. The compiler checks what it guards (BERTH_GUARDED_BY).
 class BERTH_CAPABILITY("mutex") Mutex {
  public:
   void lock() BERTH_ACQUIRE() { mutex_.lock(); }

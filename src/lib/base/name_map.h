@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace berth {
 
-/// What is found by a name that it holds itself, in the order of the names (bytewise): a sorted vector of names and values,
-/// so that thousands take a third of the memory of a std::map. Quick to fill in that order, quadratic against it.
+/// What is found by a name that it holds itself, in the order of the names (bytewise): a sorted vector of names and
+/// values, so that thousands take a third of the memory of a std::map. Quick to fill in that order, quadratic against
+/// it.
 template <typename Value>
 class NameMap {
  public:
@@ -28,6 +30,21 @@ class NameMap {
   [[nodiscard]] const_iterator find(std::string_view name) const noexcept {
     const const_iterator at = lower_bound(name);
     return at != end() && at->first == name ? at : end();
+  }
+  /// The first that lies below `name`, as "a/b" lies below "a"; end() when none does.
+  [[nodiscard]] const_iterator find_below(std::string_view name) const {
+    const std::string prefix = std::string(name) + "/";
+    const const_iterator at = lower_bound(prefix);
+    return at != end() && at->first.starts_with(prefix) ? at : end();
+  }
+  /// The nearest that `name` lies below and whose name has at least `least` bytes; end() when there is none.
+  [[nodiscard]] const_iterator find_above(std::string_view name, std::size_t least = 1) const noexcept {
+    for (std::size_t end_of_above = name.rfind('/'); end_of_above != std::string_view::npos && end_of_above >= least;
+         end_of_above = name.rfind('/')) {
+      name = name.substr(0, end_of_above);
+      if (const const_iterator at = find(name); at != end()) return at;
+    }
+    return end();
   }
   [[nodiscard]] bool contains(std::string_view name) const noexcept { return find(name) != end(); }
 

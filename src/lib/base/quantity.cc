@@ -5,6 +5,7 @@
 #include <charconv>
 #include <string>
 
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/text.h"
 
 namespace berth {
@@ -32,8 +33,8 @@ Quantity take_quantity(std::string_view& text) {
     text.remove_prefix(length);
     return taken;
   };
-  const std::string_view digits = take([](char c) { return c >= '0' && c <= '9'; });
-  const std::string_view unit = take([](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
+  const std::string_view digits = take(is_digit);
+  const std::string_view unit = take(is_letter);
   return {digits, unit};
 }
 
@@ -53,7 +54,10 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
   do {
     const Quantity part = take_quantity(text);
     if (part.digits.empty()) return fail(EINVAL, whole + " is not a duration such as \"500ms\", \"10s\" or \"1h30m\"");
-    if (part.unit.empty()) return fail(EINVAL, whole + " lacks a unit: ms, s, m, h or d, as in \"10s\"");
+    if (part.unit.empty()) {
+      const std::string where = text.empty() ? "" : " right behind the " + std::string(part.digits);
+      return fail(EINVAL, whole + " lacks a unit" + where + ": ms, s, m, h or d, as in \"10s\"");
+    }
     std::size_t unit = 0;
     while (unit < kTimes.size() && kTimes[unit].name != part.unit) ++unit;
     if (unit == kTimes.size()) {

@@ -4,27 +4,15 @@
 #include <array>
 #include <cstddef>
 
+#include "src/lib/base/ascii.h"
+
 namespace berth {
 namespace {
 
-char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-/// `words` in lower case.
-bool contains(std::string_view text, std::string_view words) noexcept {
-  return std::search(text.begin(), text.end(), words.begin(), words.end(),
-                     [](char a, char b) { return lower(a) == b; }) != text.end();
-}
-
 template <std::size_t kSize>
 bool contains_any(std::string_view text, const std::array<std::string_view, kSize>& all) noexcept {
-  return std::any_of(all.begin(), all.end(), [text](std::string_view words) { return contains(text, words); });
-}
-
-std::string_view trimmed(std::string_view line) noexcept {
-  constexpr std::string_view kSpace = " \t\r";
-  const std::size_t begin = line.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return line.substr(begin, line.find_last_not_of(kSpace) - begin + 1);
+  return std::any_of(all.begin(), all.end(),
+                     [text](std::string_view words) { return contains_ignoring_case(text, words); });
 }
 
 /// Hints where more can be read, and usage lines of a program.
@@ -58,9 +46,7 @@ constexpr std::array<std::string_view, 44> kCauses{
 enum class Weight { kNothing, kHint, kConsequence, kText, kWarning, kCause };
 
 Weight weight_of(std::string_view line) noexcept {
-  const bool has_letter =
-      std::any_of(line.begin(), line.end(), [](char c) { return lower(c) >= 'a' && lower(c) <= 'z'; });
-  if (!has_letter) return Weight::kNothing;
+  if (std::none_of(line.begin(), line.end(), is_letter)) return Weight::kNothing;
   if (contains_any(line, kHints)) return Weight::kHint;
   // What it follows from may stand in the same line: "mount failed: Permission denied".
   const std::size_t colon = line.rfind(": ");
@@ -68,7 +54,7 @@ Weight weight_of(std::string_view line) noexcept {
                           !contains_any(line.substr(colon), kConsequences);
   if (contains_any(line, kConsequences) && !names_more) return Weight::kConsequence;
   if (!contains_any(line, kCauses)) return Weight::kText;
-  return contains(line.substr(0, 40), "warning") ? Weight::kWarning : Weight::kCause;
+  return contains_ignoring_case(line.substr(0, 40), "warning") ? Weight::kWarning : Weight::kCause;
 }
 
 }  // namespace
@@ -79,10 +65,10 @@ std::string_view relevant_line(std::string_view output) noexcept {
   bool is_usage = false;
   while (!output.empty()) {
     const std::size_t end = std::min(output.find('\n'), output.size());
-    const std::string_view line = trimmed(output.substr(0, end));
+    const std::string_view line = trim(output.substr(0, end));
     output.remove_prefix(std::min(end + 1, output.size()));
     // A text of its own, with the names of options in it.
-    if (contains(line.substr(0, 6), "usage:")) is_usage = true;
+    if (contains_ignoring_case(line.substr(0, 6), "usage:")) is_usage = true;
     if (line.empty()) continue;
     const Weight weight = is_usage ? Weight::kHint : weight_of(line);
     if (weight < most) continue;

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <utility>
 
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/text.h"
 
 namespace berth {
@@ -14,9 +15,6 @@ namespace {
 
 /// A line of a longer secret, or its base64, that is shorter means nothing by itself.
 constexpr std::size_t kShortest = 6;
-
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-bool is_letter(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 int hex_digit(char c) noexcept {
   if (is_digit(c)) return c - '0';
@@ -28,7 +26,7 @@ std::string encode_percent(std::string_view text, std::string_view space) {
   constexpr std::string_view kBare = "-_.~";
   std::string encoded;
   for (const char c : text) {
-    if (is_digit(c) || is_letter(c) || kBare.find(c) != std::string_view::npos) {
+    if (is_alphanumeric(c) || kBare.find(c) != std::string_view::npos) {
       encoded.push_back(c);
     } else if (c == ' ') {
       encoded.append(space);

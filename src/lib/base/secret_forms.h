@@ -15,8 +15,8 @@ struct Decoded {
 
 Decoded decode_percent(std::string_view text);
 
-/// The forms in which programs, and berth itself, print a secret: without the escapes of an option list or of a URL, encoded for
-/// a URL or a form, in base64, quoted for a shell or a message, and each line of several.
+/// The forms in which programs, and berth itself, print a secret: without the escapes of an option list or of a URL,
+/// encoded for a URL or a form, in base64, quoted for a shell or a message, and each line of several.
 std::vector<std::string> forms_of_secret(std::string_view secret);
 
 }  // namespace berth

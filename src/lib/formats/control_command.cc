@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/text.h"
 
 namespace berth::formats {
@@ -36,13 +37,6 @@ constexpr std::array<Named<HostCommand>, 5> kHostWords{{
 
 /// Most bytes of a refused command that are repeated in the error.
 constexpr std::size_t kRepeated = 64;
-
-std::string_view trim(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
 
 std::string refusal(std::string_view command, const std::vector<std::string_view>& candidates) {
   std::string story =

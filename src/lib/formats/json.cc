@@ -168,6 +168,7 @@ void fields_of(Like<ShareView> auto& share, auto& field) {
   field("with_berth", share.with_berth);
   field("helper_pid", share.helper);
   field("idle_timeout_seconds", share.idle_timeout);
+  field("mount_timeout_seconds", share.mount_timeout);
   field("stays", share.stays);
   field("expires_at", share.expires_at);
   field("retry_at", share.retry_at);

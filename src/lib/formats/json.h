@@ -15,8 +15,8 @@ namespace berth::formats {
 
 /// A share's `status.json`.
 std::string render_json(const ShareView& share);
-/// The namespace's `status.json`: "version", "arguments", "keeper_pid", "server_pid", "nodes", "max_nodes", "namespace",
-/// "started", "sources", "counts" (shares by state, and "total"), "shares".
+/// The namespace's `status.json`: "version", "arguments", "keeper_pid", "server_pid", "nodes", "max_nodes",
+/// "namespace", "started", "sources", "counts" (shares by state, and "total"), "shares".
 std::string render_json(const NamespaceView& berth);
 
 /// A line of `events` as JSON: "time", "event", and its fields as they are named there. Empty: it is no such line.

@@ -369,8 +369,11 @@ std::pair<std::size_t, std::size_t> widths_within(std::size_t width,
 }  // namespace
 
 std::string render_status(const NamespaceView& berth, const Look& look) {
-  std::string text = fmt::format("berth {} at {}, server pid {}, generation {}: {}\n", prose(berth.version),
-                                 prose(berth.directory), berth.server, berth.host.generation, counts_text(berth));
+  std::string text = fmt::format("berth {} at {}, server pid {}, generation {}:", prose(berth.version),
+                                 prose(berth.directory), berth.server, berth.host.generation);
+  const std::string counts = counts_text(berth);
+  const bool is_wide = look.width && display_width(text) + 1 + display_width(counts) > *look.width;
+  text.append(is_wide ? "\n" : " ").append(counts).append("\n");
   text += host_text(berth.host);
   text += warnings_text(berth.state);
   text += sources_text(berth, look);

@@ -101,6 +101,7 @@ struct ShareView {
   std::string with_berth;  ///< why they do not; empty: they do, or will from the next access on
   pid_t helper = 0;        ///< program that serves the mount; 0: none
   std::chrono::milliseconds idle_timeout{};
+  std::chrono::milliseconds mount_timeout{};
   bool stays = false;                    ///< mounted, and not to expire: it holds the only copy of its files
   std::optional<WallTime> expires_at;    ///< mounted and unused: when it will be unmounted
   std::optional<WallTime> retry_at;      ///< failed: not tried again before, unless asked to

@@ -7,9 +7,10 @@ namespace berth::log {
 
 /// Standard error, written to without waiting for what reads it.
 ///
-/// A reader that stops (a pager, a terminal after Ctrl-S, a journal that hangs) must not stop the daemon. A line that finds no
-/// room is dropped and counted. A pipe or a terminal is opened again, non-blocking, under the same number, so that other
-/// programs that have it open see no change; a socket is written to with MSG_DONTWAIT. A regular file is written to as it is.
+/// A reader that stops (a pager, a terminal after Ctrl-S, a journal that hangs) must not stop the daemon. A line that
+/// finds no room is dropped and counted. A pipe or a terminal is opened again, non-blocking, under the same number, so
+/// that other programs that have it open see no change; a socket is written to with MSG_DONTWAIT. A regular file is
+/// written to as it is.
 ///
 /// Errors: none. A pipe that nothing reads any more, or a full disk, costs lines. The process must ignore SIGPIPE.
 /// Threading: one thread at a time.

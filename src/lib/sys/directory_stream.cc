@@ -16,8 +16,8 @@ const dirent64* entry_at(const char* place) noexcept {
 }  // namespace
 
 Result<> DirectoryStream::seek(int fd, off_t position) noexcept {
-  // The start is looked for even where nothing was read yet: others may have listed the directory since it was opened, from
-  // the kernel's cache, and some file systems end a listing at what was there when it was opened (btrfs).
+  // The start is looked for even where nothing was read yet: others may have listed the directory since it was opened,
+  // from the kernel's cache, and some file systems end a listing at what was there when it was opened (btrfs).
   if (position == position_ && position != 0) return {};
   // The kernel comes back to where the caller's own buffer was full.
   if (buffer_ != nullptr && position != 0) {

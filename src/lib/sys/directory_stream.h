@@ -23,8 +23,8 @@ class DirectoryStream {
     off_t next;          ///< the position after it, as the real file system counts
   };
 
-  /// Goes to `position` (0: the start, read afresh) of the directory open as `fd`. Costs nothing where reading has come to
-  /// or has been not long ago.
+  /// Goes to `position` (0: the start, read afresh) of the directory open as `fd`. Costs nothing where reading has come
+  /// to or has been not long ago.
   Result<> seek(int fd, off_t position) noexcept;
   /// The next entry, null at the end. It stays the next one until skip().
   Result<const Item*> peek(int fd) noexcept;

@@ -188,8 +188,8 @@ std::uint64_t file_limit() noexcept {
 }
 
 int lowest_free_descriptor() noexcept {
-  // Some low numbers are free at any time: what a mount or an open takes for a moment and gives back leaves them, while what is
-  // kept has a higher one.
+  // Some low numbers are free at any time: what a mount or an open takes for a moment and gives back leaves them, while
+  // what is kept has a higher one.
   std::array<UniqueFd, 16> next;
   next[0].reset(::eventfd(0, EFD_CLOEXEC));  // an object of the kernel's that needs nothing else
   for (std::size_t i = 1; i < next.size() && next[i - 1]; ++i) {

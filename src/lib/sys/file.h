@@ -44,8 +44,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit);
 /// file.
 Result<std::string> read_regular_file(const std::string& path, std::size_t limit);
 
-/// Has `content` be the file `path`, of mode `mode`, at once for all readers. No symbolic link at `path` is followed. Errors: those of open(2),
-/// write(2) and rename(2).
+/// Has `content` be the file `path`, of mode `mode`, at once for all readers. No symbolic link at `path` is followed.
+/// Errors: those of open(2), write(2) and rename(2).
 Result<> replace_file(const std::string& path, std::string_view content, mode_t mode);
 
 /// statx(2) of `path` below `directory` (AT_EMPTY_PATH for "" is added), without following a symbolic link.
@@ -67,8 +67,8 @@ int lowest_free_descriptor() noexcept;
 constexpr std::uint64_t descriptor_reserve(std::uint64_t limit) noexcept { return limit / 4 < 1024 ? limit / 4 : 1024; }
 /// Whether only the reserve is left.
 bool few_descriptors_left() noexcept;
-/// How many descriptors this process has open. Reads /proc as the calling thread. Source: proc(5), Linux 6.2 for the size of
-/// /proc/self/fd; before, they are listed.
+/// How many descriptors this process has open. Reads /proc as the calling thread. Source: proc(5), Linux 6.2 for the
+/// size of /proc/self/fd; before, they are listed.
 std::uint64_t count_descriptors();
 /// Lowers this process's limit of open files (RLIMIT_NOFILE) by so many, or by half where there are few.
 Result<> lower_file_limit(std::uint64_t by) noexcept;

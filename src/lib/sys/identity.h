@@ -28,9 +28,9 @@ struct Identity {
 /// the right one. Code that must act as the daemon calls assume_daemon().
 ///
 /// Supplementary groups and capabilities are those of the caller's thread (/proc/PID/status), or groups of the user
-/// database (user_groups.h) when `pid` is 0 or gone; they are cached for kRightsRemembered per (pid, uid, gid). Callers with uid 0 get
-/// no groups, which they do not need, and all capabilities: their own kernel has checked these. Those of another user
-/// namespace count for nothing, because they are good for some files only.
+/// database (user_groups.h) when `pid` is 0 or gone; they are cached for kRightsRemembered per (pid, uid, gid). Callers
+/// with uid 0 get no groups, which they do not need, and all capabilities: their own kernel has checked these. Those of
+/// another user namespace count for nothing, because they are good for some files only.
 ///
 /// Errors: EPERM when the daemon itself is not privileged and `identity` is not its own user.
 Result<> assume(const Identity& identity) noexcept;

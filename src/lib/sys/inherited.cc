@@ -235,4 +235,12 @@ void make_room_for_descriptors(unsigned count) noexcept {
   const UniqueFd highest(::fcntl(one.get(), F_DUPFD_CLOEXEC, static_cast<int>(count - 1)));
 }
 
+void occupy_copied_descriptors() noexcept {
+  UniqueFd next;
+  do {
+    static_cast<void>(next.release());
+    next = UniqueFd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0));
+  } while (next && next.get() < kCopiedDescriptors);
+}
+
 }  // namespace berth::sys

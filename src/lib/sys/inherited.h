@@ -32,14 +32,17 @@ Result<> lift_limits();
 /// stays. Errors: EPERM.
 Result<> settle_scheduling() noexcept;
 
-/// How soon the kernel kills a process when memory runs out (proc(5), oom_score_adj), among the processes of berth: the server, which
-/// another one follows, before the programs that serve mounts, and those before the processes that hold everything.
+/// How soon the kernel kills a process when memory runs out (proc(5), oom_score_adj), among the processes of berth: the
+/// server, which another one follows, before the programs that serve mounts, and those before the processes that hold
+/// everything.
 inline constexpr int kServerOomScore = 300;
 inline constexpr int kProgramOomScore = 0;
 inline constexpr int kKeeperOomScore = -500;
-/// Of the calling process. Errors: those of open(2) and write(2): EACCES below what it was started with, without CAP_SYS_RESOURCE.
+/// Of the calling process. Errors: those of open(2) and write(2): EACCES below what it was started with, without
+/// CAP_SYS_RESOURCE.
 Result<> set_oom_score(int score) noexcept;
-/// The same of one that holds everything: it stays where it is if it is lower. Without the privilege, a value above 0 becomes 0.
+/// The same of one that holds everything: it stays where it is if it is lower. Without the privilege, a value above 0
+/// becomes 0.
 Result<> settle_oom_score() noexcept;
 
 /// Limits for a program that this process starts: of open files those that programs are used to, because many make a
@@ -48,8 +51,8 @@ void limit_program(pid_t program) noexcept;
 
 /// While an object of it lives, a process that this one starts has kProgramOomScore, where this one has a higher score.
 ///
-/// A program forks as soon as it likes, so a score that its parent sets after the start may come too late for its children.
-/// So this process itself has the score of programs while any thread starts one.
+/// A program forks as soon as it likes, so a score that its parent sets after the start may come too late for its
+/// children. So this process itself has the score of programs while any thread starts one.
 ///
 /// Threading: any thread.
 class ProgramOomScore {
@@ -59,12 +62,20 @@ class ProgramOomScore {
   ProgramOomScore(const ProgramOomScore&) = delete;
   ProgramOomScore& operator=(const ProgramOomScore&) = delete;
 };
-/// A program that this process has started gives up a lower score than kProgramOomScore. As soon after its start as can be.
+/// A program that this process has started gives up a lower score than kProgramOomScore. As soon after its start as can
+/// be.
 void give_up_oom_score(int pidfd) noexcept;
 
 /// Makes room for so many descriptors in this process's table, which never shrinks. Later, when others share the table,
 /// each doubling would wait for the kernel's other processors (expand_fdtable(), fs/file.c), some milliseconds each
 /// time.
 void make_room_for_descriptors(unsigned count) noexcept;
+
+/// A program or process that is started gets a copy of all descriptors below this (dup_fd(), fs/file.c, copies whole
+/// words), and none of the others (spawn_program.cc, native_agent.cc).
+inline constexpr int kCopiedDescriptors = 64;
+/// Takes the numbers below kCopiedDescriptors that are free, for good, so that no file of a share gets one. They become
+/// copies of standard input, which a daemon has open on /dev/null (settle_surroundings()).
+void occupy_copied_descriptors() noexcept;
 
 }  // namespace berth::sys

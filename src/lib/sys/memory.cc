@@ -26,7 +26,8 @@ struct Segments {
   std::size_t count = 0;
 };
 
-/// What relocations are written to is in segments that are writable, at first at least, and would come back without them.
+/// What relocations are written to is in segments that are writable, at first at least, and would come back without
+/// them.
 int add_segments(dl_phdr_info* object, std::size_t, void* to) {
   auto& segments = *static_cast<Segments*>(to);
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));

@@ -9,7 +9,8 @@ namespace berth::sys {
 /// (MADV_DONTNEED, madvise(2)).
 void release_idle_memory() noexcept;
 
-/// Bytes of this process that are in memory; 0 when that is not known. Reads /proc as the calling thread. Source: proc(5), statm.
+/// Bytes of this process that are in memory; 0 when that is not known. Reads /proc as the calling thread. Source:
+/// proc(5), statm.
 std::uint64_t resident_memory();
 
 }  // namespace berth::sys

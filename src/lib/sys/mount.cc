@@ -7,10 +7,12 @@
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/text.h"
@@ -94,9 +96,28 @@ Result<LoopDevice> configure_loop(std::string path, const loop_config& config) {
   return LoopDevice{.device = *std::move(device), .path = std::move(path)};
 }
 
-/// The device that shows this part of the image already, if there is one.
-std::optional<LoopDevice> find_loop(const struct statx& image, std::uint64_t offset, std::uint64_t size_limit,
-                                    bool& is_read_only) {
+/// A part of an image, up to the byte at `end`.
+struct Part {
+  std::uint64_t begin, end;
+  friend bool operator==(const Part&, const Part&) = default;
+};
+
+Part part_of(const struct statx& image, std::uint64_t offset, std::uint64_t size_limit) noexcept {
+  const std::uint64_t begin = std::min<std::uint64_t>(offset, image.stx_size);
+  const std::uint64_t most = image.stx_size - begin;
+  return {begin, begin + (size_limit == 0 ? most : std::min(size_limit, most))};
+}
+
+struct FoundLoop {
+  LoopDevice device;
+  bool is_read_only = false;
+  bool is_same = false;  ///< it shows this part, and nothing else
+};
+
+/// The device that shows this part of the image already; else one that shows some of it, and then one that writes
+/// before others.
+std::optional<FoundLoop> find_loop(const struct statx& image, const Part& wanted) {
+  std::optional<FoundLoop> found;
   const std::unique_ptr<DIR, int (*)(DIR*)> devices(::opendir("/sys/block"), &::closedir);
   if (!devices) return std::nullopt;
   while (const dirent* const entry = ::readdir(devices.get())) {
@@ -108,11 +129,15 @@ std::optional<LoopDevice> find_loop(const struct statx& image, std::uint64_t off
     loop_info64 info{};
     if (!device || ::ioctl(device->get(), LOOP_GET_STATUS64, &info) != 0) continue;
     if (info.lo_inode != image.stx_ino || info.lo_device != makedev(image.stx_dev_major, image.stx_dev_minor)) continue;
-    if (info.lo_offset != offset || info.lo_sizelimit != size_limit) continue;
-    is_read_only = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
-    return LoopDevice{.device = *std::move(device), .path = "/dev/" + name};
+    const Part part = part_of(image, info.lo_offset, info.lo_sizelimit);
+    const bool is_same = part == wanted;
+    if (!is_same && (part.end <= wanted.begin || wanted.end <= part.begin)) continue;
+    const bool is_read_only = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
+    if (!is_same && found && is_read_only) continue;
+    found = {{.device = *std::move(device), .path = "/dev/" + name}, is_read_only, is_same};
+    if (is_same) break;
   }
-  return std::nullopt;
+  return found;
 }
 
 }  // namespace
@@ -198,14 +223,18 @@ Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::ui
                                std::uint64_t size_limit) {
   Result<UniqueFd> file = open_at(AT_FDCWD, image.c_str(), read_only ? O_RDONLY : O_RDWR);
   if (!file) return fail(file.error().within("image " + quote(image)));
-  const struct statx attributes = TRY(stat_at(file->get(), "", STATX_INO));
-  bool is_read_only = false;
+  const struct statx attributes = TRY(stat_at(file->get(), "", STATX_INO | STATX_SIZE));
   // A thread that comes at the same time with the same image must find the device.
   static Mutex one_at_a_time;
   MutexLock lock(one_at_a_time);
-  if (std::optional<LoopDevice> there = find_loop(attributes, offset, size_limit, is_read_only)) {
-    if (!is_read_only || read_only) return *std::move(there);
-    return fail(EBUSY, "image " + quote(image) + " is on " + there->path + " already, read-only");
+  if (std::optional<FoundLoop> there = find_loop(attributes, part_of(attributes, offset, size_limit))) {
+    const std::string on = "image " + quote(image) + " is on " + there->device.path + " already, ";
+    const bool one_writes = !there->is_read_only || !read_only;
+    if (!there->is_same && one_writes) {
+      return fail(EBUSY, on + "with another offset or sizelimit, and two devices would write into one image");
+    }
+    if (there->is_same && there->is_read_only && !read_only) return fail(EBUSY, on + "read-only");
+    if (there->is_same) return std::move(there->device);
   }
   const Result<UniqueFd> control = open_at(AT_FDCWD, "/dev/loop-control", O_RDWR);
   if (!control) return fail(control.error().within("cannot open /dev/loop-control"));

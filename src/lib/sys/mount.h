@@ -17,8 +17,8 @@ Result<UniqueFd> make_mount(const std::string& type, const std::string& source, 
 /// A detached clone of the mount at `source` (open_tree(2) with OPEN_TREE_CLONE), with the options' attributes applied.
 Result<UniqueFd> make_bind(const std::string& source, const MountOptions& options);
 
-/// A clone, attached nowhere, of the mount that `root` is the root of, with its attributes, private (open_tree(2)). What is
-/// mounted below it is not in it.
+/// A clone, attached nowhere, of the mount that `root` is the root of, with its attributes, private (open_tree(2)).
+/// What is mounted below it is not in it.
 Result<UniqueFd> clone_mount(int root) noexcept;
 
 /// A clone, attached nowhere, of the mount at `path` with all that is mounted below it, with their attributes, private.
@@ -44,8 +44,9 @@ struct LoopDevice {
   std::string path;  ///< "/dev/loop7"
 };
 /// Attaches `image` by LOOP_CTL_GET_FREE and LOOP_CONFIGURE (Linux 5.8); tries again when another process took the
-/// device first. An image that is on a device already, with the same offset and limit, is answered that device: two of them
-/// would be two file systems that write into one image. Errors: EBUSY when that device is read-only and this is not to be.
+/// device first. Where a device shows the same part of the image already, the answer is that device: two devices would
+/// be two file systems that write into one image. Errors: EBUSY when that device is read-only and `read_only` is false,
+/// and when a device shows another part that overlaps and one of the two may write.
 Result<LoopDevice> attach_loop(const std::string& image, bool read_only, std::uint64_t offset,
                                std::uint64_t size_limit);
 

@@ -25,8 +25,8 @@ struct MountEntry {
 };
 
 /// The mounts of the calling thread's mount namespace, in the kernel's order (a later one covers an earlier one at the
-/// same target), or those of the mount namespace of `process`. Reads /proc/PID/mountinfo through libmount; never touches a mounted file
-/// system.
+/// same target), or those of the mount namespace of `process`. Reads /proc/PID/mountinfo through libmount; never
+/// touches a mounted file system.
 Result<std::vector<MountEntry>> read_mount_table();
 Result<std::vector<MountEntry>> read_mount_table(pid_t process);
 
@@ -35,8 +35,8 @@ Result<std::vector<MountEntry>> read_mount_table(pid_t process);
 /// Errors: those of the walk; a target that does not exist is no mountpoint.
 Result<bool> is_mountpoint(const std::string& target);
 
-/// The topmost mount at exactly `target` (absolute, no symbolic links), if any that can be reached. Asks is_mountpoint()
-/// first, then reads the whole table, which takes the kernel a microsecond or two for each mount.
+/// The topmost mount at exactly `target` (absolute, no symbolic links), if any that can be reached. Asks
+/// is_mountpoint() first, then reads the whole table, which takes the kernel a microsecond or two for each mount.
 Result<std::optional<MountEntry>> find_mount(std::string_view target);
 
 /// Whether the kernel knows a file system of this type (/proc/filesystems). Modules not yet loaded are not seen.

@@ -18,8 +18,8 @@ struct NfsTransport {
   friend bool operator==(const NfsTransport&, const NfsTransport&) = default;
 };
 
-/// The transport of a mount of the calling thread's mount namespace, by the kernel's id of it. Nothing: it is not there,
-/// or no NFS. Reads /proc/thread-self/mountinfo and mountstats; asks no server.
+/// The transport of a mount of the calling thread's mount namespace, by the kernel's id of it. Nothing: it is not
+/// there, or no NFS. Reads /proc/thread-self/mountinfo and mountstats; asks no server.
 std::optional<NfsTransport> nfs_transport(std::uint64_t mount_id);
 
 /// The same out of their texts (proc(5)). Any text is fine; what cannot be told is left empty.

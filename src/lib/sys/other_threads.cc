@@ -1,5 +1,6 @@
 #include "src/lib/sys/other_threads.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -19,6 +20,9 @@ constexpr std::uint64_t bit_of(int signal) noexcept { return std::uint64_t{1} <<
 constexpr std::uint64_t kStops = bit_of(SIGSTOP) | bit_of(SIGTSTP) | bit_of(SIGTTIN) | bit_of(SIGTTOU);
 /// Signals that do nothing unless there is a handler for them (signal(7)).
 constexpr std::uint64_t kDoNothing = bit_of(SIGCHLD) | bit_of(SIGCONT) | bit_of(SIGURG) | bit_of(SIGWINCH);
+/// Signals that a program handles to be told of something, and not to have its call end: these, and a profiler's and of
+/// I/O.
+constexpr std::uint64_t kOnlyTell = kDoNothing | bit_of(SIGPROF) | bit_of(SIGVTALRM) | bit_of(SIGIO);
 
 template <typename Number>
 bool parse(std::string_view text, Number& number) {
@@ -92,10 +96,11 @@ ThreadActivity activity_of(pid_t thread) {
     parse_field(*line, i + 1, activity.arguments[static_cast<std::size_t>(i)]);
   }
   constexpr int kStackPointer = 7;
-  std::uint64_t stack = 0;
-  activity.is_32_bit = parse_field(*line, kStackPointer, stack) && stack >> 32 == 0;
+  activity.is_32_bit = parse_field(*line, kStackPointer, activity.stack_pointer) && activity.stack_pointer >> 32 == 0;
   return activity;
 }
+
+Result<std::string> kernel_stack_of(pid_t thread) { return proc::read(proc::path_of(thread, "stack")); }
 
 Result<std::chrono::nanoseconds> cpu_time_of(pid_t thread) {
   const std::string line = TRY(proc::read(proc::path_of(thread, "schedstat")));
@@ -120,6 +125,11 @@ std::optional<int> status_of_zombie(pid_t process) {
   return status;
 }
 
+bool has_running_thread(pid_t process) {
+  const std::vector<pid_t> threads = proc::numbers_in(proc::path_of(process, "task"));
+  return std::any_of(threads.begin(), threads.end(), [](pid_t thread) { return fields_of(thread).starts_with('R'); });
+}
+
 bool has_no_memory(pid_t process) {
   const Result<std::string> sizes = process > 0 ? proc::read(proc::path_of(process, "statm")) : fail(ESRCH);
   return sizes && sizes->starts_with("0 ");
@@ -138,7 +148,9 @@ bool has_signal_to_handle(pid_t thread) {
   };
   const std::uint64_t caught = signals("SigCgt");
   const std::uint64_t pending = (signals("SigPnd") | signals("ShdPnd")) & ~signals("SigBlk") & ~signals("SigIgn");
-  if ((pending & (caught | ~(kStops | kDoNothing))) != 0) return true;
+  const std::uint64_t handled = pending & caught & ~kOnlyTell;
+  const std::uint64_t by_default = pending & ~caught & ~(kStops | kDoNothing);
+  if ((handled | by_default) != 0) return true;
   return (flags_of(thread) & kIoWorker) != 0;
 }
 

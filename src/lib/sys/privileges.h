@@ -7,8 +7,8 @@
 
 /// What a process may do as root (capabilities(7)), and what it can never do again.
 ///
-/// All of it is the calling thread's, and threads and processes that it starts later inherit it: so a process narrows itself while it has one
-/// thread.
+/// All of it is the calling thread's, and threads and processes that it starts later inherit it: so a process narrows
+/// itself while it has one thread.
 namespace berth::sys {
 
 /// A bit for each capability: 1 << CAP_CHOWN.
@@ -36,15 +36,17 @@ Result<> set_capabilities(const Capabilities& wanted) noexcept;
 /// Whether the bounding set is all that the kernel knows: nothing has narrowed it.
 bool is_bounding_set_full() noexcept;
 
-/// Gives up what is not in that set of `kept`, and all that is inheritable or ambient. What of it the process lacks it does not get, but a
-/// permitted capability becomes effective again. Without CAP_SETPCAP the bounding set stays as it is.
+/// Gives up what is not in that set of `kept`, and all that is inheritable or ambient. What of it the process lacks it
+/// does not get, but a permitted capability becomes effective again. Without CAP_SETPCAP the bounding set stays as it
+/// is.
 /// Errors: those of capset(2) and prctl(2).
 Result<> keep_capabilities(const Capabilities& kept) noexcept;
 
 /// This process and those that it forks never execute a program, and gain no rights by any other means
-/// (PR_SET_NO_NEW_PRIVS). A seccomp filter answers EPERM to system calls that only an intruder would make here: execve(2),
-/// ptrace(2), those that load code into the kernel, make namespaces or devices, or set the clock.
-/// Errors: those of prctl(2) and seccomp(2): EINVAL where the kernel has no filters. The first has its effect all the same.
+/// (PR_SET_NO_NEW_PRIVS). A seccomp filter answers EPERM to system calls that only an intruder would make here:
+/// execve(2), ptrace(2), those that load code into the kernel, make namespaces or devices, or set the clock.
+/// Errors: those of prctl(2) and seccomp(2): EINVAL where the kernel has no filters. The first has its effect all the
+/// same.
 Result<> forbid_programs() noexcept;
 
 }  // namespace berth::sys

@@ -1,20 +1,56 @@
 #include "src/lib/sys/proc.h"
 
 #include <dirent.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <functional>
 #include <memory>
+#include <thread>
+#include <utility>
 
+#include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/process.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::sys::proc {
 namespace {
 
 /// A status with as many groups as a process can have (NGROUPS_MAX) is shorter.
 constexpr std::size_t kMostRead = std::size_t{1} << 20;
+
+/// `process`: its number, or "self".
+std::vector<pid_t> pids_of(const std::string& process) {
+  const Result<std::string> status = read("/proc/" + process + "/status");
+  return status ? numbers_of(field_of(*status, "NSpid")) : std::vector<pid_t>();
+}
+
+/// The number that the next thread has got. 0: it is not known. (The last field of /proc/loadavg is a number in the pid
+/// namespace of the process that reads it.)
+pid_t next_number() {
+  pid_t number = 0;
+  Result<std::thread> thread = start_thread("berth-number", [&number] {
+    const std::string self = link_target("/proc/thread-self");
+    number = number_at(std::string_view(self).substr(self.rfind('/') + 1));
+  });
+  if (thread) thread->join();
+  return number;
+}
+
+/// `depth`: how many pid namespaces the calling process is in, from that of /proc inwards. Most processes of a host are
+/// in fewer: for these `is_it` is not called.
+std::optional<HeldProcess> hold_at(pid_t number, std::size_t depth, const std::function<bool(pid_t number)>& is_it) {
+  const std::vector<pid_t> pids = pids_of(std::to_string(number));
+  if (depth == 0 || pids.size() < depth || !is_it(number)) return std::nullopt;
+  Result<UniqueFd> pidfd = open_process(pids[depth - 1]);
+  // In a pid namespace beside ours that is the number of another process of ours.
+  if (!pidfd || process_of(pidfd->get()) != number || !is_it(number)) return std::nullopt;
+  return HeldProcess{.number = number, .pid = pids[depth - 1], .pidfd = *std::move(pidfd)};
+}
 
 }  // namespace
 
@@ -58,18 +94,58 @@ pid_t number_at(std::string_view text) noexcept {
   return number;
 }
 
-pid_t last_number_of(std::string_view field) noexcept { return number_at(field.substr(field.rfind('\t') + 1)); }
+std::vector<pid_t> numbers_of(std::string_view field) {
+  std::vector<pid_t> numbers;
+  for (const std::string_view word : split(field, '\t')) {
+    if (!word.empty()) numbers.push_back(number_at(word));
+  }
+  return numbers;
+}
 
 pid_t own_process() { return number_at(link_target("/proc/self")); }
-
-bool is_in_own_pid_namespace(pid_t process) {
-  const std::string own = link_target("/proc/self/ns/pid");
-  return !own.empty() && link_target(path_of(process, "ns/pid")) == own;
-}
 
 pid_t process_of(int pidfd) {
   const Result<std::string> text = read("/proc/self/fdinfo/" + std::to_string(pidfd));
   return text ? number_at(field_of(*text, "Pid")) : 0;
+}
+
+void HeldProcess::signal(int number_of_signal) const noexcept {
+  ::syscall(SYS_pidfd_send_signal, pidfd.get(), number_of_signal, nullptr, 0);
+}
+
+std::optional<HeldProcess> hold(pid_t number, const std::function<bool(pid_t number)>& is_it) {
+  return hold_at(number, pids_of("self").size(), is_it);
+}
+
+std::optional<HeldProcess> hold_newest(const std::function<bool(pid_t number)>& is_it) {
+  std::vector<pid_t> numbers = numbers_in("/proc");
+  std::sort(numbers.begin(), numbers.end(), std::greater<>());
+  // Numbers begin again behind the greatest one: those beyond the next are the oldest.
+  const auto is_newer = [next = next_number()](pid_t one) { return one < next; };
+  std::rotate(numbers.begin(), std::find_if(numbers.begin(), numbers.end(), is_newer), numbers.end());
+  const pid_t self = own_process();
+  const std::size_t depth = pids_of("self").size();
+  for (const pid_t number : numbers) {
+    if (number == self) continue;
+    if (std::optional<HeldProcess> process = hold_at(number, depth, is_it)) return process;
+  }
+  return std::nullopt;
+}
+
+pid_t parent_of(pid_t number) {
+  const Result<std::string> status = read(path_of(number, "status"));
+  return status ? number_at(field_of(*status, "PPid")) : 0;
+}
+
+std::vector<HeldProcess> hold_all(const std::function<bool(pid_t number)>& is_it) {
+  std::vector<HeldProcess> held;
+  const pid_t self = own_process();
+  const std::size_t depth = pids_of("self").size();
+  for (const pid_t number : numbers_in("/proc")) {
+    if (number == self) continue;
+    if (std::optional<HeldProcess> process = hold_at(number, depth, is_it)) held.push_back(*std::move(process));
+  }
+  return held;
 }
 
 }  // namespace berth::sys::proc

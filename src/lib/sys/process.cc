@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -26,12 +25,6 @@
 
 namespace berth::sys {
 namespace {
-
-int poll_timeout(TimePoint deadline) noexcept {
-  // Rounded up, so that a wait does not spin in its last millisecond.
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(time_left(deadline));
-  return static_cast<int>(std::clamp<std::chrono::milliseconds::rep>(left.count(), 0, INT_MAX));
-}
 
 bool passed(TimePoint deadline) noexcept { return std::chrono::steady_clock::now() >= deadline; }
 
@@ -209,13 +202,13 @@ UniqueFd Process::take_output_pipe() noexcept { return state_->output.take_pipe(
 
 void Process::give_output_to(std::function<void(std::string_view)> sink) { state_->output.give_to(std::move(sink)); }
 
-ExitStatus Process::end(TimePoint grace_deadline) noexcept {
+ExitStatus Process::end(TimePoint grace_deadline, int hurry_fd) noexcept {
   if (state_->status) return *state_->status;
   const AsDaemon as_daemon;  // it may signal a program that changed its user
   // The number cannot be another process's: the program is not collected yet.
   if (!passed(grace_deadline)) {
     state_->signal_group(SIGTERM);
-    state_->await(grace_deadline, -1);
+    state_->await(grace_deadline, hurry_fd);
   }
   state_->signal_group(SIGKILL);
   if (state_->await(std::chrono::steady_clock::now() + kKillPatience, -1) == State::Awaited::kEnded) {

@@ -26,11 +26,11 @@ std::string to_string(ExitStatus status);
 
 /// A running program that this process started.
 ///
-/// Started by posix_spawn(3) with an argv: no shell, no code of berth runs between fork and exec. Its standard input is
-/// /dev/null, standard output and error go to one pipe of which at most `kOutputKept` bytes are kept, the first and the
-/// last; it gets no other descriptor, default signal dispositions, an empty signal mask, a session of its own and, some
-/// microseconds after its start, a limit of 1024 open files that it may raise. It is started as the
-/// daemon, whatever identity the calling thread has (identity.h).
+/// Started with an argv, without a shell. Between clone(2) and execve(2) nothing but system calls is made
+/// (spawn_program.cc). Its standard input is /dev/null, standard output and error go to one pipe of which at most
+/// `kOutputKept` bytes are kept, the first and the last; it gets no other descriptor, default signal dispositions, an
+/// empty signal mask, a session of its own and, some microseconds after its start, a limit of 1024 open files that it
+/// may raise. It is started as the daemon, whatever identity the calling thread has (identity.h).
 ///
 /// Its output is read by wait(), output() and end(): a program that serves for long and writes on meanwhile needs a
 /// thread that waits for it, or it stands still when the pipe is full.
@@ -78,18 +78,18 @@ class Process {
   /// What a program of start_question() wrote to its standard output so far; output() is then its standard error alone.
   /// Errors: EMSGSIZE when that is more than kLongestAnswer.
   Result<std::string> answer();
-  /// The reading end, non-blocking, of what a program of start_question() writes to its standard output: for a reader of a longer
-  /// conversation, instead of answer(). Once.
+  /// The reading end, non-blocking, of what a program of start_question() writes to its standard output: for a reader
+  /// of a longer conversation, instead of answer(). Once.
   UniqueFd take_answer_pipe() noexcept;
   /// Of a program that has ended: where a daemon that it left may write on; non-blocking. Empty: none can.
   UniqueFd take_output_pipe() noexcept;
   /// From here on what it writes is not kept, but shown to `sink` by whichever function reads it.
   void give_output_to(std::function<void(std::string_view)> sink);
 
-  /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline` or when the program itself has
-  /// ended; collects it. A program that even SIGKILL does not end within kKillPatience (it is stuck in the kernel) is
-  /// collected by a later start() and counts as ended by signal 9.
-  ExitStatus end(TimePoint grace_deadline) noexcept;
+  /// SIGTERM to its process group, SIGKILL to what is left of it at `grace_deadline`, when `hurry_fd` is readable (-1:
+  /// never) or when the program itself has ended; collects it. A program that even SIGKILL does not end within
+  /// kKillPatience (it is stuck in the kernel) is collected by a later start() and counts as ended by signal 9.
+  ExitStatus end(TimePoint grace_deadline, int hurry_fd = -1) noexcept;
   static constexpr std::chrono::seconds kKillPatience{5};
 
  private:

@@ -48,8 +48,8 @@ void ProgramOutput::append(const char* bytes, std::size_t count) {
 
 std::string ProgramOutput::text() const {
   if (dropped_ == 0) return head_ + tail_;
-  // Whole lines alone: a part of one may mean something else than the line did, and may be a part of a secret that is not known as
-  // one any more. Progress that a program writes over and over again ends with '\r'.
+  // Whole lines alone: a part of one may mean something else than the line did, and may be a part of a secret that is
+  // not known as one any more. Progress that a program writes over and over again ends with '\r'.
   constexpr const char* kEnds = "\r\n";
   const std::size_t first_end = head_.find_last_of(kEnds);
   const std::string_view begin = std::string_view(head_).substr(0, first_end == std::string::npos ? 0 : first_end);

@@ -42,7 +42,9 @@ SharedMemory::~SharedMemory() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
-void take_shared_pages(std::byte* start, std::size_t length) noexcept { ::madvise(start, length, MADV_POPULATE_WRITE); }
+bool take_shared_pages(std::byte* start, std::size_t length) noexcept {
+  return ::madvise(start, length, MADV_POPULATE_WRITE) == 0 || errno == EINVAL;
+}
 
 void release_shared_pages(std::byte* start, std::size_t length) noexcept { ::madvise(start, length, MADV_REMOVE); }
 

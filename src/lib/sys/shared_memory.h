@@ -39,8 +39,8 @@ class SharedMemory {
 };
 
 /// Takes the pages of a part of a shared mapping now, so that no touch of it has to wait for one (MADV_POPULATE_WRITE,
-/// Linux 5.14; where that is not known they are taken as ever).
-void take_shared_pages(std::byte* start, std::size_t length) noexcept;
+/// Linux 5.14; where that is not known they are taken as ever). False: there is no memory for them.
+bool take_shared_pages(std::byte* start, std::size_t length) noexcept;
 /// Gives whole pages of a shared mapping back: they read as zeros again (MADV_REMOVE, madvise(2)).
 void release_shared_pages(std::byte* start, std::size_t length) noexcept;
 

@@ -1,10 +1,12 @@
 #include "src/lib/sys/spawn_program.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <pwd.h>
 #include <sched.h>
-#include <spawn.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +24,17 @@ extern "C" {
 #include "src/lib/base/text.h"
 #include "src/lib/sys/identity.h"
 #include "src/lib/sys/inherited.h"
+#include "src/lib/sys/proc.h"
 #include "src/lib/sys/process.h"
+
+#ifdef __SANITIZE_THREAD__
+// ThreadSanitizer takes each child of clone(2) for one of fork(2), and stops to look at a thread whose memory that
+// child shares.
+extern "C" int __clone(int (*)(void*), void*, int, void*, ...) noexcept;  // NOLINT: the C library's own name
+#define BERTH_CLONE ::__clone
+#else
+#define BERTH_CLONE ::clone
+#endif
 
 namespace berth::sys {
 namespace {
@@ -30,60 +42,89 @@ namespace {
 constexpr mode_t kUmask = 022;
 constexpr std::string_view kPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// posix_spawn_file_actions_t and posix_spawnattr_t as Process::start() promises them.
-class SpawnSettings {
- public:
-  SpawnSettings(int output, int errors) {
-    ::posix_spawn_file_actions_init(&actions_);
-    ::posix_spawnattr_init(&attributes_);
-    // Standard input last: `output` may be descriptor 0 of a process that was started without.
-    failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, errors, STDERR_FILENO);
-    failed_ |= ::posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-    failed_ |= ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    // All of berth's are close-on-exec; those of libraries may not be.
-    failed_ |= ::posix_spawn_file_actions_addclosefrom_np(&actions_, STDERR_FILENO + 1);
-
-    sigset_t all;
-    ::sigfillset(&all);
-    sigset_t none;
-    ::sigemptyset(&none);
-    failed_ |= ::posix_spawnattr_setsigdefault(&attributes_, &all);
-    failed_ |= ::posix_spawnattr_setsigmask(&attributes_, &none);
-    constexpr int kFlags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID;
-    failed_ |= ::posix_spawnattr_setflags(&attributes_, static_cast<short>(kFlags));
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  ~SpawnSettings() {
-    ::posix_spawn_file_actions_destroy(&actions_);
-    ::posix_spawnattr_destroy(&attributes_);
-  }
-
-  [[nodiscard]] bool failed() const noexcept { return failed_ != 0; }
-  [[nodiscard]] const posix_spawn_file_actions_t* actions() const noexcept { return &actions_; }
-  [[nodiscard]] const posix_spawnattr_t* attributes() const noexcept { return &attributes_; }
-
- private:
-  posix_spawn_file_actions_t actions_{};
-  posix_spawnattr_t attributes_{};
-  int failed_ = 0;
+/// What the child of start_apart() needs: it shares the memory of this process, and must not allocate any.
+struct Start {
+  const char* path;
+  char* const* arguments;
+  char* const* variables;
+  /// The writing end of a pipe, by its number and in /proc.
+  struct End {
+    int number;
+    const char* path;
+  };
+  End output;
+  End errors;
+  int error = 0;  ///< errno of what failed; 0: the program has been started
 };
 
-/// The umask of programs, for as long as it lives. The daemon's own is 0, so that its callers' umasks apply. With it, a
-/// program would make files that every user may write.
-class ProgramUmask {
- public:
-  ProgramUmask() noexcept {
-    ::unshare(CLONE_FS);  // this thread's umask alone (umask(2), C library/kernel differences)
-    before_ = ::umask(kUmask);
+void set_default_signals() noexcept {
+  // Not by sigaction(3), which leaves out the two that are the C library's own. All zero: SIG_DFL.
+  constexpr std::size_t kMaskSize = 8;
+  const std::array<unsigned long, 4> action{};
+  for (int signal = 1; signal < NSIG; ++signal) {
+    ::syscall(SYS_rt_sigaction, signal, action.data(), nullptr, kMaskSize);
   }
-  ~ProgramUmask() { ::umask(before_); }
-  ProgramUmask(const ProgramUmask&) = delete;
-  ProgramUmask& operator=(const ProgramUmask&) = delete;
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
 
- private:
-  mode_t before_ = 0;
-};
+// open(2) and dup2(2) of the child. Not by the C library's names: ThreadSanitizer stands behind these, and takes a
+// descriptor of the child, which has a table of its own, for one of this process.
+int open_in_child(const char* path, int flags) noexcept {
+  return static_cast<int>(::syscall(SYS_openat, AT_FDCWD, path, flags, 0));
+}
+
+bool copy_to(int from, int to) noexcept { return from == to || ::syscall(SYS_dup3, from, to, 0) >= 0; }
+
+bool set_descriptors(const Start& start) noexcept {
+  // Refused where this process has changed its identity and has no CAP_SYS_PTRACE, as in some containers.
+  char target = 0;
+  const bool by_path = ::readlink(start.output.path, &target, 1) > 0;
+  const int last_copied = by_path ? STDERR_FILENO : std::max(start.output.number, start.errors.number);
+  if (::close_range(static_cast<unsigned>(last_copied) + 1, ~0U, CLOSE_RANGE_UNSHARE) != 0) return false;
+  const int errors = by_path ? open_in_child(start.errors.path, O_WRONLY | O_CLOEXEC) : start.errors.number;
+  const int output = by_path ? open_in_child(start.output.path, O_WRONLY | O_CLOEXEC) : start.output.number;
+  // Standard input last: a process that was started without one may have the program's output as descriptor 0.
+  if (errors < 0 || output < 0 || !copy_to(errors, STDERR_FILENO) || !copy_to(output, STDOUT_FILENO)) return false;
+  const int input = open_in_child("/dev/null", O_RDONLY);
+  if (input < 0 || !copy_to(input, STDIN_FILENO)) return false;
+  ::close_range(STDERR_FILENO + 1, ~0U, 0);
+  return true;
+}
+
+int run_program(void* of_start) noexcept {
+  Start& start = *static_cast<Start*>(of_start);
+  set_default_signals();
+  ::setsid();
+  ::umask(kUmask);  // the child's own; the daemon's is 0, and a program would make files that every user may write
+  if (set_descriptors(start)) ::execve(start.path, start.arguments, start.variables);
+  start.error = errno;
+  ::_exit(127);
+}
+
+/// The same as posix_spawn(3), but that the child has no copy of this process's descriptors from kCopiedDescriptors on.
+/// To close one may wait for a file server: FUSE sends FLUSH for each copy of an open file, and NFS writes its pages
+/// back. So one share that does not answer would hold up each program of all others.
+/// Errors: those of clone(2), open(2) and execve(2).
+Result<pid_t> start_apart(Start& start) {
+  constexpr std::size_t kStack = std::size_t{64} << 10;
+  void* const stack = ::mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED) return fail_errno();
+  // A handler would run in the child, too.
+  sigset_t all;
+  ::sigfillset(&all);
+  sigset_t before;
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  constexpr int kFlags = CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD;
+  const pid_t pid = BERTH_CLONE(run_program, static_cast<char*>(stack) + kStack, kFlags, &start);
+  const int error = pid < 0 ? errno : start.error;
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::munmap(stack, kStack);
+  if (error == 0) return pid;
+  if (pid > 0) ::waitpid(pid, nullptr, 0);
+  return fail(error);
+}
 
 bool is_replaced(std::string_view variable) {
   constexpr std::array<std::string_view, 7> kNames{
@@ -184,19 +225,26 @@ Result<Spawned> spawn_program(const std::vector<std::string>& argv, const std::v
   Pipe pipe = TRY(make_pipe());
   Pipe answer;
   if (options.answers) answer = TRY(make_pipe());
-  const SpawnSettings settings(options.answers ? answer.write.get() : pipe.write.get(), pipe.write.get());
-  if (settings.failed()) return fail(ENOMEM);
   std::vector<std::string> arguments = argv;
   std::vector<std::string> variables = environment(added, options.has_clean_environment);
-
-  pid_t pid = 0;
-  const int code = [&] {
-    const ProgramUmask umask;
+  const std::vector<char*> argument_pointers = pointers(arguments);
+  const std::vector<char*> variable_pointers = pointers(variables);
+  // Of the first thread, whose table the others share. In the child "self" would be the child.
+  const std::string ends = proc::path_of(proc::own_process(), "fd/");
+  const int output_number = options.answers ? answer.write.get() : pipe.write.get();
+  const std::string output = ends + std::to_string(output_number);
+  const std::string errors = ends + std::to_string(pipe.write.get());
+  Start start{.path = path.c_str(),
+              .arguments = argument_pointers.data(),
+              .variables = variable_pointers.data(),
+              .output = {output_number, output.c_str()},
+              .errors = {pipe.write.get(), errors.c_str()}};
+  const Result<pid_t> spawned = [&] {
     const ProgramOomScore score;
-    return ::posix_spawn(&pid, path.c_str(), settings.actions(), settings.attributes(), pointers(arguments).data(),
-                         pointers(variables).data());
+    return start_apart(start);
   }();
-  if (code != 0) return fail_to_start(code, path);
+  if (!spawned) return fail_to_start(spawned.error().code(), path);
+  const pid_t pid = *spawned;
   UniqueFd pidfd(::pidfd_open(pid, 0));
   if (!pidfd) {
     const Error error = Error::last();

@@ -83,8 +83,8 @@ void TaskPool::State::start_worker() {
   if (nobody) run_here();
 }
 
-/// Waits for a task. False when the thread must end: nothing to do for idle_time and others are there, or the pool ends. It then counts as
-/// ended from the moment of that decision, so that no task waits for it.
+/// Waits for a task. False when the thread must end: nothing to do for idle_time and others are there, or the pool
+/// ends. It then counts as ended from the moment of that decision, so that no task waits for it.
 bool TaskPool::State::take(Task& task, std::vector<std::thread>& to_join) {
   const auto deadline = std::chrono::steady_clock::now() + idle_time;
   const MutexLock lock(mutex);

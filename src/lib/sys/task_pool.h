@@ -34,8 +34,8 @@ class TaskPool {
   /// Waits until nothing is queued and nothing runs.
   void drain();
 
-  /// Leaves threads that do not come back alone (their tasks are stuck in the kernel) instead of waiting for them in the
-  /// destructor; what is still queued then is dropped. For the last steps of a process.
+  /// Leaves threads that do not come back alone (their tasks are stuck in the kernel) instead of waiting for them in
+  /// the destructor; what is still queued then is dropped. For the last steps of a process.
   void detach_threads() noexcept;
 
   struct Counts {

@@ -2,8 +2,8 @@
 
 #include <string>
 
-/// Where files of berth are by default: those of root in /etc, /var/lib and /run, those of an ordinary user where the XDG Base Directory
-/// Specification says. Absolute paths.
+/// Where files of berth are by default: those of root in /etc, /var/lib and /run, those of an ordinary user where the
+/// XDG Base Directory Specification says. Absolute paths.
 namespace berth::sys {
 
 /// The configuration: "/etc/berth/berth.toml", "~/.config/berth/berth.toml".

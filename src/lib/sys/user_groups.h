@@ -13,8 +13,9 @@
 
 namespace berth::sys {
 
-/// The groups of users by the user database, for callers of which the kernel does not tell the process. Behind the database may be a
-/// server that does not answer (nsswitch.conf(5)), so one thread of its own asks it, and a caller waits a moment for it at most.
+/// The groups of users by the user database, for callers of which the kernel does not tell the process. Behind the
+/// database may be a server that does not answer (nsswitch.conf(5)), so one thread of its own asks it, and a caller
+/// waits a moment for it at most.
 ///
 /// Threading: any thread may call anything.
 class UserGroups : public std::enable_shared_from_this<UserGroups> {
@@ -24,8 +25,8 @@ class UserGroups : public std::enable_shared_from_this<UserGroups> {
   /// `patience`: how long a caller waits for an answer that there has not been yet.
   static std::shared_ptr<UserGroups> make(LookUp look_up, std::chrono::milliseconds patience);
 
-  /// The supplementary groups of `user`, whose group is `group`: as the database said last; none where it has not said anything in time.
-  /// It is asked again when that is older than kRemembered.
+  /// The supplementary groups of `user`, whose group is `group`: as the database said last; none where it has not said
+  /// anything in time. It is asked again when that is older than kRemembered.
   std::vector<gid_t> of(uid_t user, gid_t group);
 
   static constexpr std::chrono::seconds kRemembered{1};

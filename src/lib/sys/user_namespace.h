@@ -8,12 +8,13 @@
 
 #include "src/lib/base/result.h"
 
-/// How a program of an ordinary user mounts: in a user namespace that it has made, where it is root, and in a mount namespace of that
-/// (user_namespaces(7), mount_namespaces(7)). Other processes do not see such mounts unless they enter both.
+/// How a program of an ordinary user mounts: in a user namespace that it has made, where it is root, and in a mount
+/// namespace of that (user_namespaces(7), mount_namespaces(7)). Other processes do not see such mounts unless they
+/// enter both.
 namespace berth::sys {
 
-/// Puts the calling process, which must have one thread, in a user namespace of its own, where its user and its group are 0 and there is no
-/// other, and in a mount namespace in which mounts of the old one still arrive.
+/// Puts the calling process, which must have one thread, in a user namespace of its own, where its user and its group
+/// are 0 and there is no other, and in a mount namespace in which mounts of the old one still arrive.
 /// Errors: EPERM, ENOSPC, with a story, where the system allows no user namespaces.
 Result<> become_own_root();
 
@@ -35,11 +36,13 @@ struct OwnMount {
 /// All file systems of `type` that are mounted so; one for each mount namespace and target.
 [[nodiscard]] std::vector<OwnMount> find_own_mounts(std::string_view type);
 
-/// Puts the calling process, which must have one thread, in the mount namespace of `process` and in the user namespace that owns that. It
-/// is root there. Its working directory is found again by its path, else it is "/". Errors: setns(2)'s; ESRCH.
+/// Puts the calling process, which must have one thread, in the mount namespace of `process` and in the user namespace
+/// that owns that. It is root there. Its working directory is found again by its path, else it is "/". Errors:
+/// setns(2)'s; ESRCH.
 Result<> enter_namespaces_of(pid_t process);
 
-/// After enter_namespaces_of(): shows the calling process, and what it executes, the ids that it had before, in one more user namespace.
+/// After enter_namespaces_of(): shows the calling process, and what it executes, the ids that it had before, in one
+/// more user namespace.
 Result<> show_ids(uid_t user, gid_t group);
 
 }  // namespace berth::sys

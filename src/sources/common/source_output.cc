@@ -41,12 +41,9 @@ void SourceOutput::say(const Json& message) {
 
 void SourceOutput::begin_list() {
   if (std::exchange(has_listed_, true)) say({{"list", true}});
-  is_listing_ = true;
-  has_share_ = false;
 }
 
 void SourceOutput::put(std::string_view name, const Json& share) {
-  has_share_ = true;
   const std::string line = dump({{"put", name}, {"share", share}});
   if (line.size() > kLongestLine) {
     std::fprintf(stderr, "a share has more than %zu KiB, and is left out\n", kLongestLine / 1024);
@@ -60,9 +57,7 @@ void SourceOutput::put(std::string_view name, const Json& share) {
 void SourceOutput::remove(std::string_view name) { say({{"delete", name}}); }
 
 void SourceOutput::synced() {
-  Json message{{"synced", true}};
-  if (std::exchange(is_listing_, false) && !has_share_) message["empty"] = true;
-  say(message);
+  say({{"synced", true}});
   failure_.clear();
   flush();
 }

@@ -7,8 +7,8 @@
 
 namespace berth::sources {
 
-/// What a catalog source says to berth, on standard output (berth-source(7)). Lines are collected until flush(). Without a reader
-/// this process ends.
+/// What a catalog source says to berth, on standard output (berth-source(7)). Lines are collected until flush().
+/// Without a reader this process ends.
 ///
 /// Threading: one thread at a time.
 class SourceOutput {
@@ -19,7 +19,8 @@ class SourceOutput {
   /// `share`: the keys of the share; anything but an object makes it a wrong one, which berth tells.
   void put(std::string_view name, const nlohmann::json& share);
   void remove(std::string_view name);
-  /// The list is complete, or the store can still be read.
+  /// The list is complete, or the store can still be read. A list without a share is never said to be meant: a store
+  /// that was wiped, a wrong prefix and an identity that may read nothing look alike.
   void synced();
   /// The store cannot be read. The same reason again is not said again.
   void fail(std::string_view why);
@@ -30,12 +31,11 @@ class SourceOutput {
 
   std::string lines_;
   bool has_listed_ = false;
-  bool is_listing_ = true;
-  bool has_share_ = false;  ///< in the list
-  std::string failure_;     ///< the last one; "": none since the last synced()
+  std::string failure_;  ///< the last one; "": none since the last synced()
 };
 
-/// The first line of a file that holds a secret, without its end. Ends the process with a message where that cannot be read.
+/// The first line of a file that holds a secret, without its end. Ends the process with a message where that cannot be
+/// read.
 std::string read_secret(const std::string& path);
 
 /// Ends the process with a message on standard error.

@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "src/lib/sys/time_left.h"
+
 namespace berth::sources {
 namespace {
 
@@ -140,9 +142,9 @@ Result<> EtcdClient::follow_watch(std::chrono::milliseconds patience, const std:
                                   : "it has ended the watch";
       return fail(EHOSTUNREACH, endpoint() + ": " + why);
     }
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    if (left.count() <= 0) return {};
-    ::curl_multi_poll(multi_, nullptr, 0, static_cast<int>(left.count()), nullptr);
+    const int left = sys::poll_timeout(deadline);
+    if (left == 0) return {};
+    ::curl_multi_poll(multi_, nullptr, 0, left, nullptr);
   }
 }
 

@@ -57,8 +57,8 @@ std::string end_of(std::string prefix) {
 /// The shares of one etcd.
 class Shares {
  public:
-  /// `check_interval`: how often the cluster is asked whether it still works. A member without a majority keeps a watch open, and says
-  /// nothing.
+  /// `check_interval`: how often the cluster is asked whether it still works. A member without a majority keeps a watch
+  /// open, and says nothing.
   Shares(EtcdClient& etcd, std::string prefix, std::chrono::seconds check_interval)
       : etcd_(etcd), prefix_(std::move(prefix)), end_(end_of(prefix_)), check_interval_(check_interval) {}
 

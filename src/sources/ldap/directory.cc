@@ -2,12 +2,12 @@
 
 #include <sys/time.h>
 
-#include <algorithm>
 #include <array>
-#include <cctype>
 #include <cerrno>
 #include <memory>
 #include <utility>
+
+#include "src/lib/base/ascii.h"
 
 namespace berth::sources {
 namespace {
@@ -26,11 +26,6 @@ struct FreeText {
   void operator()(char* text) const noexcept { ::ldap_memfree(text); }
 };
 using Text = std::unique_ptr<char, FreeText>;
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 /// Without its first part.
 std::string parent_of(const std::string& dn) {
@@ -96,12 +91,12 @@ class Pages {
 
 std::string normal_name(const std::string& dn) {
   LDAPDN parsed = nullptr;
-  if (::ldap_str2dn(dn.c_str(), &parsed, LDAP_DN_FORMAT_LDAPV3) != LDAP_SUCCESS) return lower(dn);
+  if (::ldap_str2dn(dn.c_str(), &parsed, LDAP_DN_FORMAT_LDAPV3) != LDAP_SUCCESS) return to_lower(dn);
   char* written = nullptr;
   const int code = ::ldap_dn2str(parsed, &written, LDAP_DN_FORMAT_LDAPV3);
   ::ldap_dnfree(parsed);
   const Text text(written);
-  return lower(code == LDAP_SUCCESS ? text.get() : dn);
+  return to_lower(code == LDAP_SUCCESS ? text.get() : dn);
 }
 
 Directory::Directory(DirectorySettings settings) : settings_(std::move(settings)) {

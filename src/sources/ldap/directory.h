@@ -38,8 +38,8 @@ class Directory {
   Directory(const Directory&) = delete;
   Directory& operator=(const Directory&) = delete;
 
-  /// Calls `take` with each entry of the subtree that `filter` finds. Errors: EHOSTUNREACH with a story; some entries may have been
-  /// taken then. A search that is not complete has failed.
+  /// Calls `take` with each entry of the subtree that `filter` finds. Errors: EHOSTUNREACH with a story; some entries
+  /// may have been taken then. A search that is not complete has failed.
   Result<> search(const std::string& filter, const std::vector<std::string>& attributes,
                   const std::function<void(const DirectoryEntry&)>& take);
 

@@ -122,16 +122,18 @@ Arguments parse(int argc, char** argv) {
 class Shares {
  public:
   void say(DirectoryShares now) {
-    if (!has_listed_) output_.begin_list();
+    // As a list, which removes nothing then: where an identity may not read the maps any more, the directory looks
+    // empty.
+    if (now.shares.empty()) said_.clear();
+    if (said_.empty()) output_.begin_list();
     for (const auto& [name, share] : now.shares) {
       const auto before = said_.find(name);
-      if (!has_listed_ || before == said_.end() || before->second != share) output_.put(name, share);
+      if (before == said_.end() || before->second != share) output_.put(name, share);
     }
     for (const auto& [name, share] : said_) {
       if (!now.shares.contains(name)) output_.remove(name);
     }
     output_.synced();
-    has_listed_ = true;
     said_ = std::move(now.shares);
     if (now.faults != faults_) {
       for (const std::string& fault : now.faults) std::fprintf(stderr, "not carried over: %s\n", prose(fault).c_str());
@@ -142,7 +144,6 @@ class Shares {
 
  private:
   SourceOutput output_;
-  bool has_listed_ = false;
   std::map<std::string, nlohmann::json> said_;
   std::vector<std::string> faults_;
 };

@@ -59,6 +59,21 @@ TEST(NameMap, FindsWhatIsThereAlone) {
   EXPECT_TRUE(NameMap<Named>().empty());
 }
 
+TEST(NameMap, FindsWhatLiesAboveAndBelowByWholeComponents) {
+  const NameMap<Named> map = map_of({"a", "a-b/c", "a/b/c", "ab"});
+  const auto name_at = [&map](NameMap<Named>::const_iterator at) {
+    return at == map.end() ? "" : std::string(at->first);
+  };
+  EXPECT_EQ(name_at(map.find_below("a")), "a/b/c");
+  EXPECT_EQ(name_at(map.find_below("a/b")), "a/b/c");
+  for (const char* name : {"a/b/c", "ab", "b", "a/"}) EXPECT_EQ(name_at(map.find_below(name)), "") << name;
+  EXPECT_EQ(name_at(map.find_above("a/b/c/d")), "a/b/c") << "the nearest";
+  EXPECT_EQ(name_at(map.find_above("a/b/c")), "a");
+  EXPECT_EQ(name_at(map.find_above("a/b/c", 2)), "");
+  EXPECT_EQ(name_at(map.find_above("a/b/c/d", 5)), "a/b/c");
+  for (const char* name : {"a", "ab", "abc/d", "a-b/x"}) EXPECT_EQ(name_at(map.find_above(name)), "") << name;
+}
+
 TEST(NameMap, FirstOfANameStays) {
   const Named first("a", 1), second("a", 2);
   NameMap<Named> map = map_of({"b"});

@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "manager/model/share_template.h"
 
 namespace berth::config {
 namespace {
@@ -18,8 +21,29 @@ manager::ShareFields template_fields() {
   return fields;
 }
 
-Result<manager::ShareFields> read(std::string_view text, manager::ShareFields fields = template_fields()) {
+Result<manager::LookUpAnswer> read_all(std::string_view text, manager::ShareFields fields = template_fields()) {
   return read_answer(text, "alice", std::move(fields));
+}
+
+Result<manager::ShareFields> read(std::string_view text, manager::ShareFields fields = template_fields()) {
+  Result<manager::LookUpAnswer> answer = read_all(text, std::move(fields));
+  if (!answer) return fail(answer.error());
+  EXPECT_EQ(answer->shares.size(), 1U);
+  return answer->shares.front();
+}
+
+/// "NAME = TYPE SOURCES" of each, and the notes.
+std::vector<std::string> told(std::string_view text, manager::ShareFields fields = template_fields()) {
+  const Result<manager::LookUpAnswer> answer = read_all(text, std::move(fields));
+  if (!answer) return {std::string(answer.error().story())};
+  std::vector<std::string> lines;
+  for (const manager::ShareFields& share : answer->shares) {
+    std::string line = share.name + " = " + share.type;
+    for (const std::string& source : share.sources) line += " " + source;
+    lines.push_back(line + (share.options.empty() ? "" : " -o " + share.options));
+  }
+  lines.insert(lines.end(), answer->notes.begin(), answer->notes.end());
+  return lines;
 }
 
 std::string fault_of(std::string_view text, manager::ShareFields fields = template_fields()) {
@@ -64,6 +88,59 @@ TEST(Answer, EntryOfAMapIsReadAsOne) {
   EXPECT_EQ(smb->sources, (std::vector<std::string>{"//nas/alice"}));
 }
 
+using Lines = std::vector<std::string>;
+
+TEST(Answer, EntryWithOffsetsIsAShareForEach) {
+  EXPECT_EQ(told("-soft /usr -ro filer:/usr /src/linux filer2:/src\n"),
+            (Lines{"home/alice/src/linux = nfs filer2:/src -o soft", "home/alice/usr = nfs filer:/usr -o soft"}));
+  // As /etc/auto.net of Debian prints it.
+  EXPECT_EQ(told("-fstype=nfs,hard,nodev \\\n\t\"/srv/a b\" \"filer:/srv/a b\" \\\n\t\"/srv/c\" \"filer:/srv/c\"\n"),
+            (Lines{"home/alice/srv/a b = nfs filer:/srv/a b -o hard", "home/alice/srv/c = nfs filer:/srv/c -o hard"}));
+}
+
+TEST(Answer, OfMountsWithinOneAnotherTheOuterOneIsThereWithANote) {
+  EXPECT_EQ(told("/ filer:/root /usr filer:/usr"),
+            (Lines{"home/alice = nfs filer:/root",
+                   "\"home/alice\": what is mounted within it at \"/usr\" is not carried over"}));
+  EXPECT_EQ(told("/a filer:/a /a/b filer:/b /a-b filer:/c"),
+            (Lines{"home/alice/a = nfs filer:/a", "home/alice/a-b = nfs filer:/c",
+                   "\"home/alice/a\": what is mounted within it at \"/a/b\" is not carried over"}));
+}
+
+TEST(Answer, ReplicasOfAnEntryHaveTheirWeightsAndPaths) {
+  const auto share = read("a(5),b(1):/x c:/y");
+  ASSERT_TRUE(share) << share.error().message();
+  EXPECT_EQ(share->sources, (Lines{"c:/y", "b:/x", "a:/x"}));
+  EXPECT_EQ(share->policy.weights, (std::vector<std::uint32_t>{0, 1, 5}));
+}
+
+TEST(Answer, OptionThatIsNotCarriedOverIsToldWithoutItsSecret) {
+  EXPECT_EQ(
+      told("-soft,use-weight-only,bg filer:/x"),
+      (Lines{"home/alice = nfs filer:/x -o soft",
+             "\"home/alice\": the option \"use-weight-only\": the time of an answer counts as well, once more for each "
+             "weight"}));
+  for (const std::string& line : told("-fstype=bind,password=geheim,X-y=1 :/srv/x")) {
+    EXPECT_EQ(line.find("geheim"), std::string::npos) << line;
+  }
+}
+
+TEST(Answer, ExportsOfAHostAreSharesBelowItsName) {
+  manager::ShareFields hosts = template_fields();
+  hosts.type = manager::kHostsType;
+  hosts.options = "soft";
+  EXPECT_EQ(told("/srv/data       10.0.0.0/24,client1\n/srv/with blank (everyone)\n/srv/data/inner *\n", hosts),
+            (Lines{"home/alice/srv/data = nfs alice:/srv/data -o soft",
+                   "home/alice/srv/with blank = nfs alice:/srv/with blank -o soft",
+                   "\"home/alice/srv/data\": what is mounted within it at \"/srv/data/inner\" is not carried over"}));
+  EXPECT_EQ(told("/ *\n", hosts), (Lines{"home/alice = nfs alice:/ -o soft"}));
+  for (const char* none : {"", "\n", "Export list for alice:\n", "relative *\n"}) {
+    const auto answer = read_all(none, hosts);
+    ASSERT_FALSE(answer) << none;
+    EXPECT_EQ(answer.error().code(), ENOENT) << none;
+  }
+}
+
 TEST(Answer, VariablesOfTheLookUpAreNotThoseOfTheMount) {
   manager::ShareFields fields = template_fields();
   fields.environment = {"LDAPURI=ldap://x"};
@@ -82,8 +159,8 @@ TEST(Answer, WhatIsNoShareIsAFault) {
   EXPECT_NE(fault_of("[share.x]\nsource = \"x\""), "none");
   EXPECT_NE(fault_of("program = [\"x\", \"{key}\"]"), "none");
   EXPECT_NE(fault_of("filer:/home filer:/usr -ro"), "none");
-  EXPECT_EQ(fault_of("/ filer:/home /usr filer:/usr"),
-            "the entry has mounts below its key, and a look-up makes one share");
+  EXPECT_EQ(fault_of("/usr filer:/usr /alice -fstype=autofs auto.alice"),
+            "the entry is a map, and a look-up makes shares");
   EXPECT_NE(fault_of("-fstype=autofs auto.alice"), "none");
   EXPECT_NE(fault_of(std::string("source = \"\0\"", 13)), "none");
 }

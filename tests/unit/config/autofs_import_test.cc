@@ -161,7 +161,7 @@ TEST_F(AutofsImportTest, MapsOfMapsAreReadAndCirclesEnd) {
 
 TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
   write("auto.master",
-        "/yp yp:auto.yp\n/net -hosts\n/prog DIR/prog\n/gone DIR/none\n/m auto.m --timeout=0\nrelative x\n"
+        "/yp yp:auto.yp\n/- -hosts\n/prog DIR/prog\n/gone DIR/none\n/m auto.m --timeout=0\nrelative x\n"
         "/m auto.other\n/no -null\n/no auto.m\n+ldap:ou=x\n");
   write("prog", "#!/bin/sh\n");
   ::chmod((directory_ / "prog").c_str(), 0755);
@@ -171,7 +171,7 @@ TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
   EXPECT_EQ(told(catalog, "m/good"), "nfs s:/g []");
   EXPECT_EQ(catalog.find("m/good")->policy().idle_timeout, std::chrono::hours(24 * 3650));
   for (const char* text :
-       {"auto.master:1: maps in NIS are not read", "auto.master:2: \"-hosts\" is not carried over",
+       {"auto.master:1: maps in NIS are not read", "auto.master:2: the program \"showmount\" is not carried over",
         "auto.master:4: \"DIR/none\" cannot be read: No such file",
         "auto.master:6: \"relative\" is not an absolute path", "auto.master:7: \"/m\" has a map already",
         "auto.master:10: maps in LDAP are not read", "auto.m:1: nothing follows the key",
@@ -181,6 +181,35 @@ TEST_F(AutofsImportTest, WhatCannotBeCarriedOverIsToldAndTheRestIsThere) {
   EXPECT_FALSE(says("/no/"));
   (void)import("/m");
   EXPECT_TRUE(says("auto.m:6: \"/m/other\" lies inside the namespace \"/m\"")) << imported_.text;
+}
+
+TEST_F(AutofsImportTest, HostsMapIsATemplateThatAsksShowmount) {
+  write("auto.master", "/net -hosts -soft --timeout=60\n");
+  const manager::Catalog catalog = import("/volumes");
+  const auto found = catalog.templates().find("net/*");
+  ASSERT_NE(found, catalog.templates().end()) << imported_.text;
+  EXPECT_EQ(found->second.program(), (std::vector<std::string>{"showmount", "--no-headers", "--exports", "{key}"}));
+  EXPECT_EQ(found->second.type(), "autofs-hosts");
+  EXPECT_EQ(found->second.options(), "soft");
+  EXPECT_EQ(found->second.policy().idle_timeout, std::chrono::minutes(1));
+}
+
+TEST_F(AutofsImportTest, KeysOfAMapThatIsNotBrowsedAreHidden) {
+  write("auto.master", "/a auto.a\n/b auto.a browse\n/c auto.a nobrowse\n/- auto.direct\n");
+  write("auto.a", "k s:/k\nmulti /x s:/x /y s:/y\n* s:/&\n");
+  write("auto.direct", "/d s:/d\n");
+  const auto hidden = [this] {
+    const manager::Catalog catalog = import("/volumes");
+    std::string names;
+    for (const auto& [name, share] : catalog.shares()) names += share.policy().hidden ? std::string(name) + " " : "";
+    return names;
+  };
+  EXPECT_EQ(hidden(), "c/k ");
+  write("autofs.conf", "[ autofs ]\nbrowse_mode = no\n");
+  EXPECT_EQ(hidden(), "a/k c/k ");
+  write("autofs.conf", "[ autofs ]\nbrowse_mode = \"perhaps\"\n");
+  EXPECT_EQ(hidden(), "c/k ");
+  EXPECT_TRUE(says("autofs.conf:2: \"browse_mode\" is neither yes nor no")) << imported_.text;
 }
 
 TEST_F(AutofsImportTest, ExecutableMapIsATemplateThatAsksIt) {
@@ -255,6 +284,16 @@ TEST_F(AutofsImportTest, MapsAreASourceOfSharesOfTheConfiguration) {
         << text << "\n"
         << warnings;
   }
+}
+
+TEST_F(AutofsImportTest, WarningsOfMapsShowNoSecret) {
+  write("auto.master", "/m DIR/auto.m --password=plant3d\n/n DIR/auto.n\n");
+  write("auto.n", "a -fstype=cifs,password=plant3d //bob:plant3d@h\nb https://u:plant3d@h/x\n");
+  write("berth.toml", "[berth]\nnamespace = \"/volumes\"\n[[map]]\nautofs = \"DIR/auto.master\"\n");
+  const Result<Configuration> loaded = load(directory_ / "berth.toml");
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message();
+  EXPECT_FALSE(loaded->warnings.empty());
+  for (const std::string& warning : loaded->warnings) EXPECT_EQ(warning.find("plant3d"), std::string::npos) << warning;
 }
 
 TEST_F(AutofsImportTest, MapSectionWithAMistakeIsRefused) {

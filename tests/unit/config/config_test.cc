@@ -301,6 +301,9 @@ INSTANTIATE_TEST_SUITE_P(
               "berth.toml:3: unknown key \"state_dir\" in [share.a]; it belongs in [berth]"},
         Wrong{"[control]\ngrup = \"root\"\n",
               "berth.toml:2: unknown key \"grup\" in [control]; did you mean \"group\"?"},
+        Wrong{"[berth]\nshare.a = {type = \"tmpfs\"}\n",
+              "berth.toml:2: unknown key \"share\" in [berth]; it is a section of its own, whose name is in [...] on a "
+              "line"},
         Wrong{"[berth]\nxyzzyplugh = 1\n", "berth.toml:2: unknown key \"xyzzyplugh\" in [berth]"}));
 
 INSTANTIATE_TEST_SUITE_P(
@@ -388,7 +391,8 @@ INSTANTIATE_TEST_SUITE_P(
               "berth.toml:1: \"a/../b\" holds the part \"..\", which names another directory"},
         Wrong{"[share.\"a\\nb\"]\ntype = \"tmpfs\"\n", "berth.toml:1: \"a\\nb\" holds a control character"},
         Wrong{"[share.\"\"]\ntype = \"tmpfs\"\n", "berth.toml:1: a share needs a name"},
-        Wrong{"[share.\".berth\"]\ntype = \"tmpfs\"\n", "berth.toml:1: \".berth\": \".berth\" is the control tree"},
+        Wrong{"[share.\".berth\"]\ntype = \"tmpfs\"\n",
+              "berth.toml:1: \".berth\" belongs to the control tree, and is no share"},
         Wrong{"[share.a]\ntype = \"tmpfs\"\n[share.\"a/b\"]\ntype = \"tmpfs\"\n",
               "berth.toml:3: share \"a/b\" (berth.toml:3) lies inside of share \"a\" (berth.toml:1), which would have "
               "to be "
@@ -489,8 +493,7 @@ TEST_F(ConfigTest, TellsTheMistakesOfAllFiles) {
 TEST_F(ConfigTest, NamesBothPlacesOfADuplicateInTwoFiles) {
   write("berth.toml", "\n[share.a]\ntype = \"tmpfs\"\n");
   write("shares.d/a.toml", "[share.a]\ntype = \"tmpfs\"\n");
-  EXPECT_EQ(mistakes(),
-            "shares.d/a.toml:1: share \"a\" (shares.d/a.toml:1) is there already: share \"a\" (berth.toml:2)");
+  EXPECT_EQ(mistakes(), "shares.d/a.toml:1: share \"a\" (shares.d/a.toml:1) is there already, in berth.toml:2");
 }
 
 TEST_F(ConfigTest, LimitsTheNumberOfDropIns) {
@@ -555,7 +558,7 @@ TEST_F(ConfigTest, AddsQuickSharesToThoseOfTheFile) {
   EXPECT_EQ(loaded->catalog.shares().size(), 2U);
   EXPECT_EQ(loaded->catalog.find("b")->policy().idle_timeout, milliseconds(9000));
   EXPECT_THAT(mistakes({.namespace_directory = "", .quick_shares = {"a=/srv/a"}}),
-              HasSubstr("is there already: share \"a\" (berth.toml:4)"));
+              HasSubstr("is there already, in berth.toml:4"));
 }
 
 TEST(OwnershipWarning, IsGivenWhereOthersThanRootCanChangeTheFile) {
@@ -622,7 +625,7 @@ environment_file = "/etc/berth/d.env"
   const Result<Configuration> loaded = load_main();
   ASSERT_TRUE(loaded) << loaded.error().story();
   EXPECT_THAT(loaded->warnings, ElementsAre(AllOf(HasSubstr("berth.toml:3: [share.a] has a secret in \"options\""),
-                                                  HasSubstr("credentials=FILE")),
+                                                  HasSubstr("the option \"credentials\"")),
                                             HasSubstr("[share.b] has a secret in \"source\""),
                                             HasSubstr("[share.c] has a secret in \"mount\"")));
   for (const std::string& warning : loaded->warnings) EXPECT_THAT(warning, Not(HasSubstr("hunter2")));
@@ -706,6 +709,40 @@ TEST_F(ConfigTest, KeepsThousandsOfSharesSmall) {
   EXPECT_EQ(loaded->catalog.shares().size(), 5000U);
   // Nothing of the files stays, and of each share only what differs. A sanitizer's allocator answers 0 here.
   EXPECT_LT(after - before, 5000 * 400);
+}
+
+TEST_F(ConfigTest, SettingsAreTheSameReadFromTheirText) {
+  Settings settings{.namespace_directory = "/vol\"umes\\\u200b\u00ad\x7f",
+                    .state_dir = "/var/state \u202e",
+                    .takeover_timeout = milliseconds(1234),
+                    .crash_limit = 0,
+                    .crash_window = milliseconds(2345),
+                    .stop_timeout = milliseconds(0),
+                    .max_concurrent_mounts = 3,
+                    .max_mounts_per_server = 4,
+                    .max_instances = 500,
+                    .max_instances_per_template = 60,
+                    .max_instances_per_user = 7,
+                    .max_nodes = 800,
+                    .inode_bits = 32,
+                    .control = {.group = 9, .readable_by_everyone = false}};
+  write("berth.toml", text_of(settings));
+  const auto loaded = load_main();
+  ASSERT_TRUE(loaded) << mistakes();
+  EXPECT_EQ(loaded->settings, settings) << text_of(loaded->settings);
+  EXPECT_TRUE(loaded->catalog.shares().empty());
+}
+
+/// The command line can name a directory that a file cannot, and goes before the file.
+TEST_F(ConfigTest, TextOfSettingsLeavesOutDirectoriesThatNoFileCanName) {
+  for (const char* const end : {"\xff", "\x01"}) {
+    const Settings settings{.namespace_directory = std::string("/v") + end, .state_dir = std::string("/s") + end};
+    write("berth.toml", text_of(settings));
+    const CommandLine said{.namespace_directory = settings.namespace_directory, .state_dir = settings.state_dir};
+    const auto loaded = load_main(said);
+    ASSERT_TRUE(loaded) << mistakes(said);
+    EXPECT_EQ(loaded->settings, settings);
+  }
 }
 
 }  // namespace

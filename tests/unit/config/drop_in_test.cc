@@ -76,6 +76,16 @@ TEST_F(DropIn, HoldsWhatWasSaidAndIsForRootAlone) {
   EXPECT_EQ(attributes.st_mode & 07777, 0600U);
 }
 
+TEST_F(DropIn, NewShareComesWithItsOwnWarningsAlone) {
+  write("shares.d/a.toml", "[share.a]\ntype = \"cifs\"\nsource = \"//h/a\"\noptions = \"password=one\"\n");
+  const auto added = add({"b", "cifs", {"//h/b"}, {"password=two"}, {}});
+  ASSERT_TRUE(added) << added.error().message();
+  EXPECT_THAT(added->added.warnings, ::testing::ElementsAre(HasSubstr("shares.d/b.toml:2: [share.b] has a secret in")));
+  EXPECT_EQ(added->added.catalog.shares().size(), 1U);
+  EXPECT_NE(added->added.catalog.find("b"), nullptr);
+  EXPECT_TRUE(remove("b")->added.catalog.shares().empty());
+}
+
 TEST_F(DropIn, NameThatIsThereIsRefusedWithFileAndLine) {
   const auto added = add(bind("old"));
   ASSERT_FALSE(added);
@@ -146,7 +156,7 @@ TEST_F(DropIn, RemoveLeavesWhatHoldsMoreThanTheShare) {
     EXPECT_EQ(removed.error().code(), EBUSY);
     EXPECT_THAT(removed.error().message(), HasSubstr(origin));
   }
-  EXPECT_EQ(remove("none").error().code(), ENOENT);
+  EXPECT_EQ(remove("none").error().code(), ENXIO);
   EXPECT_EQ(files(), 1U);
 }
 

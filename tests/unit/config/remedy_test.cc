@@ -40,6 +40,20 @@ TEST(Remedy, IsToldWithTheLine) {
       {"[share.a]\nsource = \"/a\"\nsource = \"/b\"", "for several write one list"},
       {"[share.a]\ntype = \"nfs\"\ntype = \"nfs\"", "\"type\" is there twice"},
       {"[share.a]\nread_only = yes", "write true or false"},
+      {"[share.a]\n[share.a]", "[share.a] is there twice"},
+      {"[berth]", "[berth] is there twice"},
+      {"[share.a] type = \"bind\"", "the name of a section has a line of its own"},
+      {"[share.\"a]", "a quote is missing in the section's name"},
+      {"[share]\ntype = \"bind\"", "the name of the share is missing"},
+      {"{\"share\": {}}",
+       "this is JSON, and TOML is expected: [share.NAME], and below it lines such as type = \"nfs\""},
+      {"[share.a]\n\"type\" = nfs", "needs quotes: NAME = \"...\""},
+      {"// a comment", "a comment begins with '#'"},
+      {"; a comment", "a comment begins with '#'"},
+      {"[share.a]\nmode = 0755", "the value of \"mode\" needs quotes"},
+      {"[share.a]\nsource = \"\\\\filer\\media\"", "begins an escape"},
+      {"[share.a]\nsource = \"/a\",", "remove the ',' at the end of the line"},
+      {"[share.a]\noptions = \"vers=4.2\" ro", "belongs into its quotes"},
       {"[share.a]\nsource = [\"/a\", \"/b\"", "a ']' is missing at the end of the list"}};
   for (const auto& [line, wanted] : cases) EXPECT_THAT(said_of(line), HasSubstr(wanted)) << line;
 }

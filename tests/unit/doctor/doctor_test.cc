@@ -1,7 +1,10 @@
+#include "src/doctor/doctor.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <fstream>
 #include <future>
@@ -16,6 +19,7 @@
 #include "src/doctor/examine.h"
 #include "src/doctor/kernel.h"
 #include "src/lib/base/text.h"
+#include "src/lib/formats/json.h"
 #include "src/lib/formats/render.h"
 #include "tests/unit/temporary_directory.h"
 
@@ -42,6 +46,7 @@ class Doctor : public ::testing::Test {
              .max_files = 1 << 20,
              .read = [this](const std::string& path) -> Result<std::string> {
                const auto found = files_.find(path);
+               if (const auto broken = broken_.find(path); broken != broken_.end()) return fail(broken->second);
                if (found == files_.end()) return fail(ENOENT);
                return found->second;
              },
@@ -92,6 +97,7 @@ class Doctor : public ::testing::Test {
   std::map<std::string, std::string> files_;
   std::map<std::string, std::pair<int, std::string>> missing_;
   std::set<std::string> absent_;
+  std::map<std::string, int> broken_;  ///< files that cannot be read, and why
   Host host_;
 };
 
@@ -239,12 +245,21 @@ TEST_F(Doctor, FindsFuseSharesThatOnlyRootCanUse) {
 }
 
 TEST_F(Doctor, FindsANamespaceThatTheSystemIsIn) {
-  for (const char* directory : {"/etc", "/etc/berth", "/usr", "/home", "/proc/1"}) {
+  for (const char* directory : {"/etc", "/etc/berth", "/usr", "/tmp", "/proc/1"}) {
     only(findings("", directory), "namespace-of-system", Severity::kError);
   }
   for (const char* directory : {"/home/volumes", "/mnt/volumes", "/etcetera", "/run/volumes", "/usr/local/volumes"}) {
     EXPECT_THAT(findings("", directory), IsEmpty()) << directory;
   }
+}
+
+TEST_F(Doctor, FindsANamespaceThatIsNotEmpty) {
+  EXPECT_THAT(findings("", "/home"), IsEmpty());
+  host_.is_empty = [](const std::string& path) { return path != "/home"; };
+  only(findings("", "/home"), "full-namespace", Severity::kError);
+  only(findings("", "/etc"), "namespace-of-system", Severity::kError);
+  files_["/proc/self/mountinfo"] += "22 21 0:30 / /home rw shared:2 - autofs systemd-1 rw\n";
+  EXPECT_THAT(findings("", "/home"), IsEmpty());
 }
 
 TEST_F(Doctor, FindsANamespaceThatIsNotThere) {
@@ -305,6 +320,36 @@ TEST_F(Doctor, WaitsAShortWhileForWhatDoesNotAnswer) {
   never->set_value();
 }
 
+TEST_F(Doctor, WaitsAShortWhileForADirectoryOfTheNamespaceThatDoesNotAnswer) {
+  std::promise<void> never;
+  host_.patience = std::chrono::milliseconds(100);
+  host_.is_empty = [future = never.get_future().share()](const std::string&) {
+    future.wait();
+    return true;
+  };
+  host_.find = [](const std::string&) { return Result<>(); };  // the thread that is left behind asks it after the test
+  EXPECT_EQ(only(findings(""), "no-answer", Severity::kError).subject, "the namespace /volumes");
+  never.set_value();
+}
+
+TEST_F(Doctor, WaitsOnceForABerthThatDoesNotAnswer) {
+  std::promise<void> never;
+  const auto reads = std::make_shared<std::atomic<int>>(0);
+  host_.patience = std::chrono::milliseconds(100);
+  host_.read = [reads, files = files_,
+                future = never.get_future().share()](const std::string& path) -> Result<std::string> {
+    if (path.find("/.berth/") != std::string::npos) {
+      ++*reads;
+      future.wait();
+    }
+    const auto found = files.find(path);
+    return found == files.end() ? fail(ENOENT) : Result<std::string>(found->second);
+  };
+  only(findings("[[catalog_source]]\nname = \"fleet\"\nprogram = [\"/list\"]\n"), "silent-namespace", Severity::kError);
+  EXPECT_EQ(*reads, 1);
+  never.set_value();
+}
+
 TEST_F(Doctor, TellsNoSecretAndMakesWarningsOfTheConfigurationFindings) {
   const auto found = findings(share("type = \"cifs\"\nsource = \"//host/x\"\noptions = \"password=Hidd3n\""));
   EXPECT_THAT(found, Not(IsEmpty()));
@@ -312,6 +357,60 @@ TEST_F(Doctor, TellsNoSecretAndMakesWarningsOfTheConfigurationFindings) {
     EXPECT_EQ(finding.id, "configuration");
     EXPECT_THAT(formats::render_finding(finding), Not(HasSubstr("Hidd3n")));
   }
+}
+
+TEST_F(Doctor, FindsSourcesThatTheirTypeDoesNotUnderstand) {
+  for (const char* const wrong :
+       {"type = \"nfs\"\nsource = \"nfs1/media\"", "type = \"cifs\"\nsource = \"smb://filer/media\""})
+    only(findings(share(wrong)), "wrong-source", Severity::kError);
+  for (const char* const right :
+       {"type = \"nfs\"\nsource = \"[2001:db8::1]:/media\"", "type = \"cifs\"\nsource = '\\\\filer\\media'",
+        "type = \"nfs4\"\nsource = [\"nfs1:/media\", \"nfs2:/\"]"})
+    EXPECT_THAT(findings(share(right)), IsEmpty()) << right;
+}
+
+TEST_F(Doctor, FindsATemplateThatShowsTheSameUnderEachName) {
+  only(findings("[share.\"home/*\"]\ntype = \"bind\"\nsource = \"/srv/home/*\""), "same-source", Severity::kWarning);
+  EXPECT_THAT(findings("[share.\"home/*\"]\ntype = \"bind\"\nsource = \"/srv/home/&\""), IsEmpty());
+  EXPECT_THAT(findings("[share.\"home/*\"]\ntype = \"bind\"\nsource = \"/srv/home/${user}\""), IsEmpty());
+}
+
+TEST_F(Doctor, SaysOnceThatAnUnknownTypeHasAStrangeSource) {
+  absent_.insert("//filer/media");
+  only(findings(share("type = \"smb\"\nsource = \"//filer/media\"")), "unknown-type", Severity::kError);
+}
+
+TEST_F(Doctor, FindsWhatTheBerthThatServesSays) {
+  const std::string path = "/volumes/.berth/status.json";
+  broken_[path] = ENOTCONN;
+  EXPECT_NE(only(findings(share("type = \"tmpfs\"")), "dead-namespace", Severity::kError).remedy, "");
+  broken_[path] = EACCES;
+  EXPECT_THAT(findings(share("type = \"tmpfs\"")), IsEmpty());
+  broken_.clear();
+  formats::NamespaceView berth;
+  files_[path] = formats::render_json(berth);
+  EXPECT_THAT(findings(share("type = \"tmpfs\"")), IsEmpty());
+  berth.state.failure = "cannot record attachments in /var/lib/berth/x: No space left on device";
+  files_[path] = formats::render_json(berth);
+  EXPECT_EQ(only(findings(share("type = \"tmpfs\"")), "state-directory", Severity::kWarning).what, berth.state.failure);
+}
+
+/// A share that was just written is there, whatever is wrong with it.
+TEST_F(Doctor, WarnsOfANewShareAsOfOneThatIsConfigured) {
+  const auto found = [this](const std::string& text) {
+    const std::string file = scratch_.path() + "/berth.toml";
+    std::ofstream(file) << share(text);
+    config::Configuration one;
+    one.catalog = config::load(file).value().catalog;
+    return warnings_of(one);
+  };
+  EXPECT_THAT(found("type = \"nfs5\"\nsource = \"h:/a\""),
+              ElementsAre(::testing::AllOf(::testing::StartsWith("warning: "), HasSubstr("the type \"nfs5\""),
+                                           HasSubstr("did you mean"))));
+  EXPECT_THAT(found("type = \"bind\"\nsource = \"/nowhere/at/all\""),
+              ElementsAre(HasSubstr("the source \"/nowhere/at/all\"")));
+  EXPECT_THAT(found("type = \"tmpfs\""), IsEmpty());
+  EXPECT_THAT(warnings_of({}), IsEmpty());
 }
 
 TEST(Findings, AreOneLineInCheckAndThreeInDoctor) {

@@ -38,6 +38,7 @@ ShareView full_share() {
       .with_berth = "something is\nmounted in it",
       .helper = 6,
       .idle_timeout = milliseconds(1500),
+      .mount_timeout = milliseconds(2500),
       .expires_at = kMoment + milliseconds(1),
       .retry_at = kMoment + milliseconds(2),
       .required = {"keys", "net"},

@@ -182,9 +182,34 @@ TEST_F(Mount, ImageThatIsOnALoopDeviceIsNotPutOnASecondOne) {
   const auto again = attach_loop(directory_ / "image", false, 0, 0);
   ASSERT_TRUE(again) << again.error().message();
   EXPECT_EQ(again->path, loop->path);
-  const auto part = attach_loop(directory_ / "image", false, 4096, 0);
-  ASSERT_TRUE(part) << part.error().message();
-  EXPECT_NE(part->path, loop->path);
+  const auto said_otherwise =
+      attach_loop(directory_ / "image", false, 0, std::filesystem::file_size(directory_ / "image"));
+  ASSERT_TRUE(said_otherwise) << said_otherwise.error().message();
+  EXPECT_EQ(said_otherwise->path, loop->path);
+}
+
+TEST_F(Mount, PartsOfAnImageThatOverlapAreNotOnTwoDevicesOfWhichOneWrites) {
+  constexpr std::uint64_t kMega = 1 << 20;
+  make_image("image");
+  const auto attach = [&](bool read_only, std::uint64_t offset, std::uint64_t limit) {
+    return attach_loop(directory_ / "image", read_only, offset, limit);
+  };
+  const auto first = attach(false, 0, kMega);
+  ASSERT_TRUE(first) << first.error().message();
+  const auto beside = attach(false, kMega, kMega);
+  ASSERT_TRUE(beside) << beside.error().message();
+  EXPECT_NE(beside->path, first->path);
+  for (const bool read_only : {false, true}) {
+    const auto whole = attach(read_only, 0, 0);
+    ASSERT_FALSE(whole);
+    EXPECT_EQ(whole.error().code(), EBUSY);
+    EXPECT_THAT(whole.error().message(), HasSubstr("sizelimit"));
+    EXPECT_FALSE(attach(read_only, kMega / 2, kMega));
+  }
+  const auto read = attach(true, 2 * kMega, kMega);
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_TRUE(attach(true, 2 * kMega, kMega / 2)) << "neither writes";
+  EXPECT_FALSE(attach(false, 2 * kMega, kMega / 2));
 }
 
 TEST_F(Mount, ImageOnAReadOnlyLoopDeviceIsNotWrittenTo) {

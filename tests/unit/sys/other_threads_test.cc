@@ -11,6 +11,8 @@
 #include <array>
 #include <csignal>
 #include <functional>
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "tests/unit/eventually.h"
@@ -61,6 +63,33 @@ TEST(OtherThreads, OneThatWaitsIsInItsSystemCall) {
   waiting.end();
   EXPECT_EQ(activity_of(pid).kind, Kind::kGone);
   EXPECT_FALSE(cpu_time_of(pid));
+}
+
+TEST(OtherThreads, OneThatWaitsShowsWhereInTheKernel) {
+  const Doing waiting([] { ::pause(); });
+  if (::access("/proc/self/stack", R_OK) != 0 || ::geteuid() != 0)
+    GTEST_SKIP() << "the kernel tells this to root alone, or not at all";
+  EXPECT_TRUE(testing::eventually([&] {
+    const Result<std::string> stack = kernel_stack_of(waiting.pid());
+    return stack && stack->find("sys_pause+0x") != std::string::npos;
+  }));
+}
+
+TEST(OtherThreads, OneThatWorksIsFoundAmongThoseThatWait) {
+  Doing waiting([] { ::pause(); });
+  EXPECT_TRUE(testing::eventually([&] { return !has_running_thread(waiting.pid()); }));
+  volatile int sum = 0;
+  const Doing working([&] {
+    std::thread worker([&] {
+      for (;;) sum = sum + 1;
+    });
+    ::pause();
+  });
+  EXPECT_TRUE(testing::eventually(
+      [&] { return activity_of(working.pid()).kind == Kind::kWaiting && has_running_thread(working.pid()); }));
+  const pid_t ended = waiting.pid();
+  waiting.end();
+  EXPECT_FALSE(has_running_thread(ended));
 }
 
 TEST(OtherThreads, OneThatWorksUsesItsTime) {

@@ -47,7 +47,8 @@ class HandleIo : public ::testing::Test {
     handle->flags = flags;
     return handle;
   }
-  /// What write_at() answers to the second attempt of an append, after a server that left `first_attempt`; -1: an error.
+  /// What write_at() answers to the second attempt of an append, after a server that left `first_attempt`; -1: an
+  /// error.
   long append_again(const std::string& bytes, const FirstAttempt& first_attempt, int flags = O_WRONLY | O_APPEND) {
     const auto handle = open(flags);
     const CurrentRequest request(record_.get(), 1, &first_attempt);

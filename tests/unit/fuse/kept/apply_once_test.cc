@@ -14,8 +14,8 @@
 namespace berth::fuse {
 namespace {
 
-/// The system call of a server that was killed is under way still on a network file system: the successor sees its name, and then is
-/// told what the first one has done.
+/// The system call of a server that was killed is under way still on a network file system: the successor sees its
+/// name, and then is told what the first one has done.
 class OnceTest : public ::testing::Test {
  protected:
   void SetUp() override {

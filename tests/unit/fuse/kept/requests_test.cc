@@ -172,5 +172,52 @@ TEST_F(RequestsOfTheDead, WhatIsNeverSentAgainIsTakenBackWhenItIsAnswered) {
   EXPECT_TRUE(requests.unanswered().empty());
 }
 
+// Killed on its way back from read(2), or while the request is queued for another thread.
+TEST_F(RequestsOfTheDead, WhatWasReadAndNotBegunIsNeverSentAgainEither) {
+  {
+    Requests requests(area());
+    take_over(requests);
+    for (const std::uint64_t unique : {12U, 14U | 1U}) read_into(*requests.acquire(), unique);
+    RequestRecord* const interrupt = requests.acquire();
+    read_into(*interrupt, 16);
+    const std::uint32_t opcode = FUSE_INTERRUPT;
+    std::memcpy(interrupt->message + offsetof(fuse_in_header, opcode), &opcode, sizeof opcode);
+  }
+  Requests requests(area(), [](std::uint64_t) { return true; });
+  take_over(requests);
+  EXPECT_EQ(requests.unanswered(), std::vector<std::uint64_t>{12});
+  EXPECT_EQ(free_records(requests), 3);
+}
+
+TEST_F(RequestsOfTheDead, WhatWaitsIsKnownHoweverManyCameAfterIt) {
+  constexpr std::uint64_t kWaits = 12;
+  const auto is_awaited = [](std::uint64_t unique) { return unique == kWaits; };
+  {
+    Requests requests(area(), is_awaited);
+    take_over(requests);
+    for (std::uint64_t unique = kWaits; unique < kWaits + 6 * RequestArea::kParked; unique += 2)
+      requests.note_parked(unique);
+  }
+  Requests requests(area(), is_awaited);
+  take_over(requests);
+  const std::vector<std::uint64_t> unanswered = requests.unanswered();
+  EXPECT_NE(std::find(unanswered.begin(), unanswered.end(), kWaits), unanswered.end());
+  EXPECT_EQ(unanswered.size(), RequestArea::kParked);
+}
+
+TEST_F(RequestsOfTheDead, WhatHasNoRecordIsNeverSentAgainEither) {
+  {
+    Requests requests(area());
+    take_over(requests);
+    alignas(std::uint64_t) char message[sizeof(fuse_in_header)];
+    const fuse_in_header header{.len = sizeof header, .opcode = FUSE_LOOKUP, .unique = 12, .nodeid = 1};
+    std::memcpy(message, &header, sizeof header);
+    requests.handle(nullptr, protocol::Message(message), [](const protocol::Message&) {});
+  }
+  Requests requests(area(), [](std::uint64_t) { return true; });
+  take_over(requests);
+  EXPECT_EQ(requests.unanswered(), std::vector<std::uint64_t>{12});
+}
+
 }  // namespace
 }  // namespace berth::fuse

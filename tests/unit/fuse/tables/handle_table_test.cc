@@ -76,8 +76,28 @@ TEST(HandleTable, FindsByShareAndByNode) {
   };
   EXPECT_EQ(count(1), 2U);
   EXPECT_EQ(count(3), 0U);
-  EXPECT_EQ(handles.find_any(7)->node, 7U);
-  EXPECT_EQ(handles.find_any(8), nullptr);
+  ASSERT_EQ(handles.find_some(7, 0).size(), 1U);
+  EXPECT_EQ(handles.find_some(7, 0).front()->node, 7U);
+  EXPECT_TRUE(handles.find_some(8, 0).empty());
+}
+
+TEST(HandleTable, FindsFirstWhatIsInTheMountAndThenWhatOnlyReads) {
+  HandleTable handles;
+  const auto add = [&](int flags, std::uint32_t generation) {
+    auto handle = open_null(7, 1);
+    handle->flags = flags;
+    handle->mount_generation = generation;
+    handles.add(handle);
+    return handle;
+  };
+  const auto writer = add(O_RDWR, 1);
+  const auto reader = add(O_RDONLY, 1);
+  const auto now = add(O_WRONLY, 2);
+  EXPECT_EQ(handles.find_some(7, 2), (std::vector<std::shared_ptr<Handle>>{now, reader, writer}));
+  for (int i = 0; i < 100; ++i) add(O_RDWR, 1);
+  const auto some = handles.find_some(7, 2);
+  EXPECT_LT(some.size(), 100U);
+  EXPECT_EQ(some.front(), now);
 }
 
 TEST(HandleTable, HoldsTogetherUnderManyThreads) {

@@ -24,8 +24,8 @@ void* allocate(std::size_t size) {
   return memory;
 }
 
-/// Does `work` again and again, with the first allocation failing, then the second, and so on, until it succeeds. True when it failed at
-/// all. `check` looks at what each failure has left.
+/// Does `work` again and again, with the first allocation failing, then the second, and so on, until it succeeds. True
+/// when it failed at all. `check` looks at what each failure has left.
 template <typename Work, typename Check>
 bool fails_cleanly(const Work& work, const Check& check) {
   for (int succeed = 0;; ++succeed) {
@@ -51,7 +51,8 @@ void* operator new(std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
     return nullptr;
   }
 }
-// Not inlined: g++ with ThreadSanitizer inlines free() alone beside a call of the operator new above and reports a mismatched pair.
+// Not inlined: g++ with ThreadSanitizer inlines free() alone beside a call of the operator new above and reports a
+// mismatched pair.
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 

@@ -1,4 +1,5 @@
-// A fleet of hosts that come back after a power cut, on the real life cycle, back-off and mount slots: what a filer has to bear.
+// A fleet of hosts that come back after a power cut, on the real life cycle, back-off and mount slots: what a filer has
+// to bear.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -10,11 +10,14 @@ using namespace std::chrono_literals;
 /// Overmounts as asked, unless it has an error for that.
 class CountedNativeAccess final : public NativeAccess {
  public:
-  Result<> overmount(Share& share, int, TimePoint) override {
+  Result<std::uint64_t> overmount(Share& share, int, TimePoint) override {
     ++attempts;
     if (error.code() != 0) return fail(error);
     overmounted.insert(share.name());
-    return {};
+    return static_cast<std::uint64_t>(attempts);
+  }
+  Result<Users> count_users(const std::vector<std::uint64_t>& overmounts) override {
+    return Users{.in = std::vector<std::size_t>(overmounts.size())};
   }
   Result<Outcome> remove_overmount(const Share&, When, TimePoint) override { return Outcome::kTouched; }
   Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) override {

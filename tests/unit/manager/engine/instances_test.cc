@@ -192,14 +192,24 @@ class InstancesByProgram : public InstancesOfTemplates {
     fields.name = "home/*";
     fields.program = {"/find", "{key}"};
     ASSERT_TRUE(catalog_.add(ShareSpec::make(std::move(fields)).value()));
-    setup_.ask_program = [this](const LookUpQuestion& question) -> Result<ShareFields> {
+    setup_.ask_program = [this](const LookUpQuestion& question) -> Result<LookUpAnswer> {
       asked_.push_back(question.argv);
       if (during_) during_();
       if (!answer_) return fail(answer_.error());
       ShareFields answered = question.fields;
       answered.type = "bind";
       answered.sources = {*answer_ + question.key};
-      return answered;
+      if (below_.empty()) return LookUpAnswer{.shares = {answered}, .notes = notes_};
+      LookUpAnswer several{.shares = {}, .notes = notes_};
+      for (const std::string& name : below_) {
+        several.shares.push_back(answered);
+        several.shares.back().name += "/" + name;
+        several.shares.back().sources = {*answer_ + question.key + "/" + name};
+      }
+      return several;
+    };
+    setup_.on_catalog_change = [this](const std::vector<std::string>& names, const auto&) {
+      told_names_.insert(told_names_.end(), names.begin(), names.end());
     };
     start();
   }
@@ -207,6 +217,9 @@ class InstancesByProgram : public InstancesOfTemplates {
   Result<std::string> answer_ = std::string("/srv/");
   std::function<void()> during_;
   std::vector<std::vector<std::string>> asked_;
+  std::vector<std::string> below_;  ///< shares below the key, instead of one at it
+  std::vector<std::string> notes_;
+  std::vector<std::string> told_names_;
 };
 
 TEST_F(InstancesByProgram, ShareIsWhatTheProgramSays) {
@@ -293,6 +306,23 @@ TEST_F(InstancesByProgram, OfAShareInUseAnotherAnswerIsPendingAndAFailureChanges
   EXPECT_EQ(source_of("home/alice"), "/new/alice");
 }
 
+TEST_F(InstancesByProgram, AnotherAnswerForAnAttachedShareThatCannotBeMountedIsToldToTheKernel) {
+  ASSERT_EQ(look_up("home/alice"), 0);
+  ASSERT_EQ(code_of(attach("home/alice", "vm", "disk")), 0);
+  backend_->mount_error = Error(EHOSTDOWN);
+  manager_->remount(share("home/alice"), true, [](const Result<>&) {});
+  manager_->run_pending();
+  ASSERT_EQ(share("home/alice").status().state, ShareState::kFailed);
+  ASSERT_TRUE(told_names_.empty());
+  const std::uint64_t before = share("home/alice").incarnation();
+  answer_ = std::string("/new/");
+  pass(11min);
+  EXPECT_EQ(source_of("home/alice"), "/new/alice");
+  EXPECT_NE(share("home/alice").incarnation(), before);
+  EXPECT_EQ(told_names_, std::vector<std::string>{"home/alice"})
+      << "else the kernel would lead to the old one for years";
+}
+
 TEST_F(InstancesByProgram, OfAShareInUseThatIsNoneAnyMoreOnlyLookUpsEnd) {
   ASSERT_EQ(look_up("home/alice"), 0);
   const auto lease = enter("home/alice");
@@ -307,6 +337,102 @@ TEST_F(InstancesByProgram, OfAShareInUseThatIsNoneAnyMoreOnlyLookUpsEnd) {
   answer_ = std::string("/srv/");
   pass(1min);
   EXPECT_EQ(look_up("home/alice"), 0);
+}
+
+TEST_F(InstancesByProgram, EntryWithMountsBelowItsKeyMakesThemAll) {
+  below_ = {"usr", "src/linux"};
+  notes_ = {"something"};
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(look_up("home/alice", kBob), 0) << "it is a directory";
+  EXPECT_EQ(asked_.size(), 1U);
+  EXPECT_EQ(source_of("home/alice/usr"), "/srv/alice/usr");
+  EXPECT_EQ(source_of("home/alice/src/linux"), "/srv/alice/src/linux");
+  EXPECT_EQ(manager_->find("home/alice"), nullptr);
+  EXPECT_EQ(told(Event::Kind::kWarning), 1) << "the note";
+}
+
+TEST_F(InstancesByProgram, SharesOfOneKeyAreForgottenTogether) {
+  below_ = {"usr", "src"};
+  ASSERT_EQ(look_up("home/alice"), 0);
+  auto lease = enter("home/alice/usr");
+  pass(1h);
+  EXPECT_NE(manager_->find("home/alice/src"), nullptr) << "else the directory would lack it";
+  *lease = std::nullopt;
+  manager_->run_pending();
+  for (int i = 0; i < 3; ++i) pass(1h);
+  EXPECT_TRUE(manager_->directory()->empty());
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(manager_->directory()->size(), 2U);
+}
+
+TEST_F(InstancesByProgram, AnotherAnswerAddsAndRemovesSharesOfAKeyThatIsInUse) {
+  below_ = {"usr", "src"};
+  ASSERT_EQ(look_up("home/alice"), 0);
+  const auto lease = enter("home/alice/usr");
+  below_ = {"new", "usr"};
+  pass(11min);
+  EXPECT_EQ(asked_.size(), 2U);
+  EXPECT_EQ(manager_->find("home/alice/src"), nullptr);
+  EXPECT_EQ(source_of("home/alice/new"), "/srv/alice/new");
+  EXPECT_TRUE(share("home/alice/usr").status().pending.empty());
+  // A share in the place of the directory takes the name when those below it have lost theirs.
+  below_ = {};
+  pass(11min);
+  EXPECT_EQ(manager_->find("home/alice/usr"), nullptr);
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(source_of("home/alice"), "/srv/alice");
+}
+
+TEST_F(InstancesByProgram, ConfiguredShareInThePlaceOfTheKeyEndsThem) {
+  below_ = {"usr", "src"};
+  ASSERT_EQ(look_up("home/alice"), 0);
+  ShareFields fields;
+  fields.name = "home/alice";
+  fields.type = "bind";
+  fields.sources = {"/own"};
+  ASSERT_TRUE(catalog_.add(ShareSpec::make(std::move(fields)).value()));
+  reload();
+  EXPECT_EQ(source_of("home/alice"), "/own");
+  EXPECT_EQ(manager_->directory()->size(), 1U);
+}
+
+TEST_F(InstancesByProgram, MoreThanAUserMayHaveAreNotMade) {
+  for (std::size_t i = 0; i <= Instances::Limits().of_user; ++i) below_.push_back(std::to_string(i));
+  EXPECT_EQ(look_up("home/alice"), EAGAIN);
+  EXPECT_TRUE(manager_->directory()->empty());
+  EXPECT_EQ(look_up("home/alice", 0), 0);
+  EXPECT_EQ(manager_->directory()->size(), below_.size());
+}
+
+TEST_F(InstancesByProgram, AsManyUnusedOnesOfTheUserGiveWayAsAnEntryHasMounts) {
+  const auto name_of = [](std::size_t number) { return "home/" + std::to_string(number); };
+  const std::size_t most = Instances::Limits().of_user;
+  for (std::size_t i = 0; i < most; ++i) {
+    pass(1ms);
+    ASSERT_EQ(look_up(name_of(i)), 0);
+  }
+  ASSERT_EQ(look_up("home/bob", kBob), 0);
+  std::vector<std::shared_ptr<std::optional<Result<Lease>>>> leases{enter(name_of(0))};
+  below_ = {"usr", "src", "doc"};
+  pass(10s);
+  EXPECT_EQ(look_up("home/alice"), 0);
+  EXPECT_EQ(manager_->directory()->size(), most + 1);
+  for (const std::size_t unused : {1U, 2U, 3U}) EXPECT_EQ(manager_->find(name_of(unused)), nullptr);
+  // All but two are in use now: what there is of these is not enough.
+  for (const char* name : {"home/alice/usr", "home/bob"}) leases.push_back(enter(name));
+  for (std::size_t i = 4; i < most - 2; ++i) leases.push_back(enter(name_of(i)));
+  EXPECT_EQ(look_up("home/carol"), EAGAIN);
+  EXPECT_EQ(manager_->directory()->size(), most + 1) << "nothing goes in vain";
+  // What was made together goes together, whatever of it is needed.
+  for (const std::size_t last : {most - 2, most - 1}) leases.push_back(enter(name_of(last)));
+  below_ = {};
+  EXPECT_EQ(look_up("home/carol"), EAGAIN);
+  *leases[1] = std::nullopt;
+  manager_->run_pending();
+  ASSERT_EQ(code_of(unmount("home/alice/usr")), 0);
+  EXPECT_EQ(look_up("home/carol"), 0);
+  EXPECT_EQ(manager_->directory()->size(), most - 1);
+  EXPECT_NE(manager_->find("home/bob"), nullptr);
 }
 
 TEST_F(InstancesByProgram, ReloadForgetsWhatHasFailed) {
@@ -467,18 +593,21 @@ TEST_F(InstancesOfTemplates, ScanOfOneUserIsBoundedAndLeavesOthersAlone) {
 
 TEST_F(InstancesOfTemplates, WhatIsInUseIsNotGivenUpForAnother) {
   Instances instances;
-  const TimePoint now = clock_.now();
-  for (std::size_t i = 0; i < Instances::Limits().of_user; ++i) instances.add("home/" + std::to_string(i), kAlice, now);
-  EXPECT_EQ(instances.full("home/x", kAlice), Instances::Full::kOfUser);
-  EXPECT_EQ(instances.full("home/x", kBob), Instances::Full::kNo);
-  EXPECT_EQ(instances.full("home/x", 0), Instances::Full::kNo);
+  const auto add = [&](std::size_t number, uid_t user) {
+    const std::string name = "home/" + std::to_string(number);
+    instances.add(name, name, user, clock_.now());
+  };
+  for (std::size_t i = 0; i < Instances::Limits().of_user; ++i) add(i, kAlice);
+  EXPECT_EQ(instances.full("home/x", kAlice, 1), Instances::Full::kOfUser);
+  EXPECT_EQ(instances.full("home/x", kBob, 1), Instances::Full::kNo);
+  EXPECT_EQ(instances.full("home/x", 0, 1), Instances::Full::kNo);
   for (std::size_t i = 0; i < Instances::Limits().of_template; ++i) {
-    instances.add("home/" + std::to_string(i), static_cast<uid_t>(i), now);
+    add(i, static_cast<uid_t>(i));
   }
-  EXPECT_EQ(instances.full("home/x", kBob), Instances::Full::kOfTemplate);
-  EXPECT_EQ(instances.full("other/x", kBob), Instances::Full::kNo);
+  EXPECT_EQ(instances.full("home/x", kBob, 1), Instances::Full::kOfTemplate);
+  EXPECT_EQ(instances.full("other/x", kBob, 1), Instances::Full::kNo);
   while (!instances.all().empty()) instances.remove(instances.all().begin()->first);
-  EXPECT_EQ(instances.full("home/x", kAlice), Instances::Full::kNo);
+  EXPECT_EQ(instances.full("home/x", kAlice, 1), Instances::Full::kNo);
 }
 
 TEST_F(InstancesOfTemplates, AbsentNamesAreBounded) {

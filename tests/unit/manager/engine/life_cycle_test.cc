@@ -94,6 +94,8 @@ class World {
 
   [[nodiscard]] int times_overmounted() const noexcept { return times_overmounted_; }
   [[nodiscard]] int times_taken() const noexcept { return times_taken_; }
+  [[nodiscard]] int times_abandoned() const noexcept { return times_abandoned_; }
+  [[nodiscard]] int times_mount_abandoned() const noexcept { return times_mount_abandoned_; }
 
   /// Drained, all users leave: what is left is nothing.
   void drain_to_the_end() {
@@ -132,6 +134,7 @@ class World {
   }
 
   void end_operation() {
+    if (stuck_mounts_ > 0 && pick(8) == 0) --stuck_mounts_;
     if (!operation_) return;
     const Operation ended = *std::exchange(operation_, std::nullopt);
     if (ended == Operation::kMount) {
@@ -167,7 +170,7 @@ class World {
   }
 
   void feed(const Input& happening) {
-    Step next = step(state_, happening, policy_, now_, drained_);
+    Step next = step(state_, happening, policy_, now_, drained_, stuck_mounts_ < 2);
     state_ = std::move(next.state);
     for (Effect& effect : next.effects) std::visit([this](auto& e) { perform(e); }, effect);
   }
@@ -227,6 +230,17 @@ class World {
   void perform(SetTimer& timer) { timer_ = timer.at; }
   void perform(ClearTimer&) { timer_.reset(); }
   void perform(Emit&) {}
+  void perform(HurryOperation&) { EXPECT_TRUE(operation_) << "there is one to be told"; }
+  void perform(AbandonOperation&) {
+    ASSERT_TRUE(operation_);
+    if (operation_ == Operation::kMount) {
+      ++stuck_mounts_;
+      ++times_mount_abandoned_;
+    } else {
+      ++times_abandoned_;
+    }
+    operation_.reset();
+  }
 
   void check() {
     const auto* mounted = std::get_if<Mounted>(&state_);
@@ -266,6 +280,9 @@ class World {
   bool lies_over_ = false;
   int times_overmounted_ = 0;
   int times_taken_ = 0;
+  int times_abandoned_ = 0;
+  int stuck_mounts_ = 0;
+  int times_mount_abandoned_ = 0;
   std::optional<Operation> operation_;
   std::optional<NativeOperation> native_;
   std::optional<TimePoint> timer_;
@@ -274,6 +291,8 @@ class World {
 TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
   int overmounted = 0;
   int taken = 0;
+  int abandoned = 0;
+  int mounts_abandoned = 0;
   for (std::uint32_t seed = 0; seed < 6000 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     World world(seed);
@@ -281,10 +300,14 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
     world.come_to_rest();
     overmounted += world.times_overmounted();
     taken += world.times_taken();
+    abandoned += world.times_abandoned();
+    mounts_abandoned += world.times_mount_abandoned();
     world.drain_to_the_end();
   }
   EXPECT_GT(overmounted, 1000) << "the histories reach what they are about";
   EXPECT_GT(taken, 500);
+  EXPECT_GT(abandoned, 500);
+  EXPECT_GT(mounts_abandoned, 500);
 }
 
 /// A mounted share that is to be native, after `overmount` has answered what it has.
@@ -399,6 +422,95 @@ TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedIsNotLaidOver) {
   EXPECT_EQ(effect_of<Overmount>(step(asked.state, NativeWanted{}, policy, now + 1s)), nullptr);
   const Step drained = step(mounted, HostStateChanged{}, policy, now + 1s, true);
   EXPECT_EQ(effect_of<Overmount>(step(drained.state, NativeWanted{}, policy, now + 1s, true)), nullptr);
+}
+
+TEST(LifeCycle, ForceEndsTheUnmountThatRunsAndTakesThePlaceOfOneThatDoesNotEnd) {
+  const SharePolicy policy;
+  TimePoint now{};
+  State state = step(Idle{}, LeaseWanted{}, policy, now).state;
+  state = step(state, MountEnded{.success = true}, policy, now).state;
+  const Step asked = step(step(state, UnmountWanted{}, policy, now).state, GateClosed{}, policy, now);
+  ASSERT_NE(effect_of<StartUnmount>(asked), nullptr);
+  EXPECT_FALSE(effect_of<StartUnmount>(asked)->force);
+  state = step(asked.state, LeaseWanted{}, policy, now).state;
+  const Step forced = step(state, UnmountWanted{true}, policy, now);
+  EXPECT_NE(effect_of<HurryOperation>(forced), nullptr);
+  ASSERT_NE(effect_of<FailWaiters>(forced), nullptr) << "for the share is to be idle then";
+  EXPECT_EQ(effect_of<FailWaiters>(forced)->error.code(), ECONNABORTED);
+  // It ends.
+  const Step ended = step(forced.state, UnmountEnded{false, Error(ECANCELED)}, policy, now);
+  ASSERT_NE(effect_of<StartUnmount>(ended), nullptr);
+  EXPECT_TRUE(effect_of<StartUnmount>(ended)->force);
+  EXPECT_EQ(effect_of<AnswerUnmount>(ended), nullptr) << "not before that has ended";
+  EXPECT_EQ(name_of(step(ended.state, UnmountEnded{true}, policy, now).state), ShareState::kIdle);
+  // Or it does not, nor does the forced one.
+  for (const State& stuck : {forced.state, ended.state}) {
+    now = TimePoint{} + kForcePatience;
+    const Step beside = step(stuck, Timer{}, policy, now);
+    EXPECT_NE(effect_of<AbandonOperation>(beside), nullptr);
+    ASSERT_NE(effect_of<StartUnmount>(beside), nullptr);
+    EXPECT_TRUE(effect_of<StartUnmount>(beside)->force);
+    EXPECT_EQ(effect_of<StartUnmount>(step(beside.state, Timer{}, policy, now + 1h)), nullptr) << "once";
+    const Step idle = step(beside.state, UnmountEnded{true}, policy, now);
+    EXPECT_EQ(name_of(idle.state), ShareState::kIdle);
+    ASSERT_NE(effect_of<AnswerUnmount>(idle), nullptr);
+    EXPECT_EQ(effect_of<AnswerUnmount>(idle)->error.code(), 0);
+  }
+}
+
+/// An attempt that is still in the kernel when its deadline has been over for so long that it counts as stuck.
+struct StuckMount {
+  SharePolicy policy;
+  TimePoint now{};
+  State state;
+
+  StuckMount() {
+    state = step(Idle{}, LeaseWanted{}, policy, now).state;
+    now += policy.mount_timeout;
+    state = step(state, Timer{}, policy, now).state;
+    EXPECT_EQ(effect_of<StartMount>(step(state, LeaseWanted{}, policy, now + 1s)), nullptr) << "it may yet end";
+    now += kForcePatience;
+  }
+};
+
+TEST(LifeCycle, AccessBeginsAnotherMountBesideOneThatIsStuck) {
+  const StuckMount stuck;
+  const Step beside = step(stuck.state, LeaseWanted{}, stuck.policy, stuck.now);
+  EXPECT_NE(effect_of<AbandonOperation>(beside), nullptr);
+  ASSERT_NE(effect_of<StartMount>(beside), nullptr);
+  EXPECT_EQ(effect_of<StartMount>(beside)->attempt, 2U);
+  EXPECT_EQ(name_of(beside.state), ShareState::kMounting);
+  EXPECT_NE(effect_of<StartMount>(step(stuck.state, NativeWanted{}, stuck.policy, stuck.now)), nullptr);
+  const Step full = step(stuck.state, LeaseWanted{}, stuck.policy, stuck.now, false, false);
+  EXPECT_EQ(effect_of<StartMount>(full), nullptr) << "too many are stuck";
+  ASSERT_NE(effect_of<FailWaiters>(full), nullptr);
+  EXPECT_EQ(effect_of<FailWaiters>(full)->error.code(), ETIMEDOUT);
+}
+
+TEST(LifeCycle, RetryLeavesAMountThatIsStuckToItself) {
+  const StuckMount stuck;
+  const Step retried = step(stuck.state, RetryWanted{}, stuck.policy, stuck.now);
+  EXPECT_NE(effect_of<AbandonOperation>(retried), nullptr);
+  EXPECT_EQ(name_of(retried.state), ShareState::kFailed);
+  const Step again = step(retried.state, LeaseWanted{}, stuck.policy, stuck.now);
+  ASSERT_NE(effect_of<StartMount>(again), nullptr);
+  EXPECT_EQ(effect_of<StartMount>(again)->attempt, 1U);
+}
+
+TEST(LifeCycle, ForceLeavesAMountThatIsStuckToItself) {
+  const StuckMount stuck;
+  const Step forced = step(stuck.state, UnmountWanted{true}, stuck.policy, stuck.now);
+  EXPECT_NE(effect_of<HurryOperation>(forced), nullptr);
+  EXPECT_EQ(effect_of<AnswerUnmount>(forced), nullptr) << "it may yet end";
+  const TimePoint later = stuck.now + kForcePatience;
+  const Step left = step(forced.state, Timer{}, stuck.policy, later);
+  EXPECT_NE(effect_of<AbandonOperation>(left), nullptr);
+  ASSERT_NE(effect_of<AnswerUnmount>(left), nullptr);
+  EXPECT_EQ(effect_of<AnswerUnmount>(left)->error.code(), 0);
+  EXPECT_NE(effect_of<StartMount>(step(left.state, LeaseWanted{}, stuck.policy, later + kFirstBackoff)), nullptr);
+  const Step full = step(forced.state, Timer{}, stuck.policy, later, false, false);
+  ASSERT_NE(effect_of<AnswerUnmount>(full), nullptr);
+  EXPECT_EQ(effect_of<AnswerUnmount>(full)->error.code(), ETIMEDOUT) << "too many are stuck";
 }
 
 TEST(LifeCycle, BackoffDoublesUpToItsLongestAndJitterChoosesHalfOfIt) {

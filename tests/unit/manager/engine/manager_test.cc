@@ -1,12 +1,14 @@
 #include "manager/engine/manager.h"
 
 #include "src/lib/sys/shared_memory.h"
+#include "tests/unit/eventually.h"
 #include "tests/unit/manager/engine/fixture.h"
 
 namespace berth::manager {
 namespace {
 
 using namespace std::chrono_literals;
+using testing::eventually;
 
 TEST_F(ManagerTest, NothingIsMountedBeforeItIsWanted) {
   add("media");
@@ -218,6 +220,39 @@ TEST_F(ManagerTest, WaiterGivesUpAtItsDeadlineAndALateMountIsUndone) {
   EXPECT_EQ(backend_->counts.unmounts, 1) << "a mount that came too late is taken away";
   EXPECT_FALSE(has_berth("media"));
   EXPECT_TRUE(backend_->table.empty());
+}
+
+TEST_F(ManagerTest, RootOfAMountThatWasGivenUpStaysForItsUsersAlone) {
+  const auto descriptors = [] {
+    const std::filesystem::directory_iterator all("/proc/self/fd");
+    return std::distance(begin(all), end(all));
+  };
+  add("media");
+  start();
+  const auto reader = ask("media");
+  manager_->run_pending();
+  ASSERT_EQ(code_of(reader), 0);
+  const int root = (**reader)->root();
+  const auto before = descriptors();
+  std::shared_ptr<std::optional<Result<Lease>>> other;
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(code_of(unmount("media", true)), 0);
+    other = ask("media");
+    manager_->run_pending();
+    ASSERT_EQ(code_of(other), 0);
+    EXPECT_NE((**other)->root(), root);
+    EXPECT_EQ(share("media").users(), 2U);
+  }
+  EXPECT_TRUE(eventually([&] { return descriptors() <= before + 1; })) << descriptors() << " of " << before;
+  EXPECT_EQ((**reader)->root(), root);
+  EXPECT_GE(::fcntl(root, F_GETFD), 0);
+  other->reset();
+  const Answer busy = unmount("media");
+  pass(1s);
+  EXPECT_EQ(code_of(busy), EBUSY) << "though its only user is in an earlier mount";
+  reader->reset();
+  EXPECT_EQ(code_of(unmount("media")), 0);
+  EXPECT_TRUE(eventually([&] { return descriptors() < before; })) << descriptors() << " of " << before;
 }
 
 TEST_F(ManagerTest, WantedWhileUnmountingIsMountedAgain) {

@@ -3,12 +3,18 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "manager/engine/kept_catalog.h"
+#include "manager/state/state_format.h"
 #include "src/lib/sys/shared_memory.h"
 #include "tests/unit/manager/engine/fixture.h"
 
@@ -260,6 +266,142 @@ TEST_F(Reload, AttachmentsOfARemovedShareAreThoseOfTheNextWithItsName) {
   EXPECT_EQ(share("media").attachment_count(), 0U);
 }
 
+/// Changes of attachments take until they are on disk, and catalogs change meanwhile.
+class ReloadWithStore : public Reload {
+ protected:
+  void SetUp() override {
+    Reload::SetUp();
+    state_ = directory_ + ".state";
+    setup_.store = std::make_unique<AttachmentStore>(StateDirectory(state_, "/volumes"));
+    want({{"media", "/srv/old"}});
+    start();
+  }
+  void TearDown() override {
+    Reload::TearDown();
+    std::filesystem::remove_all(state_);
+  }
+  [[nodiscard]] std::set<Attachment> on_disk() const {
+    const std::string directory = StateDirectory(state_, "/volumes").path();
+    std::ifstream file(directory + "/" + state_format::file_name("media") + ".attachments");
+    return state_format::parse(std::string(std::istreambuf_iterator<char>(file), {})).attachments;
+  }
+  /// Begun, and not done before the next run_pending().
+  Answer begin_attach(const std::shared_ptr<Share>& to) {
+    auto [slot, done] = answer();
+    manager_->attach(*to, kDisk, std::move(done));
+    return slot;
+  }
+  Answer begin_detach(const std::shared_ptr<Share>& from) {
+    auto [slot, done] = answer();
+    manager_->detach(*from, kDisk, std::move(done));
+    return slot;
+  }
+  void begin_reload(const std::map<std::string, std::string>& shares) {
+    want(shares);
+    manager_->reload(catalog_, false, [](const Result<ReloadReport>&) {});
+  }
+  void begin_removing_and_adding() {
+    begin_reload({});
+    begin_reload({{"media", "/srv/new"}});
+  }
+  /// When what is posted before this has begun and is not on disk.
+  void then(Task task) {
+    manager_->look_up("nothing", 0, [task = std::make_shared<Task>(std::move(task))](const auto&) { (*task)(); });
+  }
+  void expect_attached(const std::set<Attachment>& attachments) {
+    pass(1s);
+    EXPECT_EQ(share("media").spec().sources().front(), "/srv/new");
+    EXPECT_EQ(share("media").status().attachments.size(), attachments.size());
+    EXPECT_EQ(share("media").users(), attachments.size()) << "each holds it";
+    EXPECT_EQ(on_disk(), attachments);
+    for (const std::shared_ptr<Share>& old : manager_->removed()) EXPECT_EQ(old->attachment_count(), 0U);
+  }
+
+  const Attachment kDisk{"vm1", "disk0"};
+  std::string state_;
+};
+
+TEST_F(ReloadWithStore, AttachThatWaitsForTheMountIsOfTheShareThatHasTheNameThen) {
+  const Answer attached = begin_attach(manager_->find("media"));
+  begin_removing_and_adding();
+  manager_->run_pending();
+  EXPECT_EQ(code_of(attached), 0);
+  expect_attached({kDisk});
+  EXPECT_EQ(code_of(detach("media", "vm1", "disk0")), 0);
+  expect_attached({});
+}
+
+TEST_F(ReloadWithStore, AttachThatWaitsForTheMountOfARemovedShareIsRefused) {
+  const std::shared_ptr<Share> old = manager_->find("media");
+  const Answer attached = begin_attach(old);
+  begin_reload({});
+  manager_->run_pending();
+  EXPECT_EQ(code_of(attached), ENOENT);
+  EXPECT_EQ(on_disk(), std::set<Attachment>());
+  EXPECT_FALSE(old->has_attachment(kDisk));
+}
+
+TEST_F(ReloadWithStore, AttachThatIsBeingRecordedIsOfTheShareThatHasTheNameThen) {
+  const auto lease = enter("media");
+  const std::shared_ptr<Share> old = manager_->find("media");
+  const Answer attached = begin_attach(old);
+  Answer again;
+  then([&] {
+    begin_removing_and_adding();
+    again = begin_attach(old);
+  });
+  manager_->run_pending();
+  EXPECT_EQ(code_of(attached), 0);
+  EXPECT_EQ(code_of(again), 0);
+  EXPECT_FALSE(old->has_attachment(kDisk));
+  expect_attached({kDisk});
+}
+
+TEST_F(ReloadWithStore, AttachThatIsBeingRecordedHoldsARemovedShare) {
+  const auto lease = enter("media");
+  const std::shared_ptr<Share> old = manager_->find("media");
+  const Answer attached = begin_attach(old);
+  then([&] { begin_reload({}); });
+  manager_->run_pending();
+  EXPECT_EQ(code_of(attached), 0);
+  EXPECT_TRUE(old->has_attachment(kDisk));
+  EXPECT_EQ(on_disk(), std::set<Attachment>{kDisk});
+  begin_reload({{"media", "/srv/new"}});
+  expect_attached({kDisk});
+}
+
+TEST_F(ReloadWithStore, DetachThatIsBeingRecordedIsOfTheShareThatHasTheNameThen) {
+  ASSERT_EQ(code_of(attach("media", "vm1", "disk0")), 0);
+  const std::shared_ptr<Share> old = manager_->find("media");
+  const Answer detached = begin_detach(old);
+  begin_removing_and_adding();
+  const Answer attached_again = begin_attach(old);
+  const Answer detached_again = begin_detach(old);
+  manager_->run_pending();
+  EXPECT_EQ(code_of(detached), 0);
+  EXPECT_EQ(code_of(attached_again), 0);
+  // In the order in which they are done: it waits for no mount.
+  EXPECT_EQ(code_of(detached_again), ENOENT);
+  expect_attached({kDisk});
+}
+
+TEST_F(ReloadWithStore, DirectoriesOfInstancesThatAreBeingRecordedAreOfTheShareThatHasTheNameThen) {
+  const std::shared_ptr<Share> old = manager_->find("media");
+  auto [made, on_made] = answer();
+  manager_->make_instance(*old, "vm1", std::move(on_made));
+  begin_removing_and_adding();
+  manager_->run_pending();
+  EXPECT_EQ(code_of(made), 0);
+  EXPECT_TRUE(share("media").has_instance("vm1"));
+  auto [removed, on_removed] = answer();
+  manager_->remove_instance(share("media"), "vm1", std::move(on_removed));
+  begin_removing_and_adding();
+  manager_->run_pending();
+  EXPECT_EQ(code_of(removed), 0);
+  EXPECT_FALSE(share("media").has_instance("vm1"));
+  EXPECT_EQ(on_disk(), std::set<Attachment>());
+}
+
 TEST_F(Reload, UnknownKindIsRefusedWhole) {
   want({{"a", "/srv/a"}});
   start();
@@ -280,6 +422,20 @@ class ReloadOverKills : public Reload {
 
   const sys::SharedMemory memory_;
 };
+
+TEST_F(ReloadOverKills, FirstCatalogThatIsTooLargeToBeKeptIsRefused) {
+  const std::string source = "/" + std::string(4000, 'x');
+  for (std::size_t i = 0; i <= CatalogArea::kHalf / source.size(); ++i) {
+    ShareFields fields;
+    fields.name = std::to_string(1'000'000 + i);  // in the order in which they are added
+    fields.type = "bind";
+    fields.sources = {source};
+    ASSERT_TRUE(catalog_.add(ShareSpec::make(std::move(fields)).value()));
+  }
+  const auto made = Manager::make(std::move(setup_), catalog_, clock_);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code(), ENOSPC);
+}
 
 TEST_F(ReloadOverKills, NextManagerGoesOnWithTheCatalogInForce) {
   setup_.configuration = 1;

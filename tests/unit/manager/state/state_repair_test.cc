@@ -73,6 +73,24 @@ TEST_F(StateRepairTest, NextAttachmentMakesARemovedDirectoryAgain) {
   EXPECT_EQ(kept.host->next_generation, 7U);
 }
 
+// The program of a catalog source may make it before the next attachment does.
+TEST_F(StateRepairTest, DirectoryWithSharesOfSourcesAloneIsMadeAgain) {
+  fs::remove_all(path_);
+  fs::create_directories(path_);
+  for (const char* const name : {"source-fleet", "source-other.unfinished"}) std::ofstream(path_ + "/" + name) << "x";
+  EXPECT_EQ(attach("b"), 0);
+  EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
+}
+
+TEST_F(StateRepairTest, DirectoryWithFilesOfAnotherBerthIsNotMadeAgain) {
+  for (const char* const name : {"source-x.attachments", "host"}) {
+    fs::remove_all(path_);
+    fs::create_directories(path_);
+    std::ofstream(path_ + "/" + name) << "x";
+    EXPECT_NE(attach("c"), 0) << name << " is of another berth";
+  }
+}
+
 TEST_F(StateRepairTest, NextStateOfTheHostMakesItAgainWithAllThatIsAttached) {
   fs::remove_all(path_);
   ASSERT_TRUE(store_->commit(HostState{.up = false, .next_generation = 7, .since = {}}));

@@ -1,28 +1,34 @@
-#include "src/config/source_catalog.h"
+#include "src/config/source_listing.h"
 
 #include <utility>
 
 namespace berth::config {
 
-SourceCatalog::SourceCatalog(SourceLines kept, std::size_t max_shares, std::string namespace_directory)
-    : max_shares_(max_shares), namespace_directory_(std::move(namespace_directory)), lines_(std::move(kept)) {
+SourceListing::SourceListing(SourceLines kept, std::size_t max_shares, std::string namespace_directory, bool is_whole)
+    : max_shares_(max_shares),
+      namespace_directory_(std::move(namespace_directory)),
+      lines_(std::move(kept)),
+      is_whole_(is_whole) {
   for (const auto& [name, line] : lines_) bytes_ += line.size();
 }
 
-void SourceCatalog::begin_list() {
+void SourceListing::begin_list() {
   listed_.clear();
   wrong_.clear();
   more_wrong_ = 0;
   is_listing_ = true;
   is_faulty_ = false;
+  has_failed_ = false;
+  refusal_.clear();
 }
 
-void SourceCatalog::fail_with(std::string why, WallTime now) {
+void SourceListing::fail_with(std::string why, WallTime now) {
+  has_failed_ = true;
   error_ = std::move(why);
   error_at_ = now;
 }
 
-void SourceCatalog::take(std::string_view line, WallTime now) {
+void SourceListing::take(std::string_view line, WallTime now) {
   Result<SourceMessage> message = read_source_line(line, namespace_directory_);
   if (!message) {
     is_faulty_ = true;
@@ -43,7 +49,7 @@ void SourceCatalog::take(std::string_view line, WallTime now) {
   }
 }
 
-void SourceCatalog::put(std::string name, std::string_view line) {
+void SourceListing::put(std::string name, std::string_view line) {
   const auto found = lines_.find(name);
   const std::size_t before = found == lines_.end() ? 0 : found->second.size();
   if (found == lines_.end() && lines_.size() >= max_shares_)
@@ -51,7 +57,7 @@ void SourceCatalog::put(std::string name, std::string_view line) {
   if (bytes_ - before + line.size() > kMostOfSource)
     return reject(std::move(name), "the shares of the source are too large");
   wrong_.erase(name);
-  if (is_listing_) listed_.insert(name);
+  if (is_listing_ || !refusal_.empty()) listed_.insert(name);
   if (found != lines_.end() && found->second == line) return;
   bytes_ = bytes_ - before + line.size();
   lines_.insert_or_assign(std::move(name), std::string(line));
@@ -59,7 +65,7 @@ void SourceCatalog::put(std::string name, std::string_view line) {
 }
 
 /// The share stays as it was, as a wrong configuration changes nothing.
-void SourceCatalog::reject(std::string name, std::string why) {
+void SourceListing::reject(std::string name, std::string why) {
   if (is_listing_ && lines_.contains(name)) listed_.insert(name);
   if (wrong_.size() < kMostWrong || wrong_.contains(name)) {
     wrong_.insert_or_assign(std::move(name), std::move(why));
@@ -68,7 +74,7 @@ void SourceCatalog::reject(std::string name, std::string why) {
   }
 }
 
-void SourceCatalog::remove(const std::string& name) {
+void SourceListing::remove(const std::string& name) {
   wrong_.erase(name);
   listed_.erase(name);
   const auto found = lines_.find(name);
@@ -78,19 +84,25 @@ void SourceCatalog::remove(const std::string& name) {
   is_changed_ = true;
 }
 
-void SourceCatalog::end_list(bool is_empty, WallTime now) {
-  if (std::exchange(is_listing_, false)) {
-    if (is_faulty_) return fail_with("the list has a line that cannot be used, so it removes nothing; " + error_, now);
-    if (listed_.empty() && !lines_.empty() && !is_empty)
-      return fail_with("the list names no share, so it removes nothing", now);
+void SourceListing::end_list(bool is_empty, WallTime now) {
+  const bool is_list = std::exchange(is_listing_, false);
+  if (is_list && is_faulty_) refusal_ = "the list has a line that cannot be used, so it removes nothing; " + error_;
+  const bool may_remove = !lines_.empty() || !is_whole_;
+  if (is_list && !is_faulty_ && listed_.empty() && !is_empty && may_remove)
+    refusal_ = "the list names no share, so it removes nothing";
+  // Shares that it has not named may be old, until all have been put or deleted since.
+  const bool is_open = is_list || listed_.size() < lines_.size() || !is_whole_;
+  if (!refusal_.empty() && is_open) return fail_with(refusal_, now);
+  refusal_.clear();
+  if (is_list) {
     const std::size_t removed = std::erase_if(lines_, [this](const auto& share) {
       if (listed_.contains(share.first)) return false;
       bytes_ -= share.second.size();
       return true;
     });
-    is_changed_ = is_changed_ || removed > 0;
-    listed_ = {};
+    is_changed_ = is_changed_ || removed > 0 || !std::exchange(is_whole_, true);
   }
+  listed_ = {};
   synced_at_ = now;
   error_.clear();
 }

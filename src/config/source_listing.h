@@ -12,14 +12,15 @@
 
 namespace berth::config {
 
-/// The shares of one catalog source: what was kept of it, and what its program has written since. It removes a share only when it
-/// knows that the store has none of that name: the program says so, or it has named all others in a list without a fault.
+/// The shares of one catalog source: those that were kept, and what its program has written since. It removes a share
+/// only when it knows that the store has none of that name: the program says so, or it has named all others in a list
+/// without a fault.
 ///
 /// Threading: one thread at a time.
-class SourceCatalog {
+class SourceListing {
  public:
-  /// `kept`: the shares from before. `namespace_directory`: as read_source_line().
-  SourceCatalog(SourceLines kept, std::size_t max_shares, std::string namespace_directory);
+  /// `kept`: the shares from before. `namespace_directory`: as read_source_line(). `is_whole`: there were no others.
+  SourceListing(SourceLines kept, std::size_t max_shares, std::string namespace_directory, bool is_whole = true);
 
   /// A program has been started, which lists all shares first.
   void begin_list();
@@ -29,10 +30,14 @@ class SourceCatalog {
   void fail_with(std::string why, WallTime now);
 
   [[nodiscard]] const SourceLines& lines() const noexcept { return lines_; }
+  /// False: there were more before, which have been lost, and no list has been complete since.
+  [[nodiscard]] bool is_whole() const noexcept { return is_whole_; }
   /// Whether these are others than at the last call of this.
   [[nodiscard]] bool take_change() noexcept { return std::exchange(is_changed_, false); }
   /// Whether the program has begun a list and not ended it.
   [[nodiscard]] bool is_listing() const noexcept { return is_listing_; }
+  /// Whether something has gone wrong since the list began.
+  [[nodiscard]] bool has_failed() const noexcept { return has_failed_; }
   /// Why the shares may be old; "": nothing has gone wrong since the last list.
   [[nodiscard]] const std::string& error() const noexcept { return error_; }
   [[nodiscard]] WallTime error_at() const noexcept { return error_at_; }
@@ -54,11 +59,14 @@ class SourceCatalog {
   const std::size_t max_shares_;
   const std::string namespace_directory_;
   SourceLines lines_;
+  bool is_whole_;
   std::size_t bytes_ = 0;                   ///< of the lines
   std::unordered_set<std::string> listed_;  ///< of `lines_`, those that the list has named
   bool is_changed_ = false;
   bool is_listing_ = false;
   bool is_faulty_ = false;  ///< the list has a line that cannot be read, and so may lack a share
+  bool has_failed_ = false;
+  std::string refusal_;  ///< why the last list has removed nothing; "": it has been taken
   std::string error_;
   WallTime error_at_{};
   std::optional<WallTime> synced_at_;

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "manager/model/share_spec.h"
+
+namespace berth::manager {
+
+/// What the program of a template has answered.
+struct LookUpAnswer {
+  /// At least one. Several: those of an entry with mounts below its key. No name is a directory above another.
+  std::vector<ShareFields> shares;
+  std::vector<std::string> notes = {};  ///< what of the answer is not carried over, or is otherwise; without secrets
+};
+
+}  // namespace berth::manager

@@ -1,0 +1,103 @@
+#include <cerrno>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "src/doctor/examine.h"
+#include "src/lib/base/text.h"
+#include "src/lib/formats/json.h"
+#include "src/lib/formats/names.h"
+#include "src/lib/formats/render.h"
+#include "src/lib/sys/ask_on_thread.h"
+
+namespace berth::doctor {
+namespace {
+
+using formats::FindingView;
+using formats::Severity;
+
+/// A file of the control tree. Errors: read(2)'s; ETIMEDOUT where there is no answer in time.
+Result<std::string> read_in_time(const Host& host, const std::string& path) {
+  return TRY(sys::ask_on_thread<Result<std::string>>(
+      "berth-doctor", [path, read = host.read] { return read(path); },
+      std::chrono::steady_clock::now() + host.patience));
+}
+
+/// What it says of itself.
+std::vector<FindingView> findings_of(const std::string& subject, const std::string& status) {
+  const Result<formats::NamespaceView> berth = formats::parse_namespace_json(status);
+  if (!berth || berth->state.failure.empty()) return {};
+  return {{.id = "state-directory",
+           .subject = subject,
+           .what = berth->state.failure,
+           .cost = "nothing can be attached, and a drain does not outlive a restart",
+           .remedy = "make room there, or correct \"state_dir\""}};
+}
+
+/// Why it does not say anything of itself.
+std::vector<FindingView> findings_of_silence(const std::string& directory, const std::string& subject, int code) {
+  if (code == ENOTCONN || code == ECONNABORTED) {
+    return {{.severity = Severity::kError,
+             .id = "dead-namespace",
+             .subject = subject,
+             .what = "a berth that has died is still mounted there",
+             .cost = "every access to it fails",
+             .remedy = "start berth again (systemctl start berth), or unmount it (umount " +
+                       quote_command({directory}) + ")"}};
+  }
+  if (code != ETIMEDOUT) return {};  // none serves, or it does not tell this user
+  return {{.severity = Severity::kError,
+           .id = "silent-namespace",
+           .subject = subject,
+           .what = "the berth that serves it does not answer",
+           .cost = "every access to it waits",
+           .remedy = "look at its log (journalctl --unit=berth)"}};
+}
+
+/// What it says of its catalog sources.
+std::vector<FindingView> findings_of_sources(const Host& host, const std::string& directory) {
+  std::vector<FindingView> findings;
+  const std::string path = formats::tree_path(directory) + "/" + std::string(formats::kSources);
+  const Result<std::string> text = read_in_time(host, path);
+  for (const formats::SourceView& source : formats::parse_sources(text.value_or(""))) {
+    if (source.state != "down" && source.state != "failing") continue;
+    findings.push_back({.id = "catalog-source",
+                        .subject = "catalog source " + source.name,
+                        .what = "it is " + source.state + ": " + source.error,
+                        .cost = "its shares stay as they were last",
+                        .remedy = "look at " + path});
+  }
+  return findings;
+}
+
+}  // namespace
+
+std::vector<FindingView> examine_catalog_sources(const Host& host, const config::Configuration& configuration) {
+  std::vector<FindingView> findings;
+  for (const config::CatalogSource& source : configuration.sources) {
+    if (const Result<> found = host.program(source.program.front()); !found) {
+      findings.push_back({.severity = Severity::kError,
+                          .id = "missing-program",
+                          .subject = "catalog source " + source.name,
+                          .what = std::string(found.error().story()),
+                          .cost = "its shares stay as they were last, or are not there"});
+    }
+  }
+  return findings;
+}
+
+std::vector<FindingView> examine_running(const Host& host, const config::Configuration& configuration) {
+  const std::string& directory = configuration.settings.namespace_directory;
+  if (directory.empty()) return {};
+  const std::string subject = "the namespace " + directory;
+  const Result<std::string> status =
+      read_in_time(host, formats::tree_path(directory) + "/" + std::string(formats::kStatusJson));
+  std::vector<FindingView> findings =
+      status ? findings_of(subject, *status) : findings_of_silence(directory, subject, status.error().code());
+  const bool is_silent = !status && status.error().code() == ETIMEDOUT;
+  if (is_silent || configuration.sources.empty()) return findings;
+  for (FindingView& finding : findings_of_sources(host, directory)) findings.push_back(std::move(finding));
+  return findings;
+}
+
+}  // namespace berth::doctor
