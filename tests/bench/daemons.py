@@ -103,15 +103,30 @@ def kib(path, field):
     return 0
 
 
+class Bind:
+    """A directory of this host, as each subject names it."""
+
+    name = "bind"
+
+    def map_entry(self, source):
+        return f"-fstype=bind :{source}"
+
+    def unit(self, source):
+        return f"What={source}\nType=none\nOptions=bind\n"
+
+    def section(self, source):
+        return f'type = "bind"\nsource = "{source}"\n'
+
+
 class Autofs(Daemon):
-    """automount with one indirect map of bind mounts, browsable, so that all keys are listed."""
+    """automount with one indirect map, browsable, so that all keys are listed."""
 
     name = "autofs"
 
-    def __init__(self, work, shares):
+    def __init__(self, work, shares, backend=Bind()):
         super().__init__(work)
         (self.work / "master").write_text(f"{self.root} {self.work}/map browse\n")
-        (self.work / "map").write_text("".join(f"{share} -fstype=bind :{source}\n" for share, source in shares.items()))
+        (self.work / "map").write_text("".join(f"{share} {backend.map_entry(source)}\n" for share, source in shares.items()))
         self.spawn("automount", "-f", "-C", "-t", "3600", "-p", self.work / "pid", self.work / "master")
         wait_until("automount lists its keys", lambda: len(os.listdir(self.root)) == len(shares))
 
@@ -126,17 +141,20 @@ class Autofs(Daemon):
 
 
 class Berth(Daemon):
-    """berth with the same directories as bind shares and otherwise its defaults."""
+    """berth with the same directories as shares and otherwise its defaults."""
 
     name = "berth"
     settings = ""
 
-    def __init__(self, work, shares, program, more=""):
+    def __init__(self, work, shares, program, more="", backend=Bind()):
         """`more` is further lines of configuration for each share."""
         super().__init__(work)
         config = [f'[berth]\nidle_timeout = "1h"\n{self.settings}']
-        config += [f'[share.{share}]\ntype = "bind"\nsource = "{source}"\n{more}' for share, source in shares.items()]
+        config += [f"[share.{share}]\n{backend.section(source)}{more}" for share, source in shares.items()]
         (self.work / "berth.toml").write_text("".join(config))
+        self.serve(program)
+
+    def serve(self, program):
         self.spawn(program, "serve", "--config", self.work / "berth.toml", "--namespace", self.root,
                    "--state-dir", self.work / "state")
 

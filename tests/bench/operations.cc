@@ -2,8 +2,8 @@
 //
 //   operations SOURCE BATCHES ROOT...
 //
-// SOURCE is an empty directory, and each ROOT shows it through one file system. Works in turns, a batch of each operation
-// in each ROOT, beginning with another ROOT every time, and prints a line for each turn:
+// SOURCE is an empty directory, and each ROOT shows it through one file system. Works in turns, a batch of each
+// operation in each ROOT, beginning with another ROOT every time, and prints a line for each turn:
 // "OPERATION INDEX-OF-ROOT NANOSECONDS-PER-OPERATION".
 
 #include <dirent.h>

@@ -2,8 +2,8 @@
 //
 //   run_time [COPIES] < LIST
 //
-// Standard input has one command a line, its words separated by single spaces. So many copies of it (1) run at once; '#'
-// in it stands for the number of the copy. Standard output has one number of nanoseconds for each line, from
+// Standard input has one command a line, its words separated by single spaces. So many copies of it (1) run at once;
+// '#' in it stands for the number of the copy. Standard output has one number of nanoseconds for each line, from
 // posix_spawn(3) to the end of the last copy. What a command prints is thrown away.
 
 #include <fcntl.h>

@@ -2,7 +2,8 @@
 //
 //   touch one-by-one < LIST          one after another, in the order of the list
 //   touch at-once < LIST             all at the same instant, each on a thread of its own
-//   touch one-by-one write < LIST    opens for writing, making it where it is not there, writes and closes; "at-once" likewise
+//   touch one-by-one write < LIST opens for writing, making it where it is not there, writes and closes; "at-once"
+//   likewise
 //
 // Standard input has one path a line. Standard output has one number of nanoseconds for each, in the same order; for
 // "at-once" counted from the starting shot, so that the greatest is the time for all of them.
