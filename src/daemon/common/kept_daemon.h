@@ -29,7 +29,7 @@ struct KeeperDescriptors {
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 28;
+  static constexpr std::uint32_t kVersion = 29;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;
@@ -38,6 +38,7 @@ struct KeptDaemon {
   std::atomic<int> life{-1};              ///< descriptor that is readable once the server that runs has begun to end
   std::atomic<int> mount_namespace{-1};   ///< descriptor of the servers' own, complete
   std::atomic<int> state{-1};             ///< descriptor of the state directory in memory, where there is no other
+  std::atomic<pid_t> life_thread{0};      ///< thread of `server` that ends first when it is killed; 0: not known yet
   std::atomic<std::uint64_t> namespace_mount{0};     ///< NamespaceMount::id of the namespace on the host
   std::atomic<std::uint64_t> namespace_table_id{0};  ///< and table_id
   std::atomic<std::uint64_t> host{0};                ///< next generation, and the lowest bit: up. 0: not set yet

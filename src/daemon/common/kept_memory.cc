@@ -17,10 +17,10 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<std
               std::atomic<bool>::is_always_lock_free);
 static_assert(sizeof(pid_t) == sizeof(int));
 static_assert(sizeof(KeeperDescriptors) == 52 && offsetof(KeeperDescriptors, agent) == 40);
-static_assert(sizeof(KeptDaemon) == 12472 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&
-              offsetof(KeptDaemon, namespace_mount) == 24 && offsetof(KeptDaemon, host) == 40 &&
-              offsetof(KeptDaemon, upgrade_request) == 56 && offsetof(KeptDaemon, keeper_descriptors) == 8320 &&
-              offsetof(KeptDaemon, directory) == 8372);
+static_assert(sizeof(KeptDaemon) == 12480 && offsetof(KeptDaemon, version) == 0 && offsetof(KeptDaemon, life) == 12 &&
+              offsetof(KeptDaemon, namespace_mount) == 32 && offsetof(KeptDaemon, host) == 48 &&
+              offsetof(KeptDaemon, upgrade_request) == 64 && offsetof(KeptDaemon, keeper_descriptors) == 8328 &&
+              offsetof(KeptDaemon, directory) == 8380);
 
 KeptMemory& kept_memory_in(const sys::SharedMemory& memory) noexcept {
   return *reinterpret_cast<KeptMemory*>(memory.data());

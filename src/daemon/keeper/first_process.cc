@@ -31,10 +31,13 @@ void collect() noexcept {
   }
 }
 
-/// The server becomes a child of this process once the keeper is dead.
+/// The server becomes a child of this process once the keeper is dead. kill(2) finds a killed server as long as one of
+/// its threads waits for a share that hangs; its thread that does nothing has ended by then.
 bool server_lives(const KeptDaemon& record) noexcept {
   const pid_t server = record.server.load();
-  return server != 0 && ::kill(server, 0) == 0;
+  if (server == 0) return false;
+  const pid_t thread = record.life_thread.load();
+  return (thread == 0 ? ::kill(server, 0) : ::tgkill(server, thread, 0)) == 0;
 }
 
 void wait_for_keeper(int keeper, int ended) noexcept {

@@ -135,6 +135,7 @@ Result<> Keeper::start_server() {
   const std::vector<int> left = inherited_descriptors();
   ending_until_.reset();
   setup_.record().life = -1;
+  setup_.record().life_thread = 0;
   oom_kills_ = oom_kills();
   server_stops_ = false;
   silent_at_.reset();

@@ -155,6 +155,7 @@ bool Server::has_shares(const std::string& origin) const {
 
 void Server::publish_liveness() {
   Result<std::thread> thread = sys::start_thread("berth-life", [this] {
+    record_.life_thread = ::gettid();
     if (Result<UniqueFd> life = sys::open_thread(::gettid())) record_.life = life->release();
     for (;;) ::pause();
   });
