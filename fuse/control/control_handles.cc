@@ -124,13 +124,6 @@ std::shared_ptr<ControlHandle> ControlHandles::find(std::uint64_t number) const 
   return found == handles_.end() ? nullptr : found->second.handle;
 }
 
-bool ControlHandles::awaits_command(const ControlPath& path) const {
-  MutexLock lock(mutex_);
-  return std::any_of(handles_.begin(), handles_.end(), [&path](const auto& entry) {
-    return entry.second.handle->awaits_command.load(std::memory_order_relaxed) && *entry.second.handle->path == path;
-  });
-}
-
 void ControlHandles::remove(std::uint64_t number) {
   Open removed;
   {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,8 +39,6 @@ struct ControlHandle {
 
   std::shared_ptr<const ControlPath> path;
   std::variant<Control, Text, Listing, std::unique_ptr<EventLog::Reader>> content;
-  std::atomic<bool> awaits_command{
-      false};  ///< of a control file: it is open for writing, and nothing has been written yet
 
   /// About how much memory it holds.
   [[nodiscard]] std::size_t bytes() const noexcept;
@@ -76,8 +73,6 @@ class ControlHandles {
   Result<> put(std::uint64_t number, const Opener& opener, std::size_t expected, const Make& make);
   /// Null when there is none.
   [[nodiscard]] std::shared_ptr<ControlHandle> find(std::uint64_t number) const;
-  /// Whether a word may be written to this control file at any moment, by way of something that is open.
-  [[nodiscard]] bool awaits_command(const ControlPath& path) const;
   /// Whether the number was given to a trusted opener, by whichever server.
   [[nodiscard]] static bool is_of_trusted(std::uint64_t number) noexcept { return (number & kOfTrusted) != 0; }
   void remove(std::uint64_t number);

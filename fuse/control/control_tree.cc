@@ -72,9 +72,7 @@ void ControlTree::forget(NodeId node, std::uint64_t count) noexcept { core_->nod
 void ControlTree::getattr(Reply reply, NodeId node, const fuse_file_info*) {
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  struct stat attributes = core_->attributes_of(*found->path);
-  if (is_control(found->path->kind)) attributes.st_size = core_->told_size_of(*found->path, reply.caller());
-  std::move(reply).attributes(attributes, 0);
+  std::move(reply).attributes(core_->attributes_of(*found->path), 0);
 }
 
 void ControlTree::setattr(Reply reply, NodeId node, const struct stat&, int to_set, const fuse_file_info*) {
@@ -123,9 +121,7 @@ void ControlTree::open(Reply reply, NodeId node, const fuse_file_info& handle) {
   const Result<std::uint64_t> number = core_->open_file(*found, handle.flags, reply.caller());
   if (!number) return std::move(reply).error(number.error());
   // Past the page cache: the size is not known before, and a file that is followed grows.
-  // A word may wait for long, and another one may be what ends that.
-  const Opened opened{.handle = *number, .direct_io = true, .parallel_writes = is_control(found->path->kind)};
-  if (!std::move(reply).opened(opened)) core_->handles.remove(*number);
+  if (!std::move(reply).opened({.handle = *number, .direct_io = true})) core_->handles.remove(*number);
 }
 
 void ControlTree::read(Reply reply, NodeId node, std::size_t size, off_t offset, const fuse_file_info& handle) {
@@ -145,7 +141,6 @@ void ControlTree::write(Reply reply, NodeId node, std::span<const char> bytes, o
   if (open == nullptr || !is_control(open->path->kind)) return std::move(reply).error(EBADF);
   const Result<Core::Found> found = core_->find(node);
   if (!found) return std::move(reply).error(found.error());
-  open->awaits_command = false;
   if (found->share == nullptr) return core_->run_host_word(std::move(reply), bytes);
   core_->run_word(std::move(reply), found->share, bytes);
 }

@@ -2,8 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,14 +14,10 @@
 #include "fuse/tables/inode_number.h"
 #include "src/lib/formats/names.h"
 #include "src/lib/sys/identity.h"
-#include "src/lib/sys/other_threads.h"
 
 namespace berth::fuse {
 
 namespace {
-
-/// At least as much as a word may have.
-constexpr off_t kMostOfAWord = 4096;
 
 using Kind = ControlPath::Kind;
 
@@ -57,7 +51,7 @@ Result<ControlTree::Core::Found> ControlTree::Core::find(NodeId node) {
   Found found{.path = nodes.find(node), .share = nullptr};
   if (found.path == nullptr && setup.servers > 1) {
     found.path = inherited_paths.find(node, manager);
-    if (found.path != nullptr) found.path = nodes.add_known(*found.path);
+    if (found.path != nullptr) found.path = nodes.add_known(node, *found.path);
   }
   if (found.path == nullptr) return fail(ESTALE);
   if (!is_of_share(found.path->kind)) return found;
@@ -109,49 +103,21 @@ struct stat ControlTree::Core::attributes_of(const ControlPath& path) const {
     attributes.st_size = static_cast<off_t>(events.size());
     changed = std::max(changed, events.changed());
   }
-  // Only a program that is about to write gets this size: told_size_of().
-  if (is_control(path.kind)) attributes.st_size = kMostOfAWord;
   attributes.st_atim = attributes.st_mtim = attributes.st_ctim = to_timespec(changed);
   return attributes;
 }
 
-/// A control file is empty for a program that looks at it. But the kernel allows two writes at once only within
-/// what it takes for the size (fuse_dio_wr_exclusive_lock(), Linux 6.18), and a word may wait for long while another
-/// one is what ends that. So a program that opens it, or has it open and has not written yet, is not in the way of
-/// this; no program sees that size.
-off_t ControlTree::Core::told_size_of(const ControlPath& path, const sys::Identity& caller) const {
-  if (handles.awaits_command(path)) return kMostOfAWord;
-  const sys::AsDaemon as_daemon;
-  // It waits for the answer, or is about to.
-  constexpr int kLooks = 1000;
-  sys::ThreadActivity activity = sys::activity_of(caller.pid);
-  for (int i = 0; i < kLooks && activity.kind == sys::ThreadActivity::Kind::kRunning; ++i) {
-    ::sched_yield();
-    activity = sys::activity_of(caller.pid);
-  }
-  switch (activity.call) {
-    case SYS_openat:
-    case SYS_openat2:
-#ifdef SYS_open
-    case SYS_open:
-    case SYS_creat:
-#endif
-      return kMostOfAWord;
-    default:
-      return 0;
-  }
-}
-
-Entry ControlTree::Core::make_entry(const ControlPath& path) {
+Entry ControlTree::Core::make_entry(const ControlPath& path, bool apart) {
   // Never cached for long: everything here changes without the kernel's knowledge.
   Entry entry;
   entry.attributes = attributes_of(path);
-  entry.node = nodes.look_up(path);
+  entry.node = apart ? nodes.look_up_apart(path) : nodes.look_up(path);
   return entry;
 }
 
 void ControlTree::Core::answer_entry(Reply reply, const ControlPath& path) {
-  const Entry entry = make_entry(path);
+  // A caller that cannot write a word cannot be in the way of one, and there may be any number of such callers.
+  const Entry entry = make_entry(path, is_control(path.kind) && may_change(reply.caller()));
   if (!std::move(reply).entry(entry)) nodes.forget(entry.node, 1);
 }
 
@@ -170,11 +136,8 @@ Result<std::uint64_t> ControlTree::Core::open_file(const Found& found, int flags
   if ((flags & O_ACCMODE) != O_RDONLY && (!is_control(kind) || !may_change(caller))) return fail(EACCES);
   const Opener opener = opener_of(caller);
   if (is_private(kind) && !opener.is_trusted) return fail(EACCES);
-  return handles.add(opener, expected_size_of(found), [&] {
-    std::shared_ptr<ControlHandle> handle = make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted});
-    handle->awaits_command = (flags & O_ACCMODE) != O_RDONLY;
-    return handle;
-  });
+  return handles.add(opener, expected_size_of(found),
+                     [&] { return make_handle(found, {.uid = opener.uid, .sees_all = opener.is_trusted}); });
 }
 
 Result<std::uint64_t> ControlTree::Core::open_directory(const Found& found, const sys::Identity& caller) {

@@ -21,6 +21,8 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   Core(manager::Manager& of, const Clock& clock, ControlSetup told)
       : manager(of),
         setup(std::move(told)),
+        // The kernel may know nodes of control files from earlier servers: those of this one begin elsewhere.
+        nodes(std::uint64_t{setup.servers} << 12),
         events(setup.events),
         logs(setup.logs),
         handles((std::uint64_t{setup.servers} << 32) + 1),
@@ -37,10 +39,8 @@ class ControlTree::Core : public std::enable_shared_from_this<Core> {
   [[nodiscard]] Result<ControlPath> find_child(const Found& parent, const char* name) const;
 
   [[nodiscard]] struct stat attributes_of(const ControlPath& path) const;
-  /// The size of a control file, as `caller` is answered, in bytes.
-  [[nodiscard]] off_t told_size_of(const ControlPath& path, const sys::Identity& caller) const;
-  /// An entry with one look-up more.
-  [[nodiscard]] Entry make_entry(const ControlPath& path);
+  /// An entry with one look-up more; `apart`: of a node of its own (ControlNodes::look_up_apart).
+  [[nodiscard]] Entry make_entry(const ControlPath& path, bool apart = false);
   /// Errors: EACCES, and those of ControlHandles::add().
   Result<std::uint64_t> open_file(const Found& found, int flags, const sys::Identity& caller);
   Result<std::uint64_t> open_directory(const Found& found, const sys::Identity& caller);

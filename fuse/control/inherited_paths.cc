@@ -72,9 +72,16 @@ std::shared_ptr<const ControlPath> InheritedPaths::find(NodeId node, const manag
     MutexLock lock(mutex_);
     if (index_ == nullptr) index_ = index;
   }
-  const auto left = std::lower_bound(index->paths.begin(), index->paths.end(), node,
+  const auto find_left = [&index](NodeId of) {
+    const auto at = std::lower_bound(index->paths.begin(), index->paths.end(), of,
                                      [](const Left& a, NodeId b) { return a.node < b; });
-  if (left == index->paths.end() || left->node != node) return nullptr;
+    return at != index->paths.end() && at->node == of ? at : index->paths.end();
+  };
+  auto left = find_left(node);
+  if (left == index->paths.end()) {
+    left = find_left(ControlNodes::first_of(node));
+    if (left == index->paths.end() || !is_control(left->kind)) return nullptr;
+  }
   if (is_of_share(left->kind) && !is_attached(left->kind)) {
     const auto share = index->shares->begin() + static_cast<std::ptrdiff_t>(left->at);
     return std::make_shared<ControlPath>(ControlPath{.kind = left->kind, .share = std::string(share->first)});

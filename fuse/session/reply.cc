@@ -93,7 +93,6 @@ fuse_entry_out to_answer(const Entry& entry) noexcept {
 protocol::OpenAnswer to_answer(const Opened& opened) noexcept {
   std::uint32_t flags = 0;
   if (opened.direct_io) flags |= FOPEN_DIRECT_IO;
-  if (opened.parallel_writes) flags |= FOPEN_PARALLEL_DIRECT_WRITES;
   if (opened.keep_cache) flags |= FOPEN_KEEP_CACHE;
   if (opened.cache_directory) flags |= FOPEN_CACHE_DIR;
   if (opened.no_flush) flags |= FOPEN_NOFLUSH;

@@ -37,7 +37,6 @@ fuse_entry_param to_param(const Entry& entry) noexcept;
 struct Opened {
   std::uint64_t handle = 0;
   bool direct_io = false;
-  bool parallel_writes = false;  ///< a write does not wait for another one that is under way
   bool keep_cache = false;
   bool cache_directory = false;
   bool no_flush = false;

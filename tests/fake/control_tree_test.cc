@@ -150,6 +150,23 @@ TEST_F(ControlTreeTest, WordsMountAndUnmount) {
   EXPECT_EQ(write("shares/media/control", "force-unmount"), 0);
 }
 
+TEST_F(ControlTreeTest, EachWordCanBeWrittenToAnInodeOfItsOwn) {
+  const NodeId share = at("shares/media");
+  const auto look_up = [&](const Caller& caller) {
+    return kernel->lookup(share, "control", caller).as<fuse_entry_out>();
+  };
+  const fuse_entry_out first = look_up({});
+  const fuse_entry_out second = look_up({});
+  EXPECT_NE(first.nodeid, second.nodeid);
+  EXPECT_EQ(first.attr.ino, second.attr.ino);
+  EXPECT_EQ(first.attr.size, 0U);
+  EXPECT_NE(look_up(kMember).nodeid, first.nodeid);
+  EXPECT_EQ(look_up(kStranger).nodeid, look_up(kStranger).nodeid) << "one that may write no word";
+  kernel->forget(first.nodeid, 1);
+  EXPECT_EQ(kernel->getattr(first.nodeid).error, ESTALE);
+  EXPECT_EQ(kernel->getattr(second.nodeid).error, 0);
+}
+
 TEST_F(ControlTreeTest, FailedMountIsTheErrnoOfTheWriteAndTheErrorFile) {
   EXPECT_EQ(read("shares/media/error"), "");
   backend->fail_with(EACCES);
