@@ -30,8 +30,21 @@ constexpr std::chrono::milliseconds kRepeat{20};
 constexpr std::size_t kMostRepeats = 32;
 /// In the number of a request: that of its interrupt (FUSE_INT_REQ_BIT, fs/fuse/dev.c).
 constexpr std::uint64_t kOfInterrupt = 1;
-/// How often care() checks whether a program that waits in close(2) is ending.
+/// How often care() checks whether a caller that no INTERRUPT tells of is ending (has_ended()).
 constexpr std::chrono::milliseconds kExitLook{100};
+/// At how many of a lane's, and about at how many of all stuck threads' it looks each time: a user may have a thousand.
+constexpr std::size_t kExitLooks = 32;
+
+/// Whether the caller is ending, where the kernel sends no INTERRUPT that says so:
+/// - A program that ends waits in the FLUSH of each of its files.
+/// - No thread waits for the READ of a read-ahead as such, but its pages are locked until it is answered, and a
+///   write(2) to one of them cannot be killed. If it is answered with an error, the next reader asks again.
+bool has_ended(std::uint32_t opcode, bool reads_pages, pid_t caller) {
+  if (opcode == FUSE_FLUSH) return sys::has_no_memory(caller);
+  return opcode == FUSE_READ && reads_pages && sys::is_killed(caller);
+}
+
+int error_of_ended(std::uint32_t opcode) noexcept { return opcode == FUSE_FLUSH ? 0 : EINTR; }
 
 /// The most threads that may be stuck. The more are stuck, the fewer one share may hold.
 constexpr std::size_t kManyStuck = 1024;
@@ -50,6 +63,7 @@ Lane::Waiting waiting_of(const protocol::Message& message, TimePoint now) {
   waiting.pid = static_cast<pid_t>(header.pid);
   waiting.since = now;
   waiting.written_back = protocol::size_written_back(message);
+  waiting.reads_pages = protocol::reads_pages(message);
   // The kernel takes a refusal for an error of the disk, and drops the pages.
   waiting.must_be_done = protocol::must_be_done(header.opcode) || waiting.written_back != 0;
   waiting.message.assign(message.bytes.begin(), message.bytes.end());
@@ -178,7 +192,7 @@ Lane::Entry InFlight::enter(Slot& slot, Lane& lane, const protocol::Message& mes
   if (entry == Lane::Entry::kRefused) setup_.answer(unique, EAGAIN, {});
   // At once, for such a program may have thousands of open files, which it closes one after the other.
   if (entry == Lane::Entry::kWaits && message.header.opcode == FUSE_FLUSH) {
-    answer_exiting(lane, unique, static_cast<pid_t>(message.header.pid));
+    if (const std::optional<Lane::Caller> caller = lane.caller_of(unique)) answer_ended(lane, *caller);
   }
   return entry;
 }
@@ -231,6 +245,7 @@ void InFlight::handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting w
   header.uid = waiting.uid;
   header.pid = static_cast<std::uint32_t>(waiting.pid);
   slot.entered_in.store(epoch, std::memory_order_relaxed);
+  slot.reads_pages.store(waiting.reads_pages, std::memory_order_relaxed);
   begin(slot, header, record, &lane, waiting.unique | (waiting.answered ? kClaimed : 0));
   if (waiting.written_back != 0) {
     begin_write_back(slot, protocol::Message(waiting.message));
@@ -360,24 +375,36 @@ bool InFlight::interrupt_waiting(std::uint64_t unique) {
     const std::optional<Lane::Caller> caller = lane->caller_of(unique);
     if (!caller) continue;
     if (!ends_request(unique, caller->pid, caller->opcode)) return true;
-    bool stays = false;
-    std::optional<Lane::Waiting> taken = lane->take(unique, stays);
-    if (taken) stopped_waiting();
-    if (taken) {
-      refuse(*taken, EINTR);
-    } else if (stays) {
-      setup_.answer(unique, EINTR, {});
-    }
-    if (taken || stays) return true;
+    if (answer_waiting(*lane, unique, EINTR)) return true;
   }
   return false;
 }
 
+/// Answers a request that waits in a lane and takes it out, unless it must be done all the same. False: it does not
+/// wait there.
+bool InFlight::answer_waiting(Lane& lane, std::uint64_t unique, int error) {
+  bool stays = false;
+  std::optional<Lane::Waiting> taken = lane.take(unique, stays);
+  if (taken) {
+    stopped_waiting();
+    refuse(*taken, error);
+  } else if (stays) {
+    setup_.answer(unique, error, {});
+  }
+  return taken || stays;
+}
+
 void InFlight::care(TimePoint now) {
   const bool look_for_exits = now >= look_for_exits_;
-  if (look_for_exits) look_for_exits_ = now + kExitLook;
+  if (look_for_exits) {
+    look_for_exits_ = now + kExitLook;
+    ++exit_looks_;
+  }
   const std::vector<Slot*> all = slots();
-  for (Slot* const slot : all) look_at(*slot, now, look_for_exits);
+  const std::size_t parts = 1 + stuck_threads() / kExitLooks;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    look_at(*all[i], now, look_for_exits && i % parts == exit_looks_ % parts);
+  }
   if (interrupts_now_ != 0) answer_interrupts(all, now);
   if (repeats_now_ != 0) repeat_interrupts(now);
   if (is_troubled()) look_at_lanes(now, look_for_exits);
@@ -393,9 +420,11 @@ void InFlight::look_at(Slot& slot, TimePoint now, bool look_for_exits) {
   answer_known(slot, unique);
   acknowledge(slot, unique, now);
   answer_overdue(slot, unique, now);
-  if (!look_for_exits || slot.opcode.load(std::memory_order_relaxed) != FUSE_FLUSH) return;
-  if (!sys::has_no_memory(slot.pid.load(std::memory_order_relaxed)) || !claim(slot, unique)) return;
-  setup_.answer(unique, 0, {});
+  if (!look_for_exits) return;
+  const std::uint32_t opcode = slot.opcode.load(std::memory_order_relaxed);
+  const bool reads_pages = slot.reads_pages.load(std::memory_order_relaxed);
+  if (!has_ended(opcode, reads_pages, slot.pid.load(std::memory_order_relaxed)) || !claim(slot, unique)) return;
+  setup_.answer(unique, error_of_ended(opcode), {});
 }
 
 void InFlight::note_stuck(Slot& slot) {
@@ -571,20 +600,21 @@ void InFlight::look_at_lanes(TimePoint now, bool look_for_exits) {
     }
     answer_overdue(*lane, now);
     acknowledge(*lane, now);
-    if (look_for_exits) answer_exiting(*lane);
+    if (look_for_exits) answer_ended(*lane);
   }
 }
 
-/// A program that ends cannot be interrupted any more: it waits in the FLUSH of each of its files.
-void InFlight::answer_exiting(Lane& lane) {
-  for (const Lane::Caller& caller : lane.callers(FUSE_FLUSH)) answer_exiting(lane, caller.unique, caller.pid);
+void InFlight::answer_ended(Lane& lane) {
+  for (const std::uint32_t opcode : {FUSE_FLUSH, FUSE_READ}) {
+    const std::vector<Lane::Caller> callers = lane.callers(opcode);
+    const std::size_t parts = 1 + callers.size() / kExitLooks;
+    for (std::size_t at = exit_looks_ % parts; at < callers.size(); at += parts) answer_ended(lane, callers[at]);
+  }
 }
 
-void InFlight::answer_exiting(Lane& lane, std::uint64_t unique, pid_t caller) {
-  bool stays = false;
-  if (!sys::has_no_memory(caller)) return;
-  static_cast<void>(lane.take(unique, stays));
-  if (stays) setup_.answer(unique, 0, {});
+void InFlight::answer_ended(Lane& lane, const Lane::Caller& caller) {
+  if (!has_ended(caller.opcode, caller.reads_pages, caller.pid)) return;
+  answer_waiting(lane, caller.unique, error_of_ended(caller.opcode));
 }
 
 void InFlight::give_up(Lane& lane, int error) {
@@ -620,7 +650,7 @@ std::vector<Lane::Caller> InFlight::callers(const Lane& lane) const {
     const std::uint64_t unique = slot->word.load(std::memory_order_acquire);
     if (slot->stuck.load() != &lane || unique == 0 || (unique & kClaimed) != 0) continue;
     all.push_back({unique, slot->pid.load(), slot->uid.load(), slot->opcode.load(), slot->node.load(),
-                   slot->since.load(std::memory_order_relaxed)});
+                   slot->since.load(std::memory_order_relaxed), slot->reads_pages.load(std::memory_order_relaxed)});
   }
   return all;
 }

@@ -66,6 +66,7 @@ class InFlight {
     std::atomic<bool> stuck_outside{false};      ///< `stuck` was not entered, and must be left
     std::atomic<bool> answered{true};            ///< no caller waits for this thread
     std::atomic<bool> changes{false};            ///< it is an OPEN that truncates its file
+    std::atomic<bool> reads_pages{false};        ///< of a READ: protocol::reads_pages()
     std::atomic<std::uint32_t> written_back{0};  ///< bytes of pages that the request writes back for the kernel
     std::atomic<bool> is_written{false};         ///< these have been written
     std::atomic<bool> free{false};               ///< the slot belongs to no thread
@@ -103,6 +104,9 @@ class InFlight {
 
   /// The thread handles a request from here on. `lane`: the lane that the request has entered, or null.
   static void begin(Slot& slot, const protocol::Message& message, RequestRecord* record, Lane* lane) noexcept {
+    if (message.header.opcode == FUSE_READ) {
+      slot.reads_pages.store(protocol::reads_pages(message), std::memory_order_relaxed);
+    }
     begin(slot, message.header, record, lane, message.header.unique);
     if (message.header.opcode == FUSE_WRITE) begin_write_back(slot, message);
   }
@@ -230,8 +234,9 @@ class InFlight {
   void look_at_lanes(TimePoint now, bool look_for_exits);
   void handle(Slot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting, RequestRecord* record);
   void handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all);
-  void answer_exiting(Lane& lane);
-  void answer_exiting(Lane& lane, std::uint64_t unique, pid_t caller);
+  void answer_ended(Lane& lane);
+  void answer_ended(Lane& lane, const Lane::Caller& caller);
+  bool answer_waiting(Lane& lane, std::uint64_t unique, int error);
   void note_waiting(Lane& lane, std::uint64_t unique);
   void stopped_waiting(std::size_t count = 1) noexcept { troubles_.fetch_sub(count, std::memory_order_relaxed); }
 
@@ -259,6 +264,7 @@ class InFlight {
 
   TimePoint repeated_{};        ///< when repeat_interrupts() did something last
   TimePoint look_for_exits_{};  ///< when care() looks next for programs that end
+  std::size_t exit_looks_ = 0;
 };
 
 }  // namespace berth::fuse

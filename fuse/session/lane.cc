@@ -19,7 +19,7 @@ constexpr unsigned kMostProbes = 4;
 constexpr std::size_t kMostBytesAtOnce = std::size_t{8} << 20;
 
 Lane::Caller caller_in(const Lane::Waiting& one) {
-  return {one.unique, one.pid, one.uid, one.opcode, one.node, one.since};
+  return {one.unique, one.pid, one.uid, one.opcode, one.node, one.since, one.reads_pages};
 }
 
 auto is_unanswered(std::uint64_t unique) {

@@ -44,6 +44,7 @@ class Lane {
     pid_t pid = 0;
     TimePoint since{};
     std::uint32_t written_back = 0;     ///< bytes of pages, if it writes these for the kernel
+    bool reads_pages = false;           ///< protocol::reads_pages()
     bool must_be_done = false;          ///< even when its caller has given up
     std::optional<std::uint32_t> kept;  ///< UnwrittenPages::keep()
     bool changes = false;               ///< something, though its opcode does not say so
@@ -136,6 +137,7 @@ class Lane {
     std::uint32_t opcode;
     std::uint64_t node;
     TimePoint since;
+    bool reads_pages;
     /// name_of_opcode()
     [[nodiscard]] const char* operation() const noexcept;
   };

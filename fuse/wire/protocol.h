@@ -61,6 +61,15 @@ inline std::uint32_t size_written_back(const Message& message) noexcept {
   return (in.write_flags & FUSE_WRITE_CACHE) != 0 ? in.size : 0;
 }
 
+/// Whether a request is a READ that fills pages of the kernel's cache, as of a read-ahead. The READ of direct I/O has a
+/// lock owner (fuse_send_read(), fs/fuse/file.c), and may be waited for by another thread than the one that it names.
+inline bool reads_pages(const Message& message) noexcept {
+  fuse_read_in in{};
+  if (message.header.opcode != FUSE_READ || message.bytes.size() < sizeof(fuse_in_header) + sizeof in) return false;
+  std::memcpy(&in, message.bytes.data() + sizeof(fuse_in_header), sizeof in);
+  return (in.read_flags & FUSE_READ_LOCKOWNER) == 0;
+}
+
 /// The node whose file a COPY_FILE_RANGE changes; 0: it is none.
 inline std::uint64_t target_of_copy(const Message& message) noexcept {
   fuse_copy_file_range_in in{};

@@ -137,10 +137,10 @@ bool Callers::all_wait() {
     return std::all_of(running_.begin(), running_.end(), [](pid_t pid) {
       const std::string wchan = text_of("/proc/" + std::to_string(pid) + "/wchan");
       return wchan.find("request_wait_answer") != std::string::npos || wchan.find("fuse") != std::string::npos ||
-             wchan.find("folio_wait") != std::string::npos || wchan.find("rwsem") != std::string::npos ||
-             wchan.find("path_openat") != std::string::npos || wchan.find("filename_create") != std::string::npos ||
-             wchan.find("lock_rename") != std::string::npos || wchan.find("d_alloc_parallel") != std::string::npos ||
-             wchan.find("d_wait_lookup") != std::string::npos;
+             wchan.find("folio_wait") != std::string::npos || wchan.find("filemap_get_folio") != std::string::npos ||
+             wchan.find("rwsem") != std::string::npos || wchan.find("path_openat") != std::string::npos ||
+             wchan.find("filename_create") != std::string::npos || wchan.find("lock_rename") != std::string::npos ||
+             wchan.find("d_alloc_parallel") != std::string::npos || wchan.find("d_wait_lookup") != std::string::npos;
     });
   });
   for (const pid_t pid : running_) {

@@ -17,6 +17,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -495,6 +496,40 @@ TEST_F(HungShareTest, WriterOfAMappingGoesOnBesideTheDirtyPagesOfAnotherShare) {
   EXPECT_TRUE(other.all_end());
 }
 
+/// The kernel locks the pages of a read-ahead until it is answered, and write(2) waits for that lock unkillably.
+TEST_F(HungShareTest, WriterOfPagesThatAProgramReadAheadBeforeItEndedCanBeKilled) {
+  constexpr off_t kPages = 64;
+  constexpr off_t kPage = 4096;
+  start(1);
+  touch_remote(1);
+  const UniqueFd file(::open(in("r0/ahead").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  ASSERT_TRUE(file && ::ftruncate(file.get(), kPages * kPage) == 0);
+  hang(0);
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const UniqueFd told(ends[0]);
+  const UniqueFd tells(ends[1]);
+  Callers reader;
+  reader.add([&] {
+    if (::readahead(file.get(), 0, kPages * kPage) != 0 || ::write(tells.get(), "r", 1) != 1) return EIO;
+    return ::pause();
+  });
+  char byte = 'x';
+  ASSERT_EQ(::read(told.get(), &byte, 1), 1);
+  Callers writers;
+  for (off_t page = 0; page < kPages; page += 16) {
+    writers.add([&, page] { return code(::pwrite(file.get(), "w", 1, page * kPage + 100) == 1); });
+  }
+  EXPECT_TRUE(writers.all_wait());
+  reader.kill(SIGKILL);
+  EXPECT_TRUE(reader.all_end());
+  writers.kill(SIGKILL);
+  EXPECT_TRUE(writers.all_end());
+  go_on(0);
+  EXPECT_EQ(::pread(file.get(), &byte, 1, 5), 1);
+  EXPECT_EQ(byte, '\0');
+}
+
 /// What getdents64(2) answers, -1 with errno set for an error.
 long read_names(int directory) {
   std::array<char, 4096> names{};
@@ -573,6 +608,47 @@ TEST_F(HungShareTest, ForceAnswersAllWhoWaitForAMountThatDoesNotEnd) {
   EXPECT_TRUE(server_.wait_for_state("slow", "mounting"));
   next.kill(SIGKILL);
   EXPECT_TRUE(ok(server_.write_control("shares/slow/control", "force-unmount")));
+}
+
+TEST_F(HungShareTest, WordThatWaitsHoldsUpNoOtherWord) {
+  const std::vector<int> ways{0, O_TRUNC | O_CREAT, O_APPEND, O_APPEND | O_CREAT | O_TRUNC};
+  std::string shares;
+  for (std::size_t i = 0; i < 2 * ways.size(); ++i) {
+    shares += "[share.slow" + std::to_string(i) +
+              "]\ntype = \"command\"\nmount = [\"sh\", \"-c\", \"exec sleep 1000\", \"{mountpoint}\"]\n";
+  }
+  start(0, shares);
+  for (std::size_t i = 0; i < 2 * ways.size(); ++i) {
+    const int flags = ways[i / 2];
+    const bool with_kill = i % 2 != 0;
+    SCOPED_TRACE(std::to_string(flags) + (with_kill ? ", after kill -9" : ""));
+    const std::string share = "slow" + std::to_string(i);
+    const std::string control = in(".berth/shares/" + share + "/control");
+    const auto write_word = [&](const char* word) {
+      const int file = ::open(control.c_str(), O_WRONLY | flags, 0600);
+      return code(file >= 0 && ::write(file, word, std::strlen(word)) > 0 && ::close(file) == 0);
+    };
+    Callers waiting;
+    waiting.add([&] { return write_word("mount"); });
+    ASSERT_TRUE(server_.wait_for_state(share, "mounting")) << "the word is being obeyed";
+    if (with_kill) {
+      const pid_t before = server();
+      ASSERT_EQ(::kill(before, SIGKILL), 0);
+      ASSERT_TRUE(eventually([&] { return server() != before && server() != 0; }));
+      ASSERT_TRUE(server_.wait_for_state(share, "mounting"));
+    }
+    Callers force;
+    force.add([&] { return write_word("force-unmount"); });
+    EXPECT_TRUE(force.all_end());
+    EXPECT_EQ(force.ended_with(0), 1U);
+    EXPECT_TRUE(waiting.all_end());
+    struct stat attributes {};
+    struct stat again {};
+    ASSERT_EQ(::stat(control.c_str(), &attributes), 0);
+    ASSERT_EQ(::stat(control.c_str(), &again), 0);
+    EXPECT_EQ(attributes.st_size, 0);
+    EXPECT_EQ(attributes.st_ino, again.st_ino);
+  }
 }
 
 TEST_F(HungShareTest, ForceEndsAnUnmountProgramThatDoesNotEnd) {
@@ -839,6 +915,29 @@ TEST_F(HungShareTest, CallersOfAHungShareOutliveAKilledServer) {
   go_on(0);
   EXPECT_TRUE(stuck.all_end());
   EXPECT_EQ(stuck.ended_with(0), 200U);
+}
+
+TEST_F(HungShareTest, DeathOfTheKeeperAndTheServerIsToldToAllCallersAtOnce) {
+  start(2);
+  touch_remote(2);
+  hang(0);
+  hang(1);
+  Callers stuck;
+  stuck.add([this] { return read_one(in("r0/file")); }, kUser, 20);
+  stuck.add([this] { return read_one(in("r1/file")); }, kUser, 20);
+  ASSERT_TRUE(stuck.all_wait());
+  server_.leave_dead_namespace();
+  const auto began = std::chrono::steady_clock::now();
+  const pid_t keeper = server_.pid();
+  ASSERT_EQ(::kill(server(), SIGKILL), 0);
+  ASSERT_EQ(::kill(keeper, SIGKILL), 0);
+  EXPECT_TRUE(stuck.all_end());
+  EXPECT_EQ(look_at(in("h0/file")), ENOTCONN);
+  // The first process waits so long for a server that lives.
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+  EXPECT_NE(server_.stop(0), Ending{});
+  while (::umount2(server_.namespace_path().c_str(), MNT_DETACH) == 0) {
+  }
 }
 
 TEST_F(HungShareTest, StoppingTakesNoLongerThanItMay) {

@@ -51,6 +51,14 @@ bool parse_field(std::string_view rest, int index, Number& number) {
   return std::from_chars(rest.data(), rest.data() + rest.size(), number, 16).ec == std::errc();
 }
 
+/// A set of signals in /proc/TID/status.
+std::uint64_t signals_in(const std::string& status, std::string_view key) {
+  const std::string_view field = proc::field_of(status, key);
+  std::uint64_t mask = 0;
+  std::from_chars(field.data(), field.data() + field.size(), mask, 16);
+  return mask;
+}
+
 /// 0: it is gone.
 unsigned long flags_of(pid_t thread) {
   constexpr int kFlags = 6;
@@ -135,17 +143,21 @@ bool has_no_memory(pid_t process) {
   return sizes && sizes->starts_with("0 ");
 }
 
+bool is_killed(pid_t thread) {
+  if (thread <= 0) return false;
+  const Result<std::string> status = proc::read(proc::path_of(thread, "status"));
+  if (!status) return means_gone(status.error());
+  const std::uint64_t pending = signals_in(*status, "SigPnd") | signals_in(*status, "ShdPnd");
+  const std::string_view state = proc::field_of(*status, "State");
+  return (pending & bit_of(SIGKILL)) != 0 || state.starts_with('Z') || state.starts_with('X');
+}
+
 bool is_kernel_thread(pid_t thread) { return (flags_of(thread) & kKernelThread) != 0; }
 
 bool has_signal_to_handle(pid_t thread) {
   const Result<std::string> status = thread > 0 ? proc::read(proc::path_of(thread, "status")) : fail(ESRCH);
   if (!status) return true;
-  const auto signals = [&](std::string_view key) {
-    const std::string_view field = proc::field_of(*status, key);
-    std::uint64_t mask = 0;
-    std::from_chars(field.data(), field.data() + field.size(), mask, 16);
-    return mask;
-  };
+  const auto signals = [&](std::string_view key) { return signals_in(*status, key); };
   const std::uint64_t caught = signals("SigCgt");
   const std::uint64_t pending = (signals("SigPnd") | signals("ShdPnd")) & ~signals("SigBlk") & ~signals("SigIgn");
   const std::uint64_t handled = pending & caught & ~kOnlyTell;

@@ -69,6 +69,10 @@ bool has_running_thread(pid_t process);
 /// has no thread of the kernel's own. Looking waits for nothing. False where it cannot be seen.
 bool has_no_memory(pid_t process);
 
+/// Whether a thread has been killed, though it may not have ended yet, or is gone. False for 0, a thread that cannot be
+/// seen.
+bool is_killed(pid_t thread);
+
 /// Whether it is a thread of the kernel's own; one that is gone is none.
 bool is_kernel_thread(pid_t thread);
 

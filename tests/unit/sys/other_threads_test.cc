@@ -92,6 +92,15 @@ TEST(OtherThreads, OneThatWorksIsFoundAmongThoseThatWait) {
   EXPECT_FALSE(has_running_thread(ended));
 }
 
+TEST(OtherThreads, OneThatIsGoneCountsAsKilled) {
+  Doing waiting([] { ::pause(); });
+  const pid_t pid = waiting.pid();
+  EXPECT_FALSE(is_killed(pid));
+  EXPECT_FALSE(is_killed(0)) << "one that cannot be seen";
+  waiting.end();
+  EXPECT_TRUE(is_killed(pid));
+}
+
 TEST(OtherThreads, OneThatWorksUsesItsTime) {
   volatile int sum = 0;
   const Doing working([&] { sum = sum + 1; });
