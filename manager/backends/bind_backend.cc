@@ -38,11 +38,6 @@ std::string part_of(const HostView& host, const RequiredShare& share, const std:
   return begin == std::string::npos ? "." : source.substr(begin);
 }
 
-Result<DirectoryIdentity> identity_of(int directory) {
-  const struct statx found = TRY(sys::stat_at(directory, "", STATX_INO));
-  return DirectoryIdentity{.device = makedev(found.stx_dev_major, found.stx_dev_minor), .inode = found.stx_ino};
-}
-
 /// A directory of a share that this one requires, in that share's own mount: nothing is asked through the namespace. No
 /// symbolic link leads out of it.
 Result<UniqueFd> bind_of_part(const HostView& host, const RequiredShare& of, const std::string& source,
@@ -77,6 +72,11 @@ Result<RealMount> bind(const HostView& host, const ShareSpec& spec, const std::s
 
 }  // namespace
 
+Result<SourceIdentity> identity_of(int file) {
+  const struct statx found = TRY(sys::stat_at(file, "", STATX_INO));
+  return SourceIdentity{.device = makedev(found.stx_dev_major, found.stx_dev_minor), .inode = found.stx_ino};
+}
+
 Result<UniqueFd> bind_of(int directory, const std::string& source, const MountOptions& options) {
   // Not by its path, which may lead elsewhere by now.
   return sys::make_bind(sys::proc_path(directory), options).map_error([&](const Error& error) {
@@ -105,8 +105,8 @@ Result<UniqueFd> open_source_directory(const HostView& host, const std::string& 
   return std::move(found->end);
 }
 
-bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted) {
-  const Result<DirectoryIdentity> found = in_host(host, [&]() -> Result<DirectoryIdentity> {
+bool is_still(const HostView& host, const std::string& source, const SourceIdentity& mounted) {
+  const Result<SourceIdentity> found = in_host(host, [&]() -> Result<SourceIdentity> {
     RealMount noted;
     TRY(open_source_directory(host, source, false, noted));
     return noted.identity;
@@ -124,7 +124,7 @@ bool has_source_directory(const HostView& host, const ShareSpec& spec) {
 
 bool BindBackend::has_source(const ShareSpec& spec) { return has_source_directory(host_, spec); }
 
-bool BindBackend::is_current(const ShareSpec& /*spec*/, const std::string& source, const DirectoryIdentity& mounted) {
+bool BindBackend::is_current(const ShareSpec& /*spec*/, const std::string& source, const SourceIdentity& mounted) {
   return is_still(host_, source, mounted);
 }
 

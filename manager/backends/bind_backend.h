@@ -14,15 +14,18 @@ class BindBackend final : public BerthBackend {
   explicit BindBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
 
-  bool is_current(const ShareSpec& spec, const std::string& source, const DirectoryIdentity& mounted) override;
+  bool is_current(const ShareSpec& spec, const std::string& source, const SourceIdentity& mounted) override;
   bool has_source(const ShareSpec& spec) override;
 
  private:
   const HostView host_;
 };
 
+/// Of an open file or directory. Errors: statx(2)'s.
+Result<SourceIdentity> identity_of(int file);
+
 /// Backend::is_current() for local directories.
-bool is_still(const HostView& host, const std::string& source, const DirectoryIdentity& mounted);
+bool is_still(const HostView& host, const std::string& source, const SourceIdentity& mounted);
 
 /// Backend::has_source() for local directories.
 bool has_source_directory(const HostView& host, const ShareSpec& spec);

@@ -32,7 +32,7 @@ tl::expected<RealMount, AttemptFailure> DirBackend::mount(const ShareSpec& spec,
   });
 }
 
-bool DirBackend::is_current(const ShareSpec& /*spec*/, const std::string& source, const DirectoryIdentity& mounted) {
+bool DirBackend::is_current(const ShareSpec& /*spec*/, const std::string& source, const SourceIdentity& mounted) {
   return is_still(host_, source, mounted);
 }
 

@@ -22,7 +22,7 @@ class DirBackend final : public Backend {
   Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) override;
   [[nodiscard]] bool needs_berth() const noexcept override { return false; }
 
-  bool is_current(const ShareSpec& spec, const std::string& source, const DirectoryIdentity& mounted) override;
+  bool is_current(const ShareSpec& spec, const std::string& source, const SourceIdentity& mounted) override;
   bool has_source(const ShareSpec& spec) override;
 
  private:

@@ -11,7 +11,7 @@ class FilesystemBackend final : public BerthBackend {
  public:
   explicit FilesystemBackend(const HostView& host) : kernel_(host), helper_(host) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
-  bool is_current(const ShareSpec& spec, const std::string& source, const DirectoryIdentity& mounted) override {
+  bool is_current(const ShareSpec& spec, const std::string& source, const SourceIdentity& mounted) override {
     return kernel_.is_current(spec, source, mounted);
   }
   [[nodiscard]] Secrets secrets_of(const ShareSpec& spec) const override { return helper_.secrets_of(spec); }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "manager/backends/bind_backend.h"
+#include "manager/backends/host_walk.h"
 #include "manager/backends/mount_policy.h"
 #include "src/lib/base/hash.h"
 #include "src/lib/base/text.h"
@@ -86,6 +87,27 @@ Result<RealMount> note_layers(const HostView& host, const std::vector<std::strin
   return noted;
 }
 
+/// The same of the file of an image: what is written to the mount of a removed one is lost. Nothing: it is another kind
+/// of source.
+Result<RealMount> note_image(const HostView& host, const std::string& source) {
+  RealMount noted;
+  WalkedPath found = TRY(walk_on_host(host, source, WalkTo::kFile));
+  const struct statx kind = TRY(sys::stat_at(found.end.get(), "", STATX_TYPE, AT_STATX_DONT_SYNC));
+  if (!S_ISREG(kind.stx_mode)) return noted;
+  noted.identity = TRY(identity_of(found.end.get()));
+  noted.way = std::move(found.way);
+  noted.way.push_back(std::move(found.end));
+  return noted;
+}
+
+/// Of what the share is mounted from, where that can be removed or replaced; in the host's mount namespace.
+Result<RealMount> note_sources(const HostView& host, const ShareSpec& spec, const std::string& source) {
+  const std::vector<std::string> layers = layers_of(spec);
+  if (!layers.empty()) return note_layers(host, layers);
+  if (contains(kSourceless, spec.type()) || !source.starts_with("/")) return RealMount{};
+  return note_image(host, source);
+}
+
 /// A mount that is attached nowhere, of a directory in the mount of `root`, which is attached.
 Result<UniqueFd> clone_part(int root, const std::string& directory) {
   const UniqueFd part = TRY(sys::open_beneath(root, directory.c_str(), O_PATH | O_DIRECTORY));
@@ -94,12 +116,10 @@ Result<UniqueFd> clone_part(int root, const std::string& directory) {
 
 Result<RealMount> mount_by_kernel(const HostView& host, const ShareSpec& spec, const std::string& source,
                                   const std::string& berth) {
-  const std::vector<std::string> layers = layers_of(spec);
   RealMount noted;
   UniqueFd mount = TRY(in_host(host, [&]() -> Result<UniqueFd> {
     // First: what becomes of a layer meanwhile is seen afterwards.
-    Result<RealMount> found = layers.empty() ? Result<RealMount>(RealMount{}) : note_layers(host, layers);
-    if (found) noted = *std::move(found);
+    if (Result<RealMount> found = note_sources(host, spec, source)) noted = *std::move(found);
     return make_by_kernel(spec, source);
   }));
   RealMount made = TRY(attach_at_berth(std::move(mount), source, berth));
@@ -120,8 +140,8 @@ Result<RealMount> mount_by_kernel(const HostView& host, const ShareSpec& spec, c
 
 }  // namespace
 
-bool KernelBackend::is_current(const ShareSpec& spec, const std::string& /*source*/, const DirectoryIdentity& mounted) {
-  const Result<RealMount> found = in_host(host_, [&] { return note_layers(host_, layers_of(spec)); });
+bool KernelBackend::is_current(const ShareSpec& spec, const std::string& source, const SourceIdentity& mounted) {
+  const Result<RealMount> found = in_host(host_, [&] { return note_sources(host_, spec, source); });
   return found && found->identity == mounted;
 }
 

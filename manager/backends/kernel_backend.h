@@ -15,7 +15,7 @@ class KernelBackend final : public BerthBackend {
  public:
   explicit KernelBackend(HostView host) : host_(std::move(host)) {}
   MountResult mount_source(const ShareSpec& spec, const std::string& source, const Attempt& attempt) override;
-  bool is_current(const ShareSpec& spec, const std::string& source, const DirectoryIdentity& mounted) override;
+  bool is_current(const ShareSpec& spec, const std::string& source, const SourceIdentity& mounted) override;
 
  private:
   const HostView host_;

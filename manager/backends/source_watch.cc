@@ -24,7 +24,8 @@ namespace {
 
 /// Of directories alone: files come and go more often.
 constexpr std::uint32_t kEntries = IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO;
-/// Of a link one name of which is gone the kernel tells IN_ATTRIB at once, and IN_DELETE_SELF after its last user.
+/// Of a link or a file one name of which is gone the kernel tells IN_ATTRIB at once, and IN_DELETE_SELF after its last
+/// user.
 constexpr std::uint32_t kItself = IN_MOVE_SELF | IN_DELETE_SELF;
 
 Result<int> add_to(int events, int file, std::uint32_t mask) noexcept {
@@ -41,10 +42,10 @@ bool counts(const inotify_event& event) noexcept {
 
 Result<int> SourceWatch::add(int directory) noexcept { return add_to(events_.get(), directory, kEntries); }
 
-Result<int> SourceWatch::add_way(int directory_or_link) noexcept {
-  const Result<struct statx> found = sys::stat_at(directory_or_link, "", STATX_TYPE, AT_STATX_DONT_SYNC);
-  const bool is_link = found && S_ISLNK(found->stx_mode);
-  return add_to(events_.get(), directory_or_link, is_link ? kItself | IN_ATTRIB : kItself);
+Result<int> SourceWatch::add_way(int place) noexcept {
+  const Result<struct statx> found = sys::stat_at(place, "", STATX_TYPE, AT_STATX_DONT_SYNC);
+  const bool is_directory = found && S_ISDIR(found->stx_mode);
+  return add_to(events_.get(), place, is_directory ? kItself : kItself | IN_ATTRIB);
 }
 
 void SourceWatch::remove(int number) noexcept { ::inotify_rm_watch(events_.get(), number); }

@@ -7,9 +7,10 @@
 
 namespace berth::manager {
 
-/// Tells when a path may lead to another directory than before (inotify(7)): when one has gone from the directory that
-/// it is in, or when a directory or a symbolic link further up was renamed, removed or replaced. A mount of a removed
-/// directory shows it empty, and the kernel tells of the end of a directory only after its last user.
+/// Tells when a path may lead to another directory or file than before (inotify(7)): when a directory has gone from the
+/// one that it is in, or when a directory or a symbolic link further up, or the file, was renamed, removed or replaced.
+/// A mount of a removed directory shows it empty, and the kernel tells of the end of a directory only after its last
+/// user. What is written to the mount of a removed image is lost.
 ///
 /// Threading: one thread.
 class SourceWatch {
@@ -22,8 +23,8 @@ class SourceWatch {
   /// Watches which directories go from a directory; a number, the same for the same directory. Errors:
   /// inotify_add_watch(2)'s.
   Result<int> add(int directory) noexcept;
-  /// Watches whether a directory or a symbolic link is renamed or removed itself. Likewise.
-  Result<int> add_way(int directory_or_link) noexcept;
+  /// Watches whether a directory, a symbolic link or a file is renamed or removed itself. Likewise.
+  Result<int> add_way(int place) noexcept;
   void remove(int number) noexcept;
   /// The numbers of what such a thing has happened to; kAll among them when the kernel has lost count.
   std::vector<int> take();

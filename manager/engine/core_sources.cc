@@ -21,7 +21,7 @@ Result<> Manager::Core::watch_sources() {
 void Manager::Core::watch_source(Record& record) {
   const std::vector<UniqueFd> parents = std::move(record.mount.parents);
   const std::vector<UniqueFd> way = std::move(record.mount.way);
-  if (parents.empty() || !source_watch_) return;
+  if ((parents.empty() && way.empty()) || !source_watch_) return;
   // Refused only when out of memory or watches: then the share shows what is mounted until it is mounted anew.
   const auto note = [&](const Result<int>& number) {
     if (!number) return;
@@ -29,11 +29,10 @@ void Manager::Core::watch_source(Record& record) {
     ++watched_[*number];
   };
   for (const UniqueFd& parent : parents) note(source_watch_->add(parent.get()));
-  if (!record.way_numbers.empty()) {
-    record.source_number = record.way_numbers.front();
-    record.way_numbers.erase(record.way_numbers.begin());
-  }
   for (const UniqueFd& place : way) note(source_watch_->add_way(place.get()));
+  if (record.way_numbers.empty()) return;
+  record.source_number = record.way_numbers.front();
+  record.way_numbers.erase(record.way_numbers.begin());
 }
 
 void Manager::Core::unwatch_source(Record& record) {

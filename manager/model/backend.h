@@ -64,11 +64,11 @@ struct PassedOver {
   Error error{0};
 };
 
-/// What makes a directory the one that it is: statx(2) stx_dev_major, stx_dev_minor, stx_ino.
-struct DirectoryIdentity {
+/// What makes a directory, or the file of an image, the one that it is: statx(2) stx_dev_major, stx_dev_minor, stx_ino.
+struct SourceIdentity {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
-  friend bool operator==(const DirectoryIdentity&, const DirectoryIdentity&) = default;
+  friend bool operator==(const SourceIdentity&, const SourceIdentity&) = default;
 };
 
 /// A real mount that is there, and what keeps it there.
@@ -80,12 +80,12 @@ struct RealMount {
   std::unique_ptr<AttemptPrograms> programs;  ///< null when none is left
   std::shared_ptr<LeftOutput> output;         ///< null when no program can write there
   std::string warning;                        ///< what went wrong although the mount is there; "" when nothing did
-  /// O_PATH descriptors of the directories that a local source, or the layers of an overlay, are in. None: they are not
-  /// to be watched.
+  /// O_PATH descriptors of the directories that a local source, or the layers of an overlay, are in.
   std::vector<UniqueFd> parents;
-  std::vector<UniqueFd> way;     ///< the same of the directories and symbolic links that the walks to them go through
-  DirectoryIdentity identity;    ///< of that source, or of all layers
-  bool holds_only_copy = false;  ///< its files are gone with it (is_memory_type())
+  /// The same of the directories and symbolic links that the walks to them go through, and of the file of an image.
+  std::vector<UniqueFd> way;
+  SourceIdentity identity;              ///< of that source, or of all layers
+  bool holds_only_copy = false;         ///< its files are gone with it (is_memory_type())
   std::vector<PassedOver> passed_over;  ///< the sources before this one
 };
 
@@ -140,9 +140,8 @@ class Backend {
   /// Errors: EBUSY when in use, ETIMEDOUT.
   virtual Result<> unmount(const ShareSpec& spec, RealMount& mount, const Attempt& attempt, bool force) = 0;
 
-  /// Whether `source`, or the layers of an overlay, still lead to the directories that were mounted. May block.
-  virtual bool is_current(const ShareSpec& /*spec*/, const std::string& /*source*/,
-                          const DirectoryIdentity& /*mounted*/) {
+  /// Whether `source`, or the layers of an overlay, still lead to what was mounted. May block.
+  virtual bool is_current(const ShareSpec& /*spec*/, const std::string& /*source*/, const SourceIdentity& /*mounted*/) {
     return true;
   }
 

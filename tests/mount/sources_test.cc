@@ -316,6 +316,59 @@ TEST_F(Sources, RemovedOrReplacedLayerOfAnOverlayIsAnErrorOrTheNewOne) {
   EXPECT_EQ(::umount2(layers.c_str(), MNT_DETACH), 0) << errno_name(errno);
 }
 
+TEST_F(Sources, RemovedOrReplacedImageIsAnErrorOrTheNewOne) {
+  const std::string content = server_.make_directory("content");
+  const auto make_image = [&](const std::string& image, const std::string& text) {
+    ASSERT_TRUE(ok(server_.write_file("content/file", text)));
+    const std::string made = server_.path(image);
+    ASSERT_EQ(::system(("truncate -s 4M " + made + " && mke2fs -q -t ext4 -d " + content + " " + made).c_str()), 0);
+  };
+  const std::vector<std::string> kinds{"proxy", "native"};
+  std::string config;
+  for (const std::string& kind : kinds) {
+    make_image(kind, "old");
+    config +=
+        "[share." + kind + "]\ntype = \"ext4\"\naccess = \"" + kind + "\"\nsource = \"" + server_.path(kind) + "\"\n";
+  }
+  ASSERT_TRUE(ok(server_.start(config)));
+  for (const bool kill_first : {false, true}) {
+    for (const std::string& kind : kinds) {
+      SCOPED_TRACE(kind + (kill_first ? " after a take-over" : ""));
+      const auto shows = [&](const std::string& text) {
+        return eventually([&] { return server_.read_file("namespace/" + kind + "/file").value_or("") == text; });
+      };
+      ASSERT_TRUE(ok(server_.read_file("namespace/" + kind + "/file")));
+      const int held = ::open((server_.in_namespace(kind) + "/held").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+      EXPECT_GE(held, 0);
+      if (kill_first) {
+        ASSERT_NO_FATAL_FAILURE(server_.kill_server());
+      }
+      ASSERT_EQ(::unlink(server_.path(kind).c_str()), 0);
+      EXPECT_TRUE(eventually([&] { return errno_of_listing(kind) == EHOSTDOWN; })) << "it is gone";
+      make_image(kind, "new");
+      ASSERT_TRUE(ok(server_.write_control("shares/" + kind + "/control", "retry")));
+      EXPECT_TRUE(shows("new"));
+      EXPECT_EQ(::write(held, "more", 4), 4) << "a program that is in the old one goes on";
+      // Another one in its place, at once.
+      make_image("next", "moved");
+      ASSERT_EQ(::rename(server_.path("next").c_str(), server_.path(kind).c_str()), 0);
+      EXPECT_TRUE(shows("moved"));
+      // One that gets another name or other attributes stays what it is.
+      const auto mounts = [&] { return server_.read_json("shares/" + kind + "/status.json").value("mounts", 0); };
+      const int before = mounts();
+      ASSERT_EQ(::link(server_.path(kind).c_str(), server_.path("second").c_str()), 0);
+      ASSERT_EQ(::chmod(server_.path(kind).c_str(), 0640), 0);
+      ASSERT_EQ(::unlink(server_.path("second").c_str()), 0);
+      // The next one that is replaced shows that these have been looked at.
+      make_image("next", "last");
+      ASSERT_EQ(::rename(server_.path("next").c_str(), server_.path(kind).c_str()), 0);
+      EXPECT_TRUE(shows("last"));
+      EXPECT_EQ(mounts(), before + 1);
+      ::close(held);
+    }
+  }
+}
+
 TEST_F(Sources, RenamedAncestorAndLinkThatLeadsElsewhereCountAsAReplacedSource) {
   // One share for each kind and each way; all over again when another server has taken over the watches.
   struct Way {
