@@ -30,13 +30,13 @@ class NativeAccess {
 
   /// On which condition the overmount is removed.
   enum class When : std::uint8_t {
-    kUntouched,  ///< it has not been touched since the last such request (umount2(2), MNT_EXPIRE)
+    kUntouched,  ///< no process is in it, and none has opened anything in it since the last such request
     kUnused,     ///< no process is in it
     kAlways,     ///< processes in it stay, in a mount to which no path leads any more (MNT_DETACH)
   };
   enum class Outcome : std::uint8_t {
     kOff,      ///< it is removed, or was not there
-    kTouched,  ///< kUntouched: no process is in it, but one was since the last time; asked again, it counts from now
+    kTouched,  ///< kUntouched: no process is in it, but one may have been; asked again, it counts from now
     kInUse,    ///< a process is in it
   };
   virtual Result<Outcome> remove_overmount(const Share& share, When when, TimePoint deadline) = 0;

@@ -21,6 +21,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
@@ -28,6 +29,7 @@
 #include <functional>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "src/lib/sys/mount_table.h"
 #include "tests/mount/berth_fixture.h"
@@ -252,6 +254,69 @@ TEST_F(Native, ExpiresWhenNobodyHasBeenInItForItsIdleTimeout) {
     EXPECT_EQ(mounts_at(share()), 0U);
   }
   EXPECT_EQ(status().value("mounts", 0), 5);
+}
+
+/// What monitors do: statfs(2) of each mount (df, node exporter), stat(2) of names. Fifty times a second, until `end`.
+std::thread monitor(const std::string& share, const std::atomic<bool>& end, std::uint64_t native) {
+  return std::thread([share, &end, native] {
+    while (!end) {
+      struct stat attributes {};
+      struct statvfs all {};
+      // An idle share would be mounted by that.
+      if (device_of(share) == native) ::statvfs(share.c_str(), &all);
+      ::lstat(share.c_str(), &attributes);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  });
+}
+
+TEST_F(Native, MonitorsDoNotKeepIt) {
+  start("idle_timeout = \"300ms\"\n");
+  ASSERT_EQ(::mkfifo((source_ + "/fifo").c_str(), 0666), 0);
+  for (const bool agent_dies : {false, true}) {
+    const std::size_t before = times(" unmounted");
+    go_native();
+    std::atomic<bool> end = false;
+    std::thread looks = monitor(share(), end, device_of(source_));
+    // Opened by a program, a FIFO is one file more that was used: no process waits for its other end.
+    UniqueFd fifo(::open(in("fifo").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    EXPECT_TRUE(fifo);
+    if (agent_dies) ::kill(agents().front(), SIGKILL);
+    fifo.reset();
+    EXPECT_TRUE(eventually([&] { return times(" unmounted") > before; }))
+        << server_.read_control("events").value_or("");
+    end = true;
+    looks.join();
+  }
+}
+
+TEST_F(Native, ProgramsThatOpenSomethingInItKeepIt) {
+  start("idle_timeout = \"1s\"\n");
+  go_native();
+  for (const char* const name : {"hello", "d"}) {
+    SCOPED_TRACE(name);
+    // Where this thread got no processor for long, it says nothing.
+    std::chrono::steady_clock::duration longest{};
+    std::size_t unmounted = 0;
+    for (int tries = 0; tries < 5; ++tries) {
+      touch();
+      unmounted = times(" unmounted");
+      longest = {};
+      auto last = std::chrono::steady_clock::now();
+      for (int i = 0; i < 175; ++i) {
+        EXPECT_TRUE(UniqueFd(::open(in(name).c_str(), O_RDONLY | O_CLOEXEC)));
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        const auto now = std::chrono::steady_clock::now();
+        longest = std::max(longest, now - std::exchange(last, now));
+      }
+      unmounted = times(" unmounted") - unmounted;
+      if (longest < std::chrono::milliseconds(500)) break;
+    }
+    if (longest < std::chrono::milliseconds(500)) {
+      EXPECT_EQ(unmounted, 0U) << server_.read_control("events").value_or("");
+    }
+  }
+  EXPECT_TRUE(server_.wait_for_state("a", "idle"));
 }
 
 TEST_F(Native, WorkingDirectoryInItKeepsItUntilItIsLeft) {

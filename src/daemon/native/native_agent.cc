@@ -24,6 +24,7 @@
 #include "src/daemon/common/namespace_mount.h"
 #include "src/daemon/common/privileges.h"
 #include "src/daemon/native/overmount_table.h"
+#include "src/daemon/native/use_watch.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
@@ -68,7 +69,8 @@ Result<UniqueFd> find_overmount(int root, const std::string& share, int mount) {
 }
 
 /// Overmounts the share and answers. The descriptors are closed before the answer: with them the mount would look used.
-Result<> overmount(const NativeRequest& request, UniqueFd mount, const NativeCall& talk) {
+Result<> overmount(const NativeRequest& request, UniqueFd mount, const NativeCall& talk, UseWatch& uses) {
+  uses.forget(request.share);
   const UniqueFd root = TRY(open_namespace(request));
   Result<UniqueFd> directory = sys::open_in_mount(root.get(), request.share.c_str(), O_PATH | O_DIRECTORY);
   if (!directory && directory.error().code() == EXDEV) {
@@ -98,13 +100,27 @@ int flags_for(manager::NativeAccess::When when) noexcept {
   return 0;
 }
 
-Result<Outcome> take(const NativeRequest& request, OvermountTable& overmounts) {
+/// For kUntouched. Without a UseWatch the kernel decides, by all walks since it has marked the mount.
+int flags_by_use(int root, const std::string& share, UseWatch& uses) {
+  if (!uses.is_supported()) return MNT_EXPIRE;
+  // To open it is to touch it: a mark of the kernel's would be gone.
+  const Result<UniqueFd> top = sys::open_at(root, share.c_str(), O_PATH | O_NOFOLLOW);
+  const Result<std::uint64_t> mount = top ? mount_id_at(top->get(), "") : fail(top.error());
+  if (!mount) return MNT_EXPIRE;
+  if (uses.is_unused(share, *mount)) return 0;
+  uses.arm(share, *mount, top->get());
+  return MNT_EXPIRE;
+}
+
+Result<Outcome> remove(const NativeRequest& request, OvermountTable& overmounts, UseWatch& uses) {
   const std::string path = request.directory + "/" + request.share;
   const auto there = TRY(overmounts.look(request.overmount_id, path, request.directory));
   if (there == OvermountTable::There::kGone) return Outcome::kOff;
   if (there == OvermountTable::There::kCovered) return Outcome::kInUse;
   const UniqueFd root = TRY(open_namespace(request));
-  const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request.when));
+  const bool by_use = request.when == manager::NativeAccess::When::kUntouched;
+  const int flags = by_use ? flags_by_use(root.get(), request.share, uses) : flags_for(request.when);
+  const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags);
   crash_point("agent-removed");
   if (taken) return Outcome::kOff;
   switch (taken.error().code()) {
@@ -118,6 +134,13 @@ Result<Outcome> take(const NativeRequest& request, OvermountTable& overmounts) {
     default:
       return fail(taken.error());
   }
+}
+
+Result<Outcome> take(const NativeRequest& request, OvermountTable& overmounts, UseWatch& uses) {
+  Result<Outcome> outcome = remove(request, overmounts, uses);
+  // A program that is in it uses it, so the time without a use begins anew.
+  if (outcome && *outcome != Outcome::kTouched) uses.forget(request.share);
+  return outcome;
 }
 
 Result<> list(const NativeRequest& request, const NativeCall& talk) {
@@ -134,16 +157,16 @@ Result<> list(const NativeRequest& request, const NativeCall& talk) {
   return {};
 }
 
-void handle(NativeChannel::Received received, OvermountTable& overmounts) {
+void handle(NativeChannel::Received received, OvermountTable& overmounts, UseWatch& uses) {
   const NativeRequest& request = received.request;
   const Error failure = [&]() -> Error {
     switch (request.kind) {
       case NativeRequest::Kind::kOvermount: {
-        const Result<> overmounted = overmount(request, std::move(received.mount), received.talk);
+        const Result<> overmounted = overmount(request, std::move(received.mount), received.talk, uses);
         return overmounted ? Error(0) : overmounted.error();
       }
       case NativeRequest::Kind::kRemove: {
-        const Result<Outcome> taken = take(request, overmounts);
+        const Result<Outcome> taken = take(request, overmounts, uses);
         if (taken) received.talk.answer({.value = static_cast<std::uint64_t>(*taken)});
         return taken ? Error(0) : taken.error();
       }
@@ -169,7 +192,7 @@ class Crew {
       if (!received && (received.error().code() == EINTR || received.error().code() == EBADMSG)) continue;
       if (!received) return;
       if (--waiting_ == 0) call_another();
-      handle(*std::move(received), overmounts_);
+      handle(*std::move(received), overmounts_, uses_);
       if (++waiting_ > kMostWaiting && may_leave && leave()) return;
     }
   }
@@ -192,6 +215,7 @@ class Crew {
 
   const NativeChannel& channel_;
   OvermountTable overmounts_;
+  UseWatch uses_;
   std::atomic<int> waiting_{1};
 };
 
