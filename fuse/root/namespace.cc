@@ -32,6 +32,8 @@ constexpr ino_t kControlNumberUnknown = 2;
 /// a new listing brings all of them.
 constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootTtl / 2;
 
+/// A system call that was sent back may take so long to come again, where it gets no processor.
+constexpr std::chrono::seconds kLongestCall{30};
 /// How often a caller waits at a share's name for its real mount, each time until an attempt to lay it has ended.
 constexpr int kMostWaits = 8;
 
@@ -202,16 +204,34 @@ class Namespace::Core {
     listed_at_.insert_or_assign(directory, now);
   }
 
-  struct BegunWait {
-    std::optional<std::uint64_t> number;  ///< nothing: no look-up is to wait now
-    bool send_back = false;               ///< nothing, and the thread has not been sent back for that before
-  };
-  /// `go_on` is called by forget_names(), if end_wait() has not been called before.
-  BegunWait begin_wait(pid_t thread, std::function<void()> go_on) {
+  /// `go_on` is called by forget_names(), if end_wait() has not been called before. Nothing: no look-up is to wait now.
+  std::optional<std::uint64_t> begin_wait(pid_t thread, std::function<void()> go_on) {
     MutexLock lock(mutex_);
-    if (forgetting_ > 0) return {.number = {}, .send_back = thread != 0 && sent_back_.insert(thread).second};
+    if (forgetting_ > 0) return std::nullopt;
     waits_.emplace(++last_wait_, Waiting{thread, std::move(go_on)});
-    return {.number = last_wait_};
+    return last_wait_;
+  }
+  struct BegunKey {
+    std::optional<std::uint64_t> number;  ///< nothing: names that change wait for this look-up
+    bool send_back = false;               ///< nothing, and it is to be sent back instead
+  };
+  /// The same for a look-up that `go_on` sends back, which no thread may be twice in one call. One that was is to call
+  /// came_back() at its end.
+  BegunKey begin_key(pid_t thread, std::function<void()> go_on) {
+    const TimePoint now = std::chrono::steady_clock::now();
+    MutexLock lock(mutex_);
+    std::erase_if(sent_back_, [now](const auto& one) { return now - one.second > kLongestCall; });
+    if (thread != 0 && sent_back_.contains(thread)) return {};
+    if (forgetting_ == 0) {
+      waits_.emplace(++last_wait_, Waiting{thread, std::move(go_on)});
+      return {.number = last_wait_};
+    }
+    if (thread != 0) sent_back_.emplace(thread, now);
+    return {.number = {}, .send_back = thread != 0};
+  }
+  void came_back(pid_t thread) {
+    MutexLock lock(mutex_);
+    sent_back_.erase(thread);
   }
   void end_wait(std::uint64_t wait) {
     std::function<void()> ended;
@@ -258,7 +278,8 @@ class Namespace::Core {
   std::map<std::uint64_t, Waiting> waits_ BERTH_GUARDED_BY(mutex_);
   std::uint64_t last_wait_ BERTH_GUARDED_BY(mutex_) = 0;
   std::size_t forgetting_ BERTH_GUARDED_BY(mutex_) = 0;  ///< calls of forget_names() under way
-  std::set<pid_t> sent_back_ BERTH_GUARDED_BY(mutex_);   ///< threads that were meanwhile
+  /// Threads that were sent back or let go for a change of names, and when.
+  std::map<pid_t, TimePoint> sent_back_ BERTH_GUARDED_BY(mutex_);
   /// What each open directory shows; null: it has not been read yet.
   std::unordered_map<std::uint64_t, std::shared_ptr<const Listing>> open_ BERTH_GUARDED_BY(mutex_);
   std::unordered_map<NodeId, TimePoint> listed_at_ BERTH_GUARDED_BY(mutex_);  ///< with attributes
@@ -299,11 +320,12 @@ std::set<Namespace::Core::NameAt> Namespace::Core::names_to_forget(const std::ve
 
 void Namespace::Core::forget_names(const std::vector<std::string>& names, Session& session) {
   std::map<std::uint64_t, Waiting> waits;
+  const TimePoint now = std::chrono::steady_clock::now();
   {
     MutexLock lock(mutex_);
     ++forgetting_;
     waits.swap(waits_);
-    for (const auto& [number, waiting] : waits) sent_back_.insert(waiting.thread);
+    for (const auto& [number, waiting] : waits) sent_back_.insert_or_assign(waiting.thread, now);
   }
   // They hold the lock of their directory until they are answered.
   for (const auto& [number, waiting] : waits) waiting.go_on();
@@ -316,7 +338,7 @@ void Namespace::Core::forget_names(const std::vector<std::string>& names, Sessio
   // And what it keeps of their listings.
   for (const NodeId directory : directories) static_cast<void>(session.invalidate_node(directory, 0, 0));
   MutexLock lock(mutex_);
-  if (--forgetting_ == 0) sent_back_.clear();
+  --forgetting_;
 }
 
 /// The same as last time, if it would be.
@@ -415,7 +437,7 @@ void Namespace::look_up_share(Reply reply, const std::string& prefix, const char
   const std::function<void()> end = [parked, on_interrupt] {
     if (std::optional<Reply> later = parked->take()) on_interrupt(*std::move(later));
   };
-  const std::optional<std::uint64_t> number = core_->begin_wait(thread, end).number;
+  const std::optional<std::uint64_t> number = core_->begin_wait(thread, end);
   if (!number) return end();
   wait_at_name({parked, *number}, thread, share, prefix + name, prefix.size(), kMostWaits);
 }
@@ -435,21 +457,23 @@ void Namespace::look_up_key(Reply reply, const std::string& prefix, const std::s
   const std::function<void()> send_back = [parked] {
     if (std::optional<Reply> later = parked->take()) std::move(*later).error(ESTALE);
   };
-  const auto [wait, is_sent_back] = core_->begin_wait(caller.pid, send_back);
+  const auto [wait, is_sent_back] = core_->begin_key(caller.pid, send_back);
   if (is_sent_back) return send_back();
-  core_->setup().manager.look_up(
-      prefix + name, caller.uid,
-      [this, parked, wait = wait, prefix, name](const Result<std::shared_ptr<manager::Share>>& found) {
-        if (wait) core_->end_wait(*wait);
-        std::optional<Reply> later = parked->take();
-        if (!later) return;
-        if (!found && found.error().code() != ENOENT) return std::move(*later).error(found.error().code());
-        if (!found) return answer(std::move(*later), prefix, name.c_str());
-        core_->note_changed(prefix);
-        // The name is a directory of what was made.
-        if (*found == nullptr) return answer(std::move(*later), prefix, name.c_str());
-        look_up_share(std::move(*later), prefix, name.c_str(), *found);
-      });
+  core_->setup().manager.look_up(prefix + name, caller.uid,
+                                 [this, parked, wait = wait, thread = caller.pid, prefix,
+                                  name](const Result<std::shared_ptr<manager::Share>>& found) {
+                                   if (wait) core_->end_wait(*wait);
+                                   if (!wait) core_->came_back(thread);
+                                   std::optional<Reply> later = parked->take();
+                                   if (!later) return;
+                                   if (!found && found.error().code() != ENOENT)
+                                     return std::move(*later).error(found.error().code());
+                                   if (!found) return answer(std::move(*later), prefix, name.c_str());
+                                   core_->note_changed(prefix);
+                                   // The name is a directory of what was made.
+                                   if (*found == nullptr) return answer(std::move(*later), prefix, name.c_str());
+                                   look_up_share(std::move(*later), prefix, name.c_str(), *found);
+                                 });
 }
 
 void Namespace::wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,
