@@ -332,9 +332,10 @@ std::optional<int> Keeper::collect_children() {
     return end_connection("the first process of the servers' pid namespace " + how(status));
   }
   setup_.agent.look_after();
-  if (::waitpid(server_, &status, WNOHANG) > 0) return on_server_ended(status);
+  const bool has_ended = ::waitpid(server_, &status, WNOHANG) > 0;
+  // First: one SIGCHLD may tell of both, and none follows.
   reap_stuck_server();
-  return std::nullopt;
+  return has_ended ? on_server_ended(status) : std::nullopt;
 }
 
 void Keeper::on_stop_signal(int signal) {
