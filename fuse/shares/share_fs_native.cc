@@ -205,7 +205,11 @@ bool ShareFs::waits_for_overmount(pid_t thread, const std::shared_ptr<manager::S
   if (!before) return false;
   const sys::AsDaemon as_daemon;
   const std::optional<PathWalk> walk = path_walk_of(thread);
-  if (!(walk ? walk->asks_again : is_sent_back || (*known)->is_root_looked_up())) return false;
+  if (!(walk ? walk->asks_again : is_sent_back || (*known)->is_root_looked_up())) {
+    // It is about to come in, and cannot be sent back: no real mount is to be laid between its two paths.
+    if (retries.was_sent_back_elsewhere(thread, index, now)) retries.set(thread, index, Stage::kInsideTwice, now);
+    return false;
+  }
   if (!is_sent_back && !retries.set_sent_back(thread, index, now)) return false;
   if (walk) retries.set_walk(thread, index, walk->begun_at);
   if (is_sent_back) return true;
