@@ -459,21 +459,20 @@ void Namespace::look_up_key(Reply reply, const std::string& prefix, const std::s
   };
   const auto [wait, is_sent_back] = core_->begin_key(caller.pid, send_back);
   if (is_sent_back) return send_back();
-  core_->setup().manager.look_up(prefix + name, caller.uid,
-                                 [this, parked, wait = wait, thread = caller.pid, prefix,
-                                  name](const Result<std::shared_ptr<manager::Share>>& found) {
-                                   if (wait) core_->end_wait(*wait);
-                                   if (!wait) core_->came_back(thread);
-                                   std::optional<Reply> later = parked->take();
-                                   if (!later) return;
-                                   if (!found && found.error().code() != ENOENT)
-                                     return std::move(*later).error(found.error().code());
-                                   if (!found) return answer(std::move(*later), prefix, name.c_str());
-                                   core_->note_changed(prefix);
-                                   // The name is a directory of what was made.
-                                   if (*found == nullptr) return answer(std::move(*later), prefix, name.c_str());
-                                   look_up_share(std::move(*later), prefix, name.c_str(), *found);
-                                 });
+  const auto on_answer = [this, parked, wait = wait, thread = caller.pid, prefix,
+                          name](const Result<std::shared_ptr<manager::Share>>& found) {
+    if (wait) core_->end_wait(*wait);
+    if (!wait) core_->came_back(thread);
+    std::optional<Reply> later = parked->take();
+    if (!later) return;
+    if (!found && found.error().code() != ENOENT) return std::move(*later).error(found.error().code());
+    if (!found) return answer(std::move(*later), prefix, name.c_str());
+    core_->note_changed(prefix);
+    // The name is a directory of what was made.
+    if (*found == nullptr) return answer(std::move(*later), prefix, name.c_str());
+    look_up_share(std::move(*later), prefix, name.c_str(), *found);
+  };
+  core_->setup().manager.look_up(prefix + name, caller.uid, on_answer);
 }
 
 void Namespace::wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,

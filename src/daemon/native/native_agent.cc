@@ -88,18 +88,6 @@ Result<> overmount(const NativeRequest& request, UniqueFd mount, const NativeCal
   return {};
 }
 
-int flags_for(manager::NativeAccess::When when) noexcept {
-  switch (when) {
-    case manager::NativeAccess::When::kUntouched:
-      return MNT_EXPIRE;
-    case manager::NativeAccess::When::kUnused:
-      return 0;
-    case manager::NativeAccess::When::kAlways:
-      return MNT_DETACH;
-  }
-  return 0;
-}
-
 /// For kUntouched. Without a UseWatch the kernel decides, by all walks since it has marked the mount.
 int flags_by_use(int root, const std::string& share, UseWatch& uses) {
   if (!uses.is_supported()) return MNT_EXPIRE;
@@ -112,15 +100,25 @@ int flags_by_use(int root, const std::string& share, UseWatch& uses) {
   return MNT_EXPIRE;
 }
 
+int flags_for(const NativeRequest& request, int root, UseWatch& uses) {
+  switch (request.when) {
+    case manager::NativeAccess::When::kUntouched:
+      return flags_by_use(root, request.share, uses);
+    case manager::NativeAccess::When::kUnused:
+      return 0;
+    case manager::NativeAccess::When::kAlways:
+      return MNT_DETACH;
+  }
+  return 0;
+}
+
 Result<Outcome> remove(const NativeRequest& request, OvermountTable& overmounts, UseWatch& uses) {
   const std::string path = request.directory + "/" + request.share;
   const auto there = TRY(overmounts.look(request.overmount_id, path, request.directory));
   if (there == OvermountTable::There::kGone) return Outcome::kOff;
   if (there == OvermountTable::There::kCovered) return Outcome::kInUse;
   const UniqueFd root = TRY(open_namespace(request));
-  const bool by_use = request.when == manager::NativeAccess::When::kUntouched;
-  const int flags = by_use ? flags_by_use(root.get(), request.share, uses) : flags_for(request.when);
-  const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags);
+  const Result<> taken = sys::unmount(path_of(root.get(), request.share), flags_for(request, root.get(), uses));
   crash_point("agent-removed");
   if (taken) return Outcome::kOff;
   switch (taken.error().code()) {

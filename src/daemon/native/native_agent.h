@@ -18,8 +18,8 @@ namespace berth::daemon {
 ///   server that it may have to restart.
 /// - It is not a thread of the server: a thread that waits for a look-up which only the server itself can answer could
 ///   not even be killed.
-/// - It keeps no state between requests: the kernel reports which shares are overmounted (NativeRequest::kList). So it
-///   may die and be started again at any time.
+/// - It keeps no state that is missed: the kernel reports which shares are overmounted (NativeRequest::kList), and a
+///   share that it does not watch counts as used (UseWatch). So it may die and be started again at any time.
 ///
 /// It lives in the servers' pid namespace, where it ends when keeper and server have.
 ///
