@@ -172,6 +172,15 @@ struct UnwrittenArea {
   alignas(4096) UnwrittenRecord records[kRecords];
 };
 
+/// Which share each slot of KnownShares is of.
+struct ShareSlots {
+  static constexpr std::size_t kMost = std::size_t{1} << 20;
+  static constexpr unsigned kIncarnationBits = 52;
+  std::atomic<std::uint32_t> end;  ///< no slot at or beyond this number was ever used. Stored after what it counts
+  /// manager::Share::incarnation(), and in the bits above it how often the slot was used before.
+  std::atomic<std::uint64_t> shares[kMost];
+};
+
 /// Names in the order in which they were given their numbers: each with its length before it (16 bits).
 struct NameLog {
   static constexpr std::size_t kSize = std::size_t{1} << 28;
@@ -242,7 +251,7 @@ struct KeptState {
   alignas(4096) HandleArea handles;
   alignas(4096) LockArea locks;
   alignas(4096) RequestArea requests;
-  alignas(4096) NameLog shares;  ///< of KnownShares
+  alignas(4096) ShareSlots shares;
   alignas(4096) EventArea events;
   alignas(4096) LogArea logs;
   alignas(4096) NameLog directories;  ///< of Namespace: plain directories above shares

@@ -42,13 +42,13 @@ bool ShareFs::Core::may_send_back(const KnownShare& share, pid_t thread, TimePoi
 }
 
 bool ShareFs::Core::send_back(KnownShare& share, pid_t thread, TimePoint now) {
-  if (stale_retries.was_sent_back_elsewhere(thread, share.index(), now)) {
-    stale_retries.set(thread, share.index(), StaleRetries::Stage::kInsideTwice, now);
+  if (stale_retries.was_sent_back_elsewhere(thread, share.slot(), now)) {
+    stale_retries.set(thread, share.slot(), StaleRetries::Stage::kInsideTwice, now);
     return false;
   }
   // What is believed of the root would let others walk past us.
   if (share.root_asked_since() > now) invalidate_root(share);
-  const bool sent = stale_retries.set_sent_back(thread, share.index(), now);
+  const bool sent = stale_retries.set_sent_back(thread, share.slot(), now);
   if (sent) crash_point("sent-back");
   return sent;
 }
@@ -59,9 +59,9 @@ bool ShareFs::Core::send_back(KnownShare& share, pid_t thread, TimePoint now) {
 void ShareFs::Core::note_stale(KnownShare& share, pid_t thread) {
   const TimePoint now = std::chrono::steady_clock::now();
   using Stage = StaleRetries::Stage;
-  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
+  const Stage stage = stale_retries.stage_of(thread, share.slot(), now);
   if (stage == Stage::kUnknown || stage == Stage::kWalking) {
-    stale_retries.set_sent_back(thread, share.index(), now);
+    stale_retries.set_sent_back(thread, share.slot(), now);
   }
 }
 
@@ -69,7 +69,7 @@ void ShareFs::Core::note_stale(KnownShare& share, pid_t thread) {
 void ShareFs::Core::note_walk(const KnownShare& share, pid_t thread) {
   const sys::AsDaemon as_daemon;
   const std::optional<PathWalk> walk = path_walk_of(thread);
-  if (walk) stale_retries.set_walk(thread, share.index(), walk->begun_at);
+  if (walk) stale_retries.set_walk(thread, share.slot(), walk->begun_at);
 }
 
 /// No answer in such a share is remembered by the kernel, so whatever comes in asks us.
@@ -79,11 +79,11 @@ bool ShareFs::Core::must_retry_walk(KnownShare& share, NodeId node, pid_t thread
   if (comes == Origin::kNeverMind || CurrentRequest::first_attempt() != nullptr) return false;
   if (!may_send_back(share, thread, now)) return false;
   using Stage = StaleRetries::Stage;
-  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
+  const Stage stage = stale_retries.stage_of(thread, share.slot(), now);
   if (stage != Stage::kUnknown && stage != Stage::kWalking) {
     const bool is_twice = stage == Stage::kInsideTwice;
     if (stage == Stage::kOnItsWay) note_walk(share, thread);
-    stale_retries.set(thread, share.index(), is_twice ? Stage::kInsideTwice : Stage::kInside, now);
+    stale_retries.set(thread, share.slot(), is_twice ? Stage::kInsideTwice : Stage::kInside, now);
     return false;
   }
   // What comes by a path comes by a name, but for the root.
@@ -96,7 +96,7 @@ bool ShareFs::Core::is_answered_stale(KnownShare& share, pid_t thread, Origin co
   // The kernel asks about a name that it knows as well. Where it hears an error then it does not hand it on: it takes
   // off what is mounted there and looks the name up (fuse_dentry_revalidate()). What it knows it is told.
   if (comes == Origin::kOnItsWay && nodes.size(share.index()) > 0) {
-    stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
+    stale_retries.set(thread, share.slot(), StaleRetries::Stage::kWalking, now);
     return false;
   }
   const sys::AsDaemon as_daemon;
@@ -107,7 +107,7 @@ bool ShareFs::Core::is_answered_stale(KnownShare& share, pid_t thread, Origin co
       return send_back(share, thread, now);
     case PathCall::kAtItsEnd:
       if (comes == Origin::kAtItsEnd) return send_back(share, thread, now);
-      stale_retries.set(thread, share.index(), StaleRetries::Stage::kWalking, now);
+      stale_retries.set(thread, share.slot(), StaleRetries::Stage::kWalking, now);
       break;
     case PathCall::kNowhere:
       break;
@@ -123,7 +123,7 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   if (thread == 0) share.set_may_be_watched(true);
   if (!may_send_back(share, thread, now)) return false;
   using Stage = StaleRetries::Stage;
-  const Stage stage = stale_retries.stage_of(thread, share.index(), now);
+  const Stage stage = stale_retries.stage_of(thread, share.slot(), now);
   const auto is_laid = [&] {
     return share.share().native_door() == manager::NativeDoor::kOpen || is_overmounting(share.index());
   };
@@ -133,23 +133,23 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   const bool may_walk_twice = call == RootCall::kWalksTwice || call == RootCall::kUnknown;
   if (stage == Stage::kOnItsWay || stage == Stage::kPassed) {
     if (stage == Stage::kOnItsWay) note_walk(share, thread);
-    stale_retries.set(thread, share.index(), may_walk_twice ? Stage::kInsideTwice : Stage::kInside, now);
+    stale_retries.set(thread, share.slot(), may_walk_twice ? Stage::kInsideTwice : Stage::kInside, now);
     return false;
   }
   if (call == RootCall::kLooks || call == RootCall::kWatches) return false;
   if (!may_walk_twice && stage != Stage::kUnknown) {
-    stale_retries.set(thread, share.index(), stage == Stage::kWalking ? Stage::kWalking : Stage::kInside, now);
+    stale_retries.set(thread, share.slot(), stage == Stage::kWalking ? Stage::kWalking : Stage::kInside, now);
     return false;
   }
   // It may be at its second path.
-  if (stage != Stage::kInside && stale_retries.touch(thread, share.index(), now)) return false;
+  if (stage != Stage::kInside && stale_retries.touch(thread, share.slot(), now)) return false;
   const bool is_first_question = stage == Stage::kUnknown && now >= share.root_asked_since() + kLongestCall;
   const bool is_first_path = call == RootCall::kWalks || (call != RootCall::kUnknown && is_first_question);
   if (is_first_path && send_back(share, thread, now)) return true;
   if (!may_walk_twice) return false;
   // Noted first: either the one that lays sees it, or it sees that this has begun.
   const Stage next = stage == Stage::kInside ? Stage::kInsideTwice : Stage::kWalking;
-  if (!stale_retries.set(thread, share.index(), next, now)) {
+  if (!stale_retries.set(thread, share.slot(), next, now)) {
     unseen_at = now.time_since_epoch().count();
     return false;
   }
@@ -174,7 +174,7 @@ Result<Entry> ShareFs::Core::look_up(const ShareRequest& request, NodeId parent,
   Result<Entry> found = real_files.look_up(request, parent, name);
   const pid_t thread = request.caller.pid;
   const TimePoint now = std::chrono::steady_clock::now();
-  const ShareIndex share = request.share.index();
+  const std::uint32_t share = request.share.slot();
   if (!found || stale_retries.stage_of(thread, share, now) != StaleRetries::Stage::kWalking) return found;
   if (found->node != 0 && !nodes.is_new(found->node)) return found;
   const sys::AsDaemon as_daemon;
@@ -195,28 +195,29 @@ bool ShareFs::waits_for_overmount(pid_t thread, const std::shared_ptr<manager::S
   if (!known) return false;
   using Stage = StaleRetries::Stage;
   const TimePoint now = std::chrono::steady_clock::now();
-  const ShareIndex index = (*known)->index();
+  const std::uint32_t share_slot = (*known)->slot();
   StaleRetries& retries = core_->stale_retries;
-  const Stage stage = retries.stage_of(thread, index, now);
+  const Stage stage = retries.stage_of(thread, share_slot, now);
   if (stage != Stage::kUnknown && stage != Stage::kOnItsWay) return false;
   const bool is_sent_back = stage == Stage::kOnItsWay;
   const std::optional<TimePoint> before =
-      is_sent_back ? std::optional(now) : retries.came_from_elsewhere(thread, index);
+      is_sent_back ? std::optional(now) : retries.came_from_elsewhere(thread, share_slot);
   if (!before) return false;
   const sys::AsDaemon as_daemon;
   const std::optional<PathWalk> walk = path_walk_of(thread);
   if (!(walk ? walk->asks_again : is_sent_back || (*known)->is_root_looked_up())) {
     // It is about to come in, and cannot be sent back: no real mount is to be laid between its two paths.
-    if (retries.was_sent_back_elsewhere(thread, index, now)) retries.set(thread, index, Stage::kInsideTwice, now);
+    if (retries.was_sent_back_elsewhere(thread, share_slot, now))
+      retries.set(thread, share_slot, Stage::kInsideTwice, now);
     return false;
   }
-  if (!is_sent_back && !retries.set_sent_back(thread, index, now)) return false;
-  if (walk) retries.set_walk(thread, index, walk->begun_at);
+  if (!is_sent_back && !retries.set_sent_back(thread, share_slot, now)) return false;
+  if (walk) retries.set_walk(thread, share_slot, walk->begun_at);
   if (is_sent_back) return true;
   const RootCall call = root_call_of(thread);
   const bool goes_in = call == RootCall::kWalks || call == RootCall::kWalksTwice || call == RootCall::kMakesNode;
   if (goes_in && now < *before + kLongestCall) return true;
-  retries.set(thread, index, Stage::kPassed, now);
+  retries.set(thread, share_slot, Stage::kPassed, now);
   return false;
 }
 
@@ -225,7 +226,7 @@ bool ShareFs::passes_name(pid_t thread, const manager::Share& share) {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return true;
   const auto set = [&](Stage stage) {
-    core_->stale_retries.set(thread, known->index(), stage, std::chrono::steady_clock::now());
+    core_->stale_retries.set(thread, known->slot(), stage, std::chrono::steady_clock::now());
   };
   // Noted first, as in is_sent_back_from_root(): either the one that takes the mount off sees it, or it sees that this
   // has begun.
@@ -244,18 +245,18 @@ bool ShareFs::has_unseen_callers() const {
 std::vector<StaleRetries::Seen> ShareFs::walking_in(const manager::Share& share) const {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return {};
-  return core_->stale_retries.walking_in(known->index(), std::chrono::steady_clock::now());
+  return core_->stale_retries.walking_in(known->slot(), std::chrono::steady_clock::now());
 }
 
 std::vector<StaleRetries::Seen> ShareFs::passed_in(const manager::Share& share) const {
   const KnownShare* const known = core_->shares.find(share);
   if (known == nullptr) return {};
-  return core_->stale_retries.passed_in(known->index());
+  return core_->stale_retries.passed_in(known->slot());
 }
 
 bool ShareFs::has_ended(const manager::Share& share, const StaleRetries::Seen& thread) {
   const KnownShare* const known = core_->shares.find(share);
-  return known == nullptr || core_->stale_retries.has_ended(thread, known->index());
+  return known == nullptr || core_->stale_retries.has_ended(thread, known->slot());
 }
 
 bool ShareFs::may_hide(const manager::Share& share) const {

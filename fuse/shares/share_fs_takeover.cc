@@ -36,6 +36,7 @@ void ShareFs::Core::take_over(std::vector<int>& left) {
   }
   locks.take_over(left);
   unused_backings_ = nodes.free_unneeded();
+  shares.free_slots([this](ShareIndex share) { return nodes.size(share) > 0; });
   real_files.set_predecessor_files(created_by_predecessor(left));
 }
 
@@ -92,9 +93,7 @@ void ShareFs::Core::undo(const Requests::Interrupted& left) {
 
 void ShareFs::Core::finish_take_over() {
   const TimePoint now = std::chrono::steady_clock::now();
-  for (ShareIndex index = 0; index < shares.count(); ++index) {
-    KnownShare* const share = shares.find(index);
-    if (share == nullptr) continue;
+  for (KnownShare* const share : shares.all()) {
     share->note_root_asked(now + kIdleRootTtl);  // the dead server may just have told it
     // One may have been mounted by a server that died before it could say so.
     if (!share->share().gate().closed()) invalidate_root(*share);

@@ -7,14 +7,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <ctime>
 #include <functional>
 #include <string_view>
 #include <utility>
 
-#include "fuse/kept/name_log.h"
 #include "fuse/session/operations.h"
 #include "src/lib/sys/file.h"
 
@@ -183,66 +181,89 @@ void KnownShare::release_root(int root) noexcept {
   if (x) remember_root(*x);
 }
 
-KnownShares::KnownShares(NameLog* names) : names_(names) { started(); }
+KnownShares::KnownShares(ShareSlots* slots) : slots_(slots) { started(); }
 
 KnownShares::~KnownShares() {
-  for (std::atomic<Block*>& block : blocks_) delete block.load(std::memory_order_relaxed);
+  for (std::atomic<Block*>& at : blocks_) {
+    const std::unique_ptr<Block> block(at.load(std::memory_order_relaxed));
+    if (block == nullptr) continue;
+    for (std::atomic<KnownShare*>& known : *block) delete known.load(std::memory_order_relaxed);
+  }
 }
 
 Result<KnownShare*> KnownShares::add(const std::shared_ptr<manager::Share>& share) {
   MutexLock lock(mutex_);
   if (KnownShare* const known = find_locked(*share)) return known;
-  TRY_VOID(make_room());
-  std::unique_ptr<KnownShare> known = make(share);
+  if (free_.empty() && end_ == kMost) return fail(ENOSPC);
+  const ShareIndex index = free_.empty() ? end_ : free_.front();
+  make_room(slot_of(index));
+  auto known = std::make_unique<KnownShare>(index, share);
+  if (free_.empty()) {
+    ++end_;
+  } else {
+    free_.pop_front();
+  }
   // Last: from here on the next server counts it, so nothing may fail.
-  if (names_ != nullptr && !append(*names_, std::to_string(share->incarnation()))) return fail(ENOSPC);
+  if (slots_ != nullptr) {
+    const std::uint64_t uses_before = index / kMost;
+    slots_->shares[slot_of(index)] = uses_before << ShareSlots::kIncarnationBits | share->incarnation();
+    slots_->end = end_;
+  }
   return put(std::move(known));
 }
 
 void KnownShares::take_over(const std::map<std::uint64_t, std::shared_ptr<manager::Share>>& shares) {
-  if (names_ == nullptr) return;
+  if (slots_ == nullptr) return;
   MutexLock lock(mutex_);
-  for (const std::string& name : read_all(*names_)) {
-    std::uint64_t incarnation = 0;
-    std::from_chars(name.data(), name.data() + name.size(), incarnation);
-    const auto found = shares.find(incarnation);
-    if (!make_room()) return;
-    KnownShare* const known = put(make(found != shares.end() ? found->second : nullptr));
-    // What an earlier server was asked is not kept.
-    if (known != nullptr) known->set_may_be_watched(true);
+  end_ = std::min<std::uint32_t>(slots_->end, kMost);
+  for (std::uint32_t slot = 0; slot < end_; ++slot) {
+    const std::uint64_t kept = slots_->shares[slot];
+    const auto uses_before = static_cast<std::uint32_t>(kept >> ShareSlots::kIncarnationBits);
+    const auto index = static_cast<ShareIndex>(uses_before * kMost + slot);
+    const auto found = shares.find(kept % (std::uint64_t{1} << ShareSlots::kIncarnationBits));
+    if (found == shares.end()) {
+      gone_.push_back(index);
+    } else {
+      make_room(slot);
+      // What an earlier server was asked is not kept.
+      put(std::make_unique<KnownShare>(index, found->second))->set_may_be_watched(true);
+    }
+  }
+}
+
+void KnownShares::free_slots(const std::function<bool(ShareIndex)>& is_used) {
+  MutexLock lock(mutex_);
+  for (const ShareIndex index : std::exchange(gone_, {})) {
+    if (!is_used(index)) free_.push_back(static_cast<ShareIndex>(index + kMost));
   }
 }
 
 /// So that put() cannot fail.
-Result<> KnownShares::make_room() {
-  const std::uint32_t index = count_.load(std::memory_order_relaxed);
-  if (index / kBlockSize >= kMaxBlocks) return fail(ENOSPC);
-  std::atomic<Block*>& block = blocks_[index / kBlockSize];
-  if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block, std::memory_order_relaxed);
+void KnownShares::make_room(std::uint32_t slot) {
+  std::atomic<Block*>& block = blocks_[slot / kBlockSize];
+  if (block.load(std::memory_order_relaxed) == nullptr) block.store(new Block{}, std::memory_order_release);
   if (by_share_.size() == by_share_.capacity()) by_share_.reserve(2 * by_share_.size() + 1);
-  return {};
 }
 
-/// With the next index. Null: it is the index of no share.
-std::unique_ptr<KnownShare> KnownShares::make(std::shared_ptr<manager::Share> share) const {
-  if (share == nullptr) return nullptr;
-  return std::make_unique<KnownShare>(count_.load(std::memory_order_relaxed), std::move(share));
+KnownShare* KnownShares::put(std::unique_ptr<KnownShare> owned) noexcept {
+  KnownShare* const known = owned.release();
+  Block& block = *blocks_[known->slot() / kBlockSize].load(std::memory_order_relaxed);
+  block[known->slot() % kBlockSize].store(known, std::memory_order_release);
+  by_share_.insert(std::lower_bound(by_share_.begin(), by_share_.end(), &known->share(), is_before), known);
+  return known;
 }
 
-KnownShare* KnownShares::put(std::unique_ptr<KnownShare> known) noexcept {
-  const std::uint32_t index = count_.load(std::memory_order_relaxed);
-  auto& place = (*blocks_[index / kBlockSize].load(std::memory_order_relaxed))[index % kBlockSize];
-  place = std::move(known);
-  if (place != nullptr) {
-    by_share_.insert(std::lower_bound(by_share_.begin(), by_share_.end(), &place->share(), is_before), place.get());
-  }
-  count_.store(index + 1, std::memory_order_release);
-  return place.get();
+std::vector<KnownShare*> KnownShares::all() const {
+  MutexLock lock(mutex_);
+  return by_share_;
 }
 
 KnownShare* KnownShares::find(ShareIndex index) const noexcept {
-  if (index >= count_.load(std::memory_order_acquire)) return nullptr;
-  return (*blocks_[index / kBlockSize].load(std::memory_order_relaxed))[index % kBlockSize].get();
+  const std::uint32_t slot = slot_of(index);
+  const Block* const block = blocks_[slot / kBlockSize].load(std::memory_order_acquire);
+  if (block == nullptr) return nullptr;
+  KnownShare* const known = (*block)[slot % kBlockSize].load(std::memory_order_acquire);
+  return known != nullptr && known->index() == index ? known : nullptr;
 }
 
 KnownShare* KnownShares::find(const manager::Share& share) const {

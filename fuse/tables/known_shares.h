@@ -6,6 +6,8 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -35,6 +37,8 @@ class KnownShare {
   KnownShare& operator=(const KnownShare&) = delete;
 
   [[nodiscard]] ShareIndex index() const noexcept { return index_; }
+  /// A slot is of one share for as long as a server lives.
+  [[nodiscard]] std::uint32_t slot() const noexcept { return slot_of(index_); }
   [[nodiscard]] manager::Share& share() const noexcept { return *share_; }
   [[nodiscard]] std::shared_ptr<manager::Share> shared() const noexcept { return share_; }
   [[nodiscard]] const manager::SharePolicy& policy() const noexcept { return share_->spec().policy(); }
@@ -136,47 +140,48 @@ class KnownShare {
   std::unique_ptr<Root> root_ BERTH_GUARDED_BY(mutex_);  ///< null: never mounted
 };
 
-/// The shares that the kernel has heard of, by the index that their nodes carry. None is ever taken out.
+/// The shares that the kernel has heard of, by the index that their nodes carry. None is ever taken out: any thread may
+/// use one. The slots of those that are gone are free for the next server, which has none of these threads.
 ///
 /// Threading: any thread may call anything; finding by index takes no lock.
 class KnownShares {
-  static constexpr std::size_t kBlockSize = 64;
-  static constexpr std::size_t kMaxBlocks = 1U << 14;
-
  public:
-  static constexpr std::size_t kMost = kMaxBlocks * kBlockSize;  ///< a million incarnations
-  /// `names`: outlives this, and keeps which incarnation of a share has which index for a successor. Null: there will
-  /// be none.
-  explicit KnownShares(NameLog* names = nullptr);
+  static constexpr std::size_t kMost = ShareSlots::kMost;  ///< of one server
+  /// `slots`: outlives this, and keeps which share has which slot for a successor. Null: there will be none.
+  explicit KnownShares(ShareSlots* slots = nullptr);
   ~KnownShares();
   KnownShares(const KnownShares&) = delete;
   KnownShares& operator=(const KnownShares&) = delete;
 
-  /// Gives the shares of a dead server their indices again. An incarnation that is not in `shares` any more cannot be
-  /// found.
+  /// Gives the shares of a dead server their indices again. `shares`: by their incarnations. One that is not among them
+  /// any more cannot be found.
   void take_over(const std::map<std::uint64_t, std::shared_ptr<manager::Share>>& shares);
+  /// After that: slots of shares that are gone are used again, but for those that something still has the index of.
+  void free_slots(const std::function<bool(ShareIndex)>& is_used);
 
   /// Errors: ENOSPC when there are as many as can be numbered.
   Result<KnownShare*> add(const std::shared_ptr<manager::Share>& share);
-  /// One more than the greatest index.
-  [[nodiscard]] ShareIndex count() const noexcept { return count_.load(std::memory_order_acquire); }
+  /// All of them.
+  [[nodiscard]] std::vector<KnownShare*> all() const;
   /// Null: there is none.
   [[nodiscard]] KnownShare* find(ShareIndex index) const noexcept;
   [[nodiscard]] KnownShare* find(const manager::Share& share) const;
 
  private:
-  Result<> make_room() BERTH_REQUIRES(mutex_);
-  std::unique_ptr<KnownShare> make(std::shared_ptr<manager::Share> share) const BERTH_REQUIRES(mutex_);
+  void make_room(std::uint32_t slot) BERTH_REQUIRES(mutex_);
   KnownShare* put(std::unique_ptr<KnownShare> known) noexcept BERTH_REQUIRES(mutex_);
   [[nodiscard]] KnownShare* find_locked(const manager::Share& share) const BERTH_REQUIRES(mutex_);
 
-  using Block = std::array<std::unique_ptr<KnownShare>, kBlockSize>;
+  static constexpr std::size_t kBlockSize = 64;
+  using Block = std::array<std::atomic<KnownShare*>, kBlockSize>;  ///< owns them; null: nothing has the slot
 
-  NameLog* const names_;
-  std::array<std::atomic<Block*>, kMaxBlocks> blocks_{};
-  std::atomic<std::uint32_t> count_{0};  ///< stored after what it counts
+  ShareSlots* const slots_;
+  std::array<std::atomic<Block*>, kMost / kBlockSize> blocks_{};
 
   mutable Mutex mutex_;
+  std::uint32_t end_ BERTH_GUARDED_BY(mutex_) = 0;              ///< as ShareSlots::end
+  std::deque<ShareIndex> gone_ BERTH_GUARDED_BY(mutex_);        ///< of shares that a dead server knew
+  std::deque<ShareIndex> free_ BERTH_GUARDED_BY(mutex_);        ///< for shares to come
   std::vector<KnownShare*> by_share_ BERTH_GUARDED_BY(mutex_);  ///< in the order of their shares' addresses
 };
 

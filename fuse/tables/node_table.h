@@ -24,8 +24,10 @@ namespace berth::fuse {
 /// A descriptor that is closed when its last user is done.
 using SharedFd = std::shared_ptr<const UniqueFd>;
 
-/// Which of the shares that the kernel knows (KnownShares).
+/// Which of the shares that the kernel knows: a slot of KnownShares, and in the bits above it how often the slot was
+/// used before. So the index of a share that is gone is not that of another one.
 using ShareIndex = std::uint32_t;
+constexpr std::uint32_t slot_of(ShareIndex share) noexcept { return share % ShareSlots::kMost; }
 
 /// What makes a file the same file, over unmounts too.
 struct RealFile {
@@ -151,7 +153,7 @@ class NodeTable {
   [[nodiscard]] std::size_t size() const noexcept { return totals_.nodes.load(std::memory_order_relaxed); }
   /// Those of one share, of which the root is none; without a lock.
   [[nodiscard]] std::size_t size(ShareIndex share) const noexcept {
-    return share < Totals::kMostShares ? totals_.in_share[share].load(std::memory_order_relaxed) : 0;
+    return totals_.in_share[slot_of(share)].load(std::memory_order_relaxed);
   }
 
   // For NodePruner, which keeps the number of nodes down: one thread.
@@ -187,22 +189,21 @@ class NodeTable {
 
   /// What is counted of all parts together.
   struct Totals {
-    static constexpr std::size_t kMostShares = std::size_t{1} << 20;
     using Counts = std::unique_ptr<std::atomic<std::uint32_t>[], void (*)(void*)>;
 
     std::atomic<std::size_t> nodes{0};
     std::atomic<std::size_t> freed{0};
     /// Memory that nothing was ever counted in is none.
-    const Counts in_share{static_cast<std::atomic<std::uint32_t>*>(std::calloc(kMostShares, 4)), &std::free};
+    const Counts in_share{static_cast<std::atomic<std::uint32_t>*>(std::calloc(ShareSlots::kMost, 4)), &std::free};
 
     void add(ShareIndex share) noexcept {
       ++nodes;
-      if (share < kMostShares) ++in_share[share];
+      ++in_share[slot_of(share)];
     }
     void remove(ShareIndex share) noexcept {
       --nodes;
       ++freed;
-      if (share < kMostShares) --in_share[share];
+      --in_share[slot_of(share)];
     }
   };
 

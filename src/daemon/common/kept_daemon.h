@@ -29,7 +29,7 @@ struct KeeperDescriptors {
 /// successors. Flat, without pointers; each value is one store.
 struct KeptDaemon {
   /// Of everything in the shared memory. Another layout is another number: a binary that does not know it refuses.
-  static constexpr std::uint32_t kVersion = 29;
+  static constexpr std::uint32_t kVersion = 30;
   static constexpr std::size_t kMaxDirectory = 4096;  ///< PATH_MAX
 
   std::uint32_t version = kVersion;

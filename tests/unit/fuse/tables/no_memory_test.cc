@@ -7,7 +7,7 @@
 #include <memory>
 #include <new>
 
-#include "fuse/kept/name_log.h"
+#include "fuse/kept/kept_state.h"
 #include "fuse/tables/handle_table.h"
 #include "fuse/tables/known_shares.h"
 
@@ -64,27 +64,27 @@ class NoListener : public manager::LeaveListener {
   void on_left(manager::Share&) noexcept override {}
 };
 
-TEST(NoMemory, ShareThatCannotBeAddedHasNoIndexForTheNextServer) {
+TEST(NoMemory, ShareThatCannotBeAddedHasNoSlotForTheNextServer) {
   void* const memory =
-      ::mmap(nullptr, sizeof(NameLog), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      ::mmap(nullptr, sizeof(ShareSlots), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(memory, MAP_FAILED);
-  auto* const log = static_cast<NameLog*>(memory);
-  KnownShares shares(log);
+  auto* const slots = static_cast<ShareSlots*>(memory);
+  KnownShares shares(slots);
   NoListener listener;
   for (int i = 0; i < 200; ++i) {
     manager::ShareFields fields{.name = "share" + std::to_string(i), .type = "bind", .sources = {"/srv"}};
     const auto share = std::make_shared<manager::Share>(*manager::ShareSpec::make(std::move(fields)), listener);
-    const ShareIndex before = shares.count();
+    const std::uint32_t before = slots->end;
     fails_cleanly([&] { ASSERT_TRUE(shares.add(share)); },
                   [&] {
-                    EXPECT_EQ(shares.count(), before);
+                    EXPECT_EQ(slots->end, before);
+                    EXPECT_EQ(shares.all().size(), before);
                     EXPECT_EQ(shares.find(*share), nullptr);
-                    EXPECT_EQ(read_all(*log).size(), before);
                   });
-    EXPECT_EQ(shares.count(), before + 1);
-    EXPECT_EQ(read_all(*log).size(), before + 1);
+    EXPECT_EQ(slots->end, before + 1);
+    EXPECT_EQ(shares.all().size(), before + 1);
   }
-  ::munmap(memory, sizeof(NameLog));
+  ::munmap(memory, sizeof(ShareSlots));
 }
 
 TEST(NoMemory, HandleThatCannotBeAddedIsNotCountedForItsUser) {
