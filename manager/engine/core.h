@@ -320,6 +320,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] bool is_held(const Record& record) const;
   [[nodiscard]] bool is_over(Share& share) const;
   void look_at_removed();
+  void note_forgotten();
   void publish_templates();
   [[nodiscard]] const ShareSpec* template_of(std::string_view name) const;
   void answer(ShareCallback done, Result<std::shared_ptr<Share>> found);
@@ -487,7 +488,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::uint64_t configuration_ = 0;
   std::uint64_t last_incarnation_ = 0;
   std::vector<std::shared_ptr<Share>> removed_;  ///< that anything may still lead to
-  std::vector<std::shared_ptr<Share>> over_;     ///< for as long as pointers to them may be under way
+  std::vector<std::shared_ptr<Share>> over_;     ///< pointers to them may be under way
+  std::size_t earlier_specs_ = 0;                ///< that shares keep for the same reason
+  std::size_t most_forgotten_ = setup_.max_forgotten;  ///< of both, until this manager is to be replaced
   std::set<std::string> untold_;                 ///< names of which the kernel may know what they were
   std::size_t telling_ = 0;
   std::vector<Task> told_waiters_;  ///< of after_names_told()

@@ -445,7 +445,10 @@ void Manager::Core::begin_catalog() {
 
 void Manager::Core::change_policy(Share& share, const ShareSpec& spec) {
   const bool was_native = is_to_be_native(share);
-  share.set_spec(spec);
+  if (share.set_spec(spec)) {
+    ++earlier_specs_;
+    note_forgotten();
+  }
   Record* const record = find_record(share);
   if (record == nullptr) {
     if (was_native != is_to_be_native(share)) {
@@ -580,10 +583,18 @@ void Manager::Core::look_at_removed() {
   }
   (void)commit(change);
   over_.insert(over_.end(), over.begin(), over.end());
+  if (!over.empty()) note_forgotten();
   removed_ = std::move(left);
   publish_shown();
   look_at_removed_at_.reset();
   if (!removed_.empty()) look_at_removed_at_ = clock_.now() + kLookAtRemoved;
+}
+
+/// The next manager has nothing of it. Asked again after a while, in case that came to nothing.
+void Manager::Core::note_forgotten() {
+  if (over_.size() + earlier_specs_ < most_forgotten_ || !setup_.replace || stopping_) return;
+  most_forgotten_ += setup_.max_forgotten / 8 + 1;
+  setup_.replace();
 }
 
 void Manager::Core::remount(Share& share, bool force, DoneCallback done) {

@@ -106,6 +106,12 @@ struct ManagerSetup {
   std::function<Result<LookUpAnswer>(const LookUpQuestion& question)> ask_program;
   /// Lists the keys of a template, likewise. Errors: those of the source, with a story without secrets.
   std::function<Result<std::vector<std::string>>(const LookUpQuestion& question)> list_keys;
+  /// Has another manager succeed this one, with a process of its own. On the control thread; must not block. Empty: the
+  /// memory of what is forgotten stays.
+  std::function<void()> replace;
+  /// Shares that are gone, and earlier specifications of others, which any thread may still use: beyond so many the
+  /// manager is to be replaced. Each takes about a kilobyte.
+  std::size_t max_forgotten = 65536;
   /// Numbers what the catalog was read from: a manager that succeeds one with the same number goes on with the catalog
   /// that is kept, which may have been changed since. 0: it is always the one given.
   std::uint64_t configuration = 0;

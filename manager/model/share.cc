@@ -140,12 +140,14 @@ Share::Told& Share::make_told() {
   return *told();
 }
 
-void Share::set_spec(ShareSpec spec) {
+bool Share::set_spec(ShareSpec spec) {
   // One that it had before serves again, so that a policy that goes back and forth takes no more memory each time.
-  if (spec == first_spec_) return spec_.store(&first_spec_, std::memory_order_release);
-  const auto same = std::find(later_specs_.begin(), later_specs_.end(), spec);
-  if (same == later_specs_.end()) later_specs_.push_front(std::move(spec));
-  spec_.store(same != later_specs_.end() ? &*same : &later_specs_.front(), std::memory_order_release);
+  const bool is_first = spec == first_spec_;
+  const auto same = is_first ? later_specs_.end() : std::find(later_specs_.begin(), later_specs_.end(), spec);
+  const bool is_new = !is_first && same == later_specs_.end();
+  if (is_new) later_specs_.push_front(std::move(spec));
+  spec_.store(is_first ? &first_spec_ : is_new ? &later_specs_.front() : &*same, std::memory_order_release);
+  return is_new;
 }
 
 LeasedMount& Share::retire_mount() noexcept {

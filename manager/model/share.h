@@ -193,8 +193,9 @@ class Share {
   /// Closes the gate only if no user is inside, of this mount or of one before it; true, too, where it is closed and
   /// none is.
   [[nodiscard]] bool close_if_idle() noexcept;
-  /// With the same name and another policy. What it was before is kept, because requests may be reading it.
-  void set_spec(ShareSpec spec);
+  /// With the same name and another policy. What it was before is kept, because requests may be reading it. True: that
+  /// takes more memory.
+  bool set_spec(ShareSpec spec);
   /// From here on each last user that leaves is reported to the listener, unless it is kCurrent.
   void set_standing(Standing standing) noexcept { standing_.store(standing, std::memory_order_release); }
   /// Before the gate opens: what leases will hand out, and a new mount generation.

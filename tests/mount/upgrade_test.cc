@@ -173,24 +173,6 @@ TEST_F(Upgrade, DescriptorsThatProgramsGetCopiesOfStayTakenInTheBackground) {
   EXPECT_EQ(server_.stop(0), Ending{});
 }
 
-/// Before Linux 6.9 what a server leaves unanswered fails with EIO.
-class UpgradeWithoutResend : public Upgrade {
- protected:
-  void SetUp() override {
-    ASSERT_EQ(::setenv("BERTH_NO_RESEND", "1", 1), 0);
-    Upgrade::SetUp();
-    ::unsetenv("BERTH_NO_RESEND");
-  }
-};
-
-TEST_F(UpgradeWithoutResend, IsAnsweredAllTheSame) {
-  const pid_t before = server_.server_pid();
-  install(built_);
-  EXPECT_TRUE(ok(upgrade()));
-  EXPECT_TRUE(eventually([&] { return server_.server_pid() != before; }));
-  EXPECT_EQ(server_.stop(), Ending{});
-}
-
 TEST_F(Upgrade, OfMountBerthFromAnotherWorkingDirectory) {
   EXPECT_EQ(server_.stop(), Ending{});
   fs::create_symlink(program_, server_.path("mount.berth"));

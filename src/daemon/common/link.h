@@ -20,8 +20,10 @@ struct Message {
     kRefused,   ///< keeper: that binary cannot take over; the log has the reason
     kStopping,  ///< server: it stops
     kAccepted,  ///< keeper: that binary takes over, and the server is ended next
+    kReplace,   ///< server: another one is to take over, for this one has memory that only its end frees
+    kEnding,    ///< keeper: for that, the server is ended next
     kReload,    ///< keeper: KeptDaemon::reload_wanted has grown
-    kAnswered,  ///< server: it has answered, after kAccepted, what would be lost with it
+    kAnswered,  ///< server: it has answered, after kAccepted or kEnding, what would be lost with it
     kAsk,       ///< keeper: does the server work?
     kWorks,     ///< server: it does
   };

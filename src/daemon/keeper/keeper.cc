@@ -47,8 +47,8 @@ constexpr std::chrono::seconds kEndingPatience{15};
 constexpr std::chrono::milliseconds kEndPatience{50};
 /// How long threads of it that wait for a processor may take.
 constexpr std::chrono::seconds kRunPatience{5};
-/// How long a server may take to answer the requests that would be lost with it, before it is ended for an upgrade.
-constexpr std::chrono::seconds kAnswerPatience{1};
+/// How long a server may take to answer the requests that would be lost with it, before it is ended.
+constexpr std::chrono::seconds kAnswerPatience{3};
 /// The keeper makes room for so many descriptors at the start: files and shares in use of a large host.
 constexpr unsigned kDescriptors = 65536;
 
@@ -193,13 +193,14 @@ void Keeper::on_message() {
   if (!message || !*message) return;
   const Message& said = **message;
   if (said.kind == Message::Kind::kUpgrade) return on_upgrade_wanted();
+  if (said.kind == Message::Kind::kReplace) return on_replacement_wanted();
   if (said.kind == Message::Kind::kStopping) return on_server_stopping();
   if (said.kind == Message::Kind::kWorks) {
     silent_at_.reset();
     return manager_.alive();
   }
   if (said.kind == Message::Kind::kAnswered) {
-    if (hand_over_at_) end_server_for_upgrade();
+    if (hand_over_at_) end_server();
     return;
   }
   if (said.kind == Message::Kind::kReady) {
@@ -279,7 +280,7 @@ std::optional<int> Keeper::enforce_deadlines() {
     check_.reset();
     refuse_upgrade(quote(program_) + " does not say whether it can go on");
   }
-  if (has_passed(hand_over_at_)) end_server_for_upgrade();
+  if (has_passed(hand_over_at_)) end_server();
   if (has_passed(silent_at_)) on_silent_server();
   if (has_passed(ending_until_)) return on_server_ending();
   if (has_passed(takeover_until_)) {
@@ -339,14 +340,13 @@ std::optional<int> Keeper::collect_children() {
 }
 
 void Keeper::on_stop_signal(int signal) {
-  if (handing_over_) {
-    // There is no server that could stop: a binary that is executed in the keeper's place is asked to stop.
+  if (handing_over_ || hand_over_at_) {
+    // There is no server that could stop: the next one is asked to stop.
     stop_signal_ = signal;
     return;
   }
-  if (check_ || hand_over_at_) {
+  if (check_) {
     check_.reset();
-    hand_over_at_.reset();
     refuse_upgrade("signal " + std::to_string(signal) + " came first");
   }
   if (forced_) {
@@ -409,7 +409,7 @@ void Keeper::take_namespace_off() {
 std::optional<int> Keeper::on_server_ended(int status) {
   ending_until_.reset();
   setup_.record().server = 0;
-  if (std::exchange(handing_over_, false)) return hand_over();
+  if (std::exchange(handing_over_, false)) return std::exchange(replacing_, false) ? replace_server() : hand_over();
   if (WIFSIGNALED(status) && !stopping_) return on_crash(status);
   // What was never served was never used; else it stays, so that nothing is written to the directory below.
   if (!ready_) take_namespace_off();
@@ -471,10 +471,19 @@ void Keeper::on_check_ended() {
   hand_over_at_ = std::chrono::steady_clock::now() + kAnswerPatience;
 }
 
+/// Another server than this one would come up in any case soon where any of this is under way.
+void Keeper::on_replacement_wanted() {
+  if (stopping_ || takeover_until_ || check_ || handing_over_ || hand_over_at_) return;
+  replacing_ = true;
+  setup_.keepers_end.send({.kind = Message::Kind::kEnding});
+  hand_over_at_ = std::chrono::steady_clock::now() + kAnswerPatience;
+}
+
 /// The next server repeats or finishes what this one has begun.
-void Keeper::end_server_for_upgrade() {
+void Keeper::end_server() {
   hand_over_at_.reset();
   handing_over_ = true;
+  choose_kept_memory(*setup_.memory).fuse.requests.server_crashed = 0;
   crashed_ = std::chrono::steady_clock::now();
   ::kill(server_, SIGKILL);
 }
@@ -514,6 +523,12 @@ std::optional<int> Keeper::hand_over() {
   const Result<> started = start_server();
   log::error("upgrade: cannot execute {}: {}; going on as before", quote(program_), error.message());
   if (!started) return end_connection(started.error().message());
+  return std::nullopt;
+}
+
+std::optional<int> Keeper::replace_server() {
+  if (const Result<> started = start_server(); !started) return end_connection(started.error().message());
+  if (const std::optional<int> signal = std::exchange(stop_signal_, std::nullopt)) on_stop_signal(*signal);
   return std::nullopt;
 }
 

@@ -65,10 +65,12 @@ class Keeper {
   std::optional<int> on_crash(int status);
   void on_upgrade_wanted();
   void on_check_ended();
-  void end_server_for_upgrade();
+  void on_replacement_wanted();
+  void end_server();
   void refuse_upgrade(const std::string& reason);
   void notify_refused() const;
   std::optional<int> hand_over();
+  std::optional<int> replace_server();
   int end_connection(const std::string& reason);
   void take_namespace_off();
   void watch_mounts();
@@ -84,7 +86,8 @@ class Keeper {
   std::optional<TimePoint> check_until_;
   std::optional<TimePoint> hand_over_at_;  ///< the server has been asked to answer, and is ended then at the latest
   bool handing_over_ = false;              ///< the server was ended for it
-  std::optional<int> stop_signal_;         ///< came meanwhile
+  bool replacing_ = false;                 ///< it is only another server that takes over
+  std::optional<int> stop_signal_;         ///< came while `hand_over_at_` or `handing_over_` was set
   int signals_ = -1;
   pid_t server_ = 0;
   bool ready_ = false;         ///< a server has served

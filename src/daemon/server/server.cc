@@ -37,7 +37,11 @@ namespace {
 /// How long the threads that handle requests may take to end when everything else has.
 constexpr std::chrono::milliseconds kChannelPatience{2000};
 
-/// FUSE_NOTIFY_RESEND came with Linux 6.9. Where an older kernel has it as well, an upgrade is only answered sooner.
+/// How long requests that are under way may take before the server is ended, where the kernel does not send them again.
+/// Less than the keeper's kAnswerPatience.
+constexpr std::chrono::seconds kFinishPatience{2};
+
+/// FUSE_NOTIFY_RESEND came with Linux 6.9. Where an older kernel has it as well, an upgrade only takes longer.
 bool kernel_resends() noexcept {
   utsname kernel{};
   int major = 0;
@@ -199,7 +203,7 @@ bool Server::wait_for_end() {
                            .mounted = mounted_});
   sys::release_idle_memory();
   for (;;) {
-    std::array<pollfd, 4> ready{{{served_.get(), POLLIN, 0},
+    std::array<pollfd, 4> ready{{{is_ending_ ? -1 : served_.get(), POLLIN, 0},
                                  {setup_.servers_end.fd(), POLLIN, 0},
                                  {signal.get(), POLLIN, 0},
                                  {setup_.keeper.get(), POLLIN, 0}}};
@@ -228,13 +232,24 @@ bool Server::is_told_to_stop() {
     upgrade_.refuse();
     return false;
   }
-  if ((*message)->kind == Message::Kind::kAccepted) {
-    // Else the next server answers, which knows that it worked.
-    if (!resends_ || !kernel_resends()) upgrade_.accept();
+  if ((*message)->kind == Message::Kind::kAccepted || (*message)->kind == Message::Kind::kEnding) {
+    if (!resends_ || !kernel_resends()) {
+      // Else the next server answers, which knows that it worked.
+      if ((*message)->kind == Message::Kind::kAccepted) upgrade_.accept();
+      finish_requests();
+    }
     setup_.servers_end.send({.kind = Message::Kind::kAnswered});
     return false;
   }
   return true;
+}
+
+/// What is read and not answered would be lost with this server. What is not read yet the next one reads.
+void Server::finish_requests() {
+  is_ending_ = true;
+  workers_->stop();
+  const TimePoint until = clock_.now() + kFinishPatience;
+  while (workers_->threads() > 0 && clock_.now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
 bool Server::on_signal(int signal) {

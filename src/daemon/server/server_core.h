@@ -85,6 +85,8 @@ class Server {
   bool wait_for_end();
   /// Handles the keeper's other messages too: those for the caller that asked for an upgrade.
   bool is_told_to_stop();
+  /// Reads no more requests, and waits a moment for the answers of those that were read.
+  void finish_requests();
   /// True when it was SIGTERM.
   static bool on_signal(int signal);
   void stop(bool keeper_lives);
@@ -94,7 +96,8 @@ class Server {
 
   /// A switch for tests: pretends a kernel before 6.9.
   const bool resends_ = !is_switched_off("BERTH_NO_RESEND");
-  ServerSetup& setup_;  ///< the server's own copy, from the moment of the start
+  bool is_ending_ = false;  ///< the keeper ends this server next
+  ServerSetup& setup_;      ///< the server's own copy, from the moment of the start
   KeptDaemon& record_;
   KeptMemory& kept_memory_;
   std::vector<int> inherited_;  ///< sorted

@@ -10,6 +10,7 @@
 #include "src/config/answer.h"
 #include "src/config/share_section.h"
 #include "src/daemon/server/server_core.h"
+#include "src/lib/base/test_switch.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
@@ -79,6 +80,13 @@ Result<> Server::make_manager() {
   setup.drop_unused = [this](const manager::Share& share) { shares_->drop_unused(share); };
   setup.is_known = [this](const manager::Share& share, bool below) { return shares_->is_known(share, below); };
   setup.takes_over = record_.servers > 1;
+  setup.max_forgotten = number_for_tests("BERTH_MAX_FORGOTTEN", setup.max_forgotten);
+  if (survives()) {
+    setup.replace = [this] {
+      log::info("shares that are gone take memory: another server takes over, and frees it");
+      setup_.servers_end.send({.kind = Message::Kind::kReplace});
+    };
+  }
   setup.berth_directory = setup_.berth_directory;
   setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
   setup.instances = {.in_all = setup_.configuration.settings.max_instances,

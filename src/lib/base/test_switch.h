@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdlib>
 
 namespace berth {
@@ -12,6 +13,14 @@ inline bool is_switched_off([[maybe_unused]] const char* variable) noexcept {
 #else
   return false;
 #endif
+}
+
+/// A number in place of `usual`, which a test has set by a variable of the environment; likewise.
+inline std::size_t number_for_tests([[maybe_unused]] const char* variable, std::size_t usual) noexcept {
+#ifdef BERTH_CRASH_POINTS
+  if (const char* const set = std::getenv(variable)) return std::strtoul(set, nullptr, 10);
+#endif
+  return usual;
 }
 
 }  // namespace berth
