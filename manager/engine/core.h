@@ -15,13 +15,16 @@
 #include <vector>
 
 #include "manager/backends/source_watch.h"
+#include "manager/engine/catalog_plan.h"
 #include "manager/engine/hurry.h"
 #include "manager/engine/instances.h"
 #include "manager/engine/kept_catalog.h"
 #include "manager/engine/life_cycle.h"
+#include "manager/engine/look_up.h"
 #include "manager/engine/manager.h"
 #include "manager/engine/mount_operation.h"
 #include "manager/engine/mount_slots.h"
+#include "manager/engine/share_record.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/base/rate.h"
 #include "src/lib/sys/poller.h"
@@ -131,30 +134,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     std::weak_ptr<Core> core_;  ///< null when moved from
   };
 
-  struct Waiter {
-    WaiterId id;
-    TimePoint deadline;
-    LeaseCallback done;
-  };
-
-  struct NativeWaiter {
-    TimePoint deadline;
-    NativeCallback done;
-  };
-
-  struct Record;
-  /// A share that another one requires, and what keeps it mounted.
-  struct Required {
-    Record* of;
-    Lease lease;
-  };
-  /// The shares that are being mounted for an attempt that requires them.
-  struct Gathering {
-    life_cycle::StartMount start;
-    TimePoint began;
-    std::vector<std::string> names;
-    std::vector<Required> held;  ///< of the first ones
-  };
+  using Record = ShareRecord;
 
   /// A change of an attachment on its way to the disk.
   struct PendingChange {
@@ -162,76 +142,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
     DoneCallback done;  ///< on the control thread
   };
 
-  /// A thread that asks the root of a share, and may hang.
-  struct Probe {
-    std::atomic<bool> has_begun{false};
-  };
-  /// Whether a mounted share answers.
-  struct Health {
-    std::optional<TimePoint> look_at;  ///< when to look next; nothing: it is not watched
-    TimePoint answered{};              ///< when it last answered, as far as is known
-    std::shared_ptr<Probe> probe;      ///< a probe that has not come back; null: none
-  };
-
-  /// The root of a mount that was given up with users inside.
-  struct RetiredRoot {
-    UniqueFd root;
-    LeasedMount* mount;
-  };
-
   /// Mounts of one share that have not come back, beside which another one may begin.
   static constexpr std::size_t kMostStuckMounts = 4;
-
-  /// What the control thread knows of a share that has been wanted at least once.
-  struct Record {
-    explicit Record(Share& of) : share(of) {}
-    Share& share;
-    life_cycle::State state;
-    WallTime since{};
-    RealMount mount;
-    std::unique_ptr<AttemptPrograms> stray_programs;  ///< of a mount that an earlier server made and had not noted yet
-    std::unique_ptr<AttemptPrograms> stray_unmount;   ///< of an unmount that an earlier server had begun
-    std::vector<RetiredRoot> retired_roots;           ///< of forced unmounts, until their users have left
-    std::list<Waiter> waiters;                        ///< in the order of their deadlines
-    std::vector<DoneCallback> unmount_waiters;
-    std::shared_ptr<Hurry> operation;         ///< the mount or unmount that runs; what others bring is dropped
-    std::size_t stuck_mounts = 0;             ///< others that have not come back
-    std::uint32_t berth = 0;                  ///< where it is mounted, or about to be: berth_of()
-    std::list<NativeWaiter> native_waiters;   ///< in the order of their deadlines
-    std::map<Attachment, Lease> attachments;  ///< an empty lease: it was restored, and the share not mounted since
-    /// Attachments that are being recorded, and the callers that wait to do something with one of them next.
-    std::map<Attachment, std::deque<Task>> pending_attachments;
-    std::size_t attaching = 0;               ///< of these, those that are being made
-    std::size_t without_lease = 0;           ///< attachments with an empty lease
-    std::optional<TimePoint> reattach_at;    ///< when to mount it for those
-    std::uint32_t reattach_attempts = 0;     ///< attempts at that, so far
-    std::vector<Required> required;          ///< from before its mount until nothing is mounted
-    std::multiset<std::string> required_by;  ///< the shares that hold this one so
-    std::shared_ptr<Gathering> gathering;    ///< of the attempt that runs; null: nothing is waited for
-    std::optional<TimePoint> timer;          ///< of the life cycle
-    std::optional<TimePoint> scheduled;      ///< its slot in timers_
-    std::uint64_t overmount = 0;             ///< NativeAccess::overmount(): over its directory, or with processes in it
-    std::size_t inside = 0;                  ///< these, when they were counted last
-    std::string unseen;                      ///< and whether there are more is not known, for this reason
-    bool was_native = false;                 ///< an earlier manager has overmounted it already: so for its next mount
-    MountRecord* kept = nullptr;             ///< the record that outlives this manager
-    bool failure_is_kept = false;            ///< `kept` holds a failure as well
-    int source_number = 0;                   ///< of the directory that its source is in; 0: not watched
-    std::vector<int> way_numbers;            ///< of what the walk to its source goes through
-    bool checking_source = false;            ///< whether it is still what is mounted
-    bool check_source_again = false;         ///< something has happened meanwhile
-    std::string source;                      ///< that was mounted last
-    std::string avoided;                     ///< a source that has stopped answering, until another one is mounted
-    bool looking_for_replica = false;
-    std::optional<ShareSpec> pending;  ///< of the share that takes its place when it is not in use
-    std::uint64_t mounts = 0;
-    std::uint64_t failures = 0;
-    std::optional<FailureReport> last_failure;
-    bool is_failing = false;  ///< the last attempt has failed with that failure
-    std::string busy;
-    Health health;
-    std::string held;  ///< what still has its file system mounted after the unmount; "": nothing
-  };
 
   /// A share after its unmount.
   struct Released {
@@ -244,52 +156,6 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   // Tags of what the control thread polls; helpers are polled under their record's address.
   static constexpr std::uint64_t kMountTableTag = 1;
   static constexpr std::uint64_t kSourceTag = 2;
-
-  /// What a change of the catalog does, worked out before anything is done.
-  struct CatalogPlan {
-    struct NewSpec {
-      std::shared_ptr<Share> share;
-      ShareSpec spec;
-    };
-    CatalogLog::Change change;
-    std::uint64_t last_incarnation = 0;
-    std::vector<std::shared_ptr<Share>> added;    ///< in the order of their names
-    std::vector<std::shared_ptr<Share>> removed;  ///< likewise; of some the name is that of an added one
-    std::vector<NewSpec> policies;
-    std::vector<NewSpec> pending;
-    std::vector<std::shared_ptr<Share>> settled;                    ///< nothing is pending any more
-    std::set<std::string> configured;                               ///< instances of templates that are none any more
-    std::optional<std::map<std::string, std::uint64_t>> templates;  ///< their numbers in the log; nothing: as before
-    std::set<std::string> names;  ///< that lead elsewhere, besides those of `added` and `removed`
-    ReloadReport report;
-
-    /// All that lead elsewhere.
-    [[nodiscard]] std::set<std::string> changed_names() const;
-  };
-
-  /// A caller that waits for what a template makes.
-  struct Looker {
-    uid_t user;
-    ShareCallback done;
-  };
-  /// A name of which a source is asked whether it is there.
-  struct LookUp {
-    LookUp(ShareSpec of, uid_t asked_by) : pattern(std::move(of)), user(asked_by) {}
-    ShareSpec pattern;
-    uid_t user;
-    TimePoint deadline{};
-    bool is_listing = false;          ///< of the keys; the name is that of the template
-    bool is_again = false;            ///< of a share that is there
-    std::optional<std::size_t> slot;  ///< KeptMounts::look_ups; nothing: it waits for its turn
-    std::vector<Looker> waiters;
-  };
-  /// What a source has answered.
-  struct SourceAnswer {
-    Result<std::vector<ShareSpec>> specs;
-    bool has_failed = false;  ///< a program, for every user
-    std::vector<std::string> keys = {};
-    std::vector<std::string> notes = {};
-  };
 
   Core(ManagerSetup setup, const Clock& clock, sys::Poller poller);
 
@@ -487,11 +353,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   CatalogLog catalog_log_;
   std::uint64_t configuration_ = 0;
   std::uint64_t last_incarnation_ = 0;
-  std::vector<std::shared_ptr<Share>> removed_;  ///< that anything may still lead to
-  std::vector<std::shared_ptr<Share>> over_;     ///< pointers to them may be under way
-  std::size_t earlier_specs_ = 0;                ///< that shares keep for the same reason
+  std::vector<std::shared_ptr<Share>> removed_;        ///< that anything may still lead to
+  std::vector<std::shared_ptr<Share>> over_;           ///< pointers to them may be under way
+  std::size_t earlier_specs_ = 0;                      ///< that shares keep for the same reason
   std::size_t most_forgotten_ = setup_.max_forgotten;  ///< of both, until this manager is to be replaced
-  std::set<std::string> untold_;                 ///< names of which the kernel may know what they were
+  std::set<std::string> untold_;                       ///< names of which the kernel may know what they were
   std::size_t telling_ = 0;
   std::vector<Task> told_waiters_;  ///< of after_names_told()
   std::vector<MountRecord*> free_records_;

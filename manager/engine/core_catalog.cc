@@ -151,7 +151,7 @@ Result<> Manager::Core::check_kinds(const std::vector<ShareSpec>& specs) const {
   return {};
 }
 
-Result<Manager::Core::CatalogPlan> Manager::Core::plan(const Catalog& next) {
+Result<CatalogPlan> Manager::Core::plan(const Catalog& next) {
   const CatalogDifference found = difference(catalog_, next);
   CatalogPlan plan;
   plan.last_incarnation = last_incarnation_;
@@ -390,7 +390,7 @@ void Manager::Core::publish_shown() {
   shown_removed_ = std::move(in_use);
 }
 
-std::set<std::string> Manager::Core::CatalogPlan::changed_names() const {
+std::set<std::string> CatalogPlan::changed_names() const {
   std::set<std::string> all = names;
   for (const auto* shares : {&added, &removed}) {
     for (const std::shared_ptr<Share>& share : *shares) all.insert(share->name());

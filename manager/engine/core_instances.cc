@@ -168,7 +168,7 @@ void Manager::Core::ask_sources() {
 }
 
 /// On a pool thread.
-Manager::Core::SourceAnswer Manager::Core::ask_source(const LookUp& look_up, const std::string& name) {
+SourceAnswer Manager::Core::ask_source(const LookUp& look_up, const std::string& name) {
   const ShareSpec& pattern = look_up.pattern;
   SourceAnswer answer{.specs = fail(ENOENT)};
   LookUpQuestion question{.pattern = pattern, .key = std::string(key_of(name))};
