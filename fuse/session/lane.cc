@@ -28,6 +28,24 @@ auto is_unanswered(std::uint64_t unique) {
 
 }  // namespace
 
+Lane::Waiting Lane::Waiting::of(const protocol::Message& message, TimePoint now) {
+  const fuse_in_header& header = message.header;
+  Waiting waiting;
+  waiting.unique = header.unique;
+  waiting.node = header.nodeid;
+  waiting.target = protocol::target_of_copy(message);
+  waiting.opcode = header.opcode;
+  waiting.uid = header.uid;
+  waiting.pid = static_cast<pid_t>(header.pid);
+  waiting.since = now;
+  waiting.written_back = protocol::size_written_back(message);
+  waiting.reads_pages = protocol::reads_pages(message);
+  // The kernel takes a refusal for an error of the disk, and drops the pages.
+  waiting.must_be_done = protocol::must_be_done(header.opcode) || waiting.written_back != 0;
+  waiting.message.assign(message.bytes.begin(), message.bytes.end());
+  return waiting;
+}
+
 bool Lane::answers(TimePoint now) const { return stuck_ < kFewStuck || now < answers_until_; }
 
 /// A silent share is tried again, at once and then after ever longer pauses.

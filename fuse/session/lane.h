@@ -17,6 +17,9 @@
 #include "src/lib/base/unique_function.h"
 
 namespace berth::fuse {
+namespace protocol {
+struct Message;
+}
 
 /// The requests in one share, as far as they have to be counted. A share that does not answer holds a few threads;
 /// further requests wait here, in order.
@@ -52,6 +55,9 @@ class Lane {
     std::vector<char> message;          ///< as it was read; empty: `work` is there instead
     /// Continues a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
     UniqueFunction<void(int)> work;
+
+    /// The request in a message, which is copied.
+    static Waiting of(const protocol::Message& message, TimePoint now);
   };
   /// How a request entered, which decides how it leaves.
   using Epoch = std::uint32_t;

@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "fuse/session/exception_barrier.h"
-#include "fuse/session/in_flight.h"
 #include "fuse/session/outer_ids.h"
 #include "fuse/session/session.h"
+#include "fuse/session/this_request.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/log/log.h"
 
@@ -174,8 +174,9 @@ void Reply::run_interrupt(fuse_req_t request, void* interrupt) noexcept {
 
 void Reply::on_interrupt(UniqueFunction<void()> function) {
   drop_interrupt();
-  auto interrupt = std::make_unique<Interrupt>(Interrupt{std::move(function), InFlight::number(), InFlight::opcode()});
-  answered_ = !InFlight::hand_on();
+  auto interrupt =
+      std::make_unique<Interrupt>(Interrupt{std::move(function), this_request::number(), this_request::opcode()});
+  answered_ = !this_request::hand_on();
   const fuse_req_t request = request_;
   interrupt_ = interrupt.release();
   UniqueFunction<void()> at_once;
@@ -273,17 +274,18 @@ void Reply::attributes(const struct stat& attributes, Seconds valid, std::option
 }
 
 void Reply::set_known_attributes(const struct stat& attributes, Seconds valid) const {
-  if (statx_) return InFlight::set_known(0, bytes_of(to_statx_answer(attributes, valid, {})));
+  if (statx_) return this_request::set_known(0, bytes_of(to_statx_answer(attributes, valid, {})));
   fuse_attr_out answer{};
   std::tie(answer.attr_valid, answer.attr_valid_nsec) = to_answer(valid);
   answer.attr = to_answer(attributes);
-  InFlight::set_known(0, bytes_of(answer));
+  this_request::set_known(0, bytes_of(answer));
 }
 
 void Reply::set_known_xattr(int error, std::span<const char> value, std::size_t size) {
-  if (error != 0) return InFlight::set_known(error, {});
-  if (size != 0) return InFlight::set_known(0, {value.begin(), value.end()});
-  InFlight::set_known(0, bytes_of(fuse_getxattr_out{.size = static_cast<std::uint32_t>(value.size()), .padding = 0}));
+  if (error != 0) return this_request::set_known(error, {});
+  if (size != 0) return this_request::set_known(0, {value.begin(), value.end()});
+  this_request::set_known(0,
+                          bytes_of(fuse_getxattr_out{.size = static_cast<std::uint32_t>(value.size()), .padding = 0}));
 }
 
 void Reply::link_target(const char* target) && noexcept {

@@ -106,7 +106,7 @@ class Reply {
   /// The kernel is to ask again for the attributes of a node that this request changed without saying so.
   void invalidate_attributes_of(std::uint64_t node) const noexcept;
 
-  // What the calling thread's request is answered if the file system does not answer it soon (InFlight).
+  // What the calling thread's request is answered if the file system does not answer it soon.
   void set_known_attributes(const struct stat& attributes, Seconds valid) const;
   /// `error`: an errno value; 0: `value` fits into `size`, or that is 0.
   static void set_known_xattr(int error, std::span<const char> value, std::size_t size);
@@ -125,7 +125,7 @@ class Reply {
   fuse_req_t request_;
   Interrupt* interrupt_ = nullptr;  ///< owned; null unless on_interrupt() was called
   bool statx_ = false;              ///< attributes are asked for by statx(2)
-  bool answered_ = false;           ///< by another thread (InFlight): nothing more is sent to the kernel
+  bool answered_ = false;           ///< by another thread (RequestSlot): nothing more is sent to the kernel
 };
 
 }  // namespace berth::fuse

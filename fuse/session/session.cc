@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "fuse/session/dispatch.h"
+#include "fuse/session/this_request.h"
 #include "fuse/wire/opcode.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/base/crash_point.h"
@@ -211,7 +212,7 @@ void Session::on_init(fuse_conn_info& connection) noexcept {
 ssize_t Session::send(int fd, iovec* parts, int count) noexcept {
   if (!ready()) [[unlikely]]
     return send_first(fd, parts, count);
-  if (!InFlight::may_answer(static_cast<const fuse_out_header*>(parts[0].iov_base)->unique)) {
+  if (!this_request::may_answer(static_cast<const fuse_out_header*>(parts[0].iov_base)->unique)) {
     errno = ENOENT;
     return -1;
   }

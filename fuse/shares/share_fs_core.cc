@@ -5,8 +5,8 @@
 
 #include "fuse/callers/path_calls.h"
 #include "fuse/session/exception_barrier.h"
-#include "fuse/session/in_flight.h"
 #include "fuse/session/session.h"
+#include "fuse/session/this_request.h"
 #include "fuse/shares/root_questions.h"
 #include "src/lib/base/mutex.h"
 #include "src/lib/sys/file.h"
@@ -95,12 +95,12 @@ void ShareFs::Core::park(KnownShare& share, Reply reply, Work work, unsigned dea
   const std::uint64_t unique = CurrentRequest::unique();
   // For the lane, when there is a mount. Before the reply is handed on: afterwards this thread has no request.
   Lane::Waiting later;
-  later.unique = InFlight::number() != 0 ? InFlight::number() : unique;
+  later.unique = this_request::number() != 0 ? this_request::number() : unique;
   later.node = NodeTable::root_id(share.index());
-  later.opcode = InFlight::opcode();
+  later.opcode = this_request::opcode();
   later.uid = caller.uid;
   later.pid = caller.pid;
-  later.changes = InFlight::changes();
+  later.changes = this_request::changes();
   const auto waiting = std::make_shared<Waiting>();
   reply.on_interrupt([this, &share, waiting] {
     const manager::WaiterId id = waiting->interrupted();
@@ -138,7 +138,7 @@ void ShareFs::Core::finish_parked(Parked& parked) noexcept {
   const Requests::Borrowed record(requests);
   const CurrentRequest request(record.get(), parked.unique, parked.first_attempt ? &*parked.first_attempt : nullptr, 0,
                                requests);
-  InFlight::set_record(record.get());
+  this_request::set_record(record.get());
   ExceptionBarrier wall(parked.reply.request());
   try {
     perform(parked.share, *std::move(parked.lease), std::move(parked.reply), parked.work, parked.deaths);
@@ -152,13 +152,13 @@ bool ShareFs::Core::is_to_be_reopened(const ShareRequest& request, const Handle&
                                       const Error& error) const noexcept {
   const bool is_of_earlier_mount = handle.mount_generation != handle.lease.share().mount_generation();
   if (!says_disconnected(error) && !(is_of_earlier_mount && error.code() == ESTALE)) return false;
-  return !InFlight::is_given_up() && RealFiles::may_reopen(request, handle);
+  return !this_request::is_given_up() && RealFiles::may_reopen(request, handle);
 }
 
 /// What may have been changed in the dead mount is not changed once more. A caller that has its answer waits for no
 /// mount.
 bool ShareFs::Core::may_be_done_again(const Error& error) noexcept {
-  return says_disconnected(error) && !CurrentRequest::may_have_changed() && !InFlight::is_given_up();
+  return says_disconnected(error) && !CurrentRequest::may_have_changed() && !this_request::is_given_up();
 }
 
 bool ShareFs::Core::look_whether_lost(const ShareRequest& request) {

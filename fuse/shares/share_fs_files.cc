@@ -6,7 +6,7 @@
 #include <cerrno>
 
 #include "fuse/files/handle_io.h"
-#include "fuse/session/in_flight.h"
+#include "fuse/session/this_request.h"
 #include "fuse/session/thread_buffer.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
@@ -25,8 +25,8 @@ sys::Identity writer(const sys::Identity& caller, bool written_back) noexcept {
 /// is not told, so that the next one is.
 Result<> with_late_error(const HandleTable& handles, Handle& handle, Result<> done) {
   // The file server may tell it once (sshfs).
-  if (!done && InFlight::is_given_up()) handles.note_late_error(handle.node, done.error().code());
-  if (!done || InFlight::is_given_up()) return done;
+  if (!done && this_request::is_given_up()) handles.note_late_error(handle.node, done.error().code());
+  if (!done || this_request::is_given_up()) return done;
   const int late = handles.take_late_error(handle);
   if (late != 0) return fail(Error(late));
   return done;
@@ -47,7 +47,7 @@ Result<std::size_t> write_back_at(const Handle& handle, std::span<const char> by
 }  // namespace
 
 void ShareFs::open(Reply reply, NodeId node, const fuse_file_info& handle) {
-  if ((handle.flags & O_TRUNC) != 0) InFlight::set_changes();
+  if ((handle.flags & O_TRUNC) != 0) this_request::set_changes();
   core_->with_share(
       std::move(reply), node, Core::to_open(handle.flags),
       [core = core_.get(), node, flags = handle.flags](const ShareRequest& request) {
@@ -98,9 +98,9 @@ void ShareFs::write(Reply reply, NodeId node, std::span<const char> bytes, off_t
     const Result<std::size_t> written =
         written_back ? write_back_at(open, from, offset) : write_at(open, from, offset, flags);
     // As on NFS: the write was pending when it was answered.
-    if (!written && InFlight::is_given_up()) core->handles.note_late_error(open.node, written.error().code());
+    if (!written && this_request::is_given_up()) core->handles.note_late_error(open.node, written.error().code());
     if (!written) return fail(written.error());
-    if (written_back) InFlight::set_written();
+    if (written_back) this_request::set_written();
     core->real_files.note_written(request.share, open);
     std::move(to).written(*written);
     return {};

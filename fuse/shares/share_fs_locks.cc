@@ -8,7 +8,7 @@
 #include <thread>
 #include <utility>
 
-#include "fuse/session/in_flight.h"
+#include "fuse/session/this_request.h"
 #include "fuse/shares/lock_requests.h"
 #include "fuse/shares/share_fs.h"
 #include "fuse/shares/share_fs_core.h"
@@ -163,7 +163,7 @@ void ShareFs::setlk(Reply reply, NodeId node, const fuse_file_info& handle, cons
 /// `undo(taken)`: the caller has its answer already, or is told of an interrupt.
 void ShareFs::Core::finish_lock(Reply reply, ShareIndex share, int code, bool wait, LockWaiters::Try attempt,
                                 LockWaiters::Undo undo) {
-  if (!InFlight::hand_on()) {
+  if (!this_request::hand_on()) {
     undo(code == 0);
     waiters.wake(share);
     return std::move(reply).error(EINTR);

@@ -31,7 +31,7 @@ constexpr unsigned kBlockedCounts = 4;
 constexpr unsigned kBlocking = 9;
 
 /// Whether a worker's request is stuck in a share: the worker does not count until it comes back.
-bool is_stuck(const InFlight::Slot* slot) noexcept { return slot != nullptr && slot->stuck != nullptr; }
+bool is_stuck(const RequestSlot* slot) noexcept { return slot != nullptr && slot->stuck != nullptr; }
 
 }  // namespace
 
@@ -134,7 +134,7 @@ void Workers::check_starved(Worker& worker, bool progressed, bool request_waits)
   }
   if (worker.parked || is_blocking_mode()) return release(worker);
   const std::optional<unsigned> own_cpu = worker.claimed_cpu();
-  const InFlight::Slot* const slot = worker.slot;
+  const RequestSlot* const slot = worker.slot;
   const bool owes = (slot != nullptr && !slot->answered) || (own_cpu && queues_.has_queued(*own_cpu));
   if (progressed || (!owes && !request_waits)) {
     worker.starved_rounds = 0;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "fuse/session/outer_ids.h"
+#include "fuse/session/this_request.h"
 #include "fuse/wire/protocol.h"
 #include "src/lib/base/error.h"
 #include "src/lib/log/log.h"
@@ -159,7 +160,7 @@ void Workers::work(Worker& self) noexcept {
   static_cast<void>(sys::unpin(0));  // the thread that started it may be pinned to a CPU
   self.id = ::gettid();
   self.proc_id = sys::own_id_in_proc();
-  const InFlight::Thread thread(in_flight_);
+  const this_request::Thread thread(in_flight_.slots());
   self.slot = &thread.slot();
   serve(self);
   drain_queue(self);
@@ -216,7 +217,7 @@ std::optional<protocol::Message> Workers::take(Worker& self) noexcept {
 void Workers::handle(Worker& self, const protocol::Message& message) noexcept {
   const fuse_in_header& header = message.header;
   const bool is_waited_for = protocol::needs_answer(header.opcode);
-  InFlight::Slot& slot = *self.slot.load(std::memory_order_relaxed);
+  RequestSlot& slot = *self.slot.load(std::memory_order_relaxed);
   Lane* lane = nullptr;
   self.handling.store(true, std::memory_order_relaxed);
   slot.answered.store(!is_waited_for, std::memory_order_relaxed);
@@ -224,7 +225,7 @@ void Workers::handle(Worker& self, const protocol::Message& message) noexcept {
   if (may_pin_idle_) note_caller(self, static_cast<pid_t>(header.pid), is_waited_for);
   if (enter_lane(self, message, lane)) {
     RequestRecord* const record = self.buffer->record();
-    InFlight::begin(slot, message, record, lane);
+    slot.begin(message, record, lane);
     requests_.handle(record, message, process_);
     if (in_flight_.end(slot)) [[unlikely]]
       in_flight_.serve_waiting(slot, record);

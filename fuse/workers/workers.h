@@ -89,7 +89,7 @@ class Workers {
     std::atomic<bool> handling{false};                   ///< has a request
     std::atomic<bool> locating{false};                   ///< looks up its caller's CPU
     std::atomic<bool> parked{false};                     ///< leaves the requests to others
-    std::atomic<InFlight::Slot*> slot{nullptr};          ///< null before its start
+    std::atomic<RequestSlot*> slot{nullptr};             ///< null before its start
     std::atomic<bool> was_starved{false};                ///< stays unpinned if a caller waits for its next request,
     std::atomic<TimePoint> starved_until{TimePoint{}};   ///< and that until then
     std::atomic<int> pinned_to{kNoCpu};                  ///< the CPU that it has claimed, where its callers run

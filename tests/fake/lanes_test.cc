@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuse/session/this_request.h"
 #include "src/lib/base/mutex.h"
 #include "tests/fake/fake_kernel.h"
 #include "tests/unit/eventually.h"
@@ -46,7 +47,7 @@ class HangingShare : public Operations {
       --inside_;
       done_.emplace_back("write");
     }
-    if (!is_full) InFlight::set_written();
+    if (!is_full) this_request::set_written();
     if (is_full) return std::move(reply).error(ENOSPC);
     std::move(reply).written(bytes.size());
   }
