@@ -1,13 +1,12 @@
 #include "fuse/control/event_log.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
 #include <iterator>
 #include <utility>
 #include <vector>
+
+#include "src/lib/sys/thread.h"
 
 namespace berth::fuse {
 
@@ -24,13 +23,7 @@ EventLog::EventLog(EventArea* area)
   for (std::atomic<std::uint64_t>& poll : area_.polls) {
     if (const std::uint64_t number = poll.exchange(0); number != 0) left_polls_.push_back(number);
   }
-  // Signals are for the rest of the program; a thread inherits the mask.
-  sigset_t all;
-  sigset_t before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  teller_ = std::thread([this] { tell(); });
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  teller_ = sys::start_thread("berth-events", [this] { tell(); }).value();
 }
 
 EventLog::~EventLog() { stop(); }
@@ -91,7 +84,6 @@ void EventLog::stop() noexcept {
 }
 
 void EventLog::tell() {
-  ::pthread_setname_np(::pthread_self(), "berth-events");
   for (;;) {
     std::vector<decltype(Reader::waker_)> wakers;
     {

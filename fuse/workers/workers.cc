@@ -18,6 +18,7 @@
 #include "src/lib/log/log.h"
 #include "src/lib/sys/other_threads.h"
 #include "src/lib/sys/scheduling.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::fuse {
 
@@ -42,23 +43,12 @@ void install_wake_handler() noexcept {
   ::sigaction(Workers::wake_signal(), &action, nullptr);
 }
 
-/// Blocks all signals but wake_signal(): they are for the rest of the program. A thread inherits the mask of the thread
-/// that starts it.
-class SignalsBlocked {
- public:
-  SignalsBlocked() noexcept {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::sigdelset(&all, Workers::wake_signal());
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
+void unblock_wake_signal() noexcept {
+  sigset_t wake;
+  ::sigemptyset(&wake);
+  ::sigaddset(&wake, Workers::wake_signal());
+  ::pthread_sigmask(SIG_UNBLOCK, &wake, nullptr);
+}
 
 }  // namespace
 
@@ -141,10 +131,7 @@ bool Workers::start_worker() noexcept {
     std::list<std::unique_ptr<Worker>> started;
     started.push_back(std::make_unique<Worker>());
     Worker& self = *started.front();
-    {
-      const SignalsBlocked blocked;
-      self.thread = std::thread([this, &self] { work(self); });
-    }
+    self.thread = sys::start_thread("berth-fuse", [this, &self] { work(self); }).value();
     MutexLock lock(mutex_);
     workers_.splice(workers_.end(), started);
     changed_.notify_all();
@@ -156,8 +143,7 @@ bool Workers::start_worker() noexcept {
 }
 
 void Workers::work(Worker& self) noexcept {
-  ::pthread_setname_np(::pthread_self(), "berth-fuse");
-  static_cast<void>(sys::unpin(0));  // the thread that started it may be pinned to a CPU
+  unblock_wake_signal();
   self.id = ::gettid();
   self.proc_id = sys::own_id_in_proc();
   const this_request::Thread thread(in_flight_.slots());

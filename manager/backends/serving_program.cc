@@ -4,13 +4,13 @@
 
 #include <cerrno>
 #include <chrono>
-#include <system_error>
 #include <utility>
 
 #include "manager/backends/attempt_namespace.h"
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/fuse_server.h"
 #include "src/lib/sys/mount_table.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::manager {
 namespace {
@@ -30,11 +30,7 @@ Result<std::unique_ptr<ServingProgram>> ServingProgram::make(sys::Process proces
   if (!stop || !lost) return fail_errno();
   std::unique_ptr<ServingProgram> program(new ServingProgram(std::move(process), std::move(berth), mount,
                                                              namespace_number, std::move(stop), std::move(lost)));
-  try {
-    program->thread_ = std::thread([raw = program.get()] { raw->watch(); });
-  } catch (const std::system_error& error) {
-    return fail(error.code().value(), "cannot start a thread that watches the program");
-  }
+  program->thread_ = TRY(sys::start_thread("berth-helper", [raw = program.get()] { raw->watch(); }));
   return program;
 }
 

@@ -1,13 +1,12 @@
 #include "manager/engine/manager.h"
 
-#include <pthread.h>
-
 #include <cerrno>
 #include <future>
 #include <thread>
 #include <utility>
 
 #include "manager/engine/core.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::manager {
 namespace {
@@ -160,10 +159,7 @@ void Manager::begin(StoredState kept) {
       core->reattach(std::move(kept));
     });
   }
-  control_ = std::thread([core = core_] {
-    pthread_setname_np(pthread_self(), "berth-control");
-    core->run();
-  });
+  control_ = sys::start_thread("berth-control", [core = core_] { core->run(); }).value();
   // The rest as well, before berth reports that it is ready; nothing of it waits for a mount.
   std::promise<void> over;
   core_->post([&] {

@@ -1,13 +1,12 @@
 #include "src/cli/progress.h"
 
 #include <fmt/format.h>
-#include <signal.h>
 
-#include <system_error>
 #include <utility>
 
 #include "src/lib/base/clock.h"
 #include "src/lib/base/text.h"
+#include "src/lib/sys/thread.h"
 
 namespace berth::cli {
 
@@ -22,17 +21,10 @@ Progress::Progress(const World& world, std::string what, const Span& span) : wor
   if (!span.from.empty()) what_.append(" from ").append(span.from);
   if (span.limit.count() > 0) of_ = " of " + format_duration(span.limit);
   if (!world_.err_is_terminal) return;
-  // Signals are for the thread that waits: its system call is to end with EINTR.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  try {
-    thread_ = std::thread([this] { show(); });
-  } catch (const std::system_error&) {
-    // No thread to be had: the command is worth more than its progress.
+  // Without a thread there is no progress to be seen: the command is worth more.
+  if (Result<std::thread> thread = sys::start_thread("berth-progress", [this] { show(); })) {
+    thread_ = *std::move(thread);
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 Progress::~Progress() {

@@ -81,7 +81,11 @@ int Server::run() {
     return EXIT_FAILURE;
   }
   reserve_descriptors();
-  std::thread workers([this] { serve(); });
+  Result<std::thread> workers = sys::start_thread("berth-monitor", [this] { serve(); });
+  if (!workers) {
+    log::error("cannot serve {}: {}", quote(setup_.directory), workers.error().message());
+    return EXIT_FAILURE;
+  }
   const bool keeper_lives = wait_for_end();
   stop(keeper_lives);
   if (!channel_ends_soon()) {
@@ -89,7 +93,7 @@ int Server::run() {
     log::warning("requests are stuck in the kernel: leaving them");
     ::_exit(EXIT_SUCCESS);
   }
-  workers.join();
+  workers->join();
   return finish();
 }
 
@@ -275,12 +279,13 @@ void Server::stop(bool keeper_lives) {
     native_->expect_no_agent();
   }
   std::atomic<bool> stopped{false};
-  std::thread force([this, &stopped, keeper_lives] { wait_for_force(stopped, keeper_lives); });
+  Result<std::thread> force =
+      sys::start_thread("berth-force", [this, &stopped, keeper_lives] { wait_for_force(stopped, keeper_lives); });
   const TimePoint deadline = clock_.now() + setup_.configuration.settings.stop_timeout;
   const manager::Manager::StopReport report = manager_->stop(deadline);
   given_up_ = report.given_up;
   stopped = true;
-  force.join();
+  if (force) force->join();
   log::info("stopped: {} {} unmounted, {} given up", report.unmounted, report.unmounted == 1 ? "share" : "shares",
             report.given_up);
   workers_->stop();
