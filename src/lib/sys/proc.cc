@@ -8,6 +8,7 @@
 #include <array>
 #include <charconv>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -50,6 +51,20 @@ std::optional<HeldProcess> hold_at(pid_t number, std::size_t depth, const std::f
   // In a pid namespace beside ours that is the number of another process of ours.
   if (!pidfd || process_of(pidfd->get()) != number || !is_it(number)) return std::nullopt;
   return HeldProcess{.number = number, .pid = pids[depth - 1], .pidfd = *std::move(pidfd)};
+}
+
+/// The first `most` of `numbers` that can be held, but for the calling process.
+std::vector<HeldProcess> hold_of(const std::vector<pid_t>& numbers, const std::function<bool(pid_t number)>& is_it,
+                                 std::size_t most) {
+  std::vector<HeldProcess> held;
+  const pid_t self = own_process();
+  const std::size_t depth = pids_of("self").size();
+  for (const pid_t number : numbers) {
+    if (held.size() == most) break;
+    if (number == self) continue;
+    if (std::optional<HeldProcess> process = hold_at(number, depth, is_it)) held.push_back(*std::move(process));
+  }
+  return held;
 }
 
 }  // namespace
@@ -117,35 +132,23 @@ std::optional<HeldProcess> hold(pid_t number, const std::function<bool(pid_t num
   return hold_at(number, pids_of("self").size(), is_it);
 }
 
+std::vector<HeldProcess> hold_all(const std::function<bool(pid_t number)>& is_it) {
+  return hold_of(numbers_in("/proc"), is_it, std::numeric_limits<std::size_t>::max());
+}
+
 std::optional<HeldProcess> hold_newest(const std::function<bool(pid_t number)>& is_it) {
   std::vector<pid_t> numbers = numbers_in("/proc");
   std::sort(numbers.begin(), numbers.end(), std::greater<>());
   // Numbers begin again behind the greatest one: those beyond the next are the oldest.
   const auto is_newer = [next = next_number()](pid_t one) { return one < next; };
   std::rotate(numbers.begin(), std::find_if(numbers.begin(), numbers.end(), is_newer), numbers.end());
-  const pid_t self = own_process();
-  const std::size_t depth = pids_of("self").size();
-  for (const pid_t number : numbers) {
-    if (number == self) continue;
-    if (std::optional<HeldProcess> process = hold_at(number, depth, is_it)) return process;
-  }
-  return std::nullopt;
+  std::vector<HeldProcess> held = hold_of(numbers, is_it, 1);
+  return held.empty() ? std::nullopt : std::optional(std::move(held.front()));
 }
 
 pid_t parent_of(pid_t number) {
   const Result<std::string> status = read(path_of(number, "status"));
   return status ? number_at(field_of(*status, "PPid")) : 0;
-}
-
-std::vector<HeldProcess> hold_all(const std::function<bool(pid_t number)>& is_it) {
-  std::vector<HeldProcess> held;
-  const pid_t self = own_process();
-  const std::size_t depth = pids_of("self").size();
-  for (const pid_t number : numbers_in("/proc")) {
-    if (number == self) continue;
-    if (std::optional<HeldProcess> process = hold_at(number, depth, is_it)) held.push_back(*std::move(process));
-  }
-  return held;
 }
 
 }  // namespace berth::sys::proc
