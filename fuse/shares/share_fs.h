@@ -72,7 +72,7 @@ class ShareFs final : public Operations {
   /// Whether `thread`, which asks about the name of `share`, has been sent back (StaleRetries) and is to wait until the
   /// name leads to the real mount.
   [[nodiscard]] bool waits_for_overmount(pid_t thread, const std::shared_ptr<manager::Share>& share);
-  /// It goes on from there. False: by berth, and just now the real mount is being laid, so that it has to wait for
+  /// It goes on from there. False: by berth, and the share is being overmounted just now, so that it has to wait for
   /// that.
   [[nodiscard]] bool passes_name(pid_t thread, const manager::Share& share);
   /// Threads that have come into `share` through us a moment ago, and may be between the two walks of a system call.
@@ -83,8 +83,8 @@ class ShareFs final : public Operations {
   [[nodiscard]] bool has_unseen_callers() const;
   /// One of these was seen to be in no such call. False: it has asked for something meanwhile.
   bool has_ended(const manager::Share& share, const StaleRetries::Seen& thread);
-  /// From now on, until it is laid or is not, a caller that begins to walk into `share` is sent back to its name to
-  /// wait there.
+  /// From now on, until the overmount is made or has failed, a caller that begins to walk into `share` is sent back to
+  /// its name to wait there.
   void set_overmounting(const manager::Share& share, bool overmounting);
   /// Whether a program may have something there that an overmount of `share` would hide: the kernel knows a name in it,
   /// or its root may be watched (KnownShare).

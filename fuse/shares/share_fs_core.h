@@ -205,7 +205,7 @@ class ShareFs::Core {
 
   Result<Entry> look_up(const ShareRequest& request, NodeId parent, const char* name);
 
-  /// Whether its real mount is being laid now.
+  /// Whether it is being overmounted now.
   [[nodiscard]] bool is_overmounting(ShareIndex share) {
     if (overmounting_count == 0) return false;
     MutexLock lock(overmounting_mutex);

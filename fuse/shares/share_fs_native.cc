@@ -22,9 +22,9 @@ static_assert(KnownShares::kMost <= std::size_t{1} << StaleRetries::kShareBits);
 constexpr std::chrono::seconds kJustOvermounted{1};
 /// How long the call of a thread may be that cannot be looked at.
 constexpr std::chrono::milliseconds kUnseenCall{100};
-/// When the kernel has believed nothing of a share's root for so long, a caller that asks for that as the first thing
-/// is on the first path of its call.
-constexpr std::chrono::seconds kLongestCall{1};
+/// The longest time from a call's first path to its second one. When the kernel has believed nothing of a share's root
+/// for so long, a caller that asks for that as the first thing is on the first path of its call.
+constexpr std::chrono::seconds kBetweenPaths{1};
 
 }  // namespace
 
@@ -124,11 +124,11 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   if (!may_send_back(share, thread, now)) return false;
   using Stage = StaleRetries::Stage;
   const Stage stage = stale_retries.stage_of(thread, share.slot(), now);
-  const auto is_laid = [&] {
+  const auto is_overmounted = [&] {  // or is about to be
     return share.share().native_door() == manager::NativeDoor::kOpen || is_overmounting(share.index());
   };
   const sys::AsDaemon as_daemon;
-  const RootCall call = is_laid() ? await_root_call_of(thread) : root_call_of(thread);
+  const RootCall call = is_overmounted() ? await_root_call_of(thread) : root_call_of(thread);
   if (call == RootCall::kWatches || call == RootCall::kUnknown) share.set_may_be_watched(true);
   const bool may_walk_twice = call == RootCall::kWalksTwice || call == RootCall::kUnknown;
   if (stage == Stage::kOnItsWay || stage == Stage::kPassed) {
@@ -143,17 +143,17 @@ bool ShareFs::Core::is_sent_back_from_root(KnownShare& share, pid_t thread) {
   }
   // It may be at its second path.
   if (stage != Stage::kInside && stale_retries.touch(thread, share.slot(), now)) return false;
-  const bool is_first_question = stage == Stage::kUnknown && now >= share.root_asked_since() + kLongestCall;
+  const bool is_first_question = stage == Stage::kUnknown && now >= share.root_asked_since() + kBetweenPaths;
   const bool is_first_path = call == RootCall::kWalks || (call != RootCall::kUnknown && is_first_question);
   if (is_first_path && send_back(share, thread, now)) return true;
   if (!may_walk_twice) return false;
-  // Noted first: either the one that lays sees it, or it sees that this has begun.
+  // Noted first: either set_overmounting() comes later and the overmount waits for this thread, or it is seen here.
   const Stage next = stage == Stage::kInside ? Stage::kInsideTwice : Stage::kWalking;
   if (!stale_retries.set(thread, share.slot(), next, now)) {
     unseen_at = now.time_since_epoch().count();
     return false;
   }
-  return is_laid() && await_root_call_of(thread) == RootCall::kWalksTwice && send_back(share, thread, now);
+  return is_overmounted() && await_root_call_of(thread) == RootCall::kWalksTwice && send_back(share, thread, now);
 }
 
 void ShareFs::set_overmounting(const manager::Share& share, bool overmounting) {
@@ -206,7 +206,7 @@ bool ShareFs::waits_for_overmount(pid_t thread, const std::shared_ptr<manager::S
   const sys::AsDaemon as_daemon;
   const std::optional<PathWalk> walk = path_walk_of(thread);
   if (!(walk ? walk->asks_again : is_sent_back || (*known)->is_root_looked_up())) {
-    // It is about to come in, and cannot be sent back: no real mount is to be laid between its two paths.
+    // It is about to come in, and cannot be sent back: the share is not to be overmounted between its two paths.
     if (retries.was_sent_back_elsewhere(thread, share_slot, now))
       retries.set(thread, share_slot, Stage::kInsideTwice, now);
     return false;
@@ -216,7 +216,7 @@ bool ShareFs::waits_for_overmount(pid_t thread, const std::shared_ptr<manager::S
   if (is_sent_back) return true;
   const RootCall call = root_call_of(thread);
   const bool goes_in = call == RootCall::kWalks || call == RootCall::kWalksTwice || call == RootCall::kMakesNode;
-  if (goes_in && now < *before + kLongestCall) return true;
+  if (goes_in && now < *before + kBetweenPaths) return true;
   retries.set(thread, share_slot, Stage::kPassed, now);
   return false;
 }

@@ -186,7 +186,7 @@ class BerthProxy(Berth):
 
 
 class BerthNative(BerthProxy):
-    """One share that is laid over by its real mount."""
+    """One share that is overmounted by its real mount."""
 
     name = "berth-native"
     access = "native"

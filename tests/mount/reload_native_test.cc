@@ -113,7 +113,7 @@ TEST_F(ReloadNative, ShareIsTakenOffAndItsUsersGoOn) {
     expect_inside(file, directory, "one");
   }
   if (is_native) {
-    // What the directory of the first one lay under is not in the table any more.
+    // The overmount of the first one is not in the table any more.
     const auto table = sys::read_mount_table();
     ASSERT_TRUE(table);
     EXPECT_LE(std::count_if(table->begin(), table->end(),

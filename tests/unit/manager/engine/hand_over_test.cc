@@ -50,7 +50,7 @@ class HandOver : public ManagerTest {
   CountedNativeAccess native_;
 };
 
-TEST_F(HandOver, FirstThatWaitsHasItMountedAndLaidOver) {
+TEST_F(HandOver, FirstThatWaitsHasItMountedAndOvermounted) {
   serve(2);
   EXPECT_EQ(share("s0").native_door(), NativeDoor::kShut) << "nothing is remembered of it though it is idle";
   EXPECT_EQ(*wait_for("s0"), true);

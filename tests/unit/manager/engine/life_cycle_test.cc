@@ -311,7 +311,7 @@ TEST(LifeCycle, RandomHistoriesKeepTheInvariants) {
 }
 
 /// A mounted share that is to be native, after `overmount` has answered what it has.
-Mounted after_laying(const SharePolicy& policy, Error answer, TimePoint now) {
+Mounted after_overmount(const SharePolicy& policy, Error answer, TimePoint now) {
   State state = step(Idle{}, LeaseWanted{}, policy, now).state;
   state = step(state, MountEnded{.success = true, .native = true}, policy, now).state;
   state = step(state, NativeWanted{}, policy, now).state;
@@ -330,7 +330,7 @@ const E* effect_of(const Step& step) {
 TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
   const SharePolicy policy;
   TimePoint now{};
-  State state = after_laying(policy, Error(0), now);
+  State state = after_overmount(policy, Error(0), now);
   now = std::get<Mounted>(state).check_native_at;
   Step first = step(state, Timer{}, policy, now);
   ASSERT_NE(effect_of<RemoveOvermount>(first), nullptr);
@@ -349,7 +349,7 @@ TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
 
 TEST(LifeCycle, BadMomentLeavesItWithBerthUntilTheNextCallerAndSaysWhy) {
   const SharePolicy policy;
-  const Mounted mounted = after_laying(policy, Error(EAGAIN, "somebody writes"), {});
+  const Mounted mounted = after_overmount(policy, Error(EAGAIN, "somebody writes"), {});
   EXPECT_EQ(mounted.with_berth, "somebody writes");
   EXPECT_TRUE(is_ready_to_overmount(mounted));
   const Step again = step(mounted, NativeWanted{}, policy, {});
@@ -362,19 +362,19 @@ TEST(LifeCycle, BadMomentLeavesItWithBerthUntilTheNextCallerAndSaysWhy) {
       << "it expires as any other";
 }
 
-TEST(LifeCycle, WhereItCannotBeLaidOverItGoesOnThroughBerth) {
+TEST(LifeCycle, WhereItCannotBeOvermountedItGoesOnThroughBerth) {
   const SharePolicy policy;
-  const Mounted mounted = after_laying(policy, Error(EOPNOTSUPP), {});
+  const Mounted mounted = after_overmount(policy, Error(EOPNOTSUPP), {});
   EXPECT_EQ(mounted.native, Native::kNever);
   const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
   EXPECT_NE(effect_of<CloseGateIfIdle>(step(mounted, Timer{0, {}}, policy, later)), nullptr)
       << "and expires as any other";
 }
 
-TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAndNotLaidOverAgain) {
+TEST(LifeCycle, DrainedNativeShareIsTakenOffThoughSomebodyIsInsideThroughBerthAndNotOvermountedAgain) {
   const SharePolicy policy;
   const TimePoint now = TimePoint{} + 1h;
-  const Step drained = step(after_laying(policy, Error(0), {}), HostStateChanged{}, policy, now, true);
+  const Step drained = step(after_overmount(policy, Error(0), {}), HostStateChanged{}, policy, now, true);
   EXPECT_NE(effect_of<CloseGate>(drained), nullptr);
   const Step look = step(drained.state, Timer{1, now}, policy, now + kReleaseRetry, true);
   ASSERT_NE(effect_of<RemoveOvermount>(look), nullptr);
@@ -404,7 +404,7 @@ TEST(LifeCycle, WhoWantsItNativeHasItMountedFromEveryStateInWhichNothingIs) {
 TEST(LifeCycle, ShareThatIsWantedWhileItIsTakenOffStaysMountedAndIsLaidOverAgain) {
   const SharePolicy policy;
   const TimePoint now{};
-  const State native = after_laying(policy, Error(0), now);
+  const State native = after_overmount(policy, Error(0), now);
   const Step look = step(native, Timer{}, policy, std::get<Mounted>(native).check_native_at);
   ASSERT_NE(effect_of<RemoveOvermount>(look), nullptr);
   EXPECT_TRUE(may_get_ready_to_lay(look.state));
@@ -416,7 +416,7 @@ TEST(LifeCycle, ShareThatIsWantedWhileItIsTakenOffStaysMountedAndIsLaidOverAgain
 TEST(LifeCycle, ShareThatIsToBeUnmountedOrDrainedIsNotLaidOver) {
   const SharePolicy policy;
   const TimePoint now{};
-  const State mounted = after_laying(policy, Error(EAGAIN), now);
+  const State mounted = after_overmount(policy, Error(EAGAIN), now);
   const Step asked = step(mounted, UnmountWanted{}, policy, now + 1s);
   EXPECT_NE(effect_of<CloseGateIfIdle>(asked), nullptr);
   EXPECT_EQ(effect_of<Overmount>(step(asked.state, NativeWanted{}, policy, now + 1s)), nullptr);
