@@ -145,19 +145,20 @@ Process::~Process() {
   if (state_ && !state_->status) end(TimePoint::min());
 }
 
-Result<Process> Process::start(const std::vector<std::string>& argv, const std::vector<std::string>& environment) {
+Result<Process> Process::start(const std::vector<std::string>& argv, const std::vector<std::string>& environment,
+                               int group) {
   collect_given_up();
   Process process;
-  process.state_ = std::make_unique<State>(TRY(spawn_program(argv, environment)));
+  process.state_ = std::make_unique<State>(TRY(spawn_program(argv, environment, {.group = group})));
   return process;
 }
 
 Result<Process> Process::start_question(const std::vector<std::string>& argv,
-                                        const std::vector<std::string>& environment) {
+                                        const std::vector<std::string>& environment, int group) {
   collect_given_up();
   Process process;
-  process.state_ =
-      std::make_unique<State>(TRY(spawn_program(argv, environment, {.answers = true, .has_clean_environment = true})));
+  process.state_ = std::make_unique<State>(
+      TRY(spawn_program(argv, environment, {.answers = true, .has_clean_environment = true, .group = group})));
   return process;
 }
 
@@ -238,9 +239,9 @@ Result<UniqueFd> open_thread(pid_t thread) noexcept {
 }
 
 Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd,
-                     const std::vector<std::string>& environment) {
+                     const std::vector<std::string>& environment, int group) {
   constexpr std::chrono::seconds kGrace{2};
-  Process process = TRY(Process::start(argv, environment));
+  Process process = TRY(Process::start(argv, environment, group));
   const Result<ExitStatus> status = process.wait(deadline, cancel_fd);
   if (status) return Finished{.status = *status, .output = process.output()};
   process.end(std::chrono::steady_clock::now() + kGrace);

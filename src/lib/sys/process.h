@@ -46,13 +46,15 @@ class Process {
   /// has no '/'. The program gets umask 022 and this process's environment with LC_ALL=C and PATH as above, less what
   /// systemd meant for this process alone (NOTIFY_SOCKET, WATCHDOG_*, LISTEN_*). HOME is the daemon's user's where
   /// there is none. `environment`: more, as "NAME=value", which stand above all of these.
+  /// `group`: the control group that it begins in, where the kernel lets it (control_group.h); -1: this process's own.
   /// Errors: ENOENT with a story that names the program, EACCES, ENOMEM.
-  static Result<Process> start(const std::vector<std::string>& argv, const std::vector<std::string>& environment = {});
+  static Result<Process> start(const std::vector<std::string>& argv, const std::vector<std::string>& environment = {},
+                               int group = -1);
 
   /// Starts a program that answers a question: its standard output is kept apart (answer()), and of this process's
   /// environment it gets nothing but HOME. Errors: as start().
   static Result<Process> start_question(const std::vector<std::string>& argv,
-                                        const std::vector<std::string>& environment = {});
+                                        const std::vector<std::string>& environment = {}, int group = -1);
   /// Most bytes of an answer.
   static constexpr std::size_t kLongestAnswer = std::size_t{64} << 10;
 
@@ -105,9 +107,10 @@ struct Finished {
 };
 
 /// Runs a program to its end. At the deadline, or when cancelled, it is ended (TERM, then KILL two seconds later).
+/// `group`: as in Process::start().
 /// Errors: as Process::start; ETIMEDOUT, ECANCELED with the program's last output in the story.
 Result<Finished> run(const std::vector<std::string>& argv, TimePoint deadline, int cancel_fd = -1,
-                     const std::vector<std::string>& environment = {});
+                     const std::vector<std::string>& environment = {}, int group = -1);
 
 /// A pidfd of any process (pidfd_open(2)): readable when it has ended. Errors: ESRCH.
 Result<UniqueFd> open_process(pid_t pid) noexcept;

@@ -22,6 +22,7 @@ struct Spawned {
 struct SpawnOptions {
   bool answers = false;                ///< its standard output is Spawned::answer
   bool has_clean_environment = false;  ///< nothing of this process's own environment
+  int group = -1;                      ///< the control group that it begins in; -1: this process's own
 };
 
 /// The result of Process::start().
