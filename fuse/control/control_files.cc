@@ -280,6 +280,13 @@ formats::MetricsView ControlFiles::metrics_view() const {
   const auto directory = manager_.directory();
   for (const auto& [name, share] : *directory) add(*share);
   for (const std::shared_ptr<manager::Share>& share : manager_.removed()) add(*share);
+  if (setup_.helper_memory) {
+    for (const auto& [name, share] : *directory) {
+      if (const auto bytes = setup_.helper_memory(*share))
+        view.helpers.push_back({.share = share->name(), .memory = *bytes});
+    }
+    formats::keep_largest(view.helpers);
+  }
   return view;
 }
 

@@ -49,6 +49,8 @@ struct ControlSetup {
   std::function<std::size_t()> nodes;
   /// What the server does now. Empty: not known.
   std::function<ServerLoad()> load;
+  /// Bytes of memory that the programs of a share use; nothing where that is not known. Empty: of none it is.
+  std::function<std::optional<std::uint64_t>(const manager::Share&)> helper_memory;
   std::uint32_t servers = 1;    ///< how many have served this namespace, this one included
   EventArea* events = nullptr;  ///< outlives this; null: there will be no successor
   LogArea* logs = nullptr;      ///< likewise

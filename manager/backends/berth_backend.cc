@@ -138,6 +138,8 @@ bool is_mounted(const std::string& berth) {
   return !entry || entry->has_value();
 }
 
+UniqueFd group_of(const Attempt& attempt) { return attempt.make_group ? attempt.make_group() : UniqueFd(); }
+
 void clear_berth(const std::string& berth) noexcept {
   for (int i = 0; i < kMaxStacked; ++i) {
     const auto entry = sys::find_mount(berth);

@@ -53,6 +53,9 @@ bool is_memory_type(std::string_view type) noexcept;
 /// Whether anything is mounted at `berth`; where the mount table cannot be read, the answer is yes.
 bool is_mounted(const std::string& berth);
 
+/// Attempt::make_group(); empty: none.
+UniqueFd group_of(const Attempt& attempt);
+
 /// Detaches whatever is mounted at `berth`, after a failed attempt.
 void clear_berth(const std::string& berth) noexcept;
 

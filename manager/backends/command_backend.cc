@@ -146,7 +146,8 @@ MountResult CommandBackend::mount_source(const ShareSpec& spec, const std::strin
   if (!watch) return tl::unexpected(failed_step(watch.error().within("cannot watch the mount table")));
   const Result<std::vector<std::string>> environment = program_environment(spec);
   if (!environment) return tl::unexpected(failed_step(environment.error(), std::move(argv)));
-  Result<sys::Process> started = sys::Process::start(argv, *environment);
+  const UniqueFd group = group_of(attempt);
+  Result<sys::Process> started = sys::Process::start(argv, *environment, group.get());
   if (!started) return tl::unexpected(failed_step(started.error(), std::move(argv)));
   sys::Process process = std::move(*started);
 
@@ -186,7 +187,8 @@ Result<> unmount_by(const std::vector<std::string>& argv, const std::vector<std:
   // A helper that is asked to end takes off the mount that it sees, in its own mount namespace.
   MountWatch watch = TRY(MountWatch::make(mount.helper ? mount.helper->pidfd() : -1));
   if (attempt.cancel_fd >= 0) TRY_VOID(watch.also(attempt.cancel_fd));
-  const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd, environment));
+  const UniqueFd group = group_of(attempt);
+  const sys::Finished finished = TRY(sys::run(argv, attempt.deadline, attempt.cancel_fd, environment, group.get()));
   if (!finished.status.success() && is_mounted(attempt.berth)) {
     const Error told = failed_program(argv, finished).error;
     const bool busy = finished.output.find("busy") != std::string::npos;

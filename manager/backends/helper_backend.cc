@@ -90,7 +90,8 @@ MountResult HelperBackend::mount_source(const ShareSpec& spec, const std::string
 
   const Result<std::vector<std::string>> environment = program_environment(spec);
   if (!environment) return tl::unexpected(failed_step(environment.error(), std::move(argv)));
-  Result<sys::Process> process = sys::Process::start(argv, *environment);
+  const UniqueFd group = group_of(attempt);
+  Result<sys::Process> process = sys::Process::start(argv, *environment, group.get());
   if (!process) return tl::unexpected(failed_step(process.error(), std::move(argv)));
   const Result<sys::ExitStatus> ended = process->wait(attempt.deadline, attempt.cancel_fd);
   if (!ended) {

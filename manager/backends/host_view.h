@@ -14,6 +14,7 @@ struct HostView {
   std::string berths;        ///< directory of berth's mountpoints: an empty one on the host
   std::string shares;        ///< where programs of the host find the shares
   std::string shown;         ///< where the host shows the shares; no copy of it is to be kept. "": out of sight
+  int questions = -1;        ///< the control group of programs that answer questions; -1: the server's own
 };
 
 /// Runs `work`, which returns some Result, in the host's mount namespace on the calling thread. What it opens or makes

@@ -24,10 +24,10 @@ bool is_blank(std::string_view text) {
 
 /// Runs it, and answers what it printed; nothing: there is no such key. A program that has not ended is killed: it has
 /// nothing to clean up.
-Result<std::optional<std::string>> run(const LookUpQuestion& question) {
+Result<std::optional<std::string>> run(const HostView& host, const LookUpQuestion& question) {
   std::vector<std::string> environment = TRY(program_environment(question.pattern));
   environment.insert(environment.end(), question.environment.begin(), question.environment.end());
-  sys::Process process = TRY(sys::Process::start_question(question.argv, environment));
+  sys::Process process = TRY(sys::Process::start_question(question.argv, environment, host.questions));
   const Result<sys::ExitStatus> ended = process.wait(question.deadline, question.cancel_fd);
   if (!ended) {
     process.end(TimePoint::min());
@@ -55,7 +55,7 @@ Result<std::string> ask_program(const HostView& host, const LookUpQuestion& ques
   Result<std::optional<std::string>> answer;
   {
     const Result<AttemptNamespace> entered = AttemptNamespace::enter(host, attempt, question.argv);
-    answer = entered ? run(question) : fail(entered.error().within("cannot make a mount namespace"));
+    answer = entered ? run(host, question) : fail(entered.error().within("cannot make a mount namespace"));
   }
   if (!answer) {
     const Error& error = answer.error();

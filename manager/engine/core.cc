@@ -62,7 +62,7 @@ Result<std::shared_ptr<Manager::Core>> Manager::Core::make(ManagerSetup setup, c
 Manager::Core::Core(ManagerSetup setup, const Clock& clock, sys::Poller poller)
     : setup_(std::move(setup)),
       clock_(clock),
-      berths_(setup_.berth_directory),
+      berths_(setup_.berth_directory, setup_.groups),
       catalog_log_(setup_.kept != nullptr ? &setup_.kept->catalog : nullptr),
       instances_(setup_.instances),
       poller_(std::move(poller)),

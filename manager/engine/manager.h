@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "manager/backends/look_up_program.h"
+#include "manager/backends/program_groups.h"
 #include "manager/engine/instances.h"
 #include "manager/engine/mount_record.h"
 #include "manager/engine/reload_report.h"
@@ -56,6 +57,8 @@ struct FailedLookUp {
 /// What the outside gives to a manager.
 struct ManagerSetup {
   std::string berth_directory;  ///< where berths are made: absolute, existing, private to this manager
+  /// Control groups for the programs of shares; null: they are started in this process's own.
+  std::shared_ptr<ProgramGroups> groups;
   std::size_t max_concurrent_mounts = 16;
   std::size_t max_mounts_per_server = 8;
   Instances::Limits instances;  ///< of shares that templates make

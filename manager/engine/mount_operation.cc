@@ -47,9 +47,19 @@ Result<BerthDirectory::Made> BerthDirectory::make(std::string_view share) const 
   }
 }
 
-void BerthDirectory::remove(std::string_view share) const noexcept {
+void BerthDirectory::remove(std::string_view share) const {
   std::string path = path_of(share);
   while (path.size() > path_.size() && ::rmdir(path.c_str()) == 0) path.resize(path.rfind('/'));
+  if (groups_) groups_->remove(share);
+}
+
+std::function<UniqueFd()> BerthDirectory::group_maker(std::string_view share) const {
+  if (!groups_) return {};
+  return [groups = groups_, name = std::string(share)] { return groups->make(name); };
+}
+
+void BerthDirectory::remove_empty_group(std::string_view share) const {
+  if (groups_) groups_->remove_if_empty(share);
 }
 
 namespace {
@@ -62,7 +72,8 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
                                                        std::function<void(std::string_view)> said,
                                                        const std::string& avoided,
                                                        const std::vector<RequiredShare>& required) {
-  const Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said), avoided, required};
+  Attempt attempt{berths.path_of(berth), deadline, cancel_fd, programs, std::move(said), avoided, required};
+  attempt.make_group = berths.group_maker(berth);
   if (!backend.needs_berth()) return backend.mount(spec, attempt);
 
   Result<BerthDirectory::Made> made = berths.make(berth);
@@ -73,6 +84,7 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
   }
 
   tl::expected<RealMount, AttemptFailure> mounted = backend.mount(spec, attempt);
+  berths.remove_empty_group(berth);
   if (mounted && mounted->root) return mounted;
 
   // What the program reports may differ from the kernel's state: look at what is there.
@@ -98,7 +110,8 @@ tl::expected<RealMount, AttemptFailure> mount_unmasked(Backend& backend, const S
 Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_view berth, RealMount& mount,
                           const BerthDirectory& berths, TimePoint deadline, int hurry_fd, bool force,
                           std::atomic<std::int32_t>* programs) {
-  const Attempt attempt{berths.path_of(berth), deadline, hurry_fd, programs};
+  Attempt attempt{berths.path_of(berth), deadline, hurry_fd, programs};
+  attempt.make_group = berths.group_maker(berth);
   if (!force && is_readable(hurry_fd)) return fail(ECANCELED);
   if (force && backend.needs_berth()) {
     const Result<bool> there = backend.is_there(attempt);
@@ -117,6 +130,7 @@ Result<> unmount_unmasked(Backend& backend, const ShareSpec& spec, std::string_v
     if (there && !*there) unmounted = {};
   }
   if (unmounted && backend.needs_berth()) berths.remove(berth);
+  if (!unmounted) berths.remove_empty_group(berth);  // of the command that was to unmount
   return unmounted;
 }
 

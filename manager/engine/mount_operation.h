@@ -1,21 +1,25 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "manager/backends/program_groups.h"
 #include "manager/model/backend.h"
 
 namespace berth::manager {
 
-/// The directory below which the private mountpoints of shares are made: `<path>/<Share::berth()>`.
+/// The directory below which the private mountpoints of shares are made: `<path>/<Share::berth()>`; and the control
+/// groups of the programs that mount there.
 ///
 /// Threading: immutable. Operations on different shares may run at once; directories that shares have in common
 /// ("home" of "home/a" and "home/b") are made and removed in a way that bears it.
 class BerthDirectory {
  public:
-  explicit BerthDirectory(std::string path) : path_(std::move(path)) {}
+  explicit BerthDirectory(std::string path, std::shared_ptr<ProgramGroups> groups = nullptr)
+      : path_(std::move(path)), groups_(std::move(groups)) {}
 
   [[nodiscard]] std::string path_of(std::string_view share) const;
 
@@ -25,11 +29,17 @@ class BerthDirectory {
   };
   /// Makes the mountpoint of a share, mode 0700. Errors: mkdir(2)'s.
   Result<Made> make(std::string_view share) const;
-  /// Removes it and the directories above it that are empty now. What is not there is no error.
-  void remove(std::string_view share) const noexcept;
+  /// Removes it and the directories above it that are empty now, and its control group. What is not there is no error.
+  void remove(std::string_view share) const;
+
+  /// Attempt::make_group for it; empty: there are no groups.
+  [[nodiscard]] std::function<UniqueFd()> group_maker(std::string_view share) const;
+  /// The programs of an attempt there may have ended.
+  void remove_empty_group(std::string_view share) const;
 
  private:
   std::string path_;
+  std::shared_ptr<ProgramGroups> groups_;
 };
 
 /// Mounts `spec` through `backend` and looks up what is true afterwards: a failed attempt whose mount is there counts

@@ -115,6 +115,9 @@ struct Attempt {
   std::function<void(std::string_view)> said = {};
   std::string avoided = {};                  ///< a source that has stopped answering: it is tried last of all
   std::vector<RequiredShare> required = {};  ///< found below the namespace's directory by what mounts
+  /// Makes the control group that the share's programs are started in, where there is not one yet; empty: they are
+  /// started in the server's own.
+  std::function<UniqueFd()> make_group = {};
 };
 
 /// Makes and ends the real mount of one kind of share.

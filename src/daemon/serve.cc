@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "src/daemon/common/background.h"
+#include "src/daemon/common/control_groups.h"
 #include "src/daemon/common/kept_memory.h"
 #include "src/daemon/common/link.h"
 #include "src/daemon/common/namespace_mount.h"
@@ -176,12 +177,12 @@ std::vector<std::string> arguments_of(const ServeOptions& options) {
 }
 
 /// What is the keeper's: all that is not a server's (sys::occupy_copied_descriptors()).
-std::set<int> own_of(const KeeperDescriptors& handed, int memory) {
+std::set<int> own_of(const KeeperDescriptors& handed, int memory, const ControlGroups& groups) {
   std::set<int> own;
   for (int number = 0; number < sys::kCopiedDescriptors; ++number) own.insert(own.end(), number);
   own.insert({memory, handed.device, handed.keepers_end, handed.servers_end, handed.keeper, handed.signals,
               handed.run_directory, handed.state, handed.native_servers_end, handed.native_agents_end,
-              handed.user_mounter});
+              handed.user_mounter, groups.delegated.get(), groups.questions.get()});
   return own;
 }
 
@@ -213,7 +214,8 @@ Result<config::Configuration> read_to_go_on(const ServeOptions& options, const s
 }
 
 /// In the place of a keeper that has executed this program: takes over all that it had.
-Result<int> go_on(const ServeOptions& options, int memory_descriptor, const std::optional<std::string>& settings) {
+Result<int> go_on(const ServeOptions& options, int memory_descriptor, const std::optional<std::string>& settings,
+                  ControlGroups groups) {
   const sys::SharedMemory memory = TRY(sys::SharedMemory::map(UniqueFd(memory_descriptor), sizeof(KeptMemory)));
   auto& record = *reinterpret_cast<KeptDaemon*>(memory.data());
   record.upgrade_done = record.upgrade_request.load();
@@ -254,9 +256,10 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor, const std:
       .state = std::move(state),
       .berth_directory = run_directory.path(),
       .run_directory = handed.run_directory,
-      .background = handed.background};
+      .background = handed.background,
+      .groups = std::move(groups)};
   Background nobody_waits;
-  Keeper the_keeper(setup, nobody_waits, own_of(handed, memory_descriptor));
+  Keeper the_keeper(setup, nobody_waits, own_of(handed, memory_descriptor, setup.groups));
   TRY_VOID(the_keeper.start_server());
   sys::release_idle_memory();
   const int code = the_keeper.run(signals.get());
@@ -291,7 +294,7 @@ Result<NamespaceMount> mount_for_user(const std::shared_ptr<const UserMounter>& 
 }
 
 Result<int> serve_until_stopped(const ServeOptions& options, Background& background,
-                                const std::shared_ptr<const UserMounter>& mounter) {
+                                const std::shared_ptr<const UserMounter>& mounter, ControlGroups groups) {
   const sys::SharedMemory memory = TRY(make_kept_memory());
   auto& record = *new (memory.data()) KeptDaemon;
   // Before there is a configuration to copy. Without the right to it, a wrong configuration is reported first all the
@@ -333,7 +336,8 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
                     .state = std::move(state),
                     .berth_directory = run_directory.path(),
                     .run_directory = run_directory.fd(),
-                    .background = options.background};
+                    .background = options.background,
+                    .groups = std::move(groups)};
   Keeper the_keeper(setup, background);
   if (const Result<> started = the_keeper.start_server(); !started) {
     (void)unmount_namespace(mount, directory);
@@ -356,6 +360,7 @@ int serve(const ServeOptions& options) {
     complain(options, settled.error().message());
     return exit_code_of(settled.error());
   }
+  ControlGroups groups = version ? ControlGroups() : enter_control_groups();
   std::shared_ptr<const UserMounter> mounter;
   if (::geteuid() != 0) {
     if (Result<UserMounter> started = UserMounter::start())
@@ -376,8 +381,8 @@ int serve(const ServeOptions& options) {
     if (*callers) return **callers;
   }
   const Result<int> code = version  ? check_take_over(options, *version)
-                           : memory ? go_on(options, *memory, settings)
-                                    : serve_until_stopped(options, background, mounter);
+                           : memory ? go_on(options, *memory, settings, std::move(groups))
+                                    : serve_until_stopped(options, background, mounter, std::move(groups));
   if (code) return *code;
   // A wrong configuration is reported line by line; the errno would only blur it.
   complain(options, code.error().code() == EINVAL && !code.error().story().empty() ? std::string(code.error().story())

@@ -56,6 +56,7 @@ Result<> CatalogSources::start(const config::CatalogSource& source, int host) {
                           .namespace_directory = setup_.namespace_directory,
                           .changed = setup_.changed,
                           .host = host,
+                          .group = setup_.group,
                           .has_shares = setup_.has_shares && setup_.has_shares(config::source_origin(source.name))}));
   {
     MutexLock lock(mutex_);

@@ -25,6 +25,7 @@ class CatalogSources {
   struct Setup {
     std::string directory;  ///< where the shares are kept; "": nowhere, and no source runs
     std::string namespace_directory;
+    int group = -1;  ///< the control group of the programs; -1: the server's own
     /// The shares on disk have changed. Any thread.
     std::function<void()> changed;
     /// Whether shares of that origin are in force. The thread that calls run().

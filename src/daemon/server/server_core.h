@@ -116,6 +116,7 @@ class Server {
                       .on_read = [this](const config::Configuration& read) { on_configuration(read); }}};
   CatalogSources sources_{{.directory = source_directory_,
                            .namespace_directory = setup_.directory,
+                           .group = setup_.groups.questions.get(),
                            .changed = [this] { reloader_.on_sources(); },
                            .has_shares = [this](const std::string& origin) { return has_shares(origin); }}};
   UniqueFd served_;  ///< readable when the channel has ended
@@ -129,6 +130,7 @@ class Server {
                                  },
                              .output = log_output}};
   std::unique_ptr<NativeShares> native_;
+  std::shared_ptr<manager::ProgramGroups> groups_;  ///< null: none is delegated
   std::unique_ptr<manager::Manager> manager_;
   fuse::Passthrough passthrough_;
   std::unique_ptr<fuse::ShareFs> shares_;

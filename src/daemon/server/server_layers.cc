@@ -88,6 +88,10 @@ Result<> Server::make_manager() {
     };
   }
   setup.berth_directory = setup_.berth_directory;
+  if (setup_.groups.delegated) {
+    groups_ = std::make_shared<manager::ProgramGroups>(setup_.groups.delegated.get());
+    setup.groups = groups_;
+  }
   setup.max_concurrent_mounts = setup_.configuration.settings.max_concurrent_mounts;
   setup.instances = {.in_all = setup_.configuration.settings.max_instances,
                      .of_template = setup_.configuration.settings.max_instances_per_template,
@@ -96,7 +100,8 @@ Result<> Server::make_manager() {
   const manager::HostView view{.mount_namespace = host_.get(),
                                .berths = setup_.berth_directory,
                                .shares = setup_.directory,
-                               .shown = setup_.mount.mounter ? std::string() : setup_.directory};
+                               .shown = setup_.mount.mounter ? std::string() : setup_.directory,
+                               .questions = setup_.groups.questions.get()};
   setup.backends = manager::make_backends(view);
   setup.list_keys = [view](const manager::LookUpQuestion& question) { return manager::list_keys(view, question); };
   setup.ask_program = [view, directory = setup_.directory](const manager::LookUpQuestion& question) {
@@ -162,6 +167,7 @@ void Server::make_file_systems() {
                             .stuck_threads = in_flight.stuck_threads(),
                             .open_files = shares_->counts().handles};
   };
+  if (groups_) control.helper_memory = [this](const manager::Share& share) { return groups_->memory(share.berth()); };
   control.users_of = [this](const manager::Share& share, const fuse::UsersWanted& wanted) {
     return shares_->users_of(share, wanted);
   };

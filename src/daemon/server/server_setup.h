@@ -9,6 +9,7 @@
 
 #include "manager/state/state_directory.h"
 #include "src/config/config.h"
+#include "src/daemon/common/control_groups.h"
 #include "src/daemon/common/kept_daemon.h"
 #include "src/daemon/common/link.h"
 #include "src/daemon/common/namespace_mount.h"
@@ -44,6 +45,7 @@ struct ServerSetup {
   std::string berth_directory;
   int run_directory = -1;   ///< holds it
   bool background = false;  ///< let go of the terminal when ready
+  ControlGroups groups;
 
   [[nodiscard]] KeptDaemon& record() const noexcept { return *reinterpret_cast<KeptDaemon*>(memory->data()); }
 };

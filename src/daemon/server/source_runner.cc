@@ -159,7 +159,7 @@ struct SourceRunner::Work {
     const std::string mark = mark_of(setup.namespace_directory, setup.source.name);
     // Of this run alone: a runner that has come to an end late must not kill the program of the next one.
     const std::string run = "BERTH_CATALOG_RUN=" + std::to_string(now().time_since_epoch().count());
-    Result<sys::Process> started = sys::Process::start_question(setup.source.program, {mark, run});
+    Result<sys::Process> started = sys::Process::start_question(setup.source.program, {mark, run}, setup.group);
     if (!started) {
       listing_.fail_with("it cannot be started: " + started.error().message(), wall_now());
       return;

@@ -32,6 +32,7 @@ class SourceRunner {
     std::string namespace_directory;
     std::function<void()> changed;  ///< the shares in `file` are others now
     int host = -1;                  ///< the host's mount namespace
+    int group = -1;                 ///< the control group of the program; -1: the server's own
     bool has_shares = false;        ///< some of it are in force
   };
 

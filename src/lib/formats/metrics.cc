@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 #include <span>
 #include <utility>
@@ -106,6 +107,14 @@ void add_shares(Families& to, const MetricsView& metrics) {
     to.sample("berth_share_in_trouble", label("share", trouble.share) + "," + label("state", trouble.state), 1);
 }
 
+void add_helpers(Families& to, const MetricsView& metrics) {
+  if (metrics.helpers.empty()) return;
+  to.begin("gauge", "berth_helper_memory_bytes",
+           "Memory of the programs that mount and serve a share; the 64 that use most.");
+  for (const HelperView& helper : metrics.helpers)
+    to.sample("berth_helper_memory_bytes", label("share", helper.share), static_cast<double>(helper.memory));
+}
+
 void add_sources(Families& to, const MetricsView& metrics) {
   if (metrics.sources.empty()) return;
   to.begin("gauge", "berth_catalog_source_up", "1: what the catalog source names is up to date, as far as it knows.");
@@ -179,6 +188,16 @@ void DurationsView::add(std::chrono::nanoseconds duration) noexcept {
   sum += duration;
 }
 
+void keep_largest(std::vector<HelperView>& helpers) {
+  if (helpers.size() > MetricsView::kMostHelpers) {
+    const auto end = helpers.begin() + MetricsView::kMostHelpers;
+    std::nth_element(helpers.begin(), end, helpers.end(),
+                     [](const HelperView& a, const HelperView& b) { return a.memory > b.memory; });
+    helpers.erase(end, helpers.end());
+  }
+  std::sort(helpers.begin(), helpers.end(), [](const HelperView& a, const HelperView& b) { return a.share < b.share; });
+}
+
 std::string render_metrics(const MetricsView& metrics) {
   Families to;
   to.begin("gauge", "berth_build_info", "The version that serves; always 1.");
@@ -197,6 +216,7 @@ std::string render_metrics(const MetricsView& metrics) {
   to.gauge("berth_state_recorded", "1 if the last change of the state directory could be written, else 0.",
            metrics.state_is_recorded ? 1 : 0);
   add_shares(to, metrics);
+  add_helpers(to, metrics);
   add_sources(to, metrics);
   add_use(to, metrics);
   add_counts(to, metrics.counts);

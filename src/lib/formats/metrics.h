@@ -45,6 +45,12 @@ struct TroubleView {
   std::string state;  ///< "failed", "stalled"
 };
 
+/// The programs that mount and serve a share.
+struct HelperView {
+  std::string share;
+  std::uint64_t memory = 0;  ///< bytes
+};
+
 /// What `metrics` shows.
 struct MetricsView {
   /// Most shares in `troubles`; the first ones by name.
@@ -72,7 +78,13 @@ struct MetricsView {
   CountsView counts;
   std::vector<TroubleView> troubles;
   std::vector<SourceView> sources;
+  std::vector<HelperView> helpers;  ///< those that use most memory, by the name of their share
+
+  static constexpr std::size_t kMostHelpers = 64;
 };
+
+/// Of more than kMostHelpers, keeps those that use most memory; sorts them by the name of their share.
+void keep_largest(std::vector<HelperView>& helpers);
 
 /// OpenMetrics 1.0, up to and with "# EOF".
 std::string render_metrics(const MetricsView& metrics);

@@ -55,6 +55,21 @@ TEST(Metrics, DurationsAreAHistogramOfSecondsWithBucketsThatAddUp) {
                               "berth_mount_duration_seconds_sum{result=\"success\"} 102.003\n"));
 }
 
+TEST(Metrics, HelpersAreThoseThatUseMostMemory) {
+  MetricsView view;
+  EXPECT_THAT(render_metrics(view), Not(HasSubstr("berth_helper_memory_bytes")));
+  constexpr std::size_t kMost = MetricsView::kMostHelpers;
+  for (std::size_t i = 0; i < kMost + 10; ++i)
+    view.helpers.push_back({.share = std::string(1, static_cast<char>('0' + i)), .memory = 1000 + i});
+  keep_largest(view.helpers);
+  ASSERT_EQ(view.helpers.size(), kMost);
+  EXPECT_EQ(view.helpers.front().share, std::string(1, '0' + 10)) << "the ten smallest are left out";
+  EXPECT_EQ(view.helpers.back().memory, 1000 + kMost + 9);
+  view.helpers = {{.share = "home/a", .memory = 4096}};
+  EXPECT_THAT(render_metrics(view), HasSubstr("# UNIT berth_helper_memory_bytes bytes\n"));
+  EXPECT_THAT(render_metrics(view), HasSubstr("\nberth_helper_memory_bytes{share=\"home/a\"} 4096\n"));
+}
+
 TEST(Metrics, EachStateIsThereAlsoWhereNoShareIsInIt) {
   const std::string text = render_metrics({});
   for (const char* state : {"idle", "mounting", "mounted", "stalled", "draining", "expiring", "failed", "removed"})
