@@ -9,9 +9,10 @@ function __berth_tree # the control tree that the command line will use
         end
     end
     if test -z "$directory"
-        set directory (findmnt --noheadings --first-only --types fuse.berth --output TARGET 2>/dev/null)
+        set directory (findmnt --noheadings --types fuse.berth --output TARGET 2>/dev/null)
     end
-    test -n "$directory"; and printf '%s/.berth\n' $directory
+    # Of several namespaces the program refuses to choose one.
+    test (count $directory) = 1; and printf '%s/.berth\n' $directory
 end
 
 function __berth_arguments # the command, and what it was given, one a line
@@ -70,5 +71,9 @@ complete --command berth --condition '__berth_previous -n --namespace --state-di
 complete --command berth --condition '__berth_wants_file' --force-files
 complete --command berth --condition '__berth_previous --sort' --arguments 'name state users since'
 complete --command berth --condition '__berth_previous --log-level' --arguments 'debug info warning error'
+complete --command berth --condition '__berth_previous -t --type' \
+    --arguments 'bind btrfs cifs command dir erofs ext4 fuse.rclone fuse.sshfs iso9660 nfs overlay squashfs tmpfs xfs'
+complete --command berth --condition '__berth_previous --set' \
+    --arguments 'access= allow_devices= allow_groups= allow_suid= allow_users= attr_timeout= browse= environment= environment_file= group= hidden= idle_timeout= lookup_timeout= mode= mount= mount_timeout= negative_timeout= on_stale= owner= positive_timeout= program= read_only= reopen= request_timeout= requires= stall_timeout= unmount= unmount_timeout='
 complete --command berth --arguments '(__berth_candidates)' \
     --condition 'not __berth_previous -n --namespace --state-dir -c --config --log-level --share --timeout --sort --textfile -t --type -s --source -o --option --set; and not __berth_wants_file'

@@ -7,7 +7,11 @@ _berth_tree() { # the control tree that the command line will use
   for ((i = 2; i < CURRENT; i++)); do
     [[ ${words[i]} == (-n|--namespace) ]] && directory=${words[i+1]}
   done
-  [[ -n $directory ]] || directory=$(findmnt --noheadings --first-only --types fuse.berth --output TARGET 2>/dev/null)
+  if [[ -z $directory ]]; then
+    # Of several namespaces the program refuses to choose one.
+    directory=$(findmnt --noheadings --types fuse.berth --output TARGET 2>/dev/null)
+    [[ $directory != *$'\n'* ]] || directory=''
+  fi
   [[ -n $directory ]] && print -r -- "$directory/.berth"
 }
 
@@ -50,6 +54,13 @@ _berth() {
     (*:-c:*|*:--config:*|*:--textfile:*|check:*:[^-]*|check:*:|doctor:*:[^-]*|doctor:*:|import-file:*:[^-]*|import-file:*:) _files ;;
     (*:--sort:*) compadd -- name state users since ;;
     (*:--log-level:*) compadd -- debug info warning error ;;
+    (*:-t:*|*:--type:*) compadd -- bind btrfs cifs command dir erofs ext4 fuse.rclone fuse.sshfs iso9660 nfs overlay squashfs tmpfs xfs ;;
+    (*:--set:*)
+      compadd -S '' -- access= allow_devices= allow_groups= allow_suid= allow_users= attr_timeout= browse= environment= environment_file= \
+        group= hidden= idle_timeout= lookup_timeout= mode= mount= mount_timeout= negative_timeout= on_stale= owner= positive_timeout= \
+        program= read_only= reopen= request_timeout= requires= stall_timeout= unmount= unmount_timeout=
+      ;;
+    (*:--share:*|*:--timeout:*|*:-s:*|*:--source:*|*:-o:*|*:--option:*) ;;
     (*) compadd -- "${(@f)$(_berth_candidates "$command" "${given[@]}")}" ;;
   esac
 }
