@@ -125,5 +125,21 @@ TEST(ManPage, HasAnExampleThatIsAConfiguration) {
   EXPECT_EQ(configuration->catalog.shares().size(), 3U);
 }
 
+TEST(ManPage, HasExamplesThatFitATerminalOf80Columns) {
+  constexpr std::size_t kWidth = 73;  // man(1) indents them by 7
+  for (const char* page : {"berth.8", "berth.toml.5"}) {
+    for (const auto& [heading, text] : sections(page)) {
+      bool is_example = false;
+      for (const std::string_view line : split(text, '\n')) {
+        if (line == ".nf" || line == ".fi") is_example = line == ".nf";
+        const std::string shown = std::regex_replace(std::string(line), std::regex(R"(\\f[RIBP])"), "");
+        if (is_example) {
+          EXPECT_LE(shown.size(), kWidth) << page << ", " << heading << ": " << shown;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace berth::test
