@@ -32,34 +32,34 @@ enum Kind : std::uint8_t {
 /// Whether the words that shares mostly say alike follow, or are those of the share before.
 enum Common : std::uint8_t { kFollows, kAsBefore };
 
+/// What can be kept as the bytes that it has.
+template <typename T>
+concept Plain = std::is_trivially_copyable_v<T>;
+
+/// Appends what it is called with.
 class Writer {
  public:
   explicit Writer(std::string& bytes) noexcept : bytes_(bytes) {}
 
-  template <typename Number>
-  void number(Number value) {
-    static_assert(std::is_trivially_copyable_v<Number>);
+  template <Plain T>
+  void operator()(const T& value) {
     bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
   }
-  void text(std::string_view text) {
-    number(static_cast<std::uint32_t>(text.size()));
+  void operator()(const std::string& text) {
+    (*this)(static_cast<std::uint32_t>(text.size()));
     bytes_.append(text);
   }
-  void texts(const std::vector<std::string>& texts) {
-    number(static_cast<std::uint32_t>(texts.size()));
-    for (const std::string& one : texts) text(one);
-  }
-  template <typename Number>
-  void numbers(const std::vector<Number>& numbers) {
-    number(static_cast<std::uint32_t>(numbers.size()));
-    for (const Number one : numbers) number(one);
+  template <typename T>
+  void operator()(const std::vector<T>& all) {
+    (*this)(static_cast<std::uint32_t>(all.size()));
+    for (const T& one : all) (*this)(one);
   }
 
  private:
   std::string& bytes_;
 };
 
-/// What a Writer wrote. Beyond the end everything is empty, and `is_good` says so.
+/// Sets what it is called with to what a Writer wrote. Beyond the end everything is empty, and `is_good` says so.
 class Reader {
  public:
   explicit Reader(std::string_view bytes) noexcept : bytes_(bytes) {}
@@ -76,24 +76,23 @@ class Reader {
     bytes_.remove_prefix(size);
     return taken;
   }
-  template <typename Number>
-  Number number() noexcept {
-    Number value{};
+  template <Plain T>
+  T number() noexcept {
+    T value{};
     const std::string_view taken = take(sizeof value);
     if (!taken.empty()) std::memcpy(&value, taken.data(), sizeof value);
     return value;
   }
-  std::string text() { return std::string(take(number<std::uint32_t>())); }
-  std::vector<std::string> texts() {
-    std::vector<std::string> texts;
-    for (auto left = number<std::uint32_t>(); left > 0 && is_good_; --left) texts.push_back(text());
-    return texts;
+
+  template <Plain T>
+  void operator()(T& value) noexcept {
+    value = number<T>();
   }
-  template <typename Number>
-  std::vector<Number> numbers() {
-    std::vector<Number> numbers;
-    for (auto left = number<std::uint32_t>(); left > 0 && is_good_; --left) numbers.push_back(number<Number>());
-    return numbers;
+  void operator()(std::string& text) { text = take(number<std::uint32_t>()); }
+  template <typename T>
+  void operator()(std::vector<T>& all) {
+    all.clear();
+    for (auto left = number<std::uint32_t>(); left > 0 && is_good_; --left) (*this)(all.emplace_back());
   }
 
  private:
@@ -101,71 +100,49 @@ class Reader {
   bool is_good_ = true;
 };
 
-std::string common_of(const ShareFields& fields) {
-  std::string bytes;
-  Writer writer(bytes);
-  writer.text(fields.type);
-  writer.text(fields.options);
-  writer.texts(fields.mount_command);
-  writer.texts(fields.unmount_command);
-  writer.texts(fields.environment);
-  writer.text(fields.environment_file);
-  writer.texts(fields.program);
-  writer.text(fields.origin_file);
-  const SharePolicy& policy = fields.policy;
-  for (const std::chrono::milliseconds time :
-       {policy.idle_timeout, policy.mount_timeout, policy.unmount_timeout, policy.stall_timeout, policy.request_timeout,
-        policy.attr_timeout, policy.lookup_timeout, policy.positive_timeout, policy.negative_timeout}) {
-    writer.number(static_cast<std::int64_t>(time.count()));
-  }
-  writer.number(policy.access);
-  writer.number(policy.on_stale);
-  writer.number(policy.reopen);
-  writer.texts(policy.required);
-  writer.numbers(policy.weights);
-  for (const bool flag : {policy.idle_timeout_is_own, policy.read_only, policy.allow_suid, policy.allow_devices,
-                          policy.browse, policy.hidden}) {
-    writer.number(flag);
-  }
-  writer.numbers(policy.allow_users);
-  writer.numbers(policy.allow_groups);
-  writer.number(policy.owner);
-  writer.number(policy.group);
-  writer.number(policy.mode);
-  return bytes;
+/// Has `each` write or read what is a share's own, in the order in which it is kept.
+void each_own(auto& fields, auto&& each) {
+  each(fields.name);
+  each(fields.sources);
+  each(fields.origin_line);
 }
 
-void read_common(std::string_view bytes, ShareFields& fields) {
-  Reader reader(bytes);
-  fields.type = reader.text();
-  fields.options = reader.text();
-  fields.mount_command = reader.texts();
-  fields.unmount_command = reader.texts();
-  fields.environment = reader.texts();
-  fields.environment_file = reader.text();
-  fields.program = reader.texts();
-  fields.origin_file = reader.text();
-  SharePolicy& policy = fields.policy;
-  for (std::chrono::milliseconds* const time :
-       {&policy.idle_timeout, &policy.mount_timeout, &policy.unmount_timeout, &policy.stall_timeout,
-        &policy.request_timeout, &policy.attr_timeout, &policy.lookup_timeout, &policy.positive_timeout,
-        &policy.negative_timeout}) {
-    *time = std::chrono::milliseconds(reader.number<std::int64_t>());
-  }
-  policy.access = reader.number<Access>();
-  policy.on_stale = reader.number<OnStale>();
-  policy.reopen = reader.number<Reopen>();
-  policy.required = reader.texts();
-  policy.weights = reader.numbers<std::uint32_t>();
-  for (bool* const flag : {&policy.idle_timeout_is_own, &policy.read_only, &policy.allow_suid, &policy.allow_devices,
-                           &policy.browse, &policy.hidden}) {
-    *flag = reader.number<bool>();
-  }
-  policy.allow_users = reader.numbers<uid_t>();
-  policy.allow_groups = reader.numbers<gid_t>();
-  policy.owner = reader.number<uid_t>();
-  policy.group = reader.number<gid_t>();
-  policy.mode = reader.number<mode_t>();
+/// The same of what shares mostly say alike: every other key.
+void each_common(auto& fields, auto&& each) {
+  each(fields.type);
+  each(fields.options);
+  each(fields.mount_command);
+  each(fields.unmount_command);
+  each(fields.environment);
+  each(fields.environment_file);
+  each(fields.program);
+  each(fields.origin_file);
+  auto& policy = fields.policy;
+  each(policy.idle_timeout);
+  each(policy.mount_timeout);
+  each(policy.unmount_timeout);
+  each(policy.stall_timeout);
+  each(policy.request_timeout);
+  each(policy.attr_timeout);
+  each(policy.lookup_timeout);
+  each(policy.positive_timeout);
+  each(policy.negative_timeout);
+  each(policy.access);
+  each(policy.on_stale);
+  each(policy.reopen);
+  each(policy.required);
+  each(policy.weights);
+  each(policy.idle_timeout_is_own);
+  each(policy.read_only);
+  each(policy.allow_suid);
+  each(policy.allow_devices);
+  each(policy.browse);
+  each(policy.hidden);
+  each(policy.allow_users);
+  each(policy.allow_groups);
+  each(policy.owner);
+  each(policy.group);
+  each(policy.mode);
 }
 
 /// Reads the entries of a log, one after the other.
@@ -218,12 +195,10 @@ class Replay {
 
   std::optional<ShareSpec> spec(Reader& reader) {
     ShareFields fields;
-    fields.name = reader.text();
-    fields.sources = reader.texts();
-    fields.origin_line = reader.number<std::uint32_t>();
-    if (reader.number<std::uint8_t>() == kFollows) common_ = reader.text();
+    each_own(fields, reader);
+    if (reader.number<std::uint8_t>() == kFollows) reader(common_);
     if (!reader.is_good()) return std::nullopt;
-    read_common(common_, fields);
+    each_common(fields, Reader(common_));
     Result<ShareSpec> made = ShareSpec::make(std::move(fields), last_ ? &*last_ : nullptr);
     if (!made) return std::nullopt;
     last_ = *made;
@@ -242,27 +217,26 @@ using Change = CatalogLog::Change;
 void Change::add(std::uint8_t kind, std::uint64_t number, const ShareSpec* spec) {
   std::string entry;
   Writer writer(entry);
-  writer.number(kind);
-  writer.number(number);
+  writer(kind);
+  writer(number);
   if (spec != nullptr) {
     const ShareFields fields = spec->fields();
-    writer.text(fields.name);
-    writer.texts(fields.sources);
-    writer.number(fields.origin_line);
-    std::string common = common_of(fields);
-    writer.number(static_cast<std::uint8_t>(common == common_ ? kAsBefore : kFollows));
-    if (common != common_) writer.text(common_ = std::move(common));
+    each_own(fields, writer);
+    std::string common;
+    each_common(fields, Writer(common));
+    writer(static_cast<std::uint8_t>(common == common_ ? kAsBefore : kFollows));
+    if (common != common_) writer(common_ = std::move(common));
   }
-  Writer(bytes_).text(entry);
+  Writer{bytes_}(entry);
 }
 
 Change& Change::begin(std::uint64_t last_incarnation, std::uint64_t configuration) {
   std::string entry;
   Writer writer(entry);
-  writer.number(static_cast<std::uint8_t>(kBegin));
-  writer.number(last_incarnation);
-  writer.number(configuration);
-  Writer(bytes_).text(entry);
+  writer(static_cast<std::uint8_t>(kBegin));
+  writer(last_incarnation);
+  writer(configuration);
+  Writer{bytes_}(entry);
   return *this;
 }
 Change& Change::configuration(std::uint64_t number) { return add(kConfiguration, number), *this; }
@@ -272,10 +246,10 @@ Change& Change::put(std::uint64_t incarnation, const ShareSpec& spec, bool is_se
 Change& Change::instance(std::uint64_t incarnation, std::uint32_t user) {
   std::string entry;
   Writer writer(entry);
-  writer.number(static_cast<std::uint8_t>(kInstance));
-  writer.number(incarnation);
-  writer.number(user);
-  Writer(bytes_).text(entry);
+  writer(static_cast<std::uint8_t>(kInstance));
+  writer(incarnation);
+  writer(user);
+  Writer{bytes_}(entry);
   return *this;
 }
 Change& Change::pend(std::uint64_t incarnation, const ShareSpec& spec) { return add(kPend, incarnation, &spec), *this; }
