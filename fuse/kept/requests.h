@@ -75,8 +75,8 @@ class Requests {
   /// first.
   void make_ready(RequestRecord* record, std::size_t& ready) const noexcept;
 
-  /// A request was read and is put off; for a kernel that does not send it again. It is known until it is answered, or
-  /// some thousands were put off after it and too many of these wait.
+  /// A request was read and is parked; for a kernel that does not send it again. It is known until it is answered, or
+  /// some thousands were parked after it and too many of these wait.
   void note_parked(std::uint64_t unique) noexcept;
 
   /// A record for a scope.

@@ -26,10 +26,10 @@ InFlight::~InFlight() {
   while (apart_ != 0) apart_ended_.wait(mutex_);
 }
 
-void InFlight::serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting) {
+void InFlight::serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_parked) {
   handle_ = std::move(handle);
   wake_ = std::move(wake);
-  note_waiting_ = std::move(note_waiting);
+  note_parked_ = std::move(note_parked);
 }
 
 std::size_t InFlight::most_inside() const noexcept {
@@ -69,7 +69,7 @@ bool InFlight::try_enter(Lane& lane) {
 }
 
 void InFlight::note_waiting(Lane& lane, std::uint64_t unique) {
-  if (note_waiting_) note_waiting_(unique);
+  if (note_parked_) note_parked_(unique);
   {
     MutexLock lock(mutex_);
     if (std::find(lanes_.begin(), lanes_.end(), &lane) == lanes_.end()) lanes_.push_back(&lane);

@@ -48,9 +48,9 @@ class InFlight {
 
   /// The function that handles a message that has waited.
   using Handle = std::function<void(RequestRecord*, const protocol::Message&)>;
-  /// `wake`: has care() called soon. `note_waiting`: called with the number of each request that is put off. Before the
+  /// `wake`: has care() called soon. `note_parked`: called with the number of each request that is parked. Before the
   /// first request.
-  void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_waiting);
+  void serve(Handle handle, std::function<void()> wake, std::function<void(std::uint64_t)> note_parked);
   /// Where copies of acknowledged requests are kept. What an earlier server has kept is written as soon as requests are
   /// read. Before the first request, and after serve().
   void keep_in(UnwrittenPages& unwritten);
@@ -134,7 +134,7 @@ class InFlight {
   const Setup setup_;
   Handle handle_;
   std::function<void()> wake_;
-  std::function<void(std::uint64_t)> note_waiting_;
+  std::function<void(std::uint64_t)> note_parked_;
   UnwrittenPages not_kept_{nullptr};
   UnwrittenPages* unwritten_ = &not_kept_;
 

@@ -132,7 +132,7 @@ void Workers::check_starved(Worker& worker, bool progressed, bool request_waits)
     worker.starved_rounds = 0;
     return;
   }
-  if (worker.parked || is_blocking_mode()) return release(worker);
+  if (worker.is_spare || is_blocking_mode()) return release(worker);
   const std::optional<unsigned> own_cpu = worker.claimed_cpu();
   const RequestSlot* const slot = worker.slot;
   const bool owes = (slot != nullptr && !slot->answered) || (own_cpu && queues_.has_queued(*own_cpu));

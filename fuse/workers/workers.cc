@@ -180,8 +180,8 @@ std::optional<protocol::Message> Workers::take(Worker& self) noexcept {
       waiting_.fetch_sub(1);
       continue;
     }
-    if (found == Work::kNothing && !blocking_mode && may_park()) {
-      if (!park(self)) return std::nullopt;
+    if (found == Work::kNothing && !blocking_mode && may_be_spare()) {
+      if (!wait_as_spare(self)) return std::nullopt;
       continue;
     }
     const std::optional<unsigned> sleeps_at = found == Work::kRequest ? std::nullopt : self.claimed_cpu();
@@ -262,7 +262,7 @@ bool Workers::has_request() const noexcept {
 }
 
 /// True: other workers block in read(2), and the device can be left to them.
-bool Workers::may_park() noexcept {
+bool Workers::may_be_spare() noexcept {
   std::size_t waiting = waiting_.load();
   while (waiting > 1) {
     if (waiting_.compare_exchange_weak(waiting, waiting - 1)) return true;
@@ -271,29 +271,29 @@ bool Workers::may_park() noexcept {
 }
 
 /// Sleeps until woken. False: the worker is to end.
-bool Workers::park(Worker& self) noexcept {
+bool Workers::wait_as_spare(Worker& self) noexcept {
   release(self);
   MutexLock lock(mutex_);
-  ++parked_;
-  self.parked = true;
+  ++spare_;
+  self.is_spare = true;
   while (wakes_ == 0 && !stopping_ && !reason_) wake_up_.wait(mutex_);
-  self.parked = false;
-  --parked_;
+  self.is_spare = false;
+  --spare_;
   if (wakes_ == 0) return false;
   --wakes_;
   return true;
 }
 
-bool Workers::wake_parked() noexcept {
+bool Workers::wake_spare() noexcept {
   MutexLock lock(mutex_);
-  if (parked_ <= wakes_) return false;
+  if (spare_ <= wakes_) return false;
   ++wakes_;
   wake_up_.notify_one();
   return true;
 }
 
 void Workers::wake_or_start_worker() noexcept {
-  if (!wake_parked()) start_worker();
+  if (!wake_spare()) start_worker();
 }
 
 std::optional<protocol::Message> Workers::read(Worker& self) noexcept {

@@ -46,7 +46,7 @@ struct WorkerLimits {
 ///   it with SCHED_IDLE (sys::pin_idle), one worker to a CPU. What it reads for callers on another claimed CPU it
 ///   queues there (CpuQueues).
 /// - The monitor is the loop in run(). It looks every millisecond while there is work. When a request waits and no
-///   worker takes it, the monitor lets the pinned worker run on any CPU, and wakes a parked thread or starts one.
+///   worker takes it, the monitor lets the pinned worker run on any CPU, and wakes a spare worker or starts one.
 ///
 /// - Where requests block (a server far away) all threads serve: each sleeps in read(2). A thread that takes a request
 ///   and leaves no other thread in read(2) wakes another one at once.
@@ -88,7 +88,7 @@ class Workers {
     std::atomic<std::uint64_t> caller_changes{0};        ///< how often the next request was another caller's
     std::atomic<bool> handling{false};                   ///< has a request
     std::atomic<bool> locating{false};                   ///< looks up its caller's CPU
-    std::atomic<bool> parked{false};                     ///< leaves the requests to others
+    std::atomic<bool> is_spare{false};                   ///< leaves the requests to others
     std::atomic<RequestSlot*> slot{nullptr};             ///< null before its start
     std::atomic<bool> was_starved{false};                ///< stays unpinned if a caller waits for its next request,
     std::atomic<TimePoint> starved_until{TimePoint{}};   ///< and that until then
@@ -122,7 +122,7 @@ class Workers {
   enum class Work : std::uint8_t { kNothing, kQueued, kRequest };
 
   bool start_worker() noexcept;
-  bool wake_parked() noexcept;
+  bool wake_spare() noexcept;
   void wake_or_start_worker() noexcept;
   void work(Worker& self) noexcept;
   void serve(Worker& self) noexcept;
@@ -131,8 +131,8 @@ class Workers {
   [[nodiscard]] bool is_blocking_mode() const noexcept;
   void enter_blocking_mode() noexcept;
   [[nodiscard]] bool has_request() const noexcept;
-  [[nodiscard]] bool may_park() noexcept;
-  bool park(Worker& self) noexcept;
+  [[nodiscard]] bool may_be_spare() noexcept;
+  bool wait_as_spare(Worker& self) noexcept;
   void handle(Worker& self, const protocol::Message& message) noexcept;
   bool enter_lane(Worker& self, const protocol::Message& message, Lane*& lane);
   void drop_abandoned() noexcept;
@@ -186,7 +186,7 @@ class Workers {
 
   // Synchronised by themselves.
   std::atomic<std::size_t> threads_{0};
-  std::atomic<std::size_t> without_request_{0};  ///< threads without a request: in read(2), or parked
+  std::atomic<std::size_t> without_request_{0};  ///< threads without a request: in read(2), or spare
   std::atomic<std::size_t> waiting_{0};          ///< threads that block in read(2), or spin before that
   std::atomic<std::uint64_t> taken_{0};          ///< requests taken by all workers
   std::atomic<TimePoint> blocking_mode_until_{TimePoint{}};
@@ -200,9 +200,9 @@ class Workers {
 
   Mutex mutex_;
   ConditionVariable changed_;  ///< a worker ended, stop() was called, or the monitor is needed
-  ConditionVariable wake_up_;  ///< a parked worker is to read, or to end
-  std::size_t parked_ BERTH_GUARDED_BY(mutex_) = 0;
-  std::size_t wakes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< how many parked workers are to wake
+  ConditionVariable wake_up_;  ///< a spare worker is to read, or to end
+  std::size_t spare_ BERTH_GUARDED_BY(mutex_) = 0;
+  std::size_t wakes_ BERTH_GUARDED_BY(mutex_) = 0;  ///< how many spare workers are to wake
   std::list<std::unique_ptr<Worker>> workers_ BERTH_GUARDED_BY(mutex_);
   std::optional<StopReason> reason_ BERTH_GUARDED_BY(mutex_);  ///< the first one
 };
