@@ -21,7 +21,7 @@ EventLog::EventLog(EventArea* area)
     : own_(area == nullptr ? std::make_unique<EventArea>() : nullptr), area_(area == nullptr ? *own_ : *area) {
   // At once: a line that is added from now on wakes only the waiters that have asked this server.
   for (std::atomic<std::uint64_t>& poll : area_.polls) {
-    if (const std::uint64_t number = poll.exchange(0); number != 0) left_polls_.push_back(number);
+    if (const std::uint64_t number = poll.exchange(0); number != 0) inherited_polls_.push_back(number);
   }
   teller_ = sys::start_thread("berth-events", [this] { tell(); }).value();
 }

@@ -74,7 +74,7 @@ class EventLog {
   /// A caller waits in poll(2), under this number of the kernel's: if this server dies, the next one wakes it.
   void note_poll(std::uint64_t number);
   /// Waiters that a dead server has left; they must be woken.
-  [[nodiscard]] const std::vector<std::uint64_t>& inherited_polls() const noexcept { return left_polls_; }
+  [[nodiscard]] const std::vector<std::uint64_t>& inherited_polls() const noexcept { return inherited_polls_; }
 
   /// Sends no notifications any more; to be called before the session goes.
   void stop() noexcept;
@@ -87,7 +87,7 @@ class EventLog {
   mutable Mutex mutex_;
   ConditionVariable changed_condition_;
   const std::unique_ptr<EventArea> own_;  ///< where the caller of the constructor gave none
-  std::vector<std::uint64_t> left_polls_;
+  std::vector<std::uint64_t> inherited_polls_;
   EventArea& area_;  ///< written under `mutex_`
   std::list<Reader*> readers_ BERTH_GUARDED_BY(mutex_);
   bool news_ BERTH_GUARDED_BY(mutex_) = false;

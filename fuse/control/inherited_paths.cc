@@ -56,7 +56,8 @@ std::shared_ptr<const InheritedPaths::Index> InheritedPaths::make_index(const ma
     ++at;
   }
   for (const std::string_view names : above) index->add({.kind = Kind::kPrefix, .share = std::string(names)});
-  std::sort(index->paths.begin(), index->paths.end(), [](const Left& a, const Left& b) { return a.node < b.node; });
+  std::sort(index->paths.begin(), index->paths.end(),
+            [](const Inherited& a, const Inherited& b) { return a.node < b.node; });
   return index;
 }
 
@@ -72,21 +73,21 @@ std::shared_ptr<const ControlPath> InheritedPaths::find(NodeId node, const manag
     MutexLock lock(mutex_);
     if (index_ == nullptr) index_ = index;
   }
-  const auto find_left = [&index](NodeId of) {
+  const auto find_inherited = [&index](NodeId of) {
     const auto at = std::lower_bound(index->paths.begin(), index->paths.end(), of,
-                                     [](const Left& a, NodeId b) { return a.node < b; });
+                                     [](const Inherited& a, NodeId b) { return a.node < b; });
     return at != index->paths.end() && at->node == of ? at : index->paths.end();
   };
-  auto left = find_left(node);
-  if (left == index->paths.end()) {
-    left = find_left(ControlNodes::first_of(node));
-    if (left == index->paths.end() || !is_control(left->kind)) return nullptr;
+  auto inherited = find_inherited(node);
+  if (inherited == index->paths.end()) {
+    inherited = find_inherited(ControlNodes::first_of(node));
+    if (inherited == index->paths.end() || !is_control(inherited->kind)) return nullptr;
   }
-  if (is_of_share(left->kind) && !is_attached(left->kind)) {
-    const auto share = index->shares->begin() + static_cast<std::ptrdiff_t>(left->at);
-    return std::make_shared<ControlPath>(ControlPath{.kind = left->kind, .share = std::string(share->first)});
+  if (is_of_share(inherited->kind) && !is_attached(inherited->kind)) {
+    const auto share = index->shares->begin() + static_cast<std::ptrdiff_t>(inherited->at);
+    return std::make_shared<ControlPath>(ControlPath{.kind = inherited->kind, .share = std::string(share->first)});
   }
-  return std::make_shared<ControlPath>(index->others[left->at]);
+  return std::make_shared<ControlPath>(index->others[inherited->at]);
 }
 
 }  // namespace berth::fuse

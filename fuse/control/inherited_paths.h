@@ -21,7 +21,7 @@ class InheritedPaths {
   [[nodiscard]] std::shared_ptr<const ControlPath> find(NodeId node, const manager::Manager& manager);
 
  private:
-  struct Left {
+  struct Inherited {
     NodeId node;
     std::uint32_t at;  ///< in the directory of shares where `kind` is of a share, else in `others`
     ControlPath::Kind kind;
@@ -29,7 +29,7 @@ class InheritedPaths {
   struct Index {
     std::shared_ptr<const manager::Manager::Directory> shares;
     std::vector<ControlPath> others;  ///< directories above shares, instances, what is in them, and what is of no share
-    std::vector<Left> paths;          ///< sorted by node
+    std::vector<Inherited> paths;     ///< sorted by node
 
     void add(const ControlPath& path);
   };

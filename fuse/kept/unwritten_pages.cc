@@ -44,20 +44,21 @@ void UnwrittenPages::drop(std::uint32_t slot) noexcept {
   record.state.store(UnwrittenRecord::kFree, std::memory_order_release);
 }
 
-std::vector<UnwrittenPages::Left> UnwrittenPages::left() {
-  std::vector<Left> left;
-  if (area_ == nullptr) return left;
+std::vector<UnwrittenPages::Inherited> UnwrittenPages::inherited() {
+  std::vector<Inherited> inherited;
+  if (area_ == nullptr) return inherited;
   const std::uint32_t end = area_->end.load();
   for (std::uint32_t slot = 0; slot < end; ++slot) {
     UnwrittenRecord& record = area_->records[slot];
     if (record.state == UnwrittenRecord::kKept) {
-      left.push_back({slot, record.order, {record.message, record.message + record.size}});
+      inherited.push_back({slot, record.order, {record.message, record.message + record.size}});
     } else if (record.state == UnwrittenRecord::kTaken) {
       drop(slot);  // by a server that died over it
     }
   }
-  std::sort(left.begin(), left.end(), [](const Left& a, const Left& b) { return a.order < b.order; });
-  return left;
+  std::sort(inherited.begin(), inherited.end(),
+            [](const Inherited& a, const Inherited& b) { return a.order < b.order; });
+  return inherited;
 }
 
 }  // namespace berth::fuse

@@ -13,7 +13,7 @@ namespace berth::fuse {
 /// Pages that the kernel has written back and was told to be written, and that are not written yet. Each is a request
 /// (WRITE), as it was read. The next server writes what is left.
 ///
-/// Threading: any thread, without a lock; left() before there is another one.
+/// Threading: any thread, without a lock; inherited() before there is another one.
 class UnwrittenPages {
  public:
   /// `area`: null where there will be no next server.
@@ -24,13 +24,13 @@ class UnwrittenPages {
   /// It has been written, or will not be.
   void drop(std::uint32_t slot) noexcept;
 
-  struct Left {
+  struct Inherited {
     std::uint32_t slot;
     std::uint64_t order;
     std::vector<char> message;
   };
   /// What a dead server has kept, in the order in which it has.
-  [[nodiscard]] std::vector<Left> left();
+  [[nodiscard]] std::vector<Inherited> inherited();
 
  private:
   UnwrittenArea* const area_;

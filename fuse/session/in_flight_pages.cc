@@ -18,14 +18,14 @@ std::string_view bytes_of(const fuse_write_out& answer) {
 
 void InFlight::keep_in(UnwrittenPages& unwritten) {
   unwritten_ = &unwritten;
-  for (UnwrittenPages::Left& left : unwritten.left()) {
-    Lane::Waiting waiting = Lane::Waiting::of(protocol::Message(left.message), std::chrono::steady_clock::now());
+  for (UnwrittenPages::Inherited& one : unwritten.inherited()) {
+    Lane::Waiting waiting = Lane::Waiting::of(protocol::Message(one.message), std::chrono::steady_clock::now());
     Lane* const lane = lane_of(waiting.node, waiting.opcode);
     if (lane == nullptr || waiting.written_back == 0) {
-      unwritten.drop(left.slot);
+      unwritten.drop(one.slot);
       continue;
     }
-    waiting.kept = left.slot;
+    waiting.kept = one.slot;
     waiting.answered = true;
     const std::uint64_t unique = waiting.unique;
     troubles_.fetch_add(1, std::memory_order_relaxed);

@@ -154,7 +154,7 @@ class ShareFs::Core {
     });
   }
 
-  /// A server elsewhere is asked as the caller also about what is open: it answers each request by who sends it
+  /// A server elsewhere is asked as the caller also about what is open: it answers each request by its sender
   /// (GETATTR of NFS with Kerberos), while the kernel reads and writes with the rights that the file was opened with.
   /// These are enough: where the server refuses the caller, or the caller has no user id here, the daemon asks.
   static void act_for(const ShareRequest& request) noexcept {
@@ -213,7 +213,7 @@ class ShareFs::Core {
   }
 
   /// As ShareFs's own.
-  void take_over(std::vector<int>& left);
+  void take_over(std::vector<int>& inherited);
   void finish_take_over();
 
   /// How long the kernel may believe what it is told now of the root of a share.
@@ -289,9 +289,9 @@ class ShareFs::Core {
   void reply_with(const KnownShare& share, Reply reply, NodeId node, const XattrBytes& xattr);
   void reply_with(const KnownShare& share, Reply reply, NodeId node, const Controlled& controlled);
 
-  bool take_over(const HandleTable::Inherited& left);
-  void undo(const Requests::Interrupted& left);
-  [[nodiscard]] std::vector<FileKey> created_by_predecessor(const std::vector<int>& left) const;
+  bool take_over(const HandleTable::Inherited& inherited);
+  void undo(const Requests::Interrupted& request);
+  [[nodiscard]] std::vector<FileKey> created_by_predecessor(const std::vector<int>& inherited) const;
 
   std::vector<BackingId> unused_backings_;  ///< take_over() leaves them to finish_take_over()
 

@@ -12,10 +12,10 @@
 /// finished or undone.
 namespace berth::fuse {
 
-void ShareFs::take_over(std::vector<int>& left) { core_->take_over(left); }
+void ShareFs::take_over(std::vector<int>& inherited) { core_->take_over(inherited); }
 void ShareFs::finish_take_over() { core_->finish_take_over(); }
 
-void ShareFs::Core::take_over(std::vector<int>& left) {
+void ShareFs::Core::take_over(std::vector<int>& inherited) {
   if (!has_predecessor) return;
   // First: it needs the records that were changed last.
   if (requests != nullptr) {
@@ -23,26 +23,26 @@ void ShareFs::Core::take_over(std::vector<int>& left) {
                         [this](const Requests::Interrupted& what) { undo(what); });
   }
   shares.take_over(manager.incarnations());
-  for (const HandleTable::Inherited& handle : handles.left()) {
+  for (const HandleTable::Inherited& handle : handles.inherited()) {
     const auto descriptor = static_cast<int>(static_cast<std::uint32_t>(handle.number));
-    const auto found = std::lower_bound(left.begin(), left.end(), descriptor);
-    // Closed already by a server that died before it could record that; or restored, or closed in the end with all that
-    // is left.
-    if (found == left.end() || *found != descriptor || !take_over(handle)) {
+    const auto found = std::lower_bound(inherited.begin(), inherited.end(), descriptor);
+    // Closed already by a server that died before it could record that; or taken over, or closed in the end with
+    // all that is left.
+    if (found == inherited.end() || *found != descriptor || !take_over(handle)) {
       handles.forget(handle.number);
     } else {
-      left.erase(found);
+      inherited.erase(found);
     }
   }
-  locks.take_over(left);
+  locks.take_over(inherited);
   unused_backings_ = nodes.free_unneeded();
   shares.free_slots([this](ShareIndex share) { return nodes.size(share) > 0; });
-  real_files.set_predecessor_files(created_by_predecessor(left));
+  real_files.set_predecessor_files(created_by_predecessor(inherited));
 }
 
 /// Files that were opened, or made, by requests which are not answered and will come again.
-std::vector<FileKey> ShareFs::Core::created_by_predecessor(const std::vector<int>& left) const {
-  std::vector<int> descriptors = left;
+std::vector<FileKey> ShareFs::Core::created_by_predecessor(const std::vector<int>& inherited) const {
+  std::vector<int> descriptors = inherited;
   if (requests != nullptr) {
     for (const std::uint64_t number : requests->inherited_handles()) {
       descriptors.push_back(static_cast<int>(static_cast<std::uint32_t>(number)));
@@ -57,13 +57,14 @@ std::vector<FileKey> ShareFs::Core::created_by_predecessor(const std::vector<int
 }
 
 /// False: its share is unknown. One that is not mounted now had a dead mount, and will have another.
-bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
-  const HandleRecord& record = *left.record;
+bool ShareFs::Core::take_over(const HandleTable::Inherited& inherited) {
+  const HandleRecord& record = *inherited.record;
   KnownShare* const share = shares.find(record.share);
   if (share == nullptr) return false;
   auto handle = std::make_shared<Handle>();
   handle->lease = share->share().lease_again();
-  handle->file = std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(static_cast<std::uint32_t>(left.number))));
+  handle->file =
+      std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(static_cast<std::uint32_t>(inherited.number))));
   handle->node = record.node;
   handle->share = record.share;
   handle->device = record.device;
@@ -79,16 +80,16 @@ bool ShareFs::Core::take_over(const HandleTable::Inherited& left) {
   if (handle->directory) ::lseek(handle->fd(), 0, SEEK_SET);
   handle->interrupted = handle->directory && record.reading != 0;
   nodes.take_over_handle(handle->node, handle->file, handle->mount_generation);
-  handles.take_over(left.number, std::move(handle));
+  handles.take_over(inherited.number, std::move(handle));
   return true;
 }
 
 /// Undoes what a request has done that is handled again now: the kernel has no answer to it.
-void ShareFs::Core::undo(const Requests::Interrupted& left) {
-  for (const std::uint64_t number : left.handles) {
+void ShareFs::Core::undo(const Requests::Interrupted& request) {
+  for (const std::uint64_t number : request.handles) {
     if (const NodeId node = handles.node_of(number); node != 0) real_files.close(number, node);
   }
-  for (const std::uint64_t node : left.counted) nodes.forget(node, 1);
+  for (const std::uint64_t node : request.counted) nodes.forget(node, 1);
 }
 
 void ShareFs::Core::finish_take_over() {

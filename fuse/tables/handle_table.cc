@@ -12,27 +12,27 @@
 namespace berth::fuse {
 
 HandleTable::Slot* HandleTable::Part::find(std::uint64_t number, NodeId node) {
-  const std::size_t place = descriptor_of(number) / kParts;
-  if (place >= slots.size() || slots[place].handle == nullptr) return nullptr;
-  Slot& slot = slots[place];
+  const std::size_t index = descriptor_of(number) / kParts;
+  if (index >= slots.size() || slots[index].handle == nullptr) return nullptr;
+  Slot& slot = slots[index];
   return slot.sequence == sequence_of(number) && slot.handle->node == node ? &slot : nullptr;
 }
 
 void HandleTable::make_room(int descriptor) {
-  const std::size_t place = static_cast<std::uint32_t>(descriptor) / kParts;
+  const std::size_t index = static_cast<std::uint32_t>(descriptor) / kParts;
   Part& part = parts_[static_cast<std::uint32_t>(descriptor) % kParts];
   MutexLock lock(part.mutex);
-  if (part.slots.size() <= place) part.slots.resize(place + 1);
+  if (part.slots.size() <= index) part.slots.resize(index + 1);
 }
 
 std::uint64_t HandleTable::add(std::shared_ptr<Handle> handle) {
   open_files_.add(handle->uid, handle->fd());
   const auto descriptor = static_cast<std::uint32_t>(handle->fd());
-  const std::size_t place = descriptor / kParts;
+  const std::size_t index = descriptor / kParts;
   Part& part = parts_[descriptor % kParts];
   MutexLock lock(part.mutex);
-  if (part.slots.size() <= place) part.slots.resize(place + 1);
-  Slot& slot = part.slots[place];
+  if (part.slots.size() <= index) part.slots.resize(index + 1);
+  Slot& slot = part.slots[index];
   const HandleRecord* const record = record_of(descriptor);
   const std::uint32_t sequence = (record != nullptr ? record->sequence : slot.sequence) + 1;
   const std::uint64_t number = std::uint64_t{sequence} << 32 | descriptor;
@@ -71,11 +71,11 @@ std::shared_ptr<Handle> HandleTable::find(std::uint64_t number, NodeId node) con
 }
 
 NodeId HandleTable::node_of(std::uint64_t number) const {
-  const std::size_t place = descriptor_of(number) / kParts;
+  const std::size_t index = descriptor_of(number) / kParts;
   Part& part = parts_[descriptor_of(number) % kParts];
   MutexLock lock(part.mutex);
-  if (place >= part.slots.size() || part.slots[place].handle == nullptr) return 0;
-  return part.slots[place].sequence == sequence_of(number) ? part.slots[place].handle->node : 0;
+  if (index >= part.slots.size() || part.slots[index].handle == nullptr) return 0;
+  return part.slots[index].sequence == sequence_of(number) ? part.slots[index].handle->node : 0;
 }
 
 std::shared_ptr<Handle> HandleTable::remove(std::uint64_t number, NodeId node) {
@@ -95,23 +95,23 @@ std::shared_ptr<Handle> HandleTable::remove(std::uint64_t number, NodeId node) {
   return removed;
 }
 
-std::vector<HandleTable::Inherited> HandleTable::left() const {
-  std::vector<Inherited> left;
+std::vector<HandleTable::Inherited> HandleTable::inherited() const {
+  std::vector<Inherited> inherited;
   const std::uint32_t end = area_ != nullptr ? area_->end.load() : 0;
   for (std::uint32_t descriptor = 0; descriptor < end; ++descriptor) {
     const HandleRecord& record = area_->handles[descriptor];
-    if (record.node != 0) left.push_back({std::uint64_t{record.sequence} << 32 | descriptor, &record});
+    if (record.node != 0) inherited.push_back({std::uint64_t{record.sequence} << 32 | descriptor, &record});
   }
-  return left;
+  return inherited;
 }
 
 void HandleTable::take_over(std::uint64_t number, std::shared_ptr<Handle> handle) {
   make_room(handle->fd());
   open_files_.add(handle->uid, handle->fd());
-  const std::size_t place = descriptor_of(number) / kParts;
+  const std::size_t index = descriptor_of(number) / kParts;
   Part& part = parts_[descriptor_of(number) % kParts];
   MutexLock lock(part.mutex);
-  part.slots[place] = {std::move(handle), sequence_of(number)};
+  part.slots[index] = {std::move(handle), sequence_of(number)};
 }
 
 void HandleTable::note_file(const Handle& handle) const noexcept {

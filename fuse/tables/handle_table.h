@@ -104,7 +104,7 @@ class HandleTable {
     std::uint64_t number;
     const HandleRecord* record;
   };
-  [[nodiscard]] std::vector<Inherited> left() const;
+  [[nodiscard]] std::vector<Inherited> inherited() const;
   /// Puts a handle of a dead server back under its number.
   void take_over(std::uint64_t number, std::shared_ptr<Handle> handle);
   /// The file of a handle was opened again, in the mount that the handle says, or was changed by it.
@@ -121,7 +121,7 @@ class HandleTable {
   [[nodiscard]] int take_late_error(Handle& handle) const noexcept;
   /// What was taken has been told.
   void note_told(const Handle& handle) const noexcept;
-  /// Forgets a handle that cannot be restored; its descriptor is the caller's.
+  /// Forgets a handle that cannot be taken over; its descriptor is the caller's.
   void forget(std::uint64_t number) noexcept;
 
   /// Shows all handles in a share, in no order, each under a lock: `show` only looks.

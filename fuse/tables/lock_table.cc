@@ -224,17 +224,17 @@ void LockTable::note(NodeId node, const Holder& holder) const noexcept {
   record.node.store(node, std::memory_order_release);
 }
 
-void LockTable::take_over(std::vector<int>& left) {
+void LockTable::take_over(std::vector<int>& inherited) {
   const std::uint32_t end = area_ != nullptr ? area_->end.load() : 0;
   for (std::uint32_t descriptor = 0; descriptor < end; ++descriptor) {
     LockRecord& record = area_->locks[descriptor];
     if (record.node == 0) continue;
-    const auto found = std::lower_bound(left.begin(), left.end(), static_cast<int>(descriptor));
-    if (found == left.end() || *found != static_cast<int>(descriptor)) {
+    const auto found = std::lower_bound(inherited.begin(), inherited.end(), static_cast<int>(descriptor));
+    if (found == inherited.end() || *found != static_cast<int>(descriptor)) {
       record.node = 0;  // closed already by a server that died before it could store this
       continue;
     }
-    left.erase(found);
+    inherited.erase(found);
     Holder holder{record.owner, record.pid, 0, std::make_shared<const UniqueFd>(UniqueFd(static_cast<int>(descriptor))),
                   false,        {}};
     holder.writes = is_open_for_writing(static_cast<int>(descriptor));

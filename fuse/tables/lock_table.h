@@ -41,7 +41,7 @@ class LockTable {
 
   /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Handles are taken
   /// over already. No other thread uses the table yet.
-  void take_over(std::vector<int>& left);
+  void take_over(std::vector<int>& inherited);
 
   /// A lock that is asked for, set or given back.
   struct Request {

@@ -134,7 +134,7 @@ class NodeTable {
   [[nodiscard]] bool was_applied_to(NodeId node, std::uint64_t tag) const;
   /// A handle of the dead server is open still. False: its node is not known, which cannot be.
   bool take_over_handle(NodeId node, const SharedFd& file, std::uint32_t mount_generation);
-  /// Frees the nodes that are not needed, after all handles have been restored: what the dead server had just begun.
+  /// Frees the nodes that are not needed, after all handles have been taken over: what the dead server had just begun.
   /// Answers the backing files that were registered for handles that are not there.
   std::vector<BackingId> free_unneeded();
   /// Ids of the registered backing files, in order.

@@ -24,7 +24,7 @@ class UnwrittenPagesTest : public ::testing::Test {
   /// What the next server finds.
   [[nodiscard]] std::vector<std::string> left() const {
     std::vector<std::string> messages;
-    for (const UnwrittenPages::Left& one : UnwrittenPages(area_).left())
+    for (const UnwrittenPages::Inherited& one : UnwrittenPages(area_).inherited())
       messages.emplace_back(one.message.begin(), one.message.end());
     return messages;
   }
