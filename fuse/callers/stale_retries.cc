@@ -33,15 +33,15 @@ constexpr unsigned kStageBits = 3;
 constexpr std::uint64_t kKeyMask = (std::uint64_t{1} << kKeyBits) - 1;
 
 StaleRetries::Stage stage_in(const Record& record) noexcept {
-  return static_cast<StaleRetries::Stage>(record.who >> kKeyBits & ((1U << kStageBits) - 1));
+  return static_cast<StaleRetries::Stage>(record.word >> kKeyBits & ((1U << kStageBits) - 1));
 }
 
 pid_t thread_in(const Record& record) noexcept {
-  return static_cast<pid_t>(record.who & ((std::uint64_t{1} << kThreadBits) - 1));
+  return static_cast<pid_t>(record.word & ((std::uint64_t{1} << kThreadBits) - 1));
 }
 
 std::uint32_t share_in(const Record& record) noexcept {
-  return static_cast<std::uint32_t>((record.who & kKeyMask) >> kThreadBits);
+  return static_cast<std::uint32_t>((record.word & kKeyMask) >> kThreadBits);
 }
 
 bool is_inside(StaleRetries::Stage stage) noexcept {
@@ -68,11 +68,11 @@ bool may_be_same(std::uint64_t one, std::uint64_t other) noexcept {
   return one == other || one == kCallNotSeen || other == kCallNotSeen;
 }
 
-std::uint64_t who(std::uint64_t key, StaleRetries::Stage stage, std::uint64_t questions) noexcept {
+std::uint64_t word_of(std::uint64_t key, StaleRetries::Stage stage, std::uint64_t questions) noexcept {
   return key | static_cast<std::uint64_t>(stage) << kKeyBits | questions << (kKeyBits + kStageBits);
 }
 
-std::uint64_t questions_in(const Record& record) noexcept { return record.who >> (kKeyBits + kStageBits); }
+std::uint64_t questions_in(const Record& record) noexcept { return record.word >> (kKeyBits + kStageBits); }
 
 }  // namespace
 
@@ -99,7 +99,7 @@ Record* StaleRetries::find(pid_t thread, std::uint32_t share) const {
   const std::uint64_t key = key_of(thread, share);
   const std::span<Record> set = set_of(thread);
   const auto found =
-      std::find_if(set.begin(), set.end(), [key](const Record& record) { return (record.who & kKeyMask) == key; });
+      std::find_if(set.begin(), set.end(), [key](const Record& record) { return (record.word & kKeyMask) == key; });
   return found != set.end() ? &*found : nullptr;
 }
 
@@ -121,7 +121,7 @@ StaleRetries::Stage StaleRetries::stage_of(pid_t thread, std::uint32_t share, Ti
     known->last = now.time_since_epoch().count();
     return stage_in(*known);
   }
-  known->who = 0;
+  known->word = 0;
   return Stage::kUnknown;
 }
 
@@ -139,7 +139,7 @@ void StaleRetries::set_walk(pid_t thread, std::uint32_t share, std::uint64_t wal
 bool StaleRetries::was_sent_back_elsewhere(pid_t thread, std::uint32_t share, TimePoint now) {
   if (!is_known(thread)) return false;
   const auto is_elsewhere = [&](const Record& record) {
-    return thread_in(record) == thread && (record.who & kKeyMask) != key_of(thread, share);
+    return thread_in(record) == thread && (record.word & kKeyMask) != key_of(thread, share);
   };
   const std::span<Record> set = set_of(thread);
   if (std::none_of(set.begin(), set.end(), is_elsewhere)) return false;
@@ -153,7 +153,7 @@ bool StaleRetries::was_sent_back_elsewhere(pid_t thread, std::uint32_t share, Ti
       const bool is_call_unknown = record.call == kNoCall || call == kNoCall;
       const bool is_same = is_on_its_way && is_call_unknown ? !is_old(record, now) : may_be_same(record.call, call);
       if (is_on_its_way && is_same) return true;
-      if (is_on_its_way) record.who = 0;
+      if (is_on_its_way) record.word = 0;
       if (is_same) walks.push_back(walk_in(record));
     }
   }
@@ -168,7 +168,7 @@ std::optional<TimePoint> StaleRetries::came_from_elsewhere(pid_t thread, std::ui
   std::optional<TimePoint> last;
   MutexLock lock(mutex_);
   for (const Record& record : set_of(thread)) {
-    if (thread_in(record) != thread || (record.who & kKeyMask) == key_of(thread, share)) continue;
+    if (thread_in(record) != thread || (record.word & kKeyMask) == key_of(thread, share)) continue;
     if (!may_be_same(record.call, call)) continue;
     last = std::max(last, std::optional(TimePoint(Duration(record.last))));
   }
@@ -192,7 +192,7 @@ Record* StaleRetries::make_room(pid_t thread, TimePoint now) {
     return is_old(one, now) != is_old(other, now) ? is_old(one, now) : one.last < other.last;
   };
   for (Record& record : set_of(thread)) {
-    if (record.who == 0) return &record;
+    if (record.word == 0) return &record;
     const bool is_there = age(record.last, now) > kLongestWay || thread_in(record) == thread;
     const bool has_arrived = stage_in(record) == Stage::kPassed && is_there;
     if (!has_arrived && !is_old(record, now)) continue;
@@ -219,7 +219,7 @@ bool StaleRetries::put(pid_t thread, std::uint32_t share, Stage stage, TimePoint
   if (is_new) {
     record = make_room(thread, now);
     if (record == nullptr) return false;
-    record->who = 0;
+    record->word = 0;
     record->call = kNoCall;
   }
   const bool stays_inside = !is_new && is_inside(stage_in(*record)) && is_inside(stage);
@@ -228,7 +228,7 @@ bool StaleRetries::put(pid_t thread, std::uint32_t share, Stage stage, TimePoint
   if (call || is_new) walk_in(*record).reset();
   record->last = now.time_since_epoch().count();
   const std::uint64_t questions = stays_inside ? std::min(questions_in(*record) + 1, kMostQuestions) : 0;
-  record->who = who(key_of(thread, share), stage, questions);
+  record->word = word_of(key_of(thread, share), stage, questions);
   return true;
 }
 
@@ -259,7 +259,7 @@ bool StaleRetries::has_ended(const Seen& seen, std::uint32_t share) {
   if (TimePoint(Duration(known->last)) != seen.last) return false;
   const bool was_inside = stage_in(*known) == Stage::kInsideTwice;
   known->call = kNoCall;
-  known->who = was_inside ? who(key_of(seen.thread, share), Stage::kInside, questions_in(*known)) : 0;
+  known->word = was_inside ? word_of(key_of(seen.thread, share), Stage::kInside, questions_in(*known)) : 0;
   return true;
 }
 

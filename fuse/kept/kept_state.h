@@ -150,7 +150,7 @@ struct RequestArea {
 
   std::atomic<std::uint32_t> end;              ///< no record at or beyond this slot was ever used
   std::atomic<std::uint32_t> parked_count;     ///< so far
-  std::atomic<std::uint64_t> parked[kParked];  ///< numbers of requests that were put off: the last, and what waits
+  std::atomic<std::uint64_t> parked[kParked];  ///< numbers of requests: those parked last, and those that wait
   std::atomic<std::uint32_t> largest;          ///< bytes of the largest request so far
   std::atomic<std::uint32_t> server_crashed;   ///< 1: the last server ended by a fault of its own; set by the keeper
   alignas(4096) RequestRecord requests[kRequests];
@@ -216,7 +216,7 @@ struct LogArea {
 
 /// A thread on its way into a share that is to be native (StaleRetries).
 struct StaleRetryRecord {
-  std::atomic<std::uint64_t> who;   ///< thread, share, stage and a count; 0: none. Stored last
+  std::atomic<std::uint64_t> word;  ///< thread, share, stage and a count; 0: none. Stored last
   std::atomic<std::int64_t> since;  ///< when it came to this stage, in nanoseconds on the monotonic clock
   std::atomic<std::int64_t> last;   ///< when it asked for something last
   std::atomic<std::uint64_t> call;  ///< the system call in which it was answered ESTALE (call_of()); 0: in none

@@ -190,10 +190,10 @@ void Requests::note_parked(std::uint64_t unique) noexcept {
   constexpr int kMostKept = 64;  // of those that still wait: then one of them goes
   if (area_ == nullptr) return;
   for (int kept = 0;; ++kept) {
-    std::atomic<std::uint64_t>& place = area_->parked[area_->parked_count++ % RequestArea::kParked];
-    const std::uint64_t earlier = place.load(std::memory_order_relaxed);
+    std::atomic<std::uint64_t>& slot = area_->parked[area_->parked_count++ % RequestArea::kParked];
+    const std::uint64_t earlier = slot.load(std::memory_order_relaxed);
     if (earlier != 0 && kept < kMostKept && is_awaited_ && is_awaited_(earlier)) continue;
-    place.store(unique & ~protocol::kUniqueResend);
+    slot.store(unique & ~protocol::kUniqueResend);
     return;
   }
 }

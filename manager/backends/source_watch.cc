@@ -42,10 +42,10 @@ bool counts(const inotify_event& event) noexcept {
 
 Result<int> SourceWatch::add(int directory) noexcept { return add_to(events_.get(), directory, kEntries); }
 
-Result<int> SourceWatch::add_way(int place) noexcept {
-  const Result<struct statx> found = sys::stat_at(place, "", STATX_TYPE, AT_STATX_DONT_SYNC);
+Result<int> SourceWatch::add_way(int entry) noexcept {
+  const Result<struct statx> found = sys::stat_at(entry, "", STATX_TYPE, AT_STATX_DONT_SYNC);
   const bool is_directory = found && S_ISDIR(found->stx_mode);
-  return add_to(events_.get(), place, is_directory ? kItself : kItself | IN_ATTRIB);
+  return add_to(events_.get(), entry, is_directory ? kItself : kItself | IN_ATTRIB);
 }
 
 void SourceWatch::remove(int number) noexcept { ::inotify_rm_watch(events_.get(), number); }

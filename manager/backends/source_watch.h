@@ -24,7 +24,7 @@ class SourceWatch {
   /// inotify_add_watch(2)'s.
   Result<int> add(int directory) noexcept;
   /// Watches whether a directory, a symbolic link or a file is renamed or removed itself. Likewise.
-  Result<int> add_way(int place) noexcept;
+  Result<int> add_way(int entry) noexcept;
   void remove(int number) noexcept;
   /// The numbers of what such a thing has happened to; kAll among them when the kernel has lost count.
   std::vector<int> take();

@@ -66,7 +66,7 @@ struct ShareStatus {
   std::vector<std::string> pending;      ///< what will be different of its mount when it is not in use: mount_changes()
   std::vector<std::string> required_by;  ///< shares that are mounted, or about to be, and require this one; sorted
   std::string busy;                      ///< why the last unmount did not succeed; "" when it did
-  /// Of one that is to go, also who may be in it past berth, where that is not known.
+  /// Of one that is to go, also the users whose processes may be in it past berth, where that is not known.
   std::string held;  ///< it did, but what still has the file system mounted; "": nothing that is seen
   std::optional<FailureReport> last_failure;
   bool stays = false;      ///< kMounted: it does not expire, for it holds the only copy of its files

@@ -42,14 +42,14 @@ bool is_owner_dead(int fd) {
   struct stat there {};
   const Result<std::string> locks = sys::read_file("/proc/locks", kMostRead);
   if (!locks || ::fstat(fd, &there) != 0) return false;
-  std::array<char, 64> place{};
-  std::snprintf(place.data(), place.size(), "%02x:%02x:%llu", major(there.st_dev), minor(there.st_dev),
+  std::array<char, 64> file{};
+  std::snprintf(file.data(), file.size(), "%02x:%02x:%llu", major(there.st_dev), minor(there.st_dev),
                 static_cast<unsigned long long>(there.st_ino));
   for (const std::string_view line : split(*locks, '\n')) {
     // "1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF"
     std::vector<std::string_view> words = split(line, ' ');
     std::erase(words, "");
-    if (words.size() < 6 || words[1] != "FLOCK" || words[5] != place.data()) continue;
+    if (words.size() < 6 || words[1] != "FLOCK" || words[5] != file.data()) continue;
     const std::string process = "/proc/" + std::string(words[4]);
     return words[4] != "0" && ::access(process.c_str(), F_OK) != 0 && errno == ENOENT;
   }

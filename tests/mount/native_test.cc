@@ -226,7 +226,7 @@ TEST_F(Native, FirstAccessThatOpensAFileForWritingIsInTheRealMountFromTheStart) 
 TEST_F(Native, NothingIsHandedOverWhileSomebodyWritesThroughBerth) {
   start();
   const UniqueFd inside(::open(share().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  UniqueFd file(::openat(inside.get(), "hello", O_RDWR | O_CLOEXEC));  // his path does not come by the share's name
+  UniqueFd file(::openat(inside.get(), "hello", O_RDWR | O_CLOEXEC));  // its path does not come by the share's name
   ASSERT_TRUE(file) << errno_name(errno);
   for (int i = 0; i < 20; ++i) std::thread([&] { EXPECT_TRUE(leads_to(in("hello"), file.get())); }).join();
   EXPECT_FALSE(is_native());

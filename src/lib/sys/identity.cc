@@ -77,7 +77,7 @@ const Daemon& daemon_identity() {
 /// What this thread acts as now. A thread inherits the credentials of the one that started it, so at first it is
 /// unknown.
 struct Current {
-  enum class Who { kUnknown, kDaemon, kCaller } who = Who::kUnknown;
+  enum class As { kUnknown, kDaemon, kCaller } as = As::kUnknown;
   Identity identity;
   SharedRights rights;  ///< of a caller
   TimePoint rights_until;
@@ -236,7 +236,7 @@ RightsCache::Entry rights_for(const Identity& caller) {
 /// Whether this thread acts as `identity` already and its rights are fresh enough. Another thread of the same user with
 /// the same rights may do as well: a program's threads and a user's programs take turns here.
 bool is_current(const Identity& identity) {
-  if (current.who != Current::Who::kCaller) return false;
+  if (current.as != Current::As::kCaller) return false;
   if (identity.uid != current.identity.uid || identity.gid != current.identity.gid) return false;
   if (identity.uid == 0) return true;
   const TimePoint now = std::chrono::steady_clock::now();
@@ -267,20 +267,20 @@ Result<> assume(const Identity& identity) noexcept {
     return {};
   }
   // Only the daemon may change groups. As long as this function is not done the thread is neither.
-  if (current.who != Current::Who::kDaemon && !set_uid(daemon.uid)) return fail_errno();
-  current.who = Current::Who::kUnknown;
+  if (current.as != Current::As::kDaemon && !set_uid(daemon.uid)) return fail_errno();
+  current.as = Current::As::kUnknown;
   const RightsCache::Entry entry = rights_for(identity);
   if (!take_on(identity, *entry.rights)) {
     const int code = errno;
     assume_daemon();
     return fail(code);
   }
-  current = {.who = Current::Who::kCaller, .identity = identity, .rights = entry.rights, .rights_until = entry.until};
+  current = {.as = Current::As::kCaller, .identity = identity, .rights = entry.rights, .rights_until = entry.until};
   return {};
 }
 
 bool refresh_rights(const Identity& identity) noexcept {
-  const bool acts_so = current.who == Current::Who::kCaller && identity.uid == current.identity.uid &&
+  const bool acts_so = current.as == Current::As::kCaller && identity.uid == current.identity.uid &&
                        identity.gid == current.identity.gid;
   if (!acts_so || identity.uid == 0) return false;
   const SharedRights before = current.rights;
@@ -292,18 +292,18 @@ bool refresh_rights(const Identity& identity) noexcept {
 }
 
 void assume_daemon() noexcept {
-  if (current.who == Current::Who::kDaemon) return;
+  if (current.as == Current::As::kDaemon) return;
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid == 0) {
     // Cannot fail but for want of memory; the thread then stays unknown and the next call tries again.
-    current.who = Current::Who::kUnknown;
+    current.as = Current::As::kUnknown;
     if (!set_uid(daemon.uid) || !set_gid(daemon.gid)) return;
     if (!set_groups(daemon.groups) && errno != EPERM) return;
   }
-  current = {.who = Current::Who::kDaemon, .identity = {}, .rights = nullptr, .rights_until = {}};
+  current = {.as = Current::As::kDaemon, .identity = {}, .rights = nullptr, .rights_until = {}};
 }
 
-AsDaemon::AsDaemon() noexcept : before_(current.identity), switched_(current.who == Current::Who::kCaller) {
+AsDaemon::AsDaemon() noexcept : before_(current.identity), switched_(current.as == Current::As::kCaller) {
   assume_daemon();
 }
 
@@ -323,12 +323,12 @@ std::uint64_t effective_now() noexcept {
 
 }  // namespace
 
-bool acts_as_root() noexcept { return current.who != Current::Who::kCaller || current.identity.uid == 0; }
+bool acts_as_root() noexcept { return current.as != Current::As::kCaller || current.identity.uid == 0; }
 
 AsBackingOpener::AsBackingOpener() noexcept {
   const Daemon& daemon = daemon_identity();
   if (daemon.effective_uid != 0) return;
-  if (current.who == Current::Who::kUnknown) assume_daemon();
+  if (current.as == Current::As::kUnknown) assume_daemon();
   const std::uint64_t own = daemon.rights.permitted;
   const std::uint64_t rights = effective_now() & ~capabilities({CAP_FSETID});
   // Where this cannot be, the kernel refuses what the thread wants to leave there.

@@ -68,7 +68,7 @@ void TaskPool::State::submit(Task task) {
 
 void TaskPool::State::start_worker() {
   Result<std::thread> worker = start_thread(name, [self = shared_from_this()] { self->work(); });
-  bool nobody = false;
+  bool is_without_threads = false;
   {
     const MutexLock lock(mutex);
     if (worker && finished) return worker->detach();  // its very task was what destroyed the pool
@@ -78,9 +78,9 @@ void TaskPool::State::start_worker() {
       return;
     }
     --threads;
-    nobody = threads == 0;
+    is_without_threads = threads == 0;
   }
-  if (nobody) run_here();
+  if (is_without_threads) run_here();
 }
 
 /// Waits for a task. False when the thread must end: nothing to do for idle_time and others are there, or the pool
