@@ -328,9 +328,8 @@ void run_server(ServerSetup& setup, std::vector<int> inherited) {
   static_cast<void>(sys::set_oom_score(sys::kServerOomScore));
   // The keeper speaks for both, and no helper shall.
   for (const char* const variable : {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}) ::unsetenv(variable);
-  sigset_t all;
-  sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  const sigset_t blocked = sys::all_but_faults();
+  ::pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
   // Many short-lived threads, each with an arena of its own, would cost far more memory than the lock of a few arenas.
   ::mallopt(M_ARENA_MAX, 2);
   // What is large is the text of a status or the names of a listing, and soon over: it goes back to the kernel at once.

@@ -13,12 +13,18 @@
 
 namespace berth::sys {
 
+sigset_t all_but_faults() noexcept {
+  sigset_t signals;
+  ::sigfillset(&signals);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP}) ::sigdelset(&signals, fault);
+  return signals;
+}
+
 Result<std::thread> start_thread(std::string name, Task body) {
   // A thread inherits the mask, so it never runs without.
-  sigset_t all;
-  ::sigfillset(&all);
+  const sigset_t blocked = all_but_faults();
   sigset_t before;
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
   Result<std::thread> result;
   try {
     result = std::thread([thread_name = std::move(name), work = std::move(body)]() mutable {
