@@ -117,6 +117,7 @@ void each_common(auto& fields, auto&& each) {
   each(fields.environment_file);
   each(fields.program);
   each(fields.origin_file);
+  each(fields.origin_through);
   auto& policy = fields.policy;
   each(policy.idle_timeout);
   each(policy.mount_timeout);

@@ -26,9 +26,9 @@ class Catalog {
   /// origins), ENOSPC when there are kMaxShares shares and templates.
   Result<> add(ShareSpec spec);
 
-  /// Which shares of this origin there are is not known: those that are in force stay (with_kept()).
-  void keep(std::string origin) { kept_origins_.push_back(std::move(origin)); }
-  [[nodiscard]] const std::vector<std::string>& kept_origins() const noexcept { return kept_origins_; }
+  /// Which shares come from this file is not known: those that are in force stay (with_kept()).
+  void keep(std::string file) { kept_files_.push_back(std::move(file)); }
+  [[nodiscard]] const std::vector<std::string>& kept_files() const noexcept { return kept_files_; }
 
   [[nodiscard]] const ShareSpec* find(std::string_view name) const;
   [[nodiscard]] const Map& shares() const noexcept { return shares_; }
@@ -38,7 +38,7 @@ class Catalog {
  private:
   Map shares_;
   Map templates_;
-  std::vector<std::string> kept_origins_;
+  std::vector<std::string> kept_files_;
 };
 
 /// What becomes of a catalog when another one takes its place, by the names of the shares alone: where a share is

@@ -100,12 +100,12 @@ const ShareSpec* find_maker(const Catalog& catalog, std::string_view name) {
 }
 
 Catalog with_kept(Catalog next, const Catalog& before) {
-  const std::vector<std::string>& origins = next.kept_origins();
   std::vector<const ShareSpec*> waiting;
-  if (origins.empty()) return next;
+  if (next.kept_files().empty()) return next;
+  const std::set<std::string> files(next.kept_files().begin(), next.kept_files().end());
   for (const Catalog::Map* const map : {&before.shares(), &before.templates()}) {
     for (const auto& [name, spec] : *map) {
-      if (std::find(origins.begin(), origins.end(), spec.origin()) != origins.end()) waiting.push_back(&spec);
+      if (spec.comes_from(files)) waiting.push_back(&spec);
     }
   }
   for (std::size_t left = 0; left != waiting.size();) {

@@ -1,5 +1,6 @@
 #include "manager/model/share_spec.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "manager/model/of_this_host.h"
@@ -86,6 +87,7 @@ ShareSpec ShareSpec::make_unchecked(ShareFields fields, const ShareSpec* like) {
       .program = std::move(fields.program),
       .policy = std::move(fields.policy),
       .origin_file = std::move(fields.origin_file),
+      .origin_through = std::move(fields.origin_through),
       .kind = ShareKind::kDir,
   };
   common.kind = kind_of(common.type);
@@ -111,6 +113,12 @@ std::string ShareSpec::origin() const {
   return own_->origin_line == 0 ? file : file + ":" + std::to_string(own_->origin_line);
 }
 
+bool ShareSpec::comes_from(const std::set<std::string>& files) const {
+  const std::vector<std::string>& through = own_->common->origin_through;
+  const auto is_one = [&files](const std::string& file) { return files.contains(file); };
+  return is_one(own_->common->origin_file) || std::any_of(through.begin(), through.end(), is_one);
+}
+
 bool operator==(const ShareSpec& a, const ShareSpec& b) {
   if (a.own_ == b.own_) return true;
   const ShareSpec::Common& x = *a.own_->common;
@@ -134,7 +142,8 @@ ShareFields ShareSpec::fields() const {
           .program = common.program,
           .policy = common.policy,
           .origin_file = common.origin_file,
-          .origin_line = own_->origin_line};
+          .origin_line = own_->origin_line,
+          .origin_through = common.origin_through};
 }
 
 }  // namespace berth::manager

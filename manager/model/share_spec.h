@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -94,8 +95,9 @@ struct ShareFields {
   /// all.
   std::vector<std::string> program;
   SharePolicy policy;
-  std::string origin_file;        ///< where it was read: "/etc/berth/berth.toml", "--share"
-  std::uint32_t origin_line = 0;  ///< 0: not a line of a file
+  std::string origin_file;                  ///< where it was read: "/etc/berth/berth.toml", "--share"
+  std::uint32_t origin_line = 0;            ///< 0: not a line of a file
+  std::vector<std::string> origin_through;  ///< other files that led to it: a map of autofs that includes `origin_file`
 
   friend bool operator==(const ShareFields&, const ShareFields&) = default;
 };
@@ -151,6 +153,8 @@ class ShareSpec {
   [[nodiscard]] std::string_view why_with_berth() const;
   /// Where it was read, for messages: "/etc/berth/berth.toml:12".
   [[nodiscard]] std::string origin() const;
+  /// Whether it was read from one of these files, or through one.
+  [[nodiscard]] bool comes_from(const std::set<std::string>& files) const;
 
   /// All that make() needs to make the same again.
   [[nodiscard]] ShareFields fields() const;
@@ -172,6 +176,7 @@ class ShareSpec {
     std::vector<std::string> program;
     SharePolicy policy;
     std::string origin_file;
+    std::vector<std::string> origin_through;
     ShareKind kind = ShareKind::kDir;
 
     friend bool operator==(const Common&, const Common&) = default;

@@ -12,6 +12,7 @@ struct Fault {
   std::string file;
   std::uint32_t line = 0;
   std::string reason;
+  std::string unread;  ///< what could not be read, so that its entries are not known; "": all that there is was read
 
   friend bool operator==(const Fault&, const Fault&) = default;
 };

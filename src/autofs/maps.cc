@@ -32,7 +32,9 @@ MapSource resolve(MapSource source, const std::string& directory) {
 /// counts. That ends circles as well.
 class FileReader {
  public:
-  FileReader(std::string directory, Findings& findings) : directory_(std::move(directory)), findings_(findings) {}
+  /// `above`: what led to the first file.
+  FileReader(std::string directory, Findings& findings, std::vector<std::string> above = {})
+      : directory_(std::move(directory)), findings_(findings), way_(std::move(above)) {}
 
   /// Calls `use(file, line)` for each line of `path` and what it includes. `from`: where it is named.
   template <typename Use>
@@ -41,9 +43,11 @@ class FileReader {
   template <typename Use>
   void read_source(const MapSource& source, const std::string& file, std::uint32_t line, const Use& use);
 
-  void add_fault(const std::string& file, std::uint32_t line, std::string reason) {
-    findings_.faults.push_back({file, line, std::move(reason)});
+  void add_fault(const std::string& file, std::uint32_t line, std::string reason, std::string unread = {}) {
+    findings_.faults.push_back({file, line, std::move(reason), std::move(unread)});
   }
+  /// While `use` is called: the files and directories that led to the line, the one it stands in last.
+  [[nodiscard]] const std::vector<std::string>& way() const noexcept { return way_; }
 
  private:
   template <typename Use>
@@ -52,6 +56,7 @@ class FileReader {
   std::string directory_;
   Findings& findings_;
   std::set<std::string> seen_;
+  std::vector<std::string> way_;
 };
 
 template <typename Use>
@@ -63,6 +68,7 @@ Result<> FileReader::read(const std::string& path, const Use& use) {
   Lines lines = read_lines(*text, path);
   std::move(lines.faults.begin(), lines.faults.end(), std::back_inserter(findings_.faults));
   findings_.files.push_back(path);
+  way_.push_back(path);
   for (const Line& line : lines.lines) {
     if (!line.is_include) {
       use(path, line);
@@ -72,6 +78,7 @@ Result<> FileReader::read(const std::string& path, const Use& use) {
       add_fault(path, line.number, std::string(source.error().story()));
     }
   }
+  way_.pop_back();
   return {};
 }
 
@@ -80,9 +87,9 @@ void FileReader::read_source(const MapSource& source, const std::string& file, s
   if (source.type == "dir") return read_directory(source.name, file, line, use);
   if (std::string reason = unsupported_reason(source); !reason.empty()) return add_fault(file, line, std::move(reason));
   const MapSource resolved = resolve(source, directory_);
-  if (resolved.type != "file") return add_fault(file, line, "a program cannot be included");
+  if (resolved.type != "file") return add_fault(file, line, "a program cannot be included", resolved.name);
   const Result<> done = read(resolved.name, use);
-  if (!done) add_fault(file, line, std::string(done.error().story()));
+  if (!done) add_fault(file, line, std::string(done.error().story()), resolved.name);
 }
 
 template <typename Use>
@@ -95,11 +102,13 @@ void FileReader::read_directory(const std::string& path, const std::string& file
     if (name.front() != '.' && name.ends_with(".autofs")) files.push_back(entry->path().native());
     if (files.size() > kMaxFiles) break;
   }
-  if (error) add_fault(file, line, quote(path) + " cannot be read: " + errno_text(error.value()));
+  if (error) add_fault(file, line, quote(path) + " cannot be read: " + errno_text(error.value()), path);
   std::sort(files.begin(), files.end());
+  way_.push_back(path);
   for (const std::string& name : files) {
-    if (const Result<> done = read(name, use); !done) add_fault(file, line, std::string(done.error().story()));
+    if (const Result<> done = read(name, use); !done) add_fault(file, line, std::string(done.error().story()), name);
   }
+  way_.pop_back();
 }
 
 /// What is wrong with a key for its kind of map; "" when nothing is.
@@ -114,7 +123,8 @@ class MasterReader {
  public:
   explicit MasterReader(std::string directory) : directory_(std::move(directory)) {}
 
-  void add(const std::string& file, const Line& line);
+  /// `way`: FileReader::way().
+  void add(const std::string& file, const Line& line, const std::vector<std::string>& way);
   Maps take() { return std::move(maps_); }
   Findings& findings() noexcept { return maps_.findings; }
 
@@ -125,7 +135,7 @@ class MasterReader {
   Maps maps_;
 };
 
-void MasterReader::add(const std::string& file, const Line& line) {
+void MasterReader::add(const std::string& file, const Line& line, const std::vector<std::string>& way) {
   Result<MasterEntry> entry = parse_master_entry(line);
   const auto fault = [&](std::string reason) {
     maps_.findings.faults.push_back({file, line.number, std::move(reason)});
@@ -140,7 +150,8 @@ void MasterReader::add(const std::string& file, const Line& line) {
   if (!is_direct && !mount_points_.insert(entry->mount_point).second) {
     return fault(quote(entry->mount_point) + " has a map already, and the first one counts");
   }
-  Map map{entry->mount_point, std::move(entry->sources), std::move(entry->options), {}, file, line.number};
+  Map map{entry->mount_point, std::move(entry->sources), std::move(entry->options), {}, file, line.number, {}};
+  map.through.assign(way.begin() + 1, way.end());
   load_sources(map, directory_, maps_.findings);
   if (is_direct) std::erase_if(map.entries, [this](const MapEntry& known) { return nulled_.contains(known.key); });
   maps_.maps.push_back(std::move(map));
@@ -151,7 +162,7 @@ void MasterReader::add(const std::string& file, const Line& line) {
 void load_sources(Map& map, const std::string& directory, Findings& findings) {
   const bool is_direct = map.mount_point == "/-";
   std::set<std::string> keys;
-  FileReader reader(directory, findings);
+  FileReader reader(directory, findings, map.through);
   for (MapSource& source : map.sources) {
     source = resolve(std::move(source), directory);
     if (source.type == "hosts" || source.type == "program") continue;
@@ -159,7 +170,8 @@ void load_sources(Map& map, const std::string& directory, Findings& findings) {
       if (std::string reason = key_fault(line.key, is_direct); !reason.empty()) {
         reader.add_fault(file, line.number, std::move(reason));
       } else if (keys.insert(line.key).second) {
-        map.entries.push_back({line.key, line.value, file, line.number});
+        map.entries.push_back({line.key, line.value, file, line.number, {}});
+        map.entries.back().through.assign(reader.way().begin(), reader.way().end() - 1);
       } else {
         reader.add_fault(file, line.number,
                          "the key " + quote(line.key) + " is there already, and the first one counts");
@@ -173,7 +185,7 @@ Result<Maps> load_master(const std::string& file) {
   MasterReader master(directory);
   FileReader reader(directory, master.findings());
   HostDefaults host = read_host_defaults(directory);
-  TRY_VOID(reader.read(file, [&master](const std::string& path, const Line& line) { master.add(path, line); }));
+  TRY_VOID(reader.read(file, [&](const std::string& path, const Line& line) { master.add(path, line, reader.way()); }));
   Maps maps = master.take();
   for (Map& map : maps.maps) {
     if (!map.options.timeout) map.options.timeout = host.timeout;

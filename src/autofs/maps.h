@@ -17,6 +17,7 @@ struct MapEntry {
   std::string value;
   std::string file;
   std::uint32_t line = 0;
+  std::vector<std::string> through;  ///< Map::through, and the files of the map that include `file`
 };
 
 /// A map at its place.
@@ -27,6 +28,7 @@ struct Map {
   std::vector<MapEntry> entries;  ///< of the sources that are files; each key once, the first that is found
   std::string file;               ///< where the map is named
   std::uint32_t line = 0;
+  std::vector<std::string> through;  ///< `file` and what led to it, without the master map itself
 };
 
 /// What was met in reading.

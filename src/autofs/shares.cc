@@ -92,6 +92,7 @@ class ShareMaker {
     share_.fields.type = mount.type;
     share_.fields.origin_file = entry.file;
     share_.fields.origin_line = entry.line;
+    share_.fields.origin_through = entry.through;
   }
 
   Share make(std::string name);
@@ -284,9 +285,10 @@ void Translator::add_program(const Map& map, const std::string& type, std::vecto
         map.file, map.line,
         "the program " + quote(program.front()) + " is not carried over: its keys are paths, which no program lists");
   }
-  Share share =
-      ShareMaker(map, {"*", "", map.file, map.line}, {.type = type, .options = map.options.mount_options}, defaults_)
-          .make((map.mount_point == namespace_ ? "" : name_of(map.mount_point) + "/") + "*");
+  Share share = ShareMaker(map, {"*", "", map.file, map.line, map.through},
+                           {.type = type, .options = map.options.mount_options}, defaults_)
+                    .make((map.mount_point == namespace_ ? "" : name_of(map.mount_point) + "/") + "*");
+  if (type == manager::kMapType) share.fields.origin_through.push_back(program.front());
   share.fields.program = std::move(program);
   for (const auto& [name, value] : map.options.variables) share.fields.environment.push_back(name + "=" + value);
   add_share(std::move(share), map.mount_point, map.mount_point);
@@ -334,7 +336,8 @@ void Translator::add_submap(const Map& map, const MapEntry& entry, const Mount& 
   // "HOST:MAP" is split as a server's name elsewhere; here what is before the colon is the type.
   const Result<MapSource> source = parse_include({entry.line, mount.locations.front().path, true, ""});
   if (!source || mount.locations.size() != 1) return fault(entry.file, entry.line, "\"-fstype=autofs\" names no map");
-  Map below{path, {*source}, map.options, {}, entry.file, entry.line};
+  Map below{path, {*source}, map.options, {}, entry.file, entry.line, entry.through};
+  below.through.push_back(entry.file);
   below.options.mount_options = mount.options;
   load_sources(below, directory_, result_.findings);
   add(below, depth + 1);
@@ -379,7 +382,7 @@ std::vector<std::string> options_of(const manager::ShareFields& fields) {
 }
 
 std::vector<Share> make_answered(std::vector<Mount> mounts, const MapEntry& entry, const manager::ShareFields& fields) {
-  const Map map{"/-", {}, {}, {}, fields.origin_file, fields.origin_line};
+  const Map map{"/-", {}, {}, {}, fields.origin_file, fields.origin_line, fields.origin_through};
   std::sort(mounts.begin(), mounts.end(), [](const Mount& a, const Mount& b) { return a.offset < b.offset; });
   std::vector<Share> shares;
   for (const Mount& mount : mounts) {
@@ -414,7 +417,9 @@ Result<std::vector<Share>> translate_answer(std::string_view value, const std::s
   if (std::any_of(mounts.begin(), mounts.end(), is_map)) {
     return fail(EINVAL, "the entry is a map, and a look-up makes shares");
   }
-  return make_answered(std::move(mounts), {key, std::string(value), fields.origin_file, fields.origin_line}, fields);
+  return make_answered(std::move(mounts),
+                       {key, std::string(value), fields.origin_file, fields.origin_line, fields.origin_through},
+                       fields);
 }
 
 Result<std::vector<Share>> translate_exports(std::string_view text, const std::string& key,
@@ -429,7 +434,8 @@ Result<std::vector<Share>> translate_exports(std::string_view text, const std::s
         {.offset = std::string(path), .options = options_of(fields), .locations = {{key, 0, std::string(path)}}});
   }
   if (mounts.empty()) return fail(ENOENT);
-  return make_answered(std::move(mounts), {key, "", fields.origin_file, fields.origin_line}, fields);
+  return make_answered(std::move(mounts), {key, "", fields.origin_file, fields.origin_line, fields.origin_through},
+                       fields);
 }
 
 std::string only_mount_point(const Maps& maps) {

@@ -330,6 +330,13 @@ void Loader::read_map(const std::string& master, const autofs::Maps& maps) {
       faults.push_back({origin, line, reason});
     });
   }
+  // What is not known removes nothing, and is told in any case.
+  std::stable_partition(faults.begin(), faults.end(), [](const autofs::Fault& fault) { return !fault.unread.empty(); });
+  for (autofs::Fault& fault : faults) {
+    if (fault.unread.empty()) break;
+    loaded_.catalog.keep(fault.unread);
+    fault.reason += "; those of its shares that are in force stay";
+  }
   for (std::size_t i = 0; i < std::min(faults.size(), kMaxMistakesTold); ++i) {
     loaded_.warnings.push_back("not carried over from autofs: " + to_string(faults[i]));
   }
@@ -367,7 +374,8 @@ SourceShares Loader::read_source(const CatalogSource& source) {
     // Nothing has been kept yet, or only root may read it.
     if (kept.error().code() == ENOENT) return result;
     result.unread = "its shares cannot be read: " + path + ": " + kept.error().message();
-    if (kept.error().code() != EACCES) loaded_.warnings.push_back(origin + ": " + result.unread);
+    const bool is_for_this_user = kept.error().code() != EACCES || !command_line_.source_directory.empty();
+    if (is_for_this_user) loaded_.warnings.push_back(origin + ": " + result.unread + "; those in force stay");
     return result;
   }
   const Refuse refuse = [&](const std::string& name, const std::string& why) {

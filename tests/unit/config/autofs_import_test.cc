@@ -6,10 +6,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "manager/model/requirements.h"
+#include "src/autofs/maps.h"
 #include "src/config/config.h"
 #include "tests/unit/temporary_directory.h"
 
@@ -284,6 +287,89 @@ TEST_F(AutofsImportTest, MapsAreASourceOfSharesOfTheConfiguration) {
         << text << "\n"
         << warnings;
   }
+}
+
+using Names = std::set<std::string>;
+
+/// The maps of a host, each way in which one leads to another.
+class UnreadMaps : public AutofsImportTest {
+ protected:
+  void SetUp() override {
+    write("auto.master", "/m auto.m\n/- direct\n/p DIR/prog\n/k auto.k\n+extra\n+dir:DIR/master.d\n");
+    write("auto.m", "a s:/a\nsub -fstype=autofs :DIR/sub\n+more\n");
+    write("more", "b s:/b\n");
+    write("sub", "c s:/c\n* s:/c/&\n");
+    write("direct", "/d s:/d\n");
+    write("prog", "#!/bin/true\n");
+    ASSERT_EQ(::chmod((directory_ / "prog").c_str(), 0755), 0);
+    write("auto.k", "kept s:/kept\ngone s:/gone\n");
+    write("extra", "/x auto.x\n/q DIR/prog\n");
+    write("auto.x", "e s:/e\n");
+    write("master.d/1.autofs", "/y auto.y\n");
+    write("auto.y", "f s:/f\n");
+    write("berth.toml", "[berth]\nnamespace = \"/volumes\"\n[[map]]\nautofs = \"DIR/auto.master\"\n");
+  }
+  [[nodiscard]] Configuration loaded() const { return load(directory_ / "berth.toml").value(); }
+  static Names names_of(const manager::Catalog& catalog) {
+    Names names;
+    for (const auto& [name, share] : catalog.shares()) names.emplace(name);
+    for (const auto& [name, share] : catalog.templates()) names.emplace(name);
+    return names;
+  }
+
+  const Names all_{"d", "k/gone", "k/kept", "m/a", "m/b", "m/sub/*", "m/sub/c", "p/*", "q/*", "x/e", "y/f"};
+};
+
+TEST_F(UnreadMaps, KeepTheirSharesAndThoseOfWhatTheyLedTo) {
+  const manager::Catalog before = loaded().catalog;
+  ASSERT_EQ(names_of(before), all_);
+  write("auto.k", "kept s:/kept\n");
+  for (const std::string file : {"auto.m", "more", "sub", "direct", "prog", "auto.k", "extra", "auto.x", "master.d",
+                                 "master.d/1.autofs", "auto.y"}) {
+    const std::filesystem::path path = directory_ / file;
+    const std::filesystem::path aside = directory_ / "aside";
+    std::filesystem::rename(path, aside);
+    // What is gone, what is a directory or a file in its place, and a FIFO, which must not be waited for.
+    for (const std::string place : {"nothing", "other", "fifo"}) {
+      if (file == "master.d/1.autofs" && place == "nothing") continue;  // which is a file of the directory less
+      if (place == "other" && file == "master.d") write(file, "");
+      if (place == "other" && file != "master.d") std::filesystem::create_directory(path);
+      if (place == "fifo") {
+        ASSERT_EQ(::mkfifo(path.c_str(), 0644), 0);
+      }
+      const Configuration now = loaded();
+      Names wanted = all_;
+      if (file != "auto.k") wanted.erase("k/gone");
+      EXPECT_EQ(names_of(manager::with_kept(now.catalog, before)), wanted) << file << ": " << place;
+      ASSERT_FALSE(now.warnings.empty()) << file;
+      EXPECT_NE(now.warnings.front().find(path.native()), std::string::npos) << now.warnings.front();
+      EXPECT_NE(now.warnings.front().find("; those of its shares that are in force stay"), std::string::npos)
+          << now.warnings.front();
+      std::filesystem::remove_all(path);
+    }
+    std::filesystem::rename(aside, path);
+  }
+}
+
+TEST_F(UnreadMaps, KeepNoShareOfAMapThatIsNotNamedAnyMore) {
+  const manager::Catalog before = loaded().catalog;
+  write("auto.master", "/m auto.m\n/k auto.k\n+none\n");
+  std::filesystem::remove(directory_ / "auto.m");
+  std::filesystem::remove(directory_ / "auto.x");
+  EXPECT_EQ(names_of(manager::with_kept(loaded().catalog, before)),
+            (Names{"k/gone", "k/kept", "m/a", "m/b", "m/sub/*", "m/sub/c"}));
+}
+
+TEST_F(UnreadMaps, AMapThatIsTooLargeIsUnread) {
+  const manager::Catalog before = loaded().catalog;
+  write("direct", "/d s:/d\n" + std::string(autofs::kMaxFileSize, '#'));
+  EXPECT_EQ(names_of(manager::with_kept(loaded().catalog, before)), all_);
+}
+
+TEST_F(UnreadMaps, AnIncludeThatHasBecomeAProgramIsUnread) {
+  const manager::Catalog before = loaded().catalog;
+  ASSERT_EQ(::chmod((directory_ / "more").c_str(), 0755), 0);
+  EXPECT_EQ(names_of(manager::with_kept(loaded().catalog, before)), all_);
 }
 
 TEST_F(AutofsImportTest, WarningsOfMapsShowNoSecret) {
