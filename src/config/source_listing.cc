@@ -14,6 +14,9 @@ SourceListing::SourceListing(SourceLines kept, std::size_t max_shares, std::stri
 
 void SourceListing::begin_list() {
   listed_.clear();
+  listed_bytes_ = 0;
+  waiting_.clear();
+  waiting_bytes_ = 0;
   wrong_.clear();
   more_wrong_ = 0;
   is_listing_ = true;
@@ -49,15 +52,58 @@ void SourceListing::take(std::string_view line, WallTime now) {
   }
 }
 
-void SourceListing::put(std::string name, std::string_view line) {
+std::string SourceListing::no_room_for(const std::string& name, std::string_view line) const {
   const auto found = lines_.find(name);
   const std::size_t before = found == lines_.end() ? 0 : found->second.size();
   if (found == lines_.end() && lines_.size() >= max_shares_)
-    return reject(std::move(name), "there are more than " + std::to_string(max_shares_) + " shares (max_shares)");
-  if (bytes_ - before + line.size() > kMostOfSource)
-    return reject(std::move(name), "the shares of the source are too large");
+    return "there are more than " + std::to_string(max_shares_) + " shares (max_shares)";
+  return bytes_ - before + line.size() > kMostOfSource ? "the shares of the source are too large" : "";
+}
+
+bool SourceListing::may_wait(const std::string& name, std::string_view line) const {
+  if (!is_listing_) return false;
+  const auto found = lines_.find(name);
+  const bool is_listed = found != lines_.end() && listed_.contains(name);
+  const std::size_t before = is_listed ? found->second.size() : 0;
+  return listed_.size() + waiting_.size() < max_shares_ + (is_listed ? 1 : 0) &&
+         listed_bytes_ - before + waiting_bytes_ + line.size() <= kMostOfSource;
+}
+
+void SourceListing::note_listed(const std::string& name, std::size_t size_before, std::size_t size) {
+  if (!is_listing_ && refusal_.empty()) return;
+  if (!listed_.insert(name).second) listed_bytes_ -= size_before;
+  listed_bytes_ += size;
+}
+
+void SourceListing::forget_waiting(const std::string& name) {
+  const auto found = waiting_.find(name);
+  if (found == waiting_.end()) return;
+  waiting_bytes_ -= found->second.size();
+  waiting_.erase(found);
+}
+
+/// When those have gone that were in the way.
+void SourceListing::put_waiting() {
+  waiting_bytes_ = 0;
+  for (auto& [name, line] : std::exchange(waiting_, {})) put(name, line);
+}
+
+void SourceListing::put(std::string name, std::string_view line) {
+  forget_waiting(name);
+  if (std::string why = no_room_for(name, line); !why.empty()) {
+    if (!may_wait(name, line)) return reject(std::move(name), std::move(why));
+    wrong_.erase(name);
+    // As it was, until there is room for what it is now.
+    if (const auto found = lines_.find(name); found != lines_.end())
+      note_listed(name, found->second.size(), found->second.size());
+    waiting_bytes_ += line.size();
+    waiting_.insert_or_assign(std::move(name), std::string(line));
+    return;
+  }
+  const auto found = lines_.find(name);
+  const std::size_t before = found == lines_.end() ? 0 : found->second.size();
   wrong_.erase(name);
-  if (is_listing_ || !refusal_.empty()) listed_.insert(name);
+  note_listed(name, before, line.size());
   if (found != lines_.end() && found->second == line) return;
   bytes_ = bytes_ - before + line.size();
   lines_.insert_or_assign(std::move(name), std::string(line));
@@ -66,7 +112,9 @@ void SourceListing::put(std::string name, std::string_view line) {
 
 /// The share stays as it was, as a wrong configuration changes nothing.
 void SourceListing::reject(std::string name, std::string why) {
-  if (is_listing_ && lines_.contains(name)) listed_.insert(name);
+  forget_waiting(name);
+  if (const auto found = lines_.find(name); is_listing_ && found != lines_.end())
+    note_listed(name, found->second.size(), found->second.size());
   if (wrong_.size() < kMostWrong || wrong_.contains(name)) {
     wrong_.insert_or_assign(std::move(name), std::move(why));
   } else {
@@ -76,9 +124,10 @@ void SourceListing::reject(std::string name, std::string why) {
 
 void SourceListing::remove(const std::string& name) {
   wrong_.erase(name);
-  listed_.erase(name);
+  forget_waiting(name);
   const auto found = lines_.find(name);
   if (found == lines_.end()) return;
+  if (listed_.erase(name) > 0) listed_bytes_ -= found->second.size();
   bytes_ -= found->second.size();
   lines_.erase(found);
   is_changed_ = true;
@@ -88,11 +137,14 @@ void SourceListing::end_list(bool is_empty, WallTime now) {
   const bool is_list = std::exchange(is_listing_, false);
   if (is_list && is_faulty_) refusal_ = "the list has a line that cannot be used, so it removes nothing; " + error_;
   const bool may_remove = !lines_.empty() || !is_whole_;
-  if (is_list && !is_faulty_ && listed_.empty() && !is_empty && may_remove)
+  if (is_list && !is_faulty_ && listed_.empty() && waiting_.empty() && !is_empty && may_remove)
     refusal_ = "the list names no share, so it removes nothing";
   // Shares that it has not named may be old, until all have been put or deleted since.
   const bool is_open = is_list || listed_.size() < lines_.size() || !is_whole_;
-  if (!refusal_.empty() && is_open) return fail_with(refusal_, now);
+  if (!refusal_.empty() && is_open) {
+    put_waiting();
+    return fail_with(refusal_, now);
+  }
   refusal_.clear();
   if (is_list) {
     const std::size_t removed = std::erase_if(lines_, [this](const auto& share) {
@@ -100,9 +152,12 @@ void SourceListing::end_list(bool is_empty, WallTime now) {
       bytes_ -= share.second.size();
       return true;
     });
-    is_changed_ = is_changed_ || removed > 0 || !std::exchange(is_whole_, true);
+    const bool was_whole = std::exchange(is_whole_, true);
+    is_changed_ = is_changed_ || removed > 0 || !was_whole;
   }
+  put_waiting();
   listed_ = {};
+  listed_bytes_ = 0;
   synced_at_ = now;
   error_.clear();
 }

@@ -52,6 +52,13 @@ class SourceListing {
   static constexpr std::size_t kMostWrong = 1000;
 
   void put(std::string name, std::string_view line);
+  /// "": there is room for a share beside the others, those of before included.
+  [[nodiscard]] std::string no_room_for(const std::string& name, std::string_view line) const;
+  /// Whether the list as it is so far has room for it; what it does not name will go.
+  [[nodiscard]] bool may_wait(const std::string& name, std::string_view line) const;
+  void note_listed(const std::string& name, std::size_t size_before, std::size_t size);
+  void forget_waiting(const std::string& name);
+  void put_waiting();
   void reject(std::string name, std::string why);
   void remove(const std::string& name);
   void end_list(bool is_empty, WallTime now);
@@ -62,6 +69,9 @@ class SourceListing {
   bool is_whole_;
   std::size_t bytes_ = 0;                   ///< of the lines
   std::unordered_set<std::string> listed_;  ///< of `lines_`, those that the list has named
+  std::size_t listed_bytes_ = 0;            ///< of the lines of these
+  SourceLines waiting_;                     ///< what the list has named, and for which old shares leave no room yet
+  std::size_t waiting_bytes_ = 0;
   bool is_changed_ = false;
   bool is_listing_ = false;
   bool is_faulty_ = false;  ///< the list has a line that cannot be read, and so may lack a share

@@ -141,8 +141,64 @@ TEST_F(SourceListingTest, AWrongShareIsWrongAloneAndStaysAsItWas) {
 TEST_F(SourceListingTest, MoreSharesThanAllowedAreRefusedAndOthersStay) {
   listing_.begin_list();
   say({put("a"), put("b"), put("c"), put("d"), R"({"synced":true})"});
-  EXPECT_EQ(names(), (Names{"a", "b"}));
-  EXPECT_EQ(listing_.wrong_count(), 2U);
+  EXPECT_EQ(names(), (Names{"a", "b", "c"}));
+  EXPECT_EQ(listing_.wrong_count(), 1U);
+  EXPECT_TRUE(listing_.wrong().contains("d"));
+}
+
+TEST_F(SourceListingTest, SharesOfBeforeLeaveTheWholeRoomToACompleteList) {
+  listing_.begin_list();
+  say({put("a"), put("b"), put("c"), R"({"synced":true})"});
+  ASSERT_EQ(names(), (Names{"a", "b", "c"}));
+  (void)listing_.take_change();
+  say({R"({"list":true})", put("d"), put("e"), put("f"), put("e", "/again"), R"({"delete":"f"})", put("g"), put("h")});
+  EXPECT_EQ(names(), (Names{"a", "b", "c"})) << "until the list is complete";
+  EXPECT_FALSE(listing_.take_change());
+  say({R"({"synced":true})"});
+  EXPECT_EQ(names(), (Names{"d", "e", "g"}));
+  EXPECT_EQ(listing_.lines().at("e"), put("e", "/again"));
+  EXPECT_TRUE(listing_.take_change());
+  EXPECT_EQ(listing_.wrong_count(), 1U);
+  EXPECT_TRUE(listing_.wrong().contains("h"));
+  EXPECT_EQ(listing_.error(), "");
+}
+
+TEST_F(SourceListingTest, SharesThatWaitForRoomAreWrongWhereTheListRemovesNothing) {
+  listing_.begin_list();
+  say({put("a"), put("b"), put("c"), R"({"synced":true})"});
+  say({R"({"list":true})", put("a"), put("d"), "garbage", R"({"synced":true})"});
+  EXPECT_EQ(names(), (Names{"a", "b", "c"}));
+  EXPECT_TRUE(listing_.wrong().contains("d"));
+  // What waits does not outlive its list.
+  say({R"({"list":true})", put("d"), R"({"list":true})", put("e"), R"({"synced":true})"});
+  EXPECT_EQ(names(), (Names{"e"}));
+}
+
+TEST(SourceListingBytes, OldSharesLeaveTheirRoomToThoseOfACompleteList) {
+  const std::string large(60'000, 'x');
+  const std::size_t count = kMostOfSource / (large.size() + 100);
+  SourceListing listing({}, 100'000, "/volumes");
+  const auto list = [&](const std::string& prefix) {
+    listing.take(R"({"list":true})", {});
+    for (std::size_t i = 0; i < count; ++i)
+      listing.take(
+          R"({"put":")" + prefix + std::to_string(i) + R"(","share":{"type":"tmpfs","options":"x=)" + large + R"("}})",
+          {});
+    listing.take(R"({"synced":true})", {});
+    return listing.wrong_count();
+  };
+  ASSERT_EQ(list("a"), 0U);
+  ASSERT_EQ(listing.lines().size(), count);
+  EXPECT_EQ(list("b"), 0U);
+  EXPECT_EQ(listing.lines().size(), count);
+  EXPECT_TRUE(listing.lines().begin()->first.starts_with("b"));
+}
+
+TEST_F(SourceListingTest, WhatWasLostIsWholeAfterAListThatRemovesShares) {
+  SourceListing lost({{"old", put("old")}}, 3, "/volumes", false);
+  for (const std::string& line : {std::string(R"({"list":true})"), put("a"), std::string(R"({"synced":true})")})
+    lost.take(line, {});
+  EXPECT_TRUE(lost.is_whole());
 }
 
 TEST_F(SourceListingTest, AStoreThatCannotBeReadKeepsItsShares) {
