@@ -7,6 +7,7 @@
 
 #include "manager/backends/host_view.h"
 #include "manager/model/share_spec.h"
+#include "manager/model/share_template.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/result.h"
 
@@ -22,6 +23,7 @@ struct LookUpQuestion {
   ShareFields fields = {};                    ///< what the template says of the share, for the answer to add to
   std::vector<std::string> argv = {};         ///< instantiate_program()
   std::vector<std::string> environment = {};  ///< more of it, "NAME=value"
+  FindCaller find_caller = {};                ///< for an answer that depends on the user that asks
   TimePoint deadline{};
   int cancel_fd = -1;                             ///< readable when it must be given up at once (-1: never)
   std::atomic<std::int32_t>* programs = nullptr;  ///< as Attempt::programs

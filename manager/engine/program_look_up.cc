@@ -11,12 +11,9 @@ namespace berth::manager {
 namespace {
 
 /// Of several that one answer names, one that is wrong is left out, and noted.
-/// Errors: those of the program; EHOSTDOWN with a story when it answers what is no share, for callers must not take
-/// that for absent.
-Result<std::vector<ShareSpec>> ask(const ManagerSetup& setup, const LookUpQuestion& question,
-                                   std::vector<std::string>& notes) {
-  if (!setup.ask_program) return fail(EHOSTDOWN, "programs are not asked here");
-  LookUpAnswer answer = TRY(setup.ask_program(question));
+/// Errors: EHOSTDOWN with a story when it answers what is no share, for callers must not take that for absent.
+Result<std::vector<ShareSpec>> specs_of(const ManagerSetup& setup, const LookUpQuestion& question, LookUpAnswer answer,
+                                        std::vector<std::string>& notes) {
   notes = std::move(answer.notes);
   std::vector<ShareSpec> specs;
   std::string fault = "it names none";
@@ -46,8 +43,13 @@ ProgramLookUp look_up_by_program(const ManagerSetup& setup, LookUpQuestion quest
   question.argv = *std::move(argv);
   question.fields = *std::move(fields);
   if (question.pattern.type() == kMapType) question.environment = map_environment(user);
+  question.find_caller = [user] { return caller_values(user); };
+  if (!setup.ask_program) return {.specs = fail(EHOSTDOWN, "programs are not asked here"), .has_failed = true};
+  Result<LookUpAnswer> answer = setup.ask_program(question);
+  if (answer && !answer->refused.empty()) return {.specs = fail(EACCES, std::move(answer->refused))};
   std::vector<std::string> notes;
-  Result<std::vector<ShareSpec>> specs = ask(setup, question, notes);
+  Result<std::vector<ShareSpec>> specs =
+      answer ? specs_of(setup, question, *std::move(answer), notes) : fail(std::move(answer).error());
   const bool has_failed = !specs && specs.error().code() != ENOENT;
   return {.specs = std::move(specs), .has_failed = has_failed, .notes = std::move(notes)};
 }

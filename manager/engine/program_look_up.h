@@ -14,7 +14,8 @@ namespace berth::manager {
 
 /// What came of a look-up by a program.
 struct ProgramLookUp {
-  /// At least one. Errors: ENOENT, there is none; EACCES, it is another user's; those of the program.
+  /// At least one. Errors: ENOENT, there is none; EACCES, it is another user's, or the user can have none; those of the
+  /// program.
   Result<std::vector<ShareSpec>> specs;
   bool has_failed = false;              ///< the program, for every user
   std::vector<std::string> notes = {};  ///< LookUpAnswer::notes

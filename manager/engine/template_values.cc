@@ -65,6 +65,12 @@ Result<> add_caller(TemplateValues& values, uid_t user) {
 
 }  // namespace
 
+TemplateValues caller_values(uid_t user) {
+  TemplateValues values{.key = {}, .variables = {{"uid", std::to_string(user)}}, .key_user = {}, .only_user = user};
+  (void)add_caller(values, user);  // it may not be there
+  return values;
+}
+
 void add_host_values(TemplateValues& values) {
   utsname host{};
   if (::uname(&host) != 0) return;

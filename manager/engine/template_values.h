@@ -21,6 +21,9 @@ Result<TemplateValues> values_for(const ShareSpec& pattern, std::string_view key
 /// Errors: ENOENT when the key, or a value, is none that the template may take; EACCES when the key is another user's.
 Result<ShareSpec> instantiate_for(const ShareSpec& pattern, std::string_view key, uid_t user);
 
+/// The variables of the user `user`: its number alone where the user database has no such user, which it asks.
+TemplateValues caller_values(uid_t user);
+
 /// The variables of the host.
 void add_host_values(TemplateValues& values);
 

@@ -131,6 +131,17 @@ std::size_t find_key_mark(std::string_view text) noexcept {
   return std::string_view::npos;
 }
 
+Result<std::string> value_for_answer(const TemplateValues& caller, std::string_view name) {
+  const auto value = caller.variables.find(name);
+  const std::string shown = quote("${" + std::string(name) + "}");
+  if (value == caller.variables.end()) return fail(EACCES, "the user that asks has no " + shown);
+  Result<> checked = name == "home" ? check_home(value->second) : check_key(value->second);
+  if (checked) checked = check_command_key(value->second);
+  if (checked) checked = check_option_key(value->second);
+  if (!checked) return fail(EACCES, shown + " of the user that asks: " + std::string(checked.error().story()));
+  return value->second;
+}
+
 std::string option_position_fault(std::string_view options) {
   for (const std::string_view option : split(options, ',')) {
     const std::size_t mark = find_key_mark(option);

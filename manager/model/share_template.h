@@ -29,6 +29,12 @@ struct TemplateValues {
   std::optional<uid_t> only_user;  ///< no other user may go in; nothing: as the template says
 };
 
+/// Asks the user database for the variables of the user that asks, and so may block for long. `only_user` is that user.
+using FindCaller = std::function<TemplateValues()>;
+/// The value of one of them (`name`: "uid") for a mount that a program has printed: its options and its source.
+/// Errors: EACCES with a story: the user has none, or one that could be taken for more than it is.
+Result<std::string> value_for_answer(const TemplateValues& caller, std::string_view name);
+
 /// The share that a template becomes. A value that could be taken for more than it is has it refused, as a key has:
 /// each is one part of a path, and `home` an absolute path. Errors: EINVAL, ENAMETOOLONG with a story.
 Result<ShareSpec> instantiate(const ShareSpec& pattern, const TemplateValues& values);

@@ -102,7 +102,7 @@ Result<std::string> read_offset(std::string_view text) {
 /// Reads the words of an entry: [options] [[offset] [options] location...]...
 class EntryReader {
  public:
-  EntryReader(std::vector<Word> words, Mount common) : words_(std::move(words)), common_(std::move(common)) {}
+  EntryReader(std::vector<Word> words, const EntryContext& context) : words_(std::move(words)), context_(context) {}
 
   Result<std::vector<Mount>> all();
 
@@ -112,6 +112,7 @@ class EntryReader {
 
   std::vector<Word> words_;
   std::size_t at_ = 0;
+  const EntryContext& context_;
   Mount common_;
 };
 
@@ -130,6 +131,9 @@ Result<Mount> EntryReader::next() {
 }
 
 Result<std::vector<Mount>> EntryReader::all() {
+  if (context_.append_options || !is_at(Word::Kind::kOptions)) {
+    for (const std::string& option : context_.options) TRY_VOID(add_options(option, common_));
+  }
   while (is_at(Word::Kind::kOptions)) TRY_VOID(add_options(words_[at_++].text, common_));
   std::vector<Mount> mounts;
   do {
@@ -145,9 +149,7 @@ Result<std::vector<Mount>> EntryReader::all() {
 }  // namespace
 
 Result<std::vector<Mount>> parse_entry(std::string_view value, const EntryContext& context) {
-  Mount common;
-  for (const std::string& option : context.options) TRY_VOID(add_options(option, common));
-  return EntryReader(TRY(read_words(value, context)), std::move(common)).all();
+  return EntryReader(TRY(read_words(value, context)), context).all();
 }
 
 }  // namespace berth::autofs

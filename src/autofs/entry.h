@@ -33,6 +33,10 @@ struct Mount {
   friend bool operator==(const Mount&, const Mount&) = default;
 };
 
+/// The value of a variable of the user that asks, by the name that autofs has for it ("UID"): a name, or the path of a
+/// home directory. Errors: with a story; a value that means more is one.
+using CallerVariable = std::function<Result<std::string>(std::string_view name)>;
+
 /// What an entry is read with.
 struct EntryContext {
   /// Put in the place of '&'; absent: the entry is a template, in which '&' goes on standing for the key, and "\&" and
@@ -42,6 +46,8 @@ struct EntryContext {
   std::vector<std::string> options;  ///< of the map, from the master map
   bool slashify_colons = true;       ///< a colon behind the ":/" of a word becomes a slash
   Variables marks;                   ///< variables of the caller, by what stands for them in a template: "${user}"
+  bool append_options = true;     ///< an entry's options come behind `options`; or else in their place, if it has any
+  CallerVariable of_caller = {};  ///< their values, where there is a key; empty: they are not known
 };
 
 /// The mounts of an entry: at least one, no two with the same offset. `value` is what follows the key (Line::value), or

@@ -44,10 +44,11 @@ void read_autofs_conf(const std::string& path, HostDefaults& defaults) {
     const std::string_view key = trim(std::string_view(line).substr(0, equals));
     std::string_view value = trim(std::string_view(line).substr(equals + 1));
     if (value.size() > 1 && value.front() == '"' && value.back() == '"') value = value.substr(1, value.size() - 2);
-    if (key == "browse_mode") {
+    if (key == "browse_mode" || key == "append_options") {
       if (value != "yes" && value != "no")
         defaults.faults.push_back({path, number, quote(key) + " is neither yes nor no"});
-      defaults.browse = value != "no";
+      if (key == "browse_mode") defaults.browse = value != "no";
+      if (key == "append_options") defaults.append_options = value != "no";
     }
     const std::array<std::pair<std::string_view, std::optional<std::chrono::seconds>*>, 2> times{
         {{"timeout", &defaults.timeout}, {"negative_timeout", &defaults.negative_timeout}}};

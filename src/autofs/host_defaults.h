@@ -14,6 +14,7 @@ struct HostDefaults {
   std::optional<std::chrono::seconds> timeout;           ///< autofs.conf: timeout
   std::optional<std::chrono::seconds> negative_timeout;  ///< autofs.conf: negative_timeout
   std::optional<bool> browse;                            ///< autofs.conf: browse_mode
+  bool append_options = true;                            ///< autofs.conf: append_options
   std::vector<Fault> faults;
   std::vector<std::string> files;  ///< that were read
 };

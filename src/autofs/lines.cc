@@ -72,8 +72,9 @@ bool Reader::has_indented_text() const noexcept {
   return word != std::string_view::npos && text_[word] != '\n';
 }
 
-/// Takes the key off `text`, and puts it without quotes and escapes into `key`. Returns what is wrong with it, or "".
-std::string take_key(std::string_view& text, std::string& key) {
+/// Takes the key off `text`, and puts it without quotes and escapes into `key`. `ascii`: what is beyond it stands in
+/// quotes. Returns what is wrong with it, or "".
+std::string take_key(std::string_view& text, bool ascii, std::string& key) {
   bool quoted = false;
   while (!text.empty() && (quoted || !is_space(text.front()))) {
     char c = text.front();
@@ -84,7 +85,7 @@ std::string take_key(std::string_view& text, std::string& key) {
     }
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20) return "the key holds a control character";
-    if (!quoted && byte >= 0x80) return "a key with a character beyond ASCII stands in quotes";
+    if (ascii && !quoted && byte >= 0x80) return "a key with a character beyond ASCII stands in quotes";
     if (!quoted && c == '\\' && !text.empty()) {
       c = text.front();
       text.remove_prefix(1);
@@ -115,7 +116,7 @@ bool starts_key(const RawLine& line) noexcept {
 }
 
 /// Takes `raw` apart into `line`. Returns what is wrong with it, or "".
-std::string take_apart(const RawLine& raw, Line& line) {
+std::string take_apart(const RawLine& raw, MapKind kind, Line& line) {
   if (raw.is_cut) return "the file ends behind a backslash";
   if (raw.has_open_quote) return "a quote is not closed in its line";
   std::string_view text = skip_spaces(raw.text);
@@ -123,7 +124,8 @@ std::string take_apart(const RawLine& raw, Line& line) {
   const bool is_bare_star = text.starts_with('*');
   line.is_include = text.starts_with('+');
   if (line.is_include) text.remove_prefix(1);
-  if (std::string fault = take_key(text, line.key); !fault.empty()) return fault;
+  const bool ascii = kind != MapKind::kMaster && !line.is_include;
+  if (std::string fault = take_key(text, ascii, line.key); !fault.empty()) return fault;
   if (is_bare_star && line.key != "*") return "'*' stands for all keys, and cannot be part of one";
   line.value = skip_spaces(text);
   return line.is_include && line.value.empty() ? "" : value_fault(line.value);
@@ -135,7 +137,7 @@ std::string to_string(const Fault& fault) {
   return prose(fault.file) + ":" + std::to_string(fault.line) + ": " + prose(fault.reason);
 }
 
-Lines read_lines(std::string_view text, const std::string& file) {
+Lines read_lines(std::string_view text, const std::string& file, MapKind kind) {
   Lines result;
   Reader reader(text);
   const auto add_fault = [&](std::uint32_t number, std::string reason) {
@@ -144,7 +146,7 @@ Lines read_lines(std::string_view text, const std::string& file) {
   while (const std::optional<RawLine> raw = reader.next()) {
     if (is_all_blank(*raw)) continue;
     Line line{raw->number, "", false, ""};
-    std::string fault = raw->is_comment ? "" : take_apart(*raw, line);
+    std::string fault = raw->is_comment ? "" : take_apart(*raw, kind, line);
     bool is_left_out = raw->is_comment || !starts_key(*raw);
     if (fault.empty() && !line.is_include && !raw->is_comment && reader.has_indented_text()) {
       fault = "the next line starts with a blank; a backslash at the end of this line would join them";

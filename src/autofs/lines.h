@@ -39,8 +39,10 @@ struct Lines {
 inline constexpr std::size_t kMaxKey = 255;
 inline constexpr std::size_t kMaxValue = 16384;
 
-/// Splits the text of a map, which may be the master map, as automount does: comments and blank lines are left out, a
-/// backslash at the end joins lines, quotes and backslashes keep blanks. `file` is for messages.
-Lines read_lines(std::string_view text, const std::string& file);
+enum class MapKind : std::uint8_t { kMaster, kOther };
+
+/// Splits the text of a map as automount does: comments and blank lines are left out, a backslash at the end joins
+/// lines, quotes and backslashes keep blanks. `file` is for messages.
+Lines read_lines(std::string_view text, const std::string& file, MapKind kind = MapKind::kOther);
 
 }  // namespace berth::autofs

@@ -33,8 +33,8 @@ MapSource resolve(MapSource source, const std::string& directory) {
 class FileReader {
  public:
   /// `above`: what led to the first file.
-  FileReader(std::string directory, Findings& findings, std::vector<std::string> above = {})
-      : directory_(std::move(directory)), findings_(findings), way_(std::move(above)) {}
+  FileReader(std::string directory, MapKind kind, Findings& findings, std::vector<std::string> above = {})
+      : directory_(std::move(directory)), kind_(kind), findings_(findings), way_(std::move(above)) {}
 
   /// Calls `use(file, line)` for each line of `path` and what it includes. `from`: where it is named.
   template <typename Use>
@@ -54,6 +54,7 @@ class FileReader {
   void read_directory(const std::string& path, const std::string& file, std::uint32_t line, const Use& use);
 
   std::string directory_;
+  MapKind kind_;
   Findings& findings_;
   std::set<std::string> seen_;
   std::vector<std::string> way_;
@@ -65,7 +66,7 @@ Result<> FileReader::read(const std::string& path, const Use& use) {
   if (seen_.size() > kMaxFiles) return fail(E2BIG, "more than " + std::to_string(kMaxFiles) + " files");
   Result<std::string> text = sys::read_regular_file(path, kMaxFileSize);
   if (!text) return fail(text.error().code(), quote(path) + " cannot be read: " + errno_text(text.error().code()));
-  Lines lines = read_lines(*text, path);
+  Lines lines = read_lines(*text, path, kind_);
   std::move(lines.faults.begin(), lines.faults.end(), std::back_inserter(findings_.faults));
   findings_.files.push_back(path);
   way_.push_back(path);
@@ -162,7 +163,7 @@ void MasterReader::add(const std::string& file, const Line& line, const std::vec
 void load_sources(Map& map, const std::string& directory, Findings& findings) {
   const bool is_direct = map.mount_point == "/-";
   std::set<std::string> keys;
-  FileReader reader(directory, findings, map.through);
+  FileReader reader(directory, MapKind::kOther, findings, map.through);
   for (MapSource& source : map.sources) {
     source = resolve(std::move(source), directory);
     if (source.type == "hosts" || source.type == "program") continue;
@@ -183,7 +184,7 @@ void load_sources(Map& map, const std::string& directory, Findings& findings) {
 Result<Maps> load_master(const std::string& file) {
   const std::string directory = std::filesystem::path(file).parent_path();
   MasterReader master(directory);
-  FileReader reader(directory, master.findings());
+  FileReader reader(directory, MapKind::kMaster, master.findings());
   HostDefaults host = read_host_defaults(directory);
   TRY_VOID(reader.read(file, [&](const std::string& path, const Line& line) { master.add(path, line, reader.way()); }));
   Maps maps = master.take();
@@ -191,6 +192,7 @@ Result<Maps> load_master(const std::string& file) {
     if (!map.options.timeout) map.options.timeout = host.timeout;
     if (!map.options.negative_timeout) map.options.negative_timeout = host.negative_timeout;
     if (!map.options.browse) map.options.browse = host.browse;
+    map.options.append_options = host.append_options;
   }
   std::move(host.faults.begin(), host.faults.end(), std::back_inserter(maps.findings.faults));
   std::move(host.files.begin(), host.files.end(), std::back_inserter(maps.findings.files));

@@ -113,20 +113,33 @@ Result<std::chrono::seconds> read_seconds(std::string_view text, std::string_vie
   return std::chrono::seconds(seconds);
 }
 
+/// Whether all are characters of names, or of `more`.
+bool is_made_of(std::string_view text, std::string_view more) noexcept {
+  return !text.empty() && std::all_of(text.begin(), text.end(),
+                                      [more](char c) { return is_name(c) || more.find(c) != std::string_view::npos; });
+}
+
+/// Whether automount takes `text` for the name of an option or of a variable, `more` in it.
+bool is_name_with(std::string_view text, std::string_view more) noexcept {
+  return is_made_of(text, more) && !is_digit(text.front()) && is_name(text.front());
+}
+
+std::string_view without_quotes(std::string_view value) noexcept {
+  const bool quoted = value.size() > 2 && value.front() == '"' && value.back() == '"';
+  return quoted ? value.substr(1, value.size() - 2) : value;
+}
+
+/// Whether automount takes `text` for the value of one, in quotes or not; `more`: what is allowed without them.
+bool is_value(std::string_view text, std::string_view more) noexcept {
+  const std::string_view bare = without_quotes(text);
+  return is_made_of(bare, bare.size() < text.size() ? "-.:" : more);
+}
+
 /// Whether automount takes `text` for an option of mount(8): NAME or NAME=VALUE, of few characters.
 bool is_mount_option(std::string_view text) noexcept {
   const std::size_t equals = std::min(text.find('='), text.size());
-  const std::string_view name = text.substr(0, equals);
-  std::string_view value = text.substr(std::min(equals + 1, text.size()));
-  if (name.empty() || is_digit(name.front()) || name.front() == '-') return false;
-  if (!std::all_of(name.begin(), name.end(), [](char c) { return is_name(c) || c == '-'; })) return false;
-  if (equals == text.size()) return true;
-  const bool quoted = value.size() > 2 && value.front() == '"' && value.back() == '"';
-  if (quoted) value = value.substr(1, value.size() - 2);
-  const std::string_view allowed = quoted ? "-.:" : "-.";
-  return !value.empty() && std::all_of(value.begin(), value.end(), [allowed](char c) {
-    return is_name(c) || allowed.find(c) != std::string_view::npos;
-  });
+  return is_name_with(text.substr(0, equals), "-") &&
+         (equals == text.size() || is_value(text.substr(equals + 1), "-.:"));
 }
 
 /// Reads what stands behind the name of a map.
@@ -162,8 +175,10 @@ Result<> OptionReader::define(std::string_view text) {
   const std::size_t equals = text.find('=');
   if (equals == std::string_view::npos || equals == 0) return fail(EINVAL, quote(text) + " is not VARIABLE=VALUE");
   const std::string_view name = text.substr(0, equals);
-  if (!std::all_of(name.begin(), name.end(), is_name)) return fail(EINVAL, quote(name) + " is no name of a variable");
-  options_.variables.insert_or_assign(std::string(name), std::string(text.substr(equals + 1)));
+  const std::string_view value = text.substr(equals + 1);
+  if (!is_name_with(name, "-.")) return fail(EINVAL, quote(name) + " is no name of a variable");
+  if (!is_value(value, "-.")) return fail(EINVAL, quote(value) + " is no value of a variable in a master map");
+  options_.variables.insert_or_assign(std::string(name), std::string(without_quotes(value)));
   return {};
 }
 
@@ -227,6 +242,7 @@ Result<> read_source(Words& words, MasterEntry& entry) {
   } else {
     source = take_type(words);
     source.name = words.take_name();
+    if (source.type == "dir") return fail(EINVAL, "\"dir:\" is for an include, \"+dir:" + source.name + "\"");
     if (source.name.empty()) return fail(EINVAL, "no map is named");
     if (source.name.find('"') != std::string::npos) {
       return fail(EINVAL, "quotes stand in the name of a map; a backslash before a blank keeps it");

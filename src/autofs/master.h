@@ -31,6 +31,7 @@ struct MapOptions {
   std::optional<std::chrono::seconds> negative_timeout;
   std::optional<bool> browse;
   bool slashify_colons = true;
+  bool append_options = true;    ///< of autofs.conf: an entry's options come behind `mount_options`, not in their place
   std::vector<std::string> own;  ///< other options of automount's: "symlink", "--mode 0755", "--debug"
 
   friend bool operator==(const MapOptions&, const MapOptions&) = default;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -12,6 +13,8 @@
 #include "manager/model/share_spec.h"
 #include "manager/model/share_template.h"
 #include "src/autofs/entry.h"
+#include "src/autofs/nesting.h"
+#include "src/lib/base/ascii.h"
 #include "src/lib/base/mount_options.h"
 #include "src/lib/base/text.h"
 
@@ -81,6 +84,15 @@ std::string join(const std::string& base, std::string_view name) {
 
 bool is_below(std::string_view path, std::string_view directory) noexcept {
   return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+/// Where the key of an entry is.
+std::string path_of(const Map& map, const MapEntry& entry) {
+  std::string path = map.mount_point == "/-" ? "" : map.mount_point;
+  for (const std::string_view part : split(entry.key, '/')) {
+    if (!part.empty()) path = join(path, part);
+  }
+  return path;
 }
 
 /// One share in the making.
@@ -229,14 +241,21 @@ class Translator {
         variables_(host_variables()) {}
 
   void add(const Map& map, int depth = 0);
-  Translation take() { return std::move(result_); }
+  /// Call it once, when all are added.
+  Translation take();
 
  private:
+  /// A share that waits for the others: one above another one is not made.
+  struct Waiting {
+    Share share;
+    std::string path, old_path;
+  };
   void add_program(const Map& map, const std::string& type, std::vector<std::string> program);
   void add_entry(const Map& map, const MapEntry& entry, int depth);
-  void add_mount(const Map& map, const MapEntry& entry, const Mount& mount, int depth);
+  void add_mount(const Map& map, const MapEntry& entry, const Settled& settled, int depth);
   void add_submap(const Map& map, const MapEntry& entry, const Mount& mount, const std::string& path, int depth);
   void add_share(Share share, const std::string& path, const std::string& old_path);
+  void finish_share(Waiting waiting);
   void fault(const std::string& file, std::uint32_t line, std::string reason) {
     result_.findings.faults.push_back({file, line, std::move(reason)});
   }
@@ -248,6 +267,8 @@ class Translator {
   manager::SharePolicy defaults_;
   Variables variables_;
   manager::Catalog catalog_;
+  std::vector<Waiting> waiting_;
+  std::set<std::string> names_;  // of shares and of entries that cannot be used
   std::set<std::string> old_paths_;
   std::size_t submaps_ = 0;
   Translation result_;
@@ -289,6 +310,11 @@ void Translator::add_program(const Map& map, const std::string& type, std::vecto
                            {.type = type, .options = map.options.mount_options}, defaults_)
                     .make((map.mount_point == namespace_ ? "" : name_of(map.mount_point) + "/") + "*");
   if (type == manager::kMapType) share.fields.origin_through.push_back(program.front());
+  if (type == manager::kMapType && !map.options.append_options && !map.options.mount_options.empty()) {
+    share.notes.emplace_back(
+        "\"append_options = no\" of autofs.conf: options that a program prints come behind those of the "
+        "master map");
+  }
   share.fields.program = std::move(program);
   for (const auto& [name, value] : map.options.variables) share.fields.environment.push_back(name + "=" + value);
   add_share(std::move(share), map.mount_point, map.mount_point);
@@ -297,19 +323,22 @@ void Translator::add_program(const Map& map, const std::string& type, std::vecto
 void Translator::add_entry(const Map& map, const MapEntry& entry, int depth) {
   EntryContext context{entry.key, variables_, map.options.mount_options, map.options.slashify_colons,
                        caller_variables()};
+  context.append_options = map.options.append_options;
   if (entry.key == "*") context.key.reset();
   for (const auto& [name, value] : map.options.variables) context.variables.insert_or_assign(name, value);
-  const Result<std::vector<Mount>> mounts = parse_entry(entry.value, context);
-  if (!mounts) return fault(entry.file, entry.line, std::string(mounts.error().story()));
-  for (const Mount& mount : *mounts) add_mount(map, entry, mount, depth);
+  Result<std::vector<Mount>> read = parse_entry(entry.value, context);
+  const Result<std::vector<Settled>> mounts = read ? settle(*std::move(read)) : fail(std::move(read).error());
+  if (!mounts) {
+    if (const std::string path = path_of(map, entry); !path.empty()) names_.insert(name_of(path));
+    return fault(entry.file, entry.line, std::string(mounts.error().story()));
+  }
+  for (const Settled& settled : *mounts) add_mount(map, entry, settled, depth);
 }
 
-void Translator::add_mount(const Map& map, const MapEntry& entry, const Mount& mount, int depth) {
+void Translator::add_mount(const Map& map, const MapEntry& entry, const Settled& settled, int depth) {
+  const Mount& mount = settled.mount;
   const bool is_direct = map.mount_point == "/-";
-  std::string key_path = is_direct ? "" : map.mount_point;
-  for (const std::string_view part : split(entry.key, '/')) {
-    if (!part.empty()) key_path = join(key_path, part);
-  }
+  const std::string key_path = path_of(map, entry);
   const std::string path = join(key_path, mount.offset);
   if (path.empty()) return fault(entry.file, entry.line, "nothing can be mounted at \"/\"");
   if (entry.key == "*" && mount.offset != "/") {
@@ -321,6 +350,7 @@ void Translator::add_mount(const Map& map, const MapEntry& entry, const Mount& m
   // Its key alone is a name that automount hides.
   share.fields.policy.hidden =
       !is_direct && mount.offset == "/" && entry.key != "*" && !map.options.browse.value_or(true);
+  share.notes.insert(share.notes.end(), settled.notes.begin(), settled.notes.end());
   if (entry.value.find('$') != std::string::npos)
     share.notes.emplace_back("variables of the host are put in as they are on this one");
   add_share(std::move(share), path, is_direct ? key_path : map.mount_point);
@@ -344,8 +374,26 @@ void Translator::add_submap(const Map& map, const MapEntry& entry, const Mount& 
 }
 
 void Translator::add_share(Share share, const std::string& path, const std::string& old_path) {
+  names_.insert(share.fields.name);
+  waiting_.push_back({std::move(share), path, old_path});
+}
+
+Translation Translator::take() {
+  for (Waiting& one : waiting_) finish_share(std::move(one));
+  waiting_.clear();
+  return std::move(result_);
+}
+
+void Translator::finish_share(Waiting waiting) {
+  auto& [share, path, old_path] = waiting;
   const std::string file = share.fields.origin_file;
   const std::uint32_t line = share.fields.origin_line;
+  const std::string below = share.fields.name + "/";
+  if (const auto inner = names_.lower_bound(below); inner != names_.end() && inner->starts_with(below)) {
+    return fault(
+        file, line,
+        quote(share.fields.name) + " lies above " + quote(*inner) + ", and a share has no other one within it");
+  }
   Result<manager::ShareSpec> spec = manager::ShareSpec::make(share.fields);
   if (!spec) return fault(file, line, std::string(spec.error().story()));
   if (const Result<> added = catalog_.add(*std::move(spec)); !added) {
@@ -381,19 +429,14 @@ std::vector<std::string> options_of(const manager::ShareFields& fields) {
   return options;
 }
 
-std::vector<Share> make_answered(std::vector<Mount> mounts, const MapEntry& entry, const manager::ShareFields& fields) {
+std::vector<Share> make_answered(const std::vector<Settled>& mounts, const MapEntry& entry,
+                                 const manager::ShareFields& fields) {
   const Map map{"/-", {}, {}, {}, fields.origin_file, fields.origin_line, fields.origin_through};
-  std::sort(mounts.begin(), mounts.end(), [](const Mount& a, const Mount& b) { return a.offset < b.offset; });
   std::vector<Share> shares;
-  for (const Mount& mount : mounts) {
-    const std::string name = fields.name + (mount.offset == "/" ? "" : mount.offset);
-    const auto outer = std::find_if(shares.begin(), shares.end(),
-                                    [&name](const Share& share) { return is_below(name, share.fields.name); });
-    if (outer != shares.end()) {
-      outer->notes.push_back("what is mounted within it at " + quote(mount.offset) + " is not carried over");
-      continue;
-    }
-    Share share = ShareMaker(map, entry, mount, fields.policy).make(name);
+  for (const auto& [mount, notes] : mounts) {
+    Share share =
+        ShareMaker(map, entry, mount, fields.policy).make(fields.name + (mount.offset == "/" ? "" : mount.offset));
+    share.notes.insert(share.notes.end(), notes.begin(), notes.end());
     share.fields.environment = fields.environment;
     share.fields.environment_file = fields.environment_file;
     shares.push_back(std::move(share));
@@ -404,8 +447,16 @@ std::vector<Share> make_answered(std::vector<Mount> mounts, const MapEntry& entr
 }  // namespace
 
 Result<std::vector<Share>> translate_answer(std::string_view value, const std::string& key,
-                                            const manager::ShareFields& fields) {
-  EntryContext context{key, host_variables(), options_of(fields), true, {}};
+                                            const manager::ShareFields& fields,
+                                            const manager::FindCaller& find_caller) {
+  EntryContext context{key, host_variables(), options_of(fields), true, caller_variables()};
+  std::optional<manager::TemplateValues> caller;
+  if (find_caller) {
+    context.of_caller = [&](std::string_view name) {
+      if (!caller) caller = find_caller();
+      return manager::value_for_answer(*caller, to_lower(name));
+    };
+  }
   for (const std::string& variable : fields.environment) {
     const std::size_t equals = variable.find('=');
     context.variables.insert_or_assign(variable.substr(0, equals), variable.substr(equals + 1));
@@ -417,25 +468,32 @@ Result<std::vector<Share>> translate_answer(std::string_view value, const std::s
   if (std::any_of(mounts.begin(), mounts.end(), is_map)) {
     return fail(EINVAL, "the entry is a map, and a look-up makes shares");
   }
-  return make_answered(std::move(mounts),
+  manager::ShareFields of_all = fields;
+  if (caller) {
+    of_all.policy.allow_users = {*caller->only_user};
+    of_all.policy.allow_groups.clear();
+  }
+  return make_answered(TRY(settle(std::move(mounts))),
                        {key, std::string(value), fields.origin_file, fields.origin_line, fields.origin_through},
-                       fields);
+                       of_all);
 }
 
 Result<std::vector<Share>> translate_exports(std::string_view text, const std::string& key,
                                              const manager::ShareFields& fields) {
-  std::vector<Mount> mounts;
+  std::vector<Export> exports;
   for (const std::string_view line : split(text, '\n')) {
     // The clients have no blank in them, and a path may have.
     const std::size_t clients = line.find_last_of(" \t");
     if (!line.starts_with('/') || clients == std::string_view::npos) continue;
     const std::string_view path = line.substr(0, line.find_last_not_of(" \t", clients) + 1);
-    mounts.push_back(
-        {.offset = std::string(path), .options = options_of(fields), .locations = {{key, 0, std::string(path)}}});
+    exports.push_back({.mount = {.offset = std::string(path),
+                                 .options = options_of(fields),
+                                 .locations = {{key, 0, std::string(path)}}},
+                       .clients = std::string(line.substr(clients + 1))});
   }
-  if (mounts.empty()) return fail(ENOENT);
-  return make_answered(std::move(mounts), {key, "", fields.origin_file, fields.origin_line, fields.origin_through},
-                       fields);
+  if (exports.empty()) return fail(ENOENT);
+  return make_answered(settle(std::move(exports)),
+                       {key, "", fields.origin_file, fields.origin_line, fields.origin_through}, fields);
 }
 
 std::string only_mount_point(const Maps& maps) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "manager/model/share_spec.h"
+#include "manager/model/share_template.h"
 #include "src/autofs/lines.h"
 #include "src/autofs/maps.h"
 #include "src/lib/base/result.h"
@@ -39,11 +40,12 @@ Translation translate(const Maps& maps, const std::string& namespace_directory, 
                       const manager::SharePolicy& defaults = {});
 
 /// The share `fields.name` by an entry that a program has printed for `key`, or those below that name of an entry with
-/// offsets. Of mounts within one another the outer one is there, with a note. `fields`: what the entry is added to; its
-/// options come before those of the entry.
-/// Errors: EINVAL with a story.
+/// offsets. `fields`: what the entry is added to; its options come before those of the entry. With variables of the
+/// user that asks in it they are for that user alone; `find_caller` empty: there are none.
+/// Errors: EINVAL with a story; EACCES with one, where that user has no value for such a variable.
 Result<std::vector<Share>> translate_answer(std::string_view value, const std::string& key,
-                                            const manager::ShareFields& fields);
+                                            const manager::ShareFields& fields,
+                                            const manager::FindCaller& find_caller = {});
 
 /// The same of what showmount(8) prints of the exports of the host `key` (-hosts): "PATH  CLIENTS", one a line.
 /// Errors: ENOENT, there are none.

@@ -19,18 +19,25 @@ class WordReader {
 
  private:
   Result<Word> next();
+  /// Takes what a backslash stands before, which is not in quotes.
+  Result<> take_escaped(std::string& text);
   /// Puts in what a '$' stands for.
   Result<> put_variable(std::string& text);
+  /// Puts in a value that depends on the caller. `text`: the word up to there.
+  Result<> put_of_caller(std::string& text, std::string_view name);
   /// Puts in a character that stands for itself.
   void put_literal(std::string& text, char c) const;
   Result<> put_key(std::string& text) const;
   /// Puts in what stands for a value in a template.
   static Result<> put_mark(std::string& text, const std::string& mark);
   [[nodiscard]] Word::Kind kind_here(const std::string& text, std::size_t begin) const noexcept;
+  [[nodiscard]] bool is_at_end() const noexcept { return at_ == value_.size() || is_space(value_[at_]); }
 
   std::string_view value_;
   const EntryContext& context_;
   std::size_t at_ = 0;
+  bool quoted_ = false;          ///< behind a '"'
+  bool escaped_quotes_ = false;  ///< behind a "\"", which keeps blanks together as a '"' does
 };
 
 void WordReader::put_literal(std::string& text, char c) const {
@@ -54,7 +61,26 @@ Result<> WordReader::put_mark(std::string& text, const std::string& mark) {
   return {};
 }
 
+Result<> WordReader::put_of_caller(std::string& text, std::string_view name) {
+  const std::string shown = "the variable " + quote("$" + std::string(name)) + " is of the user that asks";
+  if (text.starts_with('-')) {
+    const std::size_t comma = text.rfind(',');
+    const std::string_view option = std::string_view(text).substr(comma == std::string::npos ? 1 : comma + 1);
+    if (option.find('=') == std::string_view::npos || option.starts_with("fstype="))
+      return fail(EINVAL, shown + ", and would be an option or a type; it can be the value of an option");
+  }
+  if (!context_.key) return put_mark(text, context_.marks.find(name)->second);
+  if (!context_.of_caller) return fail(EINVAL, shown + "; only the entries of wildcards and programs have it");
+  for (const char c : TRY(context_.of_caller(name))) put_literal(text, c);
+  return {};
+}
+
 Result<> WordReader::put_variable(std::string& text) {
+  // "srv/c$" is how a hidden share of SMB is called.
+  if (is_at_end()) {
+    put_literal(text, '$');
+    return {};
+  }
   const bool braces = at_ < value_.size() && value_[at_] == '{';
   const std::size_t begin = at_ + (braces ? 1 : 0);
   std::size_t end = begin;
@@ -71,34 +97,54 @@ Result<> WordReader::put_variable(std::string& text) {
     for (const char c : found->second) put_literal(text, c);
     return {};
   }
-  const auto mark = context_.marks.find(name);
-  const std::string shown = "the variable " + quote("$" + std::string(name));
-  if (mark == context_.marks.end()) return fail(EINVAL, shown + " has no value");
-  if (context_.key) return fail(EINVAL, shown + " is of the user that asks; only the entry of a wildcard has it");
-  return put_mark(text, mark->second);
+  if (!context_.marks.contains(name)) {
+    return fail(EINVAL, "the variable " + quote("$" + std::string(name)) + " has no value");
+  }
+  return put_of_caller(text, name);
 }
 
 Word::Kind WordReader::kind_here(const std::string& text, std::size_t begin) const noexcept {
-  char first = value_[begin];
-  if (first == '"' && begin + 1 < value_.size() && value_[begin + 1] == '/') first = '/';
+  std::string_view rest = value_.substr(begin);
+  if (rest.size() > 1 && rest.front() == '\\') rest.remove_prefix(1);
+  char first = rest.front();
+  if (first == '"' && rest.size() > 1 && rest[1] == '/') first = '/';
   if (first == '$' && !text.empty()) first = text.front();
   if (first == '-') return Word::Kind::kOptions;
   return first == '/' ? Word::Kind::kOffset : Word::Kind::kLocation;
 }
 
+// automount takes backslashes away twice, and quotes the second time.
+Result<> WordReader::take_escaped(std::string& text) {
+  if (at_ == value_.size()) return {};
+  const char c = value_[at_++];
+  if (c == '"') {
+    escaped_quotes_ = !escaped_quotes_;
+  } else if (c != '\\' || escaped_quotes_) {
+    put_literal(text, c);
+  } else if (at_ < value_.size()) {
+    // What stands behind two of them has one still.
+    const char next = value_[at_];
+    if (next == '"') return fail(EINVAL, "a quote stands behind two backslashes, and would be a part of the word");
+    if (next == '&' || next == '$' || next == ':') return {};
+    ++at_;
+    put_literal(text, next == '\\' && at_ < value_.size() ? value_[at_++] : next);
+  }
+  return {};
+}
+
 Result<Word> WordReader::next() {
   const std::size_t begin = at_;
   std::string text;
-  bool quoted = false;
   bool seen_path = false;  // behind ":/"
-  while (at_ < value_.size() && (quoted || !is_space(value_[at_]))) {
+  while (quoted_ || escaped_quotes_ ? at_ < value_.size() : !is_at_end()) {
     const char c = value_[at_++];
     if (c == '"') {
-      quoted = !quoted;
-    } else if (quoted) {
+      if (escaped_quotes_) return fail(EINVAL, "a quote stands within quotes behind a backslash");
+      quoted_ = !quoted_;
+    } else if (quoted_) {
       put_literal(text, c);
     } else if (c == '\\') {
-      if (at_ < value_.size()) put_literal(text, value_[at_++]);
+      TRY_VOID(take_escaped(text));
     } else if (c == '&') {
       TRY_VOID(put_key(text));
     } else if (c == '$') {
@@ -110,7 +156,7 @@ Result<Word> WordReader::next() {
       text += c;
     }
   }
-  if (quoted) return fail(EINVAL, "a quote is not closed");
+  if (quoted_ || escaped_quotes_) return fail(EINVAL, "a quote is not closed");
   Word word{kind_here(text, begin), std::move(text)};
   if (word.kind == Word::Kind::kOptions) word.text.erase(0, 1);
   return word;

@@ -63,16 +63,19 @@ Result<manager::ShareFields> read_toml(std::string_view text, manager::ShareFiel
 
 }  // namespace
 
-Result<manager::LookUpAnswer> read_answer(std::string_view text, const std::string& key, manager::ShareFields fields) {
+Result<manager::LookUpAnswer> read_answer(std::string_view text, const std::string& key, manager::ShareFields fields,
+                                          const manager::FindCaller& find_caller) {
   const std::string entry = entry_of(text);
   manager::LookUpAnswer answer;
   if (fields.type != manager::kHostsType && is_toml(entry)) {
     answer.shares.push_back(TRY(read_toml(text, std::move(fields))));
   } else {
-    std::vector<autofs::Share> shares =
-        TRY(fields.type == manager::kHostsType ? autofs::translate_exports(text, key, fields)
-                                               : autofs::translate_answer(entry, key, fields));
-    for (autofs::Share& share : shares) {
+    Result<std::vector<autofs::Share>> shares = fields.type == manager::kHostsType
+                                                    ? autofs::translate_exports(text, key, fields)
+                                                    : autofs::translate_answer(entry, key, fields, find_caller);
+    if (!shares && shares.error().code() == EACCES)
+      return manager::LookUpAnswer{.shares = {}, .refused = std::string(shares.error().story())};
+    for (autofs::Share& share : TRY(std::move(shares))) {
       for (std::string& note : share.notes)
         answer.notes.push_back(quote(share.fields.name) + ": " + mask_secrets(note));
       answer.shares.push_back(std::move(share.fields));

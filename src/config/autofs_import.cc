@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -36,11 +37,25 @@ std::string comment(std::string_view title, const std::vector<std::string>& line
   return text + "\n";
 }
 
+/// Commands that make links, which work in this order. automount takes the directories away that it has made.
 std::vector<std::string> links(const std::vector<autofs::OldPath>& old_paths, const std::string& namespace_directory) {
+  std::set<std::string> linked;
+  for (const autofs::OldPath& old : old_paths) linked.insert(old.path);
+  const auto lies_below_a_link = [&linked](std::string path) {
+    while (path.size() > 1) {
+      path = std::filesystem::path(path).parent_path();
+      if (linked.contains(path)) return true;
+    }
+    return false;
+  };
+  std::set<std::string> made{"/"};
   std::vector<std::string> lines;
   for (const autofs::OldPath& old : old_paths) {
+    if (lies_below_a_link(old.path)) continue;  // it leads there
     const std::string target = namespace_directory + "/" + old.below;
     if (is_harmless(target) && is_harmless(old.path)) {
+      const std::string parent = std::filesystem::path(old.path).parent_path();
+      if (made.insert(parent).second) lines.push_back("mkdir -p " + shell_word(parent));
       lines.push_back("ln -sT " + shell_word(target) + " " + shell_word(old.path));
     } else {
       lines.push_back("(a link by hand, for its name cannot be shown) " + quote(old.path));

@@ -13,6 +13,7 @@
 #include "src/autofs/entry.h"
 #include "src/autofs/lines.h"
 #include "src/autofs/master.h"
+#include "src/autofs/nesting.h"
 #include "src/lib/base/text.h"
 
 namespace {
@@ -29,6 +30,19 @@ void require_error(const berth::Error& error) {
   require(berth::is_harmless(to_string({"map", 1, std::string(error.story())})));
 }
 
+/// What stands for the user that asks: a character that no line has.
+constexpr char kCaller = '\x01';
+
+void check_settled(const std::vector<Mount>& mounts) {
+  const berth::Result<std::vector<Settled>> settled = settle(mounts);
+  if (!settled) return require_error(settled.error());
+  require(!settled->empty() && settled->size() <= mounts.size());
+  for (const Settled& outer : *settled) {
+    const std::string below = outer.mount.offset == "/" ? "/" : outer.mount.offset + "/";
+    for (const Settled& inner : *settled) require(&inner == &outer || !inner.mount.offset.starts_with(below));
+  }
+}
+
 void check_entry(const Line& line, const EntryContext& context) {
   const berth::Result<std::vector<Mount>> mounts = parse_entry(line.value, context);
   if (!mounts) return require_error(mounts.error());
@@ -41,8 +55,11 @@ void check_entry(const Line& line, const EntryContext& context) {
     for (const Location& location : mount.locations) require(!location.host.empty() || !location.path.empty());
     for (const std::string& option : mount.options) {
       require(!option.empty() && option.find(',') == std::string::npos && !option.starts_with("fstype="));
+      require(option.find(kCaller) >= option.find('='));
     }
+    require(mount.type.find(kCaller) == std::string::npos);
   }
+  check_settled(*mounts);
 }
 
 void check_master(const Line& line) {
@@ -59,6 +76,11 @@ void check_master(const Line& line) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const Lines master = read_lines(text, "map", MapKind::kMaster);
+  for (const Fault& fault : master.faults) require(fault.line > 0 && berth::is_harmless(to_string(fault)));
+  for (const Line& line : master.lines) {
+    if (!line.is_include) check_master(line);
+  }
   const Lines lines = read_lines(text, "map");
   for (const Fault& fault : lines.faults) require(fault.line > 0 && berth::is_harmless(to_string(fault)));
   std::uint32_t last = 0;
@@ -71,8 +93,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     require(!line.value.empty());
     check_entry(line, {line.key, {{"HOST", "box"}, {"HOSTILE", "a \"b\\ /c -d"}}, {"ro"}, true, {}});
+    const CallerVariable of_caller = [](std::string_view) {
+      return berth::Result<std::string>(std::string(1, kCaller));
+    };
+    check_entry(
+        line, {line.key, {}, {"ro"}, true, {{"USER", "${user}"}, {"UID", "${uid}"}}, line.number % 2 == 0, of_caller});
     check_entry(line, {std::nullopt, {{"ARCH", "a&$"}}, {}, false, {{"HOST", "${host}"}}});
-    check_master(line);
   }
   return 0;
 }

@@ -102,6 +102,57 @@ TEST_F(Maps, EntryOfAProgramWithOffsetsIsADirectoryOfShares) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+/// What `argv` of the user `user` writes; "failed" when it fails.
+std::string output_of(uid_t user, std::vector<std::string> argv) {
+  argv.insert(argv.begin(), {"setpriv", "--reuid=" + std::to_string(user), "--clear-groups"});
+  const auto done = sys::run(argv, std::chrono::steady_clock::now() + std::chrono::seconds(20));
+  return done && done->status.success() ? done->output : "failed";
+}
+
+TEST_F(Maps, EntryOfAProgramWithTheUserThatAsksIsForThatUserAlone) {
+  write_program("auto.user", "echo '-fstype=tmpfs,uid=$UID,gid=$GID,mode=0700 :x'\n");
+  write_program("auto.plain", "echo '-fstype=tmpfs,mode=0777 :x'\n");
+  ASSERT_TRUE(
+      ok(start("/p program:" + server_.path("auto.user") + "\n/q program:" + server_.path("auto.plain") + "\n")));
+  const std::string mine = server_.in_namespace("p/mine");
+  EXPECT_EQ(output_of(2, {"stat", "-c", "%u:%g", mine}), "2:2\n") << server_.log();
+  EXPECT_EQ(output_of(2, {"touch", mine + "/file"}), "");
+  EXPECT_EQ(output_of(1, {"ls", mine}), "failed");
+  EXPECT_EQ(output_of(1, {"touch", mine + "/other"}), "failed");
+  EXPECT_EQ(output_of(2, {"ls", mine}), "file\n") << "as before";
+  server_.kill_server();
+  EXPECT_EQ(output_of(1, {"ls", mine}), "failed");
+  EXPECT_EQ(output_of(2, {"ls", mine}), "file\n");
+  EXPECT_EQ(output_of(1, {"stat", "-c", "%u:%g", server_.in_namespace("p/theirs")}), "1:1\n");
+  // A user without a group in the database is refused, and no other user with it.
+  EXPECT_EQ(output_of(4711, {"ls", server_.in_namespace("p/next")}), "failed");
+  EXPECT_NE(server_.log().find("the user that asks has no \"${gid}\""), std::string::npos) << server_.log();
+  EXPECT_EQ(output_of(2, {"ls", server_.in_namespace("p/next")}), "");
+  EXPECT_EQ(output_of(1, {"touch", server_.in_namespace("q/any/file")}), "");
+  EXPECT_EQ(output_of(2, {"ls", server_.in_namespace("q/any")}), "file\n");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Maps, MountWithinAnotherOneIsNeverTheOtherDirectory) {
+  const std::string a = make_source("a");
+  make_source("a/sub");
+  const std::string entry = "-fstype=bind / :" + a + " /sub :" + make_source("b") + "\n";
+  ASSERT_TRUE(ok(server_.write_file("auto.m", "two " + entry + "one -fstype=bind :" + a + "\n")));
+  write_program("auto.p", "echo '" + entry.substr(0, entry.size() - 1) + "'\n");
+  ASSERT_TRUE(ok(start("/m auto.m\n/p program:" + server_.path("auto.p") + "\n")));
+  EXPECT_EQ(name_in("m/two/sub"), "none");
+  EXPECT_EQ(name_in("m/two"), "none");
+  EXPECT_EQ(name_in("m/one"), "a");
+  EXPECT_NE(server_.log().find("auto.m:1: the mount at \"/sub\" lies within the one at \"/\""), std::string::npos);
+  EXPECT_EQ(name_in("p/two/sub"), "none");
+  EXPECT_EQ(::access(server_.in_namespace("p/two").c_str(), F_OK), -1);
+  EXPECT_EQ(errno, EHOSTDOWN) << "not absent";
+  EXPECT_NE(server_.log().find("the mount at \"/sub\" lies within the one at \"/\"", server_.log().find("auto.p")),
+            std::string::npos)
+      << server_.log();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 TEST_F(Maps, NobrowseHidesKeysUntilTheyAreUsed) {
   ASSERT_TRUE(ok(server_.write_file("autofs.conf", "[ autofs ]\nbrowse_mode = no\n")));
   for (const char* const map : {"auto.hidden", "auto.shown", "auto.said"}) {

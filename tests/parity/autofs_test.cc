@@ -84,6 +84,8 @@ class AutofsParity : public ::testing::Test {
     write(directory_ / "m", "k s:/x\n");
     write(directory_ / "d", "/k/l s:/x\n");
     write(directory_ / "included", "in s:/in\nb s:/included\n");
+    write(directory_ / "é", "k s:/x\n");
+    write(directory_ / "more.é", "/é " + directory_.path() + "/m\n");
     write(directory_ / "more", "/more " + directory_.path() + "/m\n");
     std::filesystem::create_directories(directory_ / "more.d");
     write(directory_ / "more.d/x.autofs", "/x " + directory_.path() + "/m -ro\n");
@@ -113,6 +115,9 @@ class AutofsParity : public ::testing::Test {
     EXPECT_GT(cases.size(), 20U);
     return cases;
   }
+
+  /// What automount wants of `entries` in a map with these options in the master map, by key ("k0"): as mount_text().
+  [[nodiscard]] std::map<std::string, Texts> wanted(const Texts& entries, const std::string& options) const;
 
   /// Starts automount with `arguments`; its output is in DIR/output.
   [[nodiscard]] pid_t start(std::vector<const char*> arguments) const {
@@ -203,7 +208,7 @@ Texts dumped_mounts(const std::string& dumped) {
     for (std::string argument : words_of(behind(line, "  arguments: "), ' ')) {
       argument.erase(0, std::min(argument.find_first_not_of('-'), argument.size()));
       if (argument == "D") continue;
-      if (argument.starts_with("DX=")) argument.erase(0, 1);
+      if (argument.starts_with("DX")) argument.erase(0, 1);
       std::erase(argument, '"');
       arguments.push_back(argument);
     }
@@ -286,29 +291,54 @@ std::map<std::string, Texts> wanted_mounts(const std::string& log) {
   return result;
 }
 
-TEST_F(AutofsParity, EntriesWantTheSameMounts) {
-  if (::access("/dev/autofs", F_OK) != 0) GTEST_SKIP() << "needs /dev/autofs";
-  const std::vector<Case> all = cases("entries.cases");
+std::map<std::string, Texts> AutofsParity::wanted(const Texts& entries, const std::string& options) const {
   const std::string place = directory_ / "place";
   std::filesystem::create_directories(place);
   std::string map;
-  for (std::size_t i = 0; i < all.size(); ++i) map += "k" + std::to_string(i) + " " + all[i].text;
+  for (std::size_t i = 0; i < entries.size(); ++i) map += "k" + std::to_string(i) + " " + entries[i];
   write(directory_ / "map", map);
-  write(directory_ / "auto.master", place + " " + directory_.path() + "/map -nosuid -DX=y\n");
+  write(directory_ / "auto.master", place + " " + directory_.path() + "/map " + options + "\n");
   const pid_t automount =
       start({"-f", "-d", "-C", "-t", "3600", "-p", (directory_ / "pid").c_str(), "/etc/auto.master"});
   const auto is_ready = [&] { return read("/proc/self/mountinfo").find(" " + place + " ") != std::string::npos; };
   const bool ready = berth::testing::eventually(is_ready);
-  for (std::size_t i = 0; ready && i < all.size(); ++i) {
+  for (std::size_t i = 0; ready && i < entries.size(); ++i) {
     (void)::access((place + "/k" + std::to_string(i) + "/").c_str(), F_OK);
   }
   ::kill(automount, SIGKILL);
   ::waitpid(automount, nullptr, 0);
   while (::umount2(place.c_str(), MNT_DETACH) == 0) {
   }
-  ASSERT_TRUE(ready) << read(directory_ / "output");
+  EXPECT_TRUE(ready) << read(directory_ / "output");
+  return wanted_mounts(read(directory_ / "output"));
+}
 
-  const std::map<std::string, Texts> theirs = wanted_mounts(read(directory_ / "output"));
+/// The same of what is read here of an entry.
+Texts our_wishes(const std::string& value, const EntryContext& context) {
+  Texts ours;
+  const Result<std::vector<Mount>> mounts = parse_entry(value, context);
+  for (const Mount& mount : mounts ? *mounts : std::vector<Mount>()) {
+    Texts locations;
+    for (const Location& location : mount.locations) {
+      const std::string weight = location.weight == 0 ? "" : "(" + std::to_string(location.weight) + ")";
+      locations.push_back(location.host.empty() ? location.path : location.host + weight + ":" + location.path);
+    }
+    ours.push_back(mount_text(mount.offset, mount.type, mount.options, joined(locations, " ")));
+  }
+  return ours;
+}
+
+Texts found_in(const std::map<std::string, Texts>& all, const std::string& key) {
+  const auto found = all.find(key);
+  return found == all.end() ? Texts() : found->second;
+}
+
+TEST_F(AutofsParity, EntriesWantTheSameMounts) {
+  if (::access("/dev/autofs", F_OK) != 0) GTEST_SKIP() << "needs /dev/autofs";
+  const std::vector<Case> all = cases("entries.cases");
+  Texts entries;
+  for (const Case& tried : all) entries.push_back(tried.text);
+  const std::map<std::string, Texts> theirs = wanted(entries, "-nosuid -DX=y");
   struct utsname host {};
   ASSERT_EQ(::uname(&host), 0);
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -316,19 +346,29 @@ TEST_F(AutofsParity, EntriesWantTheSameMounts) {
     const Lines lines = read_lines(key + " " + all[i].text, "map");
     const EntryContext context{
         key, {{"HOST", host.nodename}, {"ARCH", host.machine}, {"OSNAME", host.sysname}, {"X", "y"}}, {"nosuid"}, true};
-    Texts ours;
-    const Result<std::vector<Mount>> mounts =
-        lines.lines.empty() ? Result<std::vector<Mount>>() : parse_entry(lines.lines.front().value, context);
-    for (const Mount& mount : mounts ? *mounts : std::vector<Mount>()) {
-      Texts locations;
-      for (const Location& location : mount.locations) {
-        const std::string weight = location.weight == 0 ? "" : "(" + std::to_string(location.weight) + ")";
-        locations.push_back(location.host.empty() ? location.path : location.host + weight + ":" + location.path);
-      }
-      ours.push_back(mount_text(mount.offset, mount.type, mount.options, joined(locations, " ")));
+    compare(all[i], lines.lines.empty() ? Texts() : our_wishes(lines.lines.front().value, context),
+            found_in(theirs, key));
+  }
+}
+
+TEST_F(AutofsParity, OptionsOfAnEntryStandInThePlaceOfTheMapsWhereAutofsConfSaysSo) {
+  if (::access("/dev/autofs", F_OK) != 0) GTEST_SKIP() << "needs /dev/autofs";
+  const Texts entries{"-fstype=foo,a :/x\n",     "s:/x\n",
+                      "-fstype=foo -a -b :/x\n", "-fstype=foo,a /s -b :/x /t :/y\n",
+                      "/s -b s:/x /t s:/y\n",    "-a s:/x /t s:/y\n"};
+  for (const std::string says : {"yes", "no"}) {
+    write(directory_ / "autofs.conf", "[ autofs ]\nappend_options = " + says + "\n");
+    ASSERT_EQ(::mount((directory_ / "autofs.conf").c_str(), "/etc/autofs.conf", nullptr, MS_BIND, nullptr), 0);
+    const std::map<std::string, Texts> theirs = wanted(entries, "-nosuid,noexec");
+    ASSERT_EQ(::umount2("/etc/autofs.conf", MNT_DETACH), 0);
+    const Result<Maps> maps = load_master(directory_ / "auto.master");
+    ASSERT_TRUE(maps && maps->maps.size() == 1);
+    const MapOptions& options = maps->maps.front().options;
+    for (const MapEntry& entry : maps->maps.front().entries) {
+      EntryContext context{entry.key, {}, options.mount_options, true};
+      context.append_options = options.append_options;
+      EXPECT_EQ(our_wishes(entry.value, context), found_in(theirs, entry.key)) << says << ": " << entry.value;
     }
-    const auto found = theirs.find(key);
-    compare(all[i], ours, found == theirs.end() ? Texts() : found->second);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "manager/backends/look_up_program.h"
 #include "manager/backends/make_backends.h"
@@ -10,6 +11,8 @@
 #include "src/config/answer.h"
 #include "src/config/share_section.h"
 #include "src/daemon/server/server_core.h"
+#include "src/lib/base/mutex.h"
+#include "src/lib/base/rate.h"
 #include "src/lib/base/test_switch.h"
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
@@ -25,12 +28,23 @@ constexpr std::uint64_t kReservedDescriptors = 256;
 /// Fewer where the limit is low: sys::kCopiedDescriptors are the keeper's already.
 std::uint64_t reserved_descriptors() noexcept { return std::min(kReservedDescriptors, sys::file_limit() / 3); }
 
+/// Why a user can have no share that others may have; any user can have it told for many names.
+void tell_refused(const std::string& name, const std::string& why) {
+  static Mutex mutex;
+  static Rate told(16, std::chrono::seconds(10));
+  {
+    const MutexLock lock(mutex);
+    if (!told.take(std::chrono::steady_clock::now())) return;
+  }
+  log::warning("{}: {}", quote(name), why);
+}
+
 /// What the program of a template says of a key. Errors: those of ask_program(); EHOSTDOWN with a story when it is no
 /// share.
 Result<manager::LookUpAnswer> ask_for_share(const manager::HostView& view, const std::string& directory,
                                             const manager::LookUpQuestion& question) {
   const std::string text = TRY(manager::ask_program(view, question));
-  Result<manager::LookUpAnswer> answer = config::read_answer(text, question.key, question.fields);
+  Result<manager::LookUpAnswer> answer = config::read_answer(text, question.key, question.fields, question.find_caller);
   if (!answer && answer.error().code() == ENOENT) return fail(ENOENT);
   const Secrets secrets = manager::known_secrets(view, question.pattern);
   std::string fault = answer ? "" : std::string(answer.error().story());
@@ -40,6 +54,8 @@ Result<manager::LookUpAnswer> ask_for_share(const manager::HostView& view, const
       if (!inside.key.empty()) fault = quote(inside.path) + " lies inside the namespace";
     }
     for (std::string& note : answer->notes) note = secrets.mask(note);
+    answer->refused = secrets.mask(answer->refused);
+    if (!answer->refused.empty()) tell_refused(question.fields.name, answer->refused);
   }
   if (fault.empty()) return answer;
   fault = question.argv.front() + " has answered what is no share: " + fault;

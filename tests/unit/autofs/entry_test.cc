@@ -74,15 +74,49 @@ TEST(AutofsEntryTest, KeyAndVariablesArePutInOnceAndAsText) {
 
 TEST(AutofsEntryTest, WildcardKeepsTheMarkOfTheKey) {
   EXPECT_EQ(mounts_of("&:/home/&/\\&\"&\"", wildcard()), (Texts{"/ nfs  &:/home/&/\\&\\&"}));
-  EXPECT_EQ(mounts_of("s:/a\\\\&", wildcard()),
+  EXPECT_EQ(mounts_of(R"(s:/a\\\\&)", wildcard()),
             (Texts{"error: a backslash right before \"&\" cannot be told from one that quotes it"}));
 }
 
 TEST(AutofsEntryTest, VariablesOfTheCallerStandInTemplatesAlone) {
   EXPECT_EQ(mounts_of("-user=$USER,x=& s:/${USER}/$ODD/\\$x", wildcard()),
             (Texts{"/ nfs user=${user},x=&, s:/${user}/a\\&\\$b/\\$x"}));
-  EXPECT_EQ(mounts_of("s:/$USER"),
-            (Texts{"error: the variable \"$USER\" is of the user that asks; only the entry of a wildcard has it"}));
+  const std::string of_user = "error: the variable \"$USER\" is of the user that asks";
+  EXPECT_EQ(mounts_of("s:/$USER"), (Texts{of_user + "; only the entries of wildcards and programs have it"}));
+  for (const std::string options : {"-$USER", "-ro,$USER", "-fstype=$USER", "-ro,fstype=x$USER", "-x$USER=y"}) {
+    EXPECT_EQ(mounts_of(options + " :/x", wildcard()),
+              (Texts{of_user + ", and would be an option or a type; it can be the value of an option"}))
+        << options;
+  }
+}
+
+TEST(AutofsEntryTest, VariablesOfTheCallerAreTextWhereTheyAreKnown) {
+  EntryContext context = key("k");
+  context.of_caller = [](std::string_view name) -> Result<std::string> {
+    if (name == "USER") return "a b&$x";
+    return fail(EACCES, "none");
+  };
+  EXPECT_EQ(mounts_of("-x=$USER,ro s:/${USER}$HOST", context), (Texts{"/ nfs x=a b&$x,ro, s:/a b&$xbox"}));
+  EXPECT_EQ(mounts_of("-$USER s:/x", context).front().substr(0, 6), "error:");
+  context.marks["UID"] = "${uid}";
+  EXPECT_EQ(mounts_of("s:/$UID", context), (Texts{"error: none"}));
+}
+
+TEST(AutofsEntryTest, DollarAtTheEndOfAWordStaysAsInTheNameOfAHiddenShare) {
+  EXPECT_EQ(mounts_of("-fstype=cifs,password=pa$ ://srv/c$"), (Texts{"/ cifs password=pa$, ://srv/c$"}));
+  EXPECT_EQ(mounts_of("-fstype=cifs /a$ ://srv/a$ /b ://srv/$HOST$\t# hidden"),
+            (Texts{"/a$ cifs  ://srv/a$", "/b cifs  ://srv/box$"}));
+  EXPECT_EQ(mounts_of("-fstype=cifs ://srv/&$", wildcard()), (Texts{"/ cifs  ://srv/&\\$"}));
+}
+
+TEST(AutofsEntryTest, BackslashesAreTakenAwayTwiceAndQuotesBehindThemAreQuotes) {
+  EXPECT_EQ(mounts_of(R"(:/x\\y :/x\\\\y :/a\ b :/c\\ d :/e\\)"), (Texts{R"(/ nfs  :/xy :/x\y :/a b :/c d :/e)"}));
+  EXPECT_EQ(mounts_of(R"(-context=\"a:b c\",ro "/x\y" :/z)"), (Texts{R"(/x\y nfs context=a:b c,ro, :/z)"}));
+  EXPECT_EQ(mounts_of(R"(:/x\\$HOST :/x\\&)"), (Texts{"/ nfs  :/xbox :/xk"}));
+  EXPECT_EQ(mounts_of(R"(:/x\"y)"), (Texts{"error: a quote is not closed"}));
+  EXPECT_EQ(mounts_of(R"(:/x\"y"z\"")"), (Texts{"error: a quote stands within quotes behind a backslash"}));
+  EXPECT_EQ(mounts_of(R"(:/x\\"y z")"),
+            (Texts{"error: a quote stands behind two backslashes, and would be a part of the word"}));
 }
 
 TEST(AutofsEntryTest, ColonsInAPathBecomeSlashes) {
@@ -101,7 +135,7 @@ TEST(AutofsEntryTest, WhatCannotBeReadIsAnError) {
   EXPECT_EQ(mounts_of("s:/a /x s:/b /x/ s:/c"), (Texts{"error: the offset \"/x\" is there twice"}));
   EXPECT_EQ(mounts_of("s:/$NONE"), (Texts{"error: the variable \"$NONE\" has no value"}));
   EXPECT_EQ(mounts_of("s:/${HOST"), (Texts{"error: \"${\" is not closed by '}'"}));
-  EXPECT_EQ(mounts_of("s:/$"), (Texts{"error: '$' without a name; \"\\$\" is the character"}));
+  EXPECT_EQ(mounts_of("s:/$-x"), (Texts{"error: '$' without a name; \"\\$\" is the character"}));
   EXPECT_EQ(mounts_of("s:\"/x"), (Texts{"error: a quote is not closed"}));
   EXPECT_EQ(mounts_of("s:"), (Texts{"error: \"s:\" has no path"}));
   EXPECT_EQ(mounts_of("\"\""), (Texts{"error: a location is empty"}));

@@ -92,5 +92,15 @@ TEST(AutofsLinesTest, KeysAndValuesAreBounded) {
   EXPECT_EQ(faults_of("k " + std::string(kMaxValue + 1, 'v')).size(), 1U);
 }
 
+TEST(AutofsLinesTest, BeyondAsciiAKeyStandsInQuotesButForMountPointsAndIncludes) {
+  EXPECT_EQ(read_lines("é s:/x\n", "map").faults.size(), 1U);
+  for (const Lines& lines : {read_lines("\"é\" s:/x\n", "map"), read_lines("+é\n", "map"),
+                             read_lines("é s:/x\n", "map", MapKind::kMaster)}) {
+    EXPECT_TRUE(lines.faults.empty());
+    ASSERT_EQ(lines.lines.size(), 1U);
+    EXPECT_EQ(lines.lines.front().key, "é");
+  }
+}
+
 }  // namespace
 }  // namespace berth::autofs

@@ -36,6 +36,17 @@ TEST(AutofsMasterTest, MountPointAndMap) {
             (MasterEntry{"/x", {{"file", "", "/m"}, {"", "", "/n"}}, {{"ro"}}}));
 }
 
+TEST(AutofsMasterTest, ValuesHaveTheCharactersThatAutomountTakes) {
+  EXPECT_EQ(entry_of("/a /m ro,sec=sys:krb5 -sec=krb5i:krb5p context=u:r:t:s0").value().options.mount_options,
+            (std::vector<std::string>{"ro", "sec=sys:krb5", "sec=krb5i:krb5p", "context=u:r:t:s0"}));
+  EXPECT_EQ(entry_of("/a /m -DX.y-z=1.a-b -DQ=\"a:b\"").value().options.variables,
+            (Variables{{"Q", "a:b"}, {"X.y-z", "1.a-b"}}));
+  EXPECT_EQ(error_of("/a /m a:b"), "\"a:b\" is no option that automount takes in a master map");
+  EXPECT_EQ(error_of("/a /m -DX=a:b"), "\"a:b\" is no value of a variable in a master map");
+  EXPECT_EQ(error_of("/a /m -DX="), "\"\" is no value of a variable in a master map");
+  EXPECT_EQ(error_of("/a dir:/x"), "\"dir:\" is for an include, \"+dir:/x\"");
+}
+
 TEST(AutofsMasterTest, OptionsOfMountAndOfAutomount) {
   const MapOptions options =
       entry_of(

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,6 +90,57 @@ TEST(Answer, EntryOfAMapIsReadAsOne) {
   EXPECT_EQ(smb->sources, (std::vector<std::string>{"//nas/alice"}));
 }
 
+/// A user that asks. `values`: by the names in "${NAME}".
+manager::FindCaller caller(uid_t number, std::map<std::string, std::string, std::less<>> values) {
+  return [number, values = std::move(values)] {
+    return manager::TemplateValues{.key = {}, .variables = values, .key_user = {}, .only_user = number};
+  };
+}
+
+TEST(Answer, EntryWithVariablesOfTheUserThatAsksIsForThatUserAlone) {
+  manager::ShareFields fields = template_fields();
+  fields.policy.allow_users = {2, 3};
+  fields.policy.allow_groups = {7};
+  const manager::FindCaller bin = caller(2, {{"uid", "2"}, {"gid", "5"}, {"user", "bin"}, {"home", "/home/bin"}});
+  // As /etc/auto.smb of Debian prints it.
+  const auto smb = read_answer(
+      "-fstype=cifs,uid=$UID,gid=${GID} \\\n\t \"/c$\" \"://nas/c$\" \\\n\t \"/d\" \"://nas/d\"\n", "nas", fields, bin);
+  ASSERT_TRUE(smb) << smb.error().message();
+  ASSERT_EQ(smb->shares.size(), 2U);
+  for (const manager::ShareFields& share : smb->shares) {
+    EXPECT_EQ(share.options, "uid=2,gid=5");
+    EXPECT_EQ(share.policy.allow_users, (std::vector<uid_t>{2}));
+    EXPECT_TRUE(share.policy.allow_groups.empty());
+  }
+  EXPECT_EQ(smb->shares.front().sources.front(), "//nas/c$");
+  const auto homes = read_answer("filer:/srv$HOME/$USER", "nas", fields, bin);
+  ASSERT_TRUE(homes && homes->shares.size() == 1);
+  EXPECT_EQ(homes->shares.front().sources.front(), "filer:/srv/home/bin/bin");
+  // Without them it is for all.
+  const auto plain = read_answer("filer:/x", "nas", fields, [] {
+    ADD_FAILURE() << "the user database is asked";
+    return manager::TemplateValues{};
+  });
+  ASSERT_TRUE(plain && plain->shares.size() == 1);
+  EXPECT_EQ(plain->shares.front().policy.allow_users, (std::vector<uid_t>{2, 3}));
+}
+
+TEST(Answer, ValueOfAUserThatMeansMoreThanANameIsRefusedToThatUser) {
+  for (const std::string value : {"a,suid", "../x", "a/b", "-x", "a b", "$(id)", "a:b", "a=b", "", ".", "a\nb"}) {
+    for (const std::string entry : {"-fstype=tmpfs,x=$USER :x", "filer:/homes/$USER", "filer:/homes/${HOME}"}) {
+      const auto answer =
+          read_answer(entry, "k", template_fields(), caller(2, {{"user", value}, {"home", "/home/" + value + "/y"}}));
+      ASSERT_TRUE(answer) << answer.error().message();
+      if (value == "a/b" && entry.ends_with("{HOME}")) continue;  // a path, as it is of a home
+      EXPECT_TRUE(answer->shares.empty()) << value << " in " << entry;
+      EXPECT_NE(answer->refused, "") << value << " in " << entry;
+    }
+  }
+  const auto unknown = read_answer("-x=$GID :/x", "k", template_fields(), caller(4711, {{"uid", "4711"}}));
+  ASSERT_TRUE(unknown) << unknown.error().message();
+  EXPECT_EQ(unknown->refused, "the user that asks has no \"${gid}\"");
+}
+
 using Lines = std::vector<std::string>;
 
 TEST(Answer, EntryWithOffsetsIsAShareForEach) {
@@ -98,13 +151,14 @@ TEST(Answer, EntryWithOffsetsIsAShareForEach) {
             (Lines{"home/alice/srv/a b = nfs filer:/srv/a b -o hard", "home/alice/srv/c = nfs filer:/srv/c -o hard"}));
 }
 
-TEST(Answer, OfMountsWithinOneAnotherTheOuterOneIsThereWithANote) {
+TEST(Answer, OfMountsWithinOneAnotherTheOuterOneIsThereWhereItShowsTheOthers) {
   EXPECT_EQ(told("/ filer:/root /usr filer:/usr"),
-            (Lines{"home/alice = nfs filer:/root",
-                   "\"home/alice\": what is mounted within it at \"/usr\" is not carried over"}));
-  EXPECT_EQ(told("/a filer:/a /a/b filer:/b /a-b filer:/c"),
-            (Lines{"home/alice/a = nfs filer:/a", "home/alice/a-b = nfs filer:/c",
-                   "\"home/alice/a\": what is mounted within it at \"/a/b\" is not carried over"}));
+            (Lines{"the mount at \"/usr\" lies within the one at \"/\", and a share has no other one within it; a key "
+                   "of its own, elsewhere, can have it"}));
+  EXPECT_EQ(told("/a filer:/a /a/b filer:/a/b /a-b filer:/c"),
+            (Lines{"home/alice/a = nfs filer:/a -o vers=4", "home/alice/a-b = nfs filer:/c",
+                   "\"home/alice/a\": what the server exports within \"/a\" is seen through it, and so NFS 4 alone is "
+                   "asked for"}));
 }
 
 TEST(Answer, ReplicasOfAnEntryHaveTheirWeightsAndPaths) {
@@ -129,16 +183,54 @@ TEST(Answer, ExportsOfAHostAreSharesBelowItsName) {
   manager::ShareFields hosts = template_fields();
   hosts.type = manager::kHostsType;
   hosts.options = "soft";
-  EXPECT_EQ(told("/srv/data       10.0.0.0/24,client1\n/srv/with blank (everyone)\n/srv/data/inner *\n", hosts),
+  EXPECT_EQ(told("/srv/data       10.0.0.0/24,client1\n/srv/with blank (everyone)\n", hosts),
             (Lines{"home/alice/srv/data = nfs alice:/srv/data -o soft",
-                   "home/alice/srv/with blank = nfs alice:/srv/with blank -o soft",
-                   "\"home/alice/srv/data\": what is mounted within it at \"/srv/data/inner\" is not carried over"}));
+                   "home/alice/srv/with blank = nfs alice:/srv/with blank -o soft"}));
   EXPECT_EQ(told("/ *\n", hosts), (Lines{"home/alice = nfs alice:/ -o soft"}));
   for (const char* none : {"", "\n", "Export list for alice:\n", "relative *\n"}) {
     const auto answer = read_all(none, hosts);
     ASSERT_FALSE(answer) << none;
     EXPECT_EQ(answer.error().code(), ENOENT) << none;
   }
+}
+
+TEST(Answer, ExportWithinAnotherIsSeenThroughThatByNfs4AndOtherwiseThereItself) {
+  manager::ShareFields hosts = template_fields();
+  hosts.name = "net/h";
+  hosts.type = manager::kHostsType;
+  const std::string text = "/tank/home/a 10.0.0.0/8\n/tank-2 *\n/tank *\n/tank/home 10.0.0.0/8\n/tank *\n";
+  const Lines outer{
+      "net/h/tank = nfs alice:/tank -o vers=4", "net/h/tank-2 = nfs alice:/tank-2",
+      "\"net/h/tank\": what the server exports within \"/tank\" is seen through it, and so NFS 4 alone is "
+      "asked for"};
+  EXPECT_EQ(told(text, hosts), outer);
+  hosts.options = "nfsvers=4.1";
+  EXPECT_EQ(told(text, hosts),
+            (Lines{"net/h/tank = nfs alice:/tank -o nfsvers=4.1", "net/h/tank-2 = nfs alice:/tank-2 -o nfsvers=4.1",
+                   "\"net/h/tank\": what the server exports within \"/tank\" is seen through it"}));
+  // NFS 3 shows an empty directory there.
+  for (const std::string version : {"vers=3", "nfsvers=3", "v3", "vers=4,vers=3"}) {
+    hosts.options = version;
+    EXPECT_EQ(
+        told(text, hosts),
+        (Lines{"net/h/tank/home/a = nfs alice:/tank/home/a -o " + version,
+               "net/h/tank-2 = nfs alice:/tank-2 -o " + version,
+               "\"net/h/tank/home/a\": the export \"/tank\" itself is not there, but those within it are: it does "
+               "not show them by NFS before version 4",
+               "\"net/h/tank/home/a\": the export \"/tank/home\" itself is not there, but those within it are: it "
+               "does not show them by NFS before version 4"}));
+  }
+  // A client that may not mount the outer one reaches the inner one.
+  hosts.options = "";
+  EXPECT_EQ(
+      told("/srv 10.0.0.0/8\n/srv/pub *\n/ @admins\n", hosts),
+      (Lines{"net/h/srv/pub = nfs alice:/srv/pub",
+             "\"net/h/srv/pub\": the export \"/\" itself is not there, but those within it are: not all that may "
+             "mount them may mount it",
+             "\"net/h/srv/pub\": the export \"/srv\" itself is not there, but those within it are: not all that may "
+             "mount them may mount it"}));
+  EXPECT_EQ(told("/srv a,b\n/srv/pub b\n", hosts).front(), "net/h/srv = nfs alice:/srv -o vers=4");
+  EXPECT_EQ(told("/ *\n/srv b\n", hosts).front(), "net/h = nfs alice:/ -o vers=4");
 }
 
 TEST(Answer, VariablesOfTheLookUpAreNotThoseOfTheMount) {

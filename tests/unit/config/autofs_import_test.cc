@@ -92,7 +92,7 @@ TEST_F(AutofsImportTest, SeveralMapsKeepTheirPathsBelowTheNamespace) {
   EXPECT_EQ(told(catalog, "opt/tools"), "nfs filer:/tools []");
   EXPECT_EQ(told(catalog, "extra/alice"), "nfs filer:/a []");
   EXPECT_EQ(catalog.shares().size(), 4U);
-  EXPECT_TRUE(says("#   ln -sT /volumes/home /home\n#   ln -sT /volumes/opt/tools /opt/tools\n"));
+  EXPECT_TRUE(says("#   ln -sT /volumes/home /home\n#   mkdir -p /opt\n#   ln -sT /volumes/opt/tools /opt/tools\n"));
   EXPECT_TRUE(says("#   ln -sT '/volumes/opt/it'\\''s' '/opt/it'\\''s'\n"));
   (void)import("/opt");
   EXPECT_TRUE(says("[share.\"tools\"]"));
@@ -121,7 +121,7 @@ TEST_F(AutofsImportTest, TypesAndOptionsBecomeKeys) {
   EXPECT_EQ(told(catalog, "weighed"), "nfs b:/x a:/x []");
   EXPECT_EQ(catalog.find("weighed")->policy().weights, (std::vector<std::uint32_t>{1, 5}));
   EXPECT_TRUE(says("# Not carried over: the option \"suid\": programs reach this share through berth"));
-  EXPECT_TRUE(says("auto.m:7: the variable \"$USER\" is of the user that asks; only the entry of a wildcard has it"));
+  EXPECT_TRUE(says("auto.m:7: the variable \"$USER\" is of the user that asks; only the entries of wildcards"));
 }
 
 TEST_F(AutofsImportTest, WildcardHasTheKeyAndTheCallerInSourceAndOptions) {
@@ -136,17 +136,82 @@ TEST_F(AutofsImportTest, WildcardHasTheKeyAndTheCallerInSourceAndOptions) {
   EXPECT_EQ(imported_.faults, 0U) << imported_.text;
 }
 
+TEST_F(AutofsImportTest, LinksOfOldPathsAreMadeWhereNoOtherLinkLeads) {
+  write("auto.master", "/home DIR/auto.home\n/- DIR/direct\n/deep/a/b DIR/auto.home\n");
+  write("auto.home", "alice filer:/a\nsub -fstype=autofs file:auto.sub\n");
+  write("auto.sub", "k filer:/k\n");
+  write("direct", "/home/direct filer:/d\n/opt/x filer:/x\n/opt/y filer:/y\n/top filer:/t\n");
+  const manager::Catalog catalog = import("/volumes");
+  EXPECT_EQ(told(catalog, "home/direct"), "nfs filer:/d []");
+  EXPECT_EQ(told(catalog, "home/sub/k"), "nfs filer:/k []");
+  const std::string lines = imported_.text.substr(imported_.text.find("# The old paths"));
+  EXPECT_EQ(lines.substr(lines.find('\n') + 1, lines.find("\n\n") - lines.find('\n') - 1),
+            "#   ln -sT /volumes/home /home\n#   mkdir -p /opt\n#   ln -sT /volumes/opt/x /opt/x\n"
+            "#   ln -sT /volumes/opt/y /opt/y\n#   ln -sT /volumes/top /top\n#   mkdir -p /deep/a\n"
+            "#   ln -sT /volumes/deep/a/b /deep/a/b");
+}
+
 TEST_F(AutofsImportTest, MountsWithinAKeyAreSharesWhereTheyCanBe) {
   write("auto.master", "/m auto.m\n");
-  write("auto.m", "a /x s:/x /y/z -ro t:/z\nb s:/b /sub s:/sub\n* s:/& /sub s:/&\n");
+  write("auto.m", "a /x s:/x /y/z -ro t:/z\n* /sub s:/&\n");
   const manager::Catalog catalog = import();
   EXPECT_EQ(told(catalog, "a/x"), "nfs s:/x []");
   EXPECT_EQ(told(catalog, "a/y/z"), "nfs t:/z [ read-only]");
-  EXPECT_EQ(told(catalog, "b"), "nfs s:/b []");
-  EXPECT_EQ(told(catalog, "*"), "nfs s:/& []");
-  EXPECT_EQ(imported_.faults, 2U);
-  EXPECT_TRUE(says("auto.m:2: "));
-  EXPECT_TRUE(says("auto.m:3: a wildcard with a mount at \"/sub\" below its keys is not carried over"));
+  EXPECT_EQ(imported_.faults, 1U);
+  EXPECT_TRUE(says("auto.m:2: a wildcard with a mount at \"/sub\" below its keys is not carried over"));
+}
+
+TEST_F(AutofsImportTest, EntryWithAMountWithinAnotherOneIsLeftOutButForNfs4) {
+  write("auto.master", "/m auto.m\n");
+  write("auto.m",
+        "two / :/a /sub :/b\nx /x :/a /x/y :/b /z :/c\n* s:/& /sub s:/other/&\nother s:/b /sub s:/sub\n"
+        "old -vers=3 s:/b /sub s:/b/sub\nmixed s:/b /sub -ro s:/b/sub\ntype s:/b /sub -fstype=nfs4 s:/b/sub\n"
+        "map s:/b /sub -fstype=autofs file:auto.m\n"
+        "new s:/b /sub s:/b/sub /sub/c s:/b/sub/c\nfour -vers=4.2 s,t:/b /sub s,t:/b/sub\nroot -fstype=nfs4 s:/ /x "
+        "s:/x\n");
+  const manager::Catalog catalog = import();
+  EXPECT_EQ(told(catalog, "new"), "nfs s:/b [vers=4]") << imported_.text;
+  EXPECT_EQ(told(catalog, "four"), "nfs s:/b t:/b [vers=4.2]");
+  EXPECT_EQ(told(catalog, "root"), "nfs4 s:/ []");
+  EXPECT_EQ(catalog.shares().size() + catalog.templates().size(), 3U) << imported_.text;
+  EXPECT_TRUE(says("# Not carried over: what the server exports within \"/b\" is seen through it, and so NFS 4 alone"));
+  EXPECT_EQ(imported_.faults, 8U) << imported_.text;
+  EXPECT_TRUE(
+      says("auto.m:1: the mount at \"/sub\" lies within the one at \"/\", and a share has no other one within it"));
+  EXPECT_TRUE(says("auto.m:2: the mount at \"/x/y\" lies within the one at \"/x\""));
+  EXPECT_TRUE(says("auto.m:3: the mount at \"/sub\" lies within"));
+}
+
+TEST_F(AutofsImportTest, EntryAboveAnotherOneIsLeftOutWhicheverComesFirst) {
+  write("auto.master", "/a auto.a\n/a/b auto.b\n/a/w auto.w\n/- auto.direct\n");
+  write("auto.a", "b s:/b\nb-c s:/c\nw s:/w\n");
+  write("auto.b", "k s:/k\n");
+  write("auto.w", "* s:/&\n");
+  write("auto.direct", "/d/y/z s:/z\n/d/y s:/y\n/e s:/e\n/e/bad\\ one s:/$NONE\n");
+  const manager::Catalog catalog = import("/volumes");
+  EXPECT_EQ(told(catalog, "a/b/k"), "nfs s:/k []");
+  EXPECT_EQ(told(catalog, "a/b-c"), "nfs s:/c []");
+  EXPECT_EQ(told(catalog, "a/w/*"), "nfs s:/& []");
+  EXPECT_EQ(told(catalog, "d/y/z"), "nfs s:/z []");
+  EXPECT_EQ(catalog.shares().size() + catalog.templates().size(), 4U) << imported_.text;
+  EXPECT_TRUE(says("auto.a:1: \"a/b\" lies above \"a/b/k\", and a share has no other one within it"));
+  EXPECT_TRUE(says("auto.a:3: \"a/w\" lies above \"a/w/*\""));
+  EXPECT_TRUE(says("auto.direct:2: \"d/y\" lies above \"d/y/z\""));
+  EXPECT_TRUE(says("auto.direct:3: \"e\" lies above \"e/bad one\"")) << "whose place would show another directory";
+}
+
+TEST_F(AutofsImportTest, AppendOptionsOfAutofsConfSaysWhoseOptionsCount) {
+  write("auto.master", "/a auto.a -soft,ro\n/p DIR/prog -soft\n");
+  write("auto.a", "own -hard s:/x\nnone s:/x\n");
+  write("prog", "#!/bin/sh\n");
+  ::chmod((directory_ / "prog").c_str(), 0755);
+  EXPECT_EQ(told(import("/volumes"), "a/own"), "nfs s:/x [soft,hard read-only]");
+  EXPECT_FALSE(says("append_options"));
+  write("autofs.conf", "[ autofs ]\nappend_options = no\n");
+  const manager::Catalog catalog = import("/volumes");
+  EXPECT_EQ(told(catalog, "a/own"), "nfs s:/x [hard]");
+  EXPECT_EQ(told(catalog, "a/none"), "nfs s:/x [soft read-only]");
+  EXPECT_TRUE(says("\"append_options = no\" of autofs.conf: options that a program prints come behind those"));
 }
 
 TEST_F(AutofsImportTest, MapsOfMapsAreReadAndCirclesEnd) {
