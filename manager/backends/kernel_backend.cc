@@ -56,7 +56,10 @@ Result<UniqueFd> make_by_kernel(const ShareSpec& spec, const std::string& source
     return fail(EINVAL, "the options \"loop\", \"offset\" and \"sizelimit\" want an image, but " + quote(source) +
                             " is not a regular file");
   }
-  return sys::make_mount(spec.type(), loop ? loop->path : source, options);
+  // The kernel names the loop device alone.
+  return sys::make_mount(spec.type(), loop ? loop->path : source, options).map_error([&](const Error& error) {
+    return loop ? error.within("the image " + quote(source)) : error;
+  });
 }
 
 /// The directories that an overlay shows.

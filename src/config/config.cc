@@ -453,14 +453,21 @@ void Loader::read_shares(const toml::table& document) {
   }
 }
 
+/// Whether there is no key in it.
+bool holds_sections_alone(const toml::table& table) {
+  return !table.empty() &&
+         std::all_of(table.begin(), table.end(), [](const auto& entry) { return entry.second.is_table(); });
+}
+
 void Loader::read_share(std::string_view name, std::uint32_t line, const toml::table& table) {
   const std::string label = section_label("share", name);
-  const auto is_table = [](const auto& entry) { return entry.second.is_table(); };
-  if (!table.empty() && std::all_of(table.begin(), table.end(), is_table)) {
+  if (holds_sections_alone(table)) {
     // [share.a.b]: a table "b" in a table "a".
+    std::string meant(name);
+    for (const toml::table* below = &table; holds_sections_alone(*below); below = below->begin()->second.as_table())
+      meant.append("/").append(below->begin()->first.str());
     return mistakes_.add(table.begin()->first.source().begin.line,
-                         "below " + label + " there are only sections; quote a name that holds '.' or '/', such as " +
-                             "[share.\"a/b\"]");
+                         "below " + label + " there are only sections; quote the name: [share." + quote(meant) + "]");
   }
   const std::size_t mistakes_before = mistakes_.count();
   Section section(table, label, line, mistakes_);

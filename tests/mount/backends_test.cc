@@ -314,6 +314,7 @@ TEST_F(BackendsTest, ImageWithoutAFileSystemLeavesNoLoopDevice) {
   ASSERT_FALSE(mounted);
   EXPECT_EQ(mounted.error().error.code(), EHOSTDOWN);
   EXPECT_NE(mounted.error().output.find("ext4"), std::string::npos) << told(mounted);
+  EXPECT_NE(told(mounted).find("the image " + quote(path("image"))), std::string::npos) << told(mounted);
 }
 
 TEST_F(BackendsTest, LoopOnWhatIsNoFileIsExplained) {

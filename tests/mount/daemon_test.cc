@@ -236,6 +236,18 @@ std::string refusal(const std::string& directory, const std::string& source) {
   return other.log();
 }
 
+/// The directory may come, so the share is served.
+TEST_F(Daemon, SaysWhichDirectoryOfAShareIsNotThere) {
+  BerthServer other;
+  const std::string absent = other.path("absent");
+  ASSERT_TRUE(ok(other.start_program({"serve", "--namespace", other.namespace_path(), "--share", "a=" + absent,
+                                      "--share", "b=" + source_, "--log-level", "warning"})));
+  EXPECT_NE(other.log().find("--share a=" + absent + ": No such file or directory; "), std::string::npos)
+      << other.log();
+  EXPECT_EQ(other.log().find("--share b"), std::string::npos) << other.log();
+  EXPECT_EQ(other.stop(), Ending{});
+}
+
 TEST_F(Daemon, RefusesADirectoryThatIsServedAlready) {
   start();
   EXPECT_NE(refusal(server_.namespace_path(), source_).find("is served by another berth"), std::string::npos);

@@ -24,6 +24,7 @@
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
 #include "src/lib/sys/process.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::daemon {
 namespace {
@@ -176,7 +177,9 @@ Result<UniqueFd> open_fuse_device() {
 
 Result<std::string> prepare_namespace_directory(const std::string& directory) {
   if (directory == kUsualNamespace && ::mkdir(kUsualNamespace, 0755) != 0 && errno != EEXIST) {
-    return fail(Error::last().within("cannot make the namespace directory " + quote(directory)));
+    const Error error = Error::last().within("cannot make the namespace directory " + quote(directory));
+    if (!sys::is_own_root()) return fail(error);
+    return fail(error.code(), error.message() + "; choose one of yours, such as --namespace ~/volumes");
   }
   const std::unique_ptr<char, void (*)(void*)> resolved(::realpath(directory.c_str(), nullptr), &::free);
   if (!resolved) {

@@ -291,8 +291,9 @@ INSTANTIATE_TEST_SUITE_P(
               "berth.toml:2: \"media\" in [share] is not a section: a share is written as [share.media] with its keys "
               "below"},
         Wrong{"[share.a.b]\ntype = \"tmpfs\"\n",
-              "berth.toml:1: below [share.a] there are only sections; quote a name that holds '.' or '/', such as "
-              "[share.\"a/b\"]"},
+              "berth.toml:1: below [share.a] there are only sections; quote the name: [share.\"a/b\"]"},
+        Wrong{"[share.media.films.new]\ntype = \"tmpfs\"\n",
+              "berth.toml:1: below [share.media] there are only sections; quote the name: [share.\"media/films/new\"]"},
         Wrong{"[share.a]\ntype = \"tmpfs\"\n[share.a.b]\ntype = \"tmpfs\"\n",
               "berth.toml:3: unknown key \"b\" in [share.a]; quote a name that holds '.' or '/': [share.\"a/b\"]"},
         Wrong{"[berth]\nread_only = true\n",
