@@ -37,12 +37,14 @@ constexpr const char* kHelp = R"(usage: berth-libvirt serve|status [OPTIONS]
 
 Keeps the shares attached that the guests of a hypervisor have their disks on.
 
-  serve    follows the guests, and attaches and detaches, until it is told to stop
-  status   shows the hypervisor's attachments and all others beside each other; exit status 1 when they disagree
+  serve    follows the guests, and attaches and detaches, until it is to stop
+  status   shows the hypervisor's attachments and all others beside each other;
+           exit status 1 when they disagree
 
   -c, --connect URI      the hypervisor, as for virsh(1); qemu:///system
   -n, --namespace DIR    only this namespace; may be repeated; all of the host
-  -o, --origin NAME      what instances are called before the UUID: NAME:UUID; libvirt
+  -o, --origin NAME      what instances are called before the UUID: NAME:UUID;
+                         libvirt
   -h, --help             this text
   -V, --version          the version
 

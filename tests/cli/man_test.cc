@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <regex>
@@ -110,6 +111,25 @@ TEST(ManPage, HasEveryKeyOfTheConfiguration) {
   const auto keys_of = [](const std::vector<std::string_view>& keys) { return Words(keys.begin(), keys.end()); };
   EXPECT_EQ(matches(page.at("[share.NAME]"), "\\.TP\n\\.B ([a-z_]+)"), keys_of(config::share_keys()));
   EXPECT_EQ(matches(page.at("[berth]"), "(?:\n|^)\\.BR? ([a-z_]+)"), keys_of(config::daemon_keys()));
+}
+
+/// man(1) indents by 7 columns.
+TEST(ManPage, HasNoExampleThatIsWiderThanATerminal) {
+  std::size_t examples = 0;
+  for (const auto& page : std::filesystem::directory_iterator(BERTH_MAN)) {
+    if (page.path().filename() == "meson.build") continue;
+    std::string text = std::regex_replace(read(page.path()), std::regex(R"(\\-)"), "-");
+    text = std::regex_replace(text, std::regex(R"(\\\((dq|aq))"), "'");
+    text = std::regex_replace(text, std::regex(R"(\\f[IBRP])"), "");
+    bool is_example = false;
+    for (const std::string_view line : split(text, '\n')) {
+      if (line == ".nf") ++examples;
+      if (line == ".nf" || line == ".fi") is_example = line == ".nf";
+      if (!is_example) continue;
+      EXPECT_LE(line.size(), 73U) << page.path() << ": " << line;
+    }
+  }
+  EXPECT_GT(examples, 5U);
 }
 
 TEST(ManPage, HasAnExampleThatIsAConfiguration) {

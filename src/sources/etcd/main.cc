@@ -30,8 +30,9 @@ constexpr int kPage = 1000;
 /// How long the cluster may take to say that it has a majority.
 constexpr std::chrono::seconds kAskPatience{5};
 constexpr const char* kUsage =
-    "usage: berth-source-etcd --endpoints URL[,URL...] [--prefix PREFIX] [--user-file FILE]\n"
-    "                         [--ca FILE] [--cert FILE] [--key FILE] [--check-interval SECONDS]\n";
+    "usage: berth-source-etcd --endpoints URL[,URL...] [--prefix PREFIX]\n"
+    "                         [--user-file FILE] [--ca FILE] [--cert FILE]\n"
+    "                         [--key FILE] [--check-interval SECONDS]\n";
 
 /// A number that JSON of etcd has as a string.
 std::int64_t number_in(const Json& json, const char* key) {

@@ -25,11 +25,14 @@ namespace berth::sources {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: berth-source-ldap --uri URI [--uri URI...] --base DN [--master MAP] [--namespace DIR]\n"
-    "                         [--schema rfc2307bis|rfc2307|nis] [--map-class NAME] [--map-name NAME]\n"
-    "                         [--entry-class NAME] [--entry-key NAME] [--entry-value NAME]\n"
-    "                         [--starttls] [--external | --bind-dn DN --password-file FILE]\n"
-    "                         [--ca FILE] [--cert FILE] [--key FILE] [--interval SECONDS]\n";
+    "usage: berth-source-ldap --uri URI [--uri URI...] --base DN [--master MAP]\n"
+    "                         [--namespace DIR] [--schema rfc2307bis|rfc2307|nis]\n"
+    "                         [--map-class NAME] [--map-name NAME]\n"
+    "                         [--entry-class NAME] [--entry-key NAME]\n"
+    "                         [--entry-value NAME] [--starttls]\n"
+    "                         [--external | --bind-dn DN --password-file FILE]\n"
+    "                         [--ca FILE] [--cert FILE] [--key FILE]\n"
+    "                         [--interval SECONDS]\n";
 
 struct Arguments {
   DirectorySettings directory;
