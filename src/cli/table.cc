@@ -38,6 +38,13 @@ void sort_shares(std::vector<formats::ShareSummary>& shares, std::string_view ke
   std::stable_sort(shares.begin(), shares.end(), less);
 }
 
+Result<std::string> read_share(const Tree& tree, std::string_view share, WallTime now) {
+  const std::string text = TRY(tree.read(share, formats::kStatusJson));
+  return formats::parse_share_json(text)
+      .map([&](const formats::ShareView& view) { return formats::render_status(view, now); })
+      .map_error([](const Error& error) { return error.within(formats::kStatusJson); });
+}
+
 Result<SharesTable> read_table(const Tree& tree, std::string_view key) {
   const std::string text = TRY(tree.read(formats::kStatusJson));
   SharesTable table;

@@ -133,42 +133,51 @@ class Top {
 
  private:
   Result<> read() {
+    read_rate();
     table_ = TRY(read_table(tree_, sort_));
-    auto& shares = table_.berth.shares;
-    if (only_troubled_)
-      std::erase_if(shares, [](const auto& share) { return share.state != "failed" && share.state != "stalled"; });
+    shown_.clear();
+    for (const formats::ShareSummary& share : table_.berth.shares) {
+      if (!only_troubled_ || share.state == "failed" || share.state == "stalled") shown_.push_back(share);
+    }
     // The cursor stays with its share.
     const auto found =
-        std::find_if(shares.begin(), shares.end(), [&](const auto& share) { return share.name == chosen_; });
-    if (found != shares.end()) row_ = static_cast<std::size_t>(found - shares.begin());
+        std::find_if(shown_.begin(), shown_.end(), [&](const auto& share) { return share.name == chosen_; });
+    if (found != shown_.end()) row_ = static_cast<std::size_t>(found - shown_.begin());
     choose(row_);
-    read_rate();
+    requests_ = read_requests();
+    read_at_ = std::chrono::steady_clock::now();
     return {};
   }
 
-  /// Requests a second since the last look.
-  void read_rate() {
+  /// The requests so far; absent: not known.
+  std::optional<double> read_requests() {
     const std::string metrics = tree_.read(formats::kMetrics).value_or("");
-    const std::optional<double> requests = sample(metrics, "berth_requests_total");
-    const auto now = std::chrono::steady_clock::now();
-    const std::chrono::duration<double> took = now - read_at_;
-    rate_.reset();
-    // A server that took over counts from 0.
-    if (requests && requests_ && *requests >= *requests_ && took.count() > 0)
-      rate_ = (*requests - *requests_) / took.count();
     parked_ = sample(metrics, "berth_parked_requests").value_or(0);
     stuck_ = sample(metrics, "berth_stuck_threads").value_or(0);
-    requests_ = requests;
-    read_at_ = now;
+    return sample(metrics, "berth_requests_total");
+  }
+
+  /// Requests a second since the last look ended: what a look itself asks is no load of this host. The count is taken
+  /// amid the requests of a reading, so from one count to the next there is one whole reading.
+  void read_rate() {
+    // The first one looks names up that the kernel remembers for those after it.
+    if (!requests_) read_requests();
+    const std::optional<double> requests = read_requests();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - read_at_;
+    const std::optional<double> again = read_requests();
+    rate_.reset();
+    // A server that took over counts from 0.
+    const bool goes_on = requests && requests_ && again && *requests >= *requests_ && *again >= *requests;
+    if (goes_on && took.count() > 0)
+      rate_ = std::max(0.0, *requests - *requests_ - (*again - *requests)) / took.count();
   }
 
   void choose(std::size_t row) {
-    const auto& shares = table_.berth.shares;
-    row_ = shares.empty() ? 0 : std::min(row, shares.size() - 1);
-    chosen_ = shares.empty() ? "" : shares[row_].name;
+    row_ = shown_.empty() ? 0 : std::min(row, shown_.size() - 1);
+    chosen_ = shown_.empty() ? "" : shown_[row_].name;
   }
 
-  [[nodiscard]] std::size_t count() const { return shows_share_ ? share_lines_ : table_.berth.shares.size(); }
+  [[nodiscard]] std::size_t count() const { return shows_share_ ? share_lines_ : shown_.size(); }
 
   void draw() {
     ::erase();
@@ -181,48 +190,58 @@ class Top {
   }
 
   void draw_table() {
-    const formats::Look look{.width = Screen::width(), .now = world_.now(), .reasons = table_.reasons};
+    const formats::Look look{
+        .width = Screen::width(), .now = world_.now(), .reasons = table_.reasons, .only_troubled = only_troubled_};
     const std::vector<std::string> lines = lines_of(formats::render_status(table_.berth, look));
-    const std::size_t shares = table_.berth.shares.size();
-    const std::size_t above = lines.size() - shares;  // of the rows: about berth, and the names of the columns
+    // Where the rows begin; there is a last one, which is none. A reason is a line of its share's row.
+    std::vector<std::size_t> starts(1);
+    for (const formats::ShareSummary& share : shown_)
+      starts.push_back(starts.back() + (table_.reasons.contains(share.name) ? 2 : 1));
+    const std::size_t rows = starts.back();
+    const std::size_t above = lines.size() - std::min(rows, lines.size());  // about berth, and the names of the columns
     std::size_t at = 0;
     Screen::put(at++, told());
     // A low window has the names of the columns and a row before all that is about berth.
     constexpr std::size_t kOthers = 3;  // what is told, a row, the keys
     const std::size_t room = Screen::height() > kOthers ? Screen::height() - kOthers : 0;
     for (std::size_t i = above - std::min(above, room); i < above; ++i)
-      Screen::put(at++, lines[i], i + 1 == above && shares > 0 ? A_BOLD : A_NORMAL);
+      Screen::put(at++, lines[i], i + 1 == above && rows > 0 ? A_BOLD : A_NORMAL);
     page_ = Screen::height() > at + 1 ? Screen::height() - at - 1 : 1;
-    // The chosen row is on the page, and the page is full.
-    first_ = std::clamp(first_, row_ + 1 > page_ ? row_ + 1 - page_ : 0, row_);
-    first_ = std::min(first_, shares > page_ ? shares - page_ : 0);
-    for (std::size_t i = first_; i < shares && i < first_ + page_; ++i) {
-      const attr_t colour = look_of(table_.berth.shares[i].state);
-      Screen::put(at++, lines[above + i], i == row_ ? colour | A_REVERSE : colour);
+    // The chosen row is on the page, its first line before all, and the page is full.
+    if (!shown_.empty()) {
+      const std::size_t end = starts[row_ + 1];
+      first_ = std::clamp(first_, std::min(end > page_ ? end - page_ : 0, starts[row_]), starts[row_]);
     }
-    Screen::put(Screen::height() - 1,
-                "q quit   arrows choose   Enter look at it   s sort by   f failed ones   u unmount   r retry", A_DIM);
+    first_ = std::min(first_, rows > page_ ? rows - page_ : 0);
+    for (std::size_t share = 0; share < shown_.size(); ++share) {
+      const attr_t colour = look_of(shown_[share].state);
+      for (std::size_t line = starts[share]; line < starts[share + 1]; ++line) {
+        if (line < first_ || line >= first_ + page_ || above + line >= lines.size()) continue;
+        Screen::put(at++, lines[above + line], share == row_ ? colour | A_REVERSE : colour);
+      }
+    }
+    Screen::put(Screen::height() - 1, "q quit  arrows choose  Enter look  s sort  f failed  u unmount  r retry", A_DIM);
   }
 
   [[nodiscard]] std::string told() const {
     std::string text = "sorted by " + sort_;
-    if (only_troubled_) text += ", only failed and stalled ones";
-    if (rate_) text += "; " + std::to_string(std::lround(*rate_)) + " requests/s through berth";
+    if (only_troubled_) text += ", only failed";
+    if (rate_) text += "; " + std::to_string(std::lround(*rate_)) + " requests/s";
     if (parked_ > 0) text += ", " + std::to_string(std::lround(parked_)) + " wait for a mount";
-    if (stuck_ > 0) text += ", " + std::to_string(std::lround(stuck_)) + " threads stuck";
+    if (stuck_ > 0) text += ", threads stuck: " + std::to_string(std::lround(stuck_));
     return said_.empty() ? text : said_;
   }
 
   /// All that there is to know of one share.
   void draw_share() {
-    const std::string status = tree_.read(chosen_, formats::kStatus).value_or("it is not there any more\n");
+    const std::string status = read_share(tree_, chosen_, world_.now()).value_or("it is not there any more\n");
     const std::string users = tree_.read(chosen_, formats::kUsers).value_or("");
     const std::vector<std::string> lines = lines_of(users.empty() ? status : status + "\n" + users);
     share_lines_ = lines.size();
     page_ = Screen::height() - 1;
     first_ = std::min(first_, share_lines_ > page_ ? share_lines_ - page_ : 0);
     for (std::size_t i = 0; i < page_ && first_ + i < lines.size(); ++i) Screen::put(i, lines[first_ + i]);
-    Screen::put(Screen::height() - 1, "Escape back to the table   arrows scroll   u unmount   r retry   q quit", A_DIM);
+    Screen::put(Screen::height() - 1, "Escape back  arrows scroll  u unmount  r retry  q quit", A_DIM);
   }
 
   void move_to(std::size_t row) {
@@ -303,12 +322,13 @@ class Top {
   bool only_troubled_ = false;
   bool shows_share_ = false;
   SharesTable table_;
-  std::size_t row_ = 0;          ///< of the cursor
-  std::string chosen_;           ///< the share there
-  std::size_t first_ = 0;        ///< row, or line, at the top
-  std::size_t page_ = 1;         ///< rows that there is room for
-  std::size_t share_lines_ = 0;  ///< of the share that is looked at
-  std::string said_;             ///< what came of the last key
+  std::vector<formats::ShareSummary> shown_;  ///< of the table
+  std::size_t row_ = 0;                       ///< of the cursor
+  std::string chosen_;                        ///< the share there
+  std::size_t first_ = 0;                     ///< row, or line, at the top
+  std::size_t page_ = 1;                      ///< rows that there is room for
+  std::size_t share_lines_ = 0;               ///< of the share that is looked at
+  std::string said_;                          ///< what came of the last key
 
   std::optional<double> requests_, rate_;
   double parked_ = 0, stuck_ = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <utility>
 
 #include "src/lib/base/display_width.h"
 #include "src/lib/base/error.h"
@@ -20,10 +21,16 @@ std::string word(std::string_view text) { return quote_command({std::string(text
 
 std::string code_text(int code) { return fmt::format("{} ({})", errno_name(code), errno_text(code)); }
 
+/// A time, as of now where that is given: "3m ago", "in 8s".
+std::string time_text(WallTime then, const std::optional<WallTime>& now) {
+  if (!now) return format_time(then);
+  return then > *now ? "in " + render_age(*now, then) : render_age(then, *now) + " ago";
+}
+
 /// Writes "key: value" lines with the values one below the other.
 class Lines {
  public:
-  explicit Lines(std::size_t width) : width_(width) {}
+  explicit Lines(std::size_t width, std::optional<WallTime> now = {}) : width_(width), now_(now) {}
 
   void add(std::string_view key, std::string_view value) {
     fmt::format_to(std::back_inserter(text_), "{:<{}}{}\n", fmt::format("{}:", key), width_, value);
@@ -33,12 +40,14 @@ class Lines {
     if (!value.empty()) add(key, value);
   }
   void add_unless_absent(std::string_view key, const std::optional<WallTime>& time) {
-    if (time) add(key, format_time(*time));
+    if (time) add(key, time_text(*time, now_));
   }
+  [[nodiscard]] const std::optional<WallTime>& now() const noexcept { return now_; }
   std::string take() && { return std::move(text_); }
 
  private:
   std::size_t width_;
+  std::optional<WallTime> now_;
   std::string text_;
 };
 
@@ -50,21 +59,23 @@ class Table {
   /// Shows a padded cell; `column` and the cell itself tell which.
   using Show = std::function<std::string(std::size_t column, std::string_view cell, std::string_view padded)>;
 
-  void add(Row row) {
+  /// `below`: a line of its own below the row; empty: none.
+  void add(Row row, std::string below = {}) {
     for (std::size_t i = 0; i < kColumns; ++i) widths_[i] = std::max(widths_[i], width_of(row[i]));
-    rows_.push_back(std::move(row));
+    rows_.emplace_back(std::move(row), std::move(below));
   }
 
   [[nodiscard]] std::string render(const Show& show = {}) const {
     std::string text;
     bool heading = true;
-    for (const Row& row : rows_) {
+    for (const auto& [row, below] : rows_) {
       for (std::size_t i = 0; i < kColumns; ++i) {
         const std::size_t padding = i + 1 < kColumns ? widths_[i] + 2 - width_of(row[i]) : 0;
         const std::string padded = row[i] + std::string(padding, ' ');
         text.append(show && !heading ? show(i, row[i], padded) : padded);
       }
       text.push_back('\n');
+      if (!below.empty()) text.append(below).push_back('\n');
       heading = false;
     }
     return text;
@@ -73,7 +84,7 @@ class Table {
  private:
   static std::size_t width_of(std::string_view cell) { return display_width(cell); }
 
-  std::vector<Row> rows_;
+  std::vector<std::pair<Row, std::string>> rows_;
   std::array<std::size_t, kColumns> widths_{};
 };
 
@@ -82,7 +93,7 @@ std::string or_dash(std::string text) { return text.empty() ? "-" : std::move(te
 std::string time_or_dash(const std::optional<WallTime>& time) { return time ? format_time(*time) : "-"; }
 
 void add_failure(Lines& lines, const FailureView& failure) {
-  std::string value = format_time(failure.when) + " " + code_text(failure.code);
+  std::string value = time_text(failure.when, lines.now()) + " " + code_text(failure.code);
   if (!failure.story.empty()) value.append(": ").append(prose(failure.story));
   lines.add("last error", value);
 }
@@ -104,10 +115,11 @@ std::string transport_text(const TransportView& transport) {
   return text;
 }
 
-std::string unanswered_text(const UnansweredView& unanswered) {
+std::string unanswered_text(const UnansweredView& unanswered, const std::optional<WallTime>& now) {
   if (unanswered.callers == 0) return "";
   std::string text = fmt::format("{} {}", unanswered.callers, unanswered.callers == 1 ? "caller" : "callers");
   text.append(", the first in ").append(prose(unanswered.operation));
+  if (unanswered.since && now) return text.append(" for ").append(render_age(*unanswered.since, *now));
   if (unanswered.since) text.append(" since ").append(format_time(*unanswered.since));
   return text;
 }
@@ -125,10 +137,14 @@ std::string counts_text(const NamespaceView& berth) {
 }
 
 /// A line where shares are not given out; none when all is well.
-std::string host_text(const HostView& host) {
+std::string host_text(const HostView& host, const std::optional<WallTime>& now) {
   if (host.state == "up") return "";
   std::string text = "warning: the host is " + prose(host.state);
-  if (host.since) text.append(" since ").append(format_time(*host.since));
+  if (host.since && now) {
+    text.append(" for ").append(render_age(*host.since, *now));
+  } else if (host.since) {
+    text.append(" since ").append(format_time(*host.since));
+  }
   return text.append(": no share is given out until `berth resume`\n");
 }
 
@@ -151,8 +167,8 @@ std::string warnings_text(const StateView& state) {
 
 }  // namespace
 
-std::string render_status(const ShareView& share) {
-  Lines lines(14);
+std::string render_status(const ShareView& share, const std::optional<WallTime>& now) {
+  Lines lines(14, now);
   lines.add("name", prose(share.name));
   lines.add("type", prose(share.type));
   const bool is_removed = share.state == "removed";
@@ -168,7 +184,7 @@ std::string render_status(const ShareView& share) {
   lines.add_unless_empty("options", prose(share.options));
   lines.add("users", std::to_string(share.users));
   lines.add("waiting", std::to_string(share.waiting));
-  lines.add_unless_empty("unanswered", unanswered_text(share.unanswered));
+  lines.add_unless_empty("unanswered", unanswered_text(share.unanswered, now));
   lines.add("mounts", std::to_string(share.mounts));
   lines.add("failures", std::to_string(share.failures));
   if (share.mount_id != 0) lines.add("mount id", std::to_string(share.mount_id));
@@ -259,21 +275,20 @@ std::string render_held(const std::vector<ShareSummary>& shares) {
 
 std::string render_age(WallTime then, WallTime now) {
   constexpr std::array<std::pair<std::int64_t, std::string_view>, 4> kUnits{
-      {{86400, "d"}, {3600, "h"}, {60, "min"}, {1, "s"}}};
+      {{86400, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}}};
   const auto seconds = std::max<std::int64_t>(0, std::chrono::duration_cast<std::chrono::seconds>(now - then).count());
   for (const auto& [length, name] : kUnits) {
-    if (seconds >= length) return fmt::format("{} {}", seconds / length, name);
+    if (seconds >= length) return fmt::format("{}{}", seconds / length, name);
   }
-  return "0 s";
+  return "0s";
 }
 
 namespace {
 
 /// "synced, 12 shares as of 2026-...": one line.
 std::string source_text(const SourceView& source, const std::optional<WallTime>& now) {
-  const auto time = [&now](WallTime then) { return now ? render_age(then, *now) + " ago" : format_time(then); };
   std::string text = fmt::format("{}, {} {}", source.state, source.shares, source.shares == 1 ? "share" : "shares");
-  if (source.synced) text.append(" as of ").append(time(*source.synced));
+  if (source.synced) text.append(" as of ").append(time_text(*source.synced, now));
   if (source.wrong_count > 0) fmt::format_to(std::back_inserter(text), ", {} wrong", source.wrong_count);
   if (!source.error.empty()) text.append(": ").append(prose(source.error));
   return text;
@@ -336,28 +351,14 @@ std::vector<SourceView> parse_sources(std::string_view text) {
 
 namespace {
 
-/// A source and why it is not mounted, in at most `width` columns. The reason is kept whole, where it fits.
-std::string with_reason(std::string_view source, std::string_view reason, std::size_t width) {
-  constexpr std::size_t kLeastOfSource = 8;
-  if (reason.empty()) return cut_in_the_middle(source, width);
-  const std::size_t taken = display_width(reason) + 2;
-  if (width < taken + kLeastOfSource) return cut_in_the_middle(reason, width);
-  return cut_in_the_middle(source, width - taken).append(": ").append(reason);
-}
-
 /// Widths that the name and the source may have, of what the other columns leave of `width`.
 std::pair<std::size_t, std::size_t> widths_within(std::size_t width,
-                                                  const std::vector<std::array<std::string, 6>>& rows,
-                                                  const std::vector<std::string>& reasons) {
+                                                  const std::vector<std::array<std::string, 6>>& rows) {
   constexpr std::size_t kGaps = 10;  // two blanks between columns
   constexpr std::size_t kLeast = 12;
   std::array<std::size_t, 6> widest{};
   for (const auto& row : rows) {
     for (std::size_t i = 0; i < row.size(); ++i) widest[i] = std::max(widest[i], display_width(row[i]));
-  }
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::size_t both = display_width(rows[i].back()) + 2 + display_width(reasons[i]);
-    if (!reasons[i].empty()) widest[5] = std::max(widest[5], both);
   }
   const std::size_t others = kGaps + widest[1] + widest[2] + widest[3] + widest[4];
   const std::size_t left = std::max(2 * kLeast, width > others ? width - others : 0);
@@ -374,12 +375,12 @@ std::string render_status(const NamespaceView& berth, const Look& look) {
   const std::string counts = counts_text(berth);
   const bool is_wide = look.width && display_width(text) + 1 + display_width(counts) > *look.width;
   text.append(is_wide ? "\n" : " ").append(counts).append("\n");
-  text += host_text(berth.host);
+  text += host_text(berth.host, look.now);
   text += warnings_text(berth.state);
   text += sources_text(berth, look);
   for (const FailedLookUpView& failed : berth.failed_look_ups) {
-    fmt::format_to(std::back_inserter(text), "look-up of {} failed at {}: {}\n", quote(failed.name),
-                   format_time(failed.when), prose(failed.story));
+    fmt::format_to(std::back_inserter(text), "look-up of {} failed {}{}: {}\n", quote(failed.name),
+                   look.now ? "" : "at ", time_text(failed.when, look.now), prose(failed.story));
   }
   text += render_held(berth.shares);
   if (berth.shares.empty()) return text;
@@ -397,12 +398,14 @@ std::string render_status(const NamespaceView& berth, const Look& look) {
   }
   if (rows.size() == 1) return text;
   constexpr std::size_t kNoLimit = std::size_t{1} << 20;
-  const auto widths = look.width ? widths_within(*look.width, rows, reasons) : std::pair(kNoLimit, kNoLimit);
+  const auto widths = look.width ? widths_within(*look.width, rows) : std::pair(kNoLimit, kNoLimit);
   Table<6> table;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     rows[i].front() = cut_in_the_middle(rows[i].front(), widths.first);
-    rows[i].back() = with_reason(rows[i].back(), reasons[i], widths.second);
-    table.add(std::move(rows[i]));
+    rows[i].back() = cut_in_the_middle(rows[i].back(), widths.second);
+    // Below its row, so that it is whole however long the names are.
+    const std::string below = reasons[i].empty() ? "" : "  " + reasons[i];
+    table.add(std::move(rows[i]), cut_in_the_middle(below, look.width.value_or(kNoLimit)));
   }
   constexpr std::size_t kStateColumn = 2;
   return text + table.render([&look](std::size_t column, std::string_view cell, std::string_view padded) {

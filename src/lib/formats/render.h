@@ -20,16 +20,17 @@ using Paint = std::function<std::string(std::string_view state, std::string_view
 struct Look {
   Paint paint;
   std::optional<std::size_t> width;  ///< columns there are: names and sources are cut to fit; absent: as they are
-  std::optional<WallTime> now;       ///< times are told as of now, "3 min"; absent: RFC 3339
-  std::map<std::string, std::string, std::less<>> reasons;  ///< why a share does not work, by its name
+  std::optional<WallTime> now;       ///< times are told as of now, "3m"; absent: RFC 3339
+  std::map<std::string, std::string, std::less<>> reasons;  ///< why a share does not work, by its name: a
+                                                            ///< line below its row
   bool only_troubled = false;                               ///< only rows of shares that have failed or do not answer
 };
 
-/// "3 min": how long ago `then` was, in the largest unit of which there is one. A time to come is "0 s".
+/// "3m": how long ago `then` was, in the largest unit of which there is one. A time to come is "0s".
 std::string render_age(WallTime then, WallTime now);
 
-/// A share's `status`: aligned "key: value" lines.
-std::string render_status(const ShareView& share);
+/// A share's `status`: aligned "key: value" lines. `now`: times are told as of it, as in Look.
+std::string render_status(const ShareView& share, const std::optional<WallTime>& now = {});
 
 /// A share's `error`: when, what ran, how it ended, what it wrote. Empty when there was no failure. The last line is
 /// the best reason: last_words() finds it again.

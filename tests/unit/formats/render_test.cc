@@ -207,21 +207,50 @@ TEST(RenderNamespaceStatus, FitsATerminalAndTellsAgesAndReasons) {
   std::vector<std::string_view> lines = split(text, '\n');
   ASSERT_GE(lines.size(), 4U);
   for (std::size_t i = 1; i < lines.size(); ++i) EXPECT_LE(display_width(lines[i]), 80U) << lines[i];
-  EXPECT_NE(lines[2].find("  3 min  "), std::string::npos) << text;
+  EXPECT_NE(lines[2].find("  3m  "), std::string::npos) << text;
   EXPECT_NE(lines[2].find("..."), std::string::npos) << text;
-  EXPECT_NE(lines[2].find("route to host"), std::string::npos) << text;
+  EXPECT_EQ(lines[3], "  no route to host");
   // The columns are aligned, though two characters of the name take four columns.
-  EXPECT_EQ(display_width(lines[3].substr(0, lines[3].find("bind"))),
+  EXPECT_EQ(display_width(lines[4].substr(0, lines[4].find("bind"))),
             display_width(lines[1].substr(0, lines[1].find("TYPE"))));
+}
+
+/// However long the names of other shares are, and whether there is a source.
+TEST(RenderNamespaceStatus, HasTheWholeReasonBelowTheRow) {
+  const std::string reason = "the server \"nfs1\" has no address (Name or service not known); correct the name";
+  const NamespaceView berth{
+      .version = "1",
+      .directory = "/volumes",
+      .shares = {{.name = "failed", .type = "command", .state = "failed"},
+                 {.name = std::string(70, 'x'), .type = "bind", .state = "idle", .source = std::string(70, 'y')}}};
+  const std::string text = render_status(berth, {.width = 80, .reasons = {{"failed", reason}}});
+  EXPECT_NE(text.find("  -\n  " + reason + "\n"), std::string::npos) << text;
+  EXPECT_NE(render_status(berth, {.reasons = {{"failed", reason}}}).find("  -\n  " + reason + "\n"), std::string::npos);
+}
+
+TEST(RenderStatus, TellsTimesAsOfNowOnATerminal) {
+  using namespace std::chrono_literals;
+  ShareView share{.name = "a", .type = "nfs", .state = "failed", .since = kMoment, .retry_at = kMoment + 3min + 8s};
+  share.last_failure = FailureView{.when = kMoment + 2min, .code = EIO};
+  share.unanswered = {.callers = 1, .operation = "READ", .since = kMoment};
+  const std::string text = render_status(share, kMoment + 3min);
+  for (const char* line : {"since:        3m ago\n", "retry at:     in 8s\n", "last error:   1m ago EIO ",
+                           "unanswered:   1 caller, the first in READ for 3m\n"})
+    EXPECT_NE(text.find(line), std::string::npos) << text;
+  const NamespaceView berth{.host = {.state = "drained", .since = kMoment},
+                            .failed_look_ups = {{.name = "x", .when = kMoment, .story = "no"}}};
+  const std::string table = render_status(berth, {.now = kMoment + 3min});
+  EXPECT_NE(table.find("the host is drained for 3m: "), std::string::npos) << table;
+  EXPECT_NE(table.find("look-up of \"x\" failed 3m ago: no"), std::string::npos) << table;
 }
 
 TEST(RenderAge, IsInTheLargestUnit) {
   using namespace std::chrono_literals;
-  EXPECT_EQ(render_age(kMoment, kMoment + 59s), "59 s");
-  EXPECT_EQ(render_age(kMoment, kMoment + 180s), "3 min");
-  EXPECT_EQ(render_age(kMoment, kMoment + 7h + 59min), "7 h");
-  EXPECT_EQ(render_age(kMoment, kMoment + 49h), "2 d");
-  EXPECT_EQ(render_age(kMoment + 5s, kMoment), "0 s");
+  EXPECT_EQ(render_age(kMoment, kMoment + 59s), "59s");
+  EXPECT_EQ(render_age(kMoment, kMoment + 180s), "3m");
+  EXPECT_EQ(render_age(kMoment, kMoment + 7h + 59min), "7h");
+  EXPECT_EQ(render_age(kMoment, kMoment + 49h), "2d");
+  EXPECT_EQ(render_age(kMoment + 5s, kMoment), "0s");
 }
 
 TEST(EventAsJson, HasEachFieldAsItWas) {
