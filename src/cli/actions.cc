@@ -34,7 +34,7 @@ std::string_view meaning_of(int code) {
       {ESHUTDOWN, ": berth is stopping"},
       {ECANCELED, ": called off by another drain or resume"},
       {ENOEXEC, ": refused, and going on as before; the log of berth says why"},
-      {ETIMEDOUT, ": it took longer than the share's timeout"},
+      {ETIMEDOUT, ": it did not end in time"},
       {EAGAIN, ": too many wait for this share already"},
       {EMLINK, ": the share has as many attachments as it may have"},
       {ENOSPC, ": the disk of the state directory is full, and an attachment that cannot be recorded is not made"},
@@ -43,6 +43,10 @@ std::string_view meaning_of(int code) {
     if (known == code) return meaning;
   }
   return "";
+}
+
+bool unmounts_by(formats::ControlCommand word) {
+  return word == formats::ControlCommand::kUnmount || word == formats::ControlCommand::kForceUnmount;
 }
 
 /// A state in its colour (SGR, console_codes(4)).
@@ -122,6 +126,7 @@ class Action {
   [[nodiscard]] std::string in_use(const formats::NamespaceView& berth) const;
   [[nodiscard]] std::string hint(int code, const std::string& share) const;
   [[nodiscard]] std::string of_interrupted(const std::string& share) const;
+  [[nodiscard]] std::string of_interrupted(const HostCommand& host) const;
 
   const Command& command_;
   const Tree& tree_;
@@ -168,6 +173,12 @@ std::string Action::hint(int code, const std::string& share) const {
                        quote_command({formats::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
   if (!view->last_failure || view->last_failure->code != code) {
+    // The attempt goes on, so there is no failure of it yet.
+    const bool unmounts = control != nullptr && unmounts_by(control->word);
+    if (code == ETIMEDOUT && !unmounts) {
+      return fmt::format(": it did not mount in time (mount_timeout is {}); does its server answer?",
+                         format_duration(view->mount_timeout));
+    }
     const std::string& unrecorded = berth.state.failure;
     if (std::holds_alternative<AttachCommand>(command_.action) && !unrecorded.empty())
       return ": what cannot be recorded is not attached: " + prose(unrecorded);
@@ -177,11 +188,33 @@ std::string Action::hint(int code, const std::string& share) const {
   return fmt::format(": {}{}", formats::last_words(text), see_status(share));
 }
 
+/// What a command that was interrupted leaves under way, where that is for the whole host.
+std::string Action::of_interrupted(const HostCommand& host) const {
+  switch (host.word) {
+    case formats::HostCommand::kDrain: {
+      const formats::NamespaceView berth = look();
+      const std::string users = in_use(berth);
+      return fmt::format("interrupted; the host stays {}: no share is given out until `berth resume`{}{}",
+                         berth.host.state == "drained" ? "drained" : "draining",
+                         users.empty() ? "" : "; in use: ", users);
+    }
+    case formats::HostCommand::kResume:
+      return "interrupted; the resume goes on; see `berth status`";
+    case formats::HostCommand::kUpgrade:
+      return "interrupted; the upgrade goes on; the log of berth says how it ends";
+    case formats::HostCommand::kReload:
+      return "interrupted; the reload goes on; what came of it will be in " +
+             quote_command({formats::tree_path(tree_.namespace_directory()) + "/" + std::string(formats::kReload)});
+    case formats::HostCommand::kReloadDryRun:
+      return "interrupted; nothing is changed";
+  }
+  return "interrupted";
+}
+
 /// For a caller that has interrupted the command, and knows what has ended it: what goes on all the same.
 std::string Action::of_interrupted(const std::string& share) const {
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
-  const bool unmounts = control != nullptr && (control->word == formats::ControlCommand::kUnmount ||
-                                               control->word == formats::ControlCommand::kForceUnmount);
+  const bool unmounts = control != nullptr && unmounts_by(control->word);
   const bool attaches = std::holds_alternative<AttachCommand>(command_.action);
   return fmt::format("interrupted; the {} goes on{}{}", unmounts ? "unmount" : "mount",
                      attaches ? ", and nothing is attached" : "", see_status(share));
@@ -201,6 +234,8 @@ int Action::explain(const Error& error, const std::string& share) const {
     text.append(error.story());
   } else if (code == EINTR && !share.empty()) {
     text.append(of_interrupted(share));
+  } else if (const auto* const host = std::get_if<HostCommand>(&command_.action); code == EINTR && host != nullptr) {
+    text.append(of_interrupted(*host));
   } else {
     text.append(fmt::format("{} ({})", errno_text(code), errno_name(code))).append(hint(code, share));
   }
@@ -211,9 +246,12 @@ int Action::explain(const Error& error, const std::string& share) const {
 }
 
 int Action::operator()(const StatusCommand& status) const {
-  const std::string_view file = status.json ? formats::kStatusJson : formats::kStatus;
-  if (status.share) return print(tree_.read(*status.share, file), *status.share);
-  if (status.json) return print(tree_.read(file));
+  if (status.json && status.share) return print(tree_.read(*status.share, formats::kStatusJson), *status.share);
+  if (status.json) return print(tree_.read(formats::kStatusJson));
+  // A program reads what the file has; a person wants to know how long ago.
+  if (status.share && world_.out_is_terminal)
+    return print(read_share(tree_, *status.share, world_.now()), *status.share);
+  if (status.share) return print(tree_.read(*status.share, formats::kStatus), *status.share);
   const Result<std::string> table = table_of(status);
   if (!table) return explain(table.error(), "");
   if (!status.watch) return print(table);
@@ -267,8 +305,7 @@ int Action::operator()(const DetachCommand& detach) const {
 }
 
 int Action::operator()(const ControlCommand& control) const {
-  const bool unmounts =
-      control.word == formats::ControlCommand::kUnmount || control.word == formats::ControlCommand::kForceUnmount;
+  const bool unmounts = unmounts_by(control.word);
   const char* const verb = unmounts ? "unmounting " : "mounting ";
   Result<> result;
   {
@@ -287,23 +324,27 @@ formats::NamespaceView Action::look() const {
 void Action::warn(const HostCommand& host, const formats::HostView& now) const {
   const bool drains = host.word == formats::HostCommand::kDrain;
   if (drains == (now.state == "up")) return;
-  const std::string since = now.since ? " since " + format_time(*now.since) : "";
+  const std::string since = !now.since               ? ""
+                            : world_.err_is_terminal ? " for " + formats::render_age(*now.since, world_.now())
+                                                     : " since " + format_time(*now.since);
   world_.err(fmt::format("berth: {}: warning: the host is {} already{} (generation {})\n", command_.name, now.state,
                          since, now.generation));
 }
 
-/// The shares that are still in use: "media (3 users), home/alice (1 user) and 4 more".
+/// The shares that are still in use: "media (3 users), home/alice (1 user) and 4 more"; empty: none that shows.
 std::string Action::in_use(const formats::NamespaceView& berth) const {
   constexpr std::size_t kMostNamed = 5;
   std::string text;
   std::size_t count = 0;
   for (const formats::ShareSummary& share : berth.shares) {
     if (share.state == "idle" || share.state == "failed" || count++ >= kMostNamed) continue;
-    fmt::format_to(std::back_inserter(text), "{}{} ({} {})", text.empty() ? "" : ", ", quote_command({share.name}),
-                   share.users, share.users == 1 ? "user" : "users");
+    text.append(text.empty() ? "" : ", ").append(quote_command({share.name}));
+    if (share.users > 0) {
+      fmt::format_to(std::back_inserter(text), " ({} {})", share.users, share.users == 1 ? "user" : "users");
+    }
   }
   if (count > kMostNamed) fmt::format_to(std::back_inserter(text), " and {} more", count - kMostNamed);
-  return text.empty() ? "nothing that shows" : text;
+  return text;
 }
 
 int Action::operator()(const HostCommand& host) const {
@@ -311,20 +352,32 @@ int Action::operator()(const HostCommand& host) const {
   if (host.word == formats::HostCommand::kReload || host.word == formats::HostCommand::kReloadDryRun)
     return reload(host);
   if (host.word == formats::HostCommand::kUpgrade) {
-    const Progress progress(world_, "upgrading");
-    return finish(tree_.write(host.word, host.timeout), "");
+    Result<> result;
+    {
+      const CtrlC ctrl_c;
+      const Progress progress(world_, "upgrading");
+      result = tree_.write(host.word, host.timeout);
+    }
+    return finish(result, "");
   }
   warn(host, look().host);
   Result<> result;
   {
-    const Progress progress(world_, drains ? "draining" : "resuming");
+    const auto told = [this] {
+      const std::string users = in_use(look());
+      return users.empty() ? "" : "in use: " + users;
+    };
+    const CtrlC ctrl_c;
+    const Progress progress(world_, drains ? "draining" : "resuming", drains ? Span{.news = told} : Span{});
     result = tree_.write(host.word, host.timeout);
   }
   if (result && drains) world_.err(formats::render_held(look().shares));
   if (result || result.error().code() != ETIMEDOUT) return finish(result, "");
   const formats::NamespaceView berth = look();
-  world_.err(fmt::format("berth: drain: after {} there is still in use: {}; the host stays {}\n",
-                         format_duration(*host.timeout), in_use(berth), berth.host.state));
+  const std::string users = in_use(berth);
+  world_.err(fmt::format("berth: drain: after {}, still in use: {}; the host stays {}\n",
+                         format_duration(*host.timeout), users.empty() ? "nothing that shows" : users,
+                         berth.host.state));
   return kFailed;
 }
 
@@ -332,6 +385,7 @@ int Action::operator()(const HostCommand& host) const {
 int Action::reload(const HostCommand& host) const {
   Result<> result;
   {
+    const CtrlC ctrl_c;
     const Progress progress(world_, "reloading");
     result = tree_.write(host.word, host.timeout);
   }

@@ -10,6 +10,7 @@
 #include "src/cli/locate.h"
 #include "src/cli/mount_helper.h"
 #include "src/cli/parse.h"
+#include "src/cli/told.h"
 #include "src/lib/base/text.h"
 
 namespace berth::cli {
@@ -19,7 +20,7 @@ namespace {
 constexpr const char* kNameOne = "name one with --config FILE, or make it, see berth.toml(5)";
 
 int say_none(const std::string& command, const Error& error, const World& world) {
-  world.err("berth: " + command + ": " + std::string(error.story()) + "\n");
+  world.err("berth: " + command + ": " + told(error) + "\n");
   return kConfiguration;
 }
 
@@ -72,7 +73,7 @@ int run_mount_helper(const std::vector<std::string>& arguments, const World& wor
   const auto request = parse_mount_request(arguments);
   if (!request) return say(request.error(), world);
   const auto failed = [&world](const Error& error) {
-    world.err("mount.berth: " + (error.story().empty() ? error.message() : std::string(error.story())) + "\n");
+    world.err("mount.berth: " + told(error) + "\n");
     return kMountFailed;
   };
   const bool wants_complete = !request->remount || request->says_how;
@@ -92,10 +93,10 @@ int run_mount_helper(const std::vector<std::string>& arguments, const World& wor
 /// Says why a file was not written or deleted.
 int refuse_change(const std::string& subject, const Error& error, const World& world) {
   const int code = error.code();
-  std::string text(error.story());
+  std::string text = told(error);
   // What is wrong with the configuration is a list, one mistake a line; of the others some say all, and some want the
   // errno.
-  if (code == EINVAL && !text.empty()) {
+  if (code == EINVAL && !error.story().empty()) {
     text = "nothing is changed, for this would be wrong:\n" + text;
   } else if (code != EEXIST && code != EBUSY && code != ENXIO && code != ENAMETOOLONG) {
     text = error.message();
@@ -118,7 +119,8 @@ int run_change(const Command& command, const std::string& share, const Result<Ch
       command.namespace_directory.empty() ? changed->namespace_directory : command.namespace_directory;
   const Result<std::string> directory = locate_namespace(wanted, world);
   if (!directory) {
-    world.err(subject + (wanted.empty() ? std::string(directory.error().story()) : "no berth serves " + quote(wanted)) +
+    const bool is_absent = !wanted.empty() && directory.error().code() == ENXIO;
+    world.err(subject + (is_absent ? "no berth serves " + quote(wanted) : told(directory.error())) +
               "; this is in force at its next start\n");
     return kOk;
   }
@@ -142,15 +144,24 @@ int run_program(const ExecCommand& program, const World& world) {
 int run_import(const ImportOptions& options, const World& world, const Programs& programs) {
   const Result<Imported> imported = programs.import_autofs(options);
   if (!imported) {
-    world.err("berth: import: " + std::string(imported.error().story()) + "\n");
+    world.err("berth: import: " + told(imported.error()) + "\n");
     return imported.error().code() == EACCES ? kNoPermission : kConfiguration;
   }
   world.out(imported->text);
-  if (imported->faults > 0) {
-    world.err("berth: import: " + prose(options.file) + ": " + std::to_string(imported->shares) +
-              " shares; not carried over: " + std::to_string(imported->faults) + ", see the comments\n");
+  if (imported->faults > 0 || imported->shares == 0) {
+    std::string text = "berth: import: " + prose(options.file) + ": " + std::to_string(imported->shares) +
+                       (imported->shares == 1 ? " share" : " shares");
+    if (imported->faults > 0)
+      text.append("; not carried over: ").append(std::to_string(imported->faults)).append(", see the comments");
+    world.err(text + "\n");
   }
   return kOk;
+}
+
+/// Of locate_namespace().
+int exit_code_of(const Error& error) {
+  if (error.code() == EACCES) return kNoPermission;
+  return error.code() == ENXIO ? kUnavailable : kFailed;
 }
 
 int run_command(const Command& command, const World& world, const Programs& programs) {
@@ -175,7 +186,7 @@ int run_command(const Command& command, const World& world, const Programs& prog
   if (wanted.empty() && !command.config.empty()) {
     Result<std::string> named = programs.namespace_in(command.config);
     if (!named) {
-      world.err("berth: " + command.name + ": " + std::string(named.error().story()) + "\n");
+      world.err("berth: " + command.name + ": " + told(named.error()) + "\n");
       return kConfiguration;
     }
     wanted = *std::move(named);
@@ -184,12 +195,12 @@ int run_command(const Command& command, const World& world, const Programs& prog
   const Result<std::string> directory =
       locate_namespace(wanted, world, program != nullptr ? Purpose::kProgram : Purpose::kTalk);
   if (!directory) {
-    note_absence(command, world);
+    if (directory.error().code() == ENXIO) note_absence(command, world);
     // A configuration that names another namespace than the one that is served is in force at the next start.
     const bool is_configured = command.namespace_directory.empty() && !wanted.empty();
-    world.err("berth: " + command.name + ": " + std::string(directory.error().story()) +
+    world.err("berth: " + command.name + ": " + told(directory.error()) +
               (is_configured ? "; where the configuration named another one before, restart berth" : "") + "\n");
-    return directory.error().code() == EACCES ? kNoPermission : kUnavailable;
+    return exit_code_of(directory.error());
   }
   if (program != nullptr) return run_program(*program, world);
   return act(command, Tree(*directory), world);

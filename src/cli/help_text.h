@@ -52,7 +52,7 @@ end with berth.
 Examples:
   berth serve
   berth serve --config ./berth.toml --log-level debug
-  berth serve --namespace /tmp/volumes --share music=/srv/music --share home/alice=/home/alice)"};
+  berth serve --namespace /tmp/volumes --share music=/srv/music)"};
 
 inline constexpr CommandText kCheckText{"check", "Check a configuration and say what is wrong with it",
                                         "berth check [OPTIONS] [FILE]",
@@ -83,7 +83,7 @@ inline constexpr CommandText kStatusText{"status", "Show the state of all shares
 NAMESPACE/.berth/status and status.json, and in NAMESPACE/.berth/shares/SHARE/.
 
 On a terminal names and sources are cut to its width, and times are told as of
-now. A share that has failed has the reason in its row.
+now. Below the row of a share that has failed stands the reason.
 
 Examples:
   berth status
@@ -161,7 +161,8 @@ berth serves the namespace, the share is there at the next start.
 
 Examples:
   berth add media --type nfs --source nfs1:/media --option vers=4.2 --option ro
-  berth add home/alice --type bind --source /srv/home/alice --set idle_timeout=1h --set 'allow_users=["alice"]')"};
+  berth add home/alice --type bind --source /srv/alice --set idle_timeout=1h
+  berth add vault --type ext4 --source /dev/vdb --set 'allow_users=["alice"]')"};
 
 inline constexpr CommandText kRemoveText{
     "remove", "Remove a share: delete its file, and put that in force", "berth remove [OPTIONS] SHARE",
@@ -181,7 +182,7 @@ old paths. Changes nothing, mounts nothing, runs no program of a map.
 
 Examples:
   berth import autofs
-  berth import autofs /etc/auto.master --namespace /home > berth.toml && berth check berth.toml)"};
+  berth import autofs /etc/auto.master --namespace /home > berth.toml)"};
 
 inline constexpr CommandText kReloadText{
     "reload", "Read the configuration again, and put its shares in force", "berth reload [OPTIONS]",
@@ -286,7 +287,7 @@ Example:
   berth shell)"};
 
 inline constexpr const char* kNamespaceText =
-    "The namespace (default: BERTH_NAMESPACE, else the only mount of type fuse.berth)";
+    "The namespace (default: BERTH_NAMESPACE, else the one that you have mounted, else that of root)";
 inline constexpr const char* kChangeNamespaceText = "The namespace (default: what the configuration says)";
 inline constexpr const char* kImportNamespaceText =
     "Where the shares will be (default: where the maps are mounted if that is one place, else /volumes)";

@@ -9,6 +9,7 @@
 #include "src/cli/exit_code.h"
 #include "src/cli/parse.h"
 #include "src/cli/parse_value.h"
+#include "src/cli/told.h"
 #include "src/cli/tree.h"
 #include "src/lib/base/text.h"
 #include "src/lib/formats/json.h"
@@ -22,14 +23,19 @@ constexpr const char* kHelp = R"(mount.berth is what mount(8) starts for the typ
 
 Usage: mount.berth SOURCE DIR [-sfnv] [-o OPTIONS]
 
-SOURCE is a word for the mount table and says nothing else. Returns when the namespace at DIR is ready.
+SOURCE is a word for the mount table and says nothing else. Returns when the
+namespace at DIR is ready.
 
 Options:
-  -o config=FILE          The configuration (default: /etc/berth/berth.toml, unless share= is given)
-  -o share=NAME=DIR       Show the directory DIR as share NAME as well; can be given again
-  -o state-dir=DIR        Where to keep attachments (default: state_dir of the configuration; with shares alone, none)
+  -o config=FILE          The configuration (default: /etc/berth/berth.toml,
+                          unless share= is given)
+  -o share=NAME=DIR       Show the directory DIR as share NAME as well; can be
+                          given again
+  -o state-dir=DIR        Where to keep attachments (default: state_dir of the
+                          configuration; with shares alone, none)
   -o log-level=LEVEL      debug, info, warning or error (default: info)
-  -o remount              Succeed if a namespace is mounted at DIR that is served as the other options say
+  -o remount              Succeed if a namespace is mounted at DIR that is
+                          served as the other options say
   -s                      Ignore unknown options
   -f                      Check everything and mount nothing
   -n, -v, -t, -N          Accepted, as mount(8) may pass them
@@ -40,7 +46,7 @@ Exit status, as of mount(8):
   32  the mount failed
 
 Example of a line in /etc/fstab:
-  berth /volumes berth config=/etc/berth/berth.toml,_netdev,x-systemd.automount 0 0
+  berth /volumes berth _netdev,x-systemd.automount 0 0
 )";
 
 /// What mount(8) and systemd.mount(5) keep for themselves, and what changes nothing here.
@@ -166,7 +172,7 @@ Result<> read_option(const std::string& option, bool sloppy, MountRequest& reque
 
 tl::expected<MountRequest, NoCommand> parse_mount_request(const std::vector<std::string>& arguments) {
   const Result<Words> words = take_apart(arguments);
-  if (!words) return tl::unexpected(usage_error(words.error().story()));
+  if (!words) return tl::unexpected(usage_error(told(words.error())));
   if (words->help) return tl::unexpected(NoCommand{kMountOk, kHelp});
   if (words->positionals.size() != 2) return tl::unexpected(usage_error("wants a source and a directory"));
   MountRequest request;
@@ -176,7 +182,7 @@ tl::expected<MountRequest, NoCommand> parse_mount_request(const std::vector<std:
   request.remount = std::find(words->options.begin(), words->options.end(), "remount") != words->options.end();
   for (const std::string& option : words->options) {
     const Result<> read = read_option(option, words->sloppy, request);
-    if (!read) return tl::unexpected(usage_error(read.error().story()));
+    if (!read) return tl::unexpected(usage_error(told(read.error())));
   }
   return request;
 }

@@ -1,7 +1,9 @@
 #include "src/cli/parse.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
+#include <sstream>
 #include <utility>
 
 #include <CLI/App.hpp>
@@ -11,11 +13,32 @@
 #include "src/cli/exit_code.h"
 #include "src/cli/help_text.h"
 #include "src/cli/parse_value.h"
+#include "src/cli/told.h"
 #include "src/lib/base/text.h"
 
 namespace berth::cli {
 
 namespace {
+
+/// Commands of other programs, and what is meant by them.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kOtherNames{{
+    {"start", "`systemctl start berth` starts it, yours `systemctl --user start berth`; without systemd `berth serve`"},
+    {"stop", "`systemctl stop berth` stops it, yours `systemctl --user stop berth`; without systemd SIGTERM does"},
+    {"restart", "`systemctl restart berth` does that, yours `systemctl --user restart berth`"},
+    {"ls", "did you mean \"status\"?"},
+    {"list", "did you mean \"status\"?"},
+    {"show", "did you mean \"status\"?"},
+    {"info", "did you mean \"status\"?"},
+    {"ps", "did you mean \"status\"?"},
+    {"log", "did you mean \"events\"?"},
+    {"logs", "did you mean \"events\"?"},
+    {"journal", "did you mean \"events\"?"},
+    {"rm", "did you mean \"remove\"?"},
+    {"delete", "did you mean \"remove\"?"},
+    {"validate", "did you mean \"check\"?"},
+    {"test", "did you mean \"check\"?"},
+    {"version", "did you mean \"--version\"?"},
+}};
 
 /// Where CLI11 leaves what it read, before it is checked.
 struct Words {
@@ -43,20 +66,56 @@ struct Words {
   bool offline = false;
 };
 
-/// CLI11's layout with a usage line of our own.
+/// `text` in lines of at most `width` columns, each after the first behind `indent`. It is broken at blanks that are
+/// not in brackets.
+std::string wrapped(std::string_view text, std::size_t width, const std::string& indent = {}) {
+  std::string lines;
+  std::size_t used = 0;
+  while (!text.empty()) {
+    std::size_t end = 0;
+    for (int depth = 0; end < text.size() && (text[end] != ' ' || depth > 0); ++end) {
+      if (text[end] == '[') ++depth;
+      if (text[end] == ']') --depth;
+    }
+    const bool fits = used == 0 || used + 1 + end <= width;
+    if (used > 0) lines.append(fits ? " " : "\n" + indent);
+    used = (fits ? used + (used > 0 ? 1 : 0) : indent.size()) + end;
+    lines.append(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
+/// CLI11's layout with a usage line of our own, in 80 columns.
 class HelpFormat final : public CLI::Formatter {
  public:
   explicit HelpFormat(std::string usage) : usage_(std::move(usage)) {
-    column_width(26);
+    column_width(kColumn);
     label("Positionals", "Arguments");
   }
-  std::string make_usage(const CLI::App*, std::string) const override { return "\nUsage: " + usage_ + "\n"; }
+  std::string make_usage(const CLI::App*, std::string) const override {
+    return "\n" + wrapped("Usage: " + usage_, kWidth, "         ") + "\n";
+  }
+  std::string make_description(const CLI::App* app) const override {
+    return wrapped(app->get_description(), kWidth) + "\n";
+  }
+  std::string make_option_desc(const CLI::Option* option) const override {
+    return wrapped(option->get_description(), kWidth - kColumn);
+  }
+  std::string make_subcommand(const CLI::App* command) const override {
+    std::ostringstream line;
+    CLI::detail::format_help(line, command->get_name(), wrapped(command->get_description(), kWidth - kColumn), kColumn);
+    return line.str();
+  }
   std::string make_option_opts(const CLI::Option* option) const override {
     if (option->get_type_size() == 0 || option->get_positional()) return "";
     return " " + option->get_type_name();
   }
 
  private:
+  static constexpr std::size_t kWidth = 80;
+  static constexpr std::size_t kColumn = 26;  ///< where the descriptions begin
+
   std::string usage_;
 };
 
@@ -224,6 +283,11 @@ std::string Parser::explain_unexpected(const CLI::App& app, const std::string& w
   } else if (command) {
     for (const CLI::App* known : app.get_subcommands({})) names.push_back(known->get_name());
   }
+  if (command) {
+    for (const auto& [other, advice] : kOtherNames) {
+      if (word == other) return "unknown command " + quote(word) + "; " + std::string(advice);
+    }
+  }
   const std::string typed = word.substr(0, option ? word.find('=') : std::string::npos);
   const std::string what = option ? "unknown option " : command ? "unknown command " : "too many arguments, from ";
   const std::string_view meant = nearest(typed, std::vector<std::string_view>(names.begin(), names.end()));
@@ -242,10 +306,13 @@ NoCommand Parser::explain(const CLI::ParseError& error) const {
   const std::string name = command != nullptr ? command->get_name() : "";
   // Before what is missing: an option that is misspelt is mostly why something is.
   const std::vector<std::string> extras = app.remaining(false);
-  const auto option = std::find_if(extras.begin(), extras.end(),
+  const auto mark = std::find(extras.begin(), extras.end(), "--");
+  const auto option = std::find_if(extras.begin(), mark,
                                    [](const std::string& word) { return word.size() > 1 && word.front() == '-'; });
-  if (option != extras.end()) return usage_error(name, explain_unexpected(app, *option));
-  if (!extras.empty()) return usage_error(name, explain_unexpected(app, extras.front()));
+  if (option != mark) return usage_error(name, explain_unexpected(app, *option));
+  if (mark != extras.begin()) return usage_error(name, explain_unexpected(app, extras.front()));
+  if (extras.size() > 1)
+    return usage_error(name, "too many arguments, from " + quote(extras[1]) + "; options go before \"--\"");
   const std::string_view missing_suffix = " is required";
   const std::string what = error.what();
   if (error.get_name() == "RequiredError" && what.ends_with(missing_suffix)) {
@@ -386,7 +453,7 @@ Result<decltype(Command::action)> Parser::action_of(std::string_view name) const
 
 tl::expected<Command, NoCommand> Parser::command_of(const CLI::App& app) const {
   Result<decltype(Command::action)> action = action_of(app.get_name());
-  if (!action) return tl::unexpected(usage_error(app.get_name(), action.error().story()));
+  if (!action) return tl::unexpected(usage_error(app.get_name(), told(action.error())));
   std::string config = words_.config.empty() ? "" : absolute_path(words_.config);
   return Command{app.get_name(), words_.namespace_directory, std::move(config), *std::move(action)};
 }
@@ -397,6 +464,7 @@ tl::expected<Command, NoCommand> Parser::parse(std::vector<std::string> argument
     if (arguments.size() > 2)
       return tl::unexpected(usage_error("", "help: too many arguments, from " + quote(arguments[2])));
     arguments.erase(arguments.begin());
+    if (!arguments.empty() && arguments.front() == "help") arguments.clear();
     const auto known = app_.get_subcommands({});
     const bool is_known = arguments.empty() || std::any_of(known.begin(), known.end(), [&](const CLI::App* command) {
                             return command->get_name() == arguments.front();

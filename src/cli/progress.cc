@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "src/lib/base/clock.h"
+#include "src/lib/base/display_width.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/thread.h"
 
@@ -17,7 +18,8 @@ constexpr std::string_view kWipe = "\r\033[K";
 
 }  // namespace
 
-Progress::Progress(const World& world, std::string what, const Span& span) : world_(world), what_(std::move(what)) {
+Progress::Progress(const World& world, std::string what, Span span)
+    : world_(world), what_(std::move(what)), news_(std::move(span.news)) {
   if (!span.from.empty()) what_.append(" from ").append(span.from);
   if (span.limit.count() > 0) of_ = " of " + format_duration(span.limit);
   if (!world_.err_is_terminal) return;
@@ -50,7 +52,15 @@ void Progress::show() {
       if (over_) break;
     }
     const auto waited = std::chrono::duration_cast<std::chrono::seconds>(SystemClock().now() - start);
-    world_.err(fmt::format("{}{} ... {} s{}", kWipe, what_, waited.count(), of_));
+    std::string line = fmt::format("{} ... {}{}", what_, format_duration(waited), of_);
+    // A line that goes on in the next one could not be wiped.
+    constexpr std::size_t kNoLimit = 1000;
+    const std::size_t room = world_.err_width ? *world_.err_width - 1 : kNoLimit;
+    line = cut_in_the_middle(line, room);
+    const std::string news = news_ ? news_() : "";
+    const std::size_t left = room - display_width(line);
+    if (!news.empty() && left > 2) line.append("; ").append(cut_in_the_middle(news, left - 2));
+    world_.err(std::string(kWipe) + line);
     shown = true;
   }
   if (shown) world_.err(kWipe);

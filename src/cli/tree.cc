@@ -65,12 +65,15 @@ Result<> wait_for_more(int fd, bool read_any) {
   return {};
 }
 
-/// While it lives, system calls of this thread that wait end with EINTR when the time is over.
+volatile sig_atomic_t alarm_has_rung = 0;
+
+/// While it lives, system calls of this thread that wait end with EINTR when the time is over. One at a time.
 class Alarm {
  public:
   explicit Alarm(std::chrono::milliseconds after) {
+    alarm_has_rung = 0;
     struct sigaction action {};
-    action.sa_handler = [](int) {};  // without SA_RESTART
+    action.sa_handler = [](int) { alarm_has_rung = 1; };  // without SA_RESTART
     ::sigaction(SIGALRM, &action, &before_);
     sigevent event{};
     event.sigev_notify = SIGEV_THREAD_ID;
@@ -161,7 +164,7 @@ Result<> Tree::write(formats::HostCommand word, std::optional<std::chrono::milli
   if (!timeout) return write_word(file, formats::to_string(word));
   const Alarm alarm(*timeout);
   Result<> written = write_word(file, formats::to_string(word));
-  if (!written && written.error().code() == EINTR) return fail(ETIMEDOUT);
+  if (!written && written.error().code() == EINTR && alarm_has_rung != 0) return fail(ETIMEDOUT);
   return written;
 }
 

@@ -31,7 +31,7 @@ class Tree {
   [[nodiscard]] Result<> write(std::string_view share, formats::ControlCommand word) const;
 
   /// Writes `word` to the control file of the namespace and waits until it is done, or for `timeout`.
-  /// Errors: ETIMEDOUT after that; the word may be in force all the same.
+  /// Errors: ETIMEDOUT after that, EINTR where a signal is handled; the word may be in force all the same.
   [[nodiscard]] Result<> write(formats::HostCommand word, std::optional<std::chrono::milliseconds> timeout) const;
 
   /// Makes the attachment and waits until the share is mounted; one that is there is left as it is.

@@ -12,6 +12,17 @@
 
 namespace berth::cli {
 
+namespace {
+
+/// Absent: the terminal does not know them.
+std::optional<std::size_t> columns_of(int terminal) {
+  winsize size{};
+  if (::ioctl(terminal, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return std::nullopt;
+  return size.ws_col;
+}
+
+}  // namespace
+
 World real_world() {
   World world;
   world.environment = [](const char* name) -> std::optional<std::string> {
@@ -27,20 +38,22 @@ World real_world() {
   world.err = [](std::string_view text) { static_cast<void>(sys::write_all(STDERR_FILENO, text)); };
   world.out_is_terminal = ::isatty(STDOUT_FILENO) == 1;
   world.err_is_terminal = ::isatty(STDERR_FILENO) == 1;
-  winsize size{};
-  if (world.out_is_terminal && ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
-    world.width = size.ws_col;
+  if (world.out_is_terminal) world.width = columns_of(STDOUT_FILENO);
+  if (world.err_is_terminal) world.err_width = columns_of(STDERR_FILENO);
+  world.user = ::geteuid();
   world.mount_table = [] { return sys::read_mount_table(); };
   world.own_namespaces = [] { return sys::find_own_mounts(formats::kMountType); };
-  const auto has_entered = std::make_shared<bool>(false);
-  world.enter = [has_entered](const sys::OwnMount& mount) -> Result<> {
+  const auto entered = std::make_shared<std::string>();
+  world.enter = [entered](const sys::OwnMount& mount) -> Result<> {
     TRY_VOID(sys::enter_namespaces_of(mount.process));
-    *has_entered = true;
+    *entered = mount.target;
     return {};
   };
-  world.execute = [has_entered, user = ::geteuid(), group = ::getegid()](const std::vector<std::string>& arguments) {
-    if (*has_entered) {
+  world.execute = [entered, user = world.user, group = ::getegid()](const std::vector<std::string>& arguments) {
+    if (!entered->empty()) {
       if (const Result<> shown = sys::show_ids(user, group); !shown) return shown.error();
+      // There, root's namespaces are seen too, and all file systems are of user 0.
+      ::setenv("BERTH_NAMESPACE", entered->c_str(), 1);  // NOLINT(concurrency-mt-unsafe): there is one thread
     }
     std::vector<char*> argv;
     argv.reserve(arguments.size() + 1);

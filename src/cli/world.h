@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -28,7 +30,11 @@ struct World {
   bool err_is_terminal = false;
   /// Columns of the terminal that is standard output; absent: not known.
   std::optional<std::size_t> width;
+  /// Of the one that is standard error.
+  std::optional<std::size_t> err_width;
   std::function<WallTime()> now = [] { return SystemClock().wall_now(); };
+  /// The calling user.
+  uid_t user = 0;
   std::function<Result<std::vector<sys::MountEntry>>()> mount_table;
   /// Namespaces in mount namespaces of this user's own, which only a process in these sees (berth without root). Null:
   /// none.

@@ -10,6 +10,7 @@
 #include <future>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/formats/metrics.h"
@@ -64,28 +65,48 @@ TEST_F(Cli, StatusIsWatchedUntilTheReaderIsGone) {
   EXPECT_THAT(seen, HasSubstr("home/alice"));
 }
 
-TEST_F(Cli, CtrlCEndsTheWaitAndSaysThatTheMountGoesOn) {
-  // A control file that is not answered: a FIFO without a reader.
-  const std::string control = stage_.share_file("media", "control");
-  fs::remove(control);
-  ASSERT_EQ(::mkfifo(control.c_str(), 0666), 0);
+TEST_F(Cli, CtrlCEndsTheWaitAndSaysWhatGoesOn) {
   struct sigaction harmless {};
   harmless.sa_handler = [](int) {};
   harmless.sa_flags = SA_RESTART;
   struct sigaction before {};
   ASSERT_EQ(::sigaction(SIGINT, &harmless, &before), 0);
   stage_.world.err_is_terminal = true;
-  std::promise<pthread_t> started;
-  auto outcome = std::async(std::launch::async, [&] {
-    started.set_value(::pthread_self());
-    return stage_.run({"berth", "mount", "media"});
-  });
-  const pthread_t caller = started.get_future().get();
-  while (outcome.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) ::pthread_kill(caller, SIGINT);
-  const Outcome said = outcome.get();
+  const std::string of_host = stage_.namespace_directory() + "/.berth/control";
+  struct Case {
+    std::vector<std::string> words;
+    std::string control, told;
+  };
+  for (const Case& c : {
+           Case{{"mount", "media"},
+                stage_.share_file("media", "control"),
+                "mount: media: interrupted; the mount goes on; see `berth status media`"},
+           Case{{"drain"},
+                of_host,
+                "drain: interrupted; the host stays draining: no share is given out until `berth resume`; in use: media"
+                " (3 users)\n"},
+           Case{{"drain", "--timeout", "1h"}, of_host, "drain: interrupted; the host stays draining"},
+           Case{{"resume"}, of_host, "resume: interrupted; the resume goes on"},
+           Case{{"upgrade"}, of_host, "upgrade: interrupted; the upgrade goes on"},
+           Case{{"reload"}, of_host, "reload: interrupted; the reload goes on"},
+       }) {
+    // A control file that is not answered: a FIFO without a reader.
+    fs::remove(c.control);
+    ASSERT_EQ(::mkfifo(c.control.c_str(), 0666), 0);
+    std::vector<std::string> arguments{"berth"};
+    arguments.insert(arguments.end(), c.words.begin(), c.words.end());
+    std::promise<pthread_t> started;
+    auto outcome = std::async(std::launch::async, [&] {
+      started.set_value(::pthread_self());
+      return stage_.run(arguments);
+    });
+    const pthread_t caller = started.get_future().get();
+    while (outcome.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) ::pthread_kill(caller, SIGINT);
+    const Outcome said = outcome.get();
+    EXPECT_EQ(said.exit_code, 1);
+    EXPECT_THAT(said.err, HasSubstr("berth: " + c.told));
+  }
   ::sigaction(SIGINT, &before, nullptr);
-  EXPECT_EQ(said.exit_code, 1);
-  EXPECT_THAT(said.err, HasSubstr("berth: mount: media: interrupted; the mount goes on; see `berth status media`"));
 }
 
 TEST_F(Cli, WhatCannotBeWrittenIsToldAndFails) {
@@ -148,10 +169,63 @@ TEST_F(Cli, ProgramIsExecutedWhereTheUsersOwnNamespaceIsSeenWhateverTheHostHas) 
   EXPECT_EQ(stage_.run({"berth", "exec", "ls"}).exit_code, 127);
   EXPECT_THAT(entered, testing::ElementsAre(17));
   own.clear();
-  stage_.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/srv/more", .type = "fuse.berth"});
+  stage_.mounts.push_back(
+      {.id = 31, .parent = 1, .root = "/", .target = "/srv/more", .type = "fuse.berth", .device = 41});
   EXPECT_EQ(stage_.run({"berth", "exec", "ls"}).exit_code, 127);
-  EXPECT_EQ(stage_.run({"berth", "status"}).exit_code, 69);
+  EXPECT_EQ(stage_.run({"berth", "status"}).exit_code, 1);
   EXPECT_THAT(entered, testing::ElementsAre(17));
+}
+
+/// fusermount3(1) mounts a file system of any FUSE type for any user.
+TEST_F(Cli, NamespaceOfAnotherUserIsNotCounted) {
+  const std::string mine = stage_.root() + "/mine";
+  constexpr uid_t kUser = 1000;
+  constexpr uid_t kOther = 1001;
+  stage_.mounts.push_back({.root = "/", .target = mine, .type = "fuse.berth", .device = 41, .user = kUser});
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));  // as root
+  stage_.world.user = kOther;
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));
+  // The user's own goes before that of root.
+  stage_.world.user = kUser;
+  EXPECT_THAT(stage_.run({"berth", "status"}).err, HasSubstr(mine));
+  stage_.mounts.back().target = stage_.namespace_directory();
+  stage_.mounts.front().target = "/nowhere";
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));
+  // Of root, it is the one that is not there.
+  stage_.world.user = 0;
+  EXPECT_EQ(stage_.run({"berth", "status"}).exit_code, 69);
+}
+
+TEST_F(Cli, NamespaceThatIsSeenAtTwoPlacesIsOne) {
+  stage_.mounts.push_back({.root = "/", .target = "/mnt/bound", .type = "fuse.berth"});
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));
+}
+
+TEST_F(Cli, NamespaceOfTheUsersOwnGoesBeforeThatOfRoot) {
+  stage_.world.user = 1000;
+  const std::string roots = std::exchange(stage_.mounts.front().target, "/nowhere");
+  std::vector<sys::OwnMount> own{{.process = 17, .target = roots}};
+  stage_.world.own_namespaces = [&own] { return own; };
+  stage_.world.enter = [](const sys::OwnMount&) { return Result<>(); };
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));
+  // Its last process has ended meanwhile: then there is none.
+  stage_.mounts.front().target = roots;
+  own.front().target = "/nowhere";
+  stage_.world.enter = [](const sys::OwnMount&) -> Result<> { return fail(ESRCH); };
+  EXPECT_THAT(expect_ok({"berth", "status"}), HasSubstr("media"));
+}
+
+/// What the alert of a berth that is down is made of.
+TEST_F(Cli, MetricsForNodeExporterSayThatBerthIsDownWhereItIsAlone) {
+  const std::string file = stage_.root() + "/berth.prom";
+  const std::vector<std::string> command{"berth", "metrics", "--textfile", file};
+  stage_.write_file(file, "berth_up 1\n");
+  stage_.mounts.push_back({.root = "/", .target = "/srv/more", .type = "fuse.berth", .device = 41});
+  EXPECT_EQ(stage_.run(command).exit_code, 1);
+  EXPECT_EQ(stage_.read_file(file), "berth_up 1\n");
+  stage_.mounts.clear();
+  EXPECT_EQ(stage_.run(command).exit_code, 69);
+  EXPECT_THAT(stage_.read_file(file), HasSubstr("berth_up 0\n"));
 }
 
 TEST_F(Cli, NamespaceThatTheConfigurationNamesAnewIsThatOfTheNextStart) {
@@ -301,12 +375,39 @@ TEST_F(Cli, ALongWaitShowsProgressOnATerminalAndWipesIt) {
   stage_.world.err_is_terminal = true;
   stage_.world.progress_interval = std::chrono::milliseconds(1);
   auto outcome = std::async(std::launch::async, [this] { return stage_.run({"berth", "mount", "media"}); });
-  while (stage_.err_so_far().find("mounting media from nfs1:/media ... 0 s of 30s") == std::string::npos)
+  while (stage_.err_so_far().find("mounting media from nfs1:/media ... 0s of 30s") == std::string::npos)
     std::this_thread::yield();
   const UniqueFd reader(::open(control.c_str(), O_RDONLY | O_CLOEXEC));
   const Outcome end = outcome.get();
   EXPECT_EQ(end.exit_code, 0);
   EXPECT_TRUE(end.err.ends_with("\r\033[K")) << end.err;
+}
+
+TEST_F(Cli, DrainShowsWhatItWaitsForInOneLine) {
+  const std::string control = stage_.namespace_directory() + "/.berth/control";
+  fs::remove(control);
+  ASSERT_EQ(::mkfifo(control.c_str(), 0600), 0);
+  stage_.world.err_is_terminal = true;
+  stage_.world.progress_interval = std::chrono::milliseconds(1);
+  std::string expected = "\r\033[Kdraining ... 0s; in use: media (3 users)\r";
+  for (const std::size_t width : {0U, 40U}) {
+    if (width != 0) {
+      stage_.world.err_width = width;
+      expected = "\r\033[Kdraining ... 0s; in use: me...(3 users)\r";
+    }
+    auto outcome = std::async(std::launch::async, [this] { return stage_.run({"berth", "drain"}); });
+    while (stage_.err_so_far().find(expected) == std::string::npos) std::this_thread::yield();
+    const UniqueFd reader(::open(control.c_str(), O_RDONLY | O_CLOEXEC));
+    EXPECT_EQ(outcome.get().exit_code, 0);
+  }
+}
+
+TEST_F(Cli, StatusOfAShareTellsTimesAsOfNowOnATerminal) {
+  stage_.world.now = [] { return kMoment + std::chrono::minutes(3); };
+  EXPECT_EQ(expect_ok({"berth", "status", "media"}), stage_.read_file(stage_.share_file("media", "status")));
+  stage_.world.out_is_terminal = true;
+  EXPECT_THAT(expect_ok({"berth", "status", "media"}), HasSubstr("\nsince:        3m ago\n"));
+  EXPECT_THAT(expect_ok({"berth", "status", "broken"}), HasSubstr("\nlast error:   3m ago EHOSTDOWN"));
 }
 
 TEST_F(Cli, ThereIsNoProgressWithoutATerminal) {
@@ -465,6 +566,8 @@ TEST_F(Cli, AddSaysWhatTheReloadSays) {
   EXPECT_EQ(stage_.added->options, (std::vector<std::string>{"ro", "vers=4"}));
   EXPECT_EQ(stage_.added->settings, (std::vector<std::pair<std::string, std::string>>{{"environment", "[\"A=b\"]"}}));
   EXPECT_FALSE(stage_.undone);
+  expect_ok({"berth", "add", "--type", "bind", "--config", "/named.toml", "--", "-y"});
+  EXPECT_EQ(stage_.added->name, "-y");
 }
 
 TEST_F(Cli, WhatTheReloadRefusesIsUndone) {
@@ -496,6 +599,12 @@ TEST_F(Cli, ImportPrintsTheConfigurationAndCountsWhatIsLeftOut) {
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_EQ(outcome.err, "berth: import: /etc/maps/auto.master: 2 shares; not carried over: 3, see the comments\n");
   EXPECT_EQ(stage_.import_asked, (cli::ImportOptions{"/etc/maps/auto.master", "/home"}));
+
+  // An output of a few lines does not show that there is nothing in it.
+  stage_.imported = cli::Imported{"[berth]\n", 0, 0};
+  EXPECT_EQ(stage_.run({"berth", "import", "autofs"}).err, "berth: import: /etc/auto.master: 0 shares\n");
+  stage_.imported = cli::Imported{"[berth]\n", 1, 1};
+  EXPECT_THAT(stage_.run({"berth", "import", "autofs"}).err, HasSubstr(": 1 share; not carried over: 1"));
 }
 
 TEST_F(Cli, ImportOfWhatCannotBeReadFails) {

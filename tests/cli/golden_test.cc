@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "src/lib/base/display_width.h"
 #include "src/lib/base/text.h"
 #include "src/lib/formats/render.h"
 #include "tests/cli/faults.h"
@@ -49,13 +50,32 @@ void without_colours(Stage& stage) {
 void not_mounted(Stage& stage) { stage.mounts.clear(); }
 
 void two_namespaces(Stage& stage) {
-  stage.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/srv/more", .type = "fuse.berth"});
+  stage.mounts.push_back(
+      {.id = 31, .parent = 1, .root = "/", .target = "/srv/more", .type = "fuse.berth", .device = 41});
 }
 
 /// What answers as the mount of a berth that was killed.
 void dead(Stage& stage) {
   stage.mounts.clear();
   stage.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/dead", .type = "fuse.berth"});
+}
+
+/// One of an ordinary user, who asks.
+void dead_of_user(Stage& stage) {
+  dead(stage);
+  stage.mounts.back().user = stage.world.user = 1000;
+}
+
+void not_mounted_for_user(Stage& stage) {
+  stage.mounts.clear();
+  stage.world.user = 1000;
+}
+
+/// A process of the user's own is seen with it, and cannot be joined.
+void dead_and_closed(Stage& stage) {
+  dead(stage);
+  stage.world.own_namespaces = [] { return std::vector<sys::OwnMount>{{.process = 17, .target = "/dead"}}; };
+  stage.world.enter = [](const sys::OwnMount&) -> Result<> { return fail(EACCES); };
 }
 
 void wrong_variable(Stage& stage) { stage.environment["BERTH_NAMESPACE"] = "/srv/nothing"; }
@@ -159,6 +179,13 @@ std::vector<Case> usage_cases() {
   return {
       {"usage-no-command", {"berth"}},
       {"usage-unknown-command", {"berth", "stauts"}},
+      {"usage-command-umount", {"berth", "umount", "media"}},
+      {"usage-command-stop", {"berth", "stop"}},
+      {"usage-command-restart", {"berth", "restart"}},
+      {"usage-command-list", {"berth", "ls"}},
+      {"usage-command-log", {"berth", "log"}},
+      {"usage-command-version", {"berth", "version"}},
+      {"usage-options-after-the-last", {"berth", "add", "--", "-y", "--type", "bind"}},
       {"usage-strange-command", {"berth", "\033[2Jfrobnicate"}},
       {"usage-unknown-option", {"berth", "--version-please"}},
       {"usage-misspelt-option", {"berth", "status", "--jsno"}},
@@ -220,7 +247,10 @@ std::vector<Case> namespace_cases() {
       {"namespace-not-one", {"berth", "status", "--namespace", "/proc"}},
       {"namespace-missing", {"berth", "status", "-n", "/srv/nothing"}},
       {"namespace-wrong-variable", {"berth", "status"}, wrong_variable},
+      {"namespace-none-for-user", {"berth", "status"}, not_mounted_for_user},
       {"namespace-dead", {"berth", "status"}, dead},
+      {"namespace-dead-of-user", {"berth", "status"}, dead_of_user},
+      {"namespace-dead-and-closed", {"berth", "status", "-n", "/dead"}, dead_and_closed},
       {"namespace-broken-status", {"berth", "status"}, broken_status},
       {"namespace-gone", {"berth", "mount", "media"}, [](Stage& s) { s.add_usual_shares(); }, ENOTCONN},
   };
@@ -235,6 +265,7 @@ std::vector<Case> share_cases() {
       {"help-of-a-command", {"berth", "help", "retry"}},
       {"help-of-two", {"berth", "help", "add", "remove"}},
       {"help-of-all", {"berth", "help"}},
+      {"help-of-help", {"berth", "help", "help"}},
       {"help-of-no-command", {"berth", "help", "retyr"}},
       {"status", {"berth", "status"}},
       {"status-no-shares", {"berth", "status"}, no_shares},
@@ -264,6 +295,8 @@ std::vector<Case> share_cases() {
       {"detach-unknown", {"berth", "detach", "media", "vm-17", "disk-9"}},
       {"mount-fails", {"berth", "mount", "broken"}, usual, EHOSTDOWN},
       {"mount-times-out", {"berth", "mount", "media"}, usual, ETIMEDOUT},
+      {"attach-times-out", {"berth", "attach", "media", "vm-17", "disk-0"}, usual, ETIMEDOUT},
+      {"unmount-times-out", {"berth", "unmount", "media"}, usual, ETIMEDOUT},
       {"mount-stopping", {"berth", "mount", "media"}, usual, ESHUTDOWN},
       {"status-drained", {"berth", "status"}, drained},
       {"status-held", {"berth", "status"}, held},
@@ -271,7 +304,12 @@ std::vector<Case> share_cases() {
       {"mount-drained", {"berth", "mount", "media"}, drained, ESHUTDOWN},
       {"drain-already", {"berth", "drain"}, drained},
       {"drain-called-off", {"berth", "drain"}, usual, ECANCELED},
-      {"drain-times-out", {"berth", "drain", "--timeout", "30s"}, draining, EINTR},
+      {"drain-times-out", {"berth", "drain", "--timeout", "30s"}, draining, ETIMEDOUT},
+      {"drain-interrupted", {"berth", "drain", "--timeout", "30s"}, draining, EINTR},
+      {"resume-interrupted", {"berth", "resume"}, drained, EINTR},
+      {"upgrade-interrupted", {"berth", "upgrade"}, usual, EINTR},
+      {"reload-interrupted", {"berth", "reload"}, usual, EINTR},
+      {"reload-dry-run-interrupted", {"berth", "reload", "--dry-run"}, usual, EINTR},
       {"drain-forbidden", {"berth", "drain"}, usual, EACCES, true},
       {"resume-already", {"berth", "resume"}, usual},
       {"status-damaged", {"berth", "status"}, damaged},
@@ -373,6 +411,19 @@ TEST(GoldenFiles, EachBelongsToACase) {
   for (const auto& entry : std::filesystem::directory_iterator(BERTH_GOLDEN))
     found.insert(entry.path().stem().string());
   EXPECT_EQ(expected, found);
+}
+
+/// Of options, commands and examples as well.
+TEST(GoldenFiles, EachLineOfAHelpFitsATerminal) {
+  std::size_t lines = 0;
+  for (const Case& c : help_cases()) {
+    Stage stage;
+    for (const std::string_view line : split(stage.run(c.arguments).out, '\n')) {
+      EXPECT_LE(display_width(line), 80U) << c.name << ": " << line;
+      ++lines;
+    }
+  }
+  EXPECT_GT(lines, help_cases().size() * 5);
 }
 
 TEST(GoldenFiles, NothingSaidReachesATerminalRaw) {

@@ -66,8 +66,7 @@ TEST_F(HostDrain, WhoIsInsideGoesOnAndTheTimeoutSaysWhoThatIs) {
   const UniqueFd held(::open(server_.in_namespace("a/hello").c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(held);
   EXPECT_EQ(berth("drain --timeout 100ms"), 1);
-  EXPECT_NE(said().find("after 100ms there is still in use: a (1 user); the host stays draining"), std::string::npos)
-      << said();
+  EXPECT_NE(said().find("after 100ms, still in use: a (1 user); the host stays draining"), std::string::npos) << said();
   char byte = 0;
   EXPECT_EQ(::pread(held.get(), &byte, 1, 0), 1);
   EXPECT_EQ(server_.state("a"), "draining");

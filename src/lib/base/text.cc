@@ -246,7 +246,9 @@ std::string_view nearest(std::string_view word, const std::vector<std::string_vi
   for (const std::string_view candidate : candidates) {
     if (candidate.size() > kLongest) continue;
     const std::size_t steps = distance(typed, to_lower(candidate));
-    if (steps <= std::max(word.size(), candidate.size()) / 3 && steps < best_distance) {
+    // Where two are as near, a letter is rather left out than one too many: "umount" is "unmount", and not "mount".
+    const bool is_nearer = steps < best_distance || (steps == best_distance && candidate.size() > best.size());
+    if (is_nearer && steps <= std::max(word.size(), candidate.size()) / 3) {
       best = candidate;
       best_distance = steps;
     }

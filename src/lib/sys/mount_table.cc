@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <memory>
 
+#include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/proc.h"
 
@@ -31,6 +33,18 @@ std::string text_of(const char* text) { return text != nullptr ? std::string(tex
 /// proc(5), mountinfo: "shared:2 master:7".
 bool is_slave(libmnt_fs* fs) { return text_of(mnt_fs_get_optional_fields(fs)).find("master:") != std::string::npos; }
 
+/// Of the options of the file system, which a user that mounts it cannot choose: fusermount3(1) and the kernel do.
+uid_t user_of(libmnt_fs* fs) {
+  uid_t user = 0;
+  for (const std::string_view option : split(text_of(mnt_fs_get_fs_options(fs)), ',')) {
+    constexpr std::string_view kUser = "user_id=";
+    if (!option.starts_with(kUser)) continue;
+    std::from_chars(option.data() + kUser.size(), option.data() + option.size(), user);
+    break;
+  }
+  return user;
+}
+
 MountEntry entry_of(libmnt_fs* fs) {
   return {
       .id = static_cast<std::uint64_t>(mnt_fs_get_id(fs)),
@@ -40,6 +54,8 @@ MountEntry entry_of(libmnt_fs* fs) {
       .type = text_of(mnt_fs_get_fstype(fs)),
       .source = text_of(mnt_fs_get_source(fs)),
       .options = text_of(mnt_fs_get_vfs_options(fs)),
+      .device = static_cast<std::uint64_t>(mnt_fs_get_devno(fs)),
+      .user = user_of(fs),
       .is_slave = is_slave(fs),
   };
 }

@@ -16,12 +16,14 @@ namespace berth::sys {
 struct MountEntry {
   std::uint64_t id = 0;
   std::uint64_t parent = 0;
-  std::string root;       ///< of the mount within its file system
-  std::string target;     ///< the mountpoint
-  std::string type;       ///< "ext4", "fuse.sshfs"
-  std::string source;     ///< "/dev/sda1", "host:/export"
-  std::string options;    ///< per mount, as mount(8) prints them
-  bool is_slave = false;  ///< it follows a mount of another namespace: what is unmounted there is unmounted here
+  std::string root;          ///< of the mount within its file system
+  std::string target;        ///< the mountpoint
+  std::string type;          ///< "ext4", "fuse.sshfs"
+  std::string source;        ///< "/dev/sda1", "host:/export"
+  std::string options;       ///< per mount, as mount(8) prints them
+  std::uint64_t device = 0;  ///< st_dev of its file system
+  uid_t user = 0;            ///< FUSE: the user that has mounted it ("user_id", mount.fuse3(8)); 0 for all others
+  bool is_slave = false;     ///< it follows a mount of another namespace: what is unmounted there is unmounted here
 };
 
 /// The mounts of the calling thread's mount namespace, in the kernel's order (a later one covers an earlier one at the

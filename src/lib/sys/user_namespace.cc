@@ -92,15 +92,20 @@ gid_t outer_group() { return outer_id("/proc/self/gid_map"); }
 std::vector<OwnMount> find_own_mounts(std::string_view type) {
   const std::string own = proc::link_target("/proc/self/ns/user");
   std::set<std::string> seen{proc::link_target("/proc/self/ns/mnt")};
+  // A mount namespace begins as a copy of the one that it is made in, so it has the file systems of the host as well.
+  std::set<std::uint64_t> devices;
+  for (const MountEntry& mount : read_mount_table().value_or(std::vector<MountEntry>())) devices.insert(mount.device);
   std::vector<OwnMount> found;
   for (const pid_t process : proc::numbers_in("/proc")) {
-    if (!is_of_this_user(process) || proc::link_target(proc::path_of(process, "ns/user")) == own) continue;
-    if (!seen.insert(proc::link_target(proc::path_of(process, "ns/mnt"))).second) continue;
+    if (!is_of_this_user(process)) continue;
+    const std::string users = proc::link_target(proc::path_of(process, "ns/user"));
+    const std::string mounts = proc::link_target(proc::path_of(process, "ns/mnt"));
+    // One that cannot be read is of a process with more rights than this one, which can then not go there either.
+    if (users.empty() || mounts.empty() || users == own || !seen.insert(mounts).second) continue;
     const Result<std::vector<MountEntry>> table = read_mount_table(process);
     if (!table) continue;
-    std::set<std::string> targets;
     for (const MountEntry& mount : *table) {
-      if (mount.type == type && mount.root == "/" && targets.insert(mount.target).second)
+      if (mount.type == type && mount.root == "/" && devices.insert(mount.device).second)
         found.push_back({.process = process, .target = mount.target});
     }
   }

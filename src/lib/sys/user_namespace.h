@@ -33,7 +33,8 @@ struct OwnMount {
   pid_t process;       ///< one that is in that mount namespace
   std::string target;  ///< where
 };
-/// All file systems of `type` that are mounted so; one for each mount namespace and target.
+/// All file systems of `type` that are mounted so and are not seen by the calling process; each once, however many
+/// mount namespaces it is seen in.
 [[nodiscard]] std::vector<OwnMount> find_own_mounts(std::string_view type);
 
 /// Puts the calling process, which must have one thread, in the mount namespace of `process` and in the user namespace

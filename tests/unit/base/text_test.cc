@@ -133,6 +133,11 @@ TEST(Nearest, FindsWhatWasMeant) {
   EXPECT_EQ(nearest("option", keys), "options");
 }
 
+TEST(Nearest, HasALetterLeftOutRatherThanOneTooMany) {
+  EXPECT_EQ(nearest("umount", {"mount", "unmount", "remount"}), "unmount");
+  EXPECT_EQ(nearest("umount", {"unmount", "mount"}), "unmount");
+}
+
 TEST(Nearest, SaysNothingWhenNothingIsNear) {
   const std::vector<std::string_view> keys{"type", "source"};
   EXPECT_EQ(nearest("colour", keys), "");
