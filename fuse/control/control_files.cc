@@ -17,6 +17,19 @@ namespace {
 
 using Kind = ControlPath::Kind;
 
+/// What `users` shows: processes, and bytes of the names of what they have open. Attachments and shares come on top.
+constexpr std::size_t kMostUsers = 2048;
+constexpr std::size_t kMostOfNames = std::size_t{128} << 10;
+
+/// A path of the host below a share's root, "." for the root itself. "": not known.
+std::string path_below(const std::string& root, std::string_view path) {
+  if (path.empty()) return "";
+  if (path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/'))
+    path.remove_prefix(root.size());
+  if (path.starts_with('/')) path.remove_prefix(1);
+  return path.empty() ? "." : std::string(path);
+}
+
 formats::FailureView view_of(const manager::FailureReport& report) {
   const manager::AttemptFailure& failure = report.failure;
   return {.when = report.when,
@@ -52,46 +65,6 @@ std::string state_of(const manager::Share& share, manager::ShareState state) {
   return share.is_removed() ? "removed" : manager::to_string(state);
 }
 
-formats::ShareView view_of(const manager::Share& share) {
-  const manager::ShareSpec& spec = share.spec();
-  manager::ShareStatus status = share.status();
-  const Secrets secrets = spec.secrets();
-  formats::ShareView view{.name = spec.name(),
-                          .type = spec.type(),
-                          .state = state_of(share, status.state),
-                          .since = status.since,
-                          .source = std::move(status.source),
-                          .sources = masked_sources(spec, secrets),
-                          .options = secrets.mask(spec.options()),
-                          .origin = spec.origin(),
-                          .users = share.users() + status.inside,
-                          .waiting = status.waiting,
-                          .mounts = status.mounts,
-                          .failures = status.failures,
-                          .mount_id = status.mount_id,
-                          .access = manager::to_string(spec.policy().access),
-                          .native = status.native,
-                          .with_berth = std::move(status.with_berth),
-                          .helper = status.helper,
-                          .idle_timeout = spec.policy().idle_timeout,
-                          .mount_timeout = spec.policy().mount_timeout,
-                          .stays = status.stays,
-                          .expires_at = status.expires_at,
-                          .retry_at = status.retry_at,
-                          .pending = std::move(status.pending),
-                          .required = spec.policy().required,
-                          .required_by = std::move(status.required_by),
-                          .busy = std::move(status.busy),
-                          .held = std::move(status.held)};
-  if (view.with_berth.empty() && !view.native)
-    view.with_berth = spec.why_with_berth();  // nothing has happened to it yet
-  if (status.last_failure) view.last_failure = view_of(*status.last_failure);
-  for (manager::Attachment& attachment : status.attachments) {
-    view.attachments.push_back({.instance = std::move(attachment.instance), .volume = std::move(attachment.volume)});
-  }
-  return view;
-}
-
 formats::AttacherView view_of(const manager::Attacher& by) {
   formats::AttacherView view{.uid = by.uid, .pid = by.pid, .command = by.command};
   if (by.since != WallTime{}) view.since = by.since;
@@ -117,22 +90,6 @@ formats::StateView view_of(manager::StateReport report) {
   return view;
 }
 
-formats::ShareSummary summary_of(const manager::Share& share) {
-  const manager::ShareStatus status = share.status();
-  const std::vector<std::string>& sources = share.spec().sources();
-  // Of one that is mounted it is masked already.
-  std::string source = status.source;
-  if (source.empty() && !sources.empty()) source = share.spec().secrets().mask(sources.front());
-  return {.name = share.name(),
-          .type = share.spec().type(),
-          .state = state_of(share, status.state),
-          .is_pending = !status.pending.empty(),
-          .users = share.users() + status.inside,
-          .since = status.since,
-          .source = std::move(source),
-          .held = status.held};
-}
-
 }  // namespace
 
 std::string command_of(pid_t pid) {
@@ -145,7 +102,12 @@ std::string command_of(pid_t pid) {
 }
 
 ControlFiles::ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup)
-    : manager_(manager), clock_(clock), setup_(setup), started_(clock.wall_now()), counts_(started_) {}
+    : manager_(manager),
+      clock_(clock),
+      setup_(setup),
+      started_(clock.wall_now()),
+      counts_(started_),
+      overmount_looks_(clock, setup.look_at_overmounts) {}
 
 std::string ControlFiles::text_of(const ControlPath& path, const manager::Share* share, const Viewer& viewer) const {
   switch (path.kind) {
@@ -201,8 +163,64 @@ void ControlFiles::accept(const manager::Share& share) {
   refused_.erase(share.name());
 }
 
+formats::ShareView ControlFiles::known_of(const manager::Share& share) const {
+  const manager::ShareSpec& spec = share.spec();
+  manager::ShareStatus status = share.status();
+  const Secrets secrets = spec.secrets();
+  formats::ShareView view{.name = spec.name(),
+                          .type = spec.type(),
+                          .state = state_of(share, status.state),
+                          .since = status.since,
+                          .source = std::move(status.source),
+                          .sources = masked_sources(spec, secrets),
+                          .options = secrets.mask(spec.options()),
+                          .origin = spec.origin(),
+                          .users = share.users() + native_users_of(status),
+                          .waiting = status.waiting,
+                          .mounts = status.mounts,
+                          .failures = status.failures,
+                          .mount_id = status.mount_id,
+                          .access = manager::to_string(spec.policy().access),
+                          .native = status.native,
+                          .with_berth = std::move(status.with_berth),
+                          .helper = status.helper,
+                          .idle_timeout = spec.policy().idle_timeout,
+                          .mount_timeout = spec.policy().mount_timeout,
+                          .stays = status.stays,
+                          .expires_at = status.expires_at,
+                          .retry_at = status.retry_at,
+                          .pending = std::move(status.pending),
+                          .required = spec.policy().required,
+                          .required_by = std::move(status.required_by),
+                          .busy = std::move(status.busy),
+                          .held = std::move(status.held)};
+  if (view.with_berth.empty() && !view.native)
+    view.with_berth = spec.why_with_berth();  // nothing has happened to it yet
+  if (status.last_failure) view.last_failure = view_of(*status.last_failure);
+  for (manager::Attachment& attachment : status.attachments) {
+    view.attachments.push_back({.instance = std::move(attachment.instance), .volume = std::move(attachment.volume)});
+  }
+  return view;
+}
+
+formats::ShareSummary ControlFiles::summary_of(const manager::Share& share) const {
+  const manager::ShareStatus status = share.status();
+  const std::vector<std::string>& sources = share.spec().sources();
+  // Of one that is mounted it is masked already.
+  std::string source = status.source;
+  if (source.empty() && !sources.empty()) source = share.spec().secrets().mask(sources.front());
+  return {.name = share.name(),
+          .type = share.spec().type(),
+          .state = state_of(share, status.state),
+          .is_pending = !status.pending.empty(),
+          .users = share.users() + native_users_of(status),
+          .since = status.since,
+          .source = std::move(source),
+          .held = status.held};
+}
+
 formats::ShareView ControlFiles::share_view(const manager::Share& share) const {
-  formats::ShareView view = view_of(share);
+  formats::ShareView view = known_of(share);
   if (view.mount_id != 0 && (view.type == "nfs" || view.type == "nfs4")) view.transport = transport_of(view.mount_id);
   const Unanswered found = setup_.unanswered_in ? setup_.unanswered_in(share) : Unanswered{};
   if (found.callers == 0) return view;
@@ -299,12 +317,55 @@ std::optional<formats::FailureView> ControlFiles::last_error(const manager::Shar
   return last;
 }
 
+std::shared_ptr<const OvermountUsers> ControlFiles::native_users() const {
+  const sys::AsDaemon as_daemon;
+  return overmount_looks_.latest([this] {
+    std::vector<std::uint64_t> overmounts;
+    const auto add = [&overmounts](const manager::Share& share) {
+      if (const std::uint64_t overmount = share.status().overmount; overmount != 0) overmounts.push_back(overmount);
+    };
+    const auto directory = manager_.directory();
+    for (const auto& [name, share] : *directory) add(*share);
+    for (const std::shared_ptr<manager::Share>& share : manager_.removed()) add(*share);
+    return overmounts;
+  });
+}
+
+std::uint64_t ControlFiles::native_users_of(const manager::ShareStatus& status) const {
+  if (status.overmount == 0) return 0;
+  const std::shared_ptr<const OvermountUsers> all = native_users();
+  const auto found = all->in.find(status.overmount);
+  return found == all->in.end() ? 0 : found->second.processes;
+}
+
+void ControlFiles::add_native_users(formats::UsersView& view, const manager::Share& share, const Viewer& viewer) const {
+  const std::uint64_t overmount = share.status().overmount;
+  if (overmount == 0) return;
+  const std::shared_ptr<const OvermountUsers> all = native_users();
+  view.unseen = all->unseen;
+  const auto found = all->in.find(overmount);
+  if (found == all->in.end()) return;
+  view.more += found->second.left_out;
+  const std::string root = setup_.directory + "/" + share.name();
+  std::size_t told = 0;
+  for (const OvermountUsers::Use& use : found->second.uses) {
+    if (view.users.size() >= kMostUsers) {
+      ++view.more;
+      continue;
+    }
+    const bool is_told = (viewer.sees_all || (use.is_users_own && viewer.uid == use.uid)) && told <= kMostOfNames;
+    std::string what = is_told ? path_below(root, use.path) : "";
+    told += what.size();
+    view.users.push_back(
+        {.pid = use.pid, .uid = use.uid, .command = use.command, .kind = use.kind, .what = std::move(what)});
+  }
+}
+
 formats::UsersView ControlFiles::users(const manager::Share& share, const Viewer& viewer) const {
-  constexpr std::size_t kMostUsers = 2048;
   const UsersWanted wanted{.most = kMostUsers,
                            .most_of_one = kMostUsers / 4,
                            .longest_name = 1024,
-                           .most_of_names = std::size_t{128} << 10,
+                           .most_of_names = kMostOfNames,
                            .names_are_told = [&viewer](uid_t uid) { return viewer.sees_all || viewer.uid == uid; }};
   formats::UsersView view;
   if (setup_.users_of) {
@@ -322,6 +383,7 @@ formats::UsersView ControlFiles::users(const manager::Share& share, const Viewer
                             .what = std::move(user.what).value_or("")});
     }
   }
+  add_native_users(view, share, viewer);
   const manager::ShareStatus status = share.status();
   for (const std::string& name : status.required_by) {
     if (view.users.size() >= 2 * kMostUsers) {

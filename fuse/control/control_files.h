@@ -9,6 +9,7 @@
 #include "fuse/control/control_path.h"
 #include "fuse/control/control_tree.h"
 #include "fuse/control/event_counts.h"
+#include "fuse/control/overmount_looks.h"
 #include "manager/engine/manager.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
@@ -57,6 +58,13 @@ class ControlFiles {
   [[nodiscard]] formats::MetricsView metrics_view() const;
   [[nodiscard]] std::optional<formats::FailureView> last_error(const manager::Share& share) const;
   [[nodiscard]] formats::UsersView users(const manager::Share& share, const Viewer& viewer) const;
+  void add_native_users(formats::UsersView& view, const manager::Share& share, const Viewer& viewer) const;
+  [[nodiscard]] std::shared_ptr<const OvermountUsers> native_users() const;
+  /// The processes in the share's overmount.
+  [[nodiscard]] std::uint64_t native_users_of(const manager::ShareStatus& status) const;
+  /// What the manager knows of it, and its users.
+  [[nodiscard]] formats::ShareView known_of(const manager::Share& share) const;
+  [[nodiscard]] formats::ShareSummary summary_of(const manager::Share& share) const;
 
   // Constant.
   const manager::Manager& manager_;
@@ -64,6 +72,7 @@ class ControlFiles {
   const ControlSetup& setup_;
   const WallTime started_;
   EventCounts counts_;
+  mutable OvermountLooks overmount_looks_;
 
   mutable Mutex mutex_;
   std::map<std::string, formats::FailureView, std::less<>> refused_ BERTH_GUARDED_BY(mutex_);  ///< by the share's name

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "fuse/control/overmount_looks.h"
 #include "fuse/kept/kept_state.h"
 #include "fuse/session/operations.h"
 #include "fuse/tables/handle_users.h"
@@ -56,6 +57,9 @@ struct ControlSetup {
   LogArea* logs = nullptr;      ///< likewise
   /// The users that have files and directories of a share open; must not block on the share.
   std::function<HandleUsers(const manager::Share&, const UsersWanted&)> users_of;
+  /// What processes have in these overmounts of native shares (ShareStatus::overmount), found anew. Empty: there are
+  /// none.
+  OvermountLooks::Look look_at_overmounts;
   /// Callers that wait for an answer of a share; must not block either. Empty: they are not shown.
   std::function<Unanswered(const manager::Share&)> unanswered_in;
 };

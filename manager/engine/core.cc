@@ -273,10 +273,8 @@ void Manager::Core::publish(Record& record) {
   status.waiting = static_cast<std::uint32_t>(record.waiters.size());
   status.busy = record.busy;
   status.held = record.held;
-  if (record.share.standing() != Standing::kCurrent) {
-    status.inside = record.inside;
-    if (status.held.empty()) status.held = record.unseen;
-  }
+  status.overmount = record.overmount;
+  if (record.share.standing() != Standing::kCurrent && status.held.empty()) status.held = record.unseen;
   status.required_by.assign(record.required_by.begin(), record.required_by.end());
   if (record.pending) status.pending = mount_changes(record.share.spec(), *record.pending);
   status.last_failure = record.last_failure;

@@ -114,7 +114,6 @@ void Manager::Core::start_removing_overmount(Record& record, NativeAccess::When 
 
 void Manager::Core::note_overmount(Record& record, std::uint64_t overmount) {
   record.overmount = overmount;
-  record.inside = 0;
   if (overmount != 0) record.unseen.clear();
   if (record.kept != nullptr) record.kept->overmount = overmount;
   if (overmount != 0 && record.share.standing() != Standing::kCurrent) count_users_at_ = clock_.now();
@@ -156,17 +155,17 @@ void Manager::Core::on_users_counted(const std::vector<std::pair<Record*, std::u
   for (std::size_t i = 0; users && i < counted.size(); ++i) {
     Record& record = *counted[i].first;
     if (record.overmount != counted[i].second || record.share.standing() == Standing::kCurrent) continue;
-    record.inside = users->in[i];
+    const bool is_left = users->in[i] == 0;
     if (record.unseen.empty() && !users->unseen.empty()) emit(record, Event::Kind::kWarning, 0, {}, users->unseen);
     record.unseen = users->unseen;
-    if (record.inside == 0 && is_left_native(record)) {
+    if (is_left && is_left_native(record)) {
       note_overmount(record, 0);
       if (std::holds_alternative<life_cycle::Mounted>(record.state)) record.timer = clock_.now();
       if (record.share.is_removed()) look_at_removed_at_ = clock_.now();
     }
     publish(record);
     schedule(record);
-    if (record.inside == 0) unmount_if_pending(record);
+    if (is_left) unmount_if_pending(record);
   }
   publish_shown();
 }

@@ -89,8 +89,7 @@ struct ShareRecord {
   std::optional<TimePoint> timer;          ///< of the life cycle
   std::optional<TimePoint> scheduled;      ///< its slot in timers_
   std::uint64_t overmount = 0;             ///< NativeAccess::overmount(): over its directory, or with processes in it
-  std::size_t inside = 0;                  ///< these, when they were counted last
-  std::string unseen;                      ///< and whether there are more is not known, for this reason
+  std::string unseen;                      ///< why it is not known whether there are more; "": it is
   bool was_native = false;                 ///< an earlier manager has overmounted it already: so for its next mount
   MountRecord* kept = nullptr;             ///< the record that outlives this manager
   bool failure_is_kept = false;            ///< `kept` holds a failure as well

@@ -69,11 +69,12 @@ struct ShareStatus {
   /// Of one that is to go, also the users whose processes may be in it past berth, where that is not known.
   std::string held;  ///< it did, but what still has the file system mounted; "": nothing that is seen
   std::optional<FailureReport> last_failure;
-  bool stays = false;      ///< kMounted: it does not expire, for it holds the only copy of its files
-  std::size_t inside = 0;  ///< of one that is to go: processes in it past berth, when they were counted last
-  bool native = false;     ///< its directory is overmounted with its real mount
-  std::string with_berth;  ///< why it is not native; "": it is, or will be at the next access
-  pid_t helper = 0;        ///< the program that serves the mount; 0: none
+  bool stays = false;  ///< kMounted: it does not expire, for it holds the only copy of its files
+  /// What processes may be in past berth (NativeAccess::overmount()), also when it is off again; 0: nothing.
+  std::uint64_t overmount = 0;
+  bool native = false;                  ///< its directory is overmounted with its real mount
+  std::string with_berth;               ///< why it is not native; "": it is, or will be at the next access
+  pid_t helper = 0;                     ///< the program that serves the mount; 0: none
   std::vector<Attachment> attachments;  ///< sorted
 };
 

@@ -165,11 +165,11 @@ std::string Action::hint(int code, const std::string& share) const {
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
   if (code == EBUSY && control != nullptr &&
       (control->word == formats::ControlCommand::kUnmount || control->word == formats::ControlCommand::kRemount)) {
-    // berth cannot count the programs in a native share.
-    const std::string by = view->users == 0
-                               ? "in use in its real mount"
-                               : fmt::format("in use by {} {}", view->users, view->users == 1 ? "user" : "users");
-    return fmt::format(": {}; see {}, or use --force", by,
+    if (view->users == 0) {
+      return fmt::format(": no process is seen in it; see what is mounted in it (`{}`), or use --force",
+                         quote_command({"findmnt", "-R", tree_.namespace_directory() + "/" + share}));
+    }
+    return fmt::format(": in use by {} {}; see {}, or use --force", view->users, view->users == 1 ? "user" : "users",
                        quote_command({formats::share_path(tree_.namespace_directory(), share) + "/users"}));
   }
   if (!view->last_failure || view->last_failure->code != code) {

@@ -29,11 +29,9 @@ constexpr std::chrono::milliseconds kLongestWay{500};
 constexpr std::chrono::milliseconds kLookPatience{1000};
 /// The same for all that all processes have open.
 constexpr std::chrono::milliseconds kCountPatience{5000};
-/// Threads that look at one user's processes at once, and users of whom any does: some threads may hang for ever.
-constexpr int kMostCounts = 4;
-constexpr std::size_t kMostCountedUsers = 64;
-/// Users that are named.
-constexpr std::size_t kMostUnseenTold = 5;
+/// Shown of what the processes of one user have in all shares, and of what all processes have.
+constexpr UsesWanted kShownOfOne{.most = 2048, .most_of_names = std::size_t{128} << 10};
+constexpr UsesWanted kShown{.most = 16384, .most_of_names = std::size_t{1} << 20};
 constexpr int kTries = 3;
 
 bool has_died(const Error& agents) noexcept { return agents.code() == ECONNRESET || agents.code() == EPIPE; }
@@ -246,57 +244,20 @@ Result<std::vector<std::string>> NativeShares::find_holders(const std::vector<Un
   return found ? *found : not_known;
 }
 
-bool NativeShares::Looks::begin(uid_t user) {
-  MutexLock lock(mutex);
-  const auto known = of.find(user);
-  if (known != of.end() ? known->second == kMostCounts : of.size() == kMostCountedUsers) return false;
-  ++of[user];
-  return true;
-}
-
-void NativeShares::Looks::end(uid_t user) {
-  MutexLock lock(mutex);
-  if (--of[user] == 0) of.erase(user);
-}
-
-/// Each user's processes are looked at apart, those with few processes first, so that one user leaves time for the
-/// others. What the superuser's are in is known, or nothing is.
 Result<manager::NativeAccess::Users> NativeShares::count_users(const std::vector<std::uint64_t>& overmounts) {
-  const TimePoint until = from_now(kCountPatience);
-  std::vector<std::pair<uid_t, std::vector<pid_t>>> by_user;
-  for (auto& one : processes_by_user()) by_user.emplace_back(one.first, std::move(one.second));
-  std::stable_sort(by_user.begin(), by_user.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.first != 0, a.second.size()) < std::pair(b.first != 0, b.second.size());
-  });
-  Users users{.in = std::vector<std::size_t>(overmounts.size())};
-  std::vector<std::string> unseen;
-  for (std::size_t i = 0; i < by_user.size(); ++i) {
-    auto& [user, processes] = by_user[i];
-    const auto of_one = user == 0 ? 1 : static_cast<Duration::rep>(by_user.size() - i);
-    const auto time = (until - SystemClock().now()) / of_one;
-    const auto counted = count_users_of_one(user, std::move(processes), overmounts, time);
-    for (std::size_t k = 0; counted && k < overmounts.size(); ++k) users.in[k] += counted->users[k];
-    if (counted && counted->is_complete) continue;
-    if (user == 0) return fail(EAGAIN, "there are too many processes to look at");
-    unseen.push_back(std::to_string(user));
-  }
-  if (unseen.empty()) return users;
-  const std::size_t most = std::min(unseen.size(), kMostUnseenTold);
-  for (std::size_t i = 0; i < most; ++i) users.unseen += (i > 0 ? ", " : "") + unseen[i];
-  if (most < unseen.size()) users.unseen += " and " + std::to_string(unseen.size() - most) + " more";
-  users.unseen = "whether processes of user " + users.unseen +
-                 " use it is not known: they have too much open or mapped, or cannot be looked at";
+  const UserLooks::Found found = user_looks_.look(overmounts, kCountPatience);
+  const std::vector<uid_t>& unseen = found.unseen;
+  // What the superuser's processes are in is known, or nothing is.
+  if (std::find(unseen.begin(), unseen.end(), 0) != unseen.end())
+    return fail(EAGAIN, "there are too many processes to look at");
+  Users users;
+  for (const UsersOfMounts::In& in : found.all.in) users.in.push_back(in.processes);
+  users.unseen = found.text_of_unseen();
   return users;
 }
 
-Result<UsersOfMounts> NativeShares::count_users_of_one(uid_t user, std::vector<pid_t> processes,
-                                                       const std::vector<std::uint64_t>& overmounts, Duration time) {
-  if (!users_looks_->begin(user)) return fail(EAGAIN);
-  const std::shared_ptr<void> look_ends(nullptr, [user, looks = users_looks_](void*) { looks->end(user); });
-  const TimePoint until = SystemClock().now() + time - time / 10;
-  return look<UsersOfMounts>([overmounts, processes = std::move(processes), until,
-                              look_ends] { return count_users_of(overmounts, processes, until); },
-                             std::chrono::duration_cast<std::chrono::milliseconds>(time));
+UserLooks::Found NativeShares::look_at_users(const std::vector<std::uint64_t>& overmounts) {
+  return user_looks_.look(overmounts, kLookPatience, kShownOfOne, kShown);
 }
 
 }  // namespace berth::daemon

@@ -14,7 +14,7 @@
 #include "fuse/shares/share_fs.h"
 #include "manager/model/native_access.h"
 #include "src/daemon/native/native_channel.h"
-#include "src/daemon/native/native_users.h"
+#include "src/daemon/native/user_looks.h"
 #include "src/lib/base/mutex.h"
 
 namespace berth::daemon {
@@ -44,6 +44,8 @@ class NativeShares final : public manager::NativeAccess {
   Result<Outcome> remove_overmount(const manager::Share& share, When when, TimePoint deadline) override;
   Result<Users> count_users(const std::vector<std::uint64_t>& overmounts) override;
   Result<std::vector<std::string>> find_holders(const std::vector<Unmounted>& shares) override;
+  /// What processes have in overmounts, for people to read. Takes a second at most.
+  UserLooks::Found look_at_users(const std::vector<std::uint64_t>& overmounts);
   /// The keeper is gone, and NativeAgent::expect_no_other() was called: an overmount that no agent removes stays for
   /// the next start.
   void expect_no_agent() noexcept { is_last_agent_ = true; }
@@ -60,8 +62,6 @@ class NativeShares final : public manager::NativeAccess {
                                                         bool (*may_be_in_call)(pid_t)) const;
   Result<> await_walkers(const manager::Share& share) const;
   Result<std::uint64_t> overmount_when_quiet(const manager::Share& share, int root, TimePoint deadline);
-  Result<UsersOfMounts> count_users_of_one(uid_t user, std::vector<pid_t> processes,
-                                           const std::vector<std::uint64_t>& overmounts, Duration time);
   [[nodiscard]] Result<bool> have_arrived(const manager::Share& share) const;
   void forget_arrived(const manager::Share& share) const;
   Result<> look_for_hidden(const manager::Share& share) const;
@@ -70,15 +70,7 @@ class NativeShares final : public manager::NativeAccess {
   const Setup setup_;
   /// Whether a thread looks for holders, which may outlive this.
   const std::shared_ptr<std::atomic<bool>> holders_looks_ = std::make_shared<std::atomic<bool>>(false);
-  /// How many threads look at the processes of each user, which may outlive this.
-  struct Looks {
-    Mutex mutex;
-    std::map<uid_t, int> of BERTH_GUARDED_BY(mutex);
-    /// False: there are too many already.
-    bool begin(uid_t user);
-    void end(uid_t user);
-  };
-  const std::shared_ptr<Looks> users_looks_ = std::make_shared<Looks>();
+  UserLooks user_looks_;
   std::atomic<fuse::ShareFs*> shares_{nullptr};
   std::atomic<bool> is_last_agent_{false};
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "manager/backends/look_up_program.h"
 #include "manager/backends/make_backends.h"
@@ -60,6 +63,39 @@ Result<manager::LookUpAnswer> ask_for_share(const manager::HostView& view, const
   if (fault.empty()) return answer;
   fault = question.argv.front() + " has answered what is no share: " + fault;
   return fail(EHOSTDOWN, secrets.mask(fault));
+}
+
+const char* name_of(UseOfMount::Kind kind) noexcept {
+  switch (kind) {
+    case UseOfMount::Kind::kFile:
+      return "file";
+    case UseOfMount::Kind::kDirectory:
+      return "directory";
+    case UseOfMount::Kind::kMapping:
+      break;
+  }
+  return "mapping";
+}
+
+/// For the control tree.
+fuse::OvermountUsers as_shown(UserLooks::Found looked, const std::vector<std::uint64_t>& overmounts) {
+  fuse::OvermountUsers shown{.in = {}, .unseen = looked.text_of_unseen(), .cost = looked.all.cost};
+  for (std::size_t i = 0; i < overmounts.size(); ++i) {
+    UsersOfMounts::In& in = looked.all.in[i];
+    if (in.processes == 0) continue;
+    fuse::OvermountUsers::In& to = shown.in[overmounts[i]];
+    to.processes = in.processes;
+    to.left_out = in.left_out;
+    for (UseOfMount& use : in.uses) {
+      to.uses.push_back({.pid = use.pid,
+                         .uid = use.uid,
+                         .command = std::move(use.command),
+                         .kind = name_of(use.kind),
+                         .path = std::move(use.path),
+                         .is_users_own = use.is_users_own});
+    }
+  }
+  return shown;
 }
 
 }  // namespace
@@ -186,6 +222,9 @@ void Server::make_file_systems() {
   if (groups_) control.helper_memory = [this](const manager::Share& share) { return groups_->memory(share.berth()); };
   control.users_of = [this](const manager::Share& share, const fuse::UsersWanted& wanted) {
     return shares_->users_of(share, wanted);
+  };
+  control.look_at_overmounts = [this](const std::vector<std::uint64_t>& overmounts) {
+    return as_shown(native_->look_at_users(overmounts), overmounts);
   };
   control.unanswered_in = [this](const manager::Share& share) { return shares_->unanswered_in(share); };
   control_ = std::make_unique<fuse::ControlTree>(*manager_, clock_, std::move(control));

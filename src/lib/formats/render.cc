@@ -240,7 +240,7 @@ std::string_view last_words(std::string_view error_text) {
 }
 
 std::string render_users(const UsersView& users) {
-  if (users.users.empty() && users.more == 0) return "";
+  if (users.users.empty() && users.more == 0 && users.unseen.empty()) return "";
   Table<5> table;
   table.add({"PID", "UID", "COMMAND", "KIND", "WHAT"});
   for (const UserView& user : users.users) {
@@ -250,6 +250,7 @@ std::string render_users(const UsersView& users) {
   }
   std::string text = table.render();
   if (users.more > 0) fmt::format_to(std::back_inserter(text), "and {} more\n", users.more);
+  if (!users.unseen.empty()) text.append(prose(users.unseen)).append("\n");
   return text;
 }
 

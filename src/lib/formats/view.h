@@ -218,7 +218,7 @@ struct UserView {
   pid_t pid = 0;  ///< 0: not a process that can be seen from here, or an attachment
   uid_t uid = 0;
   std::string command;  ///< name of the process; empty when not known
-  std::string kind;     ///< "file", "directory", "attachment", "share", "waiting"
+  std::string kind;     ///< "file", "directory", "mapping", "attachment", "share"
   std::string
       what;  ///< path within the share, or instance/volume, or the share that requires it; empty: not for the reader to know
 
@@ -228,7 +228,8 @@ struct UserView {
 /// What holds a share, as far as there is room for it.
 struct UsersView {
   std::vector<UserView> users;
-  std::uint64_t more = 0;  ///< that are not among them
+  std::uint64_t more = 0;   ///< that are not among them
+  std::string unseen = {};  ///< which processes could not be looked at, in words; "": none
 
   friend bool operator==(const UsersView&, const UsersView&) = default;
 };
