@@ -165,6 +165,7 @@ std::string Action::hint(int code, const std::string& share) const {
   const auto* const control = std::get_if<ControlCommand>(&command_.action);
   if (code == EBUSY && control != nullptr &&
       (control->word == formats::ControlCommand::kUnmount || control->word == formats::ControlCommand::kRemount)) {
+    if (view->state == "mounting") return ": it is being mounted; wait, or end the attempt with --force";
     if (view->users == 0) {
       return fmt::format(": no process is seen in it; see what is mounted in it (`{}`), or use --force",
                          quote_command({"findmnt", "-R", tree_.namespace_directory() + "/" + share}));

@@ -91,6 +91,11 @@ void drained(Stage& stage) {
   stage.add_usual_shares();
 }
 
+void with_mounting(Stage& stage) {
+  stage.add_share({.name = "slow", .type = "nfs", .state = "mounting", .sources = {"nfs1:/slow"}});
+  stage.publish();
+}
+
 void held(Stage& stage) {
   stage.add_share(
       {.name = "disk", .type = "ext4", .state = "idle", .held = "process 12 (\"sh\") still has it mounted"});
@@ -314,6 +319,7 @@ std::vector<Case> share_cases() {
       {"resume-already", {"berth", "resume"}, usual},
       {"status-damaged", {"berth", "status"}, damaged},
       {"unmount-busy-native", {"berth", "unmount", "home/alice"}, usual, EBUSY},
+      {"unmount-while-mounting", {"berth", "unmount", "slow"}, with_mounting, EBUSY},
       {"unmount-busy", {"berth", "unmount", "media"}, usual, EBUSY},
       {"unmount-forbidden", {"berth", "unmount", "media"}, usual, EACCES, true},
   };
