@@ -119,8 +119,12 @@ Result<> check_mount_helper(std::string_view type, std::string_view source) {
 }
 
 Result<> check_may_mount(std::string_view type) {
+  return sys::is_own_root() ? check_mount_without_root(type) : Result<>();
+}
+
+Result<> check_mount_without_root(std::string_view type) {
   constexpr std::array<std::string_view, 3> kForAllUsers{"tmpfs", "ramfs", "overlay"};
-  if (!sys::is_own_root() || !fuse_family(type).empty()) return {};
+  if (!fuse_family(type).empty()) return {};
   if (std::find(kForAllUsers.begin(), kForAllUsers.end(), type) != kForAllUsers.end()) return {};
   if (!is_helper_type(type) && !sys::kernel_knows_filesystem(type)) return {};
   return fail(EPERM, "the kernel lets root alone mount the type " + quote(type) +

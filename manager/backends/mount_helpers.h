@@ -20,6 +20,8 @@ Result<> check_mount_helper(std::string_view type, std::string_view source);
 /// Whether this process may mount such a file system: where berth is root in a user namespace of its own alone, the
 /// kernel lets it mount few types (FS_USERNS_MOUNT, include/linux/fs.h). Errors: EPERM with a story.
 Result<> check_may_mount(std::string_view type);
+/// The same for a berth that is root in such a user namespace, whatever this process is.
+Result<> check_mount_without_root(std::string_view type);
 
 /// Whether `program` is there: a path, or a name in the PATH of programs that mount. Errors: ENODEV as above.
 Result<> check_program(std::string_view program);

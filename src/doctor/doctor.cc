@@ -1,5 +1,7 @@
 #include "src/doctor/doctor.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -11,6 +13,7 @@
 #include "src/doctor/examine.h"
 #include "src/doctor/host.h"
 #include "src/lib/formats/findings.h"
+#include "src/lib/sys/user_directories.h"
 
 namespace berth::doctor {
 namespace {
@@ -37,6 +40,15 @@ int flushed(int exit_code) {
   return exit_code == 0 ? kExitFailed : exit_code;
 }
 
+/// The host for a berth of this configuration. One that runs without root reads a file of its own user.
+Host host_for(const std::string& file) {
+  Host host = real_host();
+  struct stat attributes {};
+  const bool is_others = ::stat(file.c_str(), &attributes) == 0 && attributes.st_uid != host.user;
+  host.without_root = host.without_root && !is_others;
+  return host;
+}
+
 std::string count_of(std::size_t count, const char* what) {
   return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
 }
@@ -51,9 +63,19 @@ std::string summary_of(const config::Configuration& configuration) {
   return text;
 }
 
-bool has_errors(const std::vector<FindingView>& findings) {
-  return std::any_of(findings.begin(), findings.end(),
-                     [](const FindingView& finding) { return finding.severity == Severity::kError; });
+std::size_t errors_in(const std::vector<FindingView>& findings) {
+  return static_cast<std::size_t>(std::count_if(findings.begin(), findings.end(), [](const FindingView& finding) {
+    return finding.severity == Severity::kError;
+  }));
+}
+
+/// "1 error, 2 warnings".
+std::string counts_of(const std::vector<FindingView>& findings) {
+  const std::size_t errors = errors_in(findings);
+  const std::size_t warnings = findings.size() - errors;
+  std::string text = errors > 0 ? count_of(errors, "error") : "";
+  if (warnings > 0) text += (text.empty() ? "" : ", ") + count_of(warnings, "warning");
+  return text;
 }
 
 }  // namespace
@@ -63,12 +85,17 @@ int check(const CheckOptions& options) {
   if (!configuration) return refuse(configuration.error());
   std::vector<FindingView> findings;
   if (!options.offline) {
-    findings = diagnose(real_host(), &*configuration).findings;
+    findings = diagnose(host_for(options.file), &*configuration).findings;
   } else {
     for (const std::string& warning : configuration->warnings) findings.push_back({.what = warning});
   }
   for (const FindingView& finding : findings) std::fprintf(stderr, "%s\n", formats::render_finding(finding).c_str());
-  if (has_errors(findings) || (options.strict && !findings.empty())) return kExitConfiguration;
+  const bool has_errors = errors_in(findings) > 0;
+  if (has_errors || (options.strict && !findings.empty())) {
+    std::fprintf(stderr, "%s: refused%s: %s\n", options.file.c_str(), has_errors ? "" : " by --strict",
+                 counts_of(findings).c_str());
+    return kExitConfiguration;
+  }
   std::printf("%s: ok, %s\n", options.file.c_str(), summary_of(*configuration).c_str());
   return flushed(0);
 }
@@ -85,13 +112,16 @@ std::vector<std::string> warnings_of(const config::Configuration& shares) {
 
 int doctor(const DoctorOptions& options) {
   const Result<config::Configuration> configuration = config::load(options.file);
-  const bool is_there = configuration || configuration.error().code() != ENOENT;
-  if (is_there && !configuration) return refuse(configuration.error());
-  const formats::DiagnosisView diagnosis = diagnose(real_host(), configuration ? &*configuration : nullptr);
+  if (!configuration) {
+    const bool may_lack = options.file == sys::default_configuration_file();
+    if (configuration.error().code() != ENOENT || !may_lack) return refuse(configuration.error());
+    std::fprintf(stderr, "no configuration %s: this is about the host alone\n", options.file.c_str());
+  }
+  const formats::DiagnosisView diagnosis = diagnose(host_for(options.file), configuration ? &*configuration : nullptr);
   const std::string text =
       options.json ? formats::render_diagnosis_json(diagnosis) : formats::render_diagnosis(diagnosis);
   std::fwrite(text.data(), 1, text.size(), stdout);
-  return flushed(has_errors(diagnosis.findings) ? kExitFailed : 0);
+  return flushed(errors_in(diagnosis.findings) > 0 ? kExitFailed : 0);
 }
 
 }  // namespace berth::doctor

@@ -25,8 +25,8 @@ struct DoctorOptions {
   bool json = false;
 };
 
-/// `berth doctor`: the same, with what the kernel gives, what each finding costs, and what to do. Without the file it
-/// is about the host alone. Returns the exit code: 1 where something cannot work.
+/// `berth doctor`: the same, with what the kernel gives, what each finding costs, and what to do. Where the file is the
+/// default one and is not there, it is about the host alone. Returns the exit code: 1 where something cannot work.
 int doctor(const DoctorOptions& options);
 
 }  // namespace berth::doctor

@@ -26,6 +26,9 @@ std::vector<formats::FindingView> examine_catalog_sources(const Host& host, cons
 /// does not answer is waited for once, for Host::patience.
 std::vector<formats::FindingView> examine_running(const Host& host, const config::Configuration& configuration);
 
+/// The same of all namespaces of this process's user that are mounted at other places than `directory`.
+std::vector<formats::FindingView> examine_mounted(const Host& host, const std::string& directory);
+
 /// What there is to say of a configuration, whatever the host is like beside it.
 std::vector<formats::FindingView> examine(const Host& host, const config::Configuration& configuration);
 

@@ -124,6 +124,13 @@ void examine_type(const Host& host, const Types& types, const ShareSpec& share, 
                             meant.empty() ? "see mount(8) for types" : "did you mean " + quote(meant) + "?"));
     return;
   }
+  if (const Result<> may = host.without_root ? host.may_mount(type) : Result<>(); !may) {
+    const std::string story(may.error().story());
+    const std::size_t end = std::min(story.find("; "), story.size());
+    to.push_back(finding_of(share, Severity::kError, "needs-root", story.substr(0, end), cost,
+                            story.substr(std::min(end + 2, story.size()))));
+    return;
+  }
   const std::string source = share.sources().empty() ? "" : share.sources().front();
   if (const Result<> helper = host.helper(type, source); !helper) {
     to.push_back(finding_of(share, Severity::kError, helper.error().code() == EINVAL ? "bare-fuse" : "missing-helper",
@@ -167,8 +174,10 @@ void examine_command(const Host& host, const ShareSpec& share, std::vector<Findi
   }
 }
 
-/// A FUSE file system lets in only the user that mounts it, root, unless it is told otherwise.
-void examine_allow_other(const ShareSpec& share, std::vector<FindingView>& to) {
+/// A FUSE file system lets in only the user that mounts it, root, unless it is told otherwise. Without root the user
+/// that mounts it is the one that uses it.
+void examine_allow_other(const Host& host, const ShareSpec& share, std::vector<FindingView>& to) {
+  if (host.without_root) return;
   std::string program;
   bool asked = false;
   if (share.kind() == ShareKind::kCommand && !share.mount_command().empty()) {
@@ -180,7 +189,9 @@ void examine_allow_other(const ShareSpec& share, std::vector<FindingView>& to) {
     }
   } else {
     const std::string_view family = manager::fuse_family(share.type());
-    if (share.kind() != ShareKind::kFilesystem || family.empty() || family == "fuseblk") return;
+    // mount.sshfs is sshfs.
+    const bool is_program = family.empty() && contains(kAskedFor, share.type());
+    if (share.kind() != ShareKind::kFilesystem || (family.empty() && !is_program) || family == "fuseblk") return;
     program = share.type().substr(std::min(share.type().find('.') + 1, share.type().size()));
     if (contains(kAllowOther, program)) return;
     asked = share.options().find("allow_other") != std::string::npos ||
@@ -252,7 +263,7 @@ void examine_namespace(const Host& host, const std::string& directory, std::vect
   const Result<Looked> looked = sys::ask_on_thread<Looked>(
       "berth-doctor",
       [host, directory, may_look] {
-        return Looked{!may_look || host.is_empty(directory), host.find(directory)};
+        return Looked{!may_look || host.is_empty(directory), host.find(directory).map([](mode_t) {})};
       },
       std::chrono::steady_clock::now() + host.patience);
   if (!looked) {
@@ -292,7 +303,7 @@ std::vector<FindingView> examine_configuration(const Host& host, const config::C
     if (!share.program().empty()) return;  // which says the rest
     if (share.kind() == ShareKind::kFilesystem) examine_type(host, types, share, findings);
     examine_source(share, findings);
-    examine_allow_other(share, findings);
+    examine_allow_other(host, share, findings);
   };
   for (const auto& [name, share] : configuration.catalog.shares()) examine(share);
   for (const auto& [name, share] : configuration.catalog.templates()) examine(share);

@@ -154,9 +154,11 @@ formats::DiagnosisView diagnose(const Host& host, const config::Configuration* c
                                   .is_there = parse_kernel_release(host.kernel) >= feature.since});
   }
   diagnosis.findings = examine_host(host, configuration == nullptr ? 0 : configuration->catalog.shares().size());
-  if (configuration == nullptr) return diagnosis;
-  const std::vector<FindingView> findings = examine(host, *configuration);
-  diagnosis.findings.insert(diagnosis.findings.end(), findings.begin(), findings.end());
+  const auto add = [&diagnosis](const std::vector<FindingView>& findings) {
+    diagnosis.findings.insert(diagnosis.findings.end(), findings.begin(), findings.end());
+  };
+  add(examine_mounted(host, configuration == nullptr ? "" : configuration->settings.namespace_directory));
+  if (configuration != nullptr) add(examine(host, *configuration));
   return diagnosis;
 }
 

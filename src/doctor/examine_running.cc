@@ -1,7 +1,11 @@
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "src/doctor/examine.h"
 #include "src/lib/base/text.h"
@@ -35,14 +39,17 @@ std::vector<FindingView> findings_of(const std::string& subject, const std::stri
 }
 
 /// Why it does not say anything of itself.
-std::vector<FindingView> findings_of_silence(const std::string& directory, const std::string& subject, int code) {
+std::vector<FindingView> findings_of_silence(const Host& host, const std::string& directory, const std::string& subject,
+                                             int code) {
+  const bool is_roots = host.user == 0;
   if (code == ENOTCONN || code == ECONNABORTED) {
     return {{.severity = Severity::kError,
              .id = "dead-namespace",
              .subject = subject,
              .what = "a berth that has died is still mounted there",
              .cost = "every access to it fails",
-             .remedy = "start berth again (systemctl start berth), or unmount it (umount " +
+             .remedy = std::string("start berth again (systemctl ") + (is_roots ? "" : "--user ") +
+                       "start berth), or unmount it (" + (is_roots ? "umount --recursive " : "fusermount3 -u ") +
                        quote_command({directory}) + ")"}};
   }
   if (code != ETIMEDOUT) return {};  // none serves, or it does not tell this user
@@ -51,8 +58,41 @@ std::vector<FindingView> findings_of_silence(const std::string& directory, const
            .subject = subject,
            .what = "the berth that serves it does not answer",
            .cost = "every access to it waits",
-           .remedy = "look at its log (journalctl --unit=berth)"}};
+           .remedy = std::string("look at its log (journalctl ") + (is_roots ? "" : "--user ") + "--unit=berth)"}};
 }
+
+/// "\\040" of mountinfo is a space.
+std::string unescaped(std::string_view text) {
+  std::string plain;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    unsigned byte = 0;
+    const std::string_view digits = text.substr(std::min(at + 1, text.size()), 3);
+    const bool is_escape = text[at] == '\\' && digits.size() == 3 &&
+                           std::from_chars(digits.data(), digits.data() + 3, byte, 8).ptr == digits.data() + 3;
+    plain.push_back(is_escape ? static_cast<char>(byte) : text[at]);
+    if (is_escape) at += 3;
+  }
+  return plain;
+}
+
+/// The file systems of berth that the user has mounted, by their mountpoints. A file system of another user is not
+/// asked: it may be any program.
+std::vector<std::string> mounted_by(uid_t user, std::string_view mountinfo) {
+  constexpr std::size_t kMost = 16;
+  const std::string option = "user_id=" + std::to_string(user);
+  std::vector<std::string> directories;
+  for (const std::string_view line : split(mountinfo, '\n')) {
+    const std::vector<std::string_view> fields = split(line, ' ');
+    const std::size_t type = line.find(" - fuse.berth ");
+    if (fields.size() < 7 || type == std::string_view::npos || directories.size() >= kMost) continue;
+    const std::vector<std::string_view> options = split(fields.back(), ',');
+    if (std::find(options.begin(), options.end(), option) == options.end()) continue;
+    directories.push_back(unescaped(fields[4]));
+  }
+  return directories;
+}
+
+std::string subject_of(const std::string& directory) { return "the namespace " + directory; }
 
 /// What it says of its catalog sources.
 std::vector<FindingView> findings_of_sources(const Host& host, const std::string& directory) {
@@ -89,14 +129,28 @@ std::vector<FindingView> examine_catalog_sources(const Host& host, const config:
 std::vector<FindingView> examine_running(const Host& host, const config::Configuration& configuration) {
   const std::string& directory = configuration.settings.namespace_directory;
   if (directory.empty()) return {};
-  const std::string subject = "the namespace " + directory;
+  const std::string subject = subject_of(directory);
   const Result<std::string> status =
       read_in_time(host, formats::tree_path(directory) + "/" + std::string(formats::kStatusJson));
   std::vector<FindingView> findings =
-      status ? findings_of(subject, *status) : findings_of_silence(directory, subject, status.error().code());
+      status ? findings_of(subject, *status) : findings_of_silence(host, directory, subject, status.error().code());
   const bool is_silent = !status && status.error().code() == ETIMEDOUT;
   if (is_silent || configuration.sources.empty()) return findings;
   for (FindingView& finding : findings_of_sources(host, directory)) findings.push_back(std::move(finding));
+  return findings;
+}
+
+std::vector<FindingView> examine_mounted(const Host& host, const std::string& directory) {
+  std::vector<FindingView> findings;
+  for (const std::string& other : mounted_by(host.user, host.read("/proc/self/mountinfo").value_or(""))) {
+    if (other == directory) continue;
+    const Result<std::string> status =
+        read_in_time(host, formats::tree_path(other) + "/" + std::string(formats::kStatusJson));
+    const std::string subject = subject_of(other);
+    for (FindingView& finding :
+         status ? findings_of(subject, *status) : findings_of_silence(host, other, subject, status.error().code()))
+      findings.push_back(std::move(finding));
+  }
   return findings;
 }
 

@@ -1,8 +1,12 @@
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -19,6 +23,7 @@ namespace berth::doctor {
 namespace {
 
 using formats::FindingView;
+using formats::Severity;
 using manager::ShareKind;
 using manager::ShareSpec;
 
@@ -71,6 +76,43 @@ std::optional<Need> need_of(const ShareSpec& share, std::string_view source) {
   return Need{Need::Kind::kPath, std::string(source)};
 }
 
+struct Wanted {
+  const ShareSpec* share;
+  Need need;
+  bool is_source;
+};
+
+/// Types of file systems that are on a disk or in an image.
+constexpr std::array<std::string_view, 19> kOfDisks{"auto", "btrfs",    "erofs", "exfat", "ext2",    "ext3",   "ext4",
+                                                    "f2fs", "hfsplus",  "jfs",   "msdos", "iso9660", "nilfs2", "ntfs3",
+                                                    "udf",  "squashfs", "vfat",  "xfs",   "ntfs-3g"};
+
+/// A source that is there, but of a kind that the share cannot show.
+std::optional<FindingView> wrong_kind(const Wanted& wanted, mode_t kind) {
+  const ShareSpec& share = *wanted.share;
+  if (!wanted.is_source || wanted.need.kind != Need::Kind::kPath || kind == 0) return std::nullopt;
+  FindingView finding{
+      .severity = share.sources().size() > 1 ? Severity::kWarning : Severity::kError,
+      .id = "wrong-kind",
+      .where = share.origin(),
+      .subject = "[share." + share.name() + "]",
+      .what = "the source " + quote(share.secrets().mask(wanted.need.name)),
+      .cost = share.sources().size() > 1 ? "this source is passed over" : "the share cannot be mounted"};
+  const bool is_of_disk = share.kind() == ShareKind::kFilesystem &&
+                          std::find(kOfDisks.begin(), kOfDisks.end(), share.type()) != kOfDisks.end();
+  if (is_of_disk && !S_ISBLK(kind) && !S_ISREG(kind)) {
+    finding.what += S_ISDIR(kind) ? " is a directory" : " is neither a disk nor an image";
+    finding.what += ", and the type " + quote(share.type()) + " wants a disk or an image";
+    finding.remedy = S_ISDIR(kind) ? "for a directory write type = \"bind\"" : "correct the path";
+  } else if ((share.kind() == ShareKind::kBind || share.kind() == ShareKind::kDir) && !S_ISDIR(kind)) {
+    finding.what += " is not a directory; a share shows a directory";
+    finding.remedy = "write the directory that it is in; for an image write the type that is in it, such as \"ext4\"";
+  } else {
+    return std::nullopt;
+  }
+  return finding;
+}
+
 /// Files that options name.
 std::vector<std::string> files_in_options(const ShareSpec& share) {
   std::vector<std::string> files;
@@ -101,7 +143,7 @@ class Inquiry {
   void add(const Need& need) { state_->needs.try_emplace(need); }
 
   /// The answers to what has answered within the host's patience.
-  std::map<Need, Result<>> ask() {
+  std::map<Need, Result<mode_t>> ask() {
     for (const auto& [need, answer] : state_->needs) state_->order.push_back(need);
     const std::size_t threads = std::min(kThreads, state_->order.size());
     for (std::size_t i = 0; i < threads; ++i) {
@@ -126,15 +168,16 @@ class Inquiry {
     std::atomic<std::size_t> next{0};
     Mutex mutex;
     ConditionVariable changed;
-    std::map<Need, Result<>> answers BERTH_GUARDED_BY(mutex);
+    std::map<Need, Result<mode_t>> answers BERTH_GUARDED_BY(mutex);
   };
 
   static void run(State& state, const Host& host) {
     for (std::size_t i = state.next++; i < state.order.size(); i = state.next++) {
       const Need& need = state.order[i];
-      Result<> answer = need.kind == Need::Kind::kHost   ? host.resolve(need.name)
-                        : need.kind == Need::Kind::kPath ? host.find(need.name)
-                                                         : host.is_private(need.name);
+      const auto no_kind = [](const Result<>& asked) { return asked.map([] { return mode_t{0}; }); };
+      Result<mode_t> answer = need.kind == Need::Kind::kHost   ? no_kind(host.resolve(need.name))
+                              : need.kind == Need::Kind::kPath ? host.find(need.name)
+                                                               : no_kind(host.is_private(need.name));
       MutexLock lock(state.mutex);
       state.answers.emplace(need, std::move(answer));
       state.changed.notify_all();
@@ -146,13 +189,7 @@ class Inquiry {
   const std::shared_ptr<State> state_;
 };
 
-struct Wanted {
-  const ShareSpec* share;
-  Need need;
-  bool is_source;
-};
-
-FindingView finding_of(const Wanted& wanted, const Result<>* answer) {
+FindingView finding_of(const Wanted& wanted, const Result<mode_t>* answer) {
   const ShareSpec& share = *wanted.share;
   const bool is_host = wanted.need.kind == Need::Kind::kHost;
   const std::string name = quote(share.secrets().mask(wanted.need.name));
@@ -199,7 +236,7 @@ std::vector<FindingView> examine_sources(const Host& host, const manager::Catalo
   }
   Inquiry inquiry(host);
   for (const Wanted& wanted : all) inquiry.add(wanted.need);
-  const std::map<Need, Result<>> answers = inquiry.ask();
+  const std::map<Need, Result<mode_t>> answers = inquiry.ask();
   std::vector<FindingView> findings;
   for (const Wanted& wanted : all) {
     const auto answer = answers.find(wanted.need);
@@ -208,6 +245,8 @@ std::vector<FindingView> examine_sources(const Host& host, const manager::Catalo
       findings.push_back(finding_of(wanted, nullptr));
     } else if (!answer->second) {
       findings.push_back(finding_of(wanted, &answer->second));
+    } else if (std::optional<FindingView> wrong = wrong_kind(wanted, *answer->second)) {
+      findings.push_back(*std::move(wrong));
     }
   }
   return findings;

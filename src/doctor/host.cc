@@ -15,6 +15,7 @@
 
 #include "manager/backends/mount_helpers.h"
 #include "src/lib/sys/file.h"
+#include "src/lib/sys/user_namespace.h"
 
 namespace berth::doctor {
 namespace {
@@ -43,10 +44,10 @@ Result<> may_open(const std::string& path) {
   return {};
 }
 
-Result<> find(const std::string& path) {
+Result<mode_t> find(const std::string& path) {
   struct stat found {};
   if (::stat(path.c_str(), &found) != 0) return fail_errno();
-  return {};
+  return found.st_mode & S_IFMT;
 }
 
 bool is_empty(const std::string& path) {
@@ -68,12 +69,15 @@ Result<> resolve(const std::string& name) {
 Host real_host() {
   struct utsname system {};
   ::uname(&system);
-  return {.kernel = system.release,
+  return {.user = ::geteuid(),
+          .without_root = ::geteuid() != 0 || sys::is_own_root(),
+          .kernel = system.release,
           .max_files = max_files(),
           .read = [](const std::string& path) { return sys::read_file(path, kMostRead); },
           .has_helper = [](std::string_view type) { return manager::wants_mount_program(type, ""); },
           .helper = manager::check_mount_helper,
           .program = manager::check_program,
+          .may_mount = manager::check_mount_without_root,
           .find = find,
           .is_private = is_private,
           .may_open = may_open,

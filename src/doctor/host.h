@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -12,6 +14,8 @@ namespace berth::doctor {
 
 /// What is asked of the host; tests give another one.
 struct Host {
+  uid_t user = 0;               ///< that this process runs as
+  bool without_root = false;    ///< the berth that is meant runs without root
   std::string kernel;           ///< release, uname(2)
   std::uint64_t max_files = 0;  ///< descriptors that `berth serve` may have, when it is started as this process was
   /// A file of the system itself (/proc, /sys, /etc). Never one that a share is on.
@@ -22,8 +26,10 @@ struct Host {
   std::function<Result<>(std::string_view type, std::string_view source)> helper;
   /// Whether a program is installed. Errors: likewise.
   std::function<Result<>(std::string_view program)> program;
-  /// Whether there is something at a path. Any thread; may block for ever. Errors: stat(2)'s.
-  std::function<Result<>(const std::string& path)> find;
+  /// Whether a berth that ran without root could mount a type. Errors: a story.
+  std::function<Result<>(std::string_view type)> may_mount = [](std::string_view) { return Result<>(); };
+  /// What there is at a path: its kind, as in st_mode (inode(7)). Any thread; may block for ever. Errors: stat(2)'s.
+  std::function<Result<mode_t>(const std::string& path)> find;
   /// Whether a file is not there, or not for every user to read. Any thread; may block for ever. Errors: EACCES.
   std::function<Result<>(const std::string& path)> is_private = [](const std::string&) { return Result<>(); };
   /// Whether this process may open a device for reading and writing. Errors: access(2)'s.

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <atomic>
@@ -42,33 +43,35 @@ class Doctor : public ::testing::Test {
     files_["/proc/self/mountinfo"] = "21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n";
     files_["/proc/sys/fs/mount-max"] = "100000\n";
     files_["/etc/updatedb.conf"] = "PRUNE_BIND_MOUNTS=\"yes\"\nPRUNEFS=\"NFS fuse.berth afs\"\n";
-    host_ = {.kernel = "6.18.0-1-amd64",
-             .max_files = 1 << 20,
-             .read = [this](const std::string& path) -> Result<std::string> {
-               const auto found = files_.find(path);
-               if (const auto broken = broken_.find(path); broken != broken_.end()) return fail(broken->second);
-               if (found == files_.end()) return fail(ENOENT);
-               return found->second;
-             },
-             .has_helper = [](std::string_view type) { return type == "nfs" || type == "helped"; },
-             .helper = [this](std::string_view type, std::string_view) -> Result<> {
-               const auto missing = missing_.find(std::string(type));
-               if (missing == missing_.end()) return {};
-               return fail(missing->second.first, missing->second.second);
-             },
-             .program = [this](std::string_view program) -> Result<> {
-               const auto missing = missing_.find(std::string(program));
-               if (missing == missing_.end()) return {};
-               return fail(missing->second.first, missing->second.second);
-             },
-             .find = [this](const std::string& path) -> Result<> {
-               if (absent_.contains(path)) return fail(ENOENT);
-               return {};
-             },
-             .resolve = [](const std::string& name) -> Result<> {
-               if (name.starts_with("no")) return fail(ENOENT, "Name or service not known");
-               return {};
-             }};
+    host_ = {
+        .kernel = "6.18.0-1-amd64",
+        .max_files = 1 << 20,
+        .read = [this](const std::string& path) -> Result<std::string> {
+          const auto found = files_.find(path);
+          if (const auto broken = broken_.find(path); broken != broken_.end()) return fail(broken->second);
+          if (found == files_.end()) return fail(ENOENT);
+          return found->second;
+        },
+        .has_helper = [](std::string_view type) { return type == "nfs" || type == "helped"; },
+        .helper = [this](std::string_view type, std::string_view) -> Result<> {
+          const auto missing = missing_.find(std::string(type));
+          if (missing == missing_.end()) return {};
+          return fail(missing->second.first, missing->second.second);
+        },
+        .program = [this](std::string_view program) -> Result<> {
+          const auto missing = missing_.find(std::string(program));
+          if (missing == missing_.end()) return {};
+          return fail(missing->second.first, missing->second.second);
+        },
+        .find = [this](const std::string& path) -> Result<mode_t> {
+          if (absent_.contains(path)) return fail(ENOENT);
+          const auto kind = kinds_.find(path);
+          return kind != kinds_.end() ? kind->second : path.starts_with("/dev/") ? mode_t{S_IFBLK} : mode_t{S_IFDIR};
+        },
+        .resolve = [](const std::string& name) -> Result<> {
+          if (name.starts_with("no")) return fail(ENOENT, "Name or service not known");
+          return {};
+        }};
   }
 
   /// The findings for shares, written as in a file below [berth].
@@ -97,6 +100,7 @@ class Doctor : public ::testing::Test {
   std::map<std::string, std::string> files_;
   std::map<std::string, std::pair<int, std::string>> missing_;
   std::set<std::string> absent_;
+  std::map<std::string, mode_t> kinds_;
   std::map<std::string, int> broken_;  ///< files that cannot be read, and why
   Host host_;
 };
@@ -231,6 +235,35 @@ TEST_F(Doctor, FindsFileSystemsThatThisKernelLacks) {
   only(findings(share("type = \"btrfs\"\nsource = \"/dev/sdb\"")), "no-module", Severity::kError);
 }
 
+TEST_F(Doctor, FindsTypesThatRootAloneCanMountWhereThereIsNoRoot) {
+  host_.may_mount = [](std::string_view type) -> Result<> {
+    if (type == "tmpfs") return {};
+    return fail(EPERM, "the kernel lets root alone mount it; start berth as root");
+  };
+  const std::string ext4 = share("type = \"ext4\"\nsource = \"/dev/sdb\"");
+  EXPECT_THAT(findings(ext4), IsEmpty());
+  host_.without_root = true;
+  const FindingView found = only(findings(ext4), "needs-root", Severity::kError);
+  EXPECT_EQ(found.what, "the kernel lets root alone mount it");
+  EXPECT_EQ(found.remedy, "start berth as root");
+  EXPECT_THAT(findings(share("type = \"tmpfs\"")), IsEmpty());
+}
+
+TEST_F(Doctor, FindsSourcesOfAnotherKind) {
+  kinds_ = {{"/srv/file", S_IFREG}, {"/srv/disk.img", S_IFREG}, {"/dev/null", S_IFCHR}};
+  EXPECT_THAT(only(findings(share("type = \"bind\"\nsource = \"/srv/file\"")), "wrong-kind", Severity::kError).what,
+              HasSubstr("\"/srv/file\" is not a directory"));
+  only(findings(share("type = \"dir\"\nsource = \"/srv/file\"")), "wrong-kind", Severity::kError);
+  EXPECT_THAT(only(findings(share("type = \"ext4\"\nsource = \"/srv/files\"")), "wrong-kind", Severity::kError).remedy,
+              HasSubstr("type = \"bind\""));
+  only(findings(share("type = \"ext4\"\nsource = \"/dev/null\"")), "wrong-kind", Severity::kError);
+  EXPECT_THAT(findings(share("type = \"ext4\"\nsource = \"/srv/disk.img\"")), IsEmpty());
+  EXPECT_THAT(only(findings(share("type = \"bind\"\nsource = [\"/srv/file\", \"/srv/files\"]")), "wrong-kind",
+                   Severity::kWarning)
+                  .cost,
+              HasSubstr("passed over"));
+}
+
 TEST_F(Doctor, FindsMissingProgramsOfCommands) {
   missing_["rclone"] = {ENODEV, "rclone is not installed; on Debian: apt install rclone"};
   only(findings(
@@ -242,6 +275,13 @@ TEST_F(Doctor, FindsFuseSharesThatOnlyRootCanUse) {
   only(findings(share("type = \"fuse.sshfs\"\nsource = \"host:\"")), "no-allow-other", Severity::kWarning);
   only(findings(share("type = \"command\"\nmount = [\"/usr/bin/rclone\", \"mount\", \"x:\", \"{mountpoint}\"]")),
        "no-allow-other", Severity::kWarning);
+  const std::string of_mount_sshfs = "type = \"sshfs\"\nsource = \"host:\"";
+  files_["/proc/filesystems"] += "nodev\tsshfs\n";
+  only(findings(share(of_mount_sshfs)), "no-allow-other", Severity::kWarning);
+  EXPECT_THAT(findings(share(of_mount_sshfs + "\noptions = \"allow_other\"")), IsEmpty());
+  host_.without_root = true;
+  EXPECT_THAT(findings(share("type = \"fuse.sshfs\"\nsource = \"host:\"")), IsEmpty())
+      << "its user is the one that mounts it";
 }
 
 TEST_F(Doctor, FindsANamespaceThatTheSystemIsIn) {
@@ -393,6 +433,24 @@ TEST_F(Doctor, FindsWhatTheBerthThatServesSays) {
   berth.state.failure = "cannot record attachments in /var/lib/berth/x: No space left on device";
   files_[path] = formats::render_json(berth);
   EXPECT_EQ(only(findings(share("type = \"tmpfs\"")), "state-directory", Severity::kWarning).what, berth.state.failure);
+}
+
+TEST_F(Doctor, FindsWhatTheUsersOtherNamespacesSay) {
+  files_["/proc/self/mountinfo"] +=
+      "30 21 0:50 / /home/me/my\\040volumes rw shared:2 - fuse.berth berth rw,user_id=1000,group_id=1000\n"
+      "31 21 0:51 / /volumes rw shared:3 - fuse.berth berth rw,user_id=0,group_id=0\n";
+  broken_["/home/me/my volumes/.berth/status.json"] = ENOTCONN;
+  EXPECT_THAT(diagnose(host_, nullptr).findings, IsEmpty()) << "another user's is not asked";
+  host_.user = 1000;
+  const FindingView found = only(diagnose(host_, nullptr).findings, "dead-namespace", Severity::kError);
+  EXPECT_EQ(found.subject, "the namespace /home/me/my volumes");
+  EXPECT_THAT(found.remedy, HasSubstr("systemctl --user start berth"));
+  EXPECT_THAT(found.remedy, HasSubstr("fusermount3 -u \"/home/me/my volumes\""));
+  broken_ = {{"/volumes/.berth/status.json", ENOTCONN}};
+  host_.user = 0;
+  EXPECT_THAT(only(diagnose(host_, nullptr).findings, "dead-namespace", Severity::kError).remedy,
+              HasSubstr("umount --recursive /volumes"));
+  EXPECT_THAT(findings(""), SizeIs(1)) << "once, where it is the configured one";
 }
 
 /// A share that was just written is there, whatever is wrong with it.
