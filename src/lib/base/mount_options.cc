@@ -194,11 +194,19 @@ Result<bool> apply_own_word(std::string_view word, const std::optional<std::stri
 /// would hold.
 Result<> check_key(std::string_view key, std::string_view part) {
   if (key.empty()) return fail(EINVAL, "mount option " + quote(part) + " has no name");
-  if (key.find_first_of(" \t\n\v\f\r") != std::string_view::npos) {
+  constexpr std::string_view kBlanks = " \t\n\v\f\r";
+  if (key.front() == '-') {
+    // Of "-o ro", "-oro" and "--options=ro" the word after the switch.
+    std::string_view rest = key.starts_with("-o") ? key.substr(2) : std::string_view();
+    rest.remove_prefix(std::min(rest.find_first_not_of(kBlanks), rest.size()));
+    const bool is_one = !rest.empty() && rest.find_first_of(kBlanks) == std::string_view::npos;
+    return fail(EINVAL, "mount option " + quote(key) + " begins with '-'; write " +
+                            (is_one ? quote(std::string(rest) + (part != key ? "=..." : "")) + ", without \"-o\""
+                                    : "what follows \"-o\""));
+  }
+  if (key.find_first_of(kBlanks) != std::string_view::npos) {
     return fail(EINVAL, "mount option " + quote(key) + " holds a blank; a comma alone separates options");
   }
-  if (key.front() == '-')
-    return fail(EINVAL, "mount option " + quote(key) + " begins with '-'; write what follows \"-o\"");
   return {};
 }
 
