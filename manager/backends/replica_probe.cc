@@ -44,15 +44,21 @@ struct FreeAddresses {
 };
 using Addresses = std::unique_ptr<addrinfo, FreeAddresses>;
 
-/// Errors: EHOSTUNREACH with the resolver's words.
+/// Errors: EHOSTUNREACH with the resolver's words, and what to do.
 Result<Addresses> resolve(const std::string& host, int port) {
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
-  if (code != 0) return fail(EHOSTUNREACH, quote(host) + ": " + ::gai_strerror(code));
-  return Addresses(found);
+  if (code == 0) return Addresses(found);
+  const std::string words = std::string(" (") + ::gai_strerror(code) + "); ";
+  if (code == EAI_NONAME || code == EAI_NODATA) {
+    return fail(EHOSTUNREACH, "the server " + quote(host) + " has no address" + words +
+                                  "correct the name, or add it to DNS or /etc/hosts");
+  }
+  return fail(EHOSTUNREACH,
+              "the name service does not tell the address of " + quote(host) + words + "look at /etc/resolv.conf");
 }
 
 /// To the first of the addresses that accepts it; all are tried at once, IPv6 and IPv4. Errors: that of the last one;
