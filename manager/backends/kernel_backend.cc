@@ -56,10 +56,8 @@ Result<UniqueFd> make_by_kernel(const ShareSpec& spec, const std::string& source
     return fail(EINVAL, "the options \"loop\", \"offset\" and \"sizelimit\" want an image, but " + quote(source) +
                             " is not a regular file");
   }
-  // The kernel names the loop device alone.
-  return sys::make_mount(spec.type(), loop ? loop->path : source, options).map_error([&](const Error& error) {
-    return loop ? error.within("the image " + quote(source)) : error;
-  });
+  return loop ? sys::make_mount(spec.type(), loop->path, options, source)
+              : sys::make_mount(spec.type(), source, options);
 }
 
 /// The directories that an overlay shows.

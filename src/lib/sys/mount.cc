@@ -142,7 +142,9 @@ std::optional<FoundLoop> find_loop(const struct statx& image, const Part& wanted
 
 }  // namespace
 
-Result<UniqueFd> make_mount(const std::string& type, const std::string& source, const MountOptions& options) {
+Result<UniqueFd> make_mount(const std::string& type, const std::string& source, const MountOptions& options,
+                            const std::string& image) {
+  const std::string what = type + " on " + quote(image.empty() ? source : image);
   const UniqueFd context(::fsopen(type.c_str(), FSOPEN_CLOEXEC));
   if (!context) {
     if (errno == ENODEV) return fail(ENODEV, "the kernel knows no file system " + quote(type));
@@ -150,10 +152,10 @@ Result<UniqueFd> make_mount(const std::string& type, const std::string& source, 
   }
   TRY_VOID(configure_all(context.get(), type, source, options));
   if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
-    return fail_with_log(context.get(), type + " on " + quote(source));
+    return fail_with_log(context.get(), what);
   }
   UniqueFd mount(::fsmount(context.get(), FSMOUNT_CLOEXEC, static_cast<unsigned>(options.attributes)));
-  if (!mount) return fail_with_log(context.get(), type + " on " + quote(source));
+  if (!mount) return fail_with_log(context.get(), what);
   return mount;
 }
 

@@ -11,8 +11,10 @@ namespace berth::sys {
 
 /// A mount attached nowhere, made by fsopen(2), fsconfig(2), fsmount(2) (Linux 5.2). It goes away with its last
 /// descriptor unless it is moved to a place.
+/// `image`: the file behind the loop device `source`, which errors then name.
 /// Errors: the kernel's, with its own words for the reason (read from the context) in the story.
-Result<UniqueFd> make_mount(const std::string& type, const std::string& source, const MountOptions& options);
+Result<UniqueFd> make_mount(const std::string& type, const std::string& source, const MountOptions& options,
+                            const std::string& image = {});
 
 /// A detached clone of the mount at `source` (open_tree(2) with OPEN_TREE_CLONE), with the options' attributes applied.
 Result<UniqueFd> make_bind(const std::string& source, const MountOptions& options);
