@@ -17,7 +17,7 @@ constexpr std::chrono::seconds kCountAtLeast{10};
 
 bool Manager::Core::is_to_be_native(const Share& share) const {
   return setup_.native != nullptr && !share.is_removed() && share.spec().wants_native() &&
-         (setup_.auto_is_native || share.spec().policy().access == Access::kNative);
+         (setup_.auto_access == ManagerSetup::AutoAccess::kNative || share.spec().policy().access == Access::kNative);
 }
 
 NativeDoor Manager::Core::native_door(const Record& record) const {
@@ -41,7 +41,10 @@ NativeDoor Manager::Core::native_door(const Record& record) const {
 std::string Manager::Core::why_with_berth(const Record& record) const {
   if (setup_.native == nullptr) return "";
   if (const std::string_view reason = record.share.spec().why_with_berth(); !reason.empty()) return std::string(reason);
-  if (!is_to_be_native(record.share)) return "a namespace of mount.berth is ended by umount(8)";
+  if (!is_to_be_native(record.share)) {
+    return setup_.auto_access == ManagerSetup::AutoAccess::kNoRoot ? "native access needs root"
+                                                                   : "a namespace of mount.berth is ended by umount(8)";
+  }
   const auto* const mounted = std::get_if<life_cycle::Mounted>(&record.state);
   return mounted != nullptr ? mounted->with_berth : "";
 }

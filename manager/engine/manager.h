@@ -76,8 +76,10 @@ struct ManagerSetup {
   HostState host{.up = true, .next_generation = 1, .since = {}};
   /// Called with every change of it, on the control thread, before any other notification; must not block.
   std::function<void(const HostState&)> on_host_change;
-  /// Whether shares with Access::kAuto are native, where they may be; else only shares that ask for it.
-  bool auto_is_native = true;
+  /// Whether shares with Access::kAuto are native, where they may be. Else only shares that ask for it are, for this
+  /// reason.
+  enum class AutoAccess : std::uint8_t { kEndedByUmount, kNative, kNoRoot };
+  AutoAccess auto_access = AutoAccess::kNative;
   /// Called with every event, on the control thread; must not block.
   std::function<void(const Event&)> on_event;
   /// Called with the output of programs that have mounted a share, while they run: whole lines, without secrets. On any

@@ -120,7 +120,10 @@ Result<> Server::make_manager() {
   setup.native = native_.get();
   // mount.berth is ended by umount(8), which a mount on the namespace would stand in the way of; and without root none
   // can be (Passthrough).
-  setup.auto_is_native = !setup_.background && !sys::is_own_root();
+  using AutoAccess = manager::ManagerSetup::AutoAccess;
+  setup.auto_access = sys::is_own_root()  ? AutoAccess::kNoRoot
+                      : setup_.background ? AutoAccess::kEndedByUmount
+                                          : AutoAccess::kNative;
   setup.kept = &kept_memory_.mounts;
   setup.configuration = setup_.configuration_number;
   setup.on_catalog_change = [this](const std::vector<std::string>& names,
