@@ -40,9 +40,15 @@ std::string cut(std::string text) {
 
 std::string reason_for(std::string_view text) { return cut(prose(mask_secrets(text))); }
 
-/// The object in a line. Errors: EBADMSG with a story.
-Result<Json> parse_object(std::string_view line) {
-  if (line.size() > kLongestSourceLine) return fail(EBADMSG, "the line is too long");
+/// The object in a line, and why it can be no share; "": it may be one. Then some of its values are missing.
+struct Parsed {
+  Json json;
+  std::string wrong;
+};
+
+/// Errors: EBADMSG with a story.
+Result<Parsed> parse_object(std::string_view line) {
+  if (line.size() > kEndlessSourceLine) return fail(EBADMSG, "the line is too long");
   bool is_too_deep = false;
   // The library destroys and writes what is deep by recursion.
   const auto bound = [&is_too_deep](int depth, Json::parse_event_t, Json&) {
@@ -50,10 +56,18 @@ Result<Json> parse_object(std::string_view line) {
     return depth <= kDeepest;
   };
   Json json = Json::parse(line.begin(), line.end(), bound, false);
-  if (is_too_deep) return fail(EBADMSG, "its values are too deep in each other");
   if (json.is_discarded()) return fail(EBADMSG, "it is not JSON");
   if (!json.is_object()) return fail(EBADMSG, "it is not a JSON object");
-  return json;
+  if (is_too_deep) return Parsed{std::move(json), "its values are too deep in each other"};
+  if (line.size() <= kLongestSourceLine) return Parsed{std::move(json), ""};
+  return Parsed{std::move(json), "it has more than " + std::to_string(kLongestSourceLine / 1024) + " KiB"};
+}
+
+/// What was kept of it has no such fault. Errors: EBADMSG with a story.
+Result<Json> parse_kept(std::string_view line) {
+  Parsed parsed = TRY(parse_object(line));
+  if (!parsed.wrong.empty()) return fail(EBADMSG, std::move(parsed.wrong));
+  return std::move(parsed.json);
 }
 
 /// The text of a key. Errors: EBADMSG.
@@ -146,6 +160,8 @@ Result<> read_share_of(const Json& json, manager::ShareFields& fields, Accounts&
 
 /// What is wrong with a share; "": nothing.
 std::string fault_in(const Json& json, std::string_view namespace_directory) {
+  if (const auto said = json.find("wrong"); said != json.end())
+    return reason_for(said->is_string() ? said->get_ref<const std::string&>() : "the source says so");
   manager::ShareFields fields;
   Accounts accounts;
   if (const Result<> read = read_share_of(json, fields, accounts); !read) return reason_for(read.error().story());
@@ -159,14 +175,17 @@ std::string fault_in(const Json& json, std::string_view namespace_directory) {
 }  // namespace
 
 Result<SourceMessage> read_source_line(std::string_view line, std::string_view namespace_directory) {
-  const Json json = TRY(parse_object(line));
+  Parsed parsed = TRY(parse_object(line));
+  const Json& json = parsed.json;
   const std::string_view kind = TRY(kind_of(json));
+  if (!parsed.wrong.empty() && kind != "put") return fail(EBADMSG, std::move(parsed.wrong));
   SourceMessage message;
   if (kind == "put") {
     message.kind = SourceMessage::Kind::kPut;
     message.name = TRY(text_of(json, "put"));
-    if (message.name.size() > manager::kMaxShareName) return fail(EBADMSG, "the name of the share is too long");
-    message.wrong = fault_in(json, namespace_directory);
+    message.wrong = parsed.wrong.empty() ? fault_in(json, namespace_directory) : std::move(parsed.wrong);
+    // It is kept to be shown, and so cut; no share has the name that it becomes.
+    if (message.name.size() > manager::kMaxShareName) message.name = "/" + shown(message.name);
   } else if (kind == "delete") {
     message.kind = SourceMessage::Kind::kDelete;
     message.name = TRY(text_of(json, "delete"));
@@ -182,7 +201,7 @@ Result<SourceMessage> read_source_line(std::string_view line, std::string_view n
 }
 
 Result<> read_put(std::string_view line, manager::ShareFields& fields, Accounts& accounts) {
-  return read_share_of(TRY(parse_object(line)), fields, accounts);
+  return read_share_of(TRY(parse_kept(line)), fields, accounts);
 }
 
 std::string source_origin(const std::string& source) { return "catalog source " + source; }
@@ -213,7 +232,7 @@ Result<KeptShares> read_source_file(const std::string& path) {
     rest.remove_prefix(std::min(end + 1, rest.size()));
     kept.is_whole = line == kWhole;
     if (rest.empty() && (kept.is_whole || line == kPart)) return kept;
-    const Json json = TRY(parse_object(line));
+    const Json json = TRY(parse_kept(line));
     kept.lines.emplace_hint(kept.lines.end(), TRY(text_of(json, "put")), line);
   }
   return fail(EBADMSG, "its end is missing");

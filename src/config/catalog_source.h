@@ -29,8 +29,10 @@ struct CatalogSource {
 
 /// Most [[catalog_source]] in a configuration.
 inline constexpr std::size_t kMaxCatalogSources = 16;
-/// Longest line that a source may write, in bytes, without its end.
+/// Longest line of a share, in bytes, without its end. A longer one is a wrong share.
 inline constexpr std::size_t kLongestSourceLine = std::size_t{64} << 10;
+/// A program that writes a longer one is ended: the line may have no end.
+inline constexpr std::size_t kEndlessSourceLine = std::size_t{1} << 20;
 /// Most bytes of the lines of all shares of one source, and of those of all sources that are in a catalog. Half of what
 /// the catalog is kept in (manager::CatalogArea::kHalf): there a share takes some more.
 inline constexpr std::size_t kMostOfSource = std::size_t{64} << 20;

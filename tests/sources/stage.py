@@ -76,7 +76,7 @@ class Source:
             [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={"PATH": os.environ["PATH"], **environment}
         )
         self.messages = queue.Queue()
-        self.shares, self.listed, self.lists, self.syncs, self.error = {}, set(), 0, 0, ""
+        self.shares, self.wrong, self.listed, self.lists, self.syncs, self.error = {}, {}, set(), 0, 0, ""
         self.is_listing = True
         threading.Thread(target=self.read, daemon=True).start()
 
@@ -93,7 +93,8 @@ class Source:
         if "list" in message:
             self.listed, self.is_listing = set(), True
         elif "put" in message:
-            self.shares[message["put"]] = message["share"]
+            self.shares[message["put"]] = message.get("share")
+            self.wrong[message["put"]] = message.get("wrong")
             self.listed.add(message["put"])
         elif "delete" in message:
             self.shares.pop(message["delete"], None)

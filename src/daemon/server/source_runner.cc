@@ -56,6 +56,8 @@ std::string mark_of(const std::string& namespace_directory, const std::string& s
 }
 
 /// Kills what a program has left that has ended, or that a dead server has started, by the mark in its environment.
+/// Another berth may have the same mark, as one in a container: its programs are in its own pid namespace, where
+/// hold_all() finds none.
 void kill_strays(const std::string& mark) {
   namespace proc = sys::proc;
   const auto is_marked = [&mark](pid_t number) {
@@ -237,15 +239,19 @@ struct SourceRunner::Work {
     std::string_view rest(bytes.data(), static_cast<std::size_t>(count));
     for (std::size_t end = 0; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
       line_.append(rest.substr(0, end));
+      if (is_endless(why)) break;
       take_line();
       line_.clear();
     }
-    line_.append(rest);
-    if (line_.size() > config::kLongestSourceLine) {
-      why = "it has written a line of more than " + std::to_string(config::kLongestSourceLine / 1024) + " KiB";
-      line_.clear();
-    }
+    if (why.empty()) line_.append(rest);
+    if (is_endless(why)) line_.clear();
     if (listing_.take_change() && !keep_at_) keep_at_ = std::max(now() + kSettle, next_write_);
+    return true;
+  }
+
+  bool is_endless(std::string& why) const {
+    if (line_.size() <= config::kEndlessSourceLine) return false;
+    why = "it has written a line of more than " + std::to_string(config::kEndlessSourceLine >> 20) + " MiB";
     return true;
   }
 

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <random>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -45,14 +46,13 @@ void SourceOutput::begin_list() {
 
 void SourceOutput::put(std::string_view name, const Json& share) {
   const std::string line = dump({{"put", name}, {"share", share}});
-  if (line.size() > kLongestLine) {
-    std::fprintf(stderr, "a share has more than %zu KiB, and is left out\n", kLongestLine / 1024);
-    // What was there before stays, and is told to be wrong.
-    return say({{"put", std::string(name.substr(0, 1024))}, {"share", nullptr}});
-  }
+  if (line.size() > kLongestLine)
+    return put_wrong(name, "it has more than " + std::to_string(kLongestLine / 1024) + " KiB");
   lines_.append(line).append("\n");
   if (lines_.size() >= kAtOnce) flush();
 }
+
+void SourceOutput::put_wrong(std::string_view name, std::string_view why) { say({{"put", name}, {"wrong", why}}); }
 
 void SourceOutput::remove(std::string_view name) { say({{"delete", name}}); }
 

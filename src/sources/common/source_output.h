@@ -16,8 +16,11 @@ class SourceOutput {
   SourceOutput();
   /// All shares follow. For the first list it says nothing: that begins by itself.
   void begin_list();
-  /// `share`: the keys of the share; anything but an object makes it a wrong one, which berth tells.
+  /// `share`: the keys of the share. One that is too large is a wrong one.
   void put(std::string_view name, const nlohmann::json& share);
+  /// There is a share of that name which cannot be said, for that reason. What was there before stays, and berth shows
+  /// the reason.
+  void put_wrong(std::string_view name, std::string_view why);
   void remove(std::string_view name);
   /// The list is complete, or the store can still be read. A list without a share is never said to be meant: a store
   /// that was wiped, a wrong prefix and an identity that may read nothing look alike.

@@ -27,6 +27,8 @@ using Json = nlohmann::json;
 
 /// How many keys are asked for at once.
 constexpr int kPage = 1000;
+/// Most values within each other.
+constexpr int kDeepest = 8;
 /// How long the cluster may take to say that it has a majority.
 constexpr std::chrono::seconds kAskPatience{5};
 constexpr const char* kUsage =
@@ -175,8 +177,15 @@ class Shares {
   void put(const Json& pair) {
     const std::string name = name_of(pair);
     const std::string value = bytes_in(pair, "value");
-    Json share = Json::parse(value, nullptr, false);
-    if (share.is_discarded()) share = nullptr;
+    bool is_too_deep = false;
+    // The library destroys and writes what is deep by recursion.
+    const auto bound = [&is_too_deep](int depth, Json::parse_event_t, Json&) {
+      is_too_deep = is_too_deep || depth > kDeepest;
+      return depth <= kDeepest;
+    };
+    const Json share = Json::parse(value, bound, false);
+    if (is_too_deep) return output_.put_wrong(name, "its values are too deep in each other");
+    if (share.is_discarded()) return output_.put_wrong(name, "its value is not JSON");
     output_.put(name, share);
   }
 

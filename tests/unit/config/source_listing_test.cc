@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "manager/model/requirements.h"
@@ -232,6 +233,32 @@ TEST(SourceLine, ValuesThatNoShareCanHaveAreToldOfTheShare) {
     EXPECT_EQ(message->kind, Kind::kPut);
     EXPECT_NE(message->wrong, "") << share;
   }
+}
+
+TEST(SourceLine, WhatIsTooLargeOrTooDeepOrSaidToBeWrongIsOneWrongShare) {
+  const std::string begin = R"({"put":"a","share":{"type":"bind","source":"/a","options":)";
+  const std::vector<std::pair<std::string, std::string>> lines{
+      {begin + "\"" + std::string(kLongestSourceLine, 'x') + "\"}}", "it has more than 64 KiB"},
+      {begin + std::string(10'000, '[') + std::string(10'000, ']') + "}}", "its values are too deep in each other"},
+      {R"({"put":"a","wrong":"password=geheim"})", "password=***"},
+      {R"({"put":"a","wrong":["x"]})", "the source says so"}};
+  for (const auto& [line, why] : lines) {
+    const Result<SourceMessage> message = read_source_line(line, "");
+    ASSERT_TRUE(message) << why;
+    EXPECT_EQ(message->kind, Kind::kPut);
+    EXPECT_EQ(message->name, "a");
+    EXPECT_EQ(message->wrong, why);
+  }
+  EXPECT_FALSE(read_source_line(R"({"delete":"a","x":)" + std::string(20, '[') + std::string(20, ']') + "}", ""));
+}
+
+TEST(SourceLine, ANameThatIsTooLongIsAWrongShareAndShownCut) {
+  const std::string name(2000, 'x');
+  const Result<SourceMessage> message = read_source_line(put(name), "");
+  ASSERT_TRUE(message) << message.error().message();
+  EXPECT_NE(message->wrong, "");
+  EXPECT_LT(message->name.size(), 100U);
+  EXPECT_NE(message->name.find("xxx"), std::string::npos);
 }
 
 TEST(SourceFile, WhatIsKeptIsReadAgainAndAPartOfItIsNot) {
