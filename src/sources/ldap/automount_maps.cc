@@ -35,26 +35,32 @@ struct Found {
   }
 };
 
+/// For people. Not its DN: "automountKey=alice" is masked as a secret where it is shown.
+std::string place_of(const std::string& key, const DirectoryEntry& entry) { return quote(key) + " of " + entry.parent; }
+
 Result<Found> read_all(Directory& directory, const AutomountNames& names) {
   Found found;
   TRY_VOID(directory.search("(objectClass=" + names.map_class + ")", {names.map_name}, [&](const DirectoryEntry& map) {
     if (!map.values[0].empty()) found.name_of.emplace(map.dn, map.values[0].front());
   }));
-  TRY_VOID(
-      directory.search("(objectClass=" + names.entry_class + ")", {names.entry_key, names.entry_value},
-                       [&](const DirectoryEntry& entry) {
-                         const auto& keys = entry.values[0];
-                         const auto& values = entry.values[1];
-                         if (values.size() != 1) {
-                           found.faults.push_back(entry.dn + ": " + std::to_string(values.size()) + " values of " +
-                                                  names.entry_value + ", and not one");
-                           return;
-                         }
-                         // A directory cannot have '*' for all keys, so it has '/'.
-                         for (const std::string& key : keys)
-                           found.entries[entry.parent].push_back(
-                               {.key = key == "/" ? "*" : key, .value = values.front(), .file = entry.dn, .line = 0});
-                       }));
+  TRY_VOID(directory.search("(objectClass=" + names.entry_class + ")", {names.entry_key, names.entry_value},
+                            [&](const DirectoryEntry& entry) {
+                              const auto& keys = entry.values[0];
+                              const auto& values = entry.values[1];
+                              if (values.size() != 1) {
+                                const std::string place = keys.empty() ? entry.dn : place_of(keys.front(), entry);
+                                found.faults.push_back(place + ": " + std::to_string(values.size()) + " values of " +
+                                                       names.entry_value + ", and not one");
+                                return;
+                              }
+                              // A directory cannot have '*' for all keys, so it has '/'.
+                              for (const std::string& key : keys)
+                                found.entries[entry.parent].push_back({.key = key == "/" ? "*" : key,
+                                                                       .value = values.front(),
+                                                                       .file = place_of(key, entry),
+                                                                       .line = 0,
+                                                                       .through = {}});
+                            }));
   for (auto& [map, entries] : found.entries) {
     // In one order, whatever the server's is; of two of a key the first counts.
     std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.key < b.key; });
@@ -73,21 +79,31 @@ std::string map_named_by(std::string name) {
   return name;
 }
 
+std::string in_seconds(std::chrono::milliseconds time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count()) + "s";
+}
+
+/// All that autofs::translate() sets.
 Json json_of(const manager::ShareFields& fields) {
+  const manager::SharePolicy& policy = fields.policy;
   Json share{{"type", fields.type}};
-  if (fields.sources.size() == 1) {
+  if (!policy.weights.empty()) {
+    Json& sources = share["source"] = Json::array();
+    for (std::size_t i = 0; i < fields.sources.size(); ++i)
+      sources.push_back({{"source", fields.sources[i]}, {"weight", policy.weights[i]}});
+  } else if (fields.sources.size() == 1) {
     share["source"] = fields.sources.front();
   } else if (!fields.sources.empty()) {
     share["source"] = fields.sources;
   }
   if (!fields.options.empty()) share["options"] = fields.options;
-  if (fields.policy.read_only) share["read_only"] = true;
-  if (fields.policy.allow_suid) share["allow_suid"] = true;
-  if (fields.policy.allow_devices) share["allow_devices"] = true;
-  if (fields.policy.idle_timeout_is_own) {
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(fields.policy.idle_timeout);
-    share["idle_timeout"] = std::to_string(seconds.count()) + "s";
-  }
+  if (policy.read_only) share["read_only"] = true;
+  if (policy.hidden) share["hidden"] = true;
+  if (policy.allow_suid) share["allow_suid"] = true;
+  if (policy.allow_devices) share["allow_devices"] = true;
+  if (policy.idle_timeout_is_own) share["idle_timeout"] = in_seconds(policy.idle_timeout);
+  if (fields.name.ends_with('*') && policy.negative_timeout != manager::SharePolicy().negative_timeout)
+    share["negative_timeout"] = in_seconds(policy.negative_timeout);
   return share;
 }
 
@@ -108,7 +124,8 @@ autofs::Maps maps_of(const Found& found, const std::string& master, std::vector<
                     .options = parsed->options,
                     .entries = {},
                     .file = entry.file,
-                    .line = 0};
+                    .line = 0,
+                    .through = {}};
     std::set<std::string> keys;
     for (const autofs::MapSource& source : parsed->sources) {
       const bool is_here = source.type.empty() || source.type == "ldap" || source.type == "ldaps";
