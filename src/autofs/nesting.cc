@@ -64,7 +64,7 @@ bool shows(const Mount& outer, const Mount& inner) {
                     });
 }
 
-/// Whether all who may mount `inner` may mount `outer`, as far as the words tell.
+/// Whether all clients that may mount `inner` may mount `outer`, as far as the words tell.
 bool is_for_all_of(const Export& outer, const Export& inner) {
   const std::vector<std::string_view> clients = split(outer.clients, ',');
   const auto has = [&clients](std::string_view one) {

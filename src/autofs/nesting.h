@@ -22,13 +22,13 @@ struct Export {
   std::string clients;  ///< that may mount it, as showmount(8) says it
 };
 
-/// The mounts of one entry, none within another. What NFS 4 shows within the outer one, as the same directory of one
-/// server, is left to that; of two versions the outer one then asks for NFS 4 (vers=4).
+/// The mounts of one entry, none within another. What NFS 4 shows within the outer one, because it is the same
+/// directory of the same server, is left to that, which asks for NFS 4 (vers=4) where no version is said.
 /// Errors: EINVAL with a story: one lies within another that does not show it.
 Result<std::vector<Settled>> settle(std::vector<Mount> mounts);
 
-/// The same of what a host exports. An export that does not show those within it is left out, so that they are there:
-/// where NFS 4 is not used, or a client that may mount them may not mount it.
+/// The same of what a host exports. An export that does not show those within it, for NFS 4 is not used or a client
+/// that may mount them may not mount it, is left out, so that they are there.
 std::vector<Settled> settle(std::vector<Export> exports);
 
 }  // namespace berth::autofs
