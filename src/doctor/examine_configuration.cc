@@ -190,7 +190,7 @@ void examine_allow_other(const Host& host, const ShareSpec& share, std::vector<F
   } else {
     const std::string_view family = manager::fuse_family(share.type());
     // mount.sshfs is sshfs.
-    const bool is_program = family.empty() && contains(kAskedFor, share.type());
+    const bool is_program = contains(kAskedFor, share.type()) && host.has_helper(share.type());
     if (share.kind() != ShareKind::kFilesystem || (family.empty() && !is_program) || family == "fuseblk") return;
     program = share.type().substr(std::min(share.type().find('.') + 1, share.type().size()));
     if (contains(kAllowOther, program)) return;

@@ -258,7 +258,7 @@ TEST_F(Doctor, FindsSourcesOfAnotherKind) {
               HasSubstr("type = \"bind\""));
   only(findings(share("type = \"ext4\"\nsource = \"/dev/null\"")), "wrong-kind", Severity::kError);
   EXPECT_THAT(findings(share("type = \"ext4\"\nsource = \"/srv/disk.img\"")), IsEmpty());
-  EXPECT_THAT(only(findings(share("type = \"bind\"\nsource = [\"/srv/file\", \"/srv/files\"]")), "wrong-kind",
+  EXPECT_THAT(only(findings(share("type = \"ext4\"\nsource = [\"/srv/files\", \"/dev/sdb\"]")), "wrong-kind",
                    Severity::kWarning)
                   .cost,
               HasSubstr("passed over"));
@@ -276,7 +276,7 @@ TEST_F(Doctor, FindsFuseSharesThatOnlyRootCanUse) {
   only(findings(share("type = \"command\"\nmount = [\"/usr/bin/rclone\", \"mount\", \"x:\", \"{mountpoint}\"]")),
        "no-allow-other", Severity::kWarning);
   const std::string of_mount_sshfs = "type = \"sshfs\"\nsource = \"host:\"";
-  files_["/proc/filesystems"] += "nodev\tsshfs\n";
+  host_.has_helper = [](std::string_view type) { return type == "sshfs"; };
   only(findings(share(of_mount_sshfs)), "no-allow-other", Severity::kWarning);
   EXPECT_THAT(findings(share(of_mount_sshfs + "\noptions = \"allow_other\"")), IsEmpty());
   host_.without_root = true;
@@ -352,9 +352,9 @@ TEST_F(Doctor, FindsServersWithoutAnAddress) {
 TEST_F(Doctor, WaitsAShortWhileForWhatDoesNotAnswer) {
   const auto never = std::make_shared<std::promise<void>>();
   host_.patience = std::chrono::milliseconds(100);
-  host_.find = [future = never->get_future().share()](const std::string& path) -> Result<> {
+  host_.find = [future = never->get_future().share()](const std::string& path) -> Result<mode_t> {
     if (path == "/dead/server") future.wait();
-    return {};
+    return mode_t{S_IFDIR};
   };
   only(findings("[share.a]\ntype = \"bind\"\nsource = \"/dead/server\"\n"), "no-answer", Severity::kWarning);
   never->set_value();
@@ -367,7 +367,8 @@ TEST_F(Doctor, WaitsAShortWhileForADirectoryOfTheNamespaceThatDoesNotAnswer) {
     future.wait();
     return true;
   };
-  host_.find = [](const std::string&) { return Result<>(); };  // the thread that is left behind asks it after the test
+  // The thread that is left behind asks it after the test.
+  host_.find = [](const std::string&) { return Result<mode_t>(mode_t{S_IFDIR}); };
   EXPECT_EQ(only(findings(""), "no-answer", Severity::kError).subject, "the namespace /volumes");
   never.set_value();
 }
