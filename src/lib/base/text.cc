@@ -236,6 +236,18 @@ bool is_utf8(std::string_view text) noexcept {
   return true;
 }
 
+namespace {
+
+/// Whether `word` is `whole` without some of its letters.
+bool leaves_out(std::string_view word, std::string_view whole) noexcept {
+  for (const char letter : whole) {
+    if (!word.empty() && word.front() == letter) word.remove_prefix(1);
+  }
+  return word.empty();
+}
+
+}  // namespace
+
 std::string_view nearest(std::string_view word, const std::vector<std::string_view>& candidates) {
   // The distance takes time in the product of the lengths, and no known name is near to so long a word.
   constexpr std::size_t kLongest = 256;
@@ -246,8 +258,9 @@ std::string_view nearest(std::string_view word, const std::vector<std::string_vi
   for (const std::string_view candidate : candidates) {
     if (candidate.size() > kLongest) continue;
     const std::size_t steps = distance(typed, to_lower(candidate));
-    // Where two are as near, a letter is rather left out than one too many: "umount" is "unmount", and not "mount".
-    const bool is_nearer = steps < best_distance || (steps == best_distance && candidate.size() > best.size());
+    // If two are as near, letters were rather left out than typed in excess: "umount" is "unmount", and not "mount".
+    const bool is_nearer =
+        steps < best_distance || (steps == best_distance && leaves_out(typed, candidate) && !leaves_out(typed, best));
     if (is_nearer && steps <= std::max(word.size(), candidate.size()) / 3) {
       best = candidate;
       best_distance = steps;
