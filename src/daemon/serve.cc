@@ -39,7 +39,6 @@
 #include "src/daemon/server/server.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/text.h"
-#include "src/lib/sys/ask_on_thread.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/inherited.h"
 #include "src/lib/sys/memory.h"
@@ -299,27 +298,6 @@ Result<NamespaceMount> mount_for_user(const std::shared_ptr<const UserMounter>& 
   return mount_namespace(device.get(), directory);
 }
 
-/// Says which directories of `--share` are not there: the shares are served all the same, for they may come.
-void warn_of_absent(const std::vector<std::string>& quick_shares) {
-  for (const std::string& share : quick_shares) {
-    const std::string directory = share.substr(std::min(share.find('=') + 1, share.size()));
-    // One of a server that does not answer may hang.
-    constexpr std::chrono::seconds kPatience{1};
-    const Result<int> code = sys::ask_on_thread<int>(
-        "berth-look",
-        [directory] {
-          struct stat attributes {};
-          if (::stat(directory.c_str(), &attributes) != 0) return errno;
-          return S_ISDIR(attributes.st_mode) ? 0 : ENOTDIR;
-        },
-        SystemClock().now() + kPatience);
-    if (code && *code != 0) {
-      log::warning("--share {}: {}; programs that go in get an error until that is mended", prose(share),
-                   errno_text(*code));
-    }
-  }
-}
-
 Result<int> serve_until_stopped(const ServeOptions& options, Background& background,
                                 const std::shared_ptr<const UserMounter>& mounter, ControlGroups groups) {
   const sys::SharedMemory memory = TRY(make_kept_memory());
@@ -331,7 +309,6 @@ Result<int> serve_until_stopped(const ServeOptions& options, Background& backgro
   record.drop_ins_changed = drop_ins_changed_at(options.config);
   config::Configuration configuration = TRY(read_configuration(options));
   for (const std::string& warning : configuration.warnings) log::warning("{}", warning);
-  warn_of_absent(options.command_line.quick_shares);
   const std::string directory = TRY(prepare_namespace_directory(configuration.settings.namespace_directory));
   std::optional<manager::StateDirectory> state = TRY(open_state(configuration.settings, directory));
   UniqueFd device;

@@ -236,16 +236,19 @@ std::string refusal(const std::string& directory, const std::string& source) {
   return other.log();
 }
 
-/// The directory may come, so the share is served.
-TEST_F(Daemon, SaysWhichDirectoryOfAShareIsNotThere) {
-  BerthServer other;
-  const std::string absent = other.path("absent");
-  ASSERT_TRUE(ok(other.start_program({"serve", "--namespace", other.namespace_path(), "--share", "a=" + absent,
-                                      "--share", "b=" + source_, "--log-level", "warning"})));
-  EXPECT_NE(other.log().find("--share a=" + absent + ": No such file or directory; "), std::string::npos)
-      << other.log();
-  EXPECT_EQ(other.log().find("--share b"), std::string::npos) << other.log();
-  EXPECT_EQ(other.stop(), Ending{});
+TEST(QuickShare, WhoseDirectoryIsNotThereIsWarnedOf) {
+  BerthServer server;
+  ASSERT_TRUE(ok(server.write_file("file", "")));
+  ASSERT_TRUE(ok(server.start_program({"serve", "--namespace", server.make_directory("namespace"), "--state-dir",
+                                       server.path("state"), "--share", "a=" + server.path("nope"), "--share",
+                                       "b=" + server.path("file"), "--share", "c=" + server.make_directory("there")})));
+  const auto warns = [&](const std::string& of, const std::string& why) {
+    return eventually([&] { return server.log().find(of + ": " + why) != std::string::npos; });
+  };
+  EXPECT_TRUE(warns("\"" + server.path("nope") + "\" of \"a\"", "No such file or directory")) << server.log();
+  EXPECT_TRUE(warns("\"" + server.path("file") + "\" of \"b\"", "Not a directory")) << server.log();
+  EXPECT_EQ(server.log().find("of \"c\""), std::string::npos) << server.log();
+  EXPECT_EQ(server.stop(), Ending{});
 }
 
 TEST_F(Daemon, RefusesADirectoryThatIsServedAlready) {

@@ -120,6 +120,7 @@ Result<> Server::start(UniqueFd host) {
   mounted_ = count_mounted();
   manager_->begin(state_.take_stored());
   if (takes_over) finish_take_over();
+  if (record_.servers == 1) warn_of_absent_sources();
   start_sources(takes_over);
   if (const Result<> reads = reloader_.start(*manager_, host_.get()); !reads) {
     log::warning("the configuration cannot be read again: {}", reads.error().message());

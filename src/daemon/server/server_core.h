@@ -72,6 +72,8 @@ class Server {
   void take_off_stale(const std::string& name);
   /// What a predecessor has mounted.
   [[nodiscard]] std::uint32_t count_mounted() const;
+  /// Directories that --share names and that are not there: `berth check` does not see them. Does not wait.
+  void warn_of_absent_sources() const;
   /// On the control thread.
   void on_event(const manager::Event& event);
   /// On the thread that reads what the program writes.

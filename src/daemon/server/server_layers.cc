@@ -1,9 +1,11 @@
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -21,6 +23,7 @@
 #include "src/lib/log/log.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/proc.h"
+#include "src/lib/sys/thread.h"
 #include "src/lib/sys/user_namespace.h"
 
 namespace berth::daemon {
@@ -177,6 +180,25 @@ Result<> Server::make_manager() {
   manager_ = TRY(manager::Manager::make(std::move(setup), setup_.configuration.catalog, clock_));
   setup_.configuration.catalog = {};
   return {};
+}
+
+void Server::warn_of_absent_sources() const {
+  std::vector<std::pair<std::string, std::string>> sources;
+  for (const auto& [name, share] : *manager_->directory()) {
+    if (share->spec().origin() == "--share") sources.emplace_back(name, share->spec().sources().front());
+  }
+  if (sources.empty()) return;
+  // One may be on a disk or a server that does not answer.
+  Result<std::thread> thread = sys::start_thread("berth-look", [sources = std::move(sources)] {
+    for (const auto& [name, source] : sources) {
+      struct stat found {};
+      const int code = ::stat(source.c_str(), &found) != 0 ? errno : S_ISDIR(found.st_mode) ? 0 : ENOTDIR;
+      if (code == 0) continue;
+      log::warning("--share: the source {} of {}: {}; an access to the share fails until it is there", quote(source),
+                   quote(name), errno_text(code));
+    }
+  });
+  if (thread) thread->detach();
 }
 
 std::string Server::waiting_in(const manager::Share& share) const {
