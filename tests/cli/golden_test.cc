@@ -424,7 +424,8 @@ TEST(GoldenFiles, EachLineOfAHelpFitsATerminal) {
   std::size_t lines = 0;
   for (const Case& c : help_cases()) {
     Stage stage;
-    for (const std::string_view line : split(stage.run(c.arguments).out, '\n')) {
+    const auto run = stage.run(c.arguments);
+    for (const std::string_view line : split(run.out, '\n')) {
       EXPECT_LE(display_width(line), 80U) << c.name << ": " << line;
       ++lines;
     }

@@ -36,7 +36,8 @@ bool is_slave(libmnt_fs* fs) { return text_of(mnt_fs_get_optional_fields(fs)).fi
 /// Of the options of the file system, which a user that mounts it cannot choose: fusermount3(1) and the kernel do.
 uid_t user_of(libmnt_fs* fs) {
   uid_t user = 0;
-  for (const std::string_view option : split(text_of(mnt_fs_get_fs_options(fs)), ',')) {
+  const std::string options = text_of(mnt_fs_get_fs_options(fs));
+  for (const std::string_view option : split(options, ',')) {
     constexpr std::string_view kUser = "user_id=";
     if (!option.starts_with(kUser)) continue;
     std::from_chars(option.data() + kUser.size(), option.data() + option.size(), user);
