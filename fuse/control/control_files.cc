@@ -120,7 +120,9 @@ std::string ControlFiles::text_of(const ControlPath& path, const manager::Share*
     case Kind::kMetrics:
       return formats::render_metrics(metrics_view());
     case Kind::kReload:
-      return setup_.last_reload ? setup_.last_reload() : "";
+      return setup_.last_reload ? setup_.last_reload(false) : "";
+    case Kind::kReloadDryRun:
+      return setup_.last_reload ? setup_.last_reload(true) : "";
     case Kind::kSources:
       return setup_.sources ? formats::render_sources(setup_.sources()) : "";
     case Kind::kShareState:

@@ -18,9 +18,11 @@ struct FixedName {
 };
 
 constexpr FixedName kInRoot[] = {
-    {formats::kVersion, Kind::kVersion}, {formats::kStatus, Kind::kStatus},   {formats::kStatusJson, Kind::kStatusJson},
-    {formats::kEvents, Kind::kEvents},   {formats::kControl, Kind::kControl}, {formats::kReload, Kind::kReload},
-    {formats::kMetrics, Kind::kMetrics}, {formats::kSources, Kind::kSources}, {formats::kShares, Kind::kPrefix},
+    {formats::kVersion, Kind::kVersion},       {formats::kStatus, Kind::kStatus},
+    {formats::kStatusJson, Kind::kStatusJson}, {formats::kEvents, Kind::kEvents},
+    {formats::kControl, Kind::kControl},       {formats::kReload, Kind::kReload},
+    {formats::kMetrics, Kind::kMetrics},       {formats::kSources, Kind::kSources},
+    {formats::kShares, Kind::kPrefix},         {formats::kReloadDryRun, Kind::kReloadDryRun},
 };
 
 constexpr FixedName kInShare[] = {
@@ -87,7 +89,7 @@ bool is_directory(Kind kind) noexcept {
 bool is_control(Kind kind) noexcept { return kind == Kind::kControl || kind == Kind::kShareControl; }
 
 bool is_private(Kind kind) noexcept {
-  return kind == Kind::kShareLog || kind == Kind::kReload || kind == Kind::kSources;
+  return kind == Kind::kShareLog || kind == Kind::kReload || kind == Kind::kReloadDryRun || kind == Kind::kSources;
 }
 
 bool is_of_share(Kind kind) noexcept { return kind >= Kind::kShare; }

@@ -25,6 +25,7 @@ struct ControlPath {
     kMetrics,
     kControl,
     kReload,
+    kReloadDryRun,
     kSources,
     kPrefix,  ///< `shares`, and the directories in it above shares
     kShare,   ///< a share's directory; below it:

@@ -42,7 +42,7 @@ struct ControlSetup {
   /// Has the configuration read again, or for `dry_run` says what that would do; there is something in `last_reload`
   /// then.
   std::function<void(bool dry_run, manager::DoneCallback done)> reload;
-  std::function<std::string()> last_reload;
+  std::function<std::string(bool dry_run)> last_reload;
   /// The catalog sources. Empty: there are none.
   std::function<std::vector<formats::SourceView>()> sources;
   std::size_t max_nodes = 0;  ///< [berth] max_nodes

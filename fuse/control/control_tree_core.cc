@@ -177,6 +177,7 @@ std::size_t ControlTree::Core::expected_size_of(const Found& found) const {
     case Kind::kMetrics:
     case Kind::kControl:
     case Kind::kReload:
+    case Kind::kReloadDryRun:
     case Kind::kSources:
     case Kind::kShare:
     case Kind::kShareState:

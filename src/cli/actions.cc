@@ -391,7 +391,9 @@ int Action::reload(const HostCommand& host) const {
     result = tree_.write(host.word, host.timeout);
   }
   const bool is_told = result || result.error().code() == EINVAL || result.error().code() == ENOSPC;
-  const std::string told = is_told ? tree_.read(formats::kReload).value_or("") : "";
+  const std::string_view file =
+      host.word == formats::HostCommand::kReloadDryRun ? formats::kReloadDryRun : formats::kReload;
+  const std::string told = is_told ? tree_.read(file).value_or("") : "";
   if (result) {
     world_.out(told);
     return kOk;

@@ -126,7 +126,14 @@ int run_change(const Command& command, const std::string& share, const Result<Ch
   }
   const Command reload{command.name, *directory, command.config,
                        HostCommand{formats::HostCommand::kReload, std::nullopt}};
-  const int exit_code = act(reload, Tree(*directory), world);
+  std::string told;
+  World listening = world;
+  listening.out = [&told](std::string_view text) { return told.append(text), true; };
+  const int exit_code = act(reload, Tree(*directory), listening);
+  // Of reloads at the same time one has read the files of all.
+  constexpr std::string_view kNothing = "nothing has changed\n";
+  if (told.starts_with(kNothing)) told.replace(0, kNothing.size(), "in force already, by another reload\n");
+  world.out(told);
   if (exit_code == kOk || exit_code == kUnavailable) return exit_code;
   const Result<> undone = changed->undo();
   world.err(subject + (undone ? "undone" : "cannot be undone: " + undone.error().message()) + "\n");

@@ -226,6 +226,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor, const std:
   record.drop_ins_changed = drop_ins_changed_at(options.config);
   record.sources_changed = false;
   config::Configuration configuration = TRY(read_to_go_on(options, settings, record));
+  for (const std::string& warning : configuration.warnings) log::warning("{}", warning);
   const std::string directory = record.directory;
   std::optional<manager::StateDirectory> state;
   if (handed.state >= 0) {

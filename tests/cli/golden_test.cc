@@ -142,6 +142,17 @@ void warned(Stage& stage) {
       "\"ntfs5\""};
 }
 
+void read_by_another(Stage& stage) {
+  stage.add_usual_shares();
+  stage.write_file(stage.world.default_config, "");
+  stage.write_file(stage.namespace_directory() + "/.berth/reload", "nothing has changed\nwarning: of another share\n");
+}
+
+void being_mounted(Stage& stage) {
+  stage.add_share({.name = "media", .type = "nfs", .state = "mounting"});
+  stage.publish();
+}
+
 std::function<void(Stage&)> refusing(const Error& error) {
   return [error](Stage& stage) {
     stage.write_file(stage.world.default_config, "");
@@ -221,6 +232,7 @@ std::vector<Case> usage_cases() {
       {"usage-drain-of-a-share", {"berth", "drain", "media"}},
       {"usage-add-without-type", {"berth", "add", "media", "--source", "/srv"}},
       {"add-warned", {"berth", "add", "a", "--type", "ntfs5"}, warned},
+      {"add-read-by-another-reload", {"berth", "add", "a", "--type", "tmpfs"}, read_by_another},
       {"usage-empty-value", {"berth", "status", "--namespace", ""}},
       {"usage-empty-value-before", {"berth", "-n", "", "status"}},
       {"usage-empty-source", {"berth", "add", "a", "--type=bind", "--source="}},
@@ -321,6 +333,7 @@ std::vector<Case> share_cases() {
       {"unmount-busy-native", {"berth", "unmount", "home/alice"}, usual, EBUSY},
       {"unmount-while-mounting", {"berth", "unmount", "slow"}, with_mounting, EBUSY},
       {"unmount-busy", {"berth", "unmount", "media"}, usual, EBUSY},
+      {"remount-mounting", {"berth", "remount", "media"}, being_mounted, EBUSY},
       {"unmount-forbidden", {"berth", "unmount", "media"}, usual, EACCES, true},
   };
 }

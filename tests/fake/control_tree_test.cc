@@ -26,7 +26,7 @@ using ::testing::UnorderedElementsAre;
 
 TEST_F(ControlTreeTest, ShowsTheTree) {
   EXPECT_THAT(kernel->list(root), UnorderedElementsAre("version", "status", "status.json", "events", "metrics",
-                                                       "control", "reload", "sources", "shares"));
+                                                       "control", "reload", "reload-dry-run", "sources", "shares"));
   EXPECT_THAT(kernel->list(at("shares")), ElementsAre("home", "media"));
   EXPECT_THAT(kernel->list(at("shares/home")), ElementsAre("alice", "bob"));
   EXPECT_THAT(kernel->list(at("shares/home/alice")), UnorderedElementsAre("state", "status", "status.json", "error",

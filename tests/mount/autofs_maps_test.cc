@@ -174,6 +174,66 @@ TEST_F(Maps, NobrowseHidesKeysUntilTheyAreUsed) {
   EXPECT_EQ(server_.stop(), Ending{});
 }
 
+/// A map that is away for a moment must not take the shares of programs with it, and what is wrong is told to the one
+/// that asks.
+TEST_F(Maps, MapThatCannotBeReadKeepsItsSharesAndTheAnswerSaysSo) {
+  write_program("auto.made", "[ \"$1\" = made ] && echo '-fstype=bind :" + make_source("made") + "'\n");
+  ASSERT_TRUE(ok(server_.write_file("auto.m", "one -fstype=bind :" + make_source("one") + "\n")));
+  ASSERT_TRUE(ok(server_.write_file(
+      "auto.n", "two -fstype=bind :" + make_source("two") + "\nthree -fstype=bind :" + make_source("three") + "\n")));
+  ASSERT_TRUE(ok(start("/m auto.m\n/n auto.n\n/p " + server_.path("auto.made") + "\n")));
+  EXPECT_EQ(name_in("p/made"), "made");
+  const std::string log_before = server_.log();
+  std::filesystem::rename(server_.path("auto.m"), server_.path("away"));
+  std::filesystem::rename(server_.path("auto.made"), server_.path("made-away"));
+  ASSERT_TRUE(ok(server_.write_file("auto.n", "two -fstype=bind\n")));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload-dry-run")));
+  const std::string tried = server_.read_control("reload-dry-run").value_or("");
+  EXPECT_TRUE(tried.starts_with("2 removed\nwarning: ")) << tried;
+  EXPECT_EQ(server_.read_control("reload").value_or("?"), "") << "nothing has been read again yet";
+  EXPECT_EQ(server_.log(), log_before);
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  const std::string said = server_.read_control("reload").value_or("");
+  EXPECT_EQ(said, tried);
+  for (const std::string& place :
+       {server_.path("auto.master") + ":1: \"" + server_.path("auto.m") + "\" cannot be read",
+        server_.path("auto.master") + ":3: \"" + server_.path("auto.made") + "\" cannot be read",
+        server_.path("auto.n") + ":1: "}) {
+    EXPECT_NE(said.find("\nwarning: not carried over from autofs: " + place), std::string::npos) << place << said;
+    EXPECT_NE(server_.log().find("reload: not carried over from autofs: " + place), std::string::npos) << server_.log();
+  }
+  EXPECT_EQ(name_in("n/two"), "none");
+  server_.kill_server();
+  EXPECT_EQ(server_.read_control("reload").value_or("?"), said);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(name_in("m/one"), "one");
+    EXPECT_EQ(name_in("p/made"), "made");
+    ASSERT_TRUE(ok(server_.write_control("control", i == 0 ? "upgrade" : "reload")));
+  }
+  // Its end is still told apart from its absence.
+  std::filesystem::rename(server_.path("made-away"), server_.path("auto.made"));
+  ASSERT_TRUE(ok(server_.write_file("auto.m", "")));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_EQ(name_in("m/one"), "none");
+  EXPECT_EQ(name_in("p/made"), "made");
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Maps, ManyWarningsAreTheFirstOnesAndANumber) {
+  std::string wrong;
+  for (int i = 0; i < 60; ++i) wrong += std::string(200, 'x') + std::to_string(i) + " -fstype=bind\n";
+  ASSERT_TRUE(ok(start("/m auto.m\n")));
+  ASSERT_TRUE(ok(server_.write_file("auto.m", wrong)));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  const std::string said = server_.read_control("reload").value_or("");
+  EXPECT_TRUE(said.starts_with("nothing has changed\nwarning: ")) << said;
+  EXPECT_LT(said.size(), 4096U);
+  EXPECT_TRUE(said.ends_with("0 more warnings: `berth check` tells them\n")) << said;
+  server_.kill_server();
+  EXPECT_EQ(server_.read_control("reload").value_or("?"), said) << "as a whole";
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
 /// rpcbind and rpc.mountd in a network namespace of the test's own, with the exports that are given.
 class ExportingHost {
  public:

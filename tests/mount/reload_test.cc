@@ -12,6 +12,7 @@
 #include <map>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/mount/reload_fixture.h"
@@ -249,6 +250,53 @@ TEST_F(Reload, CommandsAddAndRemoveAShareAndSayWhatCameOfIt) {
   EXPECT_NE(::access(server_.in_namespace("home/a").c_str(), F_OK), 0);
   EXPECT_EQ(read_at(inside.get(), "name"), "two");
   EXPECT_TRUE(fs::is_empty(server_.path("shares.d")));
+}
+
+TEST_F(Reload, AddsAtOnceEachSayThatTheirShareIsThere) {
+  start();
+  std::vector<std::string> said(8);
+  std::vector<std::thread> adders;
+  for (std::size_t i = 0; i < said.size(); ++i) {
+    const std::string source = make_source("s" + std::to_string(i));
+    adders.emplace_back([this, &said, i, source] {
+      said[i] = berth({"add", "a" + std::to_string(i), "--type", "bind", "--source", source});
+    });
+  }
+  for (std::thread& adder : adders) adder.join();
+  for (const std::string& one : said) EXPECT_EQ(one.find("nothing has changed"), std::string::npos) << one;
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+TEST_F(Reload, WarningOfADropInThatOthersMayWriteIsTold) {
+  put("a", "one");
+  start();
+  ASSERT_EQ(::chmod(drop_in("a").c_str(), 0666), 0);
+  const std::string said = reload_says();
+  EXPECT_TRUE(said.starts_with("nothing has changed\nwarning: " + drop_in("a") + ": ")) << said;
+  EXPECT_NE(server_.log().find("reload: " + drop_in("a")), std::string::npos) << server_.log();
+  EXPECT_EQ(server_.stop(), Ending{});
+}
+
+/// A change of a drop-in that has nothing to do with it does not write it again.
+TEST_F(Reload, WarningIsInTheLogOnceUnlessAReloadIsAskedFor) {
+  put("a", "one");
+  ASSERT_EQ(::chmod(drop_in("a").c_str(), 0666), 0);
+  start();
+  const auto count = [this] {
+    const std::string log = server_.log();
+    std::size_t found = 0;
+    for (std::size_t at = log.find(drop_in("a")); at != std::string::npos; at = log.find(drop_in("a"), at + 1)) ++found;
+    return found;
+  };
+  ASSERT_EQ(count(), 1U) << "the start";
+  put("b", "two");
+  ASSERT_TRUE(eventually([&] { return name_in("b") == "two"; }));
+  EXPECT_EQ(count(), 1U);
+  ASSERT_TRUE(ok(reload()));
+  EXPECT_EQ(count(), 2U);
+  ASSERT_TRUE(ok(server_.write_control("control", "upgrade")));
+  EXPECT_EQ(count(), 3U) << "an upgrade is a start";
+  EXPECT_EQ(server_.stop(), Ending{});
 }
 
 /// The files do not know of a share of the command line: the server refuses, and nothing is left that it would refuse

@@ -6,11 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -20,6 +22,7 @@
 #include "src/lib/base/text.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/namespaces.h"
+#include "src/lib/sys/process.h"
 #include "src/lib/sys/thread.h"
 #include "src/lib/sys/time_left.h"
 
@@ -60,6 +63,47 @@ std::string told(const std::vector<std::string>& unchanged) {
   if (text.empty()) return text;
   return "not changed by a reload: " + text +
          "; `berth upgrade` reads these again, and a restart `namespace` and `state_dir`\n";
+}
+
+/// Catalog sources that come, change and go, one line each.
+std::string told(const std::vector<config::CatalogSource>& before, const std::vector<config::CatalogSource>& after) {
+  using config::CatalogSource;
+  const auto find = [](const std::vector<CatalogSource>& all, const std::string& name) {
+    return std::find_if(all.begin(), all.end(), [&](const CatalogSource& source) { return source.name == name; });
+  };
+  std::string text;
+  for (const CatalogSource& source : after) {
+    const auto old = find(before, source.name);
+    if (old != before.end() && *old == source) continue;
+    text += "catalog source " + source.name + (old == before.end() ? ": added" : ": changed, its program starts anew");
+    const std::string& program = source.program.front();
+    const bool is_path = program.find('/') != std::string::npos;
+    if (is_path ? ::access(program.c_str(), X_OK) != 0 : sys::find_program(program).empty())
+      text += "; " + prose(program) + " cannot be started: " + errno_text(is_path ? errno : ENOENT);
+    text += "\n";
+  }
+  for (const CatalogSource& source : before) {
+    if (find(after, source.name) == after.end()) text += "catalog source " + source.name + ": removed\n";
+  }
+  return text;
+}
+
+/// As many warnings as there is room for in what is kept of an answer; the others are counted.
+std::string told(const std::string& text, const std::vector<std::string>& warnings) {
+  constexpr std::size_t kMost = 10;
+  constexpr std::size_t kRoom = KeptDaemon::kReloadAnswer - sizeof "100000 more warnings: `berth check` tells them\n";
+  std::string all = text;
+  std::size_t count = 0;
+  for (; count < std::min(warnings.size(), kMost); ++count) {
+    const std::string line = "warning: " + warnings[count] + "\n";
+    if (all.size() + line.size() > kRoom) break;
+    all += line;
+  }
+  if (const std::size_t left = warnings.size() - count; left > 0) {
+    all.append(std::to_string(left)).append(count == 0 ? "" : " more").append(left == 1 ? " warning" : " warnings");
+    all.append(": `berth check` tells ").append(left == 1 ? "it\n" : "them\n");
+  }
+  return all;
 }
 
 /// "" where there is no configuration file.
@@ -197,29 +241,24 @@ class Reloader::Work {
                                                       : config::load(setup_.file, setup_.command_line);
     if (!configuration) return refuse(std::move(request), configuration.error(), wanted, changed);
     if (!request.dry_run && setup_.on_read) setup_.on_read(*configuration);
-    for (const config::SourceShares& source : configuration->source_shares) {
-      if (!source.unread.empty())
-        log::warning("catalog source {}: {}; those in force stay", source.source, source.unread);
-    }
     if (!begin_call()) return answer(request, fail(ESHUTDOWN));
-    const std::string unchanged = told(unchanged_settings(setup_.settings, configuration->settings));
     const bool dry_run = request.dry_run;
+    Notes notes = notes_on(*configuration, request);
     manager_.reload(std::move(configuration->catalog), dry_run,
-                    [shared = shared_, &record = setup_.record, request = std::move(request), unchanged, wanted,
-                     changed](Result<manager::ReloadReport> report) mutable {
+                    [shared = shared_, &record = setup_.record, notes = std::move(notes), request = std::move(request),
+                     wanted, changed](Result<manager::ReloadReport> report) mutable {
                       if (!report) {
                         log::error("reload: refused, and going on as before: {}", report.error().message());
-                        say(*shared, record, report.error().message() + "\n");
+                        say(*shared, record, report.error().message() + "\n", request.dry_run);
                         return answer(request, fail(report.error()));
                       }
-                      const std::string summary = to_string(*report);
-                      say(*shared, record, summary + "\n" + unchanged);
+                      const std::string summary = to_string(*report) + "\n";
+                      const bool is_all = report->is_empty() && !notes.sources.empty();
+                      say(*shared, record,
+                          told((is_all ? "" : summary) + notes.sources + notes.unchanged, notes.warnings),
+                          request.dry_run);
                       if (!request.dry_run) {
-                        // Where it was a drop-in that changed, or changed again, there is mostly nothing to say.
-                        const bool is_asked = request.done || wanted != record.reload_done;
-                        log::write(is_asked || !report->is_empty() ? log::Level::kInfo : log::Level::kDebug,
-                                   "reload: " + summary);
-                        if (!unchanged.empty()) log::warning("reload: {}", unchanged.substr(0, unchanged.size() - 1));
+                        write_log(*report, summary, notes, request.done || wanted != record.reload_done);
                         end(record, wanted, changed);
                       }
                       answer(request, {});
@@ -227,6 +266,42 @@ class Reloader::Work {
     MutexLock lock(shared_->mutex);
     shared_->is_calling = false;
     shared_->called.notify_all();
+  }
+
+  /// What there is to say of a configuration beside its shares. Each line ends with a line break.
+  struct Notes {
+    std::string sources;
+    std::string unchanged;
+    std::vector<std::string> warnings;  ///< those first that the configuration before did not have
+    std::size_t new_warnings = 0;
+  };
+
+  Notes notes_on(config::Configuration& configuration, const Request& request) {
+    Notes notes{.sources = told(sources_, configuration.sources),
+                .unchanged = told(unchanged_settings(setup_.settings, configuration.settings)),
+                .warnings = std::move(configuration.warnings)};
+    const auto is_new = [this](const std::string& warning) { return !warnings_.contains(warning); };
+    const auto others = std::stable_partition(notes.warnings.begin(), notes.warnings.end(), is_new);
+    notes.new_warnings = static_cast<std::size_t>(others - notes.warnings.begin());
+    if (request.dry_run) return notes;
+    sources_ = std::move(configuration.sources);
+    warnings_ = {notes.warnings.begin(), notes.warnings.end()};
+    return notes;
+  }
+
+  /// Where it was a drop-in or a catalog source that changed, or changed again, there is mostly nothing to say.
+  static void write_log(const manager::ReloadReport& report, std::string_view summary, const Notes& notes,
+                        bool is_asked) {
+    const auto write_lines = [](log::Level level, std::string_view lines) {
+      for (const std::string_view line : split(lines, '\n')) {
+        if (!line.empty()) log::write(level, "reload: " + std::string(line));
+      }
+    };
+    write_lines(is_asked || !report.is_empty() ? log::Level::kInfo : log::Level::kDebug, summary);
+    write_lines(log::Level::kInfo, notes.sources);
+    write_lines(log::Level::kWarning, notes.unchanged);
+    const std::size_t count = is_asked ? notes.warnings.size() : notes.new_warnings;
+    for (std::size_t i = 0; i < count; ++i) log::warning("reload: {}", notes.warnings[i]);
   }
 
   /// False: the manager is not to be called any more.
@@ -240,7 +315,7 @@ class Reloader::Work {
     const std::string story = error.story().empty() ? error.message() : std::string(error.story());
     for (const std::string_view line : split(story, '\n'))
       log::error("reload: refused, and going on as before: {}", line);
-    say(*shared_, setup_.record, story + "\n");
+    say(*shared_, setup_.record, story + "\n", request.dry_run);
     // Asked again it would say the same.
     if (!request.dry_run) end(setup_.record, wanted, changed);
     answer(request, fail(EINVAL, story));
@@ -250,9 +325,13 @@ class Reloader::Work {
     record.reload_done = wanted;
     record.drop_ins_changed = changed;
   }
-  /// For the next server as well.
-  static void say(Shared& shared, KeptDaemon& record, const std::string& text) {
+  /// For the next server as well, unless it was only tried.
+  static void say(Shared& shared, KeptDaemon& record, const std::string& text, bool dry_run) {
     MutexLock lock(shared.mutex);
+    if (dry_run) {
+      shared.dry_run_answer = text;
+      return;
+    }
     const std::uint64_t next = record.reload_answers + 1;
     char* const kept = record.answers[next % 2];
     kept[text.copy(kept, KeptDaemon::kReloadAnswer - 1)] = '\0';
@@ -271,6 +350,8 @@ class Reloader::Work {
   UniqueFd inotify_;
   int above_ = -1, below_ = -1;
   std::optional<TimePoint> settled_at_;  ///< when drop-ins that have changed are read
+  std::vector<config::CatalogSource> sources_ = setup_.sources;
+  std::set<std::string> warnings_{setup_.warnings.begin(), setup_.warnings.end()};
 };
 
 Reloader::Reloader(Setup setup) : setup_(std::move(setup)) {
@@ -323,6 +404,11 @@ void Reloader::on_sources() {
     shared_->sources_changed = true;
   }
   wake(shared_->wake);
+}
+
+std::string Reloader::last_dry_run() const {
+  MutexLock lock(shared_->mutex);
+  return shared_->dry_run_answer;
 }
 
 std::string Reloader::last_answer() const {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "manager/engine/manager.h"
 #include "src/config/config.h"
@@ -30,8 +31,10 @@ class Reloader {
   struct Setup {
     std::string file;  ///< "": what the command line says is all there is
     config::CommandLine command_line;
-    config::Settings settings;  ///< in force: most of them no reload can change
-    KeptDaemon& record;         ///< outlives this
+    config::Settings settings;                   ///< in force: most of them no reload can change
+    std::vector<config::CatalogSource> sources;  ///< in force
+    std::vector<std::string> warnings;           ///< of the configuration in force: these are in the log already
+    KeptDaemon& record;                          ///< outlives this
     /// A configuration that was read is put in force. On the thread that reads.
     std::function<void(const config::Configuration&)> on_read;
   };
@@ -46,7 +49,7 @@ class Reloader {
   void stop() noexcept;
 
   /// Answers when it is in force, or for `dry_run` when it is known what would be. Errors: EINVAL for a mistake in the
-  /// configuration, and those of Manager::reload(). What there is to say is in last_answer() then.
+  /// configuration, and those of Manager::reload(). What there is to say is in last_answer() then, or last_dry_run().
   void ask(bool dry_run, manager::DoneCallback done);
   /// Looks whether the keeper was asked (KeptDaemon::reload_wanted).
   void ask();
@@ -56,6 +59,8 @@ class Reloader {
 
   /// What the last reload came to, for people: some lines, or "".
   [[nodiscard]] std::string last_answer() const;
+  /// The same of what would become of the last one that was only tried. A server that dies takes it along.
+  [[nodiscard]] std::string last_dry_run() const;
 
  private:
   struct Request {
@@ -67,6 +72,7 @@ class Reloader {
     mutable Mutex mutex;
     std::deque<Request> requests BERTH_GUARDED_BY(mutex);
     std::string answer BERTH_GUARDED_BY(mutex);
+    std::string dry_run_answer BERTH_GUARDED_BY(mutex);
     bool stopped BERTH_GUARDED_BY(mutex) = false;
     bool sources_changed BERTH_GUARDED_BY(mutex) = false;
     bool is_calling BERTH_GUARDED_BY(mutex) = false;  ///< the manager

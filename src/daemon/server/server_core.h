@@ -114,6 +114,8 @@ class Server {
   Reloader reloader_{{.file = setup_.configuration_file,
                       .command_line = command_line_in_force(),
                       .settings = setup_.configuration.settings,
+                      .sources = setup_.configuration.sources,
+                      .warnings = setup_.configuration.warnings,
                       .record = record_,
                       .on_read = [this](const config::Configuration& read) { on_configuration(read); }}};
   CatalogSources sources_{{.directory = source_directory_,

@@ -231,7 +231,7 @@ void Server::make_file_systems() {
     upgrade_.ask(request, std::move(done));
   };
   control.reload = [this](bool dry_run, manager::DoneCallback done) { reloader_.ask(dry_run, std::move(done)); };
-  control.last_reload = [this] { return reloader_.last_answer(); };
+  control.last_reload = [this](bool dry_run) { return dry_run ? reloader_.last_dry_run() : reloader_.last_answer(); };
   control.sources = [this] { return sources_.views(); };
   control.group = setup_.configuration.settings.control.group;
   control.readable_by_everyone = setup_.configuration.settings.control.readable_by_everyone;

@@ -26,6 +26,8 @@ inline constexpr std::string_view kMetrics = "metrics";
 inline constexpr std::string_view kShares = "shares";
 /// What the last reload came to.
 inline constexpr std::string_view kReload = "reload";
+/// What the last one that was only tried would come to.
+inline constexpr std::string_view kReloadDryRun = "reload-dry-run";
 /// The catalog sources.
 inline constexpr std::string_view kSources = "sources";
 
