@@ -143,6 +143,15 @@ const manager::ShareSpec* find(const manager::Catalog& catalog, const std::strin
   return found == catalog.templates().end() ? nullptr : &found->second;
 }
 
+/// Whether it stands in a file of berth's own: what maps of autofs and catalog sources name gives way to such a share.
+bool is_configured(const manager::ShareSpec& share, const std::string& file) {
+  const std::string origin = share.fields().origin_file;
+  if (origin == shown_path(file)) return true;
+  const std::vector<std::string> drop_ins = find_drop_ins(drop_ins_beside(file)).value_or(std::vector<std::string>());
+  return std::any_of(drop_ins.begin(), drop_ins.end(),
+                     [&origin](const std::string& path) { return shown_path(path) == origin; });
+}
+
 /// Of a configuration the share `name` alone, and the warnings of its drop-in.
 Result<Configuration> only(const std::string& name, const std::string& path, const Configuration& all) {
   Configuration one;
@@ -190,7 +199,7 @@ Result<ChangedDropIn> add_share(const std::string& file, const CommandLine& comm
   DropIns drop_ins = TRY(DropIns::open(drop_ins_beside(file), true));
   const std::string path = drop_ins.path_of(name);
   const Configuration now = TRY(load(file, command_line));
-  if (const manager::ShareSpec* const taken = find(now.catalog, share.name)) {
+  if (const manager::ShareSpec* const taken = find(now.catalog, share.name); taken && is_configured(*taken, file)) {
     return fail(EEXIST, "it is there already, in " + taken->origin());
   }
   if (::access(path.c_str(), F_OK) == 0)
@@ -210,6 +219,11 @@ Result<ChangedDropIn> remove_share(const std::string& file, const CommandLine& c
     names.reserve(now.catalog.shares().size());
     for (const auto& [known, spec] : now.catalog.shares()) names.emplace_back(known);
     return fail(ENXIO, "no such share in " + shown_path(file) + " and its drop-ins" + suggestion(name, names));
+  }
+  if (!is_configured(*share, file)) {
+    const bool is_map = share->fields().origin_line != 0;
+    return fail(EBUSY, "it comes from " + share->origin() +
+                           (is_map ? ", a map of autofs; delete the entry there" : "; delete it in the store of that"));
   }
   const std::string elsewhere =
       "it stands in " + share->origin() + ", not in a drop-in of its own; delete the section there";

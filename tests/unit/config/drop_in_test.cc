@@ -12,6 +12,7 @@
 #include <iterator>
 #include <thread>
 
+#include "src/config/catalog_source.h"
 #include "src/lib/base/unique_fd.h"
 #include "tests/unit/temporary_directory.h"
 
@@ -96,6 +97,30 @@ TEST_F(DropIn, NameThatIsThereIsRefusedWithFileAndLine) {
   ASSERT_FALSE(twice);
   EXPECT_THAT(twice.error().message(), HasSubstr("shares.d/new.toml:2"));
   EXPECT_EQ(files(), 1U);
+}
+
+/// A configured share goes before one of a map or a source, so it can be added; what is theirs is deleted with them.
+TEST_F(DropIn, NameOfAMapOrASourceCanBeAddedAndIsRemovedThere) {
+  write("auto.master", "/m auto.m\n");
+  write("auto.m", "one s:/one\n");
+  write("berth.toml", "[berth]\nnamespace = \"/volumes\"\nstate_dir = \"" + directory_ / "state" +
+                          "\"\n[[map]]\nautofs = \"" + directory_ / "auto.master" +
+                          "\"\n[[catalog_source]]\nname = \"fleet\"\nprogram = [\"/bin/true\"]\n");
+  ASSERT_TRUE(write_source_file(source_file(source_directory(directory_ / "state", "/volumes"), "fleet"),
+                                {{"two", R"({"put":"two","share":{"type":"bind","source":"/two"}})"}}));
+  const auto refusal = [this](const std::string& name) {
+    const auto removed = remove(name);
+    return removed ? "none" : std::string(removed.error().story());
+  };
+  EXPECT_EQ(refusal("m/one"), "it comes from " + directory_ / "auto.m" + ":1, a map of autofs; delete the entry there");
+  EXPECT_EQ(refusal("two"), "it comes from catalog source fleet; delete it in the store of that");
+  for (const std::string name : {"m/one", "two"}) {
+    const auto added = add(bind(name));
+    ASSERT_TRUE(added) << added.error().message();
+    EXPECT_EQ(added->added.catalog.find(name)->type(), "bind");
+    EXPECT_EQ(add(bind(name)).error().code(), EEXIST);
+    EXPECT_TRUE(remove(name));
+  }
 }
 
 TEST_F(DropIn, TemplateIsAShareOfItsOwnName) {
