@@ -280,6 +280,86 @@ TEST_F(CatalogSources, SourcesComeAndGoWithAReloadAndOutliveAKilledServer) {
   EXPECT_TRUE(eventually([&] { return status().empty(); }));
 }
 
+TEST_F(CatalogSources, AReloadSaysWhichSourcesComeChangeAndGo) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  const auto reload_with = [this](const std::string& text) {
+    EXPECT_TRUE(ok(server_.write_file("berth.toml", text)));
+    EXPECT_TRUE(ok(server_.write_control("control", "reload")));
+    return server_.read_control("reload").value_or("");
+  };
+  const std::string more = "[[catalog_source]]\nname = \"more\"\nprogram = [\"/nonexistent/program\"]\n";
+  EXPECT_EQ(reload_with(config_ + more),
+            "catalog source more: added; /nonexistent/program cannot be started: No such file or directory\n");
+  EXPECT_EQ(reload_with(config_ + more), "nothing has changed\n");
+  EXPECT_EQ(reload_with(config_ + "max_shares = 7\n" + more),
+            "catalog source fleet: changed, its program starts anew\n");
+  EXPECT_EQ(reload_with(more), "1 removed\ncatalog source fleet: removed\n");
+  EXPECT_NE(server_.log().find("reload: catalog source fleet: removed"), std::string::npos);
+}
+
+TEST_F(CatalogSources, SharesOfARemovedSourceDoNotComeBackWithIt) {
+  say({put("a", "a"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("a", "a"));
+  ASSERT_TRUE(state_comes("synced"));
+  const std::string kept = kept_file();
+  ASSERT_NE(kept, "");
+  ASSERT_TRUE(ok(server_.write_file("berth.toml", "")));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_TRUE(comes("a", "none"));
+  EXPECT_FALSE(std::filesystem::exists(kept)) << "it holds passwords of options as well";
+  follow();
+  ASSERT_TRUE(ok(server_.write_file("berth.toml", config_)));
+  ASSERT_TRUE(ok(server_.write_control("control", "reload")));
+  EXPECT_EQ(name_in("a"), "none");
+  say({put("b", "b"), kSynced});
+  EXPECT_TRUE(comes("b", "b"));
+  ASSERT_TRUE(state_comes("synced"));
+  // Nor where the section went while berth did not run.
+  EXPECT_EQ(server_.stop(), Ending{});
+  ASSERT_TRUE(std::filesystem::exists(kept));
+  ASSERT_TRUE(
+      ok(server_.write_file(std::filesystem::relative(kept, server_.directory()).native() + ".unfinished", "")));
+  ASSERT_TRUE(ok(server_.start("")));
+  EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(kept); }));
+  EXPECT_TRUE(eventually([&] { return !std::filesystem::exists(kept + ".unfinished"); }));
+}
+
+// Another share is listed meanwhile, and none that is right is left out for it.
+TEST_F(CatalogSources, ACompleteListHasTheWholeRoomOfASource) {
+  say({put("a", "a"), put("b", "b"), kSynced});
+  ASSERT_TRUE(ok(start("", "max_shares = 2\n")));
+  ASSERT_TRUE(comes("b", "b"));
+  say({R"({"list":true})", put("c", "c"), put("d", "a"), kSynced});
+  EXPECT_TRUE(comes("c", "c"));
+  EXPECT_TRUE(comes("d", "a"));
+  EXPECT_TRUE(comes("a", "none"));
+  EXPECT_EQ(status()["wrong_count"], 0);
+}
+
+TEST_F(CatalogSources, AShareThatIsTooLargeOrTooDeepIsWrongAlone) {
+  say({put("a", "a"), put("b", "b"), kSynced});
+  ASSERT_TRUE(ok(start()));
+  ASSERT_TRUE(comes("b", "b"));
+  const pid_t program = status().value("pid", 0);
+  const std::string large = R"({"put":"b","share":{"type":"bind","options":")" + std::string(70'000, 'x') + R"("}})";
+  const std::string deep = R"({"put":"deep","share":{"type":)" + std::string(20, '[') + std::string(20, ']') + "}}";
+  say({R"({"list":true})", large, deep, put("c", "c"), R"({"put":"odd","wrong":"no such thing"})", kSynced});
+  EXPECT_TRUE(comes("c", "c"));
+  EXPECT_TRUE(comes("a", "none"));
+  EXPECT_EQ(name_in("b"), "b") << "it stays as it was";
+  EXPECT_TRUE(state_comes("synced")) << status();
+  std::map<std::string, std::string> wrong;
+  const nlohmann::json now = status();
+  for (const auto& one : now["wrong"]) wrong[one["share"]] = one["reason"];
+  EXPECT_EQ(wrong, (std::map<std::string, std::string>{{"b", "it has more than 64 KiB"},
+                                                       {"deep", "its values are too deep in each other"},
+                                                       {"odd", "no such thing"}}));
+  EXPECT_EQ(status().value("pid", 0), program);
+}
+
 TEST_F(CatalogSources, AnUpgradeGoesOnWithTheSharesAndStartsTheProgramAgain) {
   say({put("a", "a"), kSynced});
   ASSERT_TRUE(ok(start()));

@@ -1,16 +1,24 @@
 #include "src/daemon/server/catalog_sources.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
+#include "manager/state/state_format.h"
 #include "src/daemon/server/source_runner.h"
 #include "src/lib/log/log.h"
+#include "src/lib/sys/namespaces.h"
 #include "src/lib/sys/thread.h"
 
 namespace berth::daemon {
 namespace {
+
+namespace state_format = manager::state_format;
 
 /// How long programs are waited for that have been told to end: longer than they are given for it.
 constexpr std::chrono::seconds kPatience{4};
@@ -39,12 +47,40 @@ void CatalogSources::run(const std::vector<config::CatalogSource>& wanted, int h
     runners_.erase(stay, runners_.end());
   }
   stop_all(ending);
+  forget_others(wanted, host);
   for (const config::CatalogSource& source : wanted) {
     const std::vector<std::shared_ptr<SourceRunner>> running = runners();
     const auto is_same = [&](const auto& runner) { return runner->source() == source; };
     if (std::any_of(running.begin(), running.end(), is_same)) continue;
     if (const Result<> started = start(source, host); !started)
       log::error("catalog source {}: {}", source.name, started.error().message());
+  }
+}
+
+void CatalogSources::forget_others(const std::vector<config::CatalogSource>& wanted, int host) {
+  std::set<std::string> names;
+  for (const config::CatalogSource& source : wanted) names.insert(source.name);
+  if (setup_.directory.empty() || kept_ == names) return;
+  // The directory is the host's.
+  const Result<> done = sys::in_mount_namespace(host, [&]() -> Result<> {
+    std::error_code error;
+    const std::filesystem::directory_iterator end;
+    for (std::filesystem::directory_iterator at(setup_.directory, error); !error && at != end; at.increment(error)) {
+      const std::string file = at->path().filename().native();
+      if (!state_format::is_of_source(file)) continue;
+      std::string name = file.substr(state_format::kSourcePrefix.size());
+      if (name.ends_with(state_format::kUnfinished)) name.resize(name.size() - state_format::kUnfinished.size());
+      if (names.contains(name)) continue;
+      if (::unlink(at->path().c_str()) != 0) return fail(Error::last().within(at->path().native()));
+      log::info("catalog source {}: it is not configured any more, and what was kept of it is removed", name);
+    }
+    if (error && error.value() != ENOENT) return fail(error.value(), setup_.directory);
+    return {};
+  });
+  if (done) {
+    kept_ = std::move(names);
+  } else {
+    log::warning("what was kept of catalog sources that are not configured any more stays: {}", done.error().message());
   }
 }
 

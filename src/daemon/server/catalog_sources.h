@@ -2,6 +2,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,8 +39,9 @@ class CatalogSources {
   CatalogSources(const CatalogSources&) = delete;
   CatalogSources& operator=(const CatalogSources&) = delete;
 
-  /// Runs these and no others. One that is the same runs on, and one that could not be run is tried again. May wait
-  /// some seconds for the end of a program. `host`: the host's mount namespace, which outlives this.
+  /// Runs these and no others. One that is the same runs on, and one that could not be run is tried again. What was
+  /// kept of others is removed: a section that comes back must not bring old shares along. May wait some seconds for
+  /// the end of a program. `host`: the host's mount namespace, which outlives this. One thread at a time.
   void run(const std::vector<config::CatalogSource>& wanted, int host);
   /// What the last configuration in force made of their shares.
   void note(std::vector<config::SourceShares> in_force);
@@ -50,8 +53,10 @@ class CatalogSources {
  private:
   Result<> start(const config::CatalogSource& source, int host);
   [[nodiscard]] std::vector<std::shared_ptr<SourceRunner>> runners() const;
+  void forget_others(const std::vector<config::CatalogSource>& wanted, int host);
 
   const Setup setup_;
+  std::optional<std::set<std::string>> kept_;  ///< the sources of which files may be there; absent: not known yet
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<SourceRunner>> runners_ BERTH_GUARDED_BY(mutex_);
   std::vector<config::SourceShares> in_force_ BERTH_GUARDED_BY(mutex_);
