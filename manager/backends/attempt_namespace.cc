@@ -14,6 +14,7 @@
 
 #include "manager/backends/berth_backend.h"
 #include "manager/backends/namespace_programs.h"
+#include "src/lib/base/path.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
@@ -31,10 +32,6 @@ constexpr std::chrono::seconds kTermGrace{2};
 constexpr std::array<std::string_view, 14> kSystem = {"/",     "/boot", "/gnu", "/home", "/lib", "/nix",     "/opt",
                                                       "/root", "/run",  "/tmp", "/usr",  "/var", "/var/tmp", "/bin"};
 constexpr std::array<std::string_view, 5> kSystemTrees = {"/dev", "/etc", "/proc", "/sys", "/usr"};
-
-bool is_below(std::string_view path, std::string_view directory) {
-  return path.starts_with(directory) && (path.size() == directory.size() || path[directory.size()] == '/');
-}
 
 /// Whether a path that begins somewhere in `text` leads through `directory`.
 bool leads_through(std::string_view text, std::string_view directory) {

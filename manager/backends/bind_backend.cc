@@ -13,6 +13,7 @@
 
 #include "manager/backends/host_walk.h"
 #include "manager/backends/mount_policy.h"
+#include "src/lib/base/path.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
@@ -23,11 +24,6 @@ namespace {
 std::string path_of(int directory) {
   std::error_code error;
   return std::filesystem::read_symlink(sys::proc_path(directory), error).string();
-}
-
-bool is_below(std::string_view path, std::string_view directory) {
-  if (directory.empty() || !path.starts_with(directory)) return false;
-  return directory == "/" || path.size() == directory.size() || path[directory.size()] == '/';
 }
 
 /// Where `source` lies in that share: "." for its root; "": elsewhere.

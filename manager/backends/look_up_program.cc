@@ -13,6 +13,7 @@
 #include "manager/model/share_template.h"
 #include "src/lib/base/relevant_line.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 #include "src/lib/sys/process.h"
 
 namespace berth::manager {
@@ -59,8 +60,7 @@ Result<std::string> ask_program(const HostView& host, const LookUpQuestion& ques
   }
   if (!answer) {
     const Error& error = answer.error();
-    const std::string story = error.story().empty() ? error.message() : std::string(error.story());
-    return fail(caller_code(error.code()), known_secrets(host, question.pattern).mask(story));
+    return fail(caller_code(error.code()), known_secrets(host, question.pattern).mask(told(error)));
   }
   if (!*answer) return fail(ENOENT);
   return *std::move(*answer);

@@ -8,6 +8,7 @@
 #include "manager/model/requirements.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 
 namespace berth::manager {
 namespace {
@@ -74,8 +75,7 @@ void Manager::Core::fail_gathering(Record& record, const Error& error) {
   end_gathering(record);
   // A share that is not available must not look like a name that is not there.
   const int code = error.code() == ENOENT ? EHOSTDOWN : error.code();
-  std::string story = "it requires " + quote(name) + ": ";
-  story += error.story().empty() ? error.message() : std::string(error.story());
+  std::string story = "it requires " + quote(name) + ": " + told(error);
   if (error.code() == ENOENT) story = "it requires " + quote(name) + ", which is not there";
   on_mount_ended(record, tl::unexpected(AttemptFailure{.error = Error(code, std::move(story))}), took);
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 
 namespace berth::manager::life_cycle {
 namespace {
@@ -12,7 +13,6 @@ namespace {
 using Effects = std::vector<Effect>;
 
 /// The story, which holds more than the errno that callers get; without one, the errno's words.
-std::string told(const Error& error) { return error.story().empty() ? error.message() : std::string(error.story()); }
 
 /// One step: what each state makes of each input. A pair that is not named leaves the state as it is.
 class Stepper {

@@ -142,11 +142,15 @@ Share::Told& Share::make_told() {
 
 bool Share::set_spec(ShareSpec spec) {
   // One that it had before serves again, so that a policy that goes back and forth takes no more memory each time.
-  const bool is_first = spec == first_spec_;
-  const auto same = is_first ? later_specs_.end() : std::find(later_specs_.begin(), later_specs_.end(), spec);
-  const bool is_new = !is_first && same == later_specs_.end();
-  if (is_new) later_specs_.push_front(std::move(spec));
-  spec_.store(is_first ? &first_spec_ : is_new ? &later_specs_.front() : &*same, std::memory_order_release);
+  const ShareSpec* next = &first_spec_;
+  bool is_new = false;
+  if (!(spec == first_spec_)) {
+    const auto same = std::find(later_specs_.begin(), later_specs_.end(), spec);
+    is_new = same == later_specs_.end();
+    if (is_new) later_specs_.push_front(std::move(spec));
+    next = is_new ? &later_specs_.front() : &*same;
+  }
+  spec_.store(next, std::memory_order_release);
   return is_new;
 }
 

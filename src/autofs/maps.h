@@ -43,8 +43,7 @@ struct Maps {
 };
 
 /// Reads a master map, and the files that it names and includes: names without a slash in the directory of the master
-/// map, the way automount looks in /etc. What it does not say of
-/// times is in autofs.conf beside it. Programs are
+/// map, the way automount looks in /etc. Times that it does not say are those of autofs.conf beside it. Programs are
 /// not run; a Map with one has it in `sources`.
 /// Errors: those of open(2) for the master map itself, EFBIG beyond kMaxFileSize, with a story.
 Result<Maps> load_master(const std::string& file);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "src/autofs/characters.h"
+#include "src/lib/base/path.h"
 #include "src/lib/base/text.h"
 
 namespace berth::autofs {
@@ -15,8 +16,7 @@ namespace {
 using Exports = std::vector<Export>;
 
 bool is_within(std::string_view inner, std::string_view outer) noexcept {
-  if (outer == "/") return inner.size() > 1;
-  return inner.size() > outer.size() && inner.starts_with(outer) && inner[outer.size()] == '/';
+  return is_below(inner, outer) && inner.size() > outer.size();
 }
 
 /// What lies within a path comes right behind it.

@@ -10,8 +10,8 @@
 #include "src/cli/locate.h"
 #include "src/cli/mount_helper.h"
 #include "src/cli/parse.h"
-#include "src/cli/told.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 
 namespace berth::cli {
 

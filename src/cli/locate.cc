@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "src/cli/parse_value.h"
-#include "src/cli/told.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 #include "src/lib/formats/names.h"
 
 namespace berth::cli {
@@ -29,9 +29,8 @@ bool is_of_root(const std::string& path, const World& world) {
 /// What to do about a namespace whose berth has died.
 std::string advice_for_dead(const std::string& path, const World& world) {
   const bool is_roots = is_of_root(path, world);
-  return std::string("start it again (such as `systemctl ") + (is_roots ? "" : "--user ") +
-         "start berth`), or unmount it (`" + (is_roots ? "umount --recursive " : "fusermount3 -u ") +
-         quote_command({path}) + "`)";
+  return "start it again (such as `" + formats::start_command(is_roots) + "`), or unmount it (`" +
+         formats::unmount_command(path, is_roots) + "`)";
 }
 
 /// `directory`, if there is a control tree in it.
@@ -116,8 +115,8 @@ Result<std::string> locate_namespace(const std::string& option, const World& wor
   }
   if (found.empty() && world.user != kRoot) found = mounted_by(kRoot, table);
   if (found.empty()) {
-    return fail(ENXIO, std::string("no namespace is mounted; start one with `berth serve` or `systemctl ") +
-                           (world.user == kRoot ? "" : "--user ") + "start berth`, or name it with --namespace DIR");
+    return fail(ENXIO, "no namespace is mounted; start one with `berth serve` or `" +
+                           formats::start_command(world.user == kRoot) + "`, or name it with --namespace DIR");
   }
   if (found.size() == 1 || is_program) return checked(found.front(), "the mount table", world);
   return several("are mounted", found);

@@ -9,9 +9,9 @@
 #include "src/cli/exit_code.h"
 #include "src/cli/parse.h"
 #include "src/cli/parse_value.h"
-#include "src/cli/told.h"
 #include "src/cli/tree.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 #include "src/lib/formats/json.h"
 #include "src/lib/formats/names.h"
 

@@ -13,8 +13,8 @@
 #include "src/cli/exit_code.h"
 #include "src/cli/help_text.h"
 #include "src/cli/parse_value.h"
-#include "src/cli/told.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 
 namespace berth::cli {
 

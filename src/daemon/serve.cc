@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -37,7 +36,6 @@
 #include "src/daemon/native/native_agent.h"
 #include "src/daemon/server/reloader.h"
 #include "src/daemon/server/server.h"
-#include "src/lib/base/clock.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/inherited.h"

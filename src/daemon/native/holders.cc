@@ -28,14 +28,8 @@ using Unmounted = manager::NativeAccess::Unmounted;
 /// How long all mount namespaces may take: any user can make many, with many mounts.
 constexpr std::chrono::seconds kPatience{1};
 
-std::string command_of(pid_t process) {
-  std::string name = sys::proc::read(sys::proc::path_of(process, "comm")).value_or("");
-  if (name.ends_with('\n')) name.pop_back();
-  return name;
-}
-
 std::string told_of(pid_t process, const char* does) {
-  return "process " + std::to_string(process) + " (" + quote(command_of(process)) + ") " + does;
+  return "process " + std::to_string(process) + " (" + quote(sys::proc::command_of(process)) + ") " + does;
 }
 
 /// Whether the kernel has the file system with that device number in use, as far as it tells without asking the file

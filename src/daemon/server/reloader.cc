@@ -20,6 +20,7 @@
 
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
+#include "src/lib/base/told.h"
 #include "src/lib/log/log.h"
 #include "src/lib/sys/namespaces.h"
 #include "src/lib/sys/process.h"
@@ -312,7 +313,7 @@ class Reloader::Work {
   }
 
   void refuse(Request request, const Error& error, std::uint64_t wanted, std::int64_t changed) {
-    const std::string story = error.story().empty() ? error.message() : std::string(error.story());
+    const std::string story = told(error);
     for (const std::string_view line : split(story, '\n'))
       log::error("reload: refused, and going on as before: {}", line);
     say(*shared_, setup_.record, story + "\n", request.dry_run);

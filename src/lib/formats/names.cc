@@ -2,7 +2,15 @@
 
 #include <climits>
 
+#include "src/lib/base/text.h"
+
 namespace berth::formats {
+
+std::string start_command(bool is_roots) { return is_roots ? "systemctl start berth" : "systemctl --user start berth"; }
+
+std::string unmount_command(const std::string& namespace_directory, bool is_roots) {
+  return (is_roots ? "umount --recursive " : "fusermount3 -u ") + quote_command({namespace_directory});
+}
 
 std::string tree_path(std::string_view namespace_directory) {
   return std::string(namespace_directory).append("/").append(kTree);

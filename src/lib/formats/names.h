@@ -51,6 +51,11 @@ inline constexpr std::string_view kAttached = "attached";
 /// Type of the namespace's mount in the mount table, by which a berth is found.
 inline constexpr std::string_view kMountType = "fuse.berth";
 
+/// The commands that start a berth as a service, and that take the namespace of one that has died off. `is_roots`: root
+/// serves it, and no other user.
+std::string start_command(bool is_roots);
+std::string unmount_command(const std::string& namespace_directory, bool is_roots);
+
 /// The path of the control tree's root. `namespace_directory` without a trailing '/'.
 std::string tree_path(std::string_view namespace_directory);
 /// The path of a share's directory in the control tree.

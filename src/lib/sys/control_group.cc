@@ -13,6 +13,7 @@
 #include <charconv>
 #include <utility>
 
+#include "src/lib/base/hash.h"
 #include "src/lib/base/text.h"
 #include "src/lib/sys/file.h"
 
@@ -64,13 +65,6 @@ Result<> write_to(int group, const char* file, std::string_view text) noexcept {
   const UniqueFd opened(::openat(group, file, O_WRONLY | O_CLOEXEC));
   if (!opened || ::write(opened.get(), text.data(), text.size()) < 0) return fail_errno();
   return {};
-}
-
-/// FNV-1a.
-std::uint64_t number_of(std::string_view text) noexcept {
-  std::uint64_t number = 14695981039346656037U;
-  for (const char c : text) number = (number ^ static_cast<unsigned char>(c)) * 1099511628211U;
-  return number;
 }
 
 std::string hexadecimal(std::uint64_t number, std::size_t digits) {
@@ -148,7 +142,7 @@ std::string group_name(std::string_view prefix, std::string_view text) {
   }
   if (name.size() <= kMaxName) return name;
   name.resize(kMaxName - kNumber - 1);
-  return name.append("~").append(hexadecimal(number_of(text), kNumber));
+  return name.append("~").append(hexadecimal(fnv1a(text), kNumber));
 }
 
 }  // namespace berth::sys

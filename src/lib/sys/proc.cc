@@ -81,6 +81,12 @@ std::string link_target(const std::string& path) {
   return length < 0 ? std::string() : std::string(target.data(), static_cast<std::size_t>(length));
 }
 
+std::string command_of(pid_t process) {
+  std::string name = read(path_of(process, "comm")).value_or("");
+  if (name.ends_with('\n')) name.pop_back();
+  return name;
+}
+
 std::vector<pid_t> numbers_in(const std::string& directory) {
   std::vector<pid_t> numbers;
   const std::unique_ptr<DIR, int (*)(DIR*)> listing(::opendir(directory.c_str()), &::closedir);

@@ -24,6 +24,9 @@ Result<std::string> read(const std::string& path);
 /// Where a link of /proc leads ("pid:[4026531836]"); empty when that cannot be read.
 std::string link_target(const std::string& path);
 
+/// The name of a process (proc(5), comm); empty when it is gone.
+std::string command_of(pid_t process);
+
 /// The entries of a directory whose names are numbers.
 std::vector<pid_t> numbers_in(const std::string& directory);
 
