@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "src/lib/base/path.h"
 #include "src/lib/base/secrets.h"
 #include "src/lib/formats/json.h"
 #include "src/lib/formats/metrics.h"
@@ -10,6 +11,7 @@
 #include "src/lib/sys/identity.h"
 #include "src/lib/sys/memory.h"
 #include "src/lib/sys/nfs_transport.h"
+#include "src/lib/sys/proc.h"
 
 namespace berth::fuse {
 
@@ -24,10 +26,21 @@ constexpr std::size_t kMostOfNames = std::size_t{128} << 10;
 /// A path of the host below a share's root, "." for the root itself. "": not known.
 std::string path_below(const std::string& root, std::string_view path) {
   if (path.empty()) return "";
-  if (path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/'))
-    path.remove_prefix(root.size());
+  if (is_below(path, root)) path.remove_prefix(root.size());
   if (path.starts_with('/')) path.remove_prefix(1);
   return path.empty() ? "." : std::string(path);
+}
+
+const char* name_of(manager::UseOfMount::Kind kind) noexcept {
+  switch (kind) {
+    case manager::UseOfMount::Kind::kFile:
+      return "file";
+    case manager::UseOfMount::Kind::kDirectory:
+      return "directory";
+    case manager::UseOfMount::Kind::kMapping:
+      break;
+  }
+  return "mapping";
 }
 
 formats::FailureView view_of(const manager::FailureReport& report) {
@@ -93,12 +106,9 @@ formats::StateView view_of(manager::StateReport report) {
 }  // namespace
 
 std::string command_of(pid_t pid) {
-  constexpr std::size_t kMost = 64;
   if (pid == 0) return "";
   const sys::AsDaemon as_daemon;
-  std::string name = sys::read_file("/proc/" + std::to_string(pid) + "/comm", kMost).value_or("");
-  if (name.ends_with('\n')) name.pop_back();
-  return name;
+  return sys::proc::command_of(pid);
 }
 
 ControlFiles::ControlFiles(const manager::Manager& manager, const Clock& clock, const ControlSetup& setup)
@@ -166,6 +176,7 @@ void ControlFiles::accept(const manager::Share& share) {
 }
 
 formats::ShareView ControlFiles::known_of(const manager::Share& share) const {
+  NativeLook look;
   const manager::ShareSpec& spec = share.spec();
   manager::ShareStatus status = share.status();
   const Secrets secrets = spec.secrets();
@@ -177,7 +188,7 @@ formats::ShareView ControlFiles::known_of(const manager::Share& share) const {
                           .sources = masked_sources(spec, secrets),
                           .options = secrets.mask(spec.options()),
                           .origin = spec.origin(),
-                          .users = share.users() + native_users_of(status),
+                          .users = share.users() + native_users_of(status, look),
                           .waiting = status.waiting,
                           .mounts = status.mounts,
                           .failures = status.failures,
@@ -205,7 +216,7 @@ formats::ShareView ControlFiles::known_of(const manager::Share& share) const {
   return view;
 }
 
-formats::ShareSummary ControlFiles::summary_of(const manager::Share& share) const {
+formats::ShareSummary ControlFiles::summary_of(const manager::Share& share, NativeLook& look) const {
   const manager::ShareStatus status = share.status();
   const std::vector<std::string>& sources = share.spec().sources();
   // Of one that is mounted it is masked already.
@@ -215,7 +226,7 @@ formats::ShareSummary ControlFiles::summary_of(const manager::Share& share) cons
           .type = share.spec().type(),
           .state = state_of(share, status.state),
           .is_pending = !status.pending.empty(),
-          .users = share.users() + native_users_of(status),
+          .users = share.users() + native_users_of(status, look),
           .since = status.since,
           .source = std::move(source),
           .held = status.held};
@@ -251,8 +262,11 @@ formats::NamespaceView ControlFiles::namespace_view() const {
   }
   const auto directory = manager_.directory();
   view.shares.reserve(directory->size());
-  for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share));
-  for (const std::shared_ptr<manager::Share>& share : manager_.removed()) view.shares.push_back(summary_of(*share));
+  NativeLook look;
+  for (const auto& [name, share] : *directory) view.shares.push_back(summary_of(*share, look));
+  for (const std::shared_ptr<manager::Share>& share : manager_.removed()) {
+    view.shares.push_back(summary_of(*share, look));
+  }
   return view;
 }
 
@@ -298,15 +312,13 @@ formats::MetricsView ControlFiles::metrics_view() const {
     }
   };
   const auto directory = manager_.directory();
-  for (const auto& [name, share] : *directory) add(*share);
-  for (const std::shared_ptr<manager::Share>& share : manager_.removed()) add(*share);
-  if (setup_.helper_memory) {
-    for (const auto& [name, share] : *directory) {
-      if (const auto bytes = setup_.helper_memory(*share))
-        view.helpers.push_back({.share = share->name(), .memory = *bytes});
-    }
-    formats::keep_largest(view.helpers);
+  for (const auto& [name, share] : *directory) {
+    add(*share);
+    const auto bytes = setup_.helper_memory ? setup_.helper_memory(*share) : std::nullopt;
+    if (bytes) view.helpers.push_back({.share = share->name(), .memory = *bytes});
   }
+  for (const std::shared_ptr<manager::Share>& share : manager_.removed()) add(*share);
+  formats::keep_largest(view.helpers);
   return view;
 }
 
@@ -319,7 +331,7 @@ std::optional<formats::FailureView> ControlFiles::last_error(const manager::Shar
   return last;
 }
 
-std::shared_ptr<const OvermountUsers> ControlFiles::native_users() const {
+ControlFiles::NativeLook ControlFiles::native_users() const {
   const sys::AsDaemon as_daemon;
   return overmount_looks_.latest([this] {
     std::vector<std::uint64_t> overmounts;
@@ -333,24 +345,24 @@ std::shared_ptr<const OvermountUsers> ControlFiles::native_users() const {
   });
 }
 
-std::uint64_t ControlFiles::native_users_of(const manager::ShareStatus& status) const {
+std::uint64_t ControlFiles::native_users_of(const manager::ShareStatus& status, NativeLook& look) const {
   if (status.overmount == 0) return 0;
-  const std::shared_ptr<const OvermountUsers> all = native_users();
-  const auto found = all->in.find(status.overmount);
-  return found == all->in.end() ? 0 : found->second.processes;
+  if (look == nullptr) look = native_users();
+  const auto found = look->in.find(status.overmount);
+  return found == look->in.end() ? 0 : found->second.processes;
 }
 
 void ControlFiles::add_native_users(formats::UsersView& view, const manager::Share& share, const Viewer& viewer) const {
   const std::uint64_t overmount = share.status().overmount;
   if (overmount == 0) return;
-  const std::shared_ptr<const OvermountUsers> all = native_users();
+  const NativeLook all = native_users();
   view.unseen = all->unseen;
   const auto found = all->in.find(overmount);
   if (found == all->in.end()) return;
   view.more += found->second.left_out;
   const std::string root = setup_.directory + "/" + share.name();
   std::size_t told = 0;
-  for (const OvermountUsers::Use& use : found->second.uses) {
+  for (const manager::UseOfMount& use : found->second.uses) {
     if (view.users.size() >= kMostUsers) {
       ++view.more;
       continue;
@@ -359,7 +371,7 @@ void ControlFiles::add_native_users(formats::UsersView& view, const manager::Sha
     std::string what = is_told ? path_below(root, use.path) : "";
     told += what.size();
     view.users.push_back(
-        {.pid = use.pid, .uid = use.uid, .command = use.command, .kind = use.kind, .what = std::move(what)});
+        {.pid = use.pid, .uid = use.uid, .command = use.command, .kind = name_of(use.kind), .what = std::move(what)});
   }
 }
 

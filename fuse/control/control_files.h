@@ -59,12 +59,14 @@ class ControlFiles {
   [[nodiscard]] std::optional<formats::FailureView> last_error(const manager::Share& share) const;
   [[nodiscard]] formats::UsersView users(const manager::Share& share, const Viewer& viewer) const;
   void add_native_users(formats::UsersView& view, const manager::Share& share, const Viewer& viewer) const;
-  [[nodiscard]] std::shared_ptr<const OvermountUsers> native_users() const;
+  /// What one answer shows of native shares; null until it is needed.
+  using NativeLook = std::shared_ptr<const OvermountUsers>;
+  [[nodiscard]] NativeLook native_users() const;
   /// The processes in the share's overmount.
-  [[nodiscard]] std::uint64_t native_users_of(const manager::ShareStatus& status) const;
+  [[nodiscard]] std::uint64_t native_users_of(const manager::ShareStatus& status, NativeLook& look) const;
   /// What the manager knows of it, and its users.
   [[nodiscard]] formats::ShareView known_of(const manager::Share& share) const;
-  [[nodiscard]] formats::ShareSummary summary_of(const manager::Share& share) const;
+  [[nodiscard]] formats::ShareSummary summary_of(const manager::Share& share, NativeLook& look) const;
 
   // Constant.
   const manager::Manager& manager_;

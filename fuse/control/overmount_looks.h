@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -10,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "manager/model/mount_users.h"
 #include "src/lib/base/clock.h"
 #include "src/lib/base/mutex.h"
 
@@ -17,19 +16,7 @@ namespace berth::fuse {
 
 /// What processes have in the real mounts over the directories of native shares, past berth, at one moment.
 struct OvermountUsers {
-  struct Use {
-    pid_t pid = 0;
-    uid_t uid = 0;  ///< the user that has started it
-    std::string command;
-    const char* kind = "";      ///< "file", "directory", "mapping"
-    std::string path;           ///< as the host sees it; below the share's root where no path leads there any more
-    bool is_users_own = false;  ///< this user may see the path
-  };
-  struct In {
-    std::size_t processes = 0;
-    std::vector<Use> uses;
-    std::size_t left_out = 0;  ///< uses that are not among them
-  };
+  using In = manager::UsersOfMount;
   std::unordered_map<std::uint64_t, In> in;  ///< by overmount
   std::string unseen;                        ///< which processes could not be looked at, in words; "": none
   Duration cost{};                           ///< of a processor's time

@@ -33,12 +33,6 @@ bool is_owned_by(pid_t process, uid_t user) {
   return ::stat(proc::path_of(process, "fd").c_str(), &files) == 0 && files.st_uid == user;
 }
 
-std::string command_of(pid_t process) {
-  std::string name = proc::read(proc::path_of(process, "comm")).value_or("");
-  if (name.ends_with('\n')) name.pop_back();
-  return name;
-}
-
 class Search {
  public:
   Search(const std::vector<std::uint64_t>& mounts, uid_t user, TimePoint until, UsesWanted wanted)
@@ -104,7 +98,7 @@ class Search {
     if (!noted_.emplace(mount, kind, path).second) return;
     ++count_;
     if (!users_own_) users_own_ = is_owned_by(process, user_);
-    if (!command_) command_ = command_of(process);
+    if (!command_) command_ = proc::command_of(process);
     if (path.size() > kLongestPath) path.erase(0, path.size() - kLongestPath);
     const bool has_room = names_ + path.size() <= wanted_.most_of_names;
     if (!has_room) path.clear();

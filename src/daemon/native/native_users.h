@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <string>
 #include <vector>
 
+#include "manager/model/mount_users.h"
 #include "src/lib/base/clock.h"
 
 namespace berth::daemon {
@@ -18,17 +18,7 @@ Duration processor_time();
 /// The processes in /proc by the users that have started them (real user ids), whatever rights they have by now.
 std::map<uid_t, std::vector<pid_t>> processes_by_user();
 
-/// Something that a process has in a mount.
-struct UseOfMount {
-  enum class Kind : std::uint8_t { kFile, kDirectory, kMapping };
-  pid_t pid = 0;
-  uid_t uid = 0;        ///< the user that has started it
-  std::string command;  ///< the process's name (proc(5), comm)
-  Kind kind = Kind::kFile;
-  std::string path;  ///< as the kernel shows it in the host's mount namespace, or below the mount's root
-  bool is_users_own =
-      false;  ///< the kernel shows this user the path as well: the process has no rights beyond the user's
-};
+using manager::UseOfMount;
 
 /// How much is noted of what processes have in mounts; all processes are counted.
 struct UsesWanted {
@@ -38,15 +28,12 @@ struct UsesWanted {
 
 /// What some of the processes use.
 struct UsersOfMounts {
-  struct In {
-    std::size_t processes = 0;  ///< that have something in the mount
-    std::vector<UseOfMount> uses;
-    std::size_t left_out = 0;  ///< uses that are not among them
-  };
+  using In = manager::UsersOfMount;
   std::vector<In> in;       ///< by mount
   bool is_complete = true;  ///< all processes were looked at in time
   Duration cost{};          ///< of a processor's time
 };
+
 /// Which of `processes`, all of `user`, have something in each of these mounts, by their ids (mount_id_at()): a
 /// directory, an open file, a mapping. A process may hold up the calling thread for as long as it likes, by its page
 /// faults.

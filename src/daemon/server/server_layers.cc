@@ -68,35 +68,11 @@ Result<manager::LookUpAnswer> ask_for_share(const manager::HostView& view, const
   return fail(EHOSTDOWN, secrets.mask(fault));
 }
 
-const char* name_of(UseOfMount::Kind kind) noexcept {
-  switch (kind) {
-    case UseOfMount::Kind::kFile:
-      return "file";
-    case UseOfMount::Kind::kDirectory:
-      return "directory";
-    case UseOfMount::Kind::kMapping:
-      break;
-  }
-  return "mapping";
-}
-
 /// For the control tree.
 fuse::OvermountUsers as_shown(UserLooks::Found looked, const std::vector<std::uint64_t>& overmounts) {
   fuse::OvermountUsers shown{.in = {}, .unseen = looked.text_of_unseen(), .cost = looked.all.cost};
   for (std::size_t i = 0; i < overmounts.size(); ++i) {
-    UsersOfMounts::In& in = looked.all.in[i];
-    if (in.processes == 0) continue;
-    fuse::OvermountUsers::In& to = shown.in[overmounts[i]];
-    to.processes = in.processes;
-    to.left_out = in.left_out;
-    for (UseOfMount& use : in.uses) {
-      to.uses.push_back({.pid = use.pid,
-                         .uid = use.uid,
-                         .command = std::move(use.command),
-                         .kind = name_of(use.kind),
-                         .path = std::move(use.path),
-                         .is_users_own = use.is_users_own});
-    }
+    if (looked.all.in[i].processes > 0) shown.in.insert_or_assign(overmounts[i], std::move(looked.all.in[i]));
   }
   return shown;
 }
