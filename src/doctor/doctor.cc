@@ -12,6 +12,7 @@
 #include "src/config/config.h"
 #include "src/doctor/examine.h"
 #include "src/doctor/host.h"
+#include "src/lib/base/told.h"
 #include "src/lib/formats/findings.h"
 #include "src/lib/sys/user_directories.h"
 
@@ -27,9 +28,8 @@ constexpr int kExitNoPermission = 77;   // EX_NOPERM
 
 /// Says what is wrong with a configuration that was refused.
 int refuse(const Error& error) {
-  const std::string text = error.story().empty() ? error.message() : std::string(error.story());
   const bool is_forbidden = error.code() == EACCES;
-  std::fprintf(stderr, "%s%s\n", text.c_str(), is_forbidden ? "; try it as root (sudo)" : "");
+  std::fprintf(stderr, "%s%s\n", told(error).c_str(), is_forbidden ? "; try it as root (sudo)" : "");
   return is_forbidden ? kExitNoPermission : kExitConfiguration;
 }
 

@@ -6,11 +6,14 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "manager/backends/mount_helpers.h"
 #include "manager/model/helper_type.h"
 #include "src/doctor/examine.h"
+#include "src/lib/base/path.h"
 #include "src/lib/base/text.h"
+#include "src/lib/formats/names.h"
 #include "src/lib/sys/ask_on_thread.h"
 
 namespace berth::doctor {
@@ -216,18 +219,12 @@ bool is_of_system(std::string_view directory) {
                      [&](std::string_view above) { return directory.starts_with(above); });
 }
 
-/// The line of mountinfo of the mount that `path` is in.
-std::string_view mount_of(std::string_view mountinfo, std::string_view path) {
-  std::string_view best;
-  std::size_t longest = 0;
-  for (const std::string_view line : split(mountinfo, '\n')) {
-    const std::vector<std::string_view> fields = split(line, ' ');
-    if (fields.size() < 7) continue;
-    const std::string_view point = fields[4];
-    const bool is_above = point == "/" || path == point || (path.starts_with(point) && path[point.size()] == '/');
-    if (!is_above || point.size() < longest) continue;
-    best = line;
-    longest = point.size();
+/// The mount that `path` is in; null: it is not known.
+const sys::MountEntry* mount_of(const std::vector<sys::MountEntry>& table, std::string_view path) {
+  const sys::MountEntry* best = nullptr;
+  for (const sys::MountEntry& mount : table) {
+    if (!is_below(path, mount.target)) continue;
+    if (best == nullptr || mount.target.size() >= best->target.size()) best = &mount;
   }
   return best;
 }
@@ -243,19 +240,19 @@ void examine_namespace(const Host& host, const std::string& directory, std::vect
                   .cost = "all that is in it would be covered",
                   .remedy = "use an empty directory of its own, such as /volumes"});
   }
-  const std::string mountinfo = host.read("/proc/self/mountinfo").value_or("");
-  const std::string_view mount = mount_of(mountinfo, directory);
-  if (mount.find(" - fuse.berth ") != std::string_view::npos) return;  // it serves; what is below is covered
-  if (!mount.empty() && mount.find(" shared:") == std::string_view::npos) {
+  const std::vector<sys::MountEntry> table = mounts_of(host);
+  const sys::MountEntry* const mount = mount_of(table, directory);
+  if (mount != nullptr && mount->type == formats::kMountType) return;  // it serves; what is below is covered
+  if (mount != nullptr && !mount->is_shared) {
     to.push_back({.id = "private-propagation",
                   .subject = subject,
                   .what = "its mount is private",
                   .cost = "containers and services with a mount namespace of their own, where they were started before "
                           "berth, do not see it, nor native shares that are mounted later",
-                  .remedy = "mount --make-shared " + std::string(split(mount, ' ')[4])});
+                  .remedy = "mount --make-shared " + quote_command({mount->target})});
   }
   // Looking into an automount point would mount what it is for.
-  const bool may_look = mount.find(" - autofs ") == std::string_view::npos && !is_of_system(directory);
+  const bool may_look = (mount == nullptr || mount->type != "autofs") && !is_of_system(directory);
   struct Looked {
     bool is_empty;
     Result<> found;

@@ -1,6 +1,4 @@
-#include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -48,9 +46,8 @@ std::vector<FindingView> findings_of_silence(const Host& host, const std::string
              .subject = subject,
              .what = "a berth that has died is still mounted there",
              .cost = "every access to it fails",
-             .remedy = std::string("start berth again (systemctl ") + (is_roots ? "" : "--user ") +
-                       "start berth), or unmount it (" + (is_roots ? "umount --recursive " : "fusermount3 -u ") +
-                       quote_command({directory}) + ")"}};
+             .remedy = "start berth again (" + formats::start_command(is_roots) + "), or unmount it (" +
+                       formats::unmount_command(directory, is_roots) + ")"}};
   }
   if (code != ETIMEDOUT) return {};  // none serves, or it does not tell this user
   return {{.severity = Severity::kError,
@@ -61,33 +58,15 @@ std::vector<FindingView> findings_of_silence(const Host& host, const std::string
            .remedy = std::string("look at its log (journalctl ") + (is_roots ? "" : "--user ") + "--unit=berth)"}};
 }
 
-/// "\\040" of mountinfo is a space.
-std::string unescaped(std::string_view text) {
-  std::string plain;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    unsigned byte = 0;
-    const std::string_view digits = text.substr(std::min(at + 1, text.size()), 3);
-    const bool is_escape = text[at] == '\\' && digits.size() == 3 &&
-                           std::from_chars(digits.data(), digits.data() + 3, byte, 8).ptr == digits.data() + 3;
-    plain.push_back(is_escape ? static_cast<char>(byte) : text[at]);
-    if (is_escape) at += 3;
-  }
-  return plain;
-}
-
 /// The file systems of berth that the user has mounted, by their mountpoints. A file system of another user is not
 /// asked: it may be any program.
-std::vector<std::string> mounted_by(uid_t user, std::string_view mountinfo) {
+std::vector<std::string> mounted_by(uid_t user, const std::vector<sys::MountEntry>& table) {
   constexpr std::size_t kMost = 16;
-  const std::string option = "user_id=" + std::to_string(user);
   std::vector<std::string> directories;
-  for (const std::string_view line : split(mountinfo, '\n')) {
-    const std::vector<std::string_view> fields = split(line, ' ');
-    const std::size_t type = line.find(" - fuse.berth ");
-    if (fields.size() < 7 || type == std::string_view::npos || directories.size() >= kMost) continue;
-    const std::vector<std::string_view> options = split(fields.back(), ',');
-    if (std::find(options.begin(), options.end(), option) == options.end()) continue;
-    directories.push_back(unescaped(fields[4]));
+  for (const sys::MountEntry& mount : table) {
+    if (mount.type == formats::kMountType && mount.user == user && directories.size() < kMost) {
+      directories.push_back(mount.target);
+    }
   }
   return directories;
 }
@@ -142,7 +121,7 @@ std::vector<FindingView> examine_running(const Host& host, const config::Configu
 
 std::vector<FindingView> examine_mounted(const Host& host, const std::string& directory) {
   std::vector<FindingView> findings;
-  for (const std::string& other : mounted_by(host.user, host.read("/proc/self/mountinfo").value_or(""))) {
+  for (const std::string& other : mounted_by(host.user, mounts_of(host))) {
     if (other == directory) continue;
     const Result<std::string> status =
         read_in_time(host, formats::tree_path(other) + "/" + std::string(formats::kStatusJson));

@@ -85,4 +85,9 @@ Host real_host() {
           .resolve = resolve};
 }
 
+std::vector<sys::MountEntry> mounts_of(const Host& host) {
+  return sys::parse_mount_table(host.read("/proc/self/mountinfo").value_or(""))
+      .value_or(std::vector<sys::MountEntry>());
+}
+
 }  // namespace berth::doctor

@@ -7,8 +7,10 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "src/lib/base/result.h"
+#include "src/lib/sys/mount_table.h"
 
 namespace berth::doctor {
 
@@ -44,5 +46,8 @@ struct Host {
 
 /// The host that this process runs on.
 Host real_host();
+
+/// What is mounted; empty where that is not known.
+std::vector<sys::MountEntry> mounts_of(const Host& host);
 
 }  // namespace berth::doctor

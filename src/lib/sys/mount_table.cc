@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <memory>
 
 #include "src/lib/base/text.h"
@@ -31,7 +32,9 @@ using Iterator = std::unique_ptr<libmnt_iter, IteratorCloser>;
 std::string text_of(const char* text) { return text != nullptr ? std::string(text) : std::string(); }
 
 /// proc(5), mountinfo: "shared:2 master:7".
-bool is_slave(libmnt_fs* fs) { return text_of(mnt_fs_get_optional_fields(fs)).find("master:") != std::string::npos; }
+bool has_field(libmnt_fs* fs, const char* name) {
+  return text_of(mnt_fs_get_optional_fields(fs)).find(name) != std::string::npos;
+}
 
 /// Of the options of the file system, which a user that mounts it cannot choose: fusermount3(1) and the kernel do.
 uid_t user_of(libmnt_fs* fs) {
@@ -57,7 +60,8 @@ MountEntry entry_of(libmnt_fs* fs) {
       .options = text_of(mnt_fs_get_vfs_options(fs)),
       .device = static_cast<std::uint64_t>(mnt_fs_get_devno(fs)),
       .user = user_of(fs),
-      .is_slave = is_slave(fs),
+      .is_shared = has_field(fs, "shared:"),
+      .is_slave = has_field(fs, "master:"),
   };
 }
 
@@ -68,10 +72,6 @@ Result<Table> parse(const std::string& path = kMountInfo) {
   if (rc != 0) return fail(rc < 0 ? -rc : EINVAL, "cannot read " + path);
   return table;
 }
-
-}  // namespace
-
-namespace {
 
 Result<std::vector<MountEntry>> entries_of(const Table& table) {
   const Iterator iterator(mnt_new_iter(MNT_ITER_FORWARD));
@@ -88,6 +88,17 @@ Result<std::vector<MountEntry>> read_mount_table() { return entries_of(TRY(parse
 
 Result<std::vector<MountEntry>> read_mount_table(pid_t process) {
   return entries_of(TRY(parse(proc::path_of(process, "mountinfo"))));
+}
+
+Result<std::vector<MountEntry>> parse_mount_table(const std::string& text) {
+  if (text.empty()) return std::vector<MountEntry>();
+  const Table table(mnt_new_table());
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(::fmemopen(const_cast<char*>(text.data()), text.size(), "r"),
+                                                   &std::fclose);
+  if (!table || !file) return fail(ENOMEM);
+  const int rc = mnt_table_parse_stream(table.get(), file.get(), "mountinfo");
+  if (rc != 0) return fail(rc < 0 ? -rc : EINVAL, "this is no mountinfo");
+  return entries_of(table);
 }
 
 Result<bool> is_mountpoint(const std::string& target) {

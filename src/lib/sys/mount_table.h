@@ -23,6 +23,7 @@ struct MountEntry {
   std::string options;       ///< per mount, as mount(8) prints them
   std::uint64_t device = 0;  ///< st_dev of its file system
   uid_t user = 0;            ///< FUSE: the user that has mounted it ("user_id", mount.fuse3(8)); 0 for all others
+  bool is_shared = false;    ///< what is mounted in it is mounted in its copies in other namespaces as well
   bool is_slave = false;     ///< it follows a mount of another namespace: what is unmounted there is unmounted here
 };
 
@@ -31,6 +32,8 @@ struct MountEntry {
 /// touches a mounted file system.
 Result<std::vector<MountEntry>> read_mount_table();
 Result<std::vector<MountEntry>> read_mount_table(pid_t process);
+/// The mounts that the text of such a file names. Errors: EINVAL, ENOMEM.
+Result<std::vector<MountEntry>> parse_mount_table(const std::string& text);
 
 /// Whether something is mounted at `target`; a few microseconds, without asking what is mounted there (openat2(2) with
 /// RESOLVE_NO_XDEV does not cross). The directories above `target` are walked.
