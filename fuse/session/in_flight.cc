@@ -106,6 +106,7 @@ void InFlight::handle(RequestSlot& slot, Lane& lane, Lane::Epoch epoch, Lane::Wa
   header.opcode = waiting.opcode;
   header.uid = waiting.uid;
   header.pid = static_cast<std::uint32_t>(waiting.pid);
+  const bool is_unwritten = waiting.is_unwritten();
   slot.entered_in.store(epoch, std::memory_order_relaxed);
   slot.reads_pages.store(waiting.reads_pages, std::memory_order_relaxed);
   slot.begin(header, record, &lane, waiting.unique | (waiting.answered ? RequestSlot::kClaimed : 0));
@@ -121,6 +122,7 @@ void InFlight::handle(RequestSlot& slot, Lane& lane, Lane::Epoch epoch, Lane::Wa
     handle_(record, protocol::Message(waiting.message));
   }
   end(slot);
+  if (is_unwritten) stopped_waiting();
 }
 
 void InFlight::serve_waiting(RequestSlot& slot, RequestRecord* record) {
@@ -138,7 +140,7 @@ void InFlight::serve_waiting(RequestSlot& slot, RequestRecord* record) {
     if (lane == nullptr) return;
     std::optional<Lane::Waiting> next = lane->leave(now, epoch);
     if (!next) return;
-    stopped_waiting();
+    stopped_waiting(*next);
     handle(slot, *lane, epoch, *std::move(next), record);
   }
 }
@@ -154,7 +156,7 @@ bool InFlight::come_back(RequestSlot& slot, Lane& lane) {
 void InFlight::leave(Lane& lane, Lane::Epoch epoch, TimePoint now) {
   std::optional<Lane::Waiting> next = lane.leave(now, epoch);
   if (!next) return;
-  stopped_waiting();
+  stopped_waiting(*next);
   handle_apart(lane, epoch, *std::move(next));
 }
 

@@ -102,6 +102,11 @@ class InFlight {
   [[nodiscard]] std::size_t most_inside() const noexcept;
   void note_waiting(Lane& lane, std::uint64_t unique);
   void stopped_waiting(std::size_t count = 1) noexcept { troubles_.fetch_sub(count, std::memory_order_relaxed); }
+  /// A request is taken out of its lane to be handled. Acknowledged pages count until they are written: other requests
+  /// on their node have to enter the lane, where they wait for them.
+  void stopped_waiting(const Lane::Waiting& taken) noexcept {
+    if (!taken.is_unwritten()) stopped_waiting();
+  }
   void handle(RequestSlot& slot, Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting, RequestRecord* record);
   void handle_apart(Lane& lane, Lane::Epoch epoch, Lane::Waiting waiting);
   void handle_apart(Lane& lane, Lane::Epoch epoch, std::deque<Lane::Waiting> all);
@@ -140,7 +145,7 @@ class InFlight {
 
   RequestSlots slots_;
   Interrupts interrupts_;
-  std::atomic<std::size_t> troubles_{0};  ///< threads that are stuck, and requests that wait
+  std::atomic<std::size_t> troubles_{0};  ///< threads that are stuck, requests that wait, unwritten pages
   std::atomic<std::size_t> stuck_{0};     ///< threads
 
   Mutex mutex_;

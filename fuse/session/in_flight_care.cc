@@ -148,7 +148,7 @@ void InFlight::look_at_lanes(TimePoint now, bool look_for_exits) {
   for (Lane* const lane : lanes) {
     Lane::Epoch epoch = 0;
     if (std::optional<Lane::Waiting> next = lane->probe(now, most_inside(), epoch)) {
-      stopped_waiting();
+      stopped_waiting(*next);
       handle_apart(*lane, epoch, *std::move(next));
     }
     answer_overdue(*lane, now);

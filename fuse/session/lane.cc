@@ -78,7 +78,7 @@ void Lane::add(Waiting waiting) {
 
 bool Lane::is_behind(const Waiting& waiting) const {
   if (unwritten_.empty()) return false;
-  if (waiting.written_back != 0 && waiting.answered) {
+  if (waiting.is_unwritten()) {
     const auto of_node = unwritten_.find(waiting.node);
     return of_node != unwritten_.end() && of_node->second.front() != waiting.unique;
   }

@@ -56,6 +56,9 @@ class Lane {
     /// Continues a request that was parked for a mount. 0: its turn has come; else an errno value that it is answered.
     UniqueFunction<void(int)> work;
 
+    /// Pages that the kernel takes for written.
+    [[nodiscard]] bool is_unwritten() const noexcept { return written_back != 0 && answered; }
+
     /// The request in a message, which is copied.
     static Waiting of(const protocol::Message& message, TimePoint now);
   };

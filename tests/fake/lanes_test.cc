@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -40,6 +41,7 @@ class HangingShare : public Operations {
   }
   void write(Reply reply, NodeId, std::span<const char> bytes, off_t, const fuse_file_info& handle) override {
     EXPECT_NE(handle.writepage, 0U);
+    if (on_write) on_write();
     {
       MutexLock lock(mutex_);
       ++inside_;
@@ -91,6 +93,7 @@ class HangingShare : public Operations {
   }
 
   mutable Lane lane;
+  std::function<void()> on_write;
   std::atomic<bool> is_full{false};
   std::atomic<int> lost{0};
   std::atomic<int> not_taken{0};
@@ -118,12 +121,11 @@ class LanesTest : public ::testing::Test {
   std::uint64_t ask(const std::string& name, const Caller& caller = {}) {
     return mount.kernel().send(FUSE_LOOKUP, kShareNode, std::string_view(name.c_str(), name.size() + 1), caller);
   }
-  std::uint64_t write_back(const std::string& pages) {
+  std::uint64_t write_back(const std::string& pages, NodeId node = kShareNode) {
     fuse_write_in in{};
     in.size = static_cast<std::uint32_t>(pages.size());
     in.write_flags = FUSE_WRITE_CACHE;
-    return mount.kernel().send(FUSE_WRITE, kShareNode,
-                               std::string(reinterpret_cast<const char*>(&in), sizeof in) + pages);
+    return mount.kernel().send(FUSE_WRITE, node, std::string(reinterpret_cast<const char*>(&in), sizeof in) + pages);
   }
   std::uint64_t sync(NodeId node) {
     const fuse_fsync_in in{};
@@ -259,6 +261,25 @@ TEST_F(LanesTest, PagesThatWaitForASilentShareAreAcknowledgedAndNeverRefused) {
   const auto last = std::find(done.rbegin(), done.rend(), "write");
   EXPECT_NE(std::find(done.rbegin(), last, "fsync"), last) << "it waited for all of them";
   EXPECT_EQ(share.lost, 0);
+}
+
+// The share answers again, no other request waits or is stuck, and the pages are under way.
+TEST_F(LanesTest, OtherRequestsEnterTheLaneAsLongAsAcknowledgedPagesAreBeingWritten) {
+  fill();
+  std::atomic<bool> is_bypassed{false};
+  std::atomic<bool> is_written{false};
+  share.on_write = [&] {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+    while (std::chrono::steady_clock::now() < end) {
+      if (!mount.session().in_flight().is_troubled()) is_bypassed = true;
+    }
+    is_written = true;
+  };
+  EXPECT_EQ(mount.kernel().wait(write_back("pages", kSecondNode)).error, 0);
+  share.hang(false);
+  for (const std::uint64_t one : stuck) mount.kernel().wait(one);
+  EXPECT_TRUE(eventually([&] { return is_written.load(); }));
+  EXPECT_FALSE(is_bypassed);
 }
 
 TEST_F(LanesTest, AcknowledgedPagesThatAreNotWrittenAreLost) {
