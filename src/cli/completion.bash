@@ -80,8 +80,11 @@ _berth() {
     esac
   done
   if [[ ! $directory ]]; then
-    # Of several namespaces the program refuses to choose one.
-    directory=$(findmnt --noheadings --types fuse.berth --output TARGET 2>/dev/null)
+    # The caller's own, else that of root. Of several the program refuses to choose one.
+    for i in "$UID" 0; do
+      directory=$(findmnt --noheadings --list --types fuse.berth --options "user_id=$i" --output TARGET 2>/dev/null)
+      [[ ! $directory ]] || break
+    done
     [[ $directory != *$'\n'* ]] || directory=''
   fi
   [[ ! $directory ]] || tree=$directory/.berth

@@ -8,8 +8,10 @@ function __berth_tree # the control tree that the command line will use
             set directory $words[(math $i + 1)]
         end
     end
-    if test -z "$directory"
-        set directory (findmnt --noheadings --types fuse.berth --output TARGET 2>/dev/null)
+    # The caller's own, else that of root.
+    for user in (id -u) 0
+        test -z "$directory"; or break
+        set directory (findmnt --noheadings --list --types fuse.berth --options user_id=$user --output TARGET 2>/dev/null)
     end
     # Of several namespaces the program refuses to choose one.
     test (count $directory) = 1; and printf '%s/.berth\n' $directory

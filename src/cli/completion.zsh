@@ -8,8 +8,11 @@ _berth_tree() { # the control tree that the command line will use
     [[ ${words[i]} == (-n|--namespace) ]] && directory=${words[i+1]}
   done
   if [[ -z $directory ]]; then
-    # Of several namespaces the program refuses to choose one.
-    directory=$(findmnt --noheadings --types fuse.berth --output TARGET 2>/dev/null)
+    # The caller's own, else that of root. Of several the program refuses to choose one.
+    for i in $UID 0; do
+      directory=$(findmnt --noheadings --list --types fuse.berth --options "user_id=$i" --output TARGET 2>/dev/null)
+      [[ -z $directory ]] || break
+    done
     [[ $directory != *$'\n'* ]] || directory=''
   fi
   [[ -n $directory ]] && print -r -- "$directory/.berth"
