@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <pwd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <optional>
@@ -39,9 +40,12 @@ Result<std::optional<Entry>> find_entry(const std::string& name, LookUp look_up,
 
 template <typename Entry, typename Id, typename LookUp>
 Result<Id> find_id(const std::string& name, const char* what, Id Entry::*member, LookUp look_up,
-                   std::map<std::string, Id>& known) {
+                   std::map<std::string, Id>& known, std::map<std::string, Id>& asked) {
   if (const std::optional<uid_t> number = as_number(name)) return *number;
-  if (const auto found = known.find(name); found != known.end()) return found->second;
+  if (const auto found = known.find(name); found != known.end()) {
+    asked.emplace(name, found->second);
+    return found->second;
+  }
   if (name.empty() || name.find('\0') != std::string::npos) return fail(ENOENT, shown(name) + " is not a name");
   std::vector<char> buffer;
   Result<std::optional<Entry>> entry = find_entry<Entry>(name, look_up, buffer);
@@ -50,17 +54,30 @@ Result<Id> find_id(const std::string& name, const char* what, Id Entry::*member,
   if (!*entry) return fail(ENOENT, "there is no " + std::string(what) + " " + shown(name));
   const Id id = (**entry).*member;
   known.emplace(name, id);
+  asked.emplace(name, id);
   return id;
 }
 
 }  // namespace
 
 Result<uid_t> Accounts::user(const std::string& name) {
-  return find_id(name, "user", &passwd::pw_uid, getpwnam_r, users_);
+  return find_id(name, "user", &passwd::pw_uid, getpwnam_r, known_.users, asked_.users);
 }
 
 Result<gid_t> Accounts::group(const std::string& name) {
-  return find_id(name, "group", &::group::gr_gid, getgrnam_r, groups_);
+  return find_id(name, "group", &::group::gr_gid, getgrnam_r, known_.groups, asked_.groups);
+}
+
+void Accounts::Names::merge(Names other) {
+  users.merge(other.users);
+  groups.merge(other.groups);
+}
+
+bool Accounts::are_still(const Names& names) {
+  const auto is_user = [this](const auto& one) { return user(one.first) == one.second; };
+  const auto is_group = [this](const auto& one) { return group(one.first) == one.second; };
+  return std::all_of(names.users.begin(), names.users.end(), is_user) &&
+         std::all_of(names.groups.begin(), names.groups.end(), is_group);
 }
 
 }  // namespace berth::config

@@ -204,6 +204,8 @@ Result<> read_put(std::string_view line, manager::ShareFields& fields, Accounts&
   return read_share_of(TRY(parse_kept(line)), fields, accounts);
 }
 
+Result<std::string> name_in_put(std::string_view line) { return text_of(TRY(parse_kept(line)), "put"); }
+
 std::string source_origin(const std::string& source) { return "catalog source " + source; }
 
 std::string source_directory(std::string_view state_dir, std::string_view namespace_directory) {
@@ -223,19 +225,30 @@ constexpr std::string_view kPart = "{\"incomplete\":true}";
 
 }  // namespace
 
-Result<KeptShares> read_source_file(const std::string& path) {
-  const std::string text = TRY(sys::read_regular_file(path, kMostOfSource + (std::size_t{1} << 20)));
-  KeptShares kept;
+Result<std::string> read_source_text(const std::string& path) {
+  return sys::read_regular_file(path, kMostOfSource + (std::size_t{1} << 20));
+}
+
+Result<KeptLines> split_source_text(std::string_view text) {
+  KeptLines kept;
   for (std::string_view rest = text; !rest.empty();) {
     const std::size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     kept.is_whole = line == kWhole;
     if (rest.empty() && (kept.is_whole || line == kPart)) return kept;
-    const Json json = TRY(parse_kept(line));
-    kept.lines.emplace_hint(kept.lines.end(), TRY(text_of(json, "put")), line);
+    kept.lines.push_back(line);
   }
   return fail(EBADMSG, "its end is missing");
+}
+
+Result<KeptShares> read_source_file(const std::string& path) {
+  const std::string text = TRY(read_source_text(path));
+  const KeptLines split = TRY(split_source_text(text));
+  KeptShares kept{.lines = {}, .is_whole = split.is_whole};
+  for (const std::string_view line : split.lines)
+    kept.lines.emplace_hint(kept.lines.end(), TRY(name_in_put(line)), line);
+  return kept;
 }
 
 Result<> write_source_file(const std::string& path, const SourceLines& lines, bool is_whole) {

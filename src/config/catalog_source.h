@@ -76,6 +76,16 @@ struct KeptShares {
   bool is_whole = true;  ///< false: an earlier file was lost that had more, and these are still in force
 };
 
+/// The same by lines.
+struct KeptLines {
+  std::vector<std::string_view> lines;  ///< those that put shares, as they are
+  bool is_whole = true;
+};
+
+/// `text`: of such a file. Errors: EBADMSG where its end is missing.
+Result<KeptLines> split_source_text(std::string_view text);
+/// Errors: ENOENT where nothing was kept; open(2)'s.
+Result<std::string> read_source_text(const std::string& path);
 /// Errors: ENOENT where nothing was kept; open(2)'s; EBADMSG where its end is missing.
 Result<KeptShares> read_source_file(const std::string& path);
 /// Puts the shares in the place of those that were kept, on disk when it returns; makes the directory.

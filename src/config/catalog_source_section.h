@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,5 +18,7 @@ void read_catalog_source(Section& section, std::vector<CatalogSource>& sources);
 /// The share that a line of a source puts; `fields` holds the origin and the default policy, and gets the rest.
 /// Errors: EBADMSG for a line that puts no share; EINVAL for a value that is not what it should be, with a story.
 Result<> read_put(std::string_view line, manager::ShareFields& fields, Accounts& accounts);
+/// The name of that share. Errors: EBADMSG with a story.
+Result<std::string> name_in_put(std::string_view line);
 
 }  // namespace berth::config

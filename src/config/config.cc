@@ -20,6 +20,7 @@
 #include "src/config/config_file.h"
 #include "src/config/daemon_section.h"
 #include "src/config/document.h"
+#include "src/config/read_files.h"
 #include "src/config/share_section.h"
 #include "src/lib/base/secrets.h"
 #include "src/lib/base/text.h"
@@ -31,8 +32,8 @@ namespace {
 /// Reads one configuration. All that is wrong is collected, and refused at the end.
 class Loader {
  public:
-  explicit Loader(const CommandLine& command_line, const DropInChange* change = nullptr)
-      : command_line_(command_line), change_(change) {
+  explicit Loader(const CommandLine& command_line, const DropInChange* change = nullptr, ReadFiles* before = nullptr)
+      : command_line_(command_line), change_(change), before_(before) {
     apply_command_line();
   }
 
@@ -43,6 +44,10 @@ class Loader {
   /// The command line overrides the file.
   void apply_command_line();
   void read_file(const std::string& path, const ConfigFile& file, bool is_main);
+  /// Reads it, and remembers what it has come to.
+  void parse_file(const std::string& path, std::string_view text, bool is_main);
+  /// What was remembered, as parse_file() would come to it.
+  void repeat_file(const ReadFile& file);
   void read_document(const toml::table& document, bool is_main);
   void read_top_level(const toml::table& document, bool is_main);
   void read_daemon_sections(const toml::table& document);
@@ -60,21 +65,38 @@ class Loader {
   void read_sources();
   SourceShares read_source(const CatalogSource& source);
   using Refuse = std::function<void(const std::string& name, const std::string& why)>;
+  /// A share of a catalog source, as it was kept.
+  struct KeptShare {
+    std::string name;
+    std::string_view line;
+    Fingerprint print;
+    const ReadSource::Share* before = nullptr;  ///< what the line has come to; null: that is not known
+  };
+  /// In the order of the names, each once. Errors: EBADMSG where one line puts no share.
+  static Result<std::vector<KeptShare>> shares_in(const std::vector<std::string_view>& lines, ReadSource& before);
+  void read_source_shares(const std::vector<KeptShare>& shares, ReadSource& before, const std::string& origin,
+                          const Refuse& refuse);
   void add_of_source(manager::ShareFields fields, const Refuse& refuse);
   /// Adds those whose requirements are there, until there are none: so there is no circle, in whichever order they are.
   void add_in_order(std::vector<manager::ShareFields> waiting, const Refuse& refuse);
   void check_requirements();
   /// A share that is required and not there yet; "": there is none. What is put later requires what is there, so it
   /// makes no circle.
-  [[nodiscard]] std::string missing_requirement(const manager::ShareFields& fields) const;
+  [[nodiscard]] std::string missing_requirement(const manager::SharePolicy& policy) const;
   /// Adds a share if nothing is wrong with it. `reject(key, reason)` gets what is.
   template <typename Reject>
   void add_share(manager::ShareFields fields, Reject reject);
+  /// The same of one that was added when its file was last read.
+  Result<> add_again(const manager::ShareSpec& spec, bool has_secret);
   void warn_of_owner(const std::string& path, const struct stat& attributes);
-  void warn_of_secrets(const manager::ShareFields& fields);
+  /// Whether it has a secret.
+  bool warn_of_secrets(const manager::ShareFields& fields);
 
   const CommandLine& command_line_;
   const DropInChange* const change_;  ///< null: none
+  ReadFiles* const before_;           ///< null: nothing is remembered
+  /// Takes a share that was read, with whether it has a secret. Empty: it is not remembered.
+  std::function<void(const manager::ShareSpec&, bool)> remember_;
   Configuration loaded_;
   manager::SharePolicy defaults_;
   Accounts accounts_;
@@ -82,11 +104,6 @@ class Loader {
   std::string main_file_;
   std::size_t shares_with_secrets_ = 0;
   std::size_t source_bytes_ = 0;  ///< of the lines of all catalog sources
-  /// A [[map]].
-  struct MapSection {
-    std::string master;
-    std::uint32_t line;
-  };
   std::vector<MapSection> maps_;
   std::map<std::string, std::uint32_t> required_lines_;  ///< of `requires`, by the share
   std::string secret_of_file_;              ///< a section of the file that is read which has a secret; "": none so far
@@ -102,15 +119,19 @@ void Loader::apply_command_line() {
 
 Result<Configuration> Loader::load(const std::string& file) {
   main_file_ = file;
+  if (before_ != nullptr) before_->begin();
   if (loaded_.settings.state_dir.empty()) loaded_.settings.state_dir = sys::default_state_directory();
   {
     Result<ConfigFile> main = read_config_file(file);
     if (!main) return fail(main.error().code(), shown_path(file) + ": " + std::string(main.error().story()));
     read_file(file, *main, true);
   }
+  if (before_ != nullptr) before_->set_context(defaults_, loaded_.settings.namespace_directory);
   TRY_VOID(read_drop_ins(file));
   read_maps();
-  return finish();
+  Result<Configuration> loaded = finish();
+  if (loaded && before_ != nullptr) before_->end(loaded->sources);
+  return loaded;
 }
 
 Result<Configuration> Loader::finish() {
@@ -146,8 +167,8 @@ void Loader::check_requirements() {
   }
 }
 
-std::string Loader::missing_requirement(const manager::ShareFields& fields) const {
-  for (const std::string& name : fields.policy.required) {
+std::string Loader::missing_requirement(const manager::SharePolicy& policy) const {
+  for (const std::string& name : policy.required) {
     if (manager::find_maker(loaded_.catalog, name) == nullptr) return name;
   }
   return "";
@@ -192,15 +213,16 @@ void Loader::warn_of_owner(const std::string& path, const struct stat& attribute
 }
 
 /// Every user of the host can read a program's argv in /proc (proc(5), cmdline).
-void Loader::warn_of_secrets(const manager::ShareFields& fields) {
+bool Loader::warn_of_secrets(const manager::ShareFields& fields) {
   const std::vector<const char*> keys = manager::keys_with_secrets(fields);
   const bool has_variable =
       std::any_of(fields.environment.begin(), fields.environment.end(), [](const std::string& variable) {
         return is_secret_key(std::string_view(variable).substr(0, variable.find('=')));
       });
-  if (!keys.empty() || has_variable) secret_of_file_ = section_label("share", fields.name);
-  if (keys.empty()) return;
-  if (++shares_with_secrets_ > kMaxMistakesTold) return;
+  if (keys.empty() && !has_variable) return false;
+  secret_of_file_ = section_label("share", fields.name);
+  if (keys.empty()) return true;
+  if (++shares_with_secrets_ > kMaxMistakesTold) return true;
   std::string warning = fields.origin_file;
   if (fields.origin_line > 0) warning += ":" + std::to_string(fields.origin_line);
   warning += ": " + section_label("share", fields.name) + " has a secret in ";
@@ -209,6 +231,7 @@ void Loader::warn_of_secrets(const manager::ShareFields& fields) {
                              ", which every user can read in /proc while a program is told it; put it into a "
                              "credentials file that only root can read "
                              "(the option \"credentials\" where the type has it, or \"environment_file\")");
+  return true;
 }
 
 void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_main) {
@@ -216,14 +239,62 @@ void Loader::read_file(const std::string& path, const ConfigFile& file, bool is_
   loaded_.files.push_back(path);
   warn_of_owner(path, file.attributes);
   secret_of_file_.clear();
-  if (tl::expected<toml::table, SyntaxFault> document = parse(file.text)) {
-    read_document(*document, is_main);
+  const ReadFile* const before =
+      before_ != nullptr ? before_->use_file(path, Fingerprint::of(file.text), is_main, accounts_) : nullptr;
+  if (before != nullptr) {
+    repeat_file(*before);
   } else {
-    mistakes_.add(document.error().line, document.error().text);
+    parse_file(path, file.text, is_main);
   }
   if (!secret_of_file_.empty() && (file.attributes.st_mode & S_IROTH) != 0) {
     loaded_.warnings.push_back(shown_path(path) + ": every user may read it, and " + secret_of_file_ +
                                " has a secret in it; take that right away (chmod o-r)");
+  }
+}
+
+void Loader::parse_file(const std::string& path, std::string_view text, bool is_main) {
+  const std::size_t mistakes_before = mistakes_.count();
+  ReadFile read;
+  if (before_ != nullptr) {
+    (void)accounts_.take_asked();
+    remember_ = [&read](const manager::ShareSpec& spec, bool has_secret) {
+      if (has_secret) read.with_secrets.push_back(read.shares.size());
+      read.shares.push_back(spec);
+    };
+  }
+  if (tl::expected<toml::table, SyntaxFault> document = parse(text)) {
+    read_document(*document, is_main);
+  } else {
+    mistakes_.add(document.error().line, document.error().text);
+  }
+  remember_ = nullptr;
+  if (before_ == nullptr || mistakes_.count() != mistakes_before) return;
+  read.text = Fingerprint::of(text);
+  read.accounts = accounts_.take_asked();
+  read.shares.shrink_to_fit();
+  for (const manager::ShareSpec& spec : read.shares) {
+    if (const auto line = required_lines_.find(spec.name()); line != required_lines_.end())
+      read.required_lines.emplace_back(*line);
+  }
+  if (is_main) read.main = {loaded_.settings, defaults_, maps_, loaded_.sources};
+  before_->put_file(path, std::move(read));
+}
+
+void Loader::repeat_file(const ReadFile& file) {
+  if (file.main) {
+    loaded_.settings = file.main->settings;
+    defaults_ = file.main->defaults;
+    maps_ = file.main->maps;
+    loaded_.sources = file.main->sources;
+  }
+  for (const auto& [name, line] : file.required_lines) required_lines_[name] = line;
+  auto with_secret = file.with_secrets.begin();
+  for (std::size_t i = 0; i < file.shares.size(); ++i) {
+    const manager::ShareSpec& spec = file.shares[i];
+    const bool has_secret = with_secret != file.with_secrets.end() && *with_secret == i;
+    if (has_secret) ++with_secret;
+    if (const Result<> added = add_again(spec, has_secret); !added)
+      mistakes_.add(spec.fields().origin_line, std::string(added.error().story()));
   }
 }
 
@@ -366,15 +437,20 @@ SourceShares Loader::read_source(const CatalogSource& source) {
                                     ? source_directory(settings.state_dir, settings.namespace_directory)
                                     : command_line_.source_directory;
   const std::string path = source_file(directory, source.name);
-  const Result<KeptShares> kept = read_source_file(path);
   const std::string origin = source_origin(source.name);
+  ReadSource none;
+  ReadSource& before = before_ != nullptr ? before_->source(source.name) : none;
+  before.begin(accounts_);
+  const Result<std::string> text = read_source_text(path);
+  const Result<KeptLines> kept = text ? split_source_text(*text) : fail(text.error());
+  const Result<std::vector<KeptShare>> shares = kept ? shares_in(kept->lines, before) : fail(kept.error());
   // What cannot be read removes nothing.
-  if (!kept || !kept->is_whole) loaded_.catalog.keep(origin);
-  if (!kept) {
+  if (!shares || !kept->is_whole) loaded_.catalog.keep(origin);
+  if (!shares) {
     // Nothing has been kept yet, or only root may read it.
-    if (kept.error().code() == ENOENT) return result;
-    result.unread = "its shares cannot be read: " + path + ": " + kept.error().message();
-    const bool is_for_this_user = kept.error().code() != EACCES || !command_line_.source_directory.empty();
+    if (shares.error().code() == ENOENT) return result;
+    result.unread = "its shares cannot be read: " + path + ": " + shares.error().message();
+    const bool is_for_this_user = shares.error().code() != EACCES || !command_line_.source_directory.empty();
     if (is_for_this_user) loaded_.warnings.push_back(origin + ": " + result.unread + "; those in force stay");
     return result;
   }
@@ -383,30 +459,65 @@ SourceShares Loader::read_source(const CatalogSource& source) {
     result.refused.emplace(name, prose(why));
     loaded_.warnings.push_back(origin + ": " + section_label("share", name) + ": " + prose(why));
   };
-  std::vector<manager::ShareFields> waiting;  // for shares that they require
-  for (const auto& [name, line] : kept->lines) {
-    manager::ShareFields fields;
-    fields.policy = defaults_;
-    fields.origin_file = origin;
-    source_bytes_ += line.size();
-    if (source_bytes_ > kMostOfSource) {
-      refuse(name, "the shares of all catalog sources together have more than " + std::to_string(kMostOfSource >> 20) +
-                       " MiB");
-    } else if (const Result<> read = read_put(line, fields, accounts_); !read) {
-      refuse(name, std::string(read.error().story()));
-    } else if (!missing_requirement(fields).empty()) {
-      waiting.push_back(std::move(fields));
-    } else {
-      add_of_source(std::move(fields), refuse);
-    }
-  }
-  add_in_order(std::move(waiting), refuse);
-  result.shares = kept->lines.size() - result.refused_count;
+  read_source_shares(*shares, before, origin, refuse);
+  result.shares = shares->size() - result.refused_count;
   if (result.refused_count > kMaxMistakesTold) {
     loaded_.warnings.push_back(origin + ": " + std::to_string(result.refused_count - kMaxMistakesTold) +
                                " more shares are refused");
   }
   return result;
+}
+
+Result<std::vector<Loader::KeptShare>> Loader::shares_in(const std::vector<std::string_view>& lines,
+                                                         ReadSource& before) {
+  std::vector<KeptShare> shares;
+  shares.reserve(lines.size());
+  for (const std::string_view line : lines) {
+    KeptShare share{.name = "", .line = line, .print = Fingerprint::of(line)};
+    share.before = before.use(share.print);
+    share.name = share.before != nullptr ? share.before->spec.name() : TRY(name_in_put(line));
+    shares.push_back(std::move(share));
+  }
+  const auto by_name = [](const KeptShare& a, const KeptShare& b) { return a.name < b.name; };
+  const auto has_same_name = [](const KeptShare& a, const KeptShare& b) { return a.name == b.name; };
+  std::stable_sort(shares.begin(), shares.end(), by_name);
+  shares.erase(std::unique(shares.begin(), shares.end(), has_same_name), shares.end());
+  return shares;
+}
+
+void Loader::read_source_shares(const std::vector<KeptShare>& shares, ReadSource& before, const std::string& origin,
+                                const Refuse& refuse) {
+  (void)accounts_.take_asked();
+  std::vector<manager::ShareFields> waiting;  // for shares that they require
+  for (const KeptShare& share : shares) {
+    source_bytes_ += share.line.size();
+    if (source_bytes_ > kMostOfSource) {
+      refuse(share.name, "the shares of all catalog sources together have more than " +
+                             std::to_string(kMostOfSource >> 20) + " MiB");
+      continue;
+    }
+    if (share.before != nullptr && missing_requirement(share.before->spec.policy()).empty()) {
+      const Result<> added = add_again(share.before->spec, share.before->has_secret);
+      if (!added) refuse(share.name, std::string(added.error().story()));
+      continue;
+    }
+    manager::ShareFields fields;
+    fields.policy = defaults_;
+    fields.origin_file = origin;
+    if (const Result<> read = read_put(share.line, fields, accounts_); !read) {
+      refuse(share.name, std::string(read.error().story()));
+    } else if (!missing_requirement(fields.policy).empty()) {
+      waiting.push_back(std::move(fields));
+    } else {
+      remember_ = [&before, &share](const manager::ShareSpec& spec, bool has_secret) {
+        before.add(share.print, spec, has_secret);
+      };
+      add_of_source(std::move(fields), refuse);
+      remember_ = nullptr;
+    }
+  }
+  add_in_order(std::move(waiting), refuse);
+  before.end(accounts_.take_asked());
 }
 
 void Loader::add_of_source(manager::ShareFields fields, const Refuse& refuse) {
@@ -423,7 +534,7 @@ void Loader::add_in_order(std::vector<manager::ShareFields> waiting, const Refus
     before = waiting.size();
     std::vector<manager::ShareFields> left;
     for (manager::ShareFields& fields : waiting) {
-      if (missing_requirement(fields).empty()) {
+      if (missing_requirement(fields.policy).empty()) {
         add_of_source(std::move(fields), refuse);
       } else {
         left.push_back(std::move(fields));
@@ -432,7 +543,8 @@ void Loader::add_in_order(std::vector<manager::ShareFields> waiting, const Refus
     waiting = std::move(left);
   }
   for (const manager::ShareFields& fields : waiting)
-    refuse(fields.name, quote("requires") + ": " + shown(missing_requirement(fields)) + " is no share that is there");
+    refuse(fields.name,
+           quote("requires") + ": " + shown(missing_requirement(fields.policy)) + " is no share that is there");
 }
 
 void Loader::read_shares(const toml::table& document) {
@@ -498,11 +610,18 @@ void Loader::add_share(manager::ShareFields fields, Reject reject) {
                            shown(loaded_.settings.namespace_directory) + ": the share would wait for itself");
   }
   if (!faults.empty() || !inside.key.empty()) return;
-  warn_of_secrets(fields);
+  const bool has_secret = warn_of_secrets(fields);
   Result<manager::ShareSpec> spec = manager::ShareSpec::make(std::move(fields), last_ ? &*last_ : nullptr);
   if (!spec) return reject("", std::string(spec.error().story()));
   last_ = *spec;
+  if (remember_) remember_(*spec, has_secret);
   if (Result<> added = loaded_.catalog.add(std::move(*spec)); !added) reject("", std::string(added.error().story()));
+}
+
+Result<> Loader::add_again(const manager::ShareSpec& spec, bool has_secret) {
+  if (has_secret) warn_of_secrets(spec.fields());
+  last_ = spec;
+  return loaded_.catalog.add(spec);
 }
 
 void Loader::read_quick_share(const std::string& argument) {
@@ -532,8 +651,9 @@ Result<Configuration> without_exceptions(Load load) {
 
 }  // namespace
 
-Result<Configuration> load(const std::string& file, const CommandLine& command_line, const DropInChange* change) {
-  Result<Configuration> loaded = without_exceptions([&] { return Loader(command_line, change).load(file); });
+Result<Configuration> load(const std::string& file, const CommandLine& command_line, const DropInChange* change,
+                           ReadFiles* before) {
+  Result<Configuration> loaded = without_exceptions([&] { return Loader(command_line, change, before).load(file); });
   // The text and its tables are many times as large as what is kept of them.
   ::malloc_trim(0);
   return loaded;

@@ -69,6 +69,8 @@ struct DropInChange {
   std::optional<std::string> text;  ///< absent: it is not there
 };
 
+class ReadFiles;
+
 /// Reads `file` and the drop-ins, `*.toml` of the directory `shares.d` beside it (sorted bytewise, hidden ones ignored;
 /// a missing directory is an empty one). A configuration with any mistake is refused whole.
 ///
@@ -78,12 +80,14 @@ struct DropInChange {
 /// Does not touch what the shares are on: neither sources nor the namespace directory are looked at.
 ///
 /// `change`: as if this had been done to the drop-ins. Null: as they are.
+/// `before`: what earlier calls with the same `file` and `command_line` have read, and in the end this one. Null: this
+/// one reads all anew.
 ///
 /// Threading: any thread; it reads files and the user database and so may block.
 /// Errors: EINVAL when something is wrong with what was read; the story lists all of it, one line a mistake,
 /// "FILE:LINE: message", and ends without a line break. open(2)'s when the main file cannot be read.
 Result<Configuration> load(const std::string& file, const CommandLine& command_line = {},
-                           const DropInChange* change = nullptr);
+                           const DropInChange* change = nullptr, ReadFiles* before = nullptr);
 
 /// The configuration without any file: defaults, and the command line's settings.
 /// Errors: EINVAL as above, with "--share NAME=DIR: message".

@@ -17,8 +17,10 @@ namespace {
 
 tl::unexpected<Error> unreadable(int code) { return fail(code, "cannot be read: " + errno_text(code)); }
 
-Result<std::string> read_all(int fd) {
+/// `expected`: how much there probably is.
+Result<std::string> read_all(int fd, std::size_t expected) {
   std::string text;
+  text.reserve(std::min(expected, kMaxFileSize));
   std::array<char, 64 * 1024> chunk{};
   for (;;) {
     const ssize_t length = ::read(fd, chunk.data(), chunk.size());
@@ -44,7 +46,7 @@ Result<ConfigFile> read_config_file(const std::string& path) {
   file.attributes = sys::to_stat(*attributes);
   if (S_ISDIR(file.attributes.st_mode)) return fail(EISDIR, "is a directory, where a file is expected");
   if (!S_ISREG(file.attributes.st_mode)) return fail(EINVAL, "is not a regular file");
-  file.text = TRY(read_all(fd->get()));
+  file.text = TRY(read_all(fd->get(), static_cast<std::size_t>(file.attributes.st_size)));
   return file;
 }
 

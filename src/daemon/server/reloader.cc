@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "src/config/read_files.h"
 #include "src/lib/base/crash_point.h"
 #include "src/lib/base/text.h"
 #include "src/lib/base/told.h"
@@ -239,7 +240,7 @@ class Reloader::Work {
     crash_point("reload-begun");
     Result<config::Configuration> configuration = setup_.file.empty()
                                                       ? config::default_configuration(setup_.command_line)
-                                                      : config::load(setup_.file, setup_.command_line);
+                                                      : config::load(setup_.file, setup_.command_line, nullptr, &read_);
     if (!configuration) return refuse(std::move(request), configuration.error(), wanted, changed);
     if (!request.dry_run && setup_.on_read) setup_.on_read(*configuration);
     if (!begin_call()) return answer(request, fail(ESHUTDOWN));
@@ -348,6 +349,7 @@ class Reloader::Work {
   manager::Manager& manager_;
   const int host_;
   const std::string drop_ins_ = drop_ins_of(setup_.file);  ///< directory; "": there is none
+  config::ReadFiles read_;
   UniqueFd inotify_;
   int above_ = -1, below_ = -1;
   std::optional<TimePoint> settled_at_;  ///< when drop-ins that have changed are read

@@ -88,8 +88,10 @@ Result<> make_directories(const std::string& path, mode_t mode) {
 
 namespace {
 
-Result<std::string> read_all(int fd, std::size_t limit) {
+/// `expected`: how much there probably is.
+Result<std::string> read_all(int fd, std::size_t limit, std::size_t expected = 0) {
   std::string content;
+  content.reserve(std::min(expected, limit));
   std::array<char, 16384> buffer{};
   for (;;) {
     const ssize_t count = ::read(fd, buffer.data(), buffer.size());
@@ -113,7 +115,7 @@ Result<std::string> read_regular_file(const std::string& path, std::size_t limit
   struct stat attributes {};
   if (::fstat(fd.get(), &attributes) != 0) return fail_errno();
   if (!S_ISREG(attributes.st_mode)) return fail(EINVAL, "is not a regular file");
-  return read_all(fd.get(), limit);
+  return read_all(fd.get(), limit, static_cast<std::size_t>(attributes.st_size));
 }
 
 Result<> replace_file(const std::string& path, std::string_view content, mode_t mode) {
