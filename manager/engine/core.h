@@ -73,11 +73,11 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   // Commands; on the control thread.
   /// Waits until the share is mounted. `reason`: of the mount, if one begins with it. `done` is called here, on the
   /// control thread, perhaps before this returns, and only posts or submits.
-  void park(Share& share, WaiterId id, const char* reason, LeaseCallback done);
-  /// For park(): has `done` called on a thread for callbacks, as a use of this generation until that has ended.
+  void await_mount(Share& share, WaiterId id, const char* reason, LeaseCallback done);
+  /// For await_mount(): has `done` called on a thread for callbacks, as a use of this generation until that has ended.
   LeaseCallback on_callback_thread(LeaseCallback done);
   /// The same until `deadline`.
-  void park_until(Share& share, WaiterId id, const char* reason, TimePoint deadline, LeaseCallback done);
+  void await_mount_until(Share& share, WaiterId id, const char* reason, TimePoint deadline, LeaseCallback done);
   void interrupt(Share& share, WaiterId id);
   /// `in_a_row`: how many shares lead here by `requires`.
   void retry(Share& share, std::size_t in_a_row = 1);

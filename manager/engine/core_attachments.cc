@@ -58,7 +58,7 @@ void Manager::Core::attach(Share& asked, Attachment attachment, DoneCallback don
           on_attached(share, std::move(attachment), std::move(lease), std::move(done));
         });
   };
-  park(share, next_waiter(), "attachment", std::move(attach));
+  await_mount(share, next_waiter(), "attachment", std::move(attach));
 }
 
 /// The share is mounted: the attachment is recorded, and then there.
@@ -319,11 +319,11 @@ void Manager::Core::start_reattaching() {
     reattach_queue_.pop_front();
     if (record.without_lease == 0) continue;
     ++reattaching_count_;
-    park(record.share, next_waiter(), "restored attachment",
-         [this, &record, use = Operation(*this)](const Result<Lease>&) {
-           // The attachments have taken leases of their own.
-           post([this, &record] { on_reattach_tried(record); });
-         });
+    await_mount(record.share, next_waiter(), "restored attachment",
+                [this, &record, use = Operation(*this)](const Result<Lease>&) {
+                  // The attachments have taken leases of their own.
+                  post([this, &record] { on_reattach_tried(record); });
+                });
   }
 }
 

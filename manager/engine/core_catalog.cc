@@ -622,7 +622,7 @@ void Manager::Core::remount(Share& share, bool force, DoneCallback done) {
         *lease = Lease();
         done({});
       };
-      park(next, next_waiter(), "remount", on_callback_thread(std::move(mounted)));
+      await_mount(next, next_waiter(), "remount", on_callback_thread(std::move(mounted)));
     });
   });
   feed(share, life_cycle::UnmountWanted{force});

@@ -29,11 +29,12 @@ bool can_end_by_itself(const Share& share) {
 
 }  // namespace
 
-void Manager::Core::park(Share& share, WaiterId id, const char* reason, LeaseCallback done) {
-  park_until(share, id, reason, clock_.now() + share.spec().policy().mount_timeout, std::move(done));
+void Manager::Core::await_mount(Share& share, WaiterId id, const char* reason, LeaseCallback done) {
+  await_mount_until(share, id, reason, clock_.now() + share.spec().policy().mount_timeout, std::move(done));
 }
 
-void Manager::Core::park_until(Share& share, WaiterId id, const char* reason, TimePoint deadline, LeaseCallback done) {
+void Manager::Core::await_mount_until(Share& share, WaiterId id, const char* reason, TimePoint deadline,
+                                      LeaseCallback done) {
   Record& record = record_of(share);
   if (stopping_) return done(fail(ESHUTDOWN));
   if (!host_.up) return done(fail(refusal_));

@@ -58,15 +58,15 @@ void Manager::Core::gather(Record& record, const std::shared_ptr<Gathering>& gat
 
 void Manager::Core::await_required(Record& record, const std::shared_ptr<Gathering>& gathering, Share& share) {
   const std::string reason = "required by " + quote(record.share.name());
-  park_until(share, next_waiter(), reason.c_str(), gathering->start.deadline,
-             [this, &record, gathering, &share](Result<Lease> lease) {
-               post([this, &record, gathering, &share, lease = std::move(lease)]() mutable {
-                 if (record.gathering != gathering) return;
-                 if (!lease) return fail_gathering(record, lease.error());
-                 gathering->held.push_back({&record_of(share), std::move(*lease)});
-                 gather(record, gathering);
-               });
-             });
+  await_mount_until(share, next_waiter(), reason.c_str(), gathering->start.deadline,
+                    [this, &record, gathering, &share](Result<Lease> lease) {
+                      post([this, &record, gathering, &share, lease = std::move(lease)]() mutable {
+                        if (record.gathering != gathering) return;
+                        if (!lease) return fail_gathering(record, lease.error());
+                        gathering->held.push_back({&record_of(share), std::move(*lease)});
+                        gather(record, gathering);
+                      });
+                    });
 }
 
 void Manager::Core::fail_gathering(Record& record, const Error& error) {

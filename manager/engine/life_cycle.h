@@ -124,7 +124,7 @@ bool is_ready_to_overmount(const State& state) noexcept;
 bool may_get_ready_to_lay(const State& state) noexcept;
 
 // What happens to a share.
-struct LeaseWanted {                    ///< a request has been parked
+struct LeaseWanted {                    ///< a request waits for the mount
   const char* reason = "first access";  ///< of a mount that begins with it
 };
 struct MountEnded {

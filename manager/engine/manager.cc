@@ -77,7 +77,7 @@ void Manager::remount(Share& share, bool force, DoneCallback done) {
 WaiterId Manager::lease(Share& share, LeaseCallback done) {
   const WaiterId id = core_->next_waiter();
   core_->post([core = core_.get(), &share, id, done = std::move(done)]() mutable {
-    core->park(share, id, "first access", core->on_callback_thread(std::move(done)));
+    core->await_mount(share, id, "first access", core->on_callback_thread(std::move(done)));
   });
   return id;
 }
@@ -100,7 +100,7 @@ void Manager::mount(Share& share, DoneCallback done) {
       *lease = Lease();
       done({});
     };
-    core->park(share, core->next_waiter(), "on request", core->on_callback_thread(std::move(answer)));
+    core->await_mount(share, core->next_waiter(), "on request", core->on_callback_thread(std::move(answer)));
   });
 }
 

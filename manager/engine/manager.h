@@ -29,7 +29,7 @@
 
 namespace berth::manager {
 
-/// Names one parked request, so that it can be interrupted. 0 names none.
+/// Names one wait for a mount, so that it can be interrupted. 0 names none.
 using WaiterId = std::uint64_t;
 
 using LeaseCallback = UniqueFunction<void(Result<Lease>)>;

@@ -60,7 +60,7 @@ struct ShareStatus {
   std::string source;                    ///< the one of the sources that is mounted, or was last; "" before the first
   std::uint64_t mounts = 0;              ///< successful mounts so far
   std::uint64_t failures = 0;            ///< failed attempts so far
-  std::uint32_t waiting = 0;             ///< requests parked until it is mounted
+  std::uint32_t waiting = 0;             ///< requests that wait until it is mounted
   std::optional<WallTime> retry_at;      ///< kFailed: not tried again before, unless asked to
   std::optional<WallTime> expires_at;    ///< kMounted and unused: when it will be unmounted
   std::vector<std::string> pending;      ///< what will be different of its mount when it is not in use: mount_changes()

@@ -90,7 +90,7 @@ struct ShareView {
   std::string options;
   std::string origin;         ///< "/etc/berth/berth.toml:12"
   std::uint64_t users = 0;    ///< leases: requests in flight, open files, attachments
-  std::uint32_t waiting = 0;  ///< requests parked until it is mounted
+  std::uint32_t waiting = 0;  ///< requests that wait until it is mounted
   UnansweredView unanswered;
   std::uint64_t mounts = 0;    ///< successful mounts so far
   std::uint64_t failures = 0;  ///< failed attempts so far
