@@ -34,7 +34,7 @@ constexpr std::chrono::seconds kKeptListing = ShareFs::kIdleRootTtl / 2;
 
 /// A system call that was sent back may take so long to come again, where it gets no processor.
 constexpr std::chrono::seconds kLongestCall{30};
-/// How often a caller waits at a share's name for its real mount, each time until an attempt to lay it has ended.
+/// How often a caller waits at a share's name for its real mount, each time until an attempt to overmount it has ended.
 constexpr int kMostWaits = 8;
 
 /// Positions in a listing: those of ".", "..", ".berth", then names.
@@ -208,8 +208,7 @@ class Namespace::Core {
   std::optional<std::uint64_t> begin_wait(pid_t thread, std::function<void()> go_on) {
     MutexLock lock(mutex_);
     if (forgetting_ > 0) return std::nullopt;
-    waits_.emplace(++last_wait_, Waiting{thread, std::move(go_on)});
-    return last_wait_;
+    return add_wait(thread, std::move(go_on));
   }
   struct BegunKey {
     std::optional<std::uint64_t> number;  ///< nothing: names that change wait for this look-up
@@ -222,10 +221,7 @@ class Namespace::Core {
     MutexLock lock(mutex_);
     std::erase_if(sent_back_, [now](const auto& one) { return now - one.second > kLongestCall; });
     if (thread != 0 && sent_back_.contains(thread)) return {};
-    if (forgetting_ == 0) {
-      waits_.emplace(++last_wait_, Waiting{thread, std::move(go_on)});
-      return {.number = last_wait_};
-    }
+    if (forgetting_ == 0) return {.number = add_wait(thread, std::move(go_on))};
     if (thread != 0) sent_back_.emplace(thread, now);
     return {.number = {}, .send_back = thread != 0};
   }
@@ -257,6 +253,10 @@ class Namespace::Core {
 
   std::shared_ptr<const Listing> list(const std::string& prefix);
   bool add_name(DirentBuffer& page, const Listing& listing, std::size_t number, TimePoint now);
+  std::uint64_t add_wait(pid_t thread, std::function<void()> go_on) BERTH_REQUIRES(mutex_) {
+    waits_.emplace(++last_wait_, Waiting{thread, std::move(go_on)});
+    return last_wait_;
+  }
 
   const Setup setup_;
   const timespec made_ = now();

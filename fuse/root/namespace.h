@@ -71,8 +71,8 @@ class Namespace final : public Operations {
                      const std::shared_ptr<manager::Share>& share);
   /// Opens a directory when its keys are listed.
   void browse(Reply reply, const std::string& prefix);
-  /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when its real mount has been laid or
-  /// is not.
+  /// Answers a look-up of the share's name, which begins at `name_at` in `path`, when an attempt to overmount it has
+  /// ended.
   void wait_at_name(const Wait& wait, pid_t thread, const std::shared_ptr<manager::Share>& share,
                     const std::string& path, std::size_t name_at, int waits);
 
