@@ -232,8 +232,10 @@ void Manager::Core::perform(Record& record, life_cycle::Effect& effect) {
     void operator()(ClearTimer&) const { record.timer.reset(); }
     void operator()(HurryOperation&) const { core.hurry_operation(record); }
     void operator()(AbandonOperation&) const { core.abandon_operation(record); }
-    void operator()(Overmount& lay) const { core.start_overmount(record, lay.deadline); }
-    void operator()(RemoveOvermount& take) const { core.start_removing_overmount(record, take.when, take.deadline); }
+    void operator()(Overmount& add) const { core.start_overmount(record, add.deadline); }
+    void operator()(RemoveOvermount& remove) const {
+      core.start_removing_overmount(record, remove.when, remove.deadline);
+    }
     void operator()(Emit& tell) const {
       core.emit(record, tell.kind, tell.attempt, tell.took, std::move(tell.reason), tell.code);
     }
@@ -295,7 +297,7 @@ void Manager::Core::schedule(Record& record) {
   std::optional<TimePoint> next = record.timer;
   if (!record.waiters.empty()) bring_forward(next, record.waiters.front().deadline);
   if (!record.native_waiters.empty()) bring_forward(next, record.native_waiters.front().deadline);
-  bring_forward(next, record.reattach_at);
+  bring_forward(next, record.restore_at);
   bring_forward(next, record.health.look_at);
   if (next == record.scheduled) return;
   if (record.scheduled) {
@@ -324,7 +326,7 @@ bool Manager::Core::run_timers() {
       answer(std::move(record.native_waiters.front().done), false);
       record.native_waiters.pop_front();
     }
-    if (record.reattach_at && *record.reattach_at <= now) queue_reattach(record);
+    if (record.restore_at && *record.restore_at <= now) queue_restore(record);
     if (record.health.look_at && *record.health.look_at <= now) look_at_health(record);
     if (record.timer && *record.timer <= now) {
       record.timer.reset();
@@ -385,7 +387,7 @@ void Manager::Core::begin_stop() {
     // On disk they stay.
     record->attachments.clear();
     record->without_lease = 0;
-    record->reattach_at.reset();
+    record->restore_at.reset();
     if (std::holds_alternative<life_cycle::Mounting>(record->state)) hurry_operation(*record);
   }
   end_look_ups();

@@ -87,7 +87,7 @@ void Manager::Core::await_native(Share& share, NativeCallback done) {
 void Manager::Core::update_native_waiters(Record& record) {
   if (record.native_waiters.empty()) return;
   if (life_cycle::is_ready_to_overmount(record.state)) return feed(record.share, life_cycle::NativeWanted{});
-  if (!life_cycle::may_get_ready_to_lay(record.state)) {
+  if (!life_cycle::may_get_ready_to_overmount(record.state)) {
     answer_native_waiters(record, std::exchange(record.native_waiters, {}));
   }
 }

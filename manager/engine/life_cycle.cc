@@ -494,7 +494,7 @@ bool is_ready_to_overmount(const State& state) noexcept {
   return mounted != nullptr && mounted->native == Native::kOff && !mounted->unmount_until && !mounted->draining;
 }
 
-bool may_get_ready_to_lay(const State& state) noexcept {
+bool may_get_ready_to_overmount(const State& state) noexcept {
   struct May {
     bool operator()(const Idle&) const { return false; }
     bool operator()(const Mounting& m) const { return !m.overdue; }

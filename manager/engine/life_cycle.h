@@ -121,7 +121,7 @@ bool is_active(const State& state) noexcept;
 /// Whether NativeWanted overmounts the share now.
 bool is_ready_to_overmount(const State& state) noexcept;
 /// Whether something is under way after which it may be.
-bool may_get_ready_to_lay(const State& state) noexcept;
+bool may_get_ready_to_overmount(const State& state) noexcept;
 
 // What happens to a share.
 struct LeaseWanted {                    ///< a request waits for the mount

@@ -60,7 +60,7 @@ void dead(Stage& stage) {
   stage.mounts.push_back({.id = 31, .parent = 1, .root = "/", .target = "/dead", .type = "fuse.berth"});
 }
 
-/// One of an ordinary user, who asks.
+/// Such a mount of an ordinary user, for that user.
 void dead_of_user(Stage& stage) {
   dead(stage);
   stage.mounts.back().user = stage.world.user = 1000;

@@ -58,7 +58,7 @@ void SharesTest::TearDown() {
   EXPECT_EQ(kernel().unexpected(), 0U);
   mount_->unmount();
   const auto report = manager_->stop(std::chrono::steady_clock::now() + std::chrono::seconds(20));
-  EXPECT_EQ(report.given_up, 0U) << "somebody still holds a share";
+  EXPECT_EQ(report.given_up, 0U) << "a share is still held";
   EXPECT_EQ(shares_->counts().handles, 0U);
   EXPECT_EQ(shares_->counts().nodes, 0U);
   EXPECT_EQ(shares_->counts().cached_descriptors, 0U);

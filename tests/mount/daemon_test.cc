@@ -118,7 +118,7 @@ TEST_F(Daemon, OpenFileHoldsTheStopBackASecondSignalForces) {
   ASSERT_EQ(::kill(server_.pid(), SIGTERM), 0);
   ASSERT_TRUE(eventually([&] { return mounts_at(server_.namespace_path()) == 0; }));
   char byte = 0;
-  EXPECT_EQ(::pread(held.get(), &byte, 1, 0), 1) << "who is inside goes on until the end";
+  EXPECT_EQ(::pread(held.get(), &byte, 1, 0), 1) << "a program that is inside goes on until the end";
   EXPECT_EQ(server_.stop(SIGTERM), Ending{});
 }
 
@@ -146,7 +146,8 @@ TEST_F(Daemon, OneCrashTooManyEndsTheConnection) {
   EXPECT_NE(server_.stop(0).code, 0);
   EXPECT_TRUE(server_.left_a_dead_namespace());
   EXPECT_NE(server_.log().find("crash_limit"), std::string::npos) << server_.log();
-  EXPECT_LT(::openat(inside.get(), "hello", O_RDONLY), 0) << "who is still inside is told, and does not hang";
+  EXPECT_LT(::openat(inside.get(), "hello", O_RDONLY), 0)
+      << "a program that is still inside is told, and does not hang";
 }
 
 TEST_F(Daemon, ServerThatDoesNotTakeOverEndsTheConnection) {

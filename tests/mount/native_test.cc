@@ -399,7 +399,7 @@ TEST_F(Native, IsUnmountedOnRequestAndUnderItsUsersOnlyByForce) {
   EXPECT_EQ(server_.state("a"), "idle");
   EXPECT_EQ(mounts_at(share()), 0U);
   char byte = 0;
-  EXPECT_EQ(::pread(file.get(), &byte, 1, 0), 1) << "who is in it goes on";
+  EXPECT_EQ(::pread(file.get(), &byte, 1, 0), 1) << "a program that is in it goes on";
 }
 
 TEST_F(Native, StopTakesItOffAlsoUnderItsUsers) {
@@ -409,7 +409,7 @@ TEST_F(Native, StopTakesItOffAlsoUnderItsUsers) {
   ASSERT_TRUE(file);
   EXPECT_EQ(server_.stop(), Ending{});
   char byte = 0;
-  EXPECT_EQ(::pread(file.get(), &byte, 1, 0), 1) << "who is in it goes on";
+  EXPECT_EQ(::pread(file.get(), &byte, 1, 0), 1) << "a program that is in it goes on";
 }
 
 TEST_F(Native, MountKeepsTheAttributesOfTheShare) {
@@ -616,7 +616,7 @@ TEST_F(Native, MountNamespaceThatFollowsSeesItComeAndGo) {
     ASSERT_TRUE(eventually([&] { return elsewhere.run(0) == 0 && elsewhere.run(1) == 0 && elsewhere.run(3) == 1; }));
     const std::string control = shared + "/here/.berth/shares/a/";
     EXPECT_NE(::system(("echo unmount 2>/dev/null >" + control + "control").c_str()), 0)
-        << "who is in the copy is in it";
+        << "a program in the copy is in it";
     EXPECT_EQ(elsewhere.run(2), 0);
     EXPECT_TRUE(eventually([&] { return ::system(("grep -q idle " + control + "state").c_str()) == 0; }));
     EXPECT_EQ(elsewhere.run(3), 0);
@@ -637,7 +637,7 @@ TEST_F(Native, ShareStaysNativeOverTheDeathOfTheServer) {
   EXPECT_EQ(mounts_at(share()), 1U);
   touch();
   EXPECT_EQ(device_of(in("hello")), device_of(source_ + "/hello"));
-  EXPECT_FALSE(unmount()) << "and asks the kernel who is in it";
+  EXPECT_FALSE(unmount()) << "and asks the kernel for its users";
   EXPECT_EQ(mounts_at(share()), 1U);
 }
 
@@ -669,7 +669,7 @@ TEST_F(Native, DeathOfAllOfBerthLeavesWhoIsInItAloneAndTheNextStartTakesItOff) {
   ASSERT_TRUE(ok(next.start_program({"serve", "--namespace", server_.namespace_path(), "--share", "a=" + source_})));
   EXPECT_EQ(mounts_at(server_.namespace_path()), 1U);
   EXPECT_EQ(mounts_at(share()), 0U) << "what was left is off";
-  EXPECT_EQ(inside.run(1), 0) << "and who is in it goes on";
+  EXPECT_EQ(inside.run(1), 0) << "and a program that is in it goes on";
   EXPECT_EQ(server_.read_file("namespace/a/hello").value_or(""), "HELLO");
   inside.end();
   EXPECT_EQ(next.stop(), Ending{});

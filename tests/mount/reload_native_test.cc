@@ -136,7 +136,7 @@ TEST_F(ReloadNative, UserWithHugeTablesDoesNotKeepARemovedShare) {
   auto file = std::make_unique<Inside>(server_.in_namespace("a"), Inside::By::kFile);
   remove("a");
   EXPECT_NE(reload_says().find("1 removed (a: 1 user)"), std::string::npos) << answer();
-  EXPECT_TRUE(says("a", "removed, 1 user")) << "nor hides who uses it: " << status("a");
+  EXPECT_TRUE(says("a", "removed, 1 user")) << "nor hides its users: " << status("a");
   EXPECT_TRUE(says("a", "whether processes of user 4711 use it is not known")) << status("a");
   file.reset();
   EXPECT_TRUE(eventually([&] { return mounts_of("one") == 0; }));

@@ -78,7 +78,7 @@ TEST_F(State, AttachmentsOutliveTheKillingOfEverything) {
   EXPECT_TRUE(is_attached("vm1/disk"));
   EXPECT_TRUE(is_attached("vm2/a b%\n\xff"));
   EXPECT_FALSE(is_attached("vm1/other"));
-  ASSERT_TRUE(server_.wait_for_state("a", "mounted")) << "nobody has touched it";
+  ASSERT_TRUE(server_.wait_for_state("a", "mounted")) << "no program has touched it";
   EXPECT_TRUE(eventually([&] { return users() == 2U; })) << users();
   EXPECT_EQ(detach("vm1/disk"), 0);
   EXPECT_EQ(detach("vm2/a b%\n\xff"), 0);

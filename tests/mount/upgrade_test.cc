@@ -309,7 +309,7 @@ TEST_F(Upgrade, ServerThatDiesWhileTheProgramIsAskedIsUpgradedAllTheSame) {
   ASSERT_EQ(::kill(first, SIGKILL), 0);
   const pid_t second = server_.server_pid();
   EXPECT_NE(second, first);
-  EXPECT_TRUE(asks.waits()) << "nobody has said yet how it went";
+  EXPECT_TRUE(asks.waits()) << "it is not known yet how it went";
   allow();
   EXPECT_EQ(asks.result(), 0);
   EXPECT_NE(server_.server_pid(), second);

@@ -233,7 +233,7 @@ TEST_F(Log, AReaderThatStopsCostsMessagesAndNoTime) {
   EXPECT_THAT(lines, HasSubstr("warn  2 messages were dropped"));
   EXPECT_THAT(lines, HasSubstr("info  third\n"));
   EXPECT_THAT(lines, Not(HasSubstr("first")));
-  EXPECT_EQ(::fcntl(write_.get(), F_GETFL) & O_NONBLOCK, 0) << "who else has the pipe open sees no change";
+  EXPECT_EQ(::fcntl(write_.get(), F_GETFL) & O_NONBLOCK, 0) << "other programs that have the pipe open see no change";
 }
 
 TEST_F(Log, AMessageThatIsCutIsCountedAndTheNextOneBeginsALine) {
@@ -260,7 +260,7 @@ TEST_F(Log, ASocketThatIsFullCostsMessagesAndNoTime) {
   while (::send(ours.get(), "........", 8, MSG_DONTWAIT) > 0) {
   }
   const Redirected redirected(ours.get());
-  info("nobody waits");
+  info("nothing waits");
 }
 
 class LogOnATerminal : public Log {

@@ -203,7 +203,7 @@ TEST_F(IdentityTest, WithoutANumberTheUserDatabaseIsAsked) {
   ASSERT_GE(::getgrouplist("daemon", 1, expected.data(), &count), 1);
   expected.resize(static_cast<std::size_t>(count));
   EXPECT_EQ(groups_of({.uid = 1, .gid = 1, .pid = 0}), expected);
-  EXPECT_THAT(groups_of({.uid = 4'000'000'000, .gid = 1, .pid = 0}), IsEmpty()) << "nobody knows this user";
+  EXPECT_THAT(groups_of({.uid = 4'000'000'000, .gid = 1, .pid = 0}), IsEmpty()) << "no database has this user";
 }
 
 TEST_F(IdentityTest, GroupsAreRememberedForATime) {

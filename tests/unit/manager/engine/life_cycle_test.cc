@@ -86,7 +86,7 @@ class World {
       }
       check();
     }
-    EXPECT_EQ(waiters_, 0) << "nobody waits for nothing";
+    EXPECT_EQ(waiters_, 0) << "what waits, waits for something";
     EXPECT_FALSE(operation_);
     EXPECT_FALSE(native_);
     EXPECT_EQ(unmount_answers_owed_, 0);
@@ -251,7 +251,7 @@ class World {
     EXPECT_EQ(operation_.has_value(),
               std::holds_alternative<Mounting>(state_) || std::holds_alternative<Expiring>(state_));
     if (waiters_ > 0) {
-      EXPECT_TRUE(operation_) << "who waits, waits for an operation";
+      EXPECT_TRUE(operation_) << "what waits, waits for an operation";
     }
     if (std::holds_alternative<Idle>(state_) || std::holds_alternative<Failed>(state_)) {
       EXPECT_FALSE(really_mounted_) << "nothing is left mounted";
@@ -349,12 +349,12 @@ TEST(LifeCycle, NativeShareIsTakenOffWhenNobodyTouchedItForItsIdleTimeout) {
 
 TEST(LifeCycle, BadMomentLeavesItWithBerthUntilTheNextCallerAndSaysWhy) {
   const SharePolicy policy;
-  const Mounted mounted = after_overmount(policy, Error(EAGAIN, "somebody writes"), {});
-  EXPECT_EQ(mounted.with_berth, "somebody writes");
+  const Mounted mounted = after_overmount(policy, Error(EAGAIN, "a program writes to it"), {});
+  EXPECT_EQ(mounted.with_berth, "a program writes to it");
   EXPECT_TRUE(is_ready_to_overmount(mounted));
   const Step again = step(mounted, NativeWanted{}, policy, {});
   ASSERT_NE(effect_of<Overmount>(again), nullptr);
-  EXPECT_TRUE(may_get_ready_to_lay(again.state));
+  EXPECT_TRUE(may_get_ready_to_overmount(again.state));
   const State on = step(again.state, OvermountDone{Error(0)}, policy, {}).state;
   EXPECT_EQ(std::get<Mounted>(on).with_berth, "");
   const TimePoint later = TimePoint{} + policy.idle_timeout + 1s;
@@ -392,12 +392,12 @@ TEST(LifeCycle, WhoWantsItNativeHasItMountedFromEveryStateInWhichNothingIs) {
   const TimePoint now{};
   const Step idle = step(Idle{}, NativeWanted{}, policy, now);
   EXPECT_NE(effect_of<StartMount>(idle), nullptr);
-  EXPECT_TRUE(may_get_ready_to_lay(idle.state));
+  EXPECT_TRUE(may_get_ready_to_overmount(idle.state));
   const Failed failed{.attempts = 1, .retry_at = now + 1s, .error = Error(EHOSTDOWN)};
   EXPECT_EQ(effect_of<StartMount>(step(failed, NativeWanted{}, policy, now)), nullptr) << "its failure is remembered";
   EXPECT_NE(effect_of<StartMount>(step(failed, NativeWanted{}, policy, now + 1s)), nullptr);
   const Step expiring = step(Expiring{.started = now}, NativeWanted{}, policy, now);
-  EXPECT_TRUE(may_get_ready_to_lay(expiring.state));
+  EXPECT_TRUE(may_get_ready_to_overmount(expiring.state));
   EXPECT_NE(effect_of<StartMount>(step(expiring.state, UnmountEnded{.success = true}, policy, now)), nullptr);
 }
 
@@ -407,7 +407,7 @@ TEST(LifeCycle, ShareThatIsWantedWhileItIsTakenOffStaysMountedAndIsLaidOverAgain
   const State native = after_overmount(policy, Error(0), now);
   const Step look = step(native, Timer{}, policy, std::get<Mounted>(native).check_native_at);
   ASSERT_NE(effect_of<RemoveOvermount>(look), nullptr);
-  EXPECT_TRUE(may_get_ready_to_lay(look.state));
+  EXPECT_TRUE(may_get_ready_to_overmount(look.state));
   const Step off = step(look.state, OvermountRemoved{NativeAccess::Outcome::kOff, Error(0), true}, policy, now);
   EXPECT_EQ(effect_of<CloseGateIfIdle>(off), nullptr);
   EXPECT_NE(effect_of<Overmount>(step(off.state, NativeWanted{}, policy, now)), nullptr);
@@ -586,7 +586,7 @@ TEST(LifeCycle, DrainLeavesWhatHoldsTheOnlyCopyOfItsFilesMountedAndDoesNotWaitFo
   State state = step(Idle{}, LeaseWanted{}, policy, {}).state;
   state = step(state, MountEnded{.success = true, .stays = true}, policy, {}).state;
   state = step(state, HostStateChanged{}, policy, {}, true).state;
-  EXPECT_TRUE(is_active(state)) << "somebody may be inside";
+  EXPECT_TRUE(is_active(state)) << "a program may be inside";
   const Step closed = step(state, GateClosed{}, policy, {}, true);
   EXPECT_EQ(effect_of<StartUnmount>(closed), nullptr);
   EXPECT_FALSE(is_active(closed.state));

@@ -239,7 +239,7 @@ TEST_F(NovaContract, U7_WhatSomebodyElseUnmountedIsNotUnmountedAgain) {
 TEST_F(NovaContract, U8_DirectoryThatIsNotEmptyIsLeftAndIsNoError) {
   start();
   attach("nfs", "vm", "vol");
-  std::filesystem::create_directory(berth("nfs") + "/left-by-somebody");
+  std::filesystem::create_directory(berth("nfs") + "/left-by-a-program");
   EXPECT_EQ(code_of(detach("nfs", "vm", "vol")), 0);
   settle();
   EXPECT_EQ(share("nfs").status().state, ShareState::kIdle);
@@ -439,10 +439,10 @@ TEST_F(NovaHost, M10_DrainLetsWhoIsInsideGoOnAndUnmountsNothingInUse) {
   EXPECT_EQ(share("nfs").state(), ShareState::kDraining);
   EXPECT_TRUE(manager_->host().is_draining);
   EXPECT_GE((**lease)->root(), 0);
-  EXPECT_FALSE(share("nfs").try_lease()) << "nobody new comes in, mounted or not";
+  EXPECT_FALSE(share("nfs").try_lease()) << "no new user comes in, mounted or not";
   EXPECT_EQ(code_of(detach("nfs", "vm", "vol")), 0) << "better than the ancestor: what is held can be given back";
   pass(1s);
-  EXPECT_EQ(backend_->counts.unmounts, 1) << "what nobody uses any more goes";
+  EXPECT_EQ(backend_->counts.unmounts, 1) << "what is not used any more goes";
   EXPECT_EQ(code_of(down), -1);
   **lease = fail(EINTR);
   manager_->run_pending();

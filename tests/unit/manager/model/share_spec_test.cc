@@ -527,7 +527,7 @@ TEST(ShareSpec, AutoIsNativeForFileSystemsOfThisHostAlone) {
   EXPECT_FALSE(wants_native(command_fields()));
   fields.policy.access = Access::kNative;
   fields.type = "nfs";
-  EXPECT_TRUE(wants_native(fields)) << "who asks for it gets it";
+  EXPECT_TRUE(wants_native(fields)) << "a share that asks for it gets it";
   fields = bind_fields();
   fields.policy.access = Access::kProxy;
   EXPECT_FALSE(wants_native(fields));

@@ -97,7 +97,7 @@ class AttachmentStoreTest : public ::testing::Test {
   }
   /// The same when the berth of `store` has ended.
   [[nodiscard]] Attachments kept_after(AttachmentStore& store) const {
-    store = AttachmentStore(directory("/nobody's"));
+    store = AttachmentStore(directory("/not-berths"));
     return kept();
   }
   static int commit(AttachmentStore& store, const std::string& volume, bool attached,
@@ -262,7 +262,7 @@ TEST_F(AttachmentStoreTest, SecondDescriptorIsInTheSameLock) {
   ASSERT_TRUE(first.open());
   AttachmentStore store(first.duplicate());
   EXPECT_EQ(commit(store, "a", true), 0);
-  store = AttachmentStore(directory("/nobody's"));
+  store = AttachmentStore(directory("/not-berths"));
   EXPECT_EQ(directory().open().error().code(), EBUSY) << "the first still has it";
 }
 
@@ -308,7 +308,7 @@ TEST_F(AttachmentStoreTest, DamagedFileIsSetAsideAndWhatIsWholeOfItIsUsed) {
   const Result<StoredState> state = next.load();
   ASSERT_TRUE(state);
   EXPECT_EQ(state->shares[0].attachments, (Attachments{{"vm", "a"}, {"vm", "c"}, {"vm", "d"}}));
-  ASSERT_EQ(state->damages.size(), 1U) << "told again until somebody has looked at it and removed it";
+  ASSERT_EQ(state->damages.size(), 1U) << "told again until it is removed";
   EXPECT_EQ(state->damages[0].reason, "it was set aside earlier");
 }
 

@@ -136,14 +136,14 @@ TEST_F(StateRepairTest, NextServerTellsOfOneThatNobodyCouldMakeAgain) {
 TEST_F(StateRepairTest, WhatIsInItsPlaceStaysAndNothingIsAttachedThatWouldBeLost) {
   fs::remove_all(path_);
   fs::create_directory(path_);
-  std::ofstream(path_ + "/somebody's") << "text";
+  std::ofstream(path_ + "/of-another") << "text";
   const AttachmentStore::Change change{.share = "media", .attachment = {"vm", "b"}};
   const Result<> refused = store_->commit(std::span(&change, 1)).front();
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code(), ENOTEMPTY);
   EXPECT_NE(refused.error().message().find("the next start will not find what is attached"), std::string::npos);
-  EXPECT_TRUE(fs::exists(path_ + "/somebody's"));
-  fs::remove(path_ + "/somebody's");
+  EXPECT_TRUE(fs::exists(path_ + "/of-another"));
+  fs::remove(path_ + "/of-another");
   EXPECT_EQ(attach("b"), 0);
   EXPECT_EQ(attachments(next_start()), (Attachments{{"vm", "a"}, {"vm", "b"}}));
 }
