@@ -18,7 +18,7 @@ class ExceptionBarrier {
   ExceptionBarrier& operator=(const ExceptionBarrier&) = delete;
 
   /// For Reply's destructor: true when the wall above will answer `request`.
-  static bool takes_over_reply(fuse_req_t request) noexcept {
+  static bool accept_dropped(fuse_req_t request) noexcept {
     if (current_ == nullptr || current_->request_ != request || std::uncaught_exceptions() == 0) return false;
     current_->dropped_ = true;
     return true;

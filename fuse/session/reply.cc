@@ -217,7 +217,7 @@ Reply::~Reply() {
     fuse_reply_none(request);
     return;
   }
-  if (ExceptionBarrier::takes_over_reply(request)) return;
+  if (ExceptionBarrier::accept_dropped(request)) return;
   log_bug("a request was dropped without an answer; its caller was told EIO");
   fuse_reply_err(request, EIO);
 }

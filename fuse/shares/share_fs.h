@@ -49,8 +49,8 @@ class ShareFs final : public Operations {
   explicit ShareFs(Setup setup);
   ~ShareFs() override;
 
-  /// Takes over from a dead server. `left`: descriptors that it had opened and that were not taken over yet; those that
-  /// are open files of shares are taken out. Before the first request. Does nothing if there was no other server.
+  /// Takes over from a dead server. `inherited`: descriptors that it had opened and that were not taken over yet; those
+  /// that are open files of shares are taken out. Before the first request. Does nothing if there was no other server.
   void take_over(std::vector<int>& inherited);
   /// The rest of it, when the connection is up again.
   void finish_take_over();

@@ -39,8 +39,8 @@ class LockTable {
   explicit LockTable(LockArea* area = nullptr, HandleTable* handles = nullptr) noexcept
       : area_(area), handles_(handles) {}
 
-  /// Takes over what a dead server has left: the descriptors of locks out of `left`, which is sorted. Handles are taken
-  /// over already. No other thread uses the table yet.
+  /// Takes over what a dead server has left: the descriptors of locks out of `inherited`, which is sorted. Handles are
+  /// taken over already. No other thread uses the table yet.
   void take_over(std::vector<int>& inherited);
 
   /// A lock that is asked for, set or given back.

@@ -120,10 +120,10 @@ std::optional<protocol::Message> Workers::take_queued(Worker& self) noexcept {
   std::optional<QueuedRequest> queued = std::exchange(self.queued, std::nullopt);
   if (!queued) queued = queues_.pop(self.claimed_cpu());
   if (!queued) return std::nullopt;
-  return adopt_buffer(self, *std::move(queued));
+  return swap_buffer(self, *std::move(queued));
 }
 
-protocol::Message Workers::adopt_buffer(Worker& self, QueuedRequest queued) noexcept {
+protocol::Message Workers::swap_buffer(Worker& self, QueuedRequest queued) noexcept {
   queues_.add_buffer(std::exchange(self.buffer, std::move(queued.buffer)));
   return queued.message;
 }
@@ -171,7 +171,7 @@ void Workers::drain_queue(Worker& self) noexcept {
   do {
     release(self);
     if (!self.queued) self.queued = queues_.pop(std::nullopt);
-    if (self.queued) handle(self, adopt_buffer(self, *std::exchange(self.queued, std::nullopt)));
+    if (self.queued) handle(self, swap_buffer(self, *std::exchange(self.queued, std::nullopt)));
   } while (self.queued || self.claimed_cpu() || queues_.has_orphaned());
 }
 

@@ -151,7 +151,7 @@ class Workers {
 
   // Several workers, each pinned to the CPU of some callers.
   std::optional<protocol::Message> take_queued(Worker& self) noexcept;
-  protocol::Message adopt_buffer(Worker& self, QueuedRequest queued) noexcept;
+  protocol::Message swap_buffer(Worker& self, QueuedRequest queued) noexcept;
   bool forward(Worker& self, const protocol::Message& message) noexcept;
   void drain_queue(Worker& self) noexcept;
   Work spin_for_work(Worker& self) noexcept;

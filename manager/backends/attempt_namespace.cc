@@ -156,7 +156,7 @@ std::unique_ptr<AttemptPrograms> AttemptNamespace::leave() {
   return nullptr;
 }
 
-std::unique_ptr<AttemptPrograms> adopt_programs(UniqueFd mount_namespace, const std::string& berth) {
+std::unique_ptr<AttemptPrograms> take_over_programs(UniqueFd mount_namespace, const std::string& berth) {
   if (!mount_namespace || ::ioctl(mount_namespace.get(), NS_GET_NSTYPE) != CLONE_NEWNS) return nullptr;
   const Result<UniqueFd> own = sys::current_mount_namespace();
   if (!own || namespace_number(own->get()) == namespace_number(mount_namespace.get())) return nullptr;

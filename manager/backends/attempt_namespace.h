@@ -55,7 +55,7 @@ class AttemptNamespace {
 
 /// The programs of an attempt that a dead server has noted. Null when `mount_namespace` is no mount namespace, or the
 /// server's.
-std::unique_ptr<AttemptPrograms> adopt_programs(UniqueFd mount_namespace, const std::string& berth);
+std::unique_ptr<AttemptPrograms> take_over_programs(UniqueFd mount_namespace, const std::string& berth);
 
 /// Whether any process of the server's pid namespace is in that mount namespace.
 bool has_programs(std::uint64_t mount_namespace);

@@ -42,7 +42,7 @@ std::unique_ptr<AttemptPrograms> begin_started_programs() {
   return own ? std::make_unique<StartedPrograms>(std::move(own)) : nullptr;
 }
 
-std::unique_ptr<AttemptPrograms> adopt_started_programs(UniqueFd uts_namespace) {
+std::unique_ptr<AttemptPrograms> take_over_started_programs(UniqueFd uts_namespace) {
   if (!uts_namespace || ::ioctl(uts_namespace.get(), NS_GET_NSTYPE) != CLONE_NEWUTS) return nullptr;
   if (namespace_number(own_uts_namespace().get()) == namespace_number(uts_namespace.get())) return nullptr;
   return std::make_unique<StartedPrograms>(std::move(uts_namespace));

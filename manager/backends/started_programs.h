@@ -15,6 +15,6 @@ namespace berth::manager {
 std::unique_ptr<AttemptPrograms> begin_started_programs();
 
 /// Those that a dead server has noted. Null when the descriptor is no UTS namespace, or the server's.
-std::unique_ptr<AttemptPrograms> adopt_started_programs(UniqueFd uts_namespace);
+std::unique_ptr<AttemptPrograms> take_over_started_programs(UniqueFd uts_namespace);
 
 }  // namespace berth::manager

@@ -89,7 +89,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void detach(Share& asked, const Attachment& attachment, DoneCallback done);
   void make_instance(Share& asked, const std::string& instance, DoneCallback done);
   void remove_instance(Share& asked, const std::string& instance, DoneCallback done);
-  void reattach(StoredState kept);
+  void restore(StoredState kept);
   void take_over_native(Share& share);
   void await_native(Share& share, NativeCallback done);
   void drain(DoneCallback done);
@@ -163,7 +163,7 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] Record* find_record(Share& share) const;
 
   Result<> begin_catalog_with(const Catalog& wanted);
-  void adopt_catalog(KeptCatalog kept);
+  void take_over_catalog(KeptCatalog kept);
   Result<> check_kinds(const std::vector<ShareSpec>& specs) const;
   Result<CatalogPlan> plan(const Catalog& next);
   void plan_change(CatalogPlan& plan, const CatalogDifference::Changed& changed);
@@ -212,9 +212,9 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   [[nodiscard]] std::vector<const Instances::Instance*> unused_instances(Instances::Full full, const std::string& name,
                                                                          uid_t user) const;
   Result<> plan_room(CatalogPlan& plan, const std::string& name, uid_t user, std::size_t count) const;
-  void add_adopted_instances(const std::map<std::string, uid_t>& instances);
+  void take_over_instances(const std::map<std::string, uid_t>& instances);
   Result<> make_instances(const std::string& name, std::vector<ShareSpec> specs, uid_t user);
-  [[nodiscard]] bool has_place(const std::string& name) const;
+  [[nodiscard]] bool is_name_free(const std::string& name) const;
   void look_at_instances();
   void forget_instances();
   [[nodiscard]] bool may_be_forgotten(const std::shared_ptr<Share>& share, const Instances::Instance& instance,
@@ -316,12 +316,12 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   void note_disk_failure(const Result<>& result);
   void note_repaired(std::optional<DamagedFile> repaired);
 
-  void reattach_share(Share& share, const std::set<Attachment>& attachments);
+  void restore_attachments(Share& share, const std::set<Attachment>& attachments);
   void give_leases(Record& record);
-  void reattach_later(Record& record, TimePoint at);
-  void queue_reattach(Record& record);
-  void start_reattaching();
-  void on_reattach_tried(Record& record);
+  void restore_later(Record& record, TimePoint at);
+  void queue_restore(Record& record);
+  void start_restoring();
+  void on_restore_tried(Record& record);
 
   void begin_host(const HostState& host);
   void end_operation();
@@ -391,8 +391,8 @@ class Manager::Core final : public LeaveListener, public std::enable_shared_from
   std::atomic<std::size_t> operations_under_way_{0};  ///< other threads only read it
   std::vector<DoneCallback> drain_waiters_;
   std::vector<DoneCallback> resume_waiters_;
-  std::deque<Record*> reattach_queue_;
-  std::size_t reattaching_count_ = 0;
+  std::deque<Record*> restore_queue_;
+  std::size_t restoring_count_ = 0;
   int steps_ = 0;  ///< steps that are being applied, one in the midst of the other
   /// In [0, 1).
   double jitter() { return std::uniform_real_distribution<double>(0, 1)(random_); }

@@ -100,7 +100,7 @@ void Manager::Core::add_attachment(Record& record, const Attachment& attachment,
     if (!lease) ++record.without_lease;
     record.attachments.emplace(attachment, std::move(lease));
     give_leases(record);
-    if (record.without_lease > 0 && !record.reattach_at) reattach_later(record, clock_.now());
+    if (record.without_lease > 0 && !record.restore_at) restore_later(record, clock_.now());
   }
   emit(record, Event::Kind::kAttached, 0, {}, told(attachment));
 }
@@ -247,7 +247,7 @@ StateReport Manager::Core::state_report() const {
   return report_;
 }
 
-void Manager::Core::reattach(StoredState kept) {
+void Manager::Core::restore(StoredState kept) {
   StateReport report = state_report();
   for (const DamagedFile& damage : kept.damages) {
     std::string reason = damage.file + ": " + damage.reason;
@@ -262,7 +262,7 @@ void Manager::Core::reattach(StoredState kept) {
     if (one.attachments.empty()) continue;
     const std::shared_ptr<const Directory> shares = shown();
     if (const auto share = shares->find(one.share); share != shares->end()) {
-      reattach_share(*share->second, one.attachments);
+      restore_attachments(*share->second, one.attachments);
       continue;
     }
     report.unknown_shares[one.share] = one.attachments.size();
@@ -277,7 +277,7 @@ void Manager::Core::reattach(StoredState kept) {
   report_ = std::move(report);
 }
 
-void Manager::Core::reattach_share(Share& share, const std::set<Attachment>& attachments) {
+void Manager::Core::restore_attachments(Share& share, const std::set<Attachment>& attachments) {
   Record& record = record_of(share);
   for (const Attachment& attachment : attachments) {
     if (record.attachments.try_emplace(attachment).second) ++record.without_lease;
@@ -285,7 +285,7 @@ void Manager::Core::reattach_share(Share& share, const std::set<Attachment>& att
   if (!setup_.takes_over) emit(record, Event::Kind::kRestored, 0, {}, count_of(attachments.size()));
   give_leases(record);
   if (record.without_lease == 0) return;
-  reattach_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter()));
+  restore_later(record, clock_.now() + std::chrono::duration_cast<Duration>(kRestoreSpread * jitter()));
 }
 
 /// Gives the restored attachments of a share that is mounted a lease, as other attachments have.
@@ -300,44 +300,44 @@ void Manager::Core::give_leases(Record& record) {
   }
 }
 
-void Manager::Core::reattach_later(Record& record, TimePoint at) {
-  record.reattach_at = at;
+void Manager::Core::restore_later(Record& record, TimePoint at) {
+  record.restore_at = at;
   schedule(record);
 }
 
-void Manager::Core::queue_reattach(Record& record) {
-  record.reattach_at.reset();
-  reattach_queue_.push_back(&record);
-  start_reattaching();
+void Manager::Core::queue_restore(Record& record) {
+  record.restore_at.reset();
+  restore_queue_.push_back(&record);
+  start_restoring();
 }
 
 /// A quarter of the mounts that may run at once is left to callers that wait for one.
-void Manager::Core::start_reattaching() {
+void Manager::Core::start_restoring() {
   const std::size_t most = std::max<std::size_t>(setup_.max_concurrent_mounts * 3 / 4, 1);
-  while (reattaching_count_ < most && !reattach_queue_.empty() && !stopping_ && host_.up) {
-    Record& record = *reattach_queue_.front();
-    reattach_queue_.pop_front();
+  while (restoring_count_ < most && !restore_queue_.empty() && !stopping_ && host_.up) {
+    Record& record = *restore_queue_.front();
+    restore_queue_.pop_front();
     if (record.without_lease == 0) continue;
-    ++reattaching_count_;
+    ++restoring_count_;
     await_mount(record.share, next_waiter(), "restored attachment",
                 [this, &record, use = Operation(*this)](const Result<Lease>&) {
                   // The attachments have taken leases of their own.
-                  post([this, &record] { on_reattach_tried(record); });
+                  post([this, &record] { on_restore_tried(record); });
                 });
   }
 }
 
-void Manager::Core::on_reattach_tried(Record& record) {
-  --reattaching_count_;
+void Manager::Core::on_restore_tried(Record& record) {
+  --restoring_count_;
   if (record.without_lease == 0 || stopping_) {
-    record.reattach_attempts = 0;
+    record.restore_attempts = 0;
   } else {
-    TimePoint at = clock_.now() + life_cycle::backoff(++record.reattach_attempts, jitter());
+    TimePoint at = clock_.now() + life_cycle::backoff(++record.restore_attempts, jitter());
     // Before that it would only get the stored error.
     if (const auto* failed = std::get_if<life_cycle::Failed>(&record.state)) at = std::max(at, failed->retry_at);
-    reattach_later(record, at);
+    restore_later(record, at);
   }
-  start_reattaching();
+  start_restoring();
 }
 
 }  // namespace berth::manager

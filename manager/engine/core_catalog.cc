@@ -84,7 +84,7 @@ Result<> Manager::Core::begin_catalog_with(const Catalog& wanted) {
   const bool is_kept = kept.configuration != 0 || !kept.shares.empty();
   const bool is_same = kept.configuration != 0 && kept.configuration == setup_.configuration;
   configuration_ = setup_.configuration;
-  if (is_kept) adopt_catalog(std::move(kept));
+  if (is_kept) take_over_catalog(std::move(kept));
   if (is_kept && is_same) return {};
   const Catalog catalog = with_kept(wanted, catalog_);
   CatalogPlan planned = TRY(plan(catalog));
@@ -98,7 +98,7 @@ Result<> Manager::Core::begin_catalog_with(const Catalog& wanted) {
   return {};
 }
 
-void Manager::Core::adopt_catalog(KeptCatalog kept) {
+void Manager::Core::take_over_catalog(KeptCatalog kept) {
   last_incarnation_ = kept.last_incarnation;
   untold_ = std::move(kept.untold);
   std::vector<std::shared_ptr<Share>> current;
@@ -123,7 +123,7 @@ void Manager::Core::adopt_catalog(KeptCatalog kept) {
     }
     current.push_back(std::move(share));
   }
-  add_adopted_instances(instances);
+  take_over_instances(instances);
   std::sort(current.begin(), current.end(), [](const auto& a, const auto& b) { return a->name() < b->name(); });
   auto directory = std::make_shared<Directory>();
   for (const std::shared_ptr<Share>& share : current) {
@@ -535,9 +535,9 @@ void Manager::Core::hand_attachments_on(Record& from, Share& to) {
   from.without_lease = 0;
   next.pending_attachments.merge(from.pending_attachments);
   next.attaching += std::exchange(from.attaching, 0);
-  from.reattach_at.reset();
+  from.restore_at.reset();
   schedule(from);
-  if (next.without_lease > 0) reattach_later(next, clock_.now());
+  if (next.without_lease > 0) restore_later(next, clock_.now());
 }
 
 /// Whether a program without a lease would miss what is mounted in a share that is to go: one with its working

@@ -70,7 +70,7 @@ void Manager::Core::check_resumed() {
   answer_all(drain_waiters_, fail(ECANCELED, "a resume came after it"));
   update_shares_for_host();
   record_host(std::exchange(resume_waiters_, {}));
-  start_reattaching();
+  start_restoring();
 }
 
 void Manager::Core::check_drained() {

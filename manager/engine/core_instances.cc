@@ -28,7 +28,7 @@ constexpr std::size_t kMostFailed = 256;
 
 /// Whether one of these has the name, lies below it, or lies above it with at least so many bytes.
 template <typename Shares>
-bool take_place(const Shares& shares, const std::string& name, std::size_t least_above = 1) {
+bool is_name_taken(const Shares& shares, const std::string& name, std::size_t least_above = 1) {
   return shares.contains(name) || shares.find_below(name) != shares.end() ||
          shares.find_above(name, least_above) != shares.end();
 }
@@ -321,7 +321,7 @@ void Manager::Core::change_instances(const std::string& name, const std::vector<
   }
   std::vector<std::string> added;
   for (const ShareSpec& spec : specs) {
-    if (before.empty() || !has_place(spec.name())) continue;
+    if (before.empty() || !is_name_free(spec.name())) continue;
     added.push_back(spec.name());
     instances_.add(spec.name(), name, user, clock_.now());
     plan_new(plan, spec);
@@ -340,7 +340,7 @@ void Manager::Core::change_instances(const std::string& name, const std::vector<
 }
 
 /// Whether no share has the name, or lies above or below it.
-bool Manager::Core::has_place(const std::string& name) const { return !take_place(*directory(), name); }
+bool Manager::Core::is_name_free(const std::string& name) const { return !is_name_taken(*directory(), name); }
 
 /// What a share is, or will be when it is not in use.
 const ShareSpec& Manager::Core::wanted_spec(Share& share) const {
@@ -430,7 +430,7 @@ Result<> Manager::Core::plan_room(CatalogPlan& plan, const std::string& name, ui
 }
 
 Result<> Manager::Core::make_instances(const std::string& name, std::vector<ShareSpec> specs, uid_t user) {
-  if (!has_place(name)) return fail(ENOENT);
+  if (!is_name_free(name)) return fail(ENOENT);
   TRY_VOID(check_kinds(specs));
   CatalogPlan plan;
   plan.last_incarnation = last_incarnation_;
@@ -535,7 +535,7 @@ bool Manager::Core::may_be_forgotten(const std::shared_ptr<Share>& share, const 
 }
 
 /// Of those that an earlier manager has made: by which look-up, their templates tell.
-void Manager::Core::add_adopted_instances(const std::map<std::string, uid_t>& instances) {
+void Manager::Core::take_over_instances(const std::map<std::string, uid_t>& instances) {
   for (const auto& [name, user] : instances) {
     std::string looked_up = name;
     for (std::size_t end = 0; template_of(looked_up) == nullptr && end != std::string::npos;) {
@@ -553,7 +553,7 @@ void Manager::Core::plan_instances(CatalogPlan& plan, const Catalog& next) {
     const std::shared_ptr<Share> share = find(name);
     if (share == nullptr) continue;
     const auto pattern = next.templates().find(Instances::template_of(instance.looked_up));
-    if (!take_place(next.shares(), name, instance.looked_up.size()) && pattern != next.templates().end()) {
+    if (!is_name_taken(next.shares(), name, instance.looked_up.size()) && pattern != next.templates().end()) {
       const ShareSpec* const before = template_of(instance.looked_up);
       if (before != nullptr && *before == pattern->second) continue;
       // One that needs to know its caller is made anew at the next look-up, and so are those that are several.

@@ -178,7 +178,7 @@ void Manager::Core::abandon_operation(Record& record) {
   }
   record.mount = RealMount{};
   if (operation->helper) record.mount.helper = std::make_unique<InheritedProgram>(0, std::move(operation->helper));
-  record.mount.programs = adopt_programs(std::move(operation->programs), berths_.path_of(berth_of(record)));
+  record.mount.programs = take_over_programs(std::move(operation->programs), berths_.path_of(berth_of(record)));
 }
 
 /// The function that gets the output of the share's programs.

@@ -196,7 +196,7 @@ void Manager::Core::take_over_look_ups(KeptMounts& area) {
   free_look_ups_.clear();
   for (std::size_t slot = 0; slot < area.look_ups.size(); ++slot) {
     std::atomic<std::int32_t>& kept = area.look_ups[slot];
-    stray_look_ups_[slot] = is_of_program(kept) ? adopt_programs(take(kept), setup_.berth_directory) : nullptr;
+    stray_look_ups_[slot] = is_of_program(kept) ? take_over_programs(take(kept), setup_.berth_directory) : nullptr;
     if (stray_look_ups_[slot] == nullptr) {
       kept = -1;
       free_look_ups_.push_back(slot);
@@ -264,7 +264,7 @@ void Manager::Core::take_over_mount(Record& record, const MountRecord& kept) {
   if (is_open(kept.helper_pidfd))
     record.mount.helper = std::make_unique<InheritedProgram>(kept.helper, take(kept.helper_pidfd));
   read_inherited_output(record, take(kept.helper_output));
-  record.mount.programs = adopt_programs(take(kept.programs), berths_.path_of(berth_of(record)));
+  record.mount.programs = take_over_programs(take(kept.programs), berths_.path_of(berth_of(record)));
   record.mounts = 1;
   const bool native = kept.id != 0 && is_to_be_native(record.share);
   life_cycle::Mounted mounted{.since = clock_.now()};
@@ -306,8 +306,8 @@ void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
   const std::string berth = berths_.path_of(berth_of(record));
   const Result<bool> there = sys::is_mountpoint(berth);
   if (!there || *there) {
-    record.stray_programs = adopt_programs(take(kept.programs), berth);
-    record.stray_unmount = adopt_started_programs(take(kept.unmount_programs));
+    record.stray_programs = take_over_programs(take(kept.programs), berth);
+    record.stray_unmount = take_over_started_programs(take(kept.unmount_programs));
     return post([this, &record] { feed(record.share, life_cycle::LeaseWanted{"an earlier server was about to"}); });
   }
   // Nothing needs it any more. Its descriptors are closed with all that are left over; until then their numbers stay
@@ -315,10 +315,10 @@ void Manager::Core::settle_unfinished(Record& record, MountRecord& kept) {
   if (is_program(kept.helper_pidfd, kept.helper)) {
     InheritedProgram(kept.helper, copy_of(kept.helper_pidfd)).end(clock_.now(), -1);
   }
-  const std::unique_ptr<AttemptPrograms> programs = adopt_programs(copy_of(kept.programs), berth);
+  const std::unique_ptr<AttemptPrograms> programs = take_over_programs(copy_of(kept.programs), berth);
   if (programs) programs->end(clock_.now(), -1);
   kept.programs = -1;
-  const std::unique_ptr<AttemptPrograms> unmount = adopt_started_programs(copy_of(kept.unmount_programs));
+  const std::unique_ptr<AttemptPrograms> unmount = take_over_started_programs(copy_of(kept.unmount_programs));
   if (unmount) unmount->end(clock_.now(), -1);
   kept.unmount_programs = -1;
   end_stray_programs(berth);

@@ -156,7 +156,7 @@ void Manager::begin(StoredState kept) {
   if (core_->manual()) {
     return core_->post([core = core_.get(), kept = std::move(kept)]() mutable {
       core->begin_catalog();
-      core->reattach(std::move(kept));
+      core->restore(std::move(kept));
     });
   }
   control_ = sys::start_thread("berth-control", [core = core_] { core->run(); }).value();
@@ -164,7 +164,7 @@ void Manager::begin(StoredState kept) {
   std::promise<void> over;
   core_->post([&] {
     core_->begin_catalog();
-    core_->reattach(std::move(kept));
+    core_->restore(std::move(kept));
     over.set_value();
   });
   over.get_future().wait();

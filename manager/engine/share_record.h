@@ -81,8 +81,8 @@ struct ShareRecord {
   std::map<Attachment, std::deque<Task>> pending_attachments;
   std::size_t attaching = 0;               ///< of these, those that are being made
   std::size_t without_lease = 0;           ///< attachments with an empty lease
-  std::optional<TimePoint> reattach_at;    ///< when to mount it for those
-  std::uint32_t reattach_attempts = 0;     ///< attempts at that, so far
+  std::optional<TimePoint> restore_at;     ///< when to mount it for those
+  std::uint32_t restore_attempts = 0;      ///< attempts at that, so far
   std::vector<Required> required;          ///< from before its mount until nothing is mounted
   std::multiset<std::string> required_by;  ///< the shares that hold this one so
   std::shared_ptr<Gathering> gathering;    ///< of the attempt that runs; null: nothing is waited for

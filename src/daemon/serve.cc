@@ -105,7 +105,7 @@ class RunDirectory {
     }
   }
   /// The directory that an earlier keeper holds.
-  static RunDirectory adopt(int directory) {
+  static RunDirectory take_over(int directory) {
     return {sys::proc::link_target("/proc/self/fd/" + std::to_string(directory)), UniqueFd(directory)};
   }
   [[nodiscard]] int fd() const noexcept { return directory_.get(); }
@@ -232,7 +232,7 @@ Result<int> go_on(const ServeOptions& options, int memory_descriptor, const std:
   } else if (!configuration.settings.state_dir.empty()) {
     state.emplace(configuration.settings.state_dir, directory);
   }
-  const RunDirectory run_directory = RunDirectory::adopt(handed.run_directory);
+  const RunDirectory run_directory = RunDirectory::take_over(handed.run_directory);
   const UniqueFd signals(handed.signals);
   ServerSetup setup{
       .configuration = std::move(configuration),
