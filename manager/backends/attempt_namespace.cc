@@ -16,7 +16,6 @@
 #include "manager/backends/namespace_programs.h"
 #include "src/lib/base/path.h"
 #include "src/lib/base/text.h"
-#include "src/lib/sys/file.h"
 #include "src/lib/sys/mount.h"
 #include "src/lib/sys/mount_table.h"
 

@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <filesystem>
 #include <iterator>
-#include <string_view>
 #include <utility>
 
 #include "manager/backends/host_walk.h"

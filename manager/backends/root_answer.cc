@@ -10,7 +10,6 @@
 #include <atomic>
 #include <cerrno>
 #include <future>
-#include <thread>
 #include <utility>
 
 #include "src/lib/sys/file.h"

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <unordered_set>
 #include <utility>
 
 #include "manager/engine/core.h"

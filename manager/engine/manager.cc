@@ -1,6 +1,5 @@
 #include "manager/engine/manager.h"
 
-#include <cerrno>
 #include <future>
 #include <thread>
 #include <utility>

@@ -5,7 +5,6 @@
 #include <charconv>
 #include <utility>
 
-#include "src/autofs/characters.h"
 #include "src/autofs/words.h"
 #include "src/lib/base/text.h"
 

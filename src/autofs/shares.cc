@@ -15,7 +15,6 @@
 #include "src/autofs/entry.h"
 #include "src/autofs/nesting.h"
 #include "src/lib/base/ascii.h"
-#include "src/lib/base/mount_options.h"
 #include "src/lib/base/text.h"
 
 namespace berth::autofs {

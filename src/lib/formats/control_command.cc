@@ -3,7 +3,6 @@
 #include <array>
 #include <cerrno>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "src/lib/base/ascii.h"

@@ -9,15 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <climits>
 #include <cstdlib>
 #include <memory>
 #include <set>
-#include <utility>
 
-#include "src/lib/base/text.h"
 #include "src/lib/base/unique_fd.h"
 #include "src/lib/sys/file.h"
 #include "src/lib/sys/mount_table.h"
