@@ -7,6 +7,7 @@
 #include <chrono>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "manager/state/state_format.h"
@@ -30,6 +31,25 @@ void stop_all(const std::vector<std::shared_ptr<SourceRunner>>& runners) noexcep
     if (!runner->wait_for_end(deadline))
       log::warning("catalog source {}: its program or the disk does not let go", runner->source().name);
   }
+}
+
+/// Removes what `directory`, of the host, has of sources that are not among `names`.
+Result<> forget_files(const std::string& directory, const std::set<std::string>& names, int host) {
+  return sys::in_mount_namespace(host, [&]() -> Result<> {
+    std::error_code error;
+    const std::filesystem::directory_iterator end;
+    for (std::filesystem::directory_iterator at(directory, error); !error && at != end; at.increment(error)) {
+      const std::string file = at->path().filename().native();
+      if (!state_format::is_of_source(file)) continue;
+      std::string name = file.substr(state_format::kSourcePrefix.size());
+      if (name.ends_with(state_format::kUnfinished)) name.resize(name.size() - state_format::kUnfinished.size());
+      if (names.contains(name)) continue;
+      if (::unlink(at->path().c_str()) != 0) return fail(Error::last().within(at->path().native()));
+      log::info("catalog source {}: it is not configured any more, and what was kept of it is removed", name);
+    }
+    if (error && error.value() != ENOENT) return fail(error.value(), directory);
+    return {};
+  });
 }
 
 }  // namespace
@@ -61,27 +81,16 @@ void CatalogSources::forget_others(const std::vector<config::CatalogSource>& wan
   std::set<std::string> names;
   for (const config::CatalogSource& source : wanted) names.insert(source.name);
   if (setup_.directory.empty() || kept_ == names) return;
-  // The directory is the host's.
-  const Result<> done = sys::in_mount_namespace(host, [&]() -> Result<> {
-    std::error_code error;
-    const std::filesystem::directory_iterator end;
-    for (std::filesystem::directory_iterator at(setup_.directory, error); !error && at != end; at.increment(error)) {
-      const std::string file = at->path().filename().native();
-      if (!state_format::is_of_source(file)) continue;
-      std::string name = file.substr(state_format::kSourcePrefix.size());
-      if (name.ends_with(state_format::kUnfinished)) name.resize(name.size() - state_format::kUnfinished.size());
-      if (names.contains(name)) continue;
-      if (::unlink(at->path().c_str()) != 0) return fail(Error::last().within(at->path().native()));
-      log::info("catalog source {}: it is not configured any more, and what was kept of it is removed", name);
-    }
-    if (error && error.value() != ENOENT) return fail(error.value(), setup_.directory);
-    return {};
-  });
-  if (done) {
-    kept_ = std::move(names);
-  } else {
-    log::warning("what was kept of catalog sources that are not configured any more stays: {}", done.error().message());
-  }
+  const bool is_start = !kept_;
+  kept_ = names;
+  const auto forget = [directory = setup_.directory, names = std::move(names), host] {
+    if (const Result<> done = forget_files(directory, names, host); !done)
+      log::warning("what was kept of catalog sources that are not configured any more stays: {}",
+                   done.error().message());
+  };
+  if (!is_start) return forget();
+  // Nothing waits for it: a disk that does not answer must not hold up a take-over.
+  if (Result<std::thread> thread = sys::start_thread("berth-forget", forget)) thread->detach();
 }
 
 Result<> CatalogSources::start(const config::CatalogSource& source, int host) {

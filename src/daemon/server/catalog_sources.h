@@ -40,8 +40,8 @@ class CatalogSources {
   CatalogSources& operator=(const CatalogSources&) = delete;
 
   /// Runs these and no others. One that is the same runs on, and one that could not be run is tried again. What was
-  /// kept of others is removed: a section that comes back must not bring old shares along. May wait some seconds for
-  /// the end of a program. `host`: the host's mount namespace, which outlives this. One thread at a time.
+  /// kept of others is removed: a section that comes back must not bring old shares along. The first call does not wait
+  /// for that. May wait some seconds for the end of a program. `host`: the host's mount namespace, which outlives this. One thread at a time.
   void run(const std::vector<config::CatalogSource>& wanted, int host);
   /// What the last configuration in force made of their shares.
   void note(std::vector<config::SourceShares> in_force);
@@ -56,7 +56,8 @@ class CatalogSources {
   void forget_others(const std::vector<config::CatalogSource>& wanted, int host);
 
   const Setup setup_;
-  std::optional<std::set<std::string>> kept_;  ///< the sources of which files may be there; absent: not known yet
+  /// The sources of which files may be there. Absent: run() has not been called yet.
+  std::optional<std::set<std::string>> kept_;
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<SourceRunner>> runners_ BERTH_GUARDED_BY(mutex_);
   std::vector<config::SourceShares> in_force_ BERTH_GUARDED_BY(mutex_);
