@@ -41,7 +41,8 @@ class CatalogSources {
 
   /// Runs these and no others. One that is the same runs on, and one that could not be run is tried again. What was
   /// kept of others is removed: a section that comes back must not bring old shares along. The first call does not wait
-  /// for that. May wait some seconds for the end of a program. `host`: the host's mount namespace, which outlives this. One thread at a time.
+  /// for that. May wait some seconds for the end of a program. `host`: the host's mount namespace, which outlives this.
+  /// One thread at a time.
   void run(const std::vector<config::CatalogSource>& wanted, int host);
   /// What the last configuration in force made of their shares.
   void note(std::vector<config::SourceShares> in_force);
