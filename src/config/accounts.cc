@@ -42,10 +42,7 @@ template <typename Entry, typename Id, typename LookUp>
 Result<Id> find_id(const std::string& name, const char* what, Id Entry::*member, LookUp look_up,
                    std::map<std::string, Id>& known, std::map<std::string, Id>& asked) {
   if (const std::optional<uid_t> number = as_number(name)) return *number;
-  if (const auto found = known.find(name); found != known.end()) {
-    asked.emplace(name, found->second);
-    return found->second;
-  }
+  if (const auto found = known.find(name); found != known.end()) return asked.insert(*found).first->second;
   if (name.empty() || name.find('\0') != std::string::npos) return fail(ENOENT, shown(name) + " is not a name");
   std::vector<char> buffer;
   Result<std::optional<Entry>> entry = find_entry<Entry>(name, look_up, buffer);
@@ -53,9 +50,7 @@ Result<Id> find_id(const std::string& name, const char* what, Id Entry::*member,
     return fail(std::move(entry).error().within("cannot look up the " + std::string(what) + " " + shown(name)));
   if (!*entry) return fail(ENOENT, "there is no " + std::string(what) + " " + shown(name));
   const Id id = (**entry).*member;
-  known.emplace(name, id);
-  asked.emplace(name, id);
-  return id;
+  return asked.insert(*known.emplace(name, id).first).first->second;
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ struct ReadFile {
   bool is_used = true;       ///< by the last reading
 };
 
-/// The shares of a catalog source, by the lines that put them. A line that is refused is not among them.
+/// The shares of a catalog source, by the lines that put them. A line that cannot be read is not among them.
 class ReadSource {
  public:
   struct Share {

@@ -81,16 +81,21 @@ void CatalogSources::forget_others(const std::vector<config::CatalogSource>& wan
   std::set<std::string> names;
   for (const config::CatalogSource& source : wanted) names.insert(source.name);
   if (setup_.directory.empty() || kept_ == names) return;
-  const bool is_start = !kept_;
-  kept_ = names;
-  const auto forget = [directory = setup_.directory, names = std::move(names), host] {
-    if (const Result<> done = forget_files(directory, names, host); !done)
+  const auto forget = [directory = setup_.directory, names, host] {
+    const Result<> done = forget_files(directory, names, host);
+    if (!done)
       log::warning("what was kept of catalog sources that are not configured any more stays: {}",
                    done.error().message());
+    return done.has_value();
   };
-  if (!is_start) return forget();
+  if (kept_) {
+    // What stays is tried again at the next call.
+    if (forget()) kept_ = std::move(names);
+    return;
+  }
   // Nothing waits for it: a disk that does not answer must not hold up a take-over.
-  if (Result<std::thread> thread = sys::start_thread("berth-forget", forget)) thread->detach();
+  if (Result<std::thread> thread = sys::start_thread("berth-forget", [forget] { forget(); })) thread->detach();
+  kept_ = std::move(names);
 }
 
 Result<> CatalogSources::start(const config::CatalogSource& source, int host) {
